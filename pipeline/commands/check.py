@@ -1,0 +1,24 @@
+"""Read pipeline.yaml and every stage it names, and say all that is wrong; show the tree if nothing is."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `check` takes."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in 'run'")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Check, and print a line a stage."""
+    from pathlib import Path
+
+    from pipeline.config import load_config
+
+    config = load_config(Path(arguments.file), arguments.set)
+    for stage in config.stages:
+        parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"
+        output = f" -> {stage.output.template.text}" if stage.output else ""
+        print(f"{stage.name}: {parent} -> {stage.stage.uses}{output}")
+    return 0

@@ -1,0 +1,61 @@
+"""Bring every output of the pipeline up to date; the same line again resumes where it was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `run` takes."""
+    parser.add_argument("-j", "--processes", type=int, metavar="N", help="how many workers (pool.processes)")
+    parser.add_argument("--engine", choices=("serial", "pool"), help="who runs the jobs (engine)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done, like 'plan'")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object on stdout")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show failures with their tracebacks")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no bar, and a summary only if something failed")
+    add_selection(parser)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Say which files count; for `plan` too."""
+    edit = "change one value of pipeline.yaml for this run, such as stages.web.with.width=800; may be repeated"
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=edit)
+    parser.add_argument("--only", metavar="PATTERN", help="only the files that match, as in .gitignore")
+    parser.add_argument("--limit", type=_count, metavar="N", help="only the first N files with something to do")
+    parser.add_argument("--force", action="store_true", help="redo what is up to date, edited or not ours")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number from 1 is needed, not {text!r}")
+    return int(text)
+
+
+def edits_of(arguments: argparse.Namespace) -> list[str]:
+    """The arguments that say what pipeline.yaml could, as edits of it."""
+    edits = list(arguments.set)
+    if getattr(arguments, "processes", None) is not None:
+        edits.append(f"pool.processes={arguments.processes}")
+    if getattr(arguments, "engine", None):
+        edits.append(f"engine={arguments.engine}")
+    return edits
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run, and say what was done."""
+    from pathlib import Path
+
+    from pipeline.config import load_config
+    from pipeline.plan import Selection
+    from pipeline.progress import Progress, say
+    from pipeline.run import run
+
+    config = load_config(Path(arguments.file), edits_of(arguments))
+    selection = Selection(arguments.only, arguments.limit, arguments.force)
+    quiet = arguments.quiet or arguments.json
+    summary = run(config, selection, Progress(quiet=quiet))
+    if arguments.json:
+        print(json.dumps(summary.as_json()))
+    say(summary, quiet=quiet, verbose=arguments.verbose)
+    return summary.exit

@@ -1,0 +1,284 @@
+"""YAML text -> plain data and the place of every key and value in it, so that each complaint can point."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ConfigError
+
+Place = tuple[str | int, ...]
+"""Where something stands in the data: ("stages", 0, "with", "width")."""
+
+# Far above any pipeline a person writes, far below what would keep the parser busy for a second.
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 50
+MAX_NODES = 10_000
+
+# The YAML 1.2 core schema, section 10.3.2: `no` and `off` are words, `1e-3` is a number.
+_NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"(?:[-+]?[0-9]{1,4000}|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_SPECIAL = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A line and a column, both from 0, or the option of the command line that put the value there."""
+
+    line: int
+    column: int
+    given_by: str = ""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One thing that is wrong, and where."""
+
+    spot: Spot
+    text: str
+
+
+@dataclass
+class Document:
+    """The data of a YAML file, with the spot of every key and value, and what is wrong with it so far."""
+
+    file: str
+    text: str
+    data: Any = None
+    keys: dict[Place, Spot] = field(default_factory=dict)
+    values: dict[Place, Spot] = field(default_factory=dict)
+    complaints: list[Complaint] = field(default_factory=list)
+
+    def complain(self, place: Place, text: str, *, key: bool = False) -> None:
+        """Note what is wrong with a value, or with its key; with the nearest mapping above what is not there."""
+        spots = self.keys if key else self.values
+        while place and place not in spots:
+            place, spots = place[:-1], self.values
+        complaint = Complaint(spots.get(place, Spot(0, 0)), text)
+        if complaint not in self.complaints:
+            self.complaints.append(complaint)
+
+    def raise_complaints(self) -> None:
+        """Raise ConfigError with every complaint in the order of the file, if there is one."""
+        if self.complaints:
+            ordered = sorted(self.complaints, key=lambda each: (each.spot.line, each.spot.column))
+            raise ConfigError("\n".join(self._render(each) for each in ordered))
+
+    def _render(self, complaint: Complaint) -> str:
+        spot = complaint.spot
+        if spot.given_by:
+            return f"{spot.given_by}: {complaint.text}"
+        head = f"{self.file}:{spot.line + 1}:{spot.column + 1}: {complaint.text}"
+        lines = self.text.splitlines()
+        if spot.line >= len(lines):
+            return head
+        # A window of the line around the spot, so that one endless line does not fill the terminal.
+        first = max(0, spot.column - 60)
+        shown = lines[spot.line][first : first + 120]
+        margin = re.sub(r"[^\t]", " ", shown[: spot.column - first])
+        return f"{head}\n    {shown}\n    {margin}^"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question to end a complaint with, if a known word is close."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def read_document(file: str, raw: bytes) -> Document:
+    """Read a YAML file's bytes. Raises ConfigError for what is no YAML or no mapping; notes the rest."""
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{file}:1:1: {len(raw)} bytes of YAML, limit {MAX_BYTES}")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n")
+        raise ConfigError(f"{file}:{line + 1}:1: not UTF-8: byte 0x{raw[error.start]:02x}") from None
+    document = Document(file, text)
+    node = _compose(document, text)
+    if node is None:
+        document.complain((), "the file is empty; it must say at least 'inputs' and 'stages'")
+    else:
+        _Reader(document).read(node)
+        if not isinstance(document.data, dict):
+            document.complain((), "a mapping is needed here, with 'inputs' and 'stages'")
+    if not isinstance(document.data, dict):
+        document.raise_complaints()
+    return document
+
+
+def _compose(document: Document, text: str) -> yaml.Node | None:
+    try:
+        loader = _Loader(text)
+        node: yaml.Node | None = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        spot = Spot(mark.line, mark.column) if mark else Spot(0, 0)
+        document.complaints.append(Complaint(spot, error.problem or "not YAML"))
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        spot = Spot(before.count("\n"), len(before) - before.rfind("\n") - 1)
+        document.complaints.append(Complaint(spot, f"character U+{ord(text[error.position]):04X} is not allowed"))
+    else:
+        return node
+    document.raise_complaints()
+    return None
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes with bounds on how many and how deep, and leaves scalars unresolved."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        self._count += 1
+        too = f"more than {MAX_DEPTH} levels" if self._depth > MAX_DEPTH else ""
+        too = f"more than {MAX_NODES} nodes" if self._count > MAX_NODES else too
+        if too:
+            raise yaml.MarkedYAMLError(problem=too, problem_mark=self.get_mark())
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        return "plain" if kind is yaml.ScalarNode and implicit[0] else "other"
+
+
+class _Reader:
+    """Turns nodes into data, noting spots and complaints."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._count = 0
+
+    def read(self, node: yaml.Node) -> None:
+        self._document.data = self._value(node, (), 0)
+
+    def _complain(self, node: yaml.Node, text: str) -> None:
+        self._document.complaints.append(Complaint(_spot(node), text))
+
+    def _value(self, node: yaml.Node, place: Place, depth: int) -> Any:
+        self._count += 1
+        # Counted again here, since an alias stands for all it names, each time.
+        if self._count > MAX_NODES or depth > MAX_DEPTH:
+            self._complain(node, f"aliases make more than {MAX_NODES} nodes or {MAX_DEPTH} levels")
+            self._document.raise_complaints()
+        self._document.values.setdefault(place, _spot(node))
+        if node.tag not in ("plain", "other"):
+            self._complain(node, f"tags are not allowed: {node.tag.replace('tag:yaml.org,2002:', '!!')}")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(each, (*place, index), depth + 1) for index, each in enumerate(node.value)]
+        return plain_scalar(node.value) if node.tag == "plain" else node.value
+
+    def _mapping(self, node: yaml.MappingNode, place: Place, depth: int) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._complain(key_node, "a key must be a word")
+                continue
+            key = key_node.value
+            if key == "<<" and key_node.tag == "plain":
+                self._complain(key_node, "merge keys ('<<') are not allowed; write the keys out")
+                continue
+            if key in data:
+                first = self._document.keys[(*place, key)]
+                self._complain(key_node, f"key {key!r} stands here twice; the first is in line {first.line + 1}")
+                continue
+            self._document.keys[(*place, key)] = _spot(key_node)
+            data[key] = self._value(value_node, (*place, key), depth + 1)
+        return data
+
+
+def _spot(node: yaml.Node) -> Spot:
+    return Spot(node.start_mark.line, node.start_mark.column)
+
+
+def plain_scalar(text: str) -> Any:
+    """What an unquoted word means: null, true or false, a number, or itself."""
+    if _NULL.match(text):
+        return None
+    if _BOOL.match(text):
+        return text.lower() == "true"
+    if _INT.match(text):
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if _FLOAT.match(text) or _SPECIAL.match(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+def apply_edit(document: Document, edit: str) -> None:
+    """Carry out one `--set stages.web.with.width=800`, as if the file said so; notes what is wrong with it."""
+    path, equals, text = edit.partition("=")
+    spot = Spot(-1, len(document.complaints), f"--set {edit}")
+    words = path.split(".")
+    if not equals or not all(words):
+        document.complaints.append(Complaint(spot, "write it as --set key.key=value"))
+        return
+    try:
+        value = read_document("--set", f"value: {text}".encode()).data["value"]
+    except ConfigError:
+        value = text
+    place = _walk_to(document, words[:-1], spot)
+    if place is not None:
+        here = _at(document.data, place)
+        if not isinstance(here, dict):
+            document.complaints.append(Complaint(spot, f"{'.'.join(words[:-1])!r} is no mapping"))
+            return
+        here[words[-1]] = value
+        _mark(document, (*place, words[-1]), value, spot)
+
+
+def _walk_to(document: Document, words: Sequence[str], spot: Spot) -> Place | None:
+    """The place of the mapping that the words name, made where there is none; stages go by their names."""
+    place: Place = ()
+    here = document.data
+    for word in words:
+        if isinstance(here, list):
+            names = [each.get("name") for each in here if isinstance(each, dict)]
+            if word not in names:
+                known = [str(name) for name in names]
+                text = f"no stage {word!r}{did_you_mean(word, known)}"
+                document.complaints.append(Complaint(spot, text))
+                return None
+            place, here = (*place, names.index(word)), here[names.index(word)]
+            continue
+        if not isinstance(here, dict):
+            document.complaints.append(Complaint(spot, f"{word!r} lies below a plain value"))
+            return None
+        if not isinstance(here.get(word), (dict, list)):
+            here[word] = _opened(word, here.get(word))
+            document.values[(*place, word)] = document.keys[(*place, word)] = spot
+        place, here = (*place, word), here[word]
+    return place
+
+
+def _opened(word: str, value: Any) -> dict[str, Any]:
+    """The mapping that a key's short form stands for."""
+    short = {"inputs": "root", "output": "path"}.get(word)
+    return {short: value} if short and value is not None else {}
+
+
+def _at(data: Any, place: Place) -> Any:
+    for step in place:
+        data = data[step]
+    return data
+
+
+def _mark(document: Document, place: Place, value: Any, spot: Spot) -> None:
+    document.keys[place] = document.values[place] = spot
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, below in pairs:
+        _mark(document, (*place, step), below, spot)

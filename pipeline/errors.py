@@ -1,0 +1,72 @@
+"""Every exception of filemill, and the exit code each one ends a run with.
+
+FilemillError                      70
+├── UsageError                      2   the command line asks for something that cannot be
+├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
+├── StageError                      2   a stage breaks the contract; says its file and line
+├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
+│   └── WorkersFailed               3   no worker could be started
+├── AlreadyRunning                 75   another run holds the lock of this state folder
+└── FileFailure                     1   one file cannot be done; never leaves its job
+    └── Unreadable                  1   the file is not what its reader needs
+"""
+
+from __future__ import annotations
+
+
+class FilemillError(Exception):
+    """What the program says itself, in one readable sentence, instead of a traceback."""
+
+    exit_code = 70
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.text}\n  hint: {self.hint}" if self.hint else self.text
+
+
+class UsageError(FilemillError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class ConfigError(FilemillError):
+    """pipeline.yaml is wrong; the text lists every complaint, each with its place."""
+
+    exit_code = 2
+
+
+class StageError(FilemillError):
+    """A stage breaks the contract; the text begins with the stage's file and line."""
+
+    exit_code = 2
+
+
+class EnvironmentFailure(FilemillError):
+    """The machine stopped the run part-way; what is done is safe and a rerun resumes."""
+
+    exit_code = 3
+
+
+class WorkersFailed(EnvironmentFailure):
+    """No worker could be started, so no file can be blamed."""
+
+
+class AlreadyRunning(FilemillError):
+    """Another run holds the lock of the state folder."""
+
+    exit_code = 75
+
+
+class FileFailure(FilemillError):
+    """One file cannot be done; the text is what the summary and the ledger say about it."""
+
+    exit_code = 1
+
+
+class Unreadable(FileFailure):
+    """A file is not what its reader needs: empty, not a picture, truncated, too large, not UTF-8."""

@@ -1,0 +1,205 @@
+"""The SQLite memory: what was made from what by which recipe, what failed, and every run. Only the parent writes it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import EnvironmentFailure
+from pipeline.messages import Job, Outcome, Result, Source
+from pipeline.recipe import Recipe
+
+_VERSION = 1
+
+# Keyed by the output's path as the templates write it, so that moving the project redoes nothing.
+_SCHEMA = """
+CREATE TABLE recipes (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, parts TEXT NOT NULL);
+CREATE TABLE outputs (
+    target BLOB PRIMARY KEY,
+    source BLOB NOT NULL,
+    stage TEXT NOT NULL,
+    status TEXT NOT NULL,           -- intended, done or skipped
+    source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
+    reason TEXT,                    -- of a skip
+    size INTEGER, mtime_ns INTEGER  -- of the file we wrote; kept by a skip
+) WITHOUT ROWID;
+CREATE INDEX outputs_by_source ON outputs (source);
+CREATE TABLE failures (
+    source BLOB NOT NULL, stage TEXT NOT NULL,
+    kind TEXT NOT NULL, error TEXT NOT NULL, attempts INTEGER NOT NULL, run TEXT NOT NULL,
+    PRIMARY KEY (source, stage)
+) WITHOUT ROWID;
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL, exit INTEGER, summary TEXT,
+    swept INTEGER NOT NULL DEFAULT 0 -- whether nothing of it can be left beside the outputs
+);
+"""
+
+Key = Callable[[Result], bytes]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the ledger remembers of one output."""
+
+    source: bytes
+    target: bytes
+    stage: str
+    status: str
+    source_size: int
+    source_mtime_ns: int
+    recipe: int
+    reason: str
+    size: int | None
+    mtime_ns: int | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that failed and has not been done since."""
+
+    source: bytes
+    stage: str
+    kind: str
+    error: str
+    attempts: int
+
+
+class Ledger:
+    """The open ledger of one state folder, or an empty one in memory where there is none yet."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        try:
+            self.connection = sqlite3.connect(file or ":memory:", isolation_level=None)
+            self._prepare()
+        except sqlite3.Error as error:
+            raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
+        self.run = ""
+
+    def _prepare(self) -> None:
+        # Without a sync at every commit: after a power cut the last moments are forgotten and redone.
+        self.connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=FILE")
+        found = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            self.connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
+        elif found != _VERSION:
+            raise EnvironmentFailure(f"the ledger {self.file} was written by a newer filemill (schema {found})")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[Row]:
+        """Every output, in byte order of its source."""
+        found = self.connection.execute(
+            "SELECT source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns"
+            " FROM outputs ORDER BY source"
+        )
+        return (Row(*row) for row in found)
+
+    def owner(self, target: bytes) -> tuple[bytes, str] | None:
+        """The source and the status of a recorded or intended output."""
+        found = self.connection.execute("SELECT source, status FROM outputs WHERE target = ?", (target,)).fetchone()
+        return (found[0], found[1]) if found else None
+
+    def failures(self) -> Iterator[Failure]:
+        """Every failure, in byte order of its source."""
+        found = self.connection.execute(
+            "SELECT source, stage, kind, error, attempts FROM failures ORDER BY source, stage"
+        )
+        return (Failure(*row) for row in found)
+
+    def recipes(self) -> dict[int, str]:
+        """Every recipe's digest, by its number."""
+        return dict(self.connection.execute("SELECT id, digest FROM recipes"))
+
+    def recipe_parts(self, number: int) -> dict[str, Any]:
+        """The named parts of a recorded recipe."""
+        found = self.connection.execute("SELECT parts FROM recipes WHERE id = ?", (number,)).fetchone()
+        return dict(json.loads(found[0])) if found else {}
+
+    def unclean_runs(self) -> list[str]:
+        """The runs that were killed and may have left temporaries beside outputs that are still to be redone."""
+        return [row[0] for row in self.connection.execute("SELECT id FROM runs WHERE ended IS NULL AND NOT swept")]
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def begin_run(self, run: str) -> None:
+        """Record that a run has begun; until `end_run` it counts as unclean."""
+        self.run = run
+        self.connection.execute("INSERT INTO runs (id, started) VALUES (?, ?)", (run, time.time()))
+
+    def end_run(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
+        """Record how the run ended; `swept` when it has redone all that unclean runs could have left behind."""
+        self.connection.execute(
+            "UPDATE runs SET ended = ?, exit = ?, summary = ? WHERE id = ?",
+            (time.time(), exit_code, json.dumps(summary), self.run),
+        )
+        if swept:
+            self.connection.execute("UPDATE runs SET swept = 1")
+
+    def number_recipe(self, recipe: Recipe) -> int:
+        """The number of a recipe, which it is given if it has none."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO recipes (digest, parts) VALUES (?, ?)", (recipe.digest, json.dumps(recipe.parts))
+        )
+        found = self.connection.execute("SELECT id FROM recipes WHERE digest = ?", (recipe.digest,)).fetchone()
+        return int(found[0])
+
+    def begin(self) -> None:
+        """Begin to write; nothing counts until `commit`."""
+        if not self.connection.in_transaction:
+            self.connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make what was written last."""
+        if self.connection.in_transaction:
+            self.connection.execute("COMMIT")
+
+    def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
+        """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO outputs (target, source, stage, status) VALUES (?, ?, ?, 'intended')",
+            ((key(target.stage, target.path), job.source.path, target.stage) for job in jobs for target in job.targets),
+        )
+
+    def record(self, outcome: Outcome, key: Callable[[str, bytes], bytes], recipes: dict[str, int]) -> None:
+        """Remember what became of a job; `recipes` are the numbers of the outputs' recipes, by stage."""
+        for result in outcome.results:
+            if result.status == "failed":
+                self._record_failure(outcome.source, result)
+            else:
+                self._record_output(outcome.source, result, key(result.stage, result.path), recipes[result.stage])
+
+    def _record_output(self, source: Source, result: Result, target: bytes, recipe: int) -> None:
+        done = result.status == "done"
+        self.connection.execute(
+            "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (target) DO UPDATE SET"
+            " source = ?2, stage = ?3, status = ?4, source_size = ?5, source_mtime_ns = ?6, recipe = ?7, reason = ?8,"
+            " size = coalesce(?9, size), mtime_ns = coalesce(?10, mtime_ns)",
+            (
+                target, source.path, result.stage, result.status, source.size_bytes, source.mtime_ns, recipe,
+                result.text, result.size_bytes if done else None, result.mtime_ns if done else None,
+            ),
+        )  # fmt: skip
+        self.connection.execute("DELETE FROM failures WHERE source = ? AND stage = ?", (source.path, result.stage))
+
+    def _record_failure(self, source: Source, result: Result) -> None:
+        self.connection.execute(
+            "INSERT INTO failures VALUES (?1, ?2, ?3, ?4, 1, ?5) ON CONFLICT (source, stage) DO UPDATE SET"
+            " kind = ?3, error = ?4, attempts = attempts + 1, run = ?5",
+            (source.path, result.stage, result.kind or "error", result.text, self.run),
+        )
+
+    def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:
+        """Forget outputs that were only ever intended, and failures of files that are gone."""
+        self.connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
+        self.connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", failures)

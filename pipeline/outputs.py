@@ -1,0 +1,236 @@
+"""Where outputs go and how they get there: name templates, containment, and commit.
+
+An output is written to a temporary in the target's own folder and renamed over the target when it is whole, so that
+nobody ever sees a part of one under its final name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import FileFailure
+
+FIELDS = ("dir", "name", "stem", "suffix", "part")
+_FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)
+TEMPORARY_PREFIX = b".filemill-"
+OWNER_FILE = ".filemill"
+
+# Bytes: what a name may have on every common file system; a longer one is refused by open() without saying which.
+_NAME_MAX = 255
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+class TemplateError(ValueError):
+    """A template that cannot be read; the text says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """Where one stage's outputs go: `folder` is its literal part, `pieces` what is filled in below it.
+
+    `pieces` are literal texts (str) and fields (one-element tuples), in order, relative to the folder.
+    """
+
+    text: str
+    folder: bytes
+    written_folder: bytes
+    """The folder as the ledger keeps it: relative to the YAML's where it is written so or lies there."""
+    pieces: tuple[str | tuple[str], ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields it uses."""
+        return frozenset(piece[0] for piece in self.pieces if isinstance(piece, tuple))
+
+    @property
+    def suffix(self) -> str:
+        """The suffix every output has; empty where it is the source's own."""
+        last = self.pieces[-1] if self.pieces else ""
+        return os.path.splitext("x" + last)[1] if isinstance(last, str) else ""
+
+    def fill(self, source: bytes, part: str = "") -> bytes:
+        """The absolute path of a source's output. Raises FileFailure where the name cannot be one.
+
+        The source's path is relative to the input root, in bytes; so is the answer.
+        """
+        folder, _, name = source.rpartition(b"/")
+        stem, suffix = _split_name(name)
+        values = {"dir": folder, "name": name, "stem": stem, "suffix": suffix, "part": part.encode()}
+        filled = b"".join(values[p[0]] if isinstance(p, tuple) else os.fsencode(p) for p in self.pieces)
+        # An empty {dir} leaves a slash too many.
+        components = [each for each in filled.split(b"/") if each]
+        for each in components:
+            if each in (b".", b".."):
+                raise FileFailure(f"output {os.fsdecode(filled)!r} would leave its folder")
+            if len(each) > _NAME_MAX:
+                raise FileFailure(f"output name of {len(each)} bytes, limit {_NAME_MAX}: {os.fsdecode(each)!r}")
+        return self.folder + b"/" + b"/".join(components)
+
+    def key(self, path: bytes) -> bytes:
+        """An output's path as the ledger keeps it, so that a project can be moved."""
+        return self.written_folder + path[len(self.folder) :]
+
+
+def _split_name(name: bytes) -> tuple[bytes, bytes]:
+    """Stem and suffix as pathlib has them."""
+    dot = name.rfind(b".")
+    return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, b"")
+
+
+def parse_template(text: str, base: Path) -> Template:
+    """Read a template; a relative one lies under `base`. Raises TemplateError."""
+    if not text or "\0" in text:
+        raise TemplateError("an output path is needed")
+    under = ("{name}" if "{dir}" in text else "{dir}/{name}") if text.endswith("/") else ""
+    pieces = _pieces(text + under)
+    if all(isinstance(piece, str) for piece in pieces):
+        raise TemplateError(f"every file would have the one output {text!r}; use {{stem}} or {{name}} in it")
+    first = pieces[0] if isinstance(pieces[0], str) else ""
+    literal, _, rest = first.rpartition("/")
+    if first.startswith("/") and not literal:
+        literal = "/"
+    literal = os.path.expanduser(literal)
+    folder = os.path.normpath(os.path.join(base, literal))
+    inside = not os.path.isabs(literal) or Path(base) in Path(folder).parents
+    written = os.path.relpath(folder, base) if inside else folder
+    below = ([rest] if rest else []) + pieces[1 if first else 0 :]
+    _check_dots(below, text)
+    return Template(text, os.fsencode(folder), os.fsencode(written), tuple(below))
+
+
+def _pieces(text: str) -> list[str | tuple[str]]:
+    pieces: list[str | tuple[str]] = []
+    literal, at = "", 0
+    for match in _TOKEN.finditer(text):
+        literal, at = literal + text[at : match.start()], match.end()
+        token, field = match[0], match[1]
+        if token in ("{{", "}}"):
+            literal += token[0]
+            continue
+        if field is None:
+            raise TemplateError(f"a single '{token}' in {text!r}; write '{token * 2}' for the character itself")
+        if field not in FIELDS:
+            raise TemplateError(f"no field {{{field}}}; there are {_FIELDS_SHOWN}")
+        if literal:
+            pieces.append(literal)
+        pieces.append((field,))
+        literal = ""
+    literal += text[at:]
+    return [*pieces, literal] if literal else pieces
+
+
+def _check_dots(below: list[str | tuple[str]], text: str) -> None:
+    shown = "".join("x" if isinstance(piece, tuple) else piece for piece in below)
+    if any(component in (".", "..") for component in shown.split("/")):
+        raise TemplateError(f"'.' or '..' after the first field of {text!r}; write it before")
+    if isinstance(below[-1], str) and below[-1].endswith("/"):
+        raise TemplateError(f"{text!r} names a folder")
+
+
+def always_same(one: Template, other: Template) -> bool:
+    """Whether two templates give every source the same output, so that the stages can never be told apart."""
+    return (one.folder, one.pieces) == (other.folder, other.pieces)
+
+
+# -- commit ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What stat says of an output just made."""
+
+    size_bytes: int
+    mtime_ns: int
+
+
+def temporary_for(target: bytes, run: str) -> bytes:
+    """The name under which a run writes a target before it is whole; short whatever the target's name."""
+    folder, _, name = target.rpartition(b"/")
+    digest = hashlib.blake2b(name, digest_size=8).hexdigest()
+    return b"%s/%s%s-%s" % (folder, TEMPORARY_PREFIX, digest.encode(), run.encode())
+
+
+class Committer:
+    """Makes outputs visible, whole or not at all, for one run in one process."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._umask = _umask()
+        self._folders: set[bytes] = set()
+
+    def write(self, target: bytes, write: Callable[[BinaryIO], None]) -> Committed:
+        """Commit what `write` puts into the file it is given; nothing is left where it raises."""
+        temporary = temporary_for(target, self._run)
+        file = self._open(temporary)
+        try:
+            with file:
+                write(file)
+                file.flush()
+                stat = os.fstat(file.fileno())
+            os.rename(temporary, target)
+        except BaseException:
+            _discard(temporary)
+            raise
+        return Committed(stat.st_size, stat.st_mtime_ns)
+
+    def move(self, path: Path, target: bytes) -> Committed | None:
+        """Commit a file by renaming it; None where it lies on another device and must be copied instead."""
+        temporary = temporary_for(target, self._run)
+        self._make_folder(os.path.dirname(target))
+        try:
+            os.rename(path, temporary)
+        except OSError:
+            return None
+        try:
+            # A scratch file often comes from mkstemp, which lets nobody else read it.
+            os.chmod(temporary, 0o666 & ~self._umask)
+            stat = os.stat(temporary)
+            os.rename(temporary, target)
+        except BaseException:
+            _discard(temporary)
+            raise
+        return Committed(stat.st_size, stat.st_mtime_ns)
+
+    def _open(self, temporary: bytes) -> BinaryIO:
+        folder = os.path.dirname(temporary)
+        self._make_folder(folder)
+        try:
+            return open(temporary, "xb")
+        except FileNotFoundError:  # someone removed the folder that we had made
+            self._folders.discard(folder)
+            self._make_folder(folder)
+            return open(temporary, "xb")
+        except FileExistsError:  # this run's own, of a worker that died with it
+            os.unlink(temporary)
+            return open(temporary, "xb")
+
+    def _make_folder(self, folder: bytes) -> None:
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+
+
+def remove_temporaries(target: bytes, runs: Sequence[str]) -> None:
+    """Remove what runs that did not end well left beside a target."""
+    for run in runs:
+        _discard(temporary_for(target, run))
+
+
+def _discard(path: bytes) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

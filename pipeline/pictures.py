@@ -1,0 +1,394 @@
+"""How a picture is opened, decoded upright and in sRGB, and saved: the rules every picture obeys, in one place.
+
+Worked at the small size wherever a consumer says what size it wants: the decoder leaves out what it can, the rest is
+resampled as stored, and only then come the colours and the turn.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+from annotated_types import Ge, Le
+from PIL import Image, ImageCms, ImageColor, ImageFile, UnidentifiedImageError
+
+from pipeline.errors import FileFailure, Unreadable
+from pipeline.types import Picture
+
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system.
+READABLE = (
+    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "PSD",
+    "QOI", "SGI",
+)  # fmt: skip
+
+# Pixels, width times height: 100 MP decode to 400 MB as RGBA, which a worker can bear.
+MAX_PIXELS = 100_000_000
+# Pixels: no camera or scanner makes a longer side, JPEG cannot hold one, and decoders misbehave above it.
+MAX_SIDE = 65_500
+
+# EXIF orientation -> (how to turn the stored picture upright, are the axes swapped, mirrored in x, mirrored in y);
+# the last three take a point of the upright picture back to the stored one. Exif 2.32, tag 0x0112.
+_TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
+    3: (Image.Transpose.ROTATE_180, False, True, True),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
+    5: (Image.Transpose.TRANSPOSE, True, False, False),
+    6: (Image.Transpose.ROTATE_270, True, False, True),
+    7: (Image.Transpose.TRANSVERSE, True, True, True),
+    8: (Image.Transpose.ROTATE_90, True, True, False),
+}
+_ORIENTATION = 0x0112
+
+_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
+
+
+class OpenedPicture(Picture):
+    """A Picture over an image of Pillow's that may not be decoded yet."""
+
+    def __init__(
+        self, image: Image.Image, *, upright: bool = False, reopen: Callable[[], Image.Image] | None = None
+    ) -> None:
+        self._image = image
+        self._reopen = reopen
+        self._reduced = False
+        # Pillow turns a TIFF by itself while loading it, and gives the size as it will be then.
+        ready = upright or image.format == "TIFF"
+        with unreadable_if_damaged():
+            orientation = 1 if ready else image.getexif().get(_ORIENTATION, 1)
+        self._turn = _TURNS.get(orientation)
+        width, height = image.size
+        self.size = (height, width) if self._turn and self._turn[1] else (width, height)
+        self.format = image.format
+
+    @property
+    def frames(self) -> int:  # type: ignore[override]
+        """How many frames or pages the file has; counted when asked, since a GIF must be read through for it."""
+        return getattr(self._image, "n_frames", 1)
+
+    def load(
+        self, size: Size | None = None, *, box: Box | None = None, resample: int | None = None, gap: float = 1.0
+    ) -> Image.Image:
+        with unreadable_if_damaged():
+            if self._reduced and self._reopen:  # a decoder cannot be asked twice
+                self.close()
+                self._image, self._reduced = self._reopen(), False
+            stored_size = size[::-1] if size and self._turn and self._turn[1] else size
+            image = self._resampled(stored_size, self._stored_box(box), resample, gap)
+            image = _to_srgb(image, self._image.info.get("icc_profile"))
+            if self._turn:
+                image = image.transpose(self._turn[0])
+        if image is self._image:
+            image = image.copy()
+        image.info = {}
+        return image
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._image.close()
+
+    def _stored_box(self, box: Box | None) -> Box:
+        """Where a region of the upright picture lies in the picture as stored."""
+        width, height = self._image.size
+        if box is None:
+            return (0, 0, width, height)
+        if not self._turn:
+            return box
+        _, swapped, mirrored_x, mirrored_y = self._turn
+        left, top, right, bottom = (box[1], box[0], box[3], box[2]) if swapped else box
+        if mirrored_x:
+            left, right = width - right, width - left
+        if mirrored_y:
+            top, bottom = height - bottom, height - top
+        return (left, top, right, bottom)
+
+    def _resampled(self, size: Size | None, box: Box, resample: int | None, gap: float) -> Image.Image:
+        if size is None:
+            plain = to_plain(self._image)
+            return (
+                plain
+                if box == (0, 0, *plain.size)
+                else plain.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+            )
+        drafted = self._draft(size, box, gap)
+        image = to_plain(self._image)
+        box = (
+            min(box[0] / drafted, image.width), min(box[1] / drafted, image.height),
+            min(box[2] / drafted, image.width), min(box[3] / drafted, image.height),
+        )  # fmt: skip
+        if size == image.size and box == (0, 0, *image.size):
+            return image
+        filtered = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
+        # Premultiplied by hand, so that the colour behind transparent pixels does not bleed (the "green halo").
+        if premultiplied := _PREMULTIPLIED.get(image.mode):
+            small = image.convert(premultiplied).resize(size, filtered, box, reducing_gap=gap)
+            return small.convert(image.mode)
+        return image.resize(size, filtered, box, reducing_gap=gap)
+
+    def _draft(self, size: Size, box: Box, gap: float) -> float:
+        """Ask the decoder for no more than `gap` times the size; gives the factor by which it reduces.
+
+        Asked with the size that the whole picture would have, not with the box it must fit: that is what makes a
+        JPEG decode at 1/2, 1/4 or 1/8. Rounded down, since half a pixel too many would double the work.
+        """
+        width, height = self._image.size
+        scaled = (
+            max(1, math.floor(width * size[0] / (box[2] - box[0]) * gap)),
+            max(1, math.floor(height * size[1] / (box[3] - box[1]) * gap)),
+        )
+        told = self._image.draft(None, scaled) if isinstance(self._image, ImageFile.ImageFile) else None
+        self._reduced = told is not None
+        return width / told[1][2] if told else 1.0
+
+
+def open_picture(file: Path | bytes) -> OpenedPicture:
+    """Open a picture by its content, without decoding it. Raises `Unreadable` for what is none or is too large."""
+    size_bytes = len(file) if isinstance(file, bytes) else file.stat().st_size
+    if size_bytes == 0:
+        raise Unreadable("empty file")
+
+    def reopen() -> Image.Image:
+        return _open_without_bomb_check(io.BytesIO(file) if isinstance(file, bytes) else file)
+
+    with unreadable_if_damaged():
+        image = reopen()
+    try:
+        refuse_if_too_large(image.size)
+        return OpenedPicture(image, reopen=reopen)
+    except BaseException:
+        image.close()
+        raise
+
+
+def refuse_if_too_large(size: Size) -> None:
+    """Raise `Unreadable` from a picture's size alone, before a byte of it is decoded."""
+    width, height = size
+    if width < 1 or height < 1:
+        raise Unreadable(f"damaged picture: its size is {width}x{height}")
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"too large: {width}x{height}, limit {MAX_PIXELS // 1_000_000} MP")
+    if max(width, height) > MAX_SIDE:
+        raise Unreadable(f"too large: {width}x{height}, limit {MAX_SIDE} pixels a side")
+
+
+def _open_without_bomb_check(file: BinaryIO | Path) -> Image.Image:
+    """Image.open, less Pillow's own check for pixel bombs, which only warns up to 179 MP; ours follows."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(file, formats=READABLE)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def unreadable_if_damaged() -> Iterator[None]:
+    """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`."""
+    try:
+        yield
+    except (FileFailure, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable("not a picture, or cut off in its header") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        said = str(error) or type(error).__name__
+        if isinstance(error, EOFError) or any(word in said.lower() for word in ("truncated", "data stream", "eof")):
+            raise Unreadable(f"truncated picture: {said}") from error
+        raise Unreadable(f"damaged picture: {said}") from error
+
+
+# -- modes and colours -------------------------------------------------------------------------------------------------
+
+
+def to_plain(image: Image.Image) -> Image.Image:
+    """Decode into L, LA, RGB, RGBA or CMYK, nothing lost that the eye can see: the modes that resample well."""
+    image.load()
+    mode = image.mode
+    if mode in ("L", "RGB"):
+        return image.convert(mode + "A") if "transparency" in image.info else image
+    if mode in ("LA", "RGBA", "CMYK"):
+        return image
+    if mode == "1":
+        return image.convert("L")
+    if mode in ("P", "PA"):
+        return image.convert("RGBA" if mode == "PA" or image.has_transparency_data else "RGB")
+    if mode.startswith("I") or mode == "F":
+        return _to_eight_bits(image)
+    if mode == "LAB":
+        return _from_lab(image)
+    return image.convert("RGBA" if mode == "RGBa" else "LA" if mode == "La" else "RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale greys of 16 or 32 bits to 8; `convert("L")` would clip them to white."""
+    deep = image.convert("F")
+    low, high = deep.getextrema()
+    assert isinstance(low, float) and isinstance(high, float)
+    if image.mode.startswith("I;16") or (image.mode == "I" and high <= 65_535):
+        scale = 1 / 257
+    elif image.mode == "I":
+        scale = 255 / 2_147_483_647
+    else:
+        scale = 255.0 if high <= 1 else 1.0
+    # Half a step up, because the last conversion rounds down.
+    return deep.point(lambda value: value * scale + 0.5).convert("L")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab = ImageCms.createProfile("LAB")
+    converted = ImageCms.profileToProfile(image, lab, _srgb(), outputMode="RGB")
+    assert converted is not None
+    return converted
+
+
+@lru_cache(maxsize=1)
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+# A camera roll has a handful of profiles; building a transform takes longer than applying it to a small picture.
+@lru_cache(maxsize=16)
+def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Build the transform from an embedded profile; None if it is sRGB already, or broken, which is read as sRGB."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        if ImageCms.getProfileDescription(profile).startswith("sRGB"):
+            return None
+        return ImageCms.buildTransform(profile, _srgb(), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """Convert an L, LA, RGB, RGBA or CMYK image to sRGB, keeping greys grey and the alpha as it is."""
+    opaque = {"LA": "L", "RGBA": "RGB"}.get(image.mode, image.mode)
+    transform = _transform_to_srgb(icc_profile, opaque) if icc_profile else None
+    if transform is None:
+        return image.convert("RGB") if image.mode == "CMYK" else image
+    converted = ImageCms.applyTransform(image.convert(opaque), transform)
+    assert converted is not None
+    if opaque == "L":
+        converted = converted.convert("L")
+    if image.mode != opaque and opaque != "CMYK":
+        converted.putalpha(image.getchannel("A"))
+    return converted
+
+
+# -- saving ------------------------------------------------------------------------------------------------------------
+
+Quality = Annotated[int, Ge(1), Le(100)]
+
+
+def save_jpeg(
+    image: Image.Image,
+    file: BinaryIO,
+    *,
+    quality: Quality = 82,
+    progressive: bool = False,
+    optimize: bool = False,
+    subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] | None = None,
+    background: str = "white",
+) -> None:
+    """JPEG; transparency is laid on `background`; colour is stored at half size below quality 90."""
+    subsampling = subsampling or ("4:4:4" if quality >= 90 else "4:2:0")
+    _save(
+        flatten(image, background), file, "JPEG",
+        quality=quality, progressive=progressive, optimize=optimize, subsampling=subsampling,
+    )  # fmt: skip
+
+
+def save_webp(
+    image: Image.Image,
+    file: BinaryIO,
+    *,
+    quality: Quality = 80,
+    lossless: bool = False,
+    method: Annotated[int, Ge(0), Le(6)] = 4,
+) -> None:
+    """WebP; a higher `method` is slower and makes smaller files."""
+    _save(_with_colour(image), file, "WEBP", quality=quality, lossless=lossless, method=method)
+
+
+def save_avif(
+    image: Image.Image, file: BinaryIO, *, quality: Quality = 60, speed: Annotated[int, Ge(0), Le(10)] = 6
+) -> None:
+    """AVIF; a lower `speed` makes smaller files. One thread, since its bytes depend on how many there are."""
+    _save(_with_colour(image), file, "AVIF", quality=quality, speed=speed, max_threads=1)
+
+
+def save_png(
+    image: Image.Image, file: BinaryIO, *, compress_level: Annotated[int, Ge(0), Le(9)] = 6, optimize: bool = False
+) -> None:
+    """PNG; lossless."""
+    _save(image, file, "PNG", compress_level=compress_level, optimize=optimize)
+
+
+def save_tiff(
+    image: Image.Image, file: BinaryIO, *, compression: Literal["none", "lzw", "deflate", "jpeg"] = "lzw"
+) -> None:
+    """TIFF; lossless unless `compression` is jpeg, which lays transparency on white."""
+    names = {"none": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "jpeg": "jpeg"}
+    image = flatten(image, "white") if compression == "jpeg" else image
+    _save(image, file, "TIFF", compression=names[compression])
+
+
+def save_gif(image: Image.Image, file: BinaryIO) -> None:
+    """GIF; one frame of at most 256 colours."""
+    _save(image, file, "GIF")
+
+
+Saver = Callable[..., None]
+SAVERS: dict[str, Saver] = {
+    ".jpg": save_jpeg,
+    ".jpeg": save_jpeg,
+    ".webp": save_webp,
+    ".avif": save_avif,
+    ".png": save_png,
+    ".tif": save_tiff,
+    ".tiff": save_tiff,
+    ".gif": save_gif,
+}
+
+
+def flatten(image: Image.Image, background: str) -> Image.Image:
+    """Lay a picture with transparency on a colour, named as in CSS; one without comes back as it is."""
+    if image.mode not in _PREMULTIPLIED:
+        return image
+    ground = Image.new("RGBA", image.size, ImageColor.getrgb(background))
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground.convert("RGB")
+
+
+def _with_colour(image: Image.Image) -> Image.Image:
+    """For the formats that know no grey."""
+    return image.convert("RGBA" if image.mode == "LA" else "RGB") if image.mode in ("L", "LA") else image
+
+
+def as_plain(image: Image.Image) -> Image.Image:
+    """What a stage made, in mode L, LA, RGB or RGBA and with nothing beside the pixels that a format would write."""
+    plain = to_plain(image)
+    if plain.mode == "CMYK" or plain.info.get("icc_profile"):
+        plain = _to_srgb(plain, plain.info.get("icc_profile"))
+    if plain.info:
+        plain = plain.copy()
+        plain.info = {}
+    return plain
+
+
+def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None:
+    try:
+        image.save(file, name, **options)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise FileFailure(f"cannot be written as {name}: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise FileFailure(f"cannot be written as {name}: {error}") from error

@@ -1,0 +1,284 @@
+"""Sources + ledger + config -> the jobs to run, each with its reason; collisions and orphans.
+
+    walk   (byte order) --+
+                          +--> one merge --> judge each output --> spool, on disk --> jobs, counts
+    ledger (same order) --+
+
+Memory does not depend on how many files there are: what is up to date is counted, the rest is spooled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pipeline.config import Config, StageConfig
+from pipeline.discover import Walk, matcher
+from pipeline.errors import FileFailure
+from pipeline.ledger import Failure, Ledger, Row
+from pipeline.messages import Source
+from pipeline.outputs import Template
+from pipeline.recipe import Recipe, Step, recipe_for, why_changed
+from pipeline.spool import Action, Spool, Verdict
+
+# Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
+_SAME_TIME_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the files with work are done this time; it never says what exists."""
+
+    only: str | None = None
+    limit: int | None = None
+    force: bool = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether files may have been passed over, so that nothing can be called gone."""
+        return self.only is not None or self.limit is not None
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One output of the tree: its template, its recipe, and the recipe's number if the ledger knows it."""
+
+    stage: str
+    template: Template
+    recipe: Recipe
+    number: int | None
+    route: tuple[StageConfig, ...]
+    """The stages from the root of the tree to this one."""
+
+
+@dataclass
+class Plan:
+    """All that is to be done, and the counts of what is not."""
+
+    spool: Spool
+    leaves: tuple[Leaf, ...]
+    walk: Walk
+    sources: int = 0
+    jobs: int = 0
+    """How many sources have something to make."""
+    counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    """How many outputs, by what is to be done and why."""
+
+    def count(self, action: Action) -> int:
+        """How many outputs the plan does this to."""
+        return sum(count for (each, _), count in self.counts.items() if each == action)
+
+
+def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ...]:
+    """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
+    known = {digest: number for number, digest in ledger.recipes().items()}
+    leaves = []
+    for stage in config.leaves:
+        assert stage.output is not None
+        template, pool, route = stage.output.template, config.pool, _route(config, stage)
+        steps = [Step(each.stage, each.options) for each in route]
+        save = stage.output.save
+        recipe = recipe_for(steps, save, template.suffix, config.folder, pool.initializer, pool.initargs)
+        number = ledger.number_recipe(recipe) if record else known.get(recipe.digest)
+        leaves.append(Leaf(stage.name, template, recipe, number, route))
+    return tuple(leaves)
+
+
+def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
+    above = _route(config, config.stages[stage.parent]) if stage.parent is not None else ()
+    return (*above, stage)
+
+
+def walk_of(config: Config) -> Walk:
+    """The walk over the input root, less what we write ourselves."""
+    own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
+    return Walk(os.fsencode(config.inputs.root), config.inputs.include, config.inputs.exclude, own)
+
+
+def make_plan(
+    config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection, *, everything: bool = False
+) -> Plan:
+    """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown."""
+    plan = Plan(Spool(ledger), leaves, walk_of(config))
+    judge = Judge(ledger, leaves, selection.force)
+    gone = _Gone(plan, selection)
+    rows = Follower(ledger.rows(), gone.row)
+    failures = Follower(ledger.failures(), gone.failure)
+    selected = matcher([selection.only]) if selection.only else None
+    limit = selection.limit
+    for source in plan.walk:
+        recorded, failed = rows.take(source.path), failures.take(source.path)
+        if selected and not selected(source.path):
+            continue
+        plan.sources += 1
+        plan.jobs += _decide(plan, judge, source, recorded, failed, gone, everything)
+        if limit is not None and plan.jobs >= limit:
+            break
+    rows.pass_the_rest()
+    failures.pass_the_rest()
+    plan.spool.settle()
+    for action, why, count in plan.spool.counts():
+        plan.counts[action, why] += count
+    plan.jobs = plan.spool.count_jobs()
+    return plan
+
+
+def _decide(
+    plan: Plan, judge: Judge, source: Source, rows: list[Row], failures: list[Failure], gone: _Gone, everything: bool
+) -> bool:
+    """Put one source into the plan; says whether it has something to make."""
+    verdicts = list(judge.judge(source, rows, failures))
+    for verdict in verdicts:
+        if everything or verdict.action != "up-to-date":
+            plan.spool.add(source, verdict)
+        else:
+            plan.counts["up-to-date", verdict.why] += 1
+    targets = {verdict.target for verdict in verdicts}
+    for row in rows:
+        if row.target not in targets:
+            gone.row(row)
+    return any(verdict.action == "make" for verdict in verdicts)
+
+
+class _Gone:
+    """Takes the records that the walk did not meet: orphans, unless it cannot know."""
+
+    def __init__(self, plan: Plan, selection: Selection) -> None:
+        self._plan = plan
+        self._knows = not selection.is_partial
+
+    def row(self, row: Row) -> None:
+        if self._is_gone(row.source):
+            self._plan.spool.add_orphan(row)
+
+    def failure(self, failure: Failure) -> None:
+        if self._is_gone(failure.source):
+            self._plan.spool.add_past_failure(failure)
+
+    def _is_gone(self, source: bytes) -> bool:
+        unknown = any(source.startswith(folder) for folder, _ in self._plan.walk.unlisted)
+        return self._knows and not unknown
+
+
+class Judge:
+    """Decides for each output of a source whether it is fresh, and says why not."""
+
+    def __init__(self, ledger: Ledger, leaves: tuple[Leaf, ...], force: bool) -> None:
+        self._ledger = ledger
+        self._leaves = leaves
+        self._force = force
+        self._whys: dict[tuple[int, str], str] = {}
+
+    def judge(self, source: Source, rows: list[Row], failures: list[Failure]) -> Iterator[Verdict]:
+        """One verdict for each output that the tree makes of a source."""
+        for leaf in self._leaves:
+            try:
+                path = leaf.template.fill(source.path)
+            except FileFailure as error:
+                yield Verdict(leaf.stage, "refuse", str(error))
+                continue
+            target = leaf.template.key(path)
+            row = next((row for row in rows if row.target == target), None)
+            if row is None:
+                yield self._unrecorded(leaf, path, target)
+                continue
+            action, why = self._recorded(source, leaf, row, path)
+            if action == "make":
+                why = next((_failed_before(each) for each in failures if each.stage == leaf.stage), why)
+            yield Verdict(leaf.stage, action, why, path, target, owned=row.status == "done")
+
+    def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
+        if not os.path.lexists(path):
+            return Verdict(leaf.stage, "make", "new", path, target)
+        owner = self._ledger.owner(target)
+        if owner is None and not self._force:
+            return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
+        rival = owner[0] if owner and owner[1] == "done" else None
+        return Verdict(leaf.stage, "make", "new", path, target, rival)
+
+    def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
+        if row.status == "intended":
+            return "make", "interrupted" if os.path.lexists(path) else "new"
+        if self._force:
+            return "make", "forced"
+        if not _same_source(source, row):
+            return "make", _source_change(source, row)
+        if row.recipe != leaf.number:
+            return "make", self._recipe_change(row.recipe, leaf)
+        if row.status == "skipped":
+            return "up-to-date", f"skipped: {row.reason}"
+        return _judge_file(row, path)
+
+    def _recipe_change(self, old: int, leaf: Leaf) -> str:
+        if (old, leaf.stage) not in self._whys:
+            names = [each.name for each in leaf.route]
+            files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
+            parts = self._ledger.recipe_parts(old)
+            self._whys[old, leaf.stage] = why_changed(parts, leaf.recipe.parts, names, files)
+        return self._whys[old, leaf.stage]
+
+
+def _failed_before(failure: Failure) -> str:
+    return f"failed before ({failure.kind}, attempt {failure.attempts})"
+
+
+def _same_source(source: Source, row: Row) -> bool:
+    if source.size_bytes != row.source_size:
+        return False
+    now, then = source.mtime_ns, row.source_mtime_ns
+    # A copy may have cut the time to whole seconds.
+    cut = (now % _SECOND_NS == 0 or then % _SECOND_NS == 0) and now // _SECOND_NS == then // _SECOND_NS
+    return now == then or cut
+
+
+def _source_change(source: Source, row: Row) -> str:
+    if source.size_bytes != row.source_size:
+        return f"source changed (size {row.source_size} -> {source.size_bytes})"
+    return "source changed (its time)"
+
+
+def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:
+    """Whether the output is as we left it."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "make", "output missing"
+    same_time = abs(found.st_mtime_ns - (row.mtime_ns or 0)) <= _SAME_TIME_NS
+    if found.st_size == row.size and same_time:
+        return "up-to-date", "up to date"
+    if found.st_size != row.size and (same_time or found.st_size == 0):
+        return "make", f"output torn (size {row.size} -> {found.st_size})"
+    return "up-to-date", "edited by someone else: kept"
+
+
+T = TypeVar("T", Row, Failure)
+
+
+class Follower(Generic[T]):
+    """Keeps a stream of records in step with a walk over the same order of sources."""
+
+    def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:
+        self._records: Iterator[T] = records
+        self._passed: Callable[[T], None] = passed
+        self._next: T | None = next(records, None)
+
+    def take(self, source: bytes) -> list[T]:
+        """The records of a source; those of sources before it, which the walk did not meet, are passed."""
+        found: list[T] = []
+        while self._next is not None and self._next.source <= source:
+            if self._next.source == source:
+                found.append(self._next)
+            else:
+                self._passed(self._next)
+            self._next = next(self._records, None)
+        return found
+
+    def pass_the_rest(self) -> None:
+        """The walk has ended: no other record was met."""
+        while self._next is not None:
+            self._passed(self._next)
+            self._next = next(self._records, None)

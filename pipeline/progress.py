@@ -1,0 +1,132 @@
+"""What a person sees of a run: the bar while it lasts, the summary when it has ended. All of it on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.messages import Outcome, Result
+from pipeline.names import shown
+
+# How many failed files the summary names; `failures` lists them all.
+_NAMED = 20
+
+
+@dataclass
+class Summary:
+    """What a run did, in outputs."""
+
+    run: str = ""
+    done: int = 0
+    up_to_date: int = 0
+    skipped: int = 0
+    failed: int = 0
+    held: int = 0
+    pruned: int = 0
+    seconds: float = 0.0
+    exit: int = 0
+    sources: int = 0
+    pipeline: str = ""
+    stopped: str = ""
+    """Why it ended before its time, if it did."""
+    notes: list[str] = field(default_factory=list)
+    """What else a person should know."""
+    failures: list[tuple[bytes, Result]] = field(default_factory=list)
+    """The first of the failed outputs."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many outputs failed, by reason."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Count what became of one job."""
+        for result in outcome.results:
+            if result.status == "done":
+                self.done += 1
+            elif result.status == "skipped":
+                self.skipped += 1
+            else:
+                self.add_failure(outcome.source.path, result)
+
+    def add_failure(self, source: bytes, result: Result) -> None:
+        """Count a failed output."""
+        self.failed += 1
+        self.reasons[reason_of(result)] += 1
+        if len(self.failures) < _NAMED:
+            self.failures.append((source, result))
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        keys = ("run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources")
+        return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
+
+    def lines(self, *, verbose: bool = False) -> list[str]:
+        """The summary as text: one line when all is well; with `verbose`, failures with their tracebacks."""
+        lines = [self._headline()]
+        if self.failed:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
+            lines.append(f"{self.failed} failed: {reasons}")
+            lines += _named(self.failures, verbose)
+            if self.failed > len(self.failures):
+                lines.append(f"  ... and {self.failed - len(self.failures)} more: python -m pipeline failures")
+        return lines + self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
+
+    def _headline(self) -> str:
+        head = f"{self.pipeline}: " if self.pipeline else ""
+        counted = [("done", self.done), ("up to date", self.up_to_date), ("skipped", self.skipped)]
+        counted += [("failed", self.failed), ("held", self.held)]
+        parts = [f"{number:,} {word}" for word, number in counted if number] or ["nothing to do"]
+        files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"
+        return f"{head}{', '.join(parts)} ({files}, {self.seconds:.1f} s)"
+
+
+def _named(failures: list[tuple[bytes, Result]], verbose: bool) -> list[str]:
+    """A line for each way in which a file failed; outputs that failed alike share one."""
+    alike: dict[tuple[bytes, str], list[Result]] = {}
+    for source, result in failures:
+        alike.setdefault((source, result.text), []).append(result)
+    lines = []
+    for (source, text), results in alike.items():
+        lines.append(f"  {shown(source)} ({', '.join(result.stage for result in results)}): {text}")
+        if verbose and results[0].detail:
+            lines += ["    " + line for line in results[0].detail.splitlines()]
+    return lines
+
+
+def reason_of(result: Result) -> str:
+    """A failure without its particulars, to be counted by."""
+    if result.kind != "error":
+        return result.kind or "error"
+    return result.text.partition(":")[0].partition(",")[0].partition(" (in stage")[0]
+
+
+class Progress:
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shows = not quiet and sys.stderr.isatty()
+        self._bar: Any = None
+
+    def start(self, jobs: int) -> None:
+        """Show a bar over so many files."""
+        if self._shows and jobs:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=jobs, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True)
+
+    def step(self) -> None:
+        """One file is through."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def say(summary: Summary, *, quiet: bool, verbose: bool) -> None:
+    """Print the summary: always on a terminal, elsewhere only if the exit code is not 0."""
+    if summary.exit or (sys.stderr.isatty() and not quiet):
+        print("\n".join(summary.lines(verbose=verbose)), file=sys.stderr)

@@ -1,0 +1,176 @@
+"""The plan on disk: temporary tables beside the ledger that hold what is to be done, whatever its size.
+
+SQLite finds the collisions: two sources that want one path are two rows with one target.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.ledger import Failure, Ledger, Row
+from pipeline.messages import Job, Source, Target
+
+Action = Literal["make", "up-to-date", "held", "prune", "refuse"]
+
+# Rows: inserted together, and read together.
+_CHUNK = 500
+
+_SCHEMA = """
+CREATE TEMP TABLE plan (
+    seq INTEGER PRIMARY KEY,
+    source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
+    stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
+    rival BLOB, owned INTEGER
+);
+CREATE TEMP TABLE orphans (target BLOB PRIMARY KEY, source BLOB, status TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be done about one output and why, with what a job needs to carry it out."""
+
+    stage: str
+    action: Action
+    why: str
+    path: bytes = b""
+    target: bytes = b""
+    """The path as the ledger keeps it."""
+    rival: bytes | None = None
+    """The source recorded for this output, where it is another."""
+    owned: bool = False
+    """Whether the output is recorded as made from this source."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done about one output, and why, for a person to read."""
+
+    source: Source
+    stage: str
+    path: bytes
+    action: Action
+    why: str
+
+
+class Spool:
+    """What one plan holds; gone when the ledger is closed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._connection = ledger.connection
+        self._connection.executescript(_SCHEMA)
+        self._waiting: list[tuple[object, ...]] = []
+
+    # -- filling -------------------------------------------------------------------------------------------------------
+
+    def add(self, source: Source, verdict: Verdict) -> None:
+        """Add what is to be done about one output."""
+        self._waiting.append(
+            (
+                source.path, source.size_bytes, source.mtime_ns, verdict.stage, verdict.action, verdict.why,
+                verdict.path, verdict.target, verdict.rival, verdict.owned,
+            )
+        )  # fmt: skip
+        if len(self._waiting) >= _CHUNK:
+            self._write()
+
+    def _write(self) -> None:
+        self._connection.execute("BEGIN")
+        self._connection.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._waiting)
+        self._connection.execute("COMMIT")
+        self._waiting.clear()
+
+    def add_orphan(self, row: Row) -> None:
+        """Add a recorded output that no current source and template produces."""
+        values = (row.target, row.source, row.status)
+        self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?)", values)
+
+    def add_past_failure(self, failure: Failure) -> None:
+        """Add a recorded failure of a source that is gone."""
+        self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (failure.source, failure.stage))
+
+    def settle(self) -> None:
+        """Refuse what two sources want; the one that already has its output keeps it."""
+        self._write()
+        self._connection.execute(
+            "UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND action = 'make'"
+            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target)"
+        )
+        for seq, rival in self._all("SELECT seq, rival FROM plan WHERE why = 'rival'"):
+            self._refuse(seq, rival)
+        self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
+        for (target,) in self._all(
+            "SELECT target FROM plan WHERE action IN ('make', 'up-to-date') GROUP BY target HAVING count(*) > 1"
+        ):
+            self._settle_target(target)
+        # An orphan whose path a current source takes over is none.
+        self._connection.execute("DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE action = 'make')")
+
+    def _settle_target(self, target: bytes) -> None:
+        rows = self._all(
+            "SELECT seq, source, owned FROM plan WHERE target = ? AND action IN ('make', 'up-to-date') ORDER BY seq",
+            target,
+        )
+        keeper = next((row for row in rows if row[2]), None)
+        for row in rows:
+            if row is not keeper:
+                other = keeper or next(each for each in rows if each is not row)
+                self._refuse(row[0], other[1])
+
+    def _refuse(self, seq: int, rival: bytes) -> None:
+        why = f"collision with {os.fsdecode(rival)}: both want this output"
+        self._connection.execute(
+            "UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?",
+            (why.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), seq),
+        )
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> Iterator[Job]:
+        """The jobs: for each source the outputs it is to make, in byte order."""
+        source: Source | None = None
+        targets: list[Target] = []
+        for decision in self.decisions("make"):
+            if source is not None and decision.source.path != source.path:
+                yield Job(source, tuple(targets))
+                targets = []
+            source = decision.source
+            targets.append(Target(decision.stage, decision.path))
+        if source is not None:
+            yield Job(source, tuple(targets))
+
+    def decisions(self, action: Action | None = None) -> Iterator[Decision]:
+        """What the plan holds, in byte order; read in chunks, so that the ledger can be written meanwhile."""
+        seq = 0
+        where = "" if action is None else f" AND action = '{action}'"
+        while rows := self._all(
+            "SELECT seq, source, source_size, source_mtime_ns, stage, path, action, why FROM plan"
+            f" WHERE seq > ?{where} ORDER BY seq LIMIT {_CHUNK}",
+            seq,
+        ):
+            for row in rows:
+                yield Decision(Source(row[1], row[2], row[3]), *row[4:])
+            seq = rows[-1][0]
+
+    def counts(self) -> list[tuple[Action, str, int]]:
+        """How many outputs, by what is to be done and why."""
+        return self._all("SELECT action, why, count(*) FROM plan GROUP BY action, why ORDER BY min(seq)")
+
+    def count_jobs(self) -> int:
+        """How many sources have something to make."""
+        return int(self._all("SELECT count(DISTINCT source) FROM plan WHERE action = 'make'")[0][0])
+
+    def orphans(self) -> Iterator[tuple[bytes, bytes, str]]:
+        """Target, source and status of every orphan."""
+        yield from self._all("SELECT target, source, status FROM orphans")
+
+    def past_failures(self) -> list[tuple[bytes, str]]:
+        """Source and stage of every failure whose source is gone."""
+        return self._all("SELECT source, stage FROM past_failures")
+
+    def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement, values).fetchall()

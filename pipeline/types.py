@@ -1,0 +1,70 @@
+"""What the authors of stages import: Item, Part, Skip and Picture. Light, so that a stage stays light."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+
+
+class Skip(Exception):
+    """Raised by a stage to leave the file out of what lies below it, with the reason as its text."""
+
+
+@dataclass(frozen=True)
+class Item(Generic[T]):
+    """A value together with where it comes from, for the stages that need to know.
+
+    Say `Item[bytes]` or `Item[Image.Image]` to have the value converted; a bare `Item` takes it as it comes.
+    """
+
+    value: T
+    source: str
+    """The source's path relative to the input root; bytes that are not UTF-8 are surrogate-escaped."""
+    scratch: Path
+    """A folder of this job's own, on the machine's disk; it is gone when the job ends."""
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class Part(Generic[T]):
+    """One of the values that a fan-out stage yields, under a name of its own."""
+
+    value: T
+    name: str
+
+
+class Picture(ABC):
+    """A picture that is opened but not decoded, for the stages that decide how to decode.
+
+    All sizes and boxes are in pixels of the *upright* picture, whatever the file's orientation tag says.
+    """
+
+    size: tuple[int, int]
+    """Width and height, upright."""
+    format: str | None
+    """Pillow's name of the format found in the file's content, such as "JPEG"; None for a value made by a stage."""
+    frames: int
+    """How many frames or pages the file has; 1 for a still picture."""
+
+    @abstractmethod
+    def load(
+        self,
+        size: tuple[int, int] | None = None,
+        *,
+        box: tuple[float, float, float, float] | None = None,
+        resample: int | None = None,
+        gap: float = 1.0,
+    ) -> Image.Image:
+        """Decode the picture: upright, sRGB, in mode L, LA, RGB or RGBA.
+
+        With `size` the region `box` (default: all of it) is resampled to that size, and the decoder is asked to
+        leave out what it can: it delivers at least `gap` times the size. `resample` is one of Pillow's
+        `Image.Resampling` (default LANCZOS). Raises `Unreadable` for a truncated or damaged file.
+        """

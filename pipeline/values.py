@@ -1,0 +1,174 @@
+"""What may travel between stages, how each kind is read from and written to a file, and which suffix means what.
+
+A Path travels as it is and is never opened for writing. Pillow is imported only when a picture is at hand, so that a
+pipeline over texts never pays for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.errors import FileFailure, Unreadable
+from pipeline.types import Picture
+
+# Bumped when pictures.py or this module makes other bytes from the same input and options; part of every recipe.
+RECIPE = 1
+
+Convert = Callable[[Any], Any]
+Scratch = Callable[[str], Path]
+"""Gives a new path in the job's scratch folder, ending in the suffix."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value: the annotation that names it, how it is read from a file, and how it is kept in one."""
+
+    name: str
+    read: Convert
+    write: Callable[[Any, BinaryIO], None]
+    scratch_suffix: str
+    """The suffix, and so the format, of a file that holds such a value between two stages; it loses nothing."""
+    copy: Convert = lambda value: value
+    """What gives each consumer its own; values that cannot be changed are shared."""
+
+
+def _read_text(path: Path) -> str:
+    return _decode(path.read_bytes())
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from None
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FileFailure(f"text that UTF-8 cannot hold: {text[error.start]!r} at character {error.start}") from None
+
+
+def _open_picture(file: Path | bytes) -> Any:
+    from pipeline.pictures import open_picture
+
+    return open_picture(file)
+
+
+def _load_image(file: Path | bytes) -> Any:
+    picture = _open_picture(file)
+    try:
+        return picture.load()
+    finally:
+        picture.close()
+
+
+def _picture_of_image(image: Any) -> Any:
+    from pipeline.pictures import OpenedPicture, as_plain
+
+    return OpenedPicture(as_plain(image), upright=True)
+
+
+def _image_of_stage(image: Any) -> Any:
+    from pipeline.pictures import as_plain
+
+    return as_plain(image)
+
+
+def _write_png(image: Any, file: BinaryIO) -> None:
+    from pipeline.pictures import as_plain, save_png
+
+    save_png(as_plain(image), file, compress_level=1)
+
+
+def _write_bytes(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
+
+
+def _write_text(text: str, file: BinaryIO) -> None:
+    file.write(_encode(text))
+
+
+def _write_path(path: Path, file: BinaryIO) -> None:
+    with open(path, "rb") as source:
+        shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _write_never(value: Any, file: BinaryIO) -> None:
+    raise AssertionError("a Picture is never what a stage makes")
+
+
+PATH = Kind("Path", lambda path: path, _write_path, "")
+BYTES = Kind("bytes", Path.read_bytes, _write_bytes, ".bin")
+TEXT = Kind("str", _read_text, _write_text, ".txt")
+IMAGE = Kind("Image.Image", _load_image, _write_png, ".png", copy=lambda image: image.copy())
+PICTURE = Kind("Picture", _open_picture, _write_never, "")
+
+_KINDS: dict[type, Kind] = {Path: PATH, bytes: BYTES, str: TEXT, Picture: PICTURE}
+
+_IN_MEMORY: dict[tuple[str, str], Convert] = {
+    (IMAGE.name, IMAGE.name): _image_of_stage,
+    (IMAGE.name, PICTURE.name): _picture_of_image,
+    (BYTES.name, IMAGE.name): _load_image,
+    (BYTES.name, PICTURE.name): _open_picture,
+    (BYTES.name, TEXT.name): _decode,
+    (TEXT.name, BYTES.name): _encode,
+}
+
+
+def kind_of(annotation: Any) -> Kind | None:
+    """The kind that an annotation names, if it names one."""
+    if not isinstance(annotation, type):
+        return None
+    # By name, so that nobody imports Pillow to find out that a stage wants none of it.
+    if (annotation.__module__, annotation.__qualname__) == ("PIL.Image", "Image"):
+        return IMAGE
+    return _KINDS.get(annotation)
+
+
+def can_convert(have: Kind, want: Kind) -> bool:
+    """Whether a value of one kind can be handed to a stage that wants the other."""
+    same = have is want
+    return same or have is PATH or want is PATH or (have.name, want.name) in _IN_MEMORY
+
+
+def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
+    """Make the kind that is wanted from the kind at hand; `can_convert` has said that it is possible."""
+    if direct := _IN_MEMORY.get((have.name, want.name)):
+        return direct(value)
+    if have is want:
+        return value
+    if have is PATH:
+        return want.read(value)
+    path = scratch(have.scratch_suffix)
+    with open(path, "xb") as file:
+        have.write(value, file)
+    return path
+
+
+def is_kind(value: Any, kind: Kind) -> bool:
+    """Whether what a stage returned is what its annotation said."""
+    return any(kind_of(each) is kind for each in type(value).__mro__)
+
+
+def saver_for(suffix: str) -> Callable[..., None] | None:
+    """The function that saves a picture under such a suffix; its keyword arguments are the `save:` options."""
+    from pipeline.pictures import SAVERS
+
+    return SAVERS.get(suffix.lower())
+
+
+def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any]) -> None:
+    """Write what a stage made to an output file; a picture in the format that the output's suffix names."""
+    if kind is not IMAGE:
+        kind.write(value, file)
+        return
+    saver = saver_for(suffix)
+    if saver is None:
+        raise FileFailure(f"no picture can be written with the suffix {suffix!r}")
+    saver(_image_of_stage(value), file, **save)

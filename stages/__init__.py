@@ -1,0 +1,1 @@
+"""The bundled stages. A pipeline's own `stages/` folder stands beside this one on `stages.__path__`."""
