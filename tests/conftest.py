@@ -1,0 +1,69 @@
+"""What the tests share: a project to run in, and the program run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Pipeline = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """A copy of the example project: its pipeline.yaml and its pictures, nothing made yet."""
+    shutil.copy(ROOT / "pipeline.yaml", tmp_path)
+    shutil.copytree(ROOT / "data" / "input", tmp_path / "data" / "input")
+    return tmp_path
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    """Runs `python -m pipeline ...` in the test's folder, without a terminal."""
+
+    def run(*arguments: str | bytes, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *arguments],
+            cwd=cwd,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=100,
+        )
+
+    return run
+
+
+def on_terminal(command: str, cwd: Path) -> tuple[int, str]:
+    """Run a shell command on a terminal of its own; gives the exit code and what is on the screen afterwards."""
+    ours, theirs = pty.openpty()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        command, shell=True, cwd=cwd, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            read = os.read(ours, 4096)
+        except OSError:  # how Linux says that nobody has the other end open
+            break
+        if not read:
+            break
+        shown += read
+    os.close(ours)
+    lines = shown.decode().replace("\r\n", "\n").split("\n")
+    # A bar is written over with spaces, and over that what follows.
+    screen = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line).split("\r")[-1].rstrip() for line in lines]
+    return process.wait(60), "\n".join(screen).strip("\n")
