@@ -64,3 +64,16 @@ class Outcome:
     seconds: float = 0.0
     environment: str = ""
     """What the machine refused to one of our own writes, such as a full disk: then no result is the file's fault."""
+    output: str = ""
+    """What the stages, and the programs they started, wrote to their stdout and stderr."""
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """One stage of the tree, as far as an engine needs to know it."""
+
+    name: str
+    parent: int | None
+    """The index of the stage it reads from; None for the source."""
+    timeout_s: float | None = None
+    """The limit of each call of it."""

@@ -62,13 +62,12 @@ class Summary:
 
     def lines(self, *, verbose: bool = False) -> list[str]:
         """The summary as text: one line when all is well; with `verbose`, failures with their tracebacks."""
-        lines = [self._headline()]
-        if self.failed:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
-            lines.append(f"{self.failed} failed: {reasons}")
-            lines += _named(self.failures, verbose)
-            if self.failed > len(self.failures):
-                lines.append(f"  ... and {self.failed - len(self.failures)} more: python -m pipeline failures")
+        lines = [self._headline(), *_named(self.failures, verbose)]
+        if self.failed > len(self.failures):
+            lines.append(f"  ... and {self.failed - len(self.failures):,} more: python -m pipeline failures")
+        if len(self.reasons) > 1:
+            counted = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
+            lines.append(f"reasons: {counted}")
         return lines + self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
 
     def _headline(self) -> str:

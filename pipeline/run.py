@@ -12,11 +12,12 @@ from itertools import islice
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
+from pipeline import worker
 from pipeline.config import Config
 from pipeline.engines import Engine
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger import Ledger
-from pipeline.messages import Job, Outcome, Result
+from pipeline.messages import Job, Outcome, Result, StageInfo
 from pipeline.names import shown
 from pipeline.options import absolute
 from pipeline.outputs import remove_temporaries
@@ -176,9 +177,23 @@ class _Journey:
         return self.templates[stage].key(path)
 
     def _engine(self, unclean: list[str]) -> Engine:
-        from pipeline.engines.serial import SerialEngine
+        config, blueprint = self.config, _blueprint(self.config, self.state, unclean).pack()
+        if config.engine == "serial":
+            from pipeline.engines.serial import SerialEngine
 
-        return SerialEngine(_blueprint(self.config, self.state, unclean).pack())
+            return SerialEngine(blueprint)
+        from pipeline.engines.pool import PoolEngine, PoolSettings, available_processes
+
+        pool = config.pool
+        return PoolEngine(
+            PoolSettings(pool.processes or available_processes(), pool.maxtasksperchild, pool.context),
+            [StageInfo(stage.name, stage.parent) for stage in config.stages],
+            worker.start,
+            blueprint,
+            worker.work,
+            self.state.folder / "slots",
+            close_fds=(self.state.lock_fd,),
+        )
 
 
 def _blueprint(config: Config, state: State, unclean: list[str]) -> Blueprint:

@@ -1,0 +1,48 @@
+"""How many CPUs this process may really use: its affinity and the quota of its control group."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_processes() -> int:
+    """Give the number of workers that keep the CPUs busy which we may use, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = min(filter(None, (_quota_v2(), _quota_v1())), default=None)
+    return max(1, min(allowed, math.ceil(quota))) if quota else allowed
+
+
+def _quota_v2() -> float | None:
+    """The tightest `cpu.max` from our own group up to the root, in CPUs."""
+    quotas = []
+    for folder in _own_groups("0::", CGROUP):
+        with suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text().split()
+            quotas.append(int(quota) / int(period))  # the word "max" is no number: no quota
+    return min(quotas, default=None)
+
+
+def _quota_v1() -> float | None:
+    quotas = []
+    for folder in _own_groups(":cpu,cpuacct:", CGROUP / "cpu,cpuacct") + _own_groups(":cpu:", CGROUP / "cpu"):
+        with suppress(OSError, ValueError):
+            quota = int((folder / "cpu.cfs_quota_us").read_text())
+            if quota > 0:
+                quotas.append(quota / int((folder / "cpu.cfs_period_us").read_text()))
+    return min(quotas, default=None)
+
+
+def _own_groups(mark: str, root: Path) -> list[Path]:
+    """The folders of our control group and of those around it; also the root, which is ours inside a container."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            before, found, path = line.partition(mark)
+            if found and (before == "" or before.isdigit()):
+                own = root / path.strip("/")
+                return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
+    return [root]

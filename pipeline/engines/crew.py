@@ -1,0 +1,176 @@
+"""One Pool with its workers, from its opening to its dismissal; the engine opens another when one is broken."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import TimeoutError as NothingYet
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import Any
+
+from pipeline.engines import inside
+from pipeline.engines.context import BatchQueue, Worker, pool_context
+from pipeline.engines.slots import Seat
+from pipeline.messages import Kind
+
+# A worker that SIGKILL has not ended after so long is stuck in the kernel, on a dead network disk for instance.
+STUCK_S = 10.0
+# How long idle workers may take to leave by themselves, so that what their stages registered with atexit is run.
+GOODBYE_S = 5.0
+# How long Pool's threads may take to end once all workers are dead; they are daemons, so they delay nobody.
+TERMINATE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Doom:
+    """Why we decided to kill a worker, and over which job."""
+
+    kind: Kind
+    text: str
+    remark: str
+    batch: int = -1
+    place: int = -1
+    stage_since: int | None = None
+    """Set when it was over one call of a stage."""
+
+
+@dataclass
+class Member:
+    """A worker as the parent sees it."""
+
+    worker: Worker
+    seat: Seat
+    held_bytes: int = 0
+    """Its memory when last looked at."""
+    doom: Doom | None = None
+    doomed_at: float = 0.0
+    killed_at: float | None = None
+
+    def kill(self) -> None:
+        self.killed_at = self.killed_at or time.monotonic()
+        self.worker.kill()
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.killed_at is not None and time.monotonic() - self.killed_at > STUCK_S
+
+    def give_up(self) -> str:
+        """Never wait for the worker again; tells which process it is and what it waits for."""
+        self.worker.is_given_up = True
+        return f"worker {self.worker.pid} has survived SIGKILL for {STUCK_S:g} s: {waiting_for(self.worker.pid or 0)}"
+
+
+class Crew:
+    """A Pool that is fed with numbered batches, and its workers."""
+
+    def __init__(
+        self,
+        method: str,
+        processes: int,
+        maxtasksperchild: int | None,
+        initargs: tuple[bytes, bytes],
+        give_seat: Callable[[], Seat | None],
+        report: Callable[[Member, Exception | None], None],
+    ) -> None:
+        self.members: list[Member] = []
+        self.is_dismissed = False
+        self._give_seat = give_seat
+        self._report = report
+        self._queues: tuple[BatchQueue, ...] = ()
+        self._feed: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        context = pool_context(method, self._hire)
+        self._pool = Pool(processes, inside.start, initargs, maxtasksperchild, context)
+        self._replies = self._pool.imap_unordered(inside.run_batch, iter(self._feed.get, None))
+
+    def feed(self, number: int, jobs: bytes) -> None:
+        self._feed.put((number, jobs))
+
+    def reply(self, timeout_s: float) -> tuple[int, bytes, float] | None:
+        """Give the next reply of `inside.run_batch`; None when there is none within the time."""
+        with suppress(NothingYet):
+            return self._replies.next(max(0.0, timeout_s))
+        return None
+
+    def kill(self) -> list[str]:
+        """Kill every worker and let nobody take its place; tells of those that would not die."""
+        self.is_dismissed = True
+        for member in self.members:
+            member.kill()
+        while any(not member.worker.is_dead for member in self.members):
+            for member in self.members:
+                if member.is_stuck:
+                    return [member.give_up() for member in self.members if not member.worker.is_dead]
+                member.kill()
+            time.sleep(0.002)
+        return []
+
+    def say_goodbye(self) -> None:
+        """Let idle workers leave by themselves, as far as they do so in time."""
+        self.is_dismissed = True
+        for _ in self.members:
+            self._queues[0].put(None)
+        deadline = time.monotonic() + GOODBYE_S
+        while time.monotonic() < deadline and any(not member.worker.is_dead for member in self.members):
+            time.sleep(0.002)
+
+    def dismiss(self) -> list[str]:
+        """Kill who is left, and end Pool's threads; tells of workers that would not die."""
+        stuck = self.kill()
+        self._feed.put(None)
+        if self._queues:
+            self._queues[0].stop_reading()
+            self._queues[1].stop_writing()
+        ending = threading.Thread(target=self._end_pool, daemon=True, name="pool-terminate")
+        ending.start()
+        ending.join(TERMINATE_S)
+        return stuck
+
+    def _end_pool(self) -> None:
+        self._pool.terminate()
+        self._pool.join()
+
+    def _hire(self, worker_type: type[Worker], *args: Any, **kwargs: Any) -> Worker:
+        """Make a process for Pool, in a free seat; waits for one, and so holds up a storm of replacements."""
+        worker = worker_type(*args, **kwargs)
+        self._queues = kwargs["args"][:2]
+        seat = None
+        while seat is None and not self.is_dismissed:
+            seat = self._give_seat()
+        worker.is_absent = self.is_dismissed
+        if seat:
+            worker.seat = seat
+            member = Member(worker, seat)
+        worker.report = lambda _, error: self._welcome(member, error) if seat else None  # type: ignore[attr-defined]
+        return worker
+
+    def _welcome(self, member: Member, error: Exception | None) -> None:
+        if not member.worker.is_absent:
+            self.members.append(member)
+        self._report(member, error)
+
+
+def how_it_ended(code: int) -> str:
+    """Say what an exit code means, such as "killed by SIGSEGV"."""
+    import signal
+
+    if code >= 0:
+        return f"the worker ended by exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def waiting_for(pid: int) -> str:
+    """Say in which state a process is and on what in the kernel it waits."""
+    where, state = "", "unknown"
+    with suppress(OSError):
+        where = Path(f"/proc/{pid}/wchan").read_text().strip("0\n")
+    with suppress(OSError, IndexError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return f"it is in state {state}" + (f" and waits in {where}" if where else "")
