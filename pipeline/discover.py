@@ -32,11 +32,11 @@ class Walk:
     def __init__(
         self, root: bytes, include: Sequence[str] = (), exclude: Sequence[str] = (), without: Collection[bytes] = ()
     ) -> None:
-        self._root = root
+        self._root = os.path.join(root, b"")
         self._included = matcher(include) if include else None
         self._excluded = matcher(exclude) if exclude else None
-        self._without = frozenset(without)
-        """Absolute folders that are not entered: the outputs' and the state's own."""
+        self._without = _below(root, without)
+        """The folders that are not entered, the outputs' and the state's own; relative, ending in "/"."""
         self.left_out: Counter[str] = Counter()
         """How many files were left out, by reason."""
         self.left_out_names: list[tuple[bytes, str]] = []
@@ -47,49 +47,50 @@ class Walk:
     def __iter__(self) -> Iterator[Source]:
         folders = [self._entries(b"")]
         while folders:
-            entry = next(folders[-1], None)
-            if entry is None:
+            path = next(folders[-1], None)
+            if path is None:
                 folders.pop()
-                continue
-            path, found = entry
-            if found.is_dir(follow_symlinks=False):
-                folders.append(self._entries(path + b"/"))
-            elif source := self._source(path, found):
+            elif path.endswith(b"/"):
+                folders.append(self._entries(path))
+            elif source := self._source(path):
                 yield source
 
-    def _entries(self, prefix: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
-        """What counts in one folder, sorted, with paths relative to the root."""
+    def _entries(self, folder: bytes) -> Iterator[bytes]:
+        """The paths of what counts in one folder, sorted; those of folders end in "/".
+
+        Only names are kept, which is what a folder of a million files costs.
+        """
         try:
-            with os.scandir(os.path.join(self._root, prefix)) as entries:
-                found = [(self._sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
+            with os.scandir(self._root + folder) as entries:
+                names = [
+                    entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
+                    for entry in entries
+                    if not entry.name.startswith(b".")
+                ]
         except OSError as error:
-            if error.errno != errno.ENOENT or not prefix:
-                self.unlisted.append((prefix, error.strerror or str(error)))
+            if error.errno != errno.ENOENT or not folder:
+                self.unlisted.append((folder, error.strerror or str(error)))
             return
-        # By name alone: entries do not compare, and no two of a folder have one name.
-        found.sort(key=lambda pair: pair[0])
-        for name, entry in found:
-            if self._counts(prefix + name, entry):
-                yield prefix + entry.name, entry
+        names.sort()
+        for name in names:
+            path = folder + name
+            if self._counts(path):
+                yield path
 
-    @staticmethod
-    def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
-        return entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
-
-    def _counts(self, path: bytes, entry: os.DirEntry[bytes]) -> bool:
+    def _counts(self, path: bytes) -> bool:
         if self._excluded is not None and self._excluded(path):
             return False
         if path.endswith(b"/"):
-            return not self._without or os.path.join(self._root, path[:-1]) not in self._without
+            return path not in self._without
         return self._included is None or self._included(path)
 
-    def _source(self, path: bytes, entry: os.DirEntry[bytes]) -> Source | None:
+    def _source(self, path: bytes) -> Source | None:
         try:
-            found = entry.stat()
+            found = os.stat(self._root + path)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 self._leave_out(path, "a symlink loop")
-            elif entry.is_symlink():
+            elif os.path.islink(self._root + path):
                 self._leave_out(path, "a dangling link")
             elif error.errno != errno.ENOENT:  # gone since it was listed is simply gone
                 self._leave_out(path, error.strerror or str(error))
@@ -106,9 +107,21 @@ class Walk:
             self.left_out_names.append((path, reason))
 
 
+def _below(root: bytes, folders: Collection[bytes]) -> frozenset[bytes]:
+    """Those of the folders that lie below the root, relative to it, whatever links either is reached by."""
+    real_root = os.path.join(os.path.realpath(root), b"")
+    real = (os.path.join(os.path.realpath(each), b"") for each in folders)
+    return frozenset(each[len(real_root) :] for each in real if each.startswith(real_root))
+
+
 def matcher(patterns: Sequence[str]) -> Match:
     """Whether a relative path in bytes matches gitignore-style patterns, case ignored."""
     from pathspec import GitIgnoreSpec
 
-    spec = GitIgnoreSpec.from_lines([pattern.lower() for pattern in patterns])
-    return lambda path: spec.match_file(os.fsdecode(path).lower())
+    spec = GitIgnoreSpec.from_lines([_one_case(pattern) for pattern in patterns])
+    return lambda path: spec.match_file(_one_case(os.fsdecode(path)))
+
+
+def _one_case(text: str) -> str:
+    # A line end is the one character that "any" leaves out in pathspec's regular expressions.
+    return text.lower().replace("\n", "\r")

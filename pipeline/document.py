@@ -20,10 +20,17 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 MAX_NODES = 10_000
 
-# The YAML 1.2 core schema, section 10.3.2: `no` and `off` are words, `1e-3` is a number.
+# Far more than anyone mends before the next try; the rest are counted.
+MAX_SHOWN = 100
+
+# What YAML 1.1, and so PyYAML, counts as the end of a line; str.splitlines knows more.
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+# The YAML 1.2 core schema, section 10.3.2: `no` and `off` are words, `1e-3` is a number. More digits than these are
+# no number: Python and JSON refuse to write them out.
 _NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
-_INT = re.compile(r"(?:[-+]?[0-9]{1,4000}|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+_INT = re.compile(r"(?:[-+]?[0-9]{1,4000}|0o[0-7]{1,1000}|0x[0-9a-fA-F]{1,1000})\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _SPECIAL = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 
@@ -43,6 +50,7 @@ class Complaint:
 
     spot: Spot
     text: str
+    hint: str = ""
 
 
 @dataclass
@@ -54,36 +62,43 @@ class Document:
     data: Any = None
     keys: dict[Place, Spot] = field(default_factory=dict)
     values: dict[Place, Spot] = field(default_factory=dict)
-    complaints: list[Complaint] = field(default_factory=list)
+    complaints: dict[Complaint, None] = field(default_factory=dict)
+    """Each once, in the order they were made."""
 
-    def complain(self, place: Place, text: str, *, key: bool = False) -> None:
+    def complain(self, place: Place, text: str, *, key: bool = False, hint: str = "") -> None:
         """Note what is wrong with a value, or with its key; with the nearest mapping above what is not there."""
         spots = self.keys if key else self.values
         while place and place not in spots:
             place, spots = place[:-1], self.values
-        complaint = Complaint(spots.get(place, Spot(0, 0)), text)
-        if complaint not in self.complaints:
-            self.complaints.append(complaint)
+        self.complain_at(spots.get(place, Spot(0, 0)), text, hint)
+
+    def complain_at(self, spot: Spot, text: str, hint: str = "") -> None:
+        """Note what is wrong at a spot."""
+        self.complaints[Complaint(spot, text, hint)] = None
 
     def raise_complaints(self) -> None:
         """Raise ConfigError with every complaint in the order of the file, if there is one."""
         if self.complaints:
             ordered = sorted(self.complaints, key=lambda each: (each.spot.line, each.spot.column))
-            raise ConfigError("\n".join(self._render(each) for each in ordered))
+            lines = _LINE_END.split(self.text)
+            shown = [self._render(each, lines) for each in ordered[:MAX_SHOWN]]
+            more = [f"{self.file}: {len(ordered) - MAX_SHOWN} more complaints"] if len(ordered) > MAX_SHOWN else []
+            raise ConfigError("\n".join(shown + more))
 
-    def _render(self, complaint: Complaint) -> str:
+    def _render(self, complaint: Complaint, lines: Sequence[str]) -> str:
         spot = complaint.spot
+        hint = f"\n  hint: {complaint.hint}" if complaint.hint else ""
         if spot.given_by:
-            return f"{spot.given_by}: {complaint.text}"
+            return f"{spot.given_by}: {complaint.text}{hint}"
         head = f"{self.file}:{spot.line + 1}:{spot.column + 1}: {complaint.text}"
-        lines = self.text.splitlines()
-        if spot.line >= len(lines):
-            return head
+        line = lines[spot.line] if spot.line < len(lines) else ""
+        if not line.strip():
+            return head + hint
         # A window of the line around the spot, so that one endless line does not fill the terminal.
         first = max(0, spot.column - 60)
-        shown = lines[spot.line][first : first + 120]
+        shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line[first : first + 120])
         margin = re.sub(r"[^\t]", " ", shown[: spot.column - first])
-        return f"{head}\n    {shown}\n    {margin}^"
+        return f"{head}\n    {shown}\n    {margin}^{hint}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -115,21 +130,26 @@ def read_document(file: str, raw: bytes) -> Document:
 
 
 def _compose(document: Document, text: str) -> yaml.Node | None:
+    loader = None
     try:
         loader = _Loader(text)
         node: yaml.Node | None = loader.get_single_node()
+        return node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        spot = Spot(mark.line, mark.column) if mark else Spot(0, 0)
-        document.complaints.append(Complaint(spot, error.problem or "not YAML"))
+        document.complain_at(_spot(mark), ", ".join(filter(None, (error.context, error.problem))))
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        spot = Spot(before.count("\n"), len(before) - before.rfind("\n") - 1)
-        document.complaints.append(Complaint(spot, f"character U+{ord(text[error.position]):04X} is not allowed"))
-    else:
-        return node
+        before = _LINE_END.split(text[: error.position])
+        character = f"character U+{ord(text[error.position]):04X} is not allowed"
+        document.complain_at(Spot(len(before) - 1, len(before[-1])), character)
+    except (OverflowError, ValueError):  # chr(), which PyYAML asks for every number it is given
+        document.complain_at(_spot(loader and loader.get_mark()), "an escape that is no character")
     document.raise_complaints()
     return None
+
+
+def _spot(mark: yaml.Mark | None) -> Spot:
+    return Spot(mark.line, mark.column) if mark else Spot(0, 0)
 
 
 class _Loader(yaml.SafeLoader):
@@ -165,7 +185,15 @@ class _Reader:
         self._document.data = self._value(node, (), 0)
 
     def _complain(self, node: yaml.Node, text: str) -> None:
-        self._document.complaints.append(Complaint(_spot(node), text))
+        self._document.complain_at(_spot(node.start_mark), text)
+
+    def _text(self, node: yaml.ScalarNode) -> str:
+        """A scalar's characters; JSON writes those beyond U+FFFF as a pair of escapes."""
+        try:
+            return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._complain(node, "half a surrogate pair is no character")
+            return ""
 
     def _value(self, node: yaml.Node, place: Place, depth: int) -> Any:
         self._count += 1
@@ -173,7 +201,7 @@ class _Reader:
         if self._count > MAX_NODES or depth > MAX_DEPTH:
             self._complain(node, f"aliases make more than {MAX_NODES} nodes or {MAX_DEPTH} levels")
             self._document.raise_complaints()
-        self._document.values.setdefault(place, _spot(node))
+        self._document.values.setdefault(place, _spot(node.start_mark))
         if node.tag not in ("plain", "other"):
             self._complain(node, f"tags are not allowed: {node.tag.replace('tag:yaml.org,2002:', '!!')}")
             return None
@@ -181,7 +209,7 @@ class _Reader:
             return self._mapping(node, place, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(each, (*place, index), depth + 1) for index, each in enumerate(node.value)]
-        return plain_scalar(node.value) if node.tag == "plain" else node.value
+        return plain_scalar(node.value) if node.tag == "plain" else self._text(node)
 
     def _mapping(self, node: yaml.MappingNode, place: Place, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -189,7 +217,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._complain(key_node, "a key must be a word")
                 continue
-            key = key_node.value
+            key = self._text(key_node)
             if key == "<<" and key_node.tag == "plain":
                 self._complain(key_node, "merge keys ('<<') are not allowed; write the keys out")
                 continue
@@ -197,13 +225,9 @@ class _Reader:
                 first = self._document.keys[(*place, key)]
                 self._complain(key_node, f"key {key!r} stands here twice; the first is in line {first.line + 1}")
                 continue
-            self._document.keys[(*place, key)] = _spot(key_node)
+            self._document.keys[(*place, key)] = _spot(key_node.start_mark)
             data[key] = self._value(value_node, (*place, key), depth + 1)
         return data
-
-
-def _spot(node: yaml.Node) -> Spot:
-    return Spot(node.start_mark.line, node.start_mark.column)
 
 
 def plain_scalar(text: str) -> Any:
@@ -219,26 +243,40 @@ def plain_scalar(text: str) -> Any:
     return text
 
 
+# -- the edits of the command line -------------------------------------------------------------------------------------
+
+
 def apply_edit(document: Document, edit: str) -> None:
     """Carry out one `--set stages.web.with.width=800`, as if the file said so; notes what is wrong with it."""
     path, equals, text = edit.partition("=")
     spot = Spot(-1, len(document.complaints), f"--set {edit}")
     words = path.split(".")
     if not equals or not all(words):
-        document.complaints.append(Complaint(spot, "write it as --set key.key=value"))
+        document.complain_at(spot, "write it as --set key.key=value")
         return
-    try:
-        value = read_document("--set", f"value: {text}".encode()).data["value"]
-    except ConfigError:
-        value = text
+    value = _edit_value(document, text, spot)
     place = _walk_to(document, words[:-1], spot)
-    if place is not None:
-        here = _at(document.data, place)
-        if not isinstance(here, dict):
-            document.complaints.append(Complaint(spot, f"{'.'.join(words[:-1])!r} is no mapping"))
-            return
-        here[words[-1]] = value
-        _mark(document, (*place, words[-1]), value, spot)
+    if place is None:
+        return
+    here = _at(document.data, place)
+    if isinstance(here, list):
+        document.complain_at(spot, f"{'.'.join(words[:-1])!r} is a list; set the whole of it, or a key of a stage")
+        return
+    here[words[-1]] = value
+    _mark(document, (*place, words[-1]), value, spot)
+
+
+def _edit_value(document: Document, text: str, spot: Spot) -> Any:
+    """What the text means: a list, a mapping or a quoted text as in YAML, and any other word as it stands."""
+    if not text.startswith(("[", "{", "'", '"')):
+        return plain_scalar(text)
+    try:
+        inner = read_document("--set", f"value: {text}".encode("utf-8", "surrogatepass"))
+    except ConfigError:  # such as {dir}/{stem}.png
+        return text
+    for complaint in inner.complaints:
+        document.complain_at(spot, complaint.text)
+    return inner.data["value"]
 
 
 def _walk_to(document: Document, words: Sequence[str], spot: Spot) -> Place | None:
@@ -247,28 +285,28 @@ def _walk_to(document: Document, words: Sequence[str], spot: Spot) -> Place | No
     here = document.data
     for word in words:
         if isinstance(here, list):
-            names = [each.get("name") for each in here if isinstance(each, dict)]
+            names = [str(each.get("name")) for each in here if isinstance(each, dict)] if place == ("stages",) else []
             if word not in names:
-                known = [str(name) for name in names]
-                text = f"no stage {word!r}{did_you_mean(word, known)}"
-                document.complaints.append(Complaint(spot, text))
+                document.complain_at(spot, f"no stage {word!r}{did_you_mean(word, names)}")
                 return None
-            place, here = (*place, names.index(word)), here[names.index(word)]
+            index = next(i for i, each in enumerate(here) if isinstance(each, dict) and str(each.get("name")) == word)
+            place, here = (*place, index), here[index]
             continue
-        if not isinstance(here, dict):
-            document.complaints.append(Complaint(spot, f"{word!r} lies below a plain value"))
-            return None
         if not isinstance(here.get(word), (dict, list)):
-            here[word] = _opened(word, here.get(word))
-            document.values[(*place, word)] = document.keys[(*place, word)] = spot
+            _open(document, here, (*place, word), spot)
         place, here = (*place, word), here[word]
     return place
 
 
-def _opened(word: str, value: Any) -> dict[str, Any]:
-    """The mapping that a key's short form stands for."""
-    short = {"inputs": "root", "output": "path"}.get(word)
-    return {short: value} if short and value is not None else {}
+def _open(document: Document, holder: dict[str, Any], place: Place, spot: Spot) -> None:
+    """Put the mapping that a short form stands for in its place, or an empty one."""
+    value, short = holder.get(str(place[-1])), {"inputs": "root", "output": "path"}.get(str(place[-1]))
+    if short and value is not None:
+        holder[str(place[-1])] = {short: value}
+        document.values[(*place, short)] = document.values[place]
+    else:
+        holder[str(place[-1])] = {}
+        document.values[place] = document.keys[place] = spot
 
 
 def _at(data: Any, place: Place) -> Any:
@@ -278,7 +316,11 @@ def _at(data: Any, place: Place) -> Any:
 
 
 def _mark(document: Document, place: Place, value: Any, spot: Spot) -> None:
-    document.keys[place] = document.values[place] = spot
+    """Note that the command line said this value and all in it, and forget what the file said there."""
+    for spots in (document.keys, document.values):
+        for below in [each for each in spots if each[: len(place)] == place]:
+            del spots[below]
+        spots[place] = spot
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, below in pairs:
-        _mark(document, (*place, step), below, spot)
+    for step, each in pairs:
+        _mark(document, (*place, step), each, spot)

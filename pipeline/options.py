@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
-import typing
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from pipeline.document import Place, did_you_mean
 from pipeline.errors import StageError
 
-Problem = tuple[Place, str, bool]
-"""Where below the mapping, what is wrong, and whether its key is at fault rather than its value."""
+# pydantic's types of error -> what is needed, in the words of YAML.
+_NEEDED = {
+    "model_type": "a mapping", "model_attributes_type": "a mapping", "dict_type": "a mapping",
+    "dataclass_type": "a mapping", "list_type": "a list", "tuple_type": "a list", "set_type": "a list",
+    "frozen_set_type": "a list", "string_type": "text", "path_type": "text", "bytes_type": "text",
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false", "none_required": "null",
+}  # fmt: skip
+# Characters: a longer value is left out of the message; the source line shows it.
+_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a value that YAML gave."""
+
+    place: Place
+    """Below the value that was checked."""
+    text: str
+    key: bool = False
+    """Whether the key is at fault rather than what it holds."""
 
 
 def check_options(
-    who: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any], *, unknown_hint: str = ""
+    who: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Validate what the YAML gives against a signature; gives the options after defaults, and what is wrong.
 
@@ -28,16 +51,18 @@ def check_options(
     problems: list[Problem] = []
     for name in given:
         if name not in known:
-            says = did_you_mean(name, known) or unknown_hint or _choices(known)
-            problems.append(((name,), f"{who}: no option {name!r}{says}", True))
+            text = f"{who}: no option {name!r}{did_you_mean(name, known) or _choices(known)}"
+            problems.append(Problem((name,), text, key=True))
     options: dict[str, Any] = {}
     for name, parameter in known.items():
+        adapter = _adapter(who, parameter)
         if name in given:
-            value, wrong = validate(_adapter(who, parameter), given[name])
-            options[name] = value
-            problems += [((name, *place), f"{who}: option {name!r}: {text}", False) for place, text in wrong]
+            options[name], wrong = validate(adapter, given[name])
+            problems += [
+                Problem((name, *each.place), f"{who}: option {name!r}: {each.text}", each.key) for each in wrong
+            ]
         elif parameter.default is parameter.empty:
-            problems.append(((), f"{who}: option {name!r} is missing", False))
+            problems.append(Problem((), f"{who}: option {name!r} is missing"))
         else:
             options[name] = parameter.default
     return options, problems
@@ -48,46 +73,92 @@ def _choices(known: Mapping[str, inspect.Parameter]) -> str:
 
 
 def _adapter(who: str, parameter: inspect.Parameter) -> TypeAdapter[Any]:
+    if isinstance(parameter.default, FieldInfo):
+        raise StageError(
+            f"{who}: the default of option {parameter.name!r} is a Field",
+            hint=f"say '{parameter.name}: Annotated[..., Field(...)] = default'",
+        )
     try:
         return TypeAdapter(parameter.annotation)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise StageError(
-            f"{who}: option {parameter.name!r}: {parameter.annotation} is no type that YAML can give"
-        ) from error
+    except Exception as error:  # pydantic raises its own, TypeError and more, according to what it meets
+        reason = str(error).partition("\n")[0]
+        raise StageError(f"{who}: option {parameter.name!r} has a type that YAML cannot give: {reason}") from error
 
 
-def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[tuple[Place, str]]]:
+def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]:
     """Validate one value strictly: "800" is no int, true is no 1. A union's complaints are said once."""
     try:
         return adapter.validate_json(json.dumps(value), strict=True), []
     except ValidationError as error:
-        wrong = error.errors(include_url=False)
-    if len(wrong) > 1 and _is_union(adapter):
-        return None, [((), "; or ".join(dict.fromkeys(describe(each) for each in wrong)))]
-    return None, [(tuple(each["loc"]), describe(each)) for each in wrong]
+        return None, problems_of(error, value)
 
 
-def _is_union(adapter: TypeAdapter[Any]) -> bool:
-    annotation = adapter._type  # pydantic offers no public name for it
-    while typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
-    return str(typing.get_origin(annotation)) in ("typing.Union", "<class 'types.UnionType'>")
-
-
-def describe(error: Any) -> str:
+def _describe(error: Any) -> str:
     """One of pydantic's complaints in our words, with the user's own value in it."""
+    value, kind = error.get("input"), error["type"]
     text = str(error["msg"]).removeprefix("Input ").removeprefix("Value error, ")
-    value = error.get("input")
-    shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (str, int, float, bool, type(None))) else ""
-    return f"{text[0].lower()}{text[1:]}{f', not {shown}' if shown and len(shown) < 80 else ''}"
+    text = f"{_NEEDED[kind]} is needed" if kind in _NEEDED else text[:1].lower() + text[1:]
+    if isinstance(value, (str, int, float, bool, type(None))):
+        shown = json.dumps(value, ensure_ascii=False)
+        text += f", not {shown}" if len(shown) < _SHOWN else ""
+    if kind in ("literal_error", "enum") and isinstance(value, str):
+        text += did_you_mean(value, re.findall(r"'([^']*)'", str(error["ctx"]["expected"])))
+    return text
+
+
+def problems_of(
+    error: ValidationError,
+    data: Any,
+    describe: Callable[[Any], str] = _describe,
+    keys_at: Callable[[Place], Iterable[str]] = lambda place: (),
+) -> list[Problem]:
+    """Put pydantic's complaints in our words, each with the place in the data that it is about.
+
+    A union complains once for each of its members, at places of its own making: those are joined.
+    """
+    problems: list[Problem] = []
+    joined: dict[Place, dict[str, None]] = {}
+    for each in error.errors(include_url=False):
+        missing = each["type"] in ("missing", "missing_argument")
+        said = each["loc"][:-1] if missing else each["loc"]
+        place = place_in(data, said)
+        if each["type"] in ("extra_forbidden", "unexpected_keyword_argument") and place == said:
+            name = str(place[-1])
+            problems.append(Problem(place, f"unknown key {name!r}{did_you_mean(name, keys_at(place[:-1]))}", key=True))
+            continue
+        text = f"key {each['loc'][-1]!r} is missing" if missing else describe(each)
+        if place == said:
+            problems.append(Problem(place, text))
+        else:
+            joined.setdefault(place, {})[text] = None
+    return problems + [Problem(place, "; or ".join(texts)) for place, texts in joined.items()]
+
+
+def place_in(data: Any, place: Place) -> Place:
+    """As much of a place as there is in the data."""
+    for depth, step in enumerate(place):
+        if isinstance(data, dict) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        else:
+            return place[:depth]
+    return place
 
 
 def absolute(value: Any, folder: Path) -> Any:
     """The same options with every relative Path in them made absolute."""
     if isinstance(value, Path):
-        return folder / value.expanduser()
+        return folder / os.path.expanduser(value)
     if isinstance(value, dict):
         return {key: absolute(each, folder) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(absolute(each, folder) for each in value)
+    if isinstance(value, (list, tuple, set, frozenset)):
         return type(value)(absolute(each, folder) for each in value)
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: absolute(each, folder) for name, each in value})
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [each.name for each in dataclasses.fields(value) if each.init]
+        return dataclasses.replace(value, **{name: absolute(getattr(value, name), folder) for name in fields})
     return value

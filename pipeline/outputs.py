@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,7 @@ OWNER_FILE = ".filemill"
 # Bytes: what a name may have on every common file system; a longer one is refused by open() without saying which.
 _NAME_MAX = 255
 
+_SLASHES = re.compile(rb"/+")
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -55,6 +57,12 @@ class Template:
         last = self.pieces[-1] if self.pieces else ""
         return os.path.splitext("x" + last)[1] if isinstance(last, str) else ""
 
+    @cached_property
+    def _format(self) -> bytes:
+        """What is filled in, with a slash before it, for the bytes' own `%`."""
+        pieces = (b"%%(%s)b" % p[0].encode() if isinstance(p, tuple) else _literal(p) for p in self.pieces)
+        return b"/" + b"".join(pieces)
+
     def fill(self, source: bytes, part: str = "") -> bytes:
         """The absolute path of a source's output. Raises FileFailure where the name cannot be one.
 
@@ -62,20 +70,35 @@ class Template:
         """
         folder, _, name = source.rpartition(b"/")
         stem, suffix = _split_name(name)
-        values = {"dir": folder, "name": name, "stem": stem, "suffix": suffix, "part": part.encode()}
-        filled = b"".join(values[p[0]] if isinstance(p, tuple) else os.fsencode(p) for p in self.pieces)
-        # An empty {dir} leaves a slash too many.
-        components = [each for each in filled.split(b"/") if each]
-        for each in components:
-            if each in (b".", b".."):
-                raise FileFailure(f"output {os.fsdecode(filled)!r} would leave its folder")
-            if len(each) > _NAME_MAX:
-                raise FileFailure(f"output name of {len(each)} bytes, limit {_NAME_MAX}: {os.fsdecode(each)!r}")
-        return self.folder + b"/" + b"/".join(components)
+        values = {b"dir": folder, b"name": name, b"stem": stem, b"suffix": suffix, b"part": part.encode()}
+        filled: bytes = self._format % values
+        if b"//" in filled:  # an empty {dir} leaves a slash too many
+            filled = _SLASHES.sub(b"/", filled)
+        # Nothing else can be wrong with a name.
+        if len(filled) > _NAME_MAX or b"/." in filled or filled.endswith(b"/"):
+            _check_components(filled)
+        return self.folder.rstrip(b"/") + filled
 
     def key(self, path: bytes) -> bytes:
         """An output's path as the ledger keeps it, so that a project can be moved."""
         return self.written_folder + path[len(self.folder) :]
+
+
+def _literal(text: str) -> bytes:
+    return os.fsencode(text).replace(b"%", b"%%")
+
+
+def _check_components(filled: bytes) -> None:
+    shown = repr(os.fsdecode(filled[1:]))
+    if filled.endswith(b"/"):
+        raise FileFailure(f"output {shown} would have no name")
+    for each in filled[1:].split(b"/"):
+        if each in (b".", b".."):
+            raise FileFailure(f"output {shown} would leave its folder")
+        if each.startswith(OWNER_FILE.encode()):
+            raise FileFailure(f"output {shown}: names that begin with {OWNER_FILE} are the program's own")
+        if len(each) > _NAME_MAX:
+            raise FileFailure(f"output name of {len(each)} bytes, limit {_NAME_MAX}: {os.fsdecode(each)!r}")
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes]:
@@ -136,7 +159,11 @@ def _check_dots(below: list[str | tuple[str]], text: str) -> None:
 
 def always_same(one: Template, other: Template) -> bool:
     """Whether two templates give every source the same output, so that the stages can never be told apart."""
-    return (one.folder, one.pieces) == (other.folder, other.pieces)
+    return (one.folder, _spelt_out(one)) == (other.folder, _spelt_out(other))
+
+
+def _spelt_out(template: Template) -> bytes:
+    return _SLASHES.sub(b"/", template._format.replace(b"%(name)b", b"%(stem)b%(suffix)b"))
 
 
 # -- commit ------------------------------------------------------------------------------------------------------------
@@ -181,7 +208,12 @@ class Committer:
         return Committed(stat.st_size, stat.st_mtime_ns)
 
     def move(self, path: Path, target: bytes) -> Committed | None:
-        """Commit a file by renaming it; None where it lies on another device and must be copied instead."""
+        """Commit a file by renaming it; None where it must be copied instead.
+
+        It must where it lies on another device, and where it has a second name, which may be the source's.
+        """
+        if os.lstat(path).st_nlink > 1:
+            return None
         temporary = temporary_for(target, self._run)
         self._make_folder(os.path.dirname(target))
         try:
@@ -226,7 +258,7 @@ def remove_temporaries(target: bytes, runs: Sequence[str]) -> None:
 def _discard(path: bytes) -> None:
     try:
         os.unlink(path)
-    except FileNotFoundError:
+    except OSError:  # there is none, or none that could be removed: no reason to hide what went wrong before
         pass
 
 

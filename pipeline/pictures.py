@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Predicate
 from PIL import Image, ImageCms, ImageColor, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import FileFailure, Unreadable
@@ -47,8 +49,6 @@ _TURNS = {
 }
 _ORIENTATION = 0x0112
 
-_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
-
 
 class OpenedPicture(Picture):
     """A Picture over an image of Pillow's that may not be decoded yet."""
@@ -59,11 +59,8 @@ class OpenedPicture(Picture):
         self._image = image
         self._reopen = reopen
         self._reduced = False
-        # Pillow turns a TIFF by itself while loading it, and gives the size as it will be then.
-        ready = upright or image.format == "TIFF"
         with unreadable_if_damaged():
-            orientation = 1 if ready else image.getexif().get(_ORIENTATION, 1)
-        self._turn = _TURNS.get(orientation)
+            self._turn = None if upright else _TURNS.get(_orientation(image))
         width, height = image.size
         self.size = (height, width) if self._turn and self._turn[1] else (width, height)
         self.format = image.format
@@ -71,11 +68,13 @@ class OpenedPicture(Picture):
     @property
     def frames(self) -> int:  # type: ignore[override]
         """How many frames or pages the file has; counted when asked, since a GIF must be read through for it."""
-        return getattr(self._image, "n_frames", 1)
+        with unreadable_if_damaged():
+            return getattr(self._image, "n_frames", 1)
 
     def load(
         self, size: Size | None = None, *, box: Box | None = None, resample: int | None = None, gap: float = 1.0
     ) -> Image.Image:
+        self._refuse_impossible(size, box, gap)
         with unreadable_if_damaged():
             if self._reduced and self._reopen:  # a decoder cannot be asked twice
                 self.close()
@@ -91,8 +90,22 @@ class OpenedPicture(Picture):
         return image
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._image.close()
+        """Let go of the file; an image that a stage made is left alone, others may still want it."""
+        if self._reopen:
+            self._image.close()
+
+    def _refuse_impossible(self, size: Size | None, box: Box | None, gap: float) -> None:
+        """Raise ValueError for what a stage cannot mean, before Pillow's complaint is taken for the file's."""
+        width, height = self.size
+        left, top, right, bottom = box or (0, 0, width, height)
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise ValueError(f"box {box} does not lie in the picture of {width}x{height}")
+        if gap < 1:
+            raise ValueError(f"gap {gap} is less than 1")
+        if size:
+            if min(size) < 1:
+                raise ValueError(f"size {size} has no pixels")
+            refuse_if_too_large(size)
 
     def _stored_box(self, box: Box | None) -> Box:
         """Where a region of the upright picture lies in the picture as stored."""
@@ -111,39 +124,30 @@ class OpenedPicture(Picture):
 
     def _resampled(self, size: Size | None, box: Box, resample: int | None, gap: float) -> Image.Image:
         if size is None:
-            plain = to_plain(self._image)
-            return (
-                plain
-                if box == (0, 0, *plain.size)
-                else plain.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
-            )
-        drafted = self._draft(size, box, gap)
-        image = to_plain(self._image)
-        box = (
-            min(box[0] / drafted, image.width), min(box[1] / drafted, image.height),
-            min(box[2] / drafted, image.width), min(box[3] / drafted, image.height),
-        )  # fmt: skip
-        if size == image.size and box == (0, 0, *image.size):
-            return image
+            image = to_plain(self._image)
+            region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
+            return image if region == (0, 0, *image.size) else image.crop(region)
+        reduction = self._draft(size, box, gap)
+        left, top, right, bottom = (each / reduction for each in box)
         filtered = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
-        # Premultiplied by hand, so that the colour behind transparent pixels does not bleed (the "green halo").
-        if premultiplied := _PREMULTIPLIED.get(image.mode):
-            small = image.convert(premultiplied).resize(size, filtered, box, reducing_gap=gap)
-            return small.convert(image.mode)
-        return image.resize(size, filtered, box, reducing_gap=gap)
+        # Pillow premultiplies by the alpha, so that the colour behind transparent pixels does not bleed.
+        return to_plain(self._image).resize(size, filtered, (left, top, right, bottom), reducing_gap=gap)
 
     def _draft(self, size: Size, box: Box, gap: float) -> float:
         """Ask the decoder for no more than `gap` times the size; gives the factor by which it reduces.
 
         Asked with the size that the whole picture would have, not with the box it must fit: that is what makes a
-        JPEG decode at 1/2, 1/4 or 1/8. Rounded down, since half a pixel too many would double the work.
+        JPEG decode at 1/2, 1/4 or 1/8. The decoder rounds up, so a size that was rounded up costs nothing either.
         """
         width, height = self._image.size
-        scaled = (
-            max(1, math.floor(width * size[0] / (box[2] - box[0]) * gap)),
-            max(1, math.floor(height * size[1] / (box[3] - box[1]) * gap)),
+        wanted = (
+            math.floor(width * size[0] / (box[2] - box[0]) * gap),
+            math.floor(height * size[1] / (box[3] - box[1]) * gap),
         )
-        told = self._image.draft(None, scaled) if isinstance(self._image, ImageFile.ImageFile) else None
+        fitting = [n for n in (8, 4, 2) if -(-width // n) >= wanted[0] and -(-height // n) >= wanted[1]]
+        if not fitting or not isinstance(self._image, ImageFile.ImageFile):
+            return 1.0
+        told = self._image.draft(None, (max(1, width // fitting[0]), max(1, height // fitting[0])))
         self._reduced = told is not None
         return width / told[1][2] if told else 1.0
 
@@ -187,11 +191,31 @@ def _open_without_bomb_check(file: BinaryIO | Path) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = limit
 
 
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where there is none and where the EXIF is broken."""
+    if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
+        return 1
+    if image.format == "PNG":  # its EXIF may stand after the pixels, and a damaged file must not pass for a broken EXIF
+        image.load()
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return 1
+
+
+# What Pillow's readers say of a file that ends too early.
+_CUT_OFF = ("truncated", "data stream", "eof", "not enough image data")
+
+
 @contextmanager
 def unreadable_if_damaged() -> Iterator[None]:
-    """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`."""
+    """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`.
+
+    Its warnings are silenced: they name no file, and what they say is either harmless or raised as well.
+    """
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except (FileFailure, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -200,7 +224,7 @@ def unreadable_if_damaged() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         said = str(error) or type(error).__name__
-        if isinstance(error, EOFError) or any(word in said.lower() for word in ("truncated", "data stream", "eof")):
+        if isinstance(error, EOFError) or any(word in said.lower() for word in _CUT_OFF):
             raise Unreadable(f"truncated picture: {said}") from error
         raise Unreadable(f"damaged picture: {said}") from error
 
@@ -212,34 +236,39 @@ def to_plain(image: Image.Image) -> Image.Image:
     """Decode into L, LA, RGB, RGBA or CMYK, nothing lost that the eye can see: the modes that resample well."""
     image.load()
     mode = image.mode
-    if mode in ("L", "RGB"):
-        return image.convert(mode + "A") if "transparency" in image.info else image
     if mode in ("LA", "RGBA", "CMYK"):
         return image
-    if mode == "1":
-        return image.convert("L")
-    if mode in ("P", "PA"):
-        return image.convert("RGBA" if mode == "PA" or image.has_transparency_data else "RGB")
     if mode.startswith("I") or mode == "F":
         return _to_eight_bits(image)
     if mode == "LAB":
         return _from_lab(image)
-    return image.convert("RGBA" if mode == "RGBa" else "LA" if mode == "La" else "RGB")
+    plain = "L" if mode in ("1", "L", "La") else "RGB"
+    if mode in ("PA", "La", "RGBa") or _has_transparent_colour(image):
+        return image.convert(plain + "A")
+    return image if mode == plain else image.convert(plain)
+
+
+def _has_transparent_colour(image: Image.Image) -> bool:
+    """Whether one of its colours is transparent, as in a GIF, or its palette has alpha."""
+    if image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA":
+        return True
+    return image.mode in ("1", "L", "RGB", "P") and "transparency" in image.info
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale greys of 16 or 32 bits to 8; `convert("L")` would clip them to white."""
-    deep = image.convert("F")
-    low, high = deep.getextrema()
-    assert isinstance(low, float) and isinstance(high, float)
-    if image.mode.startswith("I;16") or (image.mode == "I" and high <= 65_535):
-        scale = 1 / 257
-    elif image.mode == "I":
-        scale = 255 / 2_147_483_647
-    else:
-        scale = 255.0 if high <= 1 else 1.0
+    """Scale greys of 16 or 32 bits, or floats, to 8 bits; `convert("L")` would clip them to white."""
+    deep = image if image.mode == "F" else image.convert("I")
+    high = deep.getextrema()[1]
+    assert isinstance(high, (int, float))
+    if deep.mode == "I" and high <= 65_535:
+        grey = deep.point([(value + 128) // 257 for value in range(65_536)], "L")
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):
+            grey.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
+        return grey
+    top = next((top for top in (1, 255, 65_535) if high <= top), high) if deep.mode == "F" else 2_147_483_647
     # Half a step up, because the last conversion rounds down.
-    return deep.point(lambda value: value * scale + 0.5).convert("L")
+    return deep.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
@@ -285,6 +314,8 @@ def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
 # -- saving ------------------------------------------------------------------------------------------------------------
 
 Quality = Annotated[int, Ge(1), Le(100)]
+# Raises ValueError, in Pillow's words, for a name that is none.
+Colour = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
 
 
 def save_jpeg(
@@ -295,7 +326,7 @@ def save_jpeg(
     progressive: bool = False,
     optimize: bool = False,
     subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] | None = None,
-    background: str = "white",
+    background: Colour = "white",
 ) -> None:
     """JPEG; transparency is laid on `background`; colour is stored at half size below quality 90."""
     subsampling = subsampling or ("4:4:4" if quality >= 90 else "4:2:0")
@@ -342,7 +373,7 @@ def save_tiff(
 
 def save_gif(image: Image.Image, file: BinaryIO) -> None:
     """GIF; one frame of at most 256 colours."""
-    _save(image, file, "GIF")
+    _save(image.convert("RGBA") if image.mode == "LA" else image, file, "GIF")
 
 
 Saver = Callable[..., None]
@@ -360,7 +391,7 @@ SAVERS: dict[str, Saver] = {
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
     """Lay a picture with transparency on a colour, named as in CSS; one without comes back as it is."""
-    if image.mode not in _PREMULTIPLIED:
+    if image.mode not in ("LA", "RGBA"):
         return image
     ground = Image.new("RGBA", image.size, ImageColor.getrgb(background))
     ground.alpha_composite(image.convert("RGBA"))
@@ -374,9 +405,9 @@ def _with_colour(image: Image.Image) -> Image.Image:
 
 def as_plain(image: Image.Image) -> Image.Image:
     """What a stage made, in mode L, LA, RGB or RGBA and with nothing beside the pixels that a format would write."""
-    plain = to_plain(image)
-    if plain.mode == "CMYK" or plain.info.get("icc_profile"):
-        plain = _to_srgb(plain, plain.info.get("icc_profile"))
+    if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
+        return OpenedPicture(image).load()
+    plain = _to_srgb(to_plain(image), image.info.get("icc_profile"))
     if plain.info:
         plain = plain.copy()
         plain.info = {}

@@ -88,8 +88,13 @@ def _named(failures: list[tuple[bytes, Result]], verbose: bool) -> list[str]:
     for (source, text), results in alike.items():
         lines.append(f"  {shown(source)} ({', '.join(result.stage for result in results)}): {text}")
         if verbose and results[0].detail:
-            lines += ["    " + line for line in results[0].detail.splitlines()]
+            lines.append(indented(results[0].detail))
     return lines
+
+
+def indented(text: str) -> str:
+    """A text of somebody else's, set off from our own."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def reason_of(result: Result) -> str:
@@ -100,10 +105,11 @@ def reason_of(result: Result) -> str:
 
 
 class Progress:
-    """A bar on a terminal, nothing elsewhere."""
+    """A bar on a terminal, nothing elsewhere; when `verbose`, also what the stages print."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
         self._shows = not quiet and sys.stderr.isatty()
+        self._verbose = verbose
         self._bar: Any = None
 
     def start(self, jobs: int) -> None:
@@ -113,10 +119,18 @@ class Progress:
 
             self._bar = tqdm(total=jobs, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True)
 
-    def step(self) -> None:
+    def step(self, outcome: Outcome) -> None:
         """One file is through."""
+        if self._verbose and outcome.output:
+            self._print(f"{shown(outcome.source.path)} printed:\n{indented(outcome.output)}")
         if self._bar is not None:
             self._bar.update()
+
+    def _print(self, text: str) -> None:
+        if self._bar is None:
+            print(text, file=sys.stderr)
+        else:
+            self._bar.write(text, file=sys.stderr)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
-from types import FrameType, TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 from pipeline import worker
 from pipeline.config import Config
@@ -23,17 +23,23 @@ from pipeline.options import absolute
 from pipeline.outputs import remove_temporaries
 from pipeline.plan import Plan, Selection, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
+from pipeline.signals import Signals
 from pipeline.state import State, claim, open_state
 from pipeline.worker import Blueprint, Node
 
+# Seconds that what is in hand may still take after a signal.
+GRACE_S = 20.0
 # Seconds between commits of the ledger: what a killed run may have to redo.
 _COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
 _INTEND_AHEAD = 256
 
 
-def run(config: Config, selection: Selection, progress: Progress) -> Summary:
-    """Bring every selected output up to date. Raises FilemillError where nothing was run."""
+def run(config: Config, selection: Selection, progress: Progress, grace_s: float = GRACE_S) -> Summary:
+    """Bring every selected output up to date. Raises FilemillError where nothing was run.
+
+    After a signal what is in hand may go on for `grace_s` seconds.
+    """
     began = time.monotonic()
     state = open_state(config.state, config.name)
     try:
@@ -43,8 +49,13 @@ def run(config: Config, selection: Selection, progress: Progress) -> Summary:
         with closing(Ledger(state.ledger)) as ledger, open(state.log, "w", encoding="utf-8") as log:
             summary = Summary(run=state.run, pipeline=config.name)
             ledger.begin_run(state.run)
-            journey = _Journey(config, selection, state, ledger, progress, summary, log)
-            journey.go()
+            try:
+                _Journey(config, selection, state, ledger, progress, summary, log).go(grace_s)
+            except sqlite3.Error as error:
+                raise EnvironmentFailure(f"the ledger {state.ledger} cannot be used: {error}") from error
+            except Exception:
+                log.write(traceback.format_exc())
+                raise
             summary.seconds = time.monotonic() - began
             # Only a run over everything has met all that a killed one may have left beside an output.
             swept = summary.exit in (0, 1) and not selection.is_partial
@@ -78,7 +89,7 @@ class _Journey:
         self.recipes: dict[str, int] = {}
         self.committed_at = time.monotonic()
 
-    def go(self) -> None:
+    def go(self, grace_s: float) -> None:
         unclean = [each for each in self.ledger.unclean_runs() if each != self.state.run]
         leaves = leaves_of(self.config, self.ledger, record=True)
         self.recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
@@ -86,18 +97,18 @@ class _Journey:
         self._take_stock(plan, unclean)
         try:
             if plan.jobs:
-                signals = _Signals()
+                signals = Signals(grace_s)
                 with signals:
                     self._work(plan, signals, unclean)
                 if signals.first:
-                    self._stop(128 + signals.first, f"by {signal.Signals(signals.first).name}")
+                    self._stop(128 + signals.first, f"by {signals.name}")
         except (EnvironmentFailure, sqlite3.Error, OSError) as error:
             self._stop(EnvironmentFailure.exit_code, str(error))
         finally:
             self.progress.stop()
         self._commit()
 
-    def _work(self, plan: Plan, signals: _Signals, unclean: list[str]) -> None:
+    def _work(self, plan: Plan, signals: Signals, unclean: list[str]) -> None:
         """The loop: feed the engine while it has room, record what comes back, stop when nothing is left."""
         self.progress.start(plan.jobs)
         jobs = self._intended(plan.spool.jobs())
@@ -105,6 +116,7 @@ class _Journey:
             fed = False
             while engine.busy or not fed:
                 if signals.first or self.summary.stopped:
+                    signals.check_grace()
                     engine.drain()
                     fed = True
                 while not fed and engine.has_room:
@@ -152,7 +164,7 @@ class _Journey:
         if outcome.environment:
             self._stop(EnvironmentFailure.exit_code, outcome.environment)
             kept = tuple(result for result in outcome.results if result.status != "failed")
-            outcome = Outcome(outcome.source, kept, outcome.seconds)
+            outcome = replace(outcome, results=kept)
         self.ledger.begin()
         self.ledger.record(outcome, self._key, self.recipes)
         self.summary.add(outcome)
@@ -160,8 +172,10 @@ class _Journey:
             if result.status == "failed":
                 self.summary.exit = max(self.summary.exit, 1)
                 name = f"{shown(outcome.source.path)} ({result.stage})"
-                self.log.write(f"{name}: {result.kind}: {result.text}\n{result.detail}\n")
-        self.progress.step()
+                self.log.write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}\n")
+                if result.kind in ("crashed", "timeout", "memory"):  # a killed worker cannot clear up after itself
+                    remove_temporaries(result.path, [self.state.run])
+        self.progress.step(outcome)
 
     def _stop(self, exit_code: int, why: str) -> None:
         """End the run before its time; of several causes the graver one counts."""
@@ -224,34 +238,3 @@ def _gravity(exit_code: int) -> int:
     """The graver exit code wins: a signal, a bug, the environment, wrong use, policy, failed files, the clock."""
     order = (0, 5, 1, 4, 2, 3, 70)
     return order.index(exit_code) if exit_code in order else len(order)
-
-
-class _Signals:
-    """While it is entered, the first SIGINT, SIGTERM or SIGHUP is noted and a second one stops at once."""
-
-    _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.first = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in self._CAUGHT:
-            # nohup ignores SIGHUP, and a background job SIGINT: leave that as it is.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.first:
-            raise Interrupted(number)
-        self.first = number
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        return isinstance(error, Interrupted)
-
-
-class Interrupted(BaseException):
-    """A second signal: the user does not want to wait."""

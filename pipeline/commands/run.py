@@ -12,8 +12,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("serial", "pool"), help="who runs the jobs (engine)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done, like 'plan'")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object on stdout")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show failures with their tracebacks")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what stages print, and tracebacks")
     parser.add_argument("-q", "--quiet", action="store_true", help="no bar, and a summary only if something failed")
+    parser.add_argument(
+        "--grace", type=float, default=20.0, metavar="SECONDS", help="what is in hand may take so long after a signal"
+    )
     add_selection(parser)
 
 
@@ -54,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), edits_of(arguments))
     selection = Selection(arguments.only, arguments.limit, arguments.force)
     quiet = arguments.quiet or arguments.json
-    summary = run(config, selection, Progress(quiet=quiet))
+    summary = run(config, selection, Progress(quiet=quiet, verbose=arguments.verbose), arguments.grace)
     if arguments.json:
         print(json.dumps(summary.as_json()))
     say(summary, quiet=quiet, verbose=arguments.verbose)

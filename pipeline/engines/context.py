@@ -214,11 +214,14 @@ class Worker(BaseProcess):
             if not any(queue is mine for mine in own):
                 queue.close_copy()
 
+
 WORKER_TYPES: dict[str, type[Worker]] = {}
 for _method in multiprocessing.get_all_start_methods():
     _name = f"{_method.capitalize()}Worker"  # importable under this name: a spawned worker's Process object is pickled
     WORKER_TYPES[_method] = type(
-        _name, (Worker, multiprocessing.get_context(_method).Process), {"__module__": __name__}  # type: ignore[attr-defined]
+        _name,
+        (Worker, multiprocessing.get_context(_method).Process),
+        {"__module__": __name__},  # type: ignore[attr-defined]
     )
     globals()[_name] = WORKER_TYPES[_method]
 

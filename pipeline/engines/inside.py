@@ -109,7 +109,9 @@ class Desk:
 
     def _fall(self, error: BaseException) -> Fall:
         text = traceback.format_exception_only(error)[-1].strip()
-        kind: Kind = "memory" if isinstance(error, MemoryError) else "error" if isinstance(error, Exception) else "crashed"
+        kind: Kind = (
+            "memory" if isinstance(error, MemoryError) else "error" if isinstance(error, Exception) else "crashed"
+        )
         detail = "".join(traceback.format_exception(error))
         return Fall(kind, self._words[self._at + STAGE], f"{text} was raised", detail=detail)
 
@@ -132,7 +134,9 @@ def start(functions: bytes, blueprint: bytes) -> None:
         desk.set_up(functions, blueprint)
         _desk = desk
     except BaseException as error:
-        print(error if isinstance(error, FilemillError) else traceback.format_exc().rstrip(), file=sys.stderr, flush=True)
+        print(
+            error if isinstance(error, FilemillError) else traceback.format_exc().rstrip(), file=sys.stderr, flush=True
+        )
         seat.enter_state(State.START_FAILED)
         while True:  # until the parent has read why, and kills us
             time.sleep(60)

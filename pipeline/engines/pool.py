@@ -345,9 +345,7 @@ class PoolEngine:
         self._table.clear(number)
         settings = self._settings
         limit = settings.maxtasksperchild
-        return Seat(
-            self._table, number, self._capture_path(number), self._close_fds, limit, settings.max_memory_bytes
-        )
+        return Seat(self._table, number, self._capture_path(number), self._close_fds, limit, settings.max_memory_bytes)
 
     def _welcome(self, member: Member, error: Exception | None) -> None:
         if error and self._supervisor:

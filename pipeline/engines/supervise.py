@@ -120,7 +120,9 @@ class Supervisor:
     def _check_limits(self, member: Member, now: Reading) -> None:
         spent_s = (time.monotonic_ns() - now.since) / 1e9
         if now.state == State.STARTING and spent_s > self._limits.start_s:
-            self._condemn(member, Doom("timeout", f"was not ready after {self._limits.start_s:g} s", "pool.start_timeout"))
+            self._condemn(
+                member, Doom("timeout", f"was not ready after {self._limits.start_s:g} s", "pool.start_timeout")
+            )
         elif now.state == State.LEAVING and spent_s > LEAVE_S:
             member.kill()
         elif now.state in (State.IDLE, State.AT_WORK):

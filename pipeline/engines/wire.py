@@ -47,7 +47,9 @@ def unpack_answers(jobs: Sequence[Job], data: bytes) -> list[Answer]:
     except Exception as error:
         return [Fall("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
     return [
-        row if isinstance(row, Fall) else Outcome(row[0] or job.source, row[1], row[2], environment=row[3], output=row[4])
+        row
+        if isinstance(row, Fall)
+        else Outcome(row[0] or job.source, row[1], row[2], environment=row[3], output=row[4])
         for job, row in zip(jobs, rows, strict=False)
     ]
 

@@ -1,0 +1,203 @@
+"""The whole vocabulary of pipeline.yaml, as models, and which of its words have no work behind them yet."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from pipeline.document import Document, Place
+from pipeline.options import problems_of
+
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS_BYTES = {
+    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
+_DURATION = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_S)})$"
+_SIZE = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_BYTES)})$"
+_PERCENT = r"^[0-9]+(\.[0-9]+)?%$"
+_FUNCTION = r"^\w+(\.\w+)*:\w+$"
+# What each pattern asks for, for the messages.
+_ASKS = {
+    _NAME: "at most 64 letters, digits, '_' and '-' are needed, the first not '-'",
+    _DURATION: "a duration with its unit is needed, such as 500ms, 60s or 5m",
+    _SIZE: "a size with its unit is needed, such as 500MB or 2GiB",
+    _PERCENT: "a percentage is needed, such as 5%",
+    _FUNCTION: "module:function is needed",
+}
+
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
+Duration = Annotated[str, StringConstraints(pattern=_DURATION)]
+Size = Annotated[str, StringConstraints(pattern=_SIZE)]
+Percent = Annotated[str, StringConstraints(pattern=_PERCENT)]
+Function = Annotated[str, StringConstraints(pattern=_FUNCTION)]
+Count = Annotated[int, Field(ge=1)]
+
+# What stands in the vocabulary and has no work behind it yet: refused, never ignored.
+_NOT_YET = (
+    ("inputs", "settle"), ("timeout",), ("retry",), ("errors",), ("depends",), ("prune",), ("libraries",),
+    ("pool", "max_memory"), ("pool", "start_timeout"),
+    ("stages", "*", "timeout"), ("stages", "*", "depends"), ("stages", "*", "match"), ("stages", "*", "gather"),
+    ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
+)  # fmt: skip
+_NOT_YET_VALUES = {("changed_by",): "hash", ("engine",): "dask", ("stages", "*", "output", "path"): "none"}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Inputs(_Model):
+    root: Text
+    include: tuple[Text, ...] = ()
+    exclude: tuple[Text, ...] = ()
+    settle: Duration | None = None
+
+
+class Output(_Model):
+    path: Text
+    save: dict[str, Any] = {}
+
+
+class Stage(_Model):
+    name: Name
+    uses: Text
+    with_: dict[str, Any] = Field(default={}, alias="with")
+    from_: str | None = Field(default=None, alias="from")
+    output: Output | None = None
+    timeout: Duration | None = None
+    depends: tuple[Text, ...] = ()
+    match: tuple[Text, ...] = ()
+    gather: bool = False
+    group: Text | None = None
+    partial: bool = False
+    pool: dict[str, Any] | None = None
+
+
+class Pool(_Model):
+    processes: Count | None = None
+    maxtasksperchild: Count | None = None
+    context: Literal["fork", "forkserver", "spawn"] = "forkserver"
+    initializer: Function | None = None
+    initargs: tuple[Any, ...] = ()
+    max_memory: Size | None = None
+    start_timeout: Duration | None = None
+
+
+class Retry(_Model):
+    max: Annotated[int, Field(ge=0)] = 0
+    backoff: Duration = "1s"
+
+
+class Errors(_Model):
+    max: Percent | Count | None = None
+    hold_after: Count | None = None
+
+
+class Prune(_Model):
+    max: Percent
+
+
+class Declared(_Model):
+    """The file as it is written, key by key."""
+
+    name: Name | None = None
+    inputs: Inputs
+    stages: tuple[Stage, ...]
+    pool: Pool = Pool()
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    errors: Errors | None = None
+    changed_by: Literal["mtime", "hash"] = "mtime"
+    depends: tuple[Text, ...] = ()
+    libraries: tuple[Text, ...] = ()
+    prune: Prune | None = None
+    engine: Literal["serial", "pool", "dask"] = "pool"
+    state: Text | None = None
+
+
+def declare(document: Document) -> Declared | None:
+    """Read a document by the vocabulary; None where it does not fit, with the complaints noted."""
+    _write_out_short_forms(document.data)
+    _refuse_what_is_not_built_yet(document)
+    if document.data.get("stages") == []:
+        document.complain(("stages",), "stages: at least one is needed")
+    try:
+        return Declared.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        problems = problems_of(error, document.data, _described, _keys_at)
+    for each in problems:
+        who = _who(document.data, each.place)
+        word = next((step for step in reversed(each.place) if isinstance(step, str)), "")
+        plain = each.key or each.text.startswith("key ") or each.place[:-1] == ("stages",)
+        document.complain(each.place, f"{who}{'' if plain else f'{word}: '}{each.text}", key=each.key)
+    return None
+
+
+def _write_out_short_forms(data: dict[str, Any]) -> None:
+    """`inputs: photos` and `output: small/{name}` become the mappings they stand for."""
+    stages = data.get("stages")
+    holders = [each for each in stages if isinstance(each, dict)] if isinstance(stages, list) else []
+    for holder, word, key in [(data, "inputs", "root"), *((stage, "output", "path") for stage in holders)]:
+        if isinstance(holder.get(word), str):
+            holder[word] = {key: holder[word]}
+
+
+def _described(error: Any) -> str:
+    from pipeline.options import describe
+
+    asks = _ASKS.get(error.get("ctx", {}).get("pattern", ""))
+    return f"{asks}, not {error['input']!r}" if asks else describe(error)
+
+
+def _who(data: Any, place: Place) -> str:
+    if len(place) < 2 or place[0] != "stages" or not isinstance(place[1], int):
+        return ""
+    stage = data["stages"][place[1]]
+    named = isinstance(stage, dict) and isinstance(stage.get("name"), str) and place[2:] != ("name",)
+    return f"stage {stage['name']!r}: " if named else f"stage {place[1] + 1}: "
+
+
+def _keys_at(place: Place) -> list[str]:
+    """The keys that the vocabulary knows in the mapping at this place."""
+    models: dict[Place, type[BaseModel]] = {
+        (): Declared, ("inputs",): Inputs, ("stages", "*"): Stage, ("stages", "*", "output"): Output,
+        ("pool",): Pool, ("retry",): Retry, ("errors",): Errors, ("prune",): Prune,
+    }  # fmt: skip
+    return [info.alias or name for name, info in models[_general(place)].model_fields.items()]
+
+
+def _general(place: Place) -> Place:
+    return tuple("*" if isinstance(step, int) else step for step in place)
+
+
+def _refuse_what_is_not_built_yet(document: Document) -> None:
+    for place in document.keys:
+        general = _general(place)
+        who = _who(document.data, place)
+        if general in _NOT_YET:
+            word = place[-1] if who else ".".join(map(str, place))
+            document.complain(place, f"{who}{word!r} is not supported yet", key=True)
+    for general, value in _NOT_YET_VALUES.items():
+        ...
+
+
+def duration_s(text: str) -> float:
+    """Seconds in a duration such as 500ms, 60s or 5m."""
+    return _amount(text, _UNITS_S)
+
+
+def size_bytes(text: str) -> int:
+    """Bytes in a size such as 500MB or 2GiB."""
+    return round(_amount(text, _UNITS_BYTES))
+
+
+def _amount(text: str, units: dict[str, Any]) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+) ?(\w+)", text).groups()  # type: ignore[union-attr]
+    return float(number) * float(units[unit])
