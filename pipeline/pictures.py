@@ -421,5 +421,5 @@ def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None
         if error.errno is not None:
             raise
         raise FileFailure(f"cannot be written as {name}: {error}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
         raise FileFailure(f"cannot be written as {name}: {error}") from error

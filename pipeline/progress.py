@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class Summary:
         if self.failed > len(self.failures):
             lines.append(f"  ... and {self.failed - len(self.failures):,} more: python -m pipeline failures")
         if len(self.reasons) > 1:
-            counted = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
+            counted = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {counted}")
         return lines + self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
 
@@ -101,7 +102,7 @@ def reason_of(result: Result) -> str:
     """A failure without its particulars, to be counted by."""
     if result.kind != "error":
         return result.kind or "error"
-    return result.text.partition(":")[0].partition(",")[0].partition(" (in stage")[0]
+    return re.split(r"[:;,(]", result.text, maxsplit=1)[0].strip()
 
 
 class Progress:

@@ -25,7 +25,7 @@ from pipeline.plan import Plan, Selection, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
 from pipeline.signals import Signals
 from pipeline.state import State, claim, open_state
-from pipeline.worker import Blueprint, Node
+from pipeline.tree import Blueprint, Node
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0

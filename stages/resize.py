@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from PIL import Image, ImageColor
 
 from pipeline import Picture
 from pipeline.errors import StageError
+from pipeline.pictures import Colour
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
@@ -35,12 +36,11 @@ class Resize:
         height: Pixels | None = None,
         fit: Fit = "inside",
         enlarge: bool = False,
-        background: str = "white",
-        gap: Annotated[float, Gt(0)] = 1.0,
+        background: Colour = "white",
+        gap: Annotated[float, Ge(1)] = 1.0,
     ) -> None:
         if width is None and height is None:
             raise StageError("resize needs a width, a height or both")
-        ImageColor.getrgb(background)
         self._width, self._height, self._fit = width, height, fit
         self._enlarge, self._background, self._gap = enlarge, background, gap
 
@@ -84,9 +84,15 @@ def _cover(source: Size, box: Size, scale: float, enlarge: bool) -> tuple[Size, 
     """Cut evenly what stands over; a source too small to cover the box keeps its size where it falls short."""
     scale = scale if enlarge else min(scale, 1.0)
     size = min(box[0], max(1, round(source[0] * scale))), min(box[1], max(1, round(source[1] * scale)))
-    part_width, part_height = min(source[0], size[0] / scale), min(source[1], size[1] / scale)
-    left, top = (source[0] - part_width) / 2, (source[1] - part_height) / 2
-    return size, (left, top, left + part_width, top + part_height)
+    (left, right), (top, bottom) = (_middle(source[axis], size[axis] / scale) for axis in (0, 1))
+    return size, (left, top, right, bottom)
+
+
+def _middle(side: int, part: float) -> tuple[float, float]:
+    """Where the middle part of a side begins and ends; on whole pixels where that many whole pixels are wanted."""
+    begin = max(0.0, (side - part) / 2)
+    begin = float(int(begin)) if part == int(part) else begin
+    return begin, min(float(side), begin + part)
 
 
 def pad(image: Image.Image, size: Size, background: str) -> Image.Image:

@@ -1,0 +1,271 @@
+"""The fused pass: one source through the tree of stages, every value made once, every output committed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.errors import FileFailure
+from pipeline.messages import Job, Kind, Result, Source, Target
+from pipeline.outputs import Committed, remove_temporaries
+from pipeline.tree import Tree
+from pipeline.types import Item, Skip
+from pipeline.values import PATH, PICTURE, convert, is_kind, write
+from pipeline.values import Kind as ValueKind
+
+# Errors of our own writes that are the machine's and no file's: a rerun on a healed machine needs no retry.
+_ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
+
+_HERE = Path(__file__).parent
+
+Enter = Callable[[int], None]
+"""Told the index of the stage about to be called, and -1 after it: how a supervisor knows what killed a worker."""
+
+
+class _Shared:
+    """One value with several consumers: each conversion is made once, and no consumer can spoil another's.
+
+    All consumers of a loaded value but the last get a copy. A Picture is opened anew for each, and a file that is
+    made only to be read by a program is written for each.
+    """
+
+    def __init__(self, value: Any, kind: ValueKind, wants: list[ValueKind], scratch: Callable[[str], Path]) -> None:
+        self.kind = kind
+        self.wants = wants
+        self._scratch = scratch
+        self._loaded: dict[ValueKind, Any] = {kind: value}
+
+    def give(self, position: int) -> Any:
+        """The share of the consumer at this position, of the kind it wants."""
+        wanted = self.wants[position]
+        if wanted not in self._loaded:
+            converted = convert(self._loaded[self.kind], self.kind, wanted, self._scratch)
+            if wanted in (PATH, PICTURE):
+                return converted
+            self._loaded[wanted] = converted
+        return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
+
+    def pass_by(self, position: int, given: Any) -> Any:
+        """What goes on after a filter at this position: the value as it was before it."""
+        if self.wants[position] is self.kind:
+            return given
+        value = self._loaded[self.kind]
+        return self.kind.copy(value) if self._is_needed_after(position, self.kind) else value
+
+    def _is_needed_after(self, position: int, kind: ValueKind) -> bool:
+        later = self.wants[position + 1 :]
+        # Every conversion starts from the value itself.
+        return bool(later) if kind is self.kind else kind in later
+
+
+class Pass:
+    """One job on its way through the tree."""
+
+    def __init__(self, tree: Tree, job: Job, enter: Enter) -> None:
+        self.tree = tree
+        self.job = job
+        self.enter = enter
+        self.path = Path(os.fsdecode(os.path.join(tree.blueprint.root, job.source.path)))
+        self.source = job.source
+        self.targets = {tree.index[target.stage]: target for target in job.targets}
+        self.needed = frozenset().union(*(tree.route[target.stage] for target in job.targets))
+        self.results: dict[bytes, Result] = {}
+        self.environment = ""
+        self._scratch: Path | None = None
+        self._scratch_files = 0
+        self._given_paths: set[Path] = set()
+
+    def go(self) -> None:
+        for target in self.job.targets:
+            remove_temporaries(target.path, self.tree.blueprint.unclean_runs)
+        try:
+            self.source = self._identity()
+        except FileNotFoundError:
+            self._fail_all("the file was gone when its turn came", "vanished")
+        except OSError as error:
+            self._fail_all(_said(error), "error")
+        else:
+            self._hand_on(None, self.path, PATH)
+
+    def clean_up(self) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    # -- the tree ------------------------------------------------------------------------------------------------------
+
+    def _hand_on(self, parent: int | None, value: Any, kind: ValueKind) -> None:
+        """Give a value to every stage that reads it, and what they make to their outputs and to those below."""
+        children = [index for index in self.tree.children.get(parent, ()) if index in self.needed]
+        wants = [self.tree.stages[index].takes or kind for index in children]
+        shared = _Shared(value, kind, wants, self._scratch_file)
+        for position, index in enumerate(children):
+            try:
+                made, made_kind = self._call(index, shared, position)
+            except Skip as skip:
+                self._leave_out(index, _text(skip) or f"left out by stage {self._name(index)!r}")
+            except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
+                self._fail_below(index, error)
+            else:
+                self._deliver(index, made, made_kind)
+
+    def _call(self, index: int, shared: _Shared, position: int) -> tuple[Any, ValueKind]:
+        """Call a stage with its share of a value; gives what goes on."""
+        stage, kind = self.tree.stages[index], shared.wants[position]
+        given = shared.give(position)
+        handed = Item(given, os.fsdecode(self.source.path), self._scratch_folder()) if stage.wants_item else given
+        self.enter(index)
+        try:
+            made = self.tree.calls[index](handed)
+        finally:
+            self.enter(-1)
+            if kind is PICTURE:
+                given.close()
+        if kind is PATH and self._source_changed():
+            raise FileFailure(f"stage {self._name(index)!r} changed its input")
+        self._check(index, made)
+        if stage.makes is None:
+            return shared.pass_by(position, given), shared.kind
+        if kind is PATH and made == given:  # it may be a sibling's too, and must be copied
+            self._given_paths.add(given)
+        return convert(made, stage.makes, stage.makes, self._scratch_file), stage.makes
+
+    def _check(self, index: int, made: Any) -> None:
+        """Hold a stage to its return annotation. Raises Skip where a filter says no."""
+        stage, name = self.tree.stages[index], self._name(index)
+        if made is None:
+            raise FileFailure(f"stage {name!r} returned None; return a value, or raise Skip(reason) ({stage.where})")
+        if stage.makes is None:
+            if not isinstance(made, bool):
+                raise FileFailure(f"stage {name!r} returned {_type(made)}, not True or False ({stage.where})")
+            if not made:
+                raise Skip(f"left out by stage {name!r}")
+        elif not is_kind(made, stage.makes):
+            raise FileFailure(f"stage {name!r} returned {_type(made)}, not {stage.makes.name} ({stage.where})")
+
+    def _deliver(self, index: int, value: Any, kind: ValueKind) -> None:
+        """Commit the stage's own output, if this job is to make it, and hand the value on."""
+        target = self.targets.get(index)
+        if target is not None:
+            try:
+                self._commit(index, target, value, kind)
+            except BaseException as error:
+                self._fail(target, error)
+                if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+                    self.environment = f"{os.fsdecode(target.path)}: {error.strerror}"
+        self._hand_on(index, value, kind)
+
+    def _commit(self, index: int, target: Target, value: Any, kind: ValueKind) -> None:
+        committer, save = self.tree.committer, dict(self.tree.nodes[index].save)
+        committed = None
+        if kind is PATH and not any(child in self.needed for child in self.tree.children.get(index, ())):
+            committed = self._move(value, target)
+        if committed is None:
+            suffix = os.path.splitext(os.fsdecode(target.path))[1]
+
+            def fill(file: BinaryIO) -> None:
+                write(value, kind, file, suffix, save)
+                self._refuse_changed_source()
+
+            committed = committer.write(target.path, fill)
+        self.results[target.path] = Result(
+            target.stage, target.path, "done", size_bytes=committed.size_bytes, mtime_ns=committed.mtime_ns
+        )
+
+    def _move(self, path: Path, target: Target) -> Committed | None:
+        """Commit a file that a stage made in the scratch folder by renaming it; any other is copied."""
+        if self._scratch is None or path in self._given_paths:
+            return None
+        if path.is_symlink() or self._scratch not in path.resolve().parents:
+            return None
+        self._refuse_changed_source()
+        return self.tree.committer.move(path, target.path)
+
+    # -- the source and the scratch folder -----------------------------------------------------------------------------
+
+    def _identity(self) -> Source:
+        stat = os.stat(self.path)
+        return Source(self.job.source.path, stat.st_size, stat.st_mtime_ns)
+
+    def _source_changed(self) -> bool:
+        try:
+            return self._identity() != self.source
+        except FileNotFoundError:
+            return True
+
+    def _refuse_changed_source(self) -> None:
+        if self._source_changed():
+            raise FileFailure("changed while reading; the next run does it")
+
+    def _scratch_folder(self) -> Path:
+        if self._scratch is None:
+            self._scratch = self.tree.blueprint.scratch / str(os.getpid())
+            self._scratch.mkdir(parents=True, exist_ok=True)
+        return self._scratch
+
+    def _scratch_file(self, suffix: str) -> Path:
+        self._scratch_files += 1
+        return self._scratch_folder() / f"value-{self._scratch_files}{suffix}"
+
+    # -- what became of it ---------------------------------------------------------------------------------------------
+
+    def _name(self, index: int) -> str:
+        return self.tree.nodes[index].name
+
+    def _below(self, index: int) -> list[Target]:
+        """The targets of this job that need this stage."""
+        return [
+            target
+            for target in self.job.targets
+            if index in self.tree.route[target.stage] and target.path not in self.results
+        ]
+
+    def _leave_out(self, index: int, reason: str) -> None:
+        for target in self._below(index):
+            self.results[target.path] = Result(target.stage, target.path, "skipped", reason)
+
+    def _fail_below(self, index: int, error: BaseException) -> None:
+        for target in self._below(index):
+            self._fail(target, error, self._name(index))
+
+    def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
+        text = _said(error)
+        if stage and not isinstance(error, FileFailure):
+            text = f"{text} (in stage {stage!r})"
+        kind: Kind = "memory" if isinstance(error, MemoryError) else "error"
+        self.results[target.path] = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+
+    def _fail_all(self, text: str, kind: Kind) -> None:
+        for target in self.job.targets:
+            self.results[target.path] = Result(target.stage, target.path, "failed", text, kind)
+
+
+def _said(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(_text(error).split())
+    if isinstance(error, FileFailure):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "it cannot be printed"
+
+
+def _traceback(error: BaseException) -> str:
+    """Where an exception came from, less our own frames; nothing where we raised it ourselves, and said all there."""
+    trace = error.__traceback__
+    while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == _HERE:
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)) if trace is not None else ""
+
+
+def _type(value: Any) -> str:
+    return type(value).__name__

@@ -1,0 +1,81 @@
+"""The stages of a pipeline: as plain data that crosses to the workers, and built there."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.outputs import Committer
+from pipeline.stage import Stage, find, find_function
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the tree, as plain data: only names and options cross to the workers."""
+
+    name: str
+    uses: str
+    options: Mapping[str, Any]
+    parent: int | None
+    """The index of the stage it reads from; None for the source itself."""
+    save: Mapping[str, Any]
+    """The save options of its output."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that a worker needs to know before its first job."""
+
+    folder: Path
+    """The folder of pipeline.yaml, from which stages are found."""
+    root: bytes
+    """The input root."""
+    scratch: Path
+    run: str
+    unclean_runs: tuple[str, ...]
+    """The killed runs whose temporaries may still lie beside the targets."""
+    nodes: tuple[Node, ...]
+    initializer: str | None = None
+    initargs: tuple[Any, ...] = ()
+
+    def pack(self) -> bytes:
+        """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
+        return pickle.dumps((self.folder, pickle.dumps(self)))
+
+
+class Tree:
+    """The stages of a pipeline, built and ready to be called."""
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.blueprint = blueprint
+        self.nodes = blueprint.nodes
+        if blueprint.initializer:
+            _initialize(find_function(blueprint.initializer), blueprint)
+        self.stages: list[Stage] = [find(node.uses, blueprint.folder) for node in self.nodes]
+        self.calls = [stage.build(dict(node.options)) for stage, node in zip(self.stages, self.nodes, strict=True)]
+        self.committer = Committer(blueprint.run)
+        self.children: dict[int | None, list[int]] = {}
+        for index, node in enumerate(self.nodes):
+            self.children.setdefault(node.parent, []).append(index)
+        self.index = {node.name: index for index, node in enumerate(self.nodes)}
+        self.route = {node.name: self._route(index) for index, node in enumerate(self.nodes)}
+
+    def _route(self, index: int) -> frozenset[int]:
+        """A stage and all it descends from."""
+        parent = self.nodes[index].parent
+        return frozenset({index}) | (self._route(parent) if parent is not None else frozenset())
+
+
+def _initialize(function: Callable[..., Any], blueprint: Blueprint) -> None:
+    """Call the pool's initializer; an argument that it annotates as a Path is relative to the YAML's folder."""
+    hints = inspect.get_annotations(function, eval_str=True)
+    names = list(inspect.signature(function).parameters)
+    arguments = [
+        blueprint.folder / each if name and hints.get(name) is Path else each
+        for name, each in zip(names + [""] * len(blueprint.initargs), blueprint.initargs, strict=False)
+    ]
+    function(*arguments)
