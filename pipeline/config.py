@@ -1,29 +1,26 @@
 """pipeline.yaml -> Config: the whole vocabulary, checked as a whole before anything runs.
 
-    text --document--> data --models--> Declared --stages, options, templates--> Config
+    text --document--> data --vocabulary--> Declared --stages, options, templates--> Config
 
 Every complaint is collected on the way and all of them are raised together.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-
-from pipeline.document import Document, Place, apply_edit, did_you_mean, read_document
-from pipeline.errors import ConfigError, FilemillError, StageError
-from pipeline.options import check_options, describe
+from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
+from pipeline.errors import ConfigError, StageError
+from pipeline.options import check_options
 from pipeline.outputs import Template, TemplateError, always_same, parse_template
-from pipeline.stage import Stage, find, find_function, keyword_options, set_stage_path
-from pipeline.values import IMAGE, can_convert, saver_for
-from pipeline.values import Kind as ValueKind
+from pipeline.stage import Stage, check_call, find, find_function, keyword_options, set_stage_path
+from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
+from pipeline.vocabulary import Declared, declare, duration_s, size_bytes, who_at
 
 # -- what the program works with ---------------------------------------------------------------------------------------
 
@@ -57,6 +54,8 @@ class StageConfig:
     parent: int | None
     """The index of the stage it reads from; None for the source itself."""
     output: Output | None
+    timeout_s: float | None
+    """For each call of it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,9 @@ class Pool:
     context: str
     initializer: str | None
     initargs: tuple[Any, ...]
+    max_memory_bytes: int | None
+    """Per worker."""
+    start_timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Config:
     pool: Pool
     engine: str
     state: Path
+    timeout_s: float | None
+    """For each file."""
+    retries: int
+    """How often what failed by an exception is tried again."""
+    backoff_s: float
 
     @property
     def leaves(self) -> Iterator[StageConfig]:
@@ -89,237 +96,89 @@ class Config:
         return (stage for stage in self.stages if stage.output is not None)
 
 
-# -- the vocabulary ----------------------------------------------------------------------------------------------------
-
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_UNITS_BYTES = {
-    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
-}  # fmt: skip
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=64)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-Duration = Annotated[str, StringConstraints(pattern=rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_S)})$")]
-Size = Annotated[str, StringConstraints(pattern=rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_BYTES)})$")]
-Percent = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?%$")]
-Count = Annotated[int, Field(ge=1)]
-
-# What stands in the vocabulary and has no work behind it yet: refused, never ignored.
-_NOT_YET = (
-    ("inputs", "settle"), ("timeout",), ("retry",), ("errors",), ("depends",), ("prune",), ("libraries",),
-    ("pool", "max_memory"), ("pool", "start_timeout"),
-    ("stages", "*", "timeout"), ("stages", "*", "depends"), ("stages", "*", "match"), ("stages", "*", "gather"),
-    ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
-)  # fmt: skip
-_NOT_YET_VALUES: dict[Place, str] = {("changed_by",): "hash", ("engine",): "dask"}
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Inputs(_Model):
-    root: Text
-    include: tuple[Text, ...] = ()
-    exclude: tuple[Text, ...] = ()
-    settle: Duration | None = None
-
-
-class _Output(_Model):
-    path: Text
-    save: dict[str, Any] = {}
-
-
-class _Stage(_Model):
-    name: Name
-    uses: Text
-    with_: dict[str, Any] = Field(default={}, alias="with")
-    from_: str | None = Field(default=None, alias="from")
-    output: _Output | None = None
-    timeout: Duration | None = None
-    depends: tuple[Text, ...] = ()
-    match: tuple[Text, ...] = ()
-    gather: bool = False
-    group: Text | None = None
-    partial: bool = False
-    pool: dict[str, Any] | None = None
-
-
-class _Pool(_Model):
-    processes: Count | None = None
-    maxtasksperchild: Count | None = None
-    context: Literal["fork", "forkserver", "spawn"] = "forkserver"
-    initializer: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")] | None = None
-    initargs: tuple[Any, ...] = ()
-    max_memory: Size | None = None
-    start_timeout: Duration | None = None
-
-
-class _Retry(_Model):
-    max: Annotated[int, Field(ge=0)] = 0
-    backoff: Duration = "1s"
-
-
-class _Errors(_Model):
-    max: Percent | Count | None = None
-    hold_after: Count | None = None
-
-
-class _Prune(_Model):
-    max: Percent
-
-
-class _Declared(_Model):
-    """The file as it is written, key by key."""
-
-    name: Name | None = None
-    inputs: _Inputs
-    stages: Annotated[tuple[_Stage, ...], Field(min_length=1)]
-    pool: _Pool = _Pool()
-    timeout: Duration | None = None
-    retry: _Retry | None = None
-    errors: _Errors | None = None
-    changed_by: Literal["mtime", "hash"] = "mtime"
-    depends: tuple[Text, ...] = ()
-    libraries: tuple[Text, ...] = ()
-    prune: _Prune | None = None
-    engine: Literal["serial", "pool", "dask"] = "pool"
-    state: Text | None = None
-
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
     """Read and check a pipeline, with `--set` edits laid over it. Raises ConfigError with every complaint."""
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}", hint="name the pipeline: python -m pipeline FILE.yaml") from None
-    document = read_document(str(file), raw)
+    document = read_document(str(file), _read(file))
     for edit in edits:
         apply_edit(document, edit)
-    _write_out_short_forms(document)
-    declared = _declared(document)
-    _refuse_what_is_not_built_yet(document)
-    if declared is None:
-        document.raise_complaints()
-        raise AssertionError("a file that does not validate has complaints")
+    declared = declare(document)
     folder = file.resolve().parent
-    set_stage_path(folder)
-    config = _Checker(document, declared, file, folder).config()
+    found = _find_stages(document, folder)
+    config = _Checker(document, declared, found, file, folder).config() if declared else None
     document.raise_complaints()
+    assert config is not None  # a file that does not fit has complaints
     return config
 
 
-def _write_out_short_forms(document: Document) -> None:
-    """`inputs: photos` and `output: small/{name}` become the mappings they stand for."""
-    data = document.data
-    places: list[tuple[Any, Place, str]] = [(data, ("inputs",), "root")]
-    stages = data.get("stages")
-    if isinstance(stages, list):
-        places += [
-            (stage, ("stages", index, "output"), "path")
-            for index, stage in enumerate(stages)
-            if isinstance(stage, dict)
-        ]
-    for holder, place, key in places:
-        value = holder.get(place[-1])
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            holder[place[-1]] = {key: value}
-            document.values[(*place, key)] = document.values[place]
-
-
-def _declared(document: Document) -> _Declared | None:
+def _read(file: Path) -> bytes:
     try:
-        return _Declared.model_validate_json(json.dumps(document.data))
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)
-    said: set[Place] = set()
-    for each in wrong:
-        place = _place_in(document, tuple(each["loc"]))
-        if each["type"] == "extra_forbidden":
-            text = f"unknown key {place[-1]!r}{did_you_mean(str(place[-1]), _keys_at(place[:-1]))}"
-            document.complain(place, text, key=True)
-        elif each["type"] == "missing":
-            above = tuple(each["loc"])[:-1]
-            document.complain(above, f"{_who(document, above)}key {each['loc'][-1]!r} is missing")
-        elif place not in said:  # a union complains once for each of its members
-            document.complain(place, f"{_who(document, place)}{place[-1]}: {_described(each)}")
-        said.add(place)
-    return None
+        with open(file, "rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{file}: {reason}", hint="name the pipeline: python -m pipeline FILE.yaml") from None
 
 
-def _place_in(document: Document, loc: Place) -> Place:
-    """A complaint's place without the names pydantic adds to it for the members of a union."""
-    here: Any = document.data
-    place: Place = ()
-    for step in loc:
-        inside = isinstance(here, dict) and step in here
-        if inside or (isinstance(here, list) and isinstance(step, int) and step < len(here)):
-            here, place = here[step], (*place, step)
-        else:
-            break
-    return place if place == loc or len(place) > 0 else loc
+def _find_stages(document: Document, folder: Path) -> list[_Found | None]:
+    """Find each stage and check its options, whatever else is wrong with the file; None for one with complaints."""
+    declared = document.data.get("stages")
+    if not isinstance(declared, list):
+        return []
+    try:
+        set_stage_path(folder)
+    except StageError as error:
+        document.complain(("stages",), error.text)
+        return [None] * len(declared)
+    return [_find_stage(document, folder, index) for index in range(len(declared))]
 
 
-def _described(error: Any) -> str:
-    pattern = str(error.get("ctx", {}).get("pattern", ""))
-    if "ms|" in pattern:
-        return f"a duration with its unit is needed, such as 500ms, 60s or 5m, not {error['input']!r}"
-    if "KiB" in pattern:
-        return f"a size with its unit is needed, such as 500MB or 2GiB, not {error['input']!r}"
-    return describe(error)
+def _find_stage(document: Document, folder: Path, index: int) -> _Found | None:
+    place: Place = ("stages", index)
+    declared, who = document.at(place), who_at(document.data, place)
+    uses, given = (declared.get("uses"), declared.get("with", {})) if isinstance(declared, dict) else (None, None)
+    if not isinstance(uses, str) or not isinstance(given, dict):
+        return None  # the vocabulary has said so
+    try:
+        stage = find(uses, folder)
+        options, problems = check_options(stage.options, given)
+    except StageError as error:
+        document.complain((*place, "uses"), f"{who}{error.text}", hint=error.hint)
+        return None
+    for each in problems:
+        name, text = str(each.place[0]) if each.place else "", each.text
+        if name not in stage.options and name in _every_save_option():
+            text = f"no option {name!r}; how an output is saved is said under output.save"
+        document.complain((*place, "with", *each.place), f"{who}{text}", key=each.key)
+    return _Found(stage, options)
 
 
-def _who(document: Document, place: Place) -> str:
-    if len(place) >= 2 and place[0] == "stages" and isinstance(place[1], int):
-        stage = document.data["stages"][place[1]]
-        if isinstance(stage, dict) and isinstance(stage.get("name"), str):
-            return f"stage {stage['name']!r}: "
-        return f"stage {place[1] + 1}: "
-    return ""
-
-
-def _keys_at(place: Place) -> list[str]:
-    """The keys that the vocabulary knows in the mapping at this place."""
-    models: dict[str, type[BaseModel]] = {"inputs": _Inputs, "pool": _Pool, "retry": _Retry, "errors": _Errors}
-    if not place:
-        model: type[BaseModel] = _Declared
-    elif place[0] == "stages":
-        model = _Output if place[-1] == "output" else _Stage
-    else:
-        model = models.get(str(place[0]), _Declared)
-    return [info.alias or name for name, info in model.model_fields.items()]
-
-
-def _refuse_what_is_not_built_yet(document: Document) -> None:
-    for place in document.keys:
-        general: tuple[str, ...] = tuple("*" if isinstance(step, int) else step for step in place)
-        if general in _NOT_YET:
-            name = ".".join(step for step in general if step != "*")
-            document.complain(place, f"{name!r} is not supported yet", key=True)
-        value = _NOT_YET_VALUES.get(general)
-        if value and document.data[place[0]] == value:
-            document.complain(place, f"{place[0]}: {value} is not supported yet")
-    for index, stage in enumerate(document.data.get("stages") or ()):
-        output = stage.get("output") if isinstance(stage, dict) else None
-        if isinstance(output, dict) and output.get("path") == "none":
-            document.complain(("stages", index, "output"), "output: none is not supported yet")
+@dataclass(frozen=True)
+class _Found:
+    stage: Stage
+    options: dict[str, Any]
 
 
 class _Checker:
-    """Takes what is declared through everything that only a look at the stages can tell."""
+    """Takes what is declared through everything that only a look at the whole tree can tell."""
 
-    def __init__(self, document: Document, declared: _Declared, file: Path, folder: Path) -> None:
+    def __init__(
+        self, document: Document, declared: Declared, found: Sequence[_Found | None], file: Path, folder: Path
+    ) -> None:
         self._document = document
         self._declared = declared
+        self._found = found
         self._file = file
         self._folder = folder
 
     def config(self) -> Config:
         declared = self._declared
         name = declared.name or re.sub(r"[^A-Za-z0-9_-]", "_", self._file.stem)
+        inputs, state = self._inputs(), self._path(declared.state or f".pipeline/{name}")
+        if state == inputs.root:
+            self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
         stages = self._stages()
         self._check_outputs(stages)
         self._check_initializer()
@@ -328,21 +187,32 @@ class _Checker:
             file=self._file,
             name=name,
             folder=self._folder,
-            inputs=self._inputs(),
+            inputs=inputs,
             stages=tuple(stage for stage in stages if stage is not None),
-            pool=Pool(pool.processes, pool.maxtasksperchild, pool.context, pool.initializer, pool.initargs),
+            pool=Pool(
+                processes=pool.processes,
+                maxtasksperchild=pool.maxtasksperchild,
+                context=pool.context,
+                initializer=pool.initializer,
+                initargs=pool.initargs,
+                max_memory_bytes=size_bytes(pool.max_memory),
+                start_timeout_s=duration_s(pool.start_timeout) or 0.0,
+            ),
             engine=declared.engine,
-            state=self._path(declared.state or f".pipeline/{name}"),
+            state=state,
+            timeout_s=duration_s(declared.timeout),
+            retries=declared.retry.max,
+            backoff_s=duration_s(declared.retry.backoff) or 0.0,
         )
 
     def _path(self, written: str) -> Path:
-        return Path(os.path.normpath(self._folder / Path(written).expanduser()))
+        return Path(os.path.normpath(self._folder / os.path.expanduser(written)))
 
     def _inputs(self) -> Inputs:
         inputs = self._declared.inputs
         root = self._path(inputs.root)
-        if not root.is_dir():
-            what = "is no folder" if root.exists() else "does not exist"
+        if not os.path.isdir(root):
+            what = "is no folder" if os.path.exists(root) else "does not exist"
             self._document.complain(("inputs", "root"), f"the input root {inputs.root!r} {what}")
         for key, patterns in (("include", inputs.include), ("exclude", inputs.exclude)):
             for index, pattern in enumerate(patterns):
@@ -350,97 +220,90 @@ class _Checker:
                     self._document.complain(("inputs", key, index), f"{key}: {problem}")
         return Inputs(root, inputs.include, inputs.exclude)
 
-    # -- stages --------------------------------------------------------------------------------------------------------
+    def _check_initializer(self) -> None:
+        pool = self._declared.pool
+        if pool.initializer is None:
+            if pool.initargs:
+                self._document.complain(("pool", "initargs"), "initargs: there is no 'initializer' to take them")
+            return
+        try:
+            set_stage_path(self._folder)
+            function = find_function(pool.initializer)
+            check_call(function, pool.initargs)
+        except StageError as error:
+            self._document.complain(("pool", "initializer"), f"initializer: {error.text}", hint=error.hint)
+
+    # -- the tree ------------------------------------------------------------------------------------------------------
 
     def _stages(self) -> list[StageConfig | None]:
-        """One for each declared stage, in order; None for one that has complaints of its own."""
+        """One for each declared stage, in order; None for one that was not found."""
+        self._check_names()
+        parents = [self._parent(index) for index in range(len(self._declared.stages))]
+        self._check_leaves(parents)
         made: list[StageConfig | None] = []
-        names = [stage.name for stage in self._declared.stages]
-        for index, declared in enumerate(self._declared.stages):
-            place: Place = ("stages", index)
-            if declared.name in names[:index]:
-                self._document.complain((*place, "name"), f"stage name {declared.name!r} stands here twice")
-            if declared.name == "inputs":
-                self._document.complain((*place, "name"), "'inputs' is the source itself; name the stage otherwise")
-            parent = self._parent(index, names)
-            made.append(self._stage(index, parent, made))
-        read_from = {stage.parent for stage in made if stage}
-        for index, declared in enumerate(self._declared.stages):
-            if declared.output is None and index not in read_from and all(made):
-                text = f"stage {declared.name!r} has no 'output' and no stage reads from it"
-                self._document.complain(("stages", index), text)
+        for index, (declared, found, parent) in enumerate(
+            zip(self._declared.stages, self._found, parents, strict=True)
+        ):
+            if found is None or isinstance(parent, _Lost):
+                made.append(None)
+                continue
+            have = _kind_at(parent, made)
+            self._check_types(index, found.stage, have, made[parent] if parent is not None else None)
+            output = self._output(index, found.stage.makes or have) if declared.output else None
+            timeout_s = duration_s(declared.timeout)
+            made.append(StageConfig(declared.name, found.stage, found.options, parent, output, timeout_s))
         return made
 
-    def _parent(self, index: int, names: list[str]) -> int | None:
+    def _check_names(self) -> None:
+        seen: set[str] = set()
+        for index, stage in enumerate(self._declared.stages):
+            place = ("stages", index, "name")
+            if stage.name in seen:
+                self._document.complain(place, f"stage name {stage.name!r} stands here twice")
+            if stage.name == "inputs":
+                self._document.complain(place, "'inputs' is the source itself; name the stage otherwise")
+            seen.add(stage.name)
+
+    def _parent(self, index: int) -> int | _Lost | None:
         declared = self._declared.stages[index]
-        before = self._declared.stages[index - 1] if index else None
+        names = [stage.name for stage in self._declared.stages]
+        who = f"stage {declared.name!r}"
         if declared.from_ is None:
+            before = self._declared.stages[index - 1] if index else None
             if before is not None and before.output is not None:
-                self._document.complain(
-                    ("stages", index),
-                    f"stage {declared.name!r} stands after {before.name!r}, which has an output: say 'from: "
-                    f"{before.name}' to read what that stage makes, or 'from: inputs' for the source",
-                )
+                text = f"{who} stands after {before.name!r}, which has an output"
+                says = f"say 'from: {before.name}' to read what that stage makes, or 'from: inputs' for the source"
+                self._document.complain(("stages", index), f"{text}; {says}")
             return index - 1 if index else None
         if declared.from_ == "inputs":
             return None
         if declared.from_ in names[:index]:
             return names.index(declared.from_)
-        place = ("stages", index, "from")
         if declared.from_ in names:
-            text = f"stage {declared.name!r} reads from {declared.from_!r}, which must stand before it"
+            text = f"{who} reads from {declared.from_!r}, which must stand before it"
         else:
-            text = f"stage {declared.name!r}: no stage {declared.from_!r}{did_you_mean(declared.from_, names)}"
-        self._document.complain(place, text)
-        return None
+            text = f"{who}: no stage {declared.from_!r}{did_you_mean(declared.from_, [*names, 'inputs'])}"
+        self._document.complain(("stages", index, "from"), text)
+        return _Lost()
 
-    def _stage(self, index: int, parent: int | None, made: list[StageConfig | None]) -> StageConfig | None:
-        declared, place = self._declared.stages[index], ("stages", index)
-        who = f"stage {declared.name!r}"
-        try:
-            stage = find(declared.uses, self._folder)
-            options = self._options(index, stage)
-        except StageError as error:
-            self._document.complain((*place, "uses"), f"{who}: {error}")
-            return None
-        output = self._output(index, self._made_by(stage, parent, made)) if declared.output else None
-        read = made[parent] if parent is not None else None
-        have = self._kind_at(parent, made)
-        if stage.takes is not None and have is not None and not can_convert(have, stage.takes):
-            text = f"{who} takes {stage.takes.name}, but {read.name if read else 'inputs'!r} makes {have.name}"
-            self._document.complain((*place, "uses"), f"{text}; there is no conversion ({stage.where})")
-        return StageConfig(declared.name, stage, options, parent, output)
+    def _check_leaves(self, parents: Sequence[int | _Lost | None]) -> None:
+        if any(isinstance(parent, _Lost) for parent in parents):
+            return  # nobody knows which stage it was meant to read from
+        for index, declared in enumerate(self._declared.stages):
+            if declared.output is None and index not in parents:
+                text = f"stage {declared.name!r} has no 'output' and no stage reads from it"
+                self._document.complain(("stages", index), text)
 
-    def _kind_at(self, index: int | None, made: list[StageConfig | None]) -> ValueKind | None:
-        """What a stage hands on; a filter, what it was handed."""
-        from pipeline.values import PATH
-
-        while index is not None:
-            config = made[index]
-            if config is None:
-                return None
-            if config.stage.makes is not None:
-                return config.stage.makes
-            index = config.parent
-        return PATH
-
-    def _made_by(self, stage: Stage, parent: int | None, made: list[StageConfig | None]) -> ValueKind | None:
-        return stage.makes if stage.makes is not None else self._kind_at(parent, made)
-
-    def _options(self, index: int, stage: Stage) -> dict[str, Any]:
-        declared = self._declared.stages[index]
-        who = f"stage {declared.name!r}"
-        options, problems = check_options(who, stage.options, declared.with_)
-        for below, text, key in problems:
-            name = str(below[0]) if below else ""
-            if key and name in _every_save_option():
-                text = f"{who}: no option {name!r}; how an output is saved is said under output.save"
-            self._document.complain(("stages", index, "with", *below), text, key=key)
-        return options
+    def _check_types(self, index: int, stage: Stage, have: Kind | None, read: StageConfig | None) -> None:
+        if stage.takes is None or have is None or can_convert(have, stage.takes):
+            return
+        who, maker = f"stage {self._declared.stages[index].name!r}", read.name if read else "inputs"
+        text = f"{who} takes {stage.takes.name}, but {maker!r} makes {have.name}"
+        self._document.complain(("stages", index, "uses"), f"{text}; there is no conversion ({stage.where})")
 
     # -- outputs -------------------------------------------------------------------------------------------------------
 
-    def _output(self, index: int, kind: ValueKind | None) -> Output | None:
+    def _output(self, index: int, kind: Kind | None) -> Output | None:
         declared = self._declared.stages[index].output
         assert declared is not None
         place: Place = ("stages", index, "output")
@@ -452,47 +315,57 @@ class _Checker:
             return None
         if "part" in template.fields:
             self._document.complain((*place, "path"), f"{who}: {{part}} is for stages that fan out")
+        if kind is None:
+            return Output(template, {})
         return Output(template, self._save(place, who, template, declared.save, kind))
 
-    def _save(
-        self, place: Place, who: str, template: Template, given: dict[str, Any], kind: ValueKind | None
-    ) -> dict[str, Any]:
-        saver = saver_for(template.suffix) if kind is IMAGE and template.suffix else None
-        if kind is IMAGE and template.suffix and saver is None:
-            self._document.complain((*place, "path"), f"{who}: no picture can be written as {template.suffix!r}")
+    def _save(self, place: Place, who: str, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
+        own_format = template.pieces[-1] in (("name",), ("suffix",))
+        saver = saver_for(template.suffix) if kind is IMAGE and not own_format else None
+        if kind is IMAGE and not own_format and saver is None:
+            what = f"as {template.suffix!r}" if template.suffix else "without a suffix; end with .jpg or {suffix}"
+            self._document.complain((*place, "path"), f"{who}: no picture can be written {what}")
             return {}
         if saver is None:
             if given:
                 why = "its format differs from file to file" if kind is IMAGE else "it does not make a picture"
                 self._document.complain((*place, "save"), f"{who}: has no save options, since {why}", key=True)
             return {}
-        options, problems = check_options(f"{who}: save", keyword_options("save", saver), given)
-        for below, text, key in problems:
-            self._document.complain((*place, "save", *below), text, key=key)
+        options, problems = check_options(keyword_options("save", saver), given)
+        for each in problems:
+            self._document.complain((*place, "save", *each.place), f"{who}: save: {each.text}", key=each.key)
         return options
 
-    def _check_outputs(self, stages: list[StageConfig | None]) -> None:
-        root = os.fsencode(self._path(self._declared.inputs.root))
-        seen: list[StageConfig] = []
+    def _check_outputs(self, stages: Sequence[StageConfig | None]) -> None:
+        root = os.path.realpath(self._path(self._declared.inputs.root))
+        seen: list[tuple[str, Template]] = []
         for index, config in enumerate(stages):
             if config is None or config.output is None:
                 continue
-            place: Place = ("stages", index, "output", "path")
-            template = config.output.template
-            for other in seen:
-                if other.output and always_same(other.output.template, template):
-                    self._document.complain(place, f"stages {other.name!r} and {config.name!r} have the same output")
-            if template.folder == root:
+            place, template = ("stages", index, "output", "path"), config.output.template
+            for other, its in seen:
+                if always_same(its, template):
+                    self._document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
+            seen.append((config.name, template))
+            if os.path.realpath(os.fsdecode(template.folder)) == root:
                 text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
                 self._document.complain(place, f"{text}; put them under a folder of their own")
-            seen.append(config)
 
-    def _check_initializer(self) -> None:
-        if self._declared.pool.initializer:
-            try:
-                find_function(self._declared.pool.initializer)
-            except FilemillError as error:
-                self._document.complain(("pool", "initializer"), str(error))
+
+class _Lost:
+    """Stands for the parent of a stage whose `from` names none."""
+
+
+def _kind_at(index: int | None, made: Sequence[StageConfig | None]) -> Kind | None:
+    """What a stage hands on; a filter, what it was handed; None where a stage on the way was not found."""
+    while index is not None:
+        config = made[index]
+        if config is None:
+            return None
+        if config.stage.makes is not None:
+            return config.stage.makes
+        index = config.parent
+    return PATH
 
 
 def _every_save_option() -> set[str]:
@@ -507,21 +380,6 @@ def pattern_problem(pattern: str) -> str:
 
     try:
         GitIgnoreSpec.from_lines([pattern])
-    except ValueError as error:
-        return str(error)
+    except ValueError:
+        return f"{pattern!r} is no gitignore pattern"
     return ""
-
-
-def duration_s(text: str) -> float:
-    """Seconds in a duration such as 500ms, 60s or 5m."""
-    return _amount(text, _UNITS_S)
-
-
-def size_bytes(text: str) -> int:
-    """Bytes in a size such as 500MB or 2GiB."""
-    return round(_amount(text, _UNITS_BYTES))
-
-
-def _amount(text: str, units: dict[str, Any]) -> float:
-    number, unit = re.fullmatch(r"([0-9.]+) ?(\w+)", text).groups()  # type: ignore[union-attr]
-    return float(number) * float(units[unit])

@@ -76,6 +76,13 @@ class Document:
         """Note what is wrong at a spot."""
         self.complaints[Complaint(spot, text, hint)] = None
 
+    def at(self, place: Place) -> Any:
+        """What stands at a place that is there."""
+        here = self.data
+        for step in place:
+            here = here[step]
+        return here
+
     def raise_complaints(self) -> None:
         """Raise ConfigError with every complaint in the order of the file, if there is one."""
         if self.complaints:
@@ -143,7 +150,7 @@ def _compose(document: Document, text: str) -> yaml.Node | None:
         character = f"character U+{ord(text[error.position]):04X} is not allowed"
         document.complain_at(Spot(len(before) - 1, len(before[-1])), character)
     except (OverflowError, ValueError):  # chr(), which PyYAML asks for every number it is given
-        document.complain_at(_spot(loader and loader.get_mark()), "an escape that is no character")
+        document.complain_at(_spot(loader.get_mark() if loader else None), "an escape that is no character")
     document.raise_complaints()
     return None
 
@@ -187,7 +194,7 @@ class _Reader:
     def _complain(self, node: yaml.Node, text: str) -> None:
         self._document.complain_at(_spot(node.start_mark), text)
 
-    def _text(self, node: yaml.ScalarNode) -> str:
+    def _text(self, node: yaml.Node) -> str:
         """A scalar's characters; JSON writes those beyond U+FFFF as a pair of escapes."""
         try:
             return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
@@ -204,12 +211,13 @@ class _Reader:
         self._document.values.setdefault(place, _spot(node.start_mark))
         if node.tag not in ("plain", "other"):
             self._complain(node, f"tags are not allowed: {node.tag.replace('tag:yaml.org,2002:', '!!')}")
-            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(each, (*place, index), depth + 1) for index, each in enumerate(node.value)]
-        return plain_scalar(node.value) if node.tag == "plain" else self._text(node)
+        # The style tells what is plain even where a tag has been refused, so that no more is said of it.
+        plain = isinstance(node, yaml.ScalarNode) and not node.style
+        return plain_scalar(node.value) if plain else self._text(node)
 
     def _mapping(self, node: yaml.MappingNode, place: Place, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -258,7 +266,7 @@ def apply_edit(document: Document, edit: str) -> None:
     place = _walk_to(document, words[:-1], spot)
     if place is None:
         return
-    here = _at(document.data, place)
+    here = document.at(place)
     if isinstance(here, list):
         document.complain_at(spot, f"{'.'.join(words[:-1])!r} is a list; set the whole of it, or a key of a stage")
         return
@@ -307,12 +315,6 @@ def _open(document: Document, holder: dict[str, Any], place: Place, spot: Spot) 
     else:
         holder[str(place[-1])] = {}
         document.values[place] = document.keys[place] = spot
-
-
-def _at(data: Any, place: Place) -> Any:
-    for step in place:
-        data = data[step]
-    return data
 
 
 def _mark(document: Document, place: Place, value: Any, spot: Spot) -> None:

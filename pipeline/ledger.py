@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.messages import Job, Outcome, Result, Source
@@ -16,19 +16,21 @@ from pipeline.recipe import Recipe
 
 _VERSION = 1
 
-# Keyed by the output's path as the templates write it, so that moving the project redoes nothing.
+# Keyed by the output's path as the templates write it, so that moving the project redoes nothing; stored in byte order
+# of the source, as the walk comes.
 _SCHEMA = """
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, parts TEXT NOT NULL);
 CREATE TABLE outputs (
-    target BLOB PRIMARY KEY,
+    target BLOB NOT NULL UNIQUE,
     source BLOB NOT NULL,
     stage TEXT NOT NULL,
     status TEXT NOT NULL,           -- intended, done or skipped
     source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
     reason TEXT,                    -- of a skip
-    size INTEGER, mtime_ns INTEGER  -- of the file we wrote; kept by a skip
+    size INTEGER, mtime_ns INTEGER, -- of the file we wrote; kept by a skip
+    at_work INTEGER NOT NULL,       -- whether a job to write it was handed out and is not known to have ended
+    PRIMARY KEY (source, target)
 ) WITHOUT ROWID;
-CREATE INDEX outputs_by_source ON outputs (source);
 CREATE TABLE failures (
     source BLOB NOT NULL, stage TEXT NOT NULL,
     kind TEXT NOT NULL, error TEXT NOT NULL, attempts INTEGER NOT NULL, run TEXT NOT NULL,
@@ -40,12 +42,17 @@ CREATE TABLE runs (
 );
 """
 
-Key = Callable[[Result], bytes]
+# Outcomes of jobs whose worker died: whether the output was renamed into place before that, nobody knows.
+_UNKNOWN_END = ("crashed", "timeout", "memory")
+
+# SQLite's integers end in the year 2262; file systems' times do not.
+_LATEST_NS = 2**63 - 1
+
+_ROW = "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work"
 
 
-@dataclass(frozen=True)
-class Row:
-    """What the ledger remembers of one output."""
+class Row(NamedTuple):
+    """What the ledger remembers of one output. A tuple, since a run that changes nothing makes one for each output."""
 
     source: bytes
     target: bytes
@@ -57,6 +64,8 @@ class Row:
     reason: str
     size: int | None
     mtime_ns: int | None
+    at_work: int
+    """Whether a run was stopped while it wrote the output: then what is there may be newer than this."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,11 @@ class Ledger:
         self.file = file
         try:
             self.connection = sqlite3.connect(file or ":memory:", isolation_level=None)
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self.connection.close()
+                raise
         except sqlite3.Error as error:
             raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
         self.run = ""
@@ -99,11 +112,7 @@ class Ledger:
 
     def rows(self) -> Iterator[Row]:
         """Every output, in byte order of its source."""
-        found = self.connection.execute(
-            "SELECT source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns"
-            " FROM outputs ORDER BY source"
-        )
-        return (Row(*row) for row in found)
+        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM outputs ORDER BY source"))
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
@@ -127,8 +136,13 @@ class Ledger:
         return dict(json.loads(found[0])) if found else {}
 
     def unclean_runs(self) -> list[str]:
-        """The runs that were killed and may have left temporaries beside outputs that are still to be redone."""
-        return [row[0] for row in self.connection.execute("SELECT id FROM runs WHERE ended IS NULL AND NOT swept")]
+        """The runs that may have left temporaries beside outputs: stopped before their end, or by a worker's."""
+        found = self.connection.execute(
+            "SELECT id FROM runs WHERE NOT swept AND (ended IS NULL OR exit NOT IN (0, 1)"
+            " OR EXISTS (SELECT 1 FROM failures WHERE run = runs.id AND kind IN (?, ?, ?)))",
+            _UNKNOWN_END,
+        )
+        return [row[0] for row in found]
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -138,13 +152,13 @@ class Ledger:
         self.connection.execute("INSERT INTO runs (id, started) VALUES (?, ?)", (run, time.time()))
 
     def end_run(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
-        """Record how the run ended; `swept` when it has redone all that unclean runs could have left behind."""
+        """Record how the run ended; `swept` when it has redone all that runs before it could have left behind."""
         self.connection.execute(
             "UPDATE runs SET ended = ?, exit = ?, summary = ? WHERE id = ?",
             (time.time(), exit_code, json.dumps(summary), self.run),
         )
         if swept:
-            self.connection.execute("UPDATE runs SET swept = 1")
+            self.connection.execute("UPDATE runs SET swept = 1 WHERE id != ?", (self.run,))
 
     def number_recipe(self, recipe: Recipe) -> int:
         """The number of a recipe, which it is given if it has none."""
@@ -167,39 +181,79 @@ class Ledger:
     def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
         """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
         self.connection.executemany(
-            "INSERT OR IGNORE INTO outputs (target, source, stage, status) VALUES (?, ?, ?, 'intended')",
+            "INSERT INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, ?, 'intended', 1)"
+            " ON CONFLICT (target) DO UPDATE SET at_work = 1",
             ((key(target.stage, target.path), job.source.path, target.stage) for job in jobs for target in job.targets),
         )
 
     def record(self, outcome: Outcome, key: Callable[[str, bytes], bytes], recipes: dict[str, int]) -> None:
         """Remember what became of a job; `recipes` are the numbers of the outputs' recipes, by stage."""
         for result in outcome.results:
+            target = key(result.stage, result.path)
             if result.status == "failed":
-                self._record_failure(outcome.source, result)
+                self._record_failure(outcome.source, result, target)
             else:
-                self._record_output(outcome.source, result, key(result.stage, result.path), recipes[result.stage])
+                self._record_output(outcome.source, result, target, recipes[result.stage])
 
     def _record_output(self, source: Source, result: Result, target: bytes, recipe: int) -> None:
         done = result.status == "done"
         self.connection.execute(
-            "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (target) DO UPDATE SET"
+            "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0) ON CONFLICT (target) DO UPDATE SET"
             " source = ?2, stage = ?3, status = ?4, source_size = ?5, source_mtime_ns = ?6, recipe = ?7, reason = ?8,"
-            " size = coalesce(?9, size), mtime_ns = coalesce(?10, mtime_ns)",
+            " size = coalesce(?9, size), mtime_ns = coalesce(?10, mtime_ns), at_work = 0",
             (
-                target, source.path, result.stage, result.status, source.size_bytes, source.mtime_ns, recipe,
-                result.text, result.size_bytes if done else None, result.mtime_ns if done else None,
+                target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
+                result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
             ),
         )  # fmt: skip
         self.connection.execute("DELETE FROM failures WHERE source = ? AND stage = ?", (source.path, result.stage))
 
-    def _record_failure(self, source: Source, result: Result) -> None:
+    def _record_failure(self, source: Source, result: Result, target: bytes) -> None:
         self.connection.execute(
             "INSERT INTO failures VALUES (?1, ?2, ?3, ?4, 1, ?5) ON CONFLICT (source, stage) DO UPDATE SET"
             " kind = ?3, error = ?4, attempts = attempts + 1, run = ?5",
             (source.path, result.stage, result.kind or "error", result.text, self.run),
         )
+        if result.kind not in _UNKNOWN_END:
+            self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
 
     def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:
         """Forget outputs that were only ever intended, and failures of files that are gone."""
         self.connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
         self.connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", failures)
+
+
+def kept_time(mtime_ns: int) -> int:
+    """A file's time as the ledger can hold it."""
+    return max(-_LATEST_NS, min(mtime_ns, _LATEST_NS))
+
+
+T = TypeVar("T", Row, Failure)
+
+
+class Follower(Generic[T]):
+    """Keeps a stream of records in step with a walk over the same order of sources."""
+
+    def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:
+        self._records: Iterator[T] = records
+        self._passed: Callable[[T], None] = passed
+        self._next: T | None = next(records, None)
+
+    def take(self, source: bytes) -> list[T]:
+        """The records of a source; those of sources before it, which the walk did not meet, are passed."""
+        found: list[T] = []
+        if self._next is None or self._next.source > source:
+            return found
+        while self._next is not None and self._next.source <= source:
+            if self._next.source == source:
+                found.append(self._next)
+            else:
+                self._passed(self._next)
+            self._next = next(self._records, None)
+        return found
+
+    def pass_the_rest(self) -> None:
+        """The walk has ended: no other record was met."""
+        while self._next is not None:
+            self._passed(self._next)
+            self._next = next(self._records, None)

@@ -26,6 +26,10 @@ _NEEDED = {
     "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
     "bool_type": "true or false", "none_required": "null",
 }  # fmt: skip
+# What pydantic says of itself and of Python's types in its messages.
+_PYTHON_WORDS = re.compile(
+    r"^(Input|Value error,|Assertion failed,|Tuple|List|Set|Frozenset|Dictionary|String) | after validation"
+)
 # Characters: a longer value is left out of the message; the source line shows it.
 _SHOWN = 80
 
@@ -42,7 +46,7 @@ class Problem:
 
 
 def check_options(
-    who: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+    known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Validate what the YAML gives against a signature; gives the options after defaults, and what is wrong.
 
@@ -51,18 +55,19 @@ def check_options(
     problems: list[Problem] = []
     for name in given:
         if name not in known:
-            text = f"{who}: no option {name!r}{did_you_mean(name, known) or _choices(known)}"
+            text = f"no option {name!r}{did_you_mean(name, known) or _choices(known)}"
             problems.append(Problem((name,), text, key=True))
     options: dict[str, Any] = {}
     for name, parameter in known.items():
-        adapter = _adapter(who, parameter)
+        adapter = _adapter(parameter)
         if name in given:
-            options[name], wrong = validate(adapter, given[name])
-            problems += [
-                Problem((name, *each.place), f"{who}: option {name!r}: {each.text}", each.key) for each in wrong
-            ]
+            try:
+                options[name], wrong = validate(adapter, given[name])
+            except Exception as error:
+                raise _no_type(parameter, error) from error
+            problems += [Problem((name, *each.place), f"option {name!r}: {each.text}", each.key) for each in wrong]
         elif parameter.default is parameter.empty:
-            problems.append(Problem((), f"{who}: option {name!r} is missing"))
+            problems.append(Problem((), f"option {name!r} is missing"))
         else:
             options[name] = parameter.default
     return options, problems
@@ -72,33 +77,39 @@ def _choices(known: Mapping[str, inspect.Parameter]) -> str:
     return f"; there are {', '.join(map(repr, known))}" if known else "; it has none"
 
 
-def _adapter(who: str, parameter: inspect.Parameter) -> TypeAdapter[Any]:
+def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
     if isinstance(parameter.default, FieldInfo):
         raise StageError(
-            f"{who}: the default of option {parameter.name!r} is a Field",
+            f"the default of option {parameter.name!r} is a Field",
             hint=f"say '{parameter.name}: Annotated[..., Field(...)] = default'",
         )
     try:
         return TypeAdapter(parameter.annotation)
-    except Exception as error:  # pydantic raises its own, TypeError and more, according to what it meets
-        reason = str(error).partition("\n")[0]
-        raise StageError(f"{who}: option {parameter.name!r} has a type that YAML cannot give: {reason}") from error
+    except Exception as error:
+        raise _no_type(parameter, error) from error
+
+
+def _no_type(parameter: inspect.Parameter, error: Exception) -> StageError:
+    # pydantic raises its own, TypeError and more, according to what it meets, and some only with a value at hand.
+    reason = str(error).partition("\n")[0]
+    return StageError(f"option {parameter.name!r} has a type that YAML cannot give: {reason}")
 
 
 def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]:
     """Validate one value strictly: "800" is no int, true is no 1. A union's complaints are said once."""
     try:
-        return adapter.validate_json(json.dumps(value), strict=True), []
+        return adapter.validate_json(json.dumps(value), strict=True, extra="forbid"), []
     except ValidationError as error:
         return None, problems_of(error, value)
 
 
-def _describe(error: Any) -> str:
+def describe(error: Any) -> str:
     """One of pydantic's complaints in our words, with the user's own value in it."""
     value, kind = error.get("input"), error["type"]
-    text = str(error["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    text = _PYTHON_WORDS.sub("", str(error["msg"]))
     text = f"{_NEEDED[kind]} is needed" if kind in _NEEDED else text[:1].lower() + text[1:]
-    if isinstance(value, (str, int, float, bool, type(None))):
+    # What a validator of the stage's own says, says it all.
+    if isinstance(value, (str, int, float, bool, type(None))) and kind not in ("value_error", "assertion_error"):
         shown = json.dumps(value, ensure_ascii=False)
         text += f", not {shown}" if len(shown) < _SHOWN else ""
     if kind in ("literal_error", "enum") and isinstance(value, str):
@@ -109,7 +120,7 @@ def _describe(error: Any) -> str:
 def problems_of(
     error: ValidationError,
     data: Any,
-    describe: Callable[[Any], str] = _describe,
+    describe: Callable[[Any], str] = describe,
     keys_at: Callable[[Place], Iterable[str]] = lambda place: (),
 ) -> list[Problem]:
     """Put pydantic's complaints in our words, each with the place in the data that it is about.
@@ -126,7 +137,7 @@ def problems_of(
             name = str(place[-1])
             problems.append(Problem(place, f"unknown key {name!r}{did_you_mean(name, keys_at(place[:-1]))}", key=True))
             continue
-        text = f"key {each['loc'][-1]!r} is missing" if missing else describe(each)
+        text = f"{_entry(each['loc'][-1])} is missing" if missing else describe(each)
         if place == said:
             problems.append(Problem(place, text))
         else:
@@ -134,15 +145,17 @@ def problems_of(
     return problems + [Problem(place, "; or ".join(texts)) for place, texts in joined.items()]
 
 
+def _entry(step: str | int) -> str:
+    return f"entry {step + 1}" if isinstance(step, int) else f"key {step!r}"
+
+
 def place_in(data: Any, place: Place) -> Place:
     """As much of a place as there is in the data."""
     for depth, step in enumerate(place):
-        if isinstance(data, dict) and step in data:
-            data = data[step]
-        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
-            data = data[step]
-        else:
+        listed = isinstance(data, list) and isinstance(step, int) and step < len(data)
+        if not listed and not (isinstance(data, dict) and step in data):
             return place[:depth]
+        data = data[step]
     return place
 
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from pipeline.config import Config, StageConfig
 from pipeline.discover import Walk, matcher
 from pipeline.errors import FileFailure
-from pipeline.ledger import Failure, Ledger, Row
+from pipeline.ledger import Failure, Follower, Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.outputs import Template
 from pipeline.recipe import Recipe, Step, recipe_for, why_changed
@@ -104,23 +102,23 @@ def make_plan(
 ) -> Plan:
     """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown."""
     plan = Plan(Spool(ledger), leaves, walk_of(config))
-    judge = Judge(ledger, leaves, selection.force)
+    judge = Judge(ledger, leaves, os.fsencode(config.inputs.root), selection.force)
     gone = _Gone(plan, selection)
     rows = Follower(ledger.rows(), gone.row)
     failures = Follower(ledger.failures(), gone.failure)
     selected = matcher([selection.only]) if selection.only else None
-    limit = selection.limit
     for source in plan.walk:
         recorded, failed = rows.take(source.path), failures.take(source.path)
         if selected and not selected(source.path):
             continue
         plan.sources += 1
         plan.jobs += _decide(plan, judge, source, recorded, failed, gone, everything)
-        if limit is not None and plan.jobs >= limit:
+        if selection.limit is not None and plan.jobs >= selection.limit:
             break
-    rows.pass_the_rest()
-    failures.pass_the_rest()
-    plan.spool.settle()
+    else:
+        rows.pass_the_rest()
+        failures.pass_the_rest()
+    plan.spool.settle(keep_orphans=not selection.is_partial)
     for action, why, count in plan.spool.counts():
         plan.counts[action, why] += count
     plan.jobs = plan.spool.count_jobs()
@@ -131,73 +129,92 @@ def _decide(
     plan: Plan, judge: Judge, source: Source, rows: list[Row], failures: list[Failure], gone: _Gone, everything: bool
 ) -> bool:
     """Put one source into the plan; says whether it has something to make."""
-    verdicts = list(judge.judge(source, rows, failures))
+    recorded = {row.target: row for row in rows}
+    verdicts = judge.judge(source, recorded, failures)
+    has_work = False
     for verdict in verdicts:
+        has_work |= verdict.action == "make"
         if everything or verdict.action != "up-to-date":
             plan.spool.add(source, verdict)
         else:
             plan.counts["up-to-date", verdict.why] += 1
-    targets = {verdict.target for verdict in verdicts}
-    for row in rows:
-        if row.target not in targets:
-            gone.row(row)
-    return any(verdict.action == "make" for verdict in verdicts)
+    for row in recorded.values():
+        gone.row(row)
+    if failures:
+        open_stages = {verdict.stage for verdict in verdicts if verdict.action != "up-to-date"}
+        for failure in failures:
+            if failure.stage not in open_stages:
+                plan.spool.add_past_failure(failure)
+    return has_work
 
 
 class _Gone:
-    """Takes the records that the walk did not meet: orphans, unless it cannot know."""
+    """Takes the records that the walk did not meet: orphans and past failures, unless it cannot know."""
 
     def __init__(self, plan: Plan, selection: Selection) -> None:
         self._plan = plan
-        self._knows = not selection.is_partial
+        self._is_partial = selection.is_partial
 
     def row(self, row: Row) -> None:
-        if self._is_gone(row.source):
+        # Of a part of the files too: whose path is free must be known.
+        if not self._is_unknown(row.source):
             self._plan.spool.add_orphan(row)
 
     def failure(self, failure: Failure) -> None:
-        if self._is_gone(failure.source):
+        if not self._is_partial and not self._is_unknown(failure.source):
             self._plan.spool.add_past_failure(failure)
 
-    def _is_gone(self, source: bytes) -> bool:
-        unknown = any(source.startswith(folder) for folder, _ in self._plan.walk.unlisted)
-        return self._knows and not unknown
+    def _is_unknown(self, source: bytes) -> bool:
+        return any(source.startswith(folder) for folder, _ in self._plan.walk.unlisted)
 
 
 class Judge:
     """Decides for each output of a source whether it is fresh, and says why not."""
 
-    def __init__(self, ledger: Ledger, leaves: tuple[Leaf, ...], force: bool) -> None:
+    def __init__(self, ledger: Ledger, leaves: tuple[Leaf, ...], root: bytes, force: bool) -> None:
         self._ledger = ledger
         self._leaves = leaves
         self._force = force
         self._whys: dict[tuple[int, str], str] = {}
+        self._root = os.path.join(os.path.realpath(root), b"")
+        folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
+        self._above_root = {
+            stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
+        }
+        """The output folders in which the input root lies: what is filled in may lead back into it."""
 
-    def judge(self, source: Source, rows: list[Row], failures: list[Failure]) -> Iterator[Verdict]:
-        """One verdict for each output that the tree makes of a source."""
+    def judge(self, source: Source, recorded: dict[bytes, Row], failures: list[Failure]) -> list[Verdict]:
+        """One verdict for each output that the tree makes of a source; takes what it uses out of the records."""
+        verdicts = []
         for leaf in self._leaves:
             try:
                 path = leaf.template.fill(source.path)
+                if leaf.stage in self._above_root:
+                    self._refuse_among_inputs(leaf, path)
             except FileFailure as error:
-                yield Verdict(leaf.stage, "refuse", str(error))
+                verdicts.append(Verdict(leaf.stage, "refuse", str(error)))
                 continue
             target = leaf.template.key(path)
-            row = next((row for row in rows if row.target == target), None)
+            row = recorded.pop(target, None)
             if row is None:
-                yield self._unrecorded(leaf, path, target)
+                verdicts.append(self._unrecorded(leaf, path, target))
                 continue
             action, why = self._recorded(source, leaf, row, path)
-            if action == "make":
+            if failures and action == "make":
                 why = next((_failed_before(each) for each in failures if each.stage == leaf.stage), why)
-            yield Verdict(leaf.stage, action, why, path, target, owned=row.status == "done")
+            verdicts.append(Verdict(leaf.stage, action, why, path, target, None, row.status != "intended"))
+        return verdicts
+
+    def _refuse_among_inputs(self, leaf: Leaf, path: bytes) -> None:
+        real = self._above_root[leaf.stage] + path[len(leaf.template.folder) :]
+        if real.startswith(self._root):
+            raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
 
     def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
-        if not os.path.lexists(path):
-            return Verdict(leaf.stage, "make", "new", path, target)
         owner = self._ledger.owner(target)
-        if owner is None and not self._force:
+        if owner is None and not self._force and os.path.lexists(path):
             return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
-        rival = owner[0] if owner and owner[1] == "done" else None
+        rival = owner[0] if owner and owner[1] != "intended" else None
         return Verdict(leaf.stage, "make", "new", path, target, rival)
 
     def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
@@ -209,6 +226,8 @@ class Judge:
             return "make", _source_change(source, row)
         if row.recipe != leaf.number:
             return "make", self._recipe_change(row.recipe, leaf)
+        if row.at_work:
+            return "make", "interrupted"
         if row.status == "skipped":
             return "up-to-date", f"skipped: {row.reason}"
         return _judge_file(row, path)
@@ -229,7 +248,9 @@ def _failed_before(failure: Failure) -> str:
 def _same_source(source: Source, row: Row) -> bool:
     if source.size_bytes != row.source_size:
         return False
-    now, then = source.mtime_ns, row.source_mtime_ns
+    if source.mtime_ns == row.source_mtime_ns:
+        return True
+    now, then = kept_time(source.mtime_ns), row.source_mtime_ns
     # A copy may have cut the time to whole seconds.
     cut = (now % _SECOND_NS == 0 or then % _SECOND_NS == 0) and now // _SECOND_NS == then // _SECOND_NS
     return now == then or cut
@@ -247,38 +268,11 @@ def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:
         found = os.stat(path)
     except OSError:
         return "make", "output missing"
-    same_time = abs(found.st_mtime_ns - (row.mtime_ns or 0)) <= _SAME_TIME_NS
+    if found.st_size == row.size and found.st_mtime_ns == row.mtime_ns:
+        return "up-to-date", "up to date"
+    same_time = abs(kept_time(found.st_mtime_ns) - (row.mtime_ns or 0)) <= _SAME_TIME_NS
     if found.st_size == row.size and same_time:
         return "up-to-date", "up to date"
     if found.st_size != row.size and (same_time or found.st_size == 0):
         return "make", f"output torn (size {row.size} -> {found.st_size})"
     return "up-to-date", "edited by someone else: kept"
-
-
-T = TypeVar("T", Row, Failure)
-
-
-class Follower(Generic[T]):
-    """Keeps a stream of records in step with a walk over the same order of sources."""
-
-    def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:
-        self._records: Iterator[T] = records
-        self._passed: Callable[[T], None] = passed
-        self._next: T | None = next(records, None)
-
-    def take(self, source: bytes) -> list[T]:
-        """The records of a source; those of sources before it, which the walk did not meet, are passed."""
-        found: list[T] = []
-        while self._next is not None and self._next.source <= source:
-            if self._next.source == source:
-                found.append(self._next)
-            else:
-                self._passed(self._next)
-            self._next = next(self._records, None)
-        return found
-
-    def pass_the_rest(self) -> None:
-        """The walk has ended: no other record was met."""
-        while self._next is not None:
-            self._passed(self._next)
-            self._next = next(self._records, None)

@@ -75,7 +75,8 @@ class Summary:
         head = f"{self.pipeline}: " if self.pipeline else ""
         counted = [("done", self.done), ("up to date", self.up_to_date), ("skipped", self.skipped)]
         counted += [("failed", self.failed), ("held", self.held)]
-        parts = [f"{number:,} {word}" for word, number in counted if number] or ["nothing to do"]
+        nothing = "nothing done" if self.stopped else "nothing to do"
+        parts = [f"{number:,} {word}" for word, number in counted if number] or [nothing]
         files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"
         return f"{head}{', '.join(parts)} ({files}, {self.seconds:.1f} s)"
 

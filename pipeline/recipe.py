@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pipeline import values
@@ -87,16 +87,25 @@ def _first_change(before: dict[str, Any], after: dict[str, Any]) -> str:
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
-        if isinstance(old, dict) and isinstance(new, dict) and old.get("path") == new.get("path"):
-            return f"contents of {new['path']} changed"
-        return f"{key} {_shown(old)} -> {_shown(new)}"
+        before_shown, after_shown = _shown(old), _shown(new)
+        if before_shown == after_shown:
+            return f"contents of {after_shown} changed"
+        return f"{key} {before_shown} -> {after_shown}"
     return ""
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"path", "contents"}:
-        return str(value["path"])
+    value = _without_contents(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _without_contents(value: Any) -> Any:
+    """An option as it was written: Paths without the digests of what is behind them."""
+    if isinstance(value, dict):
+        if set(value) == {"path", "contents"}:
+            return value["path"]
+        return {key: _without_contents(each) for key, each in value.items()}
+    return [_without_contents(each) for each in value] if isinstance(value, list) else value
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
@@ -140,65 +149,107 @@ def code_of(target: Any, folder: Path) -> str:
     A module that says `RECIPE = 3` is taken at that word instead, with what it imports.
     """
     module = sys.modules[target.__module__]
-    name = f"{module.__name__.rpartition('.')[2]}.{target.__qualname__}"
+    name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
     recipe = getattr(module, "RECIPE", None)
     if isinstance(recipe, int):
         return f"{name} recipe {recipe}"
-    seen: dict[Path, str] = {}
-    _digest_module(module, folder, seen)
+    seen: dict[str, str] = {}
+    if module.__spec__ is not None:
+        _digest_module(module.__spec__, folder, seen)
     return f"{name} {_digest(''.join(sorted(seen.values())).encode())}"
 
 
-def _digest_module(module: ModuleType, folder: Path, seen: dict[Path, str]) -> None:
-    file = Path(module.__file__ or "")
-    if file in seen or file.suffix != ".py":
+def _digest_module(spec: ModuleSpec, folder: Path, seen: dict[str, str]) -> None:
+    """Digest a module and what it imports of the YAML's folder, each file once."""
+    if not spec.has_location or spec.origin is None or spec.origin in seen:
         return
-    tree = ast.parse(file.read_bytes())
-    seen[file] = digest_of_code(tree)
-    for name in _imported(tree, module):
-        helper = sys.modules.get(name)
-        if helper is not None and _is_ours(helper, folder):
+    seen[spec.origin] = contents_of(Path(spec.origin))
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except (OSError, SyntaxError, ValueError):  # no source, such as a compiled module: its contents count
+        return
+    seen[spec.origin] = digest_of_code(tree)
+    for name in _imported(tree, spec.parent or ""):
+        helper = _find_spec(name, folder)
+        if helper is not None:
             _digest_module(helper, folder, seen)
 
 
-def _imported(tree: ast.Module, module: ModuleType) -> Iterator[str]:
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
     """The names of all that a module imports, wherever in it; for `from a import b` both a and a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            package = module.__package__ or ""
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            try:
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:  # more dots than packages, in a line that never ran
+                continue
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _is_ours(module: ModuleType, folder: Path) -> bool:
-    """Whether a module lies in the YAML's folder and was not installed there."""
-    file = Path(getattr(module, "__file__", None) or "/")
-    own = module.__name__.partition(".")[0] != "pipeline"
-    return own and folder in file.resolve().parents and "site-packages" not in file.parts
+def _find_spec(name: str, folder: Path) -> ModuleSpec | None:
+    """Where a module of the YAML's folder lies, imported yet or not; None for any other, and for a mere attribute."""
+    top = name.partition(".")[0]
+    if top == "pipeline" or top in sys.stdlib_module_names:
+        return None
+    try:
+        # Finding a.b imports a, which nobody wants of a library.
+        spec = importlib.util.find_spec(top)
+        if spec is not None and top != name and _is_ours(spec, folder):
+            spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return spec if spec is not None and _is_ours(spec, folder) else None
+
+
+def _is_ours(spec: ModuleSpec, folder: Path) -> bool:
+    """Whether a module or package lies in the YAML's folder and was not installed there."""
+    places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
+    paths = [Path(place).resolve() for place in places]
+    return any(folder in path.parents and "site-packages" not in path.parts for path in paths)
 
 
 def digest_of_code(tree: ast.AST) -> str:
     """A digest over what code does: neither layout, comments, docstrings nor the version of Python enter it."""
-    return _digest(repr(_code(tree)).encode("utf-8", "surrogatepass"))
+    return _digest("\n".join(_tokens(tree)).encode())
 
 
-def _code(node: Any) -> Any:
-    if isinstance(node, ast.AST):
-        fields = []
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if name == "body" and isinstance(node, _DOCUMENTED):
-                value = _without_docstring(value)
-            if (value is None and not isinstance(node, ast.Constant)) or value == [] or name in _NOT_CODE:
-                continue
-            fields.append((name, _code(value)))
-        return (type(node).__name__, *fields)
-    if isinstance(node, list):
-        return [_code(each) for each in node]
-    return f"{type(node).__name__} {node!r}"
+def _tokens(tree: ast.AST) -> Iterator[str]:
+    """The tree as a flat list of its nodes, fields and values; a stack, since sums of many terms nest deeply."""
+    waiting: list[Any] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _Mark):
+            yield node
+        elif isinstance(node, ast.AST):
+            yield type(node).__name__
+            waiting.append(_Mark(")"))
+            for name, value in reversed(list(_fields(node))):
+                waiting += [value, _Mark(name)]
+        elif isinstance(node, list):
+            waiting += [_Mark("]"), *reversed(node), _Mark("[")]
+        else:
+            # Not repr(): which characters that escapes depends on the version of Python.
+            yield f"{type(node).__name__} {node!a}"
+
+
+class _Mark(str):
+    """A token as it stands, where a str would be a value of the code's."""
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """The fields of a node that say what it does."""
+    for name in node._fields:
+        value: Any = getattr(node, name, None)
+        if name == "body" and isinstance(node, _DOCUMENTED):
+            value = _without_docstring(value)
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts between the fields of an f-string
+            value = [each for each in value if not (isinstance(each, ast.Constant) and each.value == "")]
+        if name in _NOT_CODE or value == [] or (value is None and not isinstance(node, ast.Constant)):
+            continue
+        yield name, value
 
 
 def _without_docstring(body: Any) -> Any:

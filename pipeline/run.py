@@ -200,8 +200,17 @@ class _Journey:
 
         pool = config.pool
         return PoolEngine(
-            PoolSettings(pool.processes or available_processes(), pool.maxtasksperchild, pool.context),
-            [StageInfo(stage.name, stage.parent) for stage in config.stages],
+            PoolSettings(
+                processes=pool.processes or available_processes(),
+                maxtasksperchild=pool.maxtasksperchild,
+                context=pool.context,
+                timeout_s=config.timeout_s,
+                max_memory_bytes=pool.max_memory_bytes,
+                start_timeout_s=pool.start_timeout_s,
+                retries=config.retries,
+                backoff_s=config.backoff_s,
+            ),
+            [StageInfo(stage.name, stage.parent, stage.timeout_s) for stage in config.stages],
             worker.start,
             blueprint,
             worker.work,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pipeline.ledger import Failure, Ledger, Row
+from pipeline.ledger import Failure, Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
 
 Action = Literal["make", "up-to-date", "held", "prune", "refuse"]
@@ -30,9 +30,8 @@ CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 """
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What is to be done about one output and why, with what a job needs to carry it out."""
+class Verdict(NamedTuple):
+    """What is to be done about one output and why, with what a job needs to carry it out. A tuple, as a Row is."""
 
     stage: str
     action: Action
@@ -43,7 +42,7 @@ class Verdict:
     rival: bytes | None = None
     """The source recorded for this output, where it is another."""
     owned: bool = False
-    """Whether the output is recorded as made from this source."""
+    """Whether the output is recorded as made from this source, or left out."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Spool:
 
     def __init__(self, ledger: Ledger) -> None:
         self._connection = ledger.connection
-        self._connection.executescript(_SCHEMA)
+        self._connection.executescript(_SCHEMA + "BEGIN")
         self._waiting: list[tuple[object, ...]] = []
 
     # -- filling -------------------------------------------------------------------------------------------------------
@@ -71,7 +70,7 @@ class Spool:
         """Add what is to be done about one output."""
         self._waiting.append(
             (
-                source.path, source.size_bytes, source.mtime_ns, verdict.stage, verdict.action, verdict.why,
+                source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
                 verdict.path, verdict.target, verdict.rival, verdict.owned,
             )
         )  # fmt: skip
@@ -79,9 +78,7 @@ class Spool:
             self._write()
 
     def _write(self) -> None:
-        self._connection.execute("BEGIN")
         self._connection.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._waiting)
-        self._connection.execute("COMMIT")
         self._waiting.clear()
 
     def add_orphan(self, row: Row) -> None:
@@ -90,36 +87,39 @@ class Spool:
         self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?)", values)
 
     def add_past_failure(self, failure: Failure) -> None:
-        """Add a recorded failure of a source that is gone."""
+        """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
         self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (failure.source, failure.stage))
 
-    def settle(self) -> None:
-        """Refuse what two sources want; the one that already has its output keeps it."""
+    def settle(self, *, keep_orphans: bool) -> None:
+        """End the filling: refuse what two sources want; the one that already has its output keeps it."""
         self._write()
         self._connection.execute(
             "UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND action = 'make'"
             " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target)"
         )
-        for seq, rival in self._all("SELECT seq, rival FROM plan WHERE why = 'rival'"):
+        for seq, rival in self._chunks("SELECT seq, rival FROM plan WHERE why = 'rival' AND seq > ? ORDER BY seq", 0):
             self._refuse(seq, rival)
         self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
-        for (target,) in self._all(
-            "SELECT target FROM plan WHERE action IN ('make', 'up-to-date') GROUP BY target HAVING count(*) > 1"
+        for (target,) in self._chunks(
+            "SELECT target FROM plan WHERE action IN ('make', 'up-to-date') AND target > ?"
+            " GROUP BY target HAVING count(*) > 1 ORDER BY target",
+            b"",
         ):
             self._settle_target(target)
         # An orphan whose path a current source takes over is none.
-        self._connection.execute("DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE action = 'make')")
+        kept = "target IN (SELECT target FROM plan WHERE action = 'make')" if keep_orphans else "TRUE"
+        self._connection.execute(f"DELETE FROM orphans WHERE {kept}")
+        self._connection.execute("COMMIT")
 
     def _settle_target(self, target: bytes) -> None:
-        rows = self._all(
-            "SELECT seq, source, owned FROM plan WHERE target = ? AND action IN ('make', 'up-to-date') ORDER BY seq",
-            target,
-        )
-        keeper = next((row for row in rows if row[2]), None)
-        for row in rows:
-            if row is not keeper:
-                other = keeper or next(each for each in rows if each is not row)
-                self._refuse(row[0], other[1])
+        """Refuse all that want a target but the one that has it; where none has, all, each naming another."""
+        wanted = "FROM plan WHERE target = ? AND action IN ('make', 'up-to-date')"
+        first, second = self._all(f"SELECT seq, source, owned {wanted} ORDER BY owned DESC, seq LIMIT 2", target)
+        for seq in [row[0] for row in self._all(f"SELECT seq {wanted}", target)]:
+            if seq != first[0]:
+                self._refuse(seq, first[1])
+            elif not first[2]:
+                self._refuse(seq, second[1])
 
     def _refuse(self, seq: int, rival: bytes) -> None:
         why = f"collision with {os.fsdecode(rival)}: both want this output"
@@ -145,16 +145,13 @@ class Spool:
 
     def decisions(self, action: Action | None = None) -> Iterator[Decision]:
         """What the plan holds, in byte order; read in chunks, so that the ledger can be written meanwhile."""
-        seq = 0
-        where = "" if action is None else f" AND action = '{action}'"
-        while rows := self._all(
+        where = "" if action is None else f"AND action = '{action}'"
+        for row in self._chunks(
             "SELECT seq, source, source_size, source_mtime_ns, stage, path, action, why FROM plan"
-            f" WHERE seq > ?{where} ORDER BY seq LIMIT {_CHUNK}",
-            seq,
+            f" WHERE seq > ? {where} ORDER BY seq",
+            0,
         ):
-            for row in rows:
-                yield Decision(Source(row[1], row[2], row[3]), *row[4:])
-            seq = rows[-1][0]
+            yield Decision(Source(row[1], row[2], row[3]), *row[4:])
 
     def counts(self) -> list[tuple[Action, str, int]]:
         """How many outputs, by what is to be done and why."""
@@ -166,11 +163,17 @@ class Spool:
 
     def orphans(self) -> Iterator[tuple[bytes, bytes, str]]:
         """Target, source and status of every orphan."""
-        yield from self._all("SELECT target, source, status FROM orphans")
+        yield from self._chunks("SELECT target, source, status FROM orphans WHERE target > ? ORDER BY target", b"")
 
     def past_failures(self) -> list[tuple[bytes, str]]:
-        """Source and stage of every failure whose source is gone."""
+        """Source and stage of every failure that no longer says anything."""
         return self._all("SELECT source, stage FROM past_failures")
+
+    def _chunks(self, statement: str, before: object) -> Iterator[tuple[Any, ...]]:
+        """Rows after `before` in order of their first column, a chunk at a time: between two of them all may change."""
+        while rows := self._all(f"{statement} LIMIT {_CHUNK}", before):
+            yield from rows
+            before = rows[-1][0]
 
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, values).fetchall()

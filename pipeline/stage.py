@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import os
 import sys
 import types as python_types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +57,8 @@ class Stage:
             return lambda value: self.target(value, **options)
         try:
             return typing.cast("Callable[[Any], Any]", self.target(**options))
-        except Exception as error:
-            raise StageError(
-                f"{self.where}: the constructor of {self.uses!r} raised {type(error).__name__}: {error}"
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise StageError(f"{self.where}: the constructor of {self.uses!r} raised {_said(error)}") from error
 
 
 # -- finding -----------------------------------------------------------------------------------------------------------
@@ -69,34 +69,69 @@ def set_stage_path(folder: Path) -> None:
 
     Called before anything else in the parent and in every worker. The package is made here rather than imported,
     so that it is the same with or without an `__init__.py` in the user's folder, however we are installed and
-    whatever the working directory.
+    whatever the working directory. Raises StageError where that `__init__.py` raises.
     """
-    own = folder / "stages"
-    places = [str(place) for place in dict.fromkeys((own.resolve(), _BUNDLED)) if place.is_dir()]
+    importlib.invalidate_caches()
+    own = (folder / "stages").resolve()
+    places = [str(place) for place in dict.fromkeys((own, _BUNDLED)) if place.is_dir()]
     package = sys.modules.get("stages")
     if package is None or list(getattr(package, "__path__", [])) != places:
         for name in [name for name in sys.modules if name == "stages" or name.startswith("stages.")]:
             del sys.modules[name]
         _make_package("stages", places, own / "__init__.py")
-    # At the end, so that no file beside the YAML can take the name of a module that others import.
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    _add_to_path(folder, own)
+    if _FolderFinder not in sys.meta_path:
+        sys.meta_path.append(_FolderFinder)
+
+
+def _add_to_path(*folders: Path) -> None:
+    """Let stages import what lies beside them, and beside the YAML."""
+    # At the end, so that no file there can take the name of a module that others import.
+    sys.path.extend(str(each) for each in folders if str(each) not in sys.path)
 
 
 def _make_package(name: str, places: list[str], init: Path) -> None:
-    if init.is_file():
-        spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=places)
-        assert spec is not None and spec.loader is not None
-        package = importlib.util.module_from_spec(spec)
-        sys.modules[name] = package
-        spec.loader.exec_module(package)
-        return
-    package = python_types.ModuleType(name)
-    package.__path__ = places
-    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
-    spec.submodule_search_locations = places
-    package.__spec__ = spec
-    sys.modules[name] = package
+    spec = _package_spec(name, places, init)
+    sys.modules[name] = package = importlib.util.module_from_spec(spec)
+    if spec.loader is not None:
+        try:
+            spec.loader.exec_module(package)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            del sys.modules[name]
+            raise _not_imported(error, str(init)) from error
+
+
+def _package_spec(name: str, places: list[str], init: Path) -> importlib.machinery.ModuleSpec:
+    spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=places)
+    if spec is None or not init.is_file():
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = places
+    return spec
+
+
+class _FolderFinder:
+    """Makes a package of a folder that `uses: ./folder/file.py` names; its files may import each other.
+
+    The package's name holds the folder's, so that pickle finds in a worker the classes that its options are of.
+    """
+
+    _PREFIX = "filemill_folder_"
+
+    @classmethod
+    def package_of(cls, folder: Path) -> str:
+        """The name of the package of a folder."""
+        return cls._PREFIX + os.fsencode(folder).hex()
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """Find the package of a folder; what lies in it is then found as in any package."""
+        if path is not None or not name.startswith(cls._PREFIX):
+            return None
+        folder = Path(os.fsdecode(bytes.fromhex(name.removeprefix(cls._PREFIX))))
+        _add_to_path(folder)
+        return _package_spec(name, [str(folder)], folder / "__init__.py")
 
 
 def find(uses: str, folder: Path) -> Stage:
@@ -111,81 +146,107 @@ def find(uses: str, folder: Path) -> Stage:
 def find_function(uses: str) -> Callable[..., Any]:
     """Find the pool's initializer: `module:name`, beside the YAML or installed."""
     module_name, _, name = uses.partition(":")
-    module = _import(uses, module_name)
+    module = _import(module_name)
     found = getattr(module, name, None)
-    if not name or not callable(found):
-        raise StageError(f"{module.__file__ or module_name}: no function {name!r}")
+    if not callable(found):
+        raise StageError(f"{_file_of(module)}: no function {name!r}{_did_you_mean(name, vars(module))}")
     return typing.cast("Callable[..., Any]", found)
 
 
+def check_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Raise StageError where a function cannot be called with these arguments."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some of those written in C have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise StageError(f"{place(function)}: does not take these 'initargs': {error}") from None
+
+
 def _find_module(uses: str, folder: Path) -> tuple[python_types.ModuleType, str]:
-    place, _, name = uses.partition(":")
+    place, colon, name = uses.partition(":")
     if place.endswith(".py"):
-        return _import_file(uses, (folder / place).resolve()), name
-    if name or "." in place:
-        return _import(uses, place), name
-    _refuse_shadow(place)
-    if importlib.util.find_spec(f"stages.{place}") is None:
+        return _import_file((folder / os.path.expanduser(place)).resolve()), name
+    if colon or "." in place:
+        if not all(word.isidentifier() for word in [*place.split("."), name or "_"]):
+            raise StageError(f"{uses!r} names no stage; say resize, package.module:Name or ./folder/file.py:Name")
+        return _import(place), name
+    files = _files_of(place)
+    if not files:
         raise StageError(_no_such_stage(place))
-    return _import(uses, f"stages.{place}"), place
-
-
-def _refuse_shadow(name: str) -> None:
-    found = [place for place in _stage_places() if (place / f"{name}.py").is_file()]
-    if len(found) > 1 and found[-1] == _BUNDLED:
+    if len(files) > 1:
         raise StageError(
-            f"{found[0] / name}.py has the name of a bundled stage",
-            hint=f"rename it, or say 'uses: ./stages/{name}.py'",
+            f"{files[0]} has the name of a bundled stage", hint=f"rename it, or say 'uses: ./stages/{files[0].name}'"
         )
+    return _import(f"stages.{place}"), place
+
+
+def _files_of(name: str) -> list[Path]:
+    """The files that hold a stage of this name, the pipeline's own before the bundled one."""
+    if not name.isidentifier() or name.startswith("_"):
+        return []
+    places = sys.modules["stages"].__path__
+    specs = [importlib.machinery.PathFinder.find_spec(f"stages.{name}", [place]) for place in places]
+    return [Path(spec.origin) for spec in specs if spec is not None and spec.has_location and spec.origin]
 
 
 def _no_such_stage(name: str) -> str:
+    places = [Path(place) for place in sys.modules["stages"].__path__]
+    names = {path.stem for place in places for path in place.glob("[!_]*.py")}
+    looked = ", ".join(f"{place}/" for place in places)
+    return f"no stage {name!r}{_did_you_mean(name, names) or f' in {looked}'}"
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
     import difflib
 
-    names = sorted({path.stem for place in _stage_places() for path in place.glob("[!_]*.py")})
-    close = difflib.get_close_matches(name, names, 1)
-    looked = ", ".join(f"{place}/" for place in _stage_places())
-    return f"no stage {name!r}; did you mean {close[0]!r}?" if close else f"no stage {name!r} in {looked}"
+    close = difflib.get_close_matches(word, sorted(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _stage_places() -> Iterator[Path]:
-    return map(Path, sys.modules["stages"].__path__)
-
-
-def _import_file(uses: str, file: Path) -> python_types.ModuleType:
-    """Import a file as a module of a package made for its folder, so that it may import what lies beside it."""
+def _import_file(file: Path) -> python_types.ModuleType:
     if not file.is_file():
         raise StageError(f"no file {str(file)!r}")
-    package = "stages_in_" + "".join(c if c.isalnum() else f"_{ord(c):x}_" for c in str(file.parent))
-    if package not in sys.modules:
-        _make_package(package, [str(file.parent)], file.parent / "__init__.py")
-    return _import(uses, f"{package}.{file.stem}")
+    if "." in file.stem:
+        raise StageError(f"the name of {str(file)!r} has a dot too many for a module")
+    return _import(f"{_FolderFinder.package_of(file.parent)}.{file.stem}")
 
 
-def _import(uses: str, module_name: str) -> python_types.ModuleType:
-    importlib.invalidate_caches()
+def _import(module_name: str) -> python_types.ModuleType:
     try:
         return importlib.import_module(module_name)
-    except Exception as error:
-        raise StageError(f"{_place_of(error, module_name)}: cannot be imported: {_said(error)}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may even call sys.exit()
+        raise _not_imported(error, module_name) from error
 
 
-def _said(error: Exception) -> str:
+def _not_imported(error: BaseException, module: str) -> StageError:
+    return StageError(f"{_place_of(error, module)}: cannot be imported: {_said(error)}")
+
+
+def _said(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {text}"
 
 
-def _place_of(error: Exception, module_name: str) -> str:
+def _place_of(error: BaseException, module: str) -> str:
     """The file and line at fault: of the syntax error, or of the deepest frame that is not the import system's."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    place, trace = module_name, error.__traceback__
+        return f"{error.filename}:{error.lineno or 1}"
+    place, trace = module, error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         if "importlib" not in code.co_filename and code.co_filename != __file__:
             place = f"{code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place
+
+
+def _file_of(module: python_types.ModuleType) -> str:
+    return getattr(module, "__file__", None) or module.__name__
 
 
 def _find_in_module(uses: str, module: python_types.ModuleType, name: str) -> Callable[..., Any]:
@@ -196,7 +257,10 @@ def _find_in_module(uses: str, module: python_types.ModuleType, name: str) -> Ca
         found = getattr(module, each, None)
         if callable(found):
             return typing.cast("Callable[..., Any]", found)
-    raise StageError(f"{module.__file__}: no function or class {' or '.join(map(repr, wanted))} for stage {uses!r}")
+    asks = _did_you_mean(wanted[0], [key for key, each in vars(module).items() if callable(each)])
+    raise StageError(
+        f"{_file_of(module)}: no function or class {' or '.join(map(repr, wanted))} for stage {uses!r}{asks}"
+    )
 
 
 # -- reading the signature ---------------------------------------------------------------------------------------------
@@ -208,15 +272,41 @@ def read_signature(uses: str, target: Callable[..., Any]) -> Stage:
     if inspect.isclass(target):
         if "__call__" not in dir(target):
             raise StageError(f"{where}: class {target.__name__!r} has no __call__, which is what runs once per file")
-        call, options = target.__call__, _options(where, _parameters(target.__init__)[1:], target.__init__)
+        call, options = target.__call__, _class_options(where, target)
         positional = _parameters(call)[1:]
+    elif inspect.isfunction(inspect.unwrap(target)):
+        call, options = target, keyword_options(where, target)
+        positional = [each for each in _parameters(target) if each.kind is not each.KEYWORD_ONLY]
     else:
-        call = target
-        positional = [p for p in _parameters(target) if p.kind is not p.KEYWORD_ONLY]
-        options = keyword_options(where, target)
+        raise StageError(f"{where}: a stage is a function or a class, not {_a(type(target).__name__)}")
     hints = _hints(where, call)
     takes, wants_item = _takes(where, positional, hints)
-    return Stage(uses, target, where, takes, wants_item, _makes(where, hints), options)
+    makes = _makes(where, hints)
+    _refuse_async(where, call)
+    return Stage(uses, target, where, takes, wants_item, makes, options)
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[:1].lower() in "aeiou" else f"a {word}"
+
+
+def _refuse_async(where: str, call: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        raise StageError(f"{where}: a stage cannot be async; say 'def' and return the value")
+    if inspect.isgeneratorfunction(call):
+        raise StageError(f"{where}: it yields, but does not say '-> Iterator[...]'; return the value")
+
+
+def _class_options(where: str, target: type) -> dict[str, inspect.Parameter]:
+    """What the constructor takes; the defaults that a dataclass makes are made here."""
+    constructor = target.__init__  # type: ignore[misc]
+    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
+    hint = "say '@dataclass(kw_only=True)'" if fields else ""
+    options = _options(where, _parameters(constructor)[1:], constructor, hint)
+    for field in fields:
+        if field.name in options and field.default_factory is not dataclasses.MISSING:
+            options[field.name] = options[field.name].replace(default=field.default_factory())
+    return options
 
 
 def keyword_options(where: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -254,13 +344,14 @@ def _hints(where: str, function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _options(
-    where: str, parameters: list[inspect.Parameter], function: Callable[..., Any]
+    where: str, parameters: list[inspect.Parameter], function: Callable[..., Any], hint: str = ""
 ) -> dict[str, inspect.Parameter]:
     hints = _hints(where, function)
     for each in parameters:
         if each.kind is not each.KEYWORD_ONLY:
             raise StageError(
-                f"{where}: option {each.name!r} stands before the '*'; what comes from pipeline.yaml stands after it"
+                f"{where}: option {each.name!r} stands before the '*'; what comes from pipeline.yaml stands after it",
+                hint=hint,
             )
         if each.name not in hints:
             raise StageError(f"{where}: option {each.name!r} has no annotation")
@@ -303,7 +394,8 @@ def _makes(where: str, hints: dict[str, Any]) -> Kind | None:
         return kind
     if typing.get_origin(annotation) is not None and "Iterator" in _named(annotation):
         raise StageError(f"{where}: fan-out (-> {_named(annotation)}) is not supported yet")
-    hint = "leave a file out with 'raise Skip(reason)'" if "None" in _named(annotation) else ""
+    or_none = annotation is type(None) or type(None) in typing.get_args(annotation)
+    hint = "leave a file out with 'raise Skip(reason)'" if or_none else ""
     raise StageError(f"{where}: a stage cannot make {_named(annotation)}; it makes {_CHOICES} or bool", hint=hint)
 
 

@@ -54,25 +54,41 @@ def open_state(folder: Path, pipeline: str) -> State:
     """Lock the state folder, made where there is none. Raises AlreadyRunning, EnvironmentFailure."""
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
-        # Nobody wants to commit a state folder.
-        (folder / ".gitignore").write_text("*\n")
-        lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock_fd = _lock(folder, pipeline)
+        try:
+            return _prepare(State(folder, _identity(folder), _new_run(), lock_fd))
+        except BaseException:
+            os.close(lock_fd)
+            raise
     except OSError as error:
         raise EnvironmentFailure(f"the state folder {folder} cannot be used: {error.strerror}") from error
+
+
+def _lock(folder: Path, pipeline: str) -> int:
+    """The locked file's descriptor; the lock is gone with the process, however it ends."""
+    lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n".encode(), 0)
+        return lock_fd
     except BlockingIOError:
         holder = os.pread(lock_fd, 200, 0).decode("utf-8", "replace").strip()
         os.close(lock_fd)
         raise AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})") from None
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n".encode(), 0)
-    state = State(folder, _identity(folder), _new_run(), lock_fd)
-    # Only a run that was killed leaves a scratch folder.
+    except OSError:
+        os.close(lock_fd)
+        raise
+
+
+def _prepare(state: State) -> State:
+    """Clear away what a killed run left in the folder, and logs too old to be of use."""
+    # Nobody wants to commit a state folder.
+    (state.folder / ".gitignore").write_text("*\n")
     shutil.rmtree(state.scratch, ignore_errors=True)
-    state.scratch.mkdir()
-    for old in sorted((folder / "runs").glob("*.log"))[:-_KEPT_RUNS]:
-        old.unlink()
+    state.scratch.mkdir(exist_ok=True)
+    for old in sorted((state.folder / "runs").glob("*.log"))[:-_KEPT_RUNS]:
+        old.unlink(missing_ok=True)
     return state
 
 
@@ -83,12 +99,13 @@ def _new_run() -> str:
 
 def _identity(folder: Path) -> str:
     """The state's id, which moves with its folder; made at the first run."""
-    file = folder / "id"
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        file.write_text(secrets.token_hex(8) + "\n")
-        return file.read_text().strip()
+    file, new = folder / "id", folder / "id.new"
+    known = file.read_text().strip() if file.exists() else ""
+    if not known:
+        known = secrets.token_hex(8)
+        new.write_text(known + "\n")
+        new.replace(file)
+    return known
 
 
 def claim(output_folder: bytes, state: State, pipeline: str) -> None:
@@ -112,7 +129,8 @@ def claim(output_folder: bytes, state: State, pipeline: str) -> None:
                 f"{owner.get('host')}); two pipelines cannot write into one folder",
                 hint=f"give this one another output; if that pipeline is gone, remove {place / OWNER_FILE}",
             )
-        temporary = place / f"{OWNER_FILE}-{state.run}"
+        # Of one name, so that what a killed run left is used up by the next.
+        temporary = place / f"{OWNER_FILE}-owner"
         temporary.write_text(json.dumps(ours, indent=1) + "\n")
         temporary.rename(place / OWNER_FILE)
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pipeline.document import Document, Place
-from pipeline.options import problems_of
+from pipeline.options import describe, problems_of
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNITS_BYTES = {
@@ -17,6 +17,7 @@ _UNITS_BYTES = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 
+_TEXT = r"^[^\x00]+$"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 _DURATION = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_S)})$"
 _SIZE = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_BYTES)})$"
@@ -24,6 +25,7 @@ _PERCENT = r"^[0-9]+(\.[0-9]+)?%$"
 _FUNCTION = r"^\w+(\.\w+)*:\w+$"
 # What each pattern asks for, for the messages.
 _ASKS = {
+    _TEXT: "text is needed, not empty and without NUL",
     _NAME: "at most 64 letters, digits, '_' and '-' are needed, the first not '-'",
     _DURATION: "a duration with its unit is needed, such as 500ms, 60s or 5m",
     _SIZE: "a size with its unit is needed, such as 500MB or 2GiB",
@@ -32,7 +34,7 @@ _ASKS = {
 }
 
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
+Text = Annotated[str, StringConstraints(pattern=_TEXT)]
 Duration = Annotated[str, StringConstraints(pattern=_DURATION)]
 Size = Annotated[str, StringConstraints(pattern=_SIZE)]
 Percent = Annotated[str, StringConstraints(pattern=_PERCENT)]
@@ -40,13 +42,16 @@ Function = Annotated[str, StringConstraints(pattern=_FUNCTION)]
 Count = Annotated[int, Field(ge=1)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
-_NOT_YET = (
-    ("inputs", "settle"), ("timeout",), ("retry",), ("errors",), ("depends",), ("prune",), ("libraries",),
-    ("pool", "max_memory"), ("pool", "start_timeout"),
-    ("stages", "*", "timeout"), ("stages", "*", "depends"), ("stages", "*", "match"), ("stages", "*", "gather"),
+_NOT_YET: tuple[Place, ...] = (
+    ("inputs", "settle"), ("errors",), ("depends",), ("prune",), ("libraries",),
+    ("stages", "*", "depends"), ("stages", "*", "match"), ("stages", "*", "gather"),
     ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
 )  # fmt: skip
-_NOT_YET_VALUES = {("changed_by",): "hash", ("engine",): "dask", ("stages", "*", "output", "path"): "none"}
+_NOT_YET_VALUES: dict[Place, str] = {
+    ("changed_by",): "hash",
+    ("engine",): "dask",
+    ("stages", "*", "output", "path"): "none",
+}
 
 
 class _Model(BaseModel):
@@ -87,7 +92,7 @@ class Pool(_Model):
     initializer: Function | None = None
     initargs: tuple[Any, ...] = ()
     max_memory: Size | None = None
-    start_timeout: Duration | None = None
+    start_timeout: Duration = "10m"
 
 
 class Retry(_Model):
@@ -112,7 +117,7 @@ class Declared(_Model):
     stages: tuple[Stage, ...]
     pool: Pool = Pool()
     timeout: Duration | None = None
-    retry: Retry | None = None
+    retry: Retry = Retry()
     errors: Errors | None = None
     changed_by: Literal["mtime", "hash"] = "mtime"
     depends: tuple[Text, ...] = ()
@@ -124,7 +129,7 @@ class Declared(_Model):
 
 def declare(document: Document) -> Declared | None:
     """Read a document by the vocabulary; None where it does not fit, with the complaints noted."""
-    _write_out_short_forms(document.data)
+    _write_out_short_forms(document)
     _refuse_what_is_not_built_yet(document)
     if document.data.get("stages") == []:
         document.complain(("stages",), "stages: at least one is needed")
@@ -133,30 +138,35 @@ def declare(document: Document) -> Declared | None:
     except ValidationError as error:
         problems = problems_of(error, document.data, _described, _keys_at)
     for each in problems:
-        who = _who(document.data, each.place)
+        who = who_at(document.data, each.place)
         word = next((step for step in reversed(each.place) if isinstance(step, str)), "")
-        plain = each.key or each.text.startswith("key ") or each.place[:-1] == ("stages",)
+        plain = each.key or each.text.endswith(" is missing") or each.place[:-1] == ("stages",)
         document.complain(each.place, f"{who}{'' if plain else f'{word}: '}{each.text}", key=each.key)
     return None
 
 
-def _write_out_short_forms(data: dict[str, Any]) -> None:
+def _write_out_short_forms(document: Document) -> None:
     """`inputs: photos` and `output: small/{name}` become the mappings they stand for."""
-    stages = data.get("stages")
-    holders = [each for each in stages if isinstance(each, dict)] if isinstance(stages, list) else []
-    for holder, word, key in [(data, "inputs", "root"), *((stage, "output", "path") for stage in holders)]:
-        if isinstance(holder.get(word), str):
-            holder[word] = {key: holder[word]}
+    stages = document.data.get("stages")
+    count = len(stages) if isinstance(stages, list) else 0
+    shorts: list[tuple[Place, str]] = [
+        (("inputs",), "root"),
+        *((("stages", index, "output"), "path") for index in range(count)),
+    ]
+    for place, key in shorts:
+        holder = document.at(place[:-1])
+        if isinstance(holder, dict) and isinstance(holder.get(place[-1]), str):
+            holder[place[-1]] = {key: holder[place[-1]]}
+            document.values[(*place, key)] = document.values[place]
 
 
 def _described(error: Any) -> str:
-    from pipeline.options import describe
-
     asks = _ASKS.get(error.get("ctx", {}).get("pattern", ""))
     return f"{asks}, not {error['input']!r}" if asks else describe(error)
 
 
-def _who(data: Any, place: Place) -> str:
+def who_at(data: Any, place: Place) -> str:
+    """How a complaint about this place begins: with its stage's name, or number, if it is of one."""
     if len(place) < 2 or place[0] != "stages" or not isinstance(place[1], int):
         return ""
     stage = data["stages"][place[1]]
@@ -178,24 +188,25 @@ def _general(place: Place) -> Place:
 
 
 def _refuse_what_is_not_built_yet(document: Document) -> None:
-    for place in document.keys:
-        general = _general(place)
-        who = _who(document.data, place)
+    for place in list(document.values):
+        general, who = _general(place), who_at(document.data, place)
         if general in _NOT_YET:
             word = place[-1] if who else ".".join(map(str, place))
             document.complain(place, f"{who}{word!r} is not supported yet", key=True)
-    for general, value in _NOT_YET_VALUES.items():
-        ...
+        value = _NOT_YET_VALUES.get(general)
+        if value and document.at(place) == value:
+            word = place[2] if who else place[0]
+            document.complain(place, f"{who}'{word}: {value}' is not supported yet")
 
 
-def duration_s(text: str) -> float:
-    """Seconds in a duration such as 500ms, 60s or 5m."""
-    return _amount(text, _UNITS_S)
+def duration_s(text: str | None) -> float | None:
+    """Seconds in a duration such as 500ms, 60s or 5m; None where there is none."""
+    return None if text is None else _amount(text, _UNITS_S)
 
 
-def size_bytes(text: str) -> int:
-    """Bytes in a size such as 500MB or 2GiB."""
-    return round(_amount(text, _UNITS_BYTES))
+def size_bytes(text: str | None) -> int | None:
+    """Bytes in a size such as 500MB or 2GiB; None where there is none."""
+    return None if text is None else round(_amount(text, _UNITS_BYTES))
 
 
 def _amount(text: str, units: dict[str, Any]) -> float:

@@ -1,0 +1,105 @@
+"""A small project of text stages, run and planned in this process, for the tests that do both many times."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from pipeline.config import load_config
+from pipeline.ledger import Ledger
+from pipeline.plan import Plan, Selection, leaves_of, make_plan
+from pipeline.progress import Progress, Summary
+from pipeline.run import run
+from pipeline.spool import Decision
+
+UPPER = '''
+def upper(text: str, *, mark: str = "") -> str:
+    """Shout."""
+    return text.upper() + mark
+'''
+ONE_STAGE = """
+inputs: in
+stages:
+  - name: up
+    uses: upper
+    output: out/{dir}/{name}
+engine: serial
+"""
+
+Why = tuple[str, str]
+
+
+class Project:
+    """A folder with a pipeline.yaml, a stage `upper`, and inputs under `in/`."""
+
+    def __init__(self, folder: Path, yaml: str = ONE_STAGE) -> None:
+        self.folder = folder
+        self.write("pipeline.yaml", yaml)
+        self.write("stages/upper.py", UPPER)
+        (folder / "in").mkdir(exist_ok=True)
+
+    def write(self, file: str, data: str | bytes) -> Path:
+        """Write a file of the project, its folder made if need be."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text in a file of the project that must be there."""
+        text = (self.folder / file).read_text()
+        assert old in text
+        self.write(file, text.replace(old, new))
+
+    def run(self, only: str | None = None, limit: int | None = None, force: bool = False) -> Summary:
+        """Run it to the end."""
+        self._forget_modules()
+        config = load_config(self.folder / "pipeline.yaml")
+        return run(config, Selection(only, limit, force), Progress(quiet=True))
+
+    def plan(self, only: str | None = None, limit: int | None = None, force: bool = False) -> dict[str, Why]:
+        """What a run would do with each output and why, by `stage source`."""
+        self._forget_modules()
+        config = load_config(self.folder / "pipeline.yaml")
+        file = config.state / "ledger.sqlite"
+        with closing(Ledger(file if file.exists() else None)) as ledger:
+            plan = make_plan(
+                config, ledger, leaves_of(config, ledger, record=False), Selection(only, limit, force), everything=True
+            )
+            return {f"{each.stage} {each.source.path.decode()}": (each.action, each.why) for each in decisions(plan)}
+
+    def orphans(self, only: str | None = None) -> list[str]:
+        """The orphans that a plan would find."""
+        self._forget_modules()
+        config = load_config(self.folder / "pipeline.yaml")
+        with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+            plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection(only))
+            return [target.decode() for target, _, _ in plan.spool.orphans()]
+
+    def outputs(self) -> dict[str, bytes]:
+        """Every file below `out/` that is not our own, by its path there."""
+        return contents_below(self.folder / "out")
+
+    def _forget_modules(self) -> None:
+        """Python remembers what it imported; a new process would not."""
+        sys.dont_write_bytecode = True
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(str(self.folder)):
+                del sys.modules[name]
+
+
+def decisions(plan: Plan) -> list[Decision]:
+    """All that a plan holds."""
+    return list(plan.spool.decisions())
+
+
+def contents_below(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with what is in it, owner files left out."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.name != ".filemill"}
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What a run that did not clean up after itself has left."""
+    return list(folder.rglob(".filemill-*"))

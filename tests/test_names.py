@@ -1,0 +1,40 @@
+"""How names of any bytes are shown, and how they get into JSON and back."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.names import as_json, shown
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (b"a b.jpg", "a b.jpg"),
+        ("caf\u00e9".encode(), "caf\u00e9"),
+        (b"\xff.jpg", "\\xff.jpg"),
+        (b"two\nlines\t\x1b[31m", "two\\nlines\\t\\x1b[31m"),
+        ("\u202egpj".encode(), "\\u202egpj"),
+    ],
+)
+def test_a_name_is_shown_on_one_line(name: bytes, says: str) -> None:
+    """Readable where it can be; line ends, escapes and what turns the text around are spelt out."""
+    assert shown(name) == says
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_no_name_can_move_the_cursor(name: bytes) -> None:
+    """Whatever is in a name, a summary that shows it stays as it is laid out, in UTF-8."""
+    assert shown(name).isprintable() and shown(name).encode()
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_bytes_can_be_had_back_from_json(name: bytes) -> None:
+    """`source` where UTF-8 can say it, `source_b64` beside it where not."""
+    read = json.loads(json.dumps(as_json(name), ensure_ascii=False).encode())
+    assert base64.b64decode(read["source_b64"]) == name if "source_b64" in read else read["source"].encode() == name

@@ -1,0 +1,151 @@
+"""The state folder: who may run, and whose an output folder is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
+from pipeline.state import State, claim, open_state
+
+HOLD = "import sys, time; from pathlib import Path; from pipeline.state import open_state;"
+HOLD += "open_state(Path(sys.argv[1]), 'p'); print('held', flush=True); time.sleep(60)"
+
+
+def opened(folder: Path) -> State:
+    """A state folder that was opened by a run which has ended."""
+    state = open_state(folder, "photos")
+    state.close()
+    return state
+
+
+def test_a_second_run_is_refused_while_the_first_holds_the_lock(tmp_path: Path) -> None:
+    """One run at a time; the second says who holds it and leaves everything as it is."""
+    first = open_state(tmp_path / "s", "photos")
+    (first.scratch / "in use").touch()
+    with pytest.raises(AlreadyRunning, match=f"another run of 'photos' is at work .pid {os.getpid()} on"):
+        open_state(tmp_path / "s", "photos")
+    assert (first.scratch / "in use").exists()
+    first.close()
+    opened(tmp_path / "s")
+
+
+def test_a_killed_runs_lock_is_free_at_once(tmp_path: Path) -> None:
+    """The lock is the kernel's: nobody has to remove anything after kill -9; what the run left goes too."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "s")], stdout=subprocess.PIPE)
+    assert holder.stdout and holder.stdout.readline() == b"held\n"
+    (tmp_path / "s" / "scratch" / "left").touch()
+    with pytest.raises(AlreadyRunning, match=f"pid {holder.pid}"):
+        open_state(tmp_path / "s", "photos")
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    state = open_state(tmp_path / "s", "photos")
+    assert os.listdir(state.scratch) == []
+    state.close()
+
+
+def test_the_identity_stays_and_moves_with_the_folder(tmp_path: Path) -> None:
+    """A run's id is new each time; the state's is made once, and anew only where it is lost or empty."""
+    first, second = opened(tmp_path / "s"), opened(tmp_path / "s")
+    assert first.id == second.id and first.run != second.run
+    (tmp_path / "s").rename(tmp_path / "t")
+    assert opened(tmp_path / "t").id == first.id
+    (tmp_path / "t" / "id").write_text("")
+    assert len(opened(tmp_path / "t").id) == 16
+
+
+def test_runs_sort_by_time_and_old_logs_go(tmp_path: Path) -> None:
+    """The logs of the last 30 runs are kept."""
+    (tmp_path / "s" / "runs").mkdir(parents=True)
+    for day in range(10, 50):
+        (tmp_path / "s" / "runs" / f"202401{day}-000000-aaaa.log").touch()
+    state = opened(tmp_path / "s")
+    left = sorted(os.listdir(tmp_path / "s" / "runs"))
+    assert len(left) == 30 and left[-1] == "20240149-000000-aaaa.log" < f"{state.run}.log"
+
+
+def test_a_state_folder_that_cannot_be_made_is_the_machines_fault(tmp_path: Path) -> None:
+    """Exit 3 and one sentence, no traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFailure, match=r"cannot be used: Not a directory"):
+        open_state(tmp_path / "file" / "s", "photos")
+
+
+def owner(folder: Path) -> dict[str, str]:
+    return dict(json.loads((folder / ".filemill").read_text()))
+
+
+def claims(out: Path, state: State, pipeline: str = "photos") -> None:
+    claim(os.fsencode(out), state, pipeline)
+
+
+def test_a_claimed_folder_carries_the_states_id(tmp_path: Path) -> None:
+    """The owner file says whose the folder is, and claiming again changes nothing."""
+    state = opened(tmp_path / "s")
+    claims(tmp_path / "out", state)
+    before = (tmp_path / "out" / ".filemill").stat()
+    assert owner(tmp_path / "out")["state"] == state.id
+    claims(tmp_path / "out", opened(tmp_path / "s"))
+    assert (tmp_path / "out" / ".filemill").stat().st_mtime_ns == before.st_mtime_ns
+    assert os.listdir(tmp_path / "out") == [".filemill"]
+
+
+def test_another_pipeline_is_refused(tmp_path: Path) -> None:
+    """Two pipelines never write into one folder: the second is told whose it is and what to do."""
+    claims(tmp_path / "out", opened(tmp_path / "one"))
+    with pytest.raises(UsageError, match=r"out belongs to pipeline 'photos' .state .*one on .*two pipelines"):
+        claims(tmp_path / "out", opened(tmp_path / "two"), "other")
+    assert owner(tmp_path / "out")["pipeline"] == "photos"
+
+
+def test_a_clone_with_a_copied_state_is_refused(tmp_path: Path) -> None:
+    """A copy of the state has the same id; while the first is still there, the copy may not write."""
+    claims(tmp_path / "out", opened(tmp_path / "one"))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(UsageError, match="belongs to"):
+        claims(tmp_path / "out", opened(tmp_path / "two"))
+    shutil.rmtree(tmp_path / "one")
+    claims(tmp_path / "out", opened(tmp_path / "two"))
+
+
+def test_a_moved_project_is_accepted(tmp_path: Path) -> None:
+    """State and outputs that move together stay together, and the owner file follows."""
+    claims(tmp_path / "a" / "out", opened(tmp_path / "a" / "s"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    claims(tmp_path / "b" / "out", opened(tmp_path / "b" / "s"))
+    assert owner(tmp_path / "b" / "out")["folder"] == str(tmp_path / "b" / "out")
+
+
+def test_a_state_that_only_was_removed_is_accepted(tmp_path: Path) -> None:
+    """`rm -r .pipeline` does not lock anybody out: the same state folder on the same machine is the same owner."""
+    first = opened(tmp_path / "s")
+    claims(tmp_path / "out", first)
+    shutil.rmtree(tmp_path / "s")
+    claims(tmp_path / "out", opened(tmp_path / "s"))
+    assert owner(tmp_path / "out")["state"] != first.id
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe"])
+def test_a_damaged_owner_file_is_written_anew(tmp_path: Path, damage: bytes) -> None:
+    """An owner file that says nothing locks nobody out; what a killed claim left is used up."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".filemill").write_bytes(damage)
+    (tmp_path / "out" / ".filemill-owner").write_bytes(damage)
+    state = opened(tmp_path / "s")
+    claims(tmp_path / "out", state)
+    assert owner(tmp_path / "out")["state"] == state.id and os.listdir(tmp_path / "out") == [".filemill"]
+
+
+def test_an_output_folder_that_cannot_be_made_is_the_machines_fault(tmp_path: Path) -> None:
+    """Nothing is run, with one sentence that names the folder."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentFailure, match=r"the output folder .*file/out cannot be used"):
+        claims(tmp_path / "file" / "out", opened(tmp_path / "s"))
