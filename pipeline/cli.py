@@ -65,6 +65,8 @@ def _execute(arguments: list[str]) -> int:
     parsed = parser.parse_args(rest)
     parsed.file = parsed.file or parsed.pipeline or "pipeline.yaml"
     with contextlib.suppress(AttributeError):  # a closed stream
+        if getattr(parsed, "json", False):  # JSON is UTF-8, whatever the locale
+            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code: int = command.execute(parsed)

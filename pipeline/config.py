@@ -18,7 +18,8 @@ from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_me
 from pipeline.errors import ConfigError, StageError
 from pipeline.options import check_options
 from pipeline.outputs import Template, TemplateError, always_same, parse_template
-from pipeline.stage import Stage, check_call, find, find_function, keyword_options, set_stage_path
+from pipeline.signature import Stage, keyword_options
+from pipeline.stage import check_call, find, find_function, set_stage_path
 from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
 from pipeline.vocabulary import Declared, declare, duration_s, size_bytes, who_at
 
@@ -152,6 +153,11 @@ def _find_stage(document: Document, folder: Path, index: int) -> _Found | None:
         if name not in stage.options and name in _every_save_option():
             text = f"no option {name!r}; how an output is saved is said under output.save"
         document.complain((*place, "with", *each.place), f"{who}{text}", key=each.key)
+    try:
+        if not problems:
+            stage.check(options)
+    except ValueError as error:
+        document.complain((*place, "with"), f"{who}{error}")
     return _Found(stage, options)
 
 
@@ -369,7 +375,7 @@ def _kind_at(index: int | None, made: Sequence[StageConfig | None]) -> Kind | No
 
 
 def _every_save_option() -> set[str]:
-    from pipeline.pictures import SAVERS
+    from pipeline.formats import SAVERS
 
     return {name for saver in SAVERS.values() for name in keyword_options("save", saver)}
 

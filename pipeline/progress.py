@@ -52,6 +52,7 @@ class Summary:
     def add_failure(self, source: bytes, result: Result) -> None:
         """Count a failed output."""
         self.failed += 1
+        self.exit = max(self.exit, 1)
         self.reasons[reason_of(result)] += 1
         if len(self.failures) < _NAMED:
             self.failures.append((source, result))

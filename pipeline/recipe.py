@@ -9,13 +9,15 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 from pipeline import values
-from pipeline.stage import Stage, find_function
+from pipeline.signature import Stage
+from pipeline.stage import find_function
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields that say how something was written, or that some versions of Python have and others do not.
@@ -53,7 +55,11 @@ def recipe_for(
     """The recipe of the output at the end of a route; `folder` is the YAML's, where Paths and helpers lie."""
     parts: dict[str, Any] = {
         "route": [
-            {"code": code_of(step.stage.target, folder), "options": _plain(step.options, folder)} for step in route
+            {
+                "code": code_of(step.stage.target, folder, step.stage.module),
+                "options": _plain(step.options, folder),
+            }
+            for step in route
         ],
         "save": {"format": suffix, **_plain(save, folder)},
         "values": values.RECIPE,
@@ -121,8 +127,12 @@ def _plain(value: Any, folder: Path) -> Any:
         return [_plain(each, folder) for each in value]
     if isinstance(value, (set, frozenset)):
         return sorted((_plain(each, folder) for each in value), key=repr)
+    if isinstance(value, Enum):
+        return _plain(value.value, folder)
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
+    if fields := getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", None):
+        return {name: _plain(getattr(value, name), folder) for name in fields}
     return repr(value)
 
 
@@ -143,19 +153,21 @@ def contents_of(file: Path) -> str:
 # -- code --------------------------------------------------------------------------------------------------------------
 
 
-def code_of(target: Any, folder: Path) -> str:
+def code_of(target: Any, folder: Path, found_in: str = "") -> str:
     """A digest of the code of a stage: of its module, and of what that imports from the YAML's folder.
 
-    A module that says `RECIPE = 3` is taken at that word instead, with what it imports.
+    A decorator may have made the target in another module than the one where it was found: both count. A module that
+    says `RECIPE = 3` is taken at that word instead, with what it imports.
     """
-    module = sys.modules[target.__module__]
+    module = sys.modules[found_in or target.__module__]
     name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
     recipe = getattr(module, "RECIPE", None)
     if isinstance(recipe, int):
         return f"{name} recipe {recipe}"
     seen: dict[str, str] = {}
-    if module.__spec__ is not None:
-        _digest_module(module.__spec__, folder, seen)
+    for each in (module, sys.modules[target.__module__]):
+        if each.__spec__ is not None:
+            _digest_module(each.__spec__, folder, seen)
     return f"{name} {_digest(''.join(sorted(seen.values())).encode())}"
 
 

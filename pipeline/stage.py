@@ -1,8 +1,7 @@
-"""A name -> a stage: find it, read its signature, build it. Every worker imports this, so it stays light."""
+"""A name -> a stage: where its module is found, and the function or class in it. Every worker imports this."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.machinery
 import importlib.util
@@ -12,56 +11,14 @@ import sys
 import types as python_types
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pipeline
 from pipeline.errors import StageError
-from pipeline.types import Item
-from pipeline.values import Kind, kind_of
+from pipeline.signature import Stage, place, read_signature, said
 
 _BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
-# What a stage may take or make, for the messages.
-_CHOICES = "Path, bytes, str, Image.Image"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a function or class says of itself: what it takes, what it makes, and which options it knows."""
-
-    uses: str
-    target: Callable[..., Any]
-    """The function, or the class whose instances are called."""
-    where: str
-    """Its file and line, for messages."""
-    takes: Kind | None
-    """None for a bare Item, which takes what the stage before makes."""
-    wants_item: bool
-    makes: Kind | None
-    """None for a filter, after which the value before it goes on."""
-    options: dict[str, inspect.Parameter]
-    """Its keyword-only parameters, annotations resolved."""
-
-    @property
-    def is_filter(self) -> bool:
-        """Whether it says by True or False if a file goes on."""
-        return self.makes is None
-
-    def build(self, options: dict[str, Any]) -> Callable[[Any], Any]:
-        """Make what is called once per file; a class is constructed here, once per worker.
-
-        Raises StageError where the constructor does.
-        """
-        if not inspect.isclass(self.target):
-            return lambda value: self.target(value, **options)
-        try:
-            return typing.cast("Callable[[Any], Any]", self.target(**options))
-        except (Exception, SystemExit) as error:
-            raise StageError(f"{self.where}: the constructor of {self.uses!r} raised {_said(error)}") from error
-
-
-# -- finding -----------------------------------------------------------------------------------------------------------
 
 
 def set_stage_path(folder: Path) -> None:
@@ -140,7 +97,7 @@ def find(uses: str, folder: Path) -> Stage:
     Raises StageError where there is none or where it breaks the contract.
     """
     module, name = _find_module(uses, folder)
-    return read_signature(uses, _find_in_module(uses, module, name))
+    return read_signature(uses, _find_in_module(uses, module, name), module.__name__)
 
 
 def find_function(uses: str) -> Callable[..., Any]:
@@ -224,12 +181,7 @@ def _import(module_name: str) -> python_types.ModuleType:
 
 
 def _not_imported(error: BaseException, module: str) -> StageError:
-    return StageError(f"{_place_of(error, module)}: cannot be imported: {_said(error)}")
-
-
-def _said(error: BaseException) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {text}"
+    return StageError(f"{_place_of(error, module)}: cannot be imported: {said(error)}")
 
 
 def _place_of(error: BaseException, module: str) -> str:
@@ -261,145 +213,3 @@ def _find_in_module(uses: str, module: python_types.ModuleType, name: str) -> Ca
     raise StageError(
         f"{_file_of(module)}: no function or class {' or '.join(map(repr, wanted))} for stage {uses!r}{asks}"
     )
-
-
-# -- reading the signature ---------------------------------------------------------------------------------------------
-
-
-def read_signature(uses: str, target: Callable[..., Any]) -> Stage:
-    """Read what a function or class takes, makes and knows. Raises StageError where it breaks the contract."""
-    where = place(target)
-    if inspect.isclass(target):
-        if "__call__" not in dir(target):
-            raise StageError(f"{where}: class {target.__name__!r} has no __call__, which is what runs once per file")
-        call, options = target.__call__, _class_options(where, target)
-        positional = _parameters(call)[1:]
-    elif inspect.isfunction(inspect.unwrap(target)):
-        call, options = target, keyword_options(where, target)
-        positional = [each for each in _parameters(target) if each.kind is not each.KEYWORD_ONLY]
-    else:
-        raise StageError(f"{where}: a stage is a function or a class, not {_a(type(target).__name__)}")
-    hints = _hints(where, call)
-    takes, wants_item = _takes(where, positional, hints)
-    makes = _makes(where, hints)
-    _refuse_async(where, call)
-    return Stage(uses, target, where, takes, wants_item, makes, options)
-
-
-def _a(word: str) -> str:
-    return f"an {word}" if word[:1].lower() in "aeiou" else f"a {word}"
-
-
-def _refuse_async(where: str, call: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-        raise StageError(f"{where}: a stage cannot be async; say 'def' and return the value")
-    if inspect.isgeneratorfunction(call):
-        raise StageError(f"{where}: it yields, but does not say '-> Iterator[...]'; return the value")
-
-
-def _class_options(where: str, target: type) -> dict[str, inspect.Parameter]:
-    """What the constructor takes; the defaults that a dataclass makes are made here."""
-    constructor = target.__init__  # type: ignore[misc]
-    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
-    hint = "say '@dataclass(kw_only=True)'" if fields else ""
-    options = _options(where, _parameters(constructor)[1:], constructor, hint)
-    for field in fields:
-        if field.name in options and field.default_factory is not dataclasses.MISSING:
-            options[field.name] = options[field.name].replace(default=field.default_factory())
-    return options
-
-
-def keyword_options(where: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a function, annotations resolved. Raises StageError for one without."""
-    return _options(where, [p for p in _parameters(function) if p.kind is p.KEYWORD_ONLY], function)
-
-
-def place(target: Callable[..., Any]) -> str:
-    """The file and line where a function or class is written."""
-    try:
-        file = inspect.getsourcefile(target) or "?"
-        return f"{file}:{inspect.getsourcelines(target)[1]}"
-    except (OSError, TypeError):
-        return f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', target)}"
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    if function is object.__init__:
-        return [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
-    return list(inspect.signature(function).parameters.values())
-
-
-def _hints(where: str, function: Callable[..., Any]) -> dict[str, Any]:
-    if function is object.__init__:
-        return {}
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise StageError(
-            f"{where}: the annotation {error.name!r} cannot be found when the program runs",
-            hint="import it outside 'if TYPE_CHECKING:'",
-        ) from None
-    except Exception as error:
-        raise StageError(f"{where}: an annotation cannot be read: {type(error).__name__}: {error}") from error
-
-
-def _options(
-    where: str, parameters: list[inspect.Parameter], function: Callable[..., Any], hint: str = ""
-) -> dict[str, inspect.Parameter]:
-    hints = _hints(where, function)
-    for each in parameters:
-        if each.kind is not each.KEYWORD_ONLY:
-            raise StageError(
-                f"{where}: option {each.name!r} stands before the '*'; what comes from pipeline.yaml stands after it",
-                hint=hint,
-            )
-        if each.name not in hints:
-            raise StageError(f"{where}: option {each.name!r} has no annotation")
-    return {each.name: each.replace(annotation=hints[each.name]) for each in parameters}
-
-
-def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any]) -> tuple[Kind | None, bool]:
-    if len(positional) != 1 or positional[0].kind in (
-        inspect.Parameter.VAR_POSITIONAL,
-        inspect.Parameter.VAR_KEYWORD,
-        inspect.Parameter.KEYWORD_ONLY,
-    ):
-        names = ", ".join(str(each).partition(":")[0] for each in positional) or "none"
-        raise StageError(
-            f"{where}: a stage has exactly one parameter before the '*', the value; this one has {names}",
-            hint="options from pipeline.yaml stand after a '*'",
-        )
-    name = positional[0].name
-    if name not in hints:
-        raise StageError(f"{where}: parameter {name!r} has no annotation; it says what the stage takes: {_CHOICES}")
-    annotation = hints[name]
-    wants_item = annotation is Item or typing.get_origin(annotation) is Item
-    if annotation is Item:
-        return None, True
-    inner = typing.get_args(annotation)[0] if wants_item else annotation
-    kind = kind_of(inner)
-    if kind is None:
-        raise StageError(f"{where}: a stage cannot take {_named(inner)}; it takes {_CHOICES}, Picture or Item")
-    return kind, wants_item
-
-
-def _makes(where: str, hints: dict[str, Any]) -> Kind | None:
-    if "return" not in hints:
-        raise StageError(f"{where}: no return annotation; it says what the stage makes: {_CHOICES} or bool")
-    annotation = hints["return"]
-    if annotation is bool:
-        return None
-    kind = kind_of(annotation)
-    if kind is not None and kind.name != "Picture":
-        return kind
-    if typing.get_origin(annotation) is not None and "Iterator" in _named(annotation):
-        raise StageError(f"{where}: fan-out (-> {_named(annotation)}) is not supported yet")
-    or_none = annotation is type(None) or type(None) in typing.get_args(annotation)
-    hint = "leave a file out with 'raise Skip(reason)'" if or_none else ""
-    raise StageError(f"{where}: a stage cannot make {_named(annotation)}; it makes {_CHOICES} or bool", hint=hint)
-
-
-def _named(annotation: Any) -> str:
-    if annotation is type(None):
-        return "None"
-    return annotation.__qualname__ if inspect.isclass(annotation) else str(annotation)

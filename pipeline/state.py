@@ -40,6 +40,11 @@ class State:
         return self.folder / "scratch"
 
     @property
+    def slots(self) -> Path:
+        """Where the workers' output is kept until it is read."""
+        return self.folder / "slots"
+
+    @property
     def log(self) -> Path:
         """This run's log."""
         return self.folder / "runs" / f"{self.run}.log"

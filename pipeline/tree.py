@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.outputs import Committer
-from pipeline.stage import Stage, find, find_function
+from pipeline.signature import Stage
+from pipeline.stage import find, find_function
 
 
 @dataclass(frozen=True)

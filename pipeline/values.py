@@ -81,7 +81,8 @@ def _image_of_stage(image: Any) -> Any:
 
 
 def _write_png(image: Any, file: BinaryIO) -> None:
-    from pipeline.pictures import as_plain, save_png
+    from pipeline.formats import save_png
+    from pipeline.pictures import as_plain
 
     save_png(as_plain(image), file, compress_level=1)
 
@@ -158,7 +159,7 @@ def is_kind(value: Any, kind: Kind) -> bool:
 
 def saver_for(suffix: str) -> Callable[..., None] | None:
     """The function that saves a picture under such a suffix; its keyword arguments are the `save:` options."""
-    from pipeline.pictures import SAVERS
+    from pipeline.formats import SAVERS
 
     return SAVERS.get(suffix.lower())
 

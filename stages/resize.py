@@ -8,8 +8,7 @@ from annotated_types import Ge, Gt
 from PIL import Image, ImageColor
 
 from pipeline import Picture
-from pipeline.errors import StageError
-from pipeline.pictures import Colour
+from pipeline.formats import Colour
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
@@ -29,6 +28,12 @@ class Resize:
     picture is never made larger unless `enlarge` says so.
     """
 
+    @staticmethod
+    def check(*, width: int | None, height: int | None, **others: object) -> None:
+        """Refuse options that make no size, when the pipeline is loaded."""
+        if width is None and height is None:
+            raise ValueError("resize needs a 'width', a 'height' or both")
+
     def __init__(
         self,
         *,
@@ -39,8 +44,6 @@ class Resize:
         background: Colour = "white",
         gap: Annotated[float, Ge(1)] = 1.0,
     ) -> None:
-        if width is None and height is None:
-            raise StageError("resize needs a width, a height or both")
         self._width, self._height, self._fit = width, height, fit
         self._enlarge, self._background, self._gap = enlarge, background, gap
 

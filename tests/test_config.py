@@ -377,7 +377,11 @@ def test_the_tree(load: Load, refused: Callable[..., list[str]], old: str, new: 
 )
 def test_types_of_neighbours(refused: Callable[..., list[str]], first: str, second: str, said: str) -> None:
     """Neighbours whose values do not fit are refused before anything runs."""
-    stages = f"  - {{name: a, uses: {first}}}\n  - {{name: b, uses: {second}, output: 'o/{{stem}}.png'}}\n"
+    sized = {"resize": ", with: {width: 5}"}
+    stages = (
+        f"  - {{name: a, uses: {first}{sized.get(first, '')}}}\n"
+        f"  - {{name: b, uses: {second}{sized.get(second, '')}, output: 'o/{{stem}}.png'}}\n"
+    )
     text = f"inputs: in\nstages:\n{stages}"
     assert refused(text)[0].startswith(f"4:21: {said}")
 

@@ -344,7 +344,6 @@ def test_a_full_disk_under_the_state_folder_ends_with_3(project: Project, pipeli
     assert pipeline("--set", "state=small/state").returncode == 0
 
 
-@pytest.mark.xfail(reason="run.py: begin_run, end_run and the log are outside of what is caught", strict=True)
 @pytest.mark.parametrize("left", [40_000, 340_000])
 def test_a_disk_that_fills_under_the_ledger_ends_with_3(
     project: Project, pipeline: Pipeline, small_disk: Path, left: int
@@ -369,7 +368,6 @@ def test_a_disk_that_fills_under_the_ledger_ends_with_3(
     assert pipeline(*arguments).returncode == 0 and len(project.outputs()) == 3001
 
 
-@pytest.mark.xfail(reason="cli.py: stdout keeps the terminal's encoding", strict=True)
 def test_json_is_utf_8_whatever_the_locale(project: Project, pipeline: Pipeline) -> None:
     """What a script reads does not depend on where cron runs it."""
     project.write("in/caf\u00e9", "x")

@@ -16,7 +16,8 @@ import pytest
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageFilter, ImageStat
 
 from pipeline.errors import FileFailure, Unreadable
-from pipeline.pictures import SAVERS, OpenedPicture, as_plain, flatten, open_picture
+from pipeline.formats import SAVERS, flatten
+from pipeline.pictures import OpenedPicture, as_plain, open_picture
 from stages.resize import Resize
 
 PLAIN = ("L", "LA", "RGB", "RGBA")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import StageError
-from pipeline.stage import Stage, check_call, find, find_function, set_stage_path
+from pipeline.signature import Stage
+from pipeline.stage import check_call, find, find_function, set_stage_path
 from pipeline.values import BYTES, IMAGE, PATH, PICTURE, TEXT
 
 Find = Callable[..., Stage]

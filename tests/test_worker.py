@@ -213,7 +213,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setenv("SOURCE_ROOT", str(tmp_path / "in"))
     yield Bench(tmp_path)
     sys.path[:], worker._tree = path, tree
-    for name in [name for name in sys.modules if name.startswith("stages")]:
+    for name in [name for name in sys.modules if name.startswith(("stages", "filemill_folder_"))]:
         del sys.modules[name]
     sys.modules.update({name: module for name, module in modules.items() if name.startswith("stages")})
 

@@ -10,7 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.errors import StageError
 from pipeline.options import check_options
 from pipeline.pictures import OpenedPicture, open_picture
 from pipeline.stage import read_signature
@@ -209,14 +208,14 @@ def test_enlarging_has_to_be_asked_for() -> None:
 
 
 def test_neither_width_nor_height_is_an_error() -> None:
-    """A resize to nothing is refused when it is built, before any file."""
-    with pytest.raises(StageError, match="width, a height or both"):
-        Resize()
+    """A resize to nothing is refused when the pipeline is loaded, before any file."""
+    with pytest.raises(ValueError, match="a 'height' or both"):
+        Resize.check(width=None, height=None)
 
 
 def test_bad_options_are_refused_by_the_signature() -> None:
     """A gap below 1, a size below 1 and a colour that is none are config errors, said before anything runs."""
-    known = read_signature("resize", Resize).options
+    known = read_signature("resize", Resize, "stages.resize").options
     wrong = {"gap": 0.5, "width": 0, "background": "nocolour", "fit": "crop", "enlarge": "yes"}
     _, problems = check_options(known, wrong)
     said = {each.place[0]: each.text for each in problems}

@@ -1,0 +1,105 @@
+"""What a run keeps of itself while it goes: the ledger's rows, the log, and the counts of the summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import TextIO
+
+from pipeline.errors import EnvironmentFailure
+from pipeline.ledger import Ledger
+from pipeline.messages import Job, Outcome
+from pipeline.names import shown
+from pipeline.outputs import Template, remove_temporaries
+from pipeline.progress import Progress, Summary
+
+# Seconds between commits of the ledger: what a killed run may have to redo.
+COMMIT_EVERY_S = 0.1
+# Jobs whose targets are recorded as intended together.
+_INTEND_AHEAD = 256
+# A worker that was killed could not clear up after itself.
+_KILLED = ("crashed", "timeout", "memory")
+# The graver exit code wins; a signal is graver than all of these.
+_BY_GRAVITY = (0, 5, 1, 4, 2, 3, 70)
+
+
+class Journal:
+    """Writes down what becomes of every job, and why the run ends if it ends before its time."""
+
+    def __init__(
+        self, ledger: Ledger, summary: Summary, log: TextIO, progress: Progress, templates: Mapping[str, Template]
+    ) -> None:
+        self.summary = summary
+        self.recipes: dict[str, int] = {}
+        """The numbers of the outputs' recipes, by stage."""
+        self._ledger = ledger
+        self._log = log
+        self._progress = progress
+        self._templates = templates
+        self._committed_at = time.monotonic()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is to be started."""
+        return bool(self.summary.stopped)
+
+    def intended(self, jobs: Iterator[Job]) -> Iterator[Job]:
+        """The same jobs, each recorded as intended before it is handed out."""
+        while ahead := list(islice(jobs, _INTEND_AHEAD)):
+            self._ledger.begin()
+            self._ledger.intend(ahead, self._key)
+            self.commit()
+            yield from ahead
+
+    def record(self, outcome: Outcome) -> None:
+        """Write down what became of a job."""
+        if outcome.environment:
+            self.stop(EnvironmentFailure.exit_code, outcome.environment)
+            # What the machine did not let us write is no attempt of the file's.
+            kept = tuple(result for result in outcome.results if result.status != "failed")
+            outcome = replace(outcome, results=kept)
+        self._ledger.begin()
+        self._ledger.record(outcome, self._key, self.recipes)
+        self.summary.add(outcome)
+        for result in outcome.results:
+            if result.status == "failed":
+                name = f"{shown(outcome.source.path)} ({result.stage})"
+                self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
+                if result.kind in _KILLED:
+                    remove_temporaries(result.path, [self.summary.run])
+        self._progress.step(outcome)
+
+    def note(self, text: str) -> None:
+        """Tell a person something that concerns no single output."""
+        self.summary.notes.append(text)
+        self._write(text)
+
+    def stop(self, exit_code: int, why: str) -> None:
+        """End the run before its time; of several causes the graver one counts."""
+        self._write(f"stopped: {why}")
+        if _gravity(exit_code) > _gravity(self.summary.exit):
+            self.summary.exit, self.summary.stopped = exit_code, why
+
+    def commit_if_due(self) -> None:
+        """Commit what was written, if the last time is long enough ago."""
+        if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what was written."""
+        self._ledger.commit()
+        self._committed_at = time.monotonic()
+
+    def _key(self, stage: str, path: bytes) -> bytes:
+        return self._templates[stage].key(path)
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # a full disk must not hide what is to be said about it
+            self._log.write(f"{text}\n")
+
+
+def _gravity(exit_code: int) -> int:
+    return _BY_GRAVITY.index(exit_code) if exit_code in _BY_GRAVITY else len(_BY_GRAVITY)

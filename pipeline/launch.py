@@ -1,0 +1,63 @@
+"""Config -> the engine that runs it: the workers' blueprint, and the pool's settings."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline import worker
+from pipeline.config import Config
+from pipeline.engines import Engine
+from pipeline.messages import StageInfo
+from pipeline.options import absolute
+from pipeline.state import State
+from pipeline.tree import Blueprint, Node
+
+
+def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine:
+    """Give the engine that the pipeline asks for. Raises `WorkersFailed`, or its first `poll` does."""
+    blueprint = _blueprint(config, state, unclean_runs).pack()
+    if config.engine == "serial":
+        from pipeline.engines.serial import SerialEngine
+
+        return SerialEngine(blueprint)
+    from pipeline.engines.pool import PoolEngine, PoolSettings, available_processes
+
+    pool = config.pool
+    settings = PoolSettings(
+        processes=pool.processes or available_processes(),
+        maxtasksperchild=pool.maxtasksperchild,
+        context=pool.context,
+        timeout_s=config.timeout_s,
+        max_memory_bytes=pool.max_memory_bytes,
+        start_timeout_s=pool.start_timeout_s,
+        retries=config.retries,
+        backoff_s=config.backoff_s,
+    )
+    stages = [StageInfo(stage.name, stage.parent, stage.timeout_s) for stage in config.stages]
+    # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
+    close_fds = (state.lock_fd,)
+    return PoolEngine(settings, stages, worker.start, blueprint, worker.work, state.slots, close_fds)
+
+
+def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Blueprint:
+    """What the workers need to know of the pipeline, as plain data."""
+    nodes = tuple(
+        Node(
+            name=stage.name,
+            uses=stage.stage.uses,
+            options=absolute(stage.options, config.folder),
+            parent=stage.parent,
+            save=stage.output.save if stage.output else {},
+        )
+        for stage in config.stages
+    )
+    return Blueprint(
+        folder=config.folder,
+        root=os.fsencode(config.inputs.root),
+        scratch=state.scratch,
+        run=state.run,
+        unclean_runs=tuple(unclean_runs),
+        nodes=nodes,
+        initializer=config.pool.initializer,
+        initargs=config.pool.initargs,
+    )
