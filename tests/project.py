@@ -6,8 +6,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from pipeline.config import load_config
 from pipeline.ledger import Ledger
+from pipeline.load import load_config
 from pipeline.plan import Plan, Selection, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
 from pipeline.run import run

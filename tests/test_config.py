@@ -18,9 +18,10 @@ from conftest import Pipeline
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config
 from pipeline.document import read_document
 from pipeline.errors import ConfigError
+from pipeline.load import load_config
 from pipeline.vocabulary import duration_s, size_bytes
 
 STAGES = {

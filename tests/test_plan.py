@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import ONE_STAGE, Project, contents_below, temporaries
 
-from pipeline.config import load_config
 from pipeline.ledger import Ledger
+from pipeline.load import load_config
 from pipeline.messages import Job, Source, Target
 from pipeline.plan import Selection, leaves_of, make_plan
 

@@ -8,15 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from conftest import ROOT, on_terminal
 
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks in a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    """The code blocks of a page in a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 def steps(block: str) -> list[tuple[str, str]]:
@@ -78,3 +79,14 @@ def test_the_cron_line_is_the_line_of_the_prompt(example: Path) -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     shutil.rmtree(example / "data")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_pipeline_in_the_docs_is_one(example: Path, page: Path) -> None:
+    """Each whole pipeline that a page shows is accepted as it stands, over the example's folder."""
+    for block in blocks("yaml", page.read_text()):
+        (example / "pipeline.yaml").write_text(block)
+        checked = subprocess.run(
+            [sys.executable, "-m", "pipeline", "check"], cwd=example, capture_output=True, text=True
+        )
+        assert checked.returncode == 0, f"{block}\n{checked.stderr}"

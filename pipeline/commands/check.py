@@ -14,7 +14,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Check, and print a line a stage."""
     from pathlib import Path
 
-    from pipeline.config import load_config
+    from pipeline.load import load_config
 
     config = load_config(Path(arguments.file), arguments.set)
     for stage in config.stages:

@@ -18,8 +18,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from pathlib import Path
 
-    from pipeline.config import load_config
     from pipeline.ledger import Ledger
+    from pipeline.load import load_config
 
     config = load_config(Path(arguments.file))
     file = config.state / "ledger.sqlite"

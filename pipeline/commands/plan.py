@@ -29,8 +29,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from pathlib import Path
 
-    from pipeline.config import load_config
     from pipeline.ledger import Ledger
+    from pipeline.load import load_config
     from pipeline.plan import Selection, leaves_of, make_plan
 
     config = load_config(Path(arguments.file), edits_of(arguments))

@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run, and say what was done."""
     from pathlib import Path
 
-    from pipeline.config import load_config
+    from pipeline.load import load_config
     from pipeline.plan import Selection
     from pipeline.progress import Progress, say
     from pipeline.run import run

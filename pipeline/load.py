@@ -1,0 +1,316 @@
+"""pipeline.yaml -> Config: the whole vocabulary, checked as a whole before anything runs.
+
+    text --document--> data --vocabulary--> Declared --stages, options, templates--> Config
+
+Every complaint is collected on the way and all of them are raised together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, Inputs, Output, Pool, StageConfig
+from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
+from pipeline.errors import ConfigError, StageError
+from pipeline.options import check_options
+from pipeline.outputs import Template, TemplateError, always_same, parse_template
+from pipeline.signature import Stage, keyword_options
+from pipeline.stage import check_call, find, find_function, set_stage_path
+from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
+from pipeline.vocabulary import Declared, declare, duration_s, size_bytes, who_at
+
+
+def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
+    """Read and check a pipeline, with `--set` edits laid over it. Raises ConfigError with every complaint."""
+    document = read_document(str(file), _read(file))
+    for edit in edits:
+        apply_edit(document, edit)
+    declared = declare(document)
+    folder = file.resolve().parent
+    found = _find_stages(document, folder)
+    config = _Checker(document, declared, found, file, folder).config() if declared else None
+    document.raise_complaints()
+    assert config is not None  # a file that does not fit has complaints
+    return config
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{file}: {reason}", hint="name the pipeline: python -m pipeline FILE.yaml") from None
+
+
+def _find_stages(document: Document, folder: Path) -> list[_Found | None]:
+    """Find each stage and check its options, whatever else is wrong with the file; None for one with complaints."""
+    declared = document.data.get("stages")
+    if not isinstance(declared, list):
+        return []
+    try:
+        set_stage_path(folder)
+    except StageError as error:
+        document.complain(("stages",), error.text)
+        return [None] * len(declared)
+    return [_find_stage(document, folder, index) for index in range(len(declared))]
+
+
+def _find_stage(document: Document, folder: Path, index: int) -> _Found | None:
+    place: Place = ("stages", index)
+    declared, who = document.at(place), who_at(document.data, place)
+    uses, given = (declared.get("uses"), declared.get("with", {})) if isinstance(declared, dict) else (None, None)
+    if not isinstance(uses, str) or not isinstance(given, dict):
+        return None  # the vocabulary has said so
+    try:
+        stage = find(uses, folder)
+        options, problems = check_options(stage.options, given)
+    except StageError as error:
+        document.complain((*place, "uses"), f"{who}{error.text}", hint=error.hint)
+        return None
+    for each in problems:
+        name, text = str(each.place[0]) if each.place else "", each.text
+        if name not in stage.options and name in _every_save_option():
+            text = f"no option {name!r}; how an output is saved is said under output.save"
+        document.complain((*place, "with", *each.place), f"{who}{text}", key=each.key)
+    try:
+        if not problems:
+            stage.check(options)
+    except ValueError as error:
+        document.complain((*place, "with"), f"{who}{error}")
+    return _Found(stage, options)
+
+
+@dataclass(frozen=True)
+class _Found:
+    stage: Stage
+    options: dict[str, Any]
+
+
+class _Checker:
+    """Takes what is declared through everything that only a look at the whole tree can tell."""
+
+    def __init__(
+        self, document: Document, declared: Declared, found: Sequence[_Found | None], file: Path, folder: Path
+    ) -> None:
+        self._document = document
+        self._declared = declared
+        self._found = found
+        self._file = file
+        self._folder = folder
+
+    def config(self) -> Config:
+        declared = self._declared
+        name = declared.name or re.sub(r"[^A-Za-z0-9_-]", "_", self._file.stem)
+        inputs, state = self._inputs(), self._path(declared.state or f".pipeline/{name}")
+        if state == inputs.root:
+            self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
+        stages = self._stages()
+        self._check_outputs(stages)
+        self._check_initializer()
+        pool = declared.pool
+        return Config(
+            file=self._file,
+            name=name,
+            folder=self._folder,
+            inputs=inputs,
+            stages=tuple(stage for stage in stages if stage is not None),
+            pool=Pool(
+                processes=pool.processes,
+                maxtasksperchild=pool.maxtasksperchild,
+                context=pool.context,
+                initializer=pool.initializer,
+                initargs=pool.initargs,
+                max_memory_bytes=size_bytes(pool.max_memory),
+                start_timeout_s=duration_s(pool.start_timeout) or 0.0,
+            ),
+            engine=declared.engine,
+            state=state,
+            timeout_s=duration_s(declared.timeout),
+            retries=declared.retry.max,
+            backoff_s=duration_s(declared.retry.backoff) or 0.0,
+        )
+
+    def _path(self, written: str) -> Path:
+        return Path(os.path.normpath(self._folder / os.path.expanduser(written)))
+
+    def _inputs(self) -> Inputs:
+        inputs = self._declared.inputs
+        root = self._path(inputs.root)
+        if not os.path.isdir(root):
+            what = "is no folder" if os.path.exists(root) else "does not exist"
+            self._document.complain(("inputs", "root"), f"the input root {inputs.root!r} {what}")
+        for key, patterns in (("include", inputs.include), ("exclude", inputs.exclude)):
+            for index, pattern in enumerate(patterns):
+                if problem := pattern_problem(pattern):
+                    self._document.complain(("inputs", key, index), f"{key}: {problem}")
+        return Inputs(root, inputs.include, inputs.exclude)
+
+    def _check_initializer(self) -> None:
+        pool = self._declared.pool
+        if pool.initializer is None:
+            if pool.initargs:
+                self._document.complain(("pool", "initargs"), "initargs: there is no 'initializer' to take them")
+            return
+        try:
+            set_stage_path(self._folder)
+            function = find_function(pool.initializer)
+            check_call(function, pool.initargs)
+        except StageError as error:
+            self._document.complain(("pool", "initializer"), f"initializer: {error.text}", hint=error.hint)
+
+    # -- the tree ------------------------------------------------------------------------------------------------------
+
+    def _stages(self) -> list[StageConfig | None]:
+        """One for each declared stage, in order; None for one that was not found."""
+        self._check_names()
+        parents = [self._parent(index) for index in range(len(self._declared.stages))]
+        self._check_leaves(parents)
+        made: list[StageConfig | None] = []
+        for index, (declared, found, parent) in enumerate(
+            zip(self._declared.stages, self._found, parents, strict=True)
+        ):
+            if found is None or isinstance(parent, _Lost):
+                made.append(None)
+                continue
+            have = _kind_at(parent, made)
+            self._check_types(index, found.stage, have, made[parent] if parent is not None else None)
+            output = self._output(index, found.stage.makes or have) if declared.output else None
+            timeout_s = duration_s(declared.timeout)
+            made.append(StageConfig(declared.name, found.stage, found.options, parent, output, timeout_s))
+        return made
+
+    def _check_names(self) -> None:
+        seen: set[str] = set()
+        for index, stage in enumerate(self._declared.stages):
+            place = ("stages", index, "name")
+            if stage.name in seen:
+                self._document.complain(place, f"stage name {stage.name!r} stands here twice")
+            if stage.name == "inputs":
+                self._document.complain(place, "'inputs' is the source itself; name the stage otherwise")
+            seen.add(stage.name)
+
+    def _parent(self, index: int) -> int | _Lost | None:
+        declared = self._declared.stages[index]
+        names = [stage.name for stage in self._declared.stages]
+        who = f"stage {declared.name!r}"
+        if declared.from_ is None:
+            before = self._declared.stages[index - 1] if index else None
+            if before is not None and before.output is not None:
+                text = f"{who} stands after {before.name!r}, which has an output"
+                says = f"say 'from: {before.name}' to read what that stage makes, or 'from: inputs' for the source"
+                self._document.complain(("stages", index), f"{text}; {says}")
+            return index - 1 if index else None
+        if declared.from_ == "inputs":
+            return None
+        if declared.from_ in names[:index]:
+            return names.index(declared.from_)
+        if declared.from_ in names:
+            text = f"{who} reads from {declared.from_!r}, which must stand before it"
+        else:
+            text = f"{who}: no stage {declared.from_!r}{did_you_mean(declared.from_, [*names, 'inputs'])}"
+        self._document.complain(("stages", index, "from"), text)
+        return _Lost()
+
+    def _check_leaves(self, parents: Sequence[int | _Lost | None]) -> None:
+        if any(isinstance(parent, _Lost) for parent in parents):
+            return  # nobody knows which stage it was meant to read from
+        for index, declared in enumerate(self._declared.stages):
+            if declared.output is None and index not in parents:
+                text = f"stage {declared.name!r} has no 'output' and no stage reads from it"
+                self._document.complain(("stages", index), text)
+
+    def _check_types(self, index: int, stage: Stage, have: Kind | None, read: StageConfig | None) -> None:
+        if stage.takes is None or have is None or can_convert(have, stage.takes):
+            return
+        who, maker = f"stage {self._declared.stages[index].name!r}", read.name if read else "inputs"
+        text = f"{who} takes {stage.takes.name}, but {maker!r} makes {have.name}"
+        self._document.complain(("stages", index, "uses"), f"{text}; there is no conversion ({stage.where})")
+
+    # -- outputs -------------------------------------------------------------------------------------------------------
+
+    def _output(self, index: int, kind: Kind | None) -> Output | None:
+        declared = self._declared.stages[index].output
+        assert declared is not None
+        place: Place = ("stages", index, "output")
+        who = f"stage {self._declared.stages[index].name!r}"
+        try:
+            template = parse_template(declared.path, self._folder)
+        except TemplateError as error:
+            self._document.complain((*place, "path"), f"{who}: {error}")
+            return None
+        if "part" in template.fields:
+            self._document.complain((*place, "path"), f"{who}: {{part}} is for stages that fan out")
+        if kind is None:
+            return Output(template, {})
+        return Output(template, self._save(place, who, template, declared.save, kind))
+
+    def _save(self, place: Place, who: str, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
+        own_format = template.pieces[-1] in (("name",), ("suffix",))
+        saver = saver_for(template.suffix) if kind is IMAGE and not own_format else None
+        if kind is IMAGE and not own_format and saver is None:
+            what = f"as {template.suffix!r}" if template.suffix else "without a suffix; end with .jpg or {suffix}"
+            self._document.complain((*place, "path"), f"{who}: no picture can be written {what}")
+            return {}
+        if saver is None:
+            if given:
+                why = "its format differs from file to file" if kind is IMAGE else "it does not make a picture"
+                self._document.complain((*place, "save"), f"{who}: has no save options, since {why}", key=True)
+            return {}
+        options, problems = check_options(keyword_options("save", saver), given)
+        for each in problems:
+            self._document.complain((*place, "save", *each.place), f"{who}: save: {each.text}", key=each.key)
+        return options
+
+    def _check_outputs(self, stages: Sequence[StageConfig | None]) -> None:
+        root = os.path.realpath(self._path(self._declared.inputs.root))
+        seen: list[tuple[str, Template]] = []
+        for index, config in enumerate(stages):
+            if config is None or config.output is None:
+                continue
+            place, template = ("stages", index, "output", "path"), config.output.template
+            for other, its in seen:
+                if always_same(its, template):
+                    self._document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
+            seen.append((config.name, template))
+            if os.path.realpath(os.fsdecode(template.folder)) == root:
+                text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
+                self._document.complain(place, f"{text}; put them under a folder of their own")
+
+
+class _Lost:
+    """Stands for the parent of a stage whose `from` names none."""
+
+
+def _kind_at(index: int | None, made: Sequence[StageConfig | None]) -> Kind | None:
+    """What a stage hands on; a filter, what it was handed; None where a stage on the way was not found."""
+    while index is not None:
+        config = made[index]
+        if config is None:
+            return None
+        if config.stage.makes is not None:
+            return config.stage.makes
+        index = config.parent
+    return PATH
+
+
+def _every_save_option() -> set[str]:
+    from pipeline.formats import SAVERS
+
+    return {name for saver in SAVERS.values() for name in keyword_options("save", saver)}
+
+
+def pattern_problem(pattern: str) -> str:
+    """What is wrong with a gitignore-style pattern; empty if nothing is."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([pattern])
+    except ValueError:
+        return f"{pattern!r} is no gitignore pattern"
+    return ""
