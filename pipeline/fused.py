@@ -236,7 +236,9 @@ class Pass:
         text = _said(error)
         if stage and not isinstance(error, FileFailure):
             text = f"{text} (in stage {stage!r})"
-        kind: Kind = "memory" if isinstance(error, MemoryError) else "error"
+        kind: Kind = "error" if isinstance(error, Exception) else "crashed"
+        if isinstance(error, MemoryError):
+            kind = "memory"
         self.results[target.path] = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
 
     def _fail_all(self, text: str, kind: Kind) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from typing import TextIO
 
@@ -60,7 +59,7 @@ class Journal:
             self.stop(EnvironmentFailure.exit_code, outcome.environment)
             # What the machine did not let us write is no attempt of the file's.
             kept = tuple(result for result in outcome.results if result.status != "failed")
-            outcome = replace(outcome, results=kept)
+            outcome = outcome._replace(results=kept)
         self._ledger.begin()
         self._ledger.record(outcome, self._key, self.recipes)
         self.summary.add(outcome)

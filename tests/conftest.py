@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pool_engines import make, method
+
+__all__ = ["make", "method"]  # fixtures of the pool's tests
 
 ROOT = Path(__file__).resolve().parent.parent
 

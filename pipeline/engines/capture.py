@@ -1,7 +1,9 @@
-"""What the jobs of a worker print: one append file per slot, which holds the text of the job in hand and no more.
+"""What the jobs of a worker print: one append file per slot, which holds the text of the job in hand and no
+more.
 
-File descriptors 1 and 2 of a worker lead to the file, so that programs started by a stage write into it too, and
-so does faulthandler when the worker dies. The worker empties it after each job, and the parent reads it after a death.
+File descriptors 1 and 2 of a worker lead to the file, so that programs started by a stage write into it too,
+and so does faulthandler when the worker dies. The worker empties it after each job, and the parent reads it
+after a death.
 """
 
 from __future__ import annotations
@@ -54,13 +56,13 @@ def take() -> str:
 
 
 def _opened(number: int, fd: int) -> TextIO:
-    """Make `number` another name of `fd`; each line is written at once, so that a death does not take it away."""
+    """Make `number` another name of `fd`; each line is written at once, so that a death does not take it."""
     os.dup2(fd, number)
     return open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def watch_for_faults(dump_signal: int) -> None:
-    """Have the stacks written when the process dies of a fault, and at `dump_signal`; C code prints line by line."""
+    """Have the stacks written at a fault and at `dump_signal`, and what C code prints line by line."""
     faulthandler.enable(2)
     if hasattr(faulthandler, "register") and dump_signal:
         faulthandler.register(dump_signal, 2)
@@ -82,7 +84,7 @@ def read(path: Path) -> str:
 
 
 def cut(path: Path) -> None:
-    """Keep a job that prints without end from filling the disk: its beginning stays, what follows is written anew."""
+    """Keep a job that prints without end from filling the disk: its beginning stays, the rest begins anew."""
     with suppress(FileNotFoundError):
         if os.stat(path).st_size > MAX_FILE_BYTES:
             os.truncate(path, KEPT_BYTES // 2)

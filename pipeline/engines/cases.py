@@ -1,13 +1,14 @@
-"""What is known of one job on its way through the pool, and what is to be done with it next; no process in sight.
+"""What is known of one job on its way through the pool, and what is to be done with it next; no process in
+sight.
 
-A job may take several attempts: its worker dies, a stage raises and is retried, or one branch of the tree kills
-the worker while the other branches can still be done. A case gathers all of it into one outcome.
+A job may take several attempts: its worker dies, a stage raises and is retried, or one branch of the tree
+kills the worker while the other branches can still be done. A case gathers all of it into one outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from pipeline.engines import capture
@@ -61,7 +62,7 @@ class Case:
 
     def is_settled_by(self, outcome: Outcome) -> bool:
         """Whether this is all there is to say: the way of nearly every job, and so a short one."""
-        return not self.attempts and all([result.status != "failed" for result in outcome.results])
+        return not self.attempts and "failed" not in [result.status for result in outcome.results]
 
     def learn(self, outcome: Outcome) -> Next:
         """Take in what a worker says of the rest."""
@@ -77,7 +78,7 @@ class Case:
         return self._after({result.stage: result.kind for result in outcome.results if result.status == "failed"})
 
     def fall(self, fall: Fall, stages: Sequence[StageInfo]) -> Next:
-        """Take in that the rest has cost its worker: once it is forgiven, then the stage in hand fails with all below it."""
+        """Take in that the rest has cost a worker: forgiven once, then its stage fails with all below."""
         self._note_output(fall.output)
         self.attempts += 1
         if fall.kind in ("crashed", "memory") and not self.has_fallen:
@@ -122,7 +123,7 @@ class Case:
     def _keep_only(self, stages: set[str]) -> None:
         left = tuple(target for target in self.rest.targets if target.stage in stages)
         if left != self.rest.targets:
-            self.rest = replace(self.rest, targets=left)
+            self.rest = self.rest._replace(targets=left)
 
     def _note_output(self, output: str) -> None:
         if output:
@@ -130,7 +131,7 @@ class Case:
 
 
 def below(stage: int, stages: Sequence[StageInfo]) -> set[str]:
-    """Name a stage and every stage whose values come from it; nothing for NO_STAGE. Parents come first in `stages`."""
+    """Name a stage and all that stand below it; none for NO_STAGE. Parents come first in `stages`."""
     found: set[int] = set()
     for index, info in enumerate(stages):
         if index == stage or info.parent in found:

@@ -1,236 +1,26 @@
 """The context given to `Pool(context=...)`: the processes and queues that Pool makes are of our kind.
 
-Pool asks its context for every process, also for the replacements it starts by itself, and for every queue. That
-is all the hold on Pool that the engine needs.
+Pool asks its context for every process, also for the replacements it starts by itself, and for every queue.
+That is all the hold on Pool that the engine needs.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import sys
-import threading
-import time
-import types
 import warnings
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing.connection import wait
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
-from multiprocessing.queues import SimpleQueue
 from typing import Any
 
-from pipeline.engines import capture, slots
-from pipeline.engines.slots import Seat, State
-
-LINUX = sys.platform == "linux"
-
-# Signals that a terminal or an operator sends to end the run: the parent drains, so they are not for the workers.
-END_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-# Asks a worker to write the stacks of its threads before it is killed, even while C code holds the interpreter.
-DUMP_SIGNAL: int = getattr(signal, "SIGUSR2", 0)
-
-KILL_SIGNAL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
-
-# Workers are many: libraries that would each start a thread per CPU are told to use one.
-ONE_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
-
-# Seconds to wait before a start that failed is tried again: a lack of processes or descriptors may pass.
-START_PAUSES_S = (0.0, 0.1, 0.5, 2.0)
-
-# Of 1000: high enough that the kernel, out of memory, takes a worker and never the parent.
-OOM_SCORE = 500
-
-_F_SETSIG = 10  # fcntl has no name for it
-_PR_SET_CHILD_SUBREAPER = 36
-
-# Starting is one at a time: a process forked by another thread would inherit half-made pipes.
-_start_lock = threading.Lock()
-# Two threads that ask for one exit code at once would race for the pipe of a forkserver.
-_exit_code_lock = threading.Lock()
-_open_queues: weakref.WeakSet[BatchQueue] = weakref.WeakSet()
+from pipeline.engines.process import LINUX, WORKER_TYPES, Hirer, Worker, end_signals_held_back
+from pipeline.engines.queues import BatchQueue
 
 
-class BatchQueue(SimpleQueue[Any]):
-    """A SimpleQueue by which a worker leaves when its files are done, and which can be cut when all are dead."""
-
-    _reader: Any
-    _writer: Any
-    _rlock: Any
-    _wlock: Any
-
-    def __init__(self, *, ctx: BaseContext) -> None:
-        super().__init__(ctx=ctx)
-        _open_queues.add(self)
-
-    def get(self) -> Any:
-        """Give the next batch, or None, at which Pool's worker ends: exact, whatever the batches' size."""
-        seat = slots.mine()
-        if seat is None:
-            return super().get()
-        batch = None if seat.is_leaving else super().get()
-        if batch is None:
-            seat.enter_state(State.LEAVING)
-        return batch
-
-    def put(self, obj: Any) -> None:
-        super().put(obj)
-        seat = slots.mine()
-        if seat is not None and seat.is_spent:
-            seat.enter_state(State.LEAVING)
-
-    def close_copy(self) -> None:
-        """Close both ends; for a forked worker that inherited the queue of another engine."""
-        self._reader.close()
-        self._writer.close()
-
-    def stop_reading(self) -> None:
-        """Let Pool's feeding thread run against a closed pipe instead of one that nobody empties."""
-        reader, self._reader = self._reader, Severed()
-        reader.close()
-        self._free_locks()
-
-    def stop_writing(self) -> None:
-        """Let Pool's collecting thread find the end of the pipe, even in the middle of a message."""
-        self._writer = Severed(self._writer)
-        self._free_locks()
-
-    def _free_locks(self) -> None:
-        for lock in (self._rlock, self._wlock):
-            with suppress(ValueError, AttributeError):  # nobody held it; there is none
-                lock.release()
-
-
-class Severed:
-    """The end of a pipe that has been cut, as Pool uses it while it terminates.
-
-    Two of Pool's threads put a farewell into the results: the pipe closes at the second, since Pool takes it amiss
-    when its collecting thread is gone too early.
-    """
-
-    def __init__(self, connection: Any = None) -> None:
-        self._connection = connection
-        self._farewells = 0
-
-    def poll(self) -> bool:
-        return False
-
-    def send_bytes(self, _: bytes) -> None:
-        self._farewells += 1
-        if self._farewells == 2:
-            self.close()
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-
-class Worker(BaseProcess):
-    """A worker process; mixed with the Process class of each start method below.
-
-    An absent worker is one that was not started, because the crew is being dismissed or no process could be had:
-    Pool believes in it and is content.
-    """
-
-    seat: Seat
-    is_absent = False
-    is_given_up = False
-
-    def start(self) -> None:
-        report: Callable[[Worker, Exception | None], None] = self.__dict__.pop("report")
-        error: Exception | None = None
-        for pause_s in () if self.is_absent else START_PAUSES_S:
-            time.sleep(pause_s)
-            try:
-                with _start_lock, _end_signals_held_back(), _main_hidden():
-                    super().start()
-                return report(self, None)
-            except (OSError, EOFError) as failure:
-                error = failure
-        self.is_absent = True
-        report(self, error)
-
-    @property
-    def exitcode(self) -> int | None:
-        with _exit_code_lock:
-            return None if self.is_absent else super().exitcode
-
-    @property
-    def sentinel(self) -> int:
-        if self.is_absent:
-            raise AttributeError("no process")
-        return super().sentinel
-
-    @property
-    def is_dead(self) -> bool:
-        return self.is_absent or bool(wait([self.sentinel], 0))
-
-    def is_alive(self) -> bool:
-        return not (self.is_absent or self.is_given_up) and super().is_alive()
-
-    def join(self, timeout: float | None = None) -> None:
-        if not (self.is_absent or self.is_given_up):
-            super().join(timeout)
-
-    def kill(self) -> None:
-        """Kill the worker and every process it started that is still in its group."""
-        if not self.is_dead:
-            kill_group(self.ident)
-            with suppress(ProcessLookupError):
-                os.kill(self.ident or 0, KILL_SIGNAL)
-
-    def terminate(self) -> None:
-        """Kill: a Pool that terminates must not wait for workers that ignore SIGTERM."""
-        self.kill()
-
-    def run(self) -> None:
-        slots.take(self.seat)
-        capture.take_over(self.seat.capture)
-        capture.watch_for_faults(DUMP_SIGNAL)
-        _obey_only_the_parent()
-        if LINUX:
-            _join_the_parents_fate()
-            _accept_being_shot_first()
-            _adopt_orphans()
-        else:
-            threading.Thread(target=_leave_with_the_parent, daemon=True).start()
-        if getattr(self, "_start_method", None) == "fork":
-            self._close_what_is_not_ours()
-        for name in ONE_THREAD_VARIABLES:
-            os.environ.setdefault(name, "1")
-        super().run()
-
-    def _close_what_is_not_ours(self) -> None:
-        """Close what only a fork inherits: the run's lock, and the pipes of other engines, which would never end."""
-        for fd in self.seat.close_fds:
-            with suppress(OSError):
-                os.close(fd)
-        own = self._args[:2]  # type: ignore[attr-defined]
-        for queue in list(_open_queues):
-            if not any(queue is mine for mine in own):
-                queue.close_copy()
-
-
-WORKER_TYPES: dict[str, type[Worker]] = {}
-for _method in multiprocessing.get_all_start_methods():
-    _name = f"{_method.capitalize()}Worker"  # importable under this name: a spawned worker's Process object is pickled
-    WORKER_TYPES[_method] = type(
-        _name,
-        (Worker, multiprocessing.get_context(_method).Process),
-        {"__module__": __name__},  # type: ignore[attr-defined]
-    )
-    globals()[_name] = WORKER_TYPES[_method]
-
-
-def pool_context(method: str, hire: Callable[..., Worker]) -> BaseContext:
-    """Make the context of start method `method` whose processes come from `hire(worker_type, ...)`."""
+def pool_context(method: str, crew: Hirer) -> BaseContext:
+    """Make the context of start method `method` whose processes are hired by `crew`."""
 
     def process(_: BaseContext, *args: Any, **kwargs: Any) -> Worker:
-        return hire(WORKER_TYPES[method], *args, **kwargs)
+        return crew.hire(WORKER_TYPES[method], *args, **kwargs)
 
     def simple_queue(context: BaseContext) -> BatchQueue:
         return BatchQueue(ctx=context)
@@ -242,92 +32,15 @@ def pool_context(method: str, hire: Callable[..., Worker]) -> BaseContext:
 
 
 def prepare_method(method: str, preload: str) -> None:
-    """Set what holds for the whole process: what the forkserver loads once, and that forking with threads is meant."""
+    """Set what holds for the whole process.
+
+    The forkserver loads `preload` once; the tracker of semaphores must outlive a terminal that hangs up on
+    our group; and forking with threads is meant.
+    """
+    if LINUX and method != "fork":
+        with end_signals_held_back():
+            resource_tracker.ensure_running()
     if method == "forkserver":
         multiprocessing.set_forkserver_preload([preload])
     if method == "fork":
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-
-
-def kill_group(pid: int | None) -> None:
-    """Kill the process group that the worker `pid` leads, if there is still one."""
-    if hasattr(os, "killpg") and pid:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, KILL_SIGNAL)
-
-
-@contextmanager
-def _end_signals_held_back() -> Iterator[None]:
-    """Let a starting worker inherit a mask that keeps the terminal's signals off until it ignores them itself."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep a spawned worker from importing the caller's script, which may have no `__main__` guard."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _obey_only_the_parent() -> None:
-    """Lead a process group of our own, and take no notice of the signals that end a run.
-
-    A handler that does nothing, and not SIG_IGN: programs started by a stage would inherit that, and could then
-    not be ended by `Popen.terminate()`.
-    """
-    for number in END_SIGNALS:
-        signal.signal(number, lambda *_: None)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
-
-
-def _join_the_parents_fate() -> None:
-    """Have the kernel kill our whole process group when the parent is gone, also by SIGKILL.
-
-    Each worker holds the read end of a pipe whose other end only the parent has. When that closes, the kernel sends
-    the signal asked for here: to the programs that a stage started too, and while C code holds the interpreter.
-    PR_SET_PDEATHSIG would do neither, and with a forkserver it would watch the wrong process.
-    """
-    import fcntl
-
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    pipe = parent.sentinel
-    fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(pipe, _F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if wait([pipe], 0):  # it was gone before we asked
-        os._exit(1)
-
-
-def _accept_being_shot_first() -> None:
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write(str(OOM_SCORE))
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of what our children leave behind, so that it can be found after the job."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _leave_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)

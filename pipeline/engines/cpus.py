@@ -38,7 +38,7 @@ def _quota_v1() -> float | None:
 
 
 def _own_groups(mark: str, root: Path) -> list[Path]:
-    """The folders of our control group and of those around it; also the root, which is ours inside a container."""
+    """The folders of our control group and of those around it; inside a container the root is ours."""
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             before, found, path = line.partition(mark)

@@ -1,4 +1,4 @@
-"""One Pool with its workers, from its opening to its dismissal; the engine opens another when one is broken."""
+"""One Pool with its workers, from opening to dismissal; the engine opens another when one is broken."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engines import inside
-from pipeline.engines.context import BatchQueue, Worker, pool_context
-from pipeline.engines.slots import Seat
+from pipeline.engines.context import pool_context
+from pipeline.engines.process import Worker, kill_group, start_lock
+from pipeline.engines.queues import BatchQueue
+from pipeline.engines.slots import Seat, Seating, State
+from pipeline.errors import FilemillError, WorkersFailed
 from pipeline.messages import Kind
 
-# A worker that SIGKILL has not ended after so long is stuck in the kernel, on a dead network disk for instance.
+# A worker that SIGKILL has not ended after so long is stuck in the kernel, on a dead network disk for
+# instance.
 STUCK_S = 10.0
-# How long idle workers may take to leave by themselves, so that what their stages registered with atexit is run.
+# How long idle workers may take to leave by themselves, so that what their stages registered with atexit is
+# run.
 GOODBYE_S = 5.0
 # How long Pool's threads may take to end once all workers are dead; they are daemons, so they delay nobody.
 TERMINATE_S = 5.0
+# How often one who waits for a free seat looks whether it is still wanted.
+SEAT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class Member:
     def give_up(self) -> str:
         """Never wait for the worker again; tells which process it is and what it waits for."""
         self.worker.is_given_up = True
-        return f"worker {self.worker.pid} has survived SIGKILL for {STUCK_S:g} s: {waiting_for(self.worker.pid or 0)}"
+        pid = self.worker.pid or 0
+        return f"worker {pid} has survived SIGKILL for {STUCK_S:g} s: {waiting_for(pid)}"
 
 
 class Crew:
@@ -74,16 +82,16 @@ class Crew:
         processes: int,
         maxtasksperchild: int | None,
         initargs: tuple[bytes, bytes],
-        give_seat: Callable[[], Seat | None],
-        report: Callable[[Member, Exception | None], None],
+        seating: Seating,
+        fail: Callable[[FilemillError], None],
     ) -> None:
         self.members: list[Member] = []
         self.is_dismissed = False
-        self._give_seat = give_seat
-        self._report = report
+        self._seating = seating
+        self._fail = fail
         self._queues: tuple[BatchQueue, ...] = ()
         self._feed: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        context = pool_context(method, self._hire)
+        context = pool_context(method, self)
         self._pool = Pool(processes, inside.start, initargs, maxtasksperchild, context)
         self._replies = self._pool.imap_unordered(inside.run_batch, iter(self._feed.get, None))
 
@@ -98,24 +106,29 @@ class Crew:
 
     def kill(self) -> list[str]:
         """Kill every worker and let nobody take its place; tells of those that would not die."""
-        self.is_dismissed = True
-        for member in self.members:
-            member.kill()
-        while any(not member.worker.is_dead for member in self.members):
-            for member in self.members:
-                if member.is_stuck:
-                    return [member.give_up() for member in self.members if not member.worker.is_dead]
+        members = self._close_doors()
+        while alive := [member for member in members if not member.worker.is_dead]:
+            if any(member.is_stuck for member in alive):
+                return [member.give_up() for member in alive]
+            for member in alive:
                 member.kill()
             time.sleep(0.002)
+        for member in members:
+            kill_group(member.worker.pid)
         return []
 
     def say_goodbye(self) -> None:
-        """Let idle workers leave by themselves, as far as they do so in time."""
-        self.is_dismissed = True
-        for _ in self.members:
+        """Let idle workers leave by themselves, if they do so in time and none has died with the lock."""
+        members = self._close_doors()
+        for member in members:
+            if self._seating.slots.read(member.seat.number).state == State.STARTING:
+                member.kill()  # it may be loading for minutes, and has nothing to say goodbye to
             self._queues[0].put(None)
         deadline = time.monotonic() + GOODBYE_S
-        while time.monotonic() < deadline and any(not member.worker.is_dead for member in self.members):
+        while time.monotonic() < deadline:
+            dead = [member for member in members if member.worker.is_dead]
+            if len(dead) == len(members) or any(m.worker.exitcode and not m.killed_at for m in dead):
+                break
             time.sleep(0.002)
 
     def dismiss(self) -> list[str]:
@@ -130,28 +143,38 @@ class Crew:
         ending.join(TERMINATE_S)
         return stuck
 
+    def _close_doors(self) -> list[Member]:
+        """Start nobody more, and give all those that were started."""
+        self.is_dismissed = True
+        with start_lock:
+            return list(self.members)
+
     def _end_pool(self) -> None:
         self._pool.terminate()
         self._pool.join()
 
-    def _hire(self, worker_type: type[Worker], *args: Any, **kwargs: Any) -> Worker:
+    def hire(self, worker_type: type[Worker], *args: Any, **kwargs: Any) -> Worker:
         """Make a process for Pool, in a free seat; waits for one, and so holds up a storm of replacements."""
+        if not self._queues:
+            self._queues = kwargs["args"][:2]
+            self._queues[1].keep_quiet()
         worker = worker_type(*args, **kwargs)
-        self._queues = kwargs["args"][:2]
-        seat = None
-        while seat is None and not self.is_dismissed:
-            seat = self._give_seat()
-        worker.is_absent = self.is_dismissed
-        if seat:
-            worker.seat = seat
-            member = Member(worker, seat)
-        worker.report = lambda _, error: self._welcome(member, error) if seat else None  # type: ignore[attr-defined]
+        worker.crew = self
+        while not self.is_dismissed:
+            if seat := self._seating.give(SEAT_S):
+                worker.seat = seat
+                break
         return worker
 
-    def _welcome(self, member: Member, error: Exception | None) -> None:
-        if not member.worker.is_absent:
-            self.members.append(member)
-        self._report(member, error)
+    def welcome(self, worker: Worker) -> None:
+        assert worker.seat
+        self.members.append(Member(worker, worker.seat))
+
+    def miss(self, worker: Worker, error: Exception | None) -> None:
+        if worker.seat:
+            self._seating.take_back(worker.seat)
+        if error:
+            self._fail(WorkersFailed(f"no worker can be started: {error}"))
 
 
 def how_it_ended(code: int) -> str:

@@ -1,4 +1,4 @@
-"""What runs inside a worker of the pool: the initializer, the jobs of a batch, and the tidying after each job."""
+"""What runs inside a worker: the initializer, the jobs of a batch, and the tidying after each job."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.engines import capture, slots, wire
 from pipeline.engines.cases import Fall
-from pipeline.engines.context import KILL_SIGNAL, LINUX
+from pipeline.engines.process import KILL_SIGNAL, LINUX
 from pipeline.engines.slots import (
     BATCH,
+    DRAINING,
     NO_STAGE,
     PLACE,
     SINCE,
     STAGE,
     STAGE_SINCE,
     STATE,
-    WIDTH,
     Seat,
     State,
     in_words,
@@ -35,11 +34,13 @@ from pipeline.messages import Job, Kind, Outcome
 Enter = Callable[[int], None]
 Work = Callable[[Job, Enter], Outcome]
 
-# A batch that turned out to hold slow jobs goes back after so long, for other workers to share what is left of it.
+# A batch that turned out to hold slow jobs goes back after so long, for other workers to share what is left
+# of it.
 LONG_BATCH_NS = 100_000_000
 # After a job that took longer than this, reading our memory costs nothing that matters.
 LONG_JOB_NS = 1_000_000
-# No process can have been started in less; most of the time of a job that does nothing is saved by not looking.
+# No process can have been started in less; most of the time of a job that does nothing is saved by not
+# looking.
 SHORT_JOB_NS = 50_000
 # How long the processes that a job left behind may take to die of SIGKILL.
 SWEEP_S = 2.0
@@ -53,7 +54,7 @@ class Desk:
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._words = seat.slots.words
-        self._at = seat.number * WIDTH
+        self._at = slots.first_word(seat.number)
         self._kept_children: set[int] = set()
 
     def set_up(self, functions: bytes, blueprint: bytes) -> None:
@@ -64,29 +65,31 @@ class Desk:
         limit, held = self._seat.max_memory_bytes, slots.memory_bytes()
         if limit and held > limit:
             raise WorkersFailed(
-                f"a worker holds {in_words(held)} right after its start, more than pool.max_memory of {in_words(limit)}"
+                f"a worker holds {in_words(held)} right after its start; pool.max_memory is {in_words(limit)}"
             )
         capture.take()
 
     def run(self, number: int, jobs: list[Job]) -> tuple[list[Answer], float]:
-        """Do the jobs of a batch, up to the point where the worker must leave; also gives the seconds it took."""
-        words, at, seat = self._words, self._at, self._seat
+        """Do the jobs of a batch, until the worker must leave; also gives the seconds it took."""
+        words, at, seat, at_work = self._words, self._at, self._seat, int(State.AT_WORK)
         words[at + BATCH] = number
         answers: list[Answer] = []
         began = now = time.monotonic_ns()
         for place, job in enumerate(jobs):
-            if seat.is_spent or seat.slots.is_draining or now - began > LONG_BATCH_NS:
+            if seat.is_spent or words[DRAINING] or now - began > LONG_BATCH_NS:
                 break
             words[at + STAGE] = NO_STAGE
             words[at + SINCE] = before = now
             words[at + PLACE] = place
-            words[at + STATE] = State.AT_WORK
+            words[at + STATE] = at_work
             answers.append(self._run_one(job, now))
             now = time.monotonic_ns()
             if seat.files_left is not None:
                 seat.files_left -= 1
             if now - before > LONG_JOB_NS:
                 self._watch_memory()
+        if seat.files_left is not None and not answers:
+            seat.files_left -= 1  # Pool counts batches: it must never be ahead of us and have us leave unawares
         self._watch_memory()
         return answers, (now - began) / 1e9
 
@@ -101,7 +104,7 @@ class Desk:
         if LINUX and time.monotonic_ns() - before > SHORT_JOB_NS:
             kill_leftovers(self._kept_children)
         output = capture.take()
-        return replace(answer, output=output) if output else answer
+        return answer._replace(output=output) if output else answer
 
     def _enter(self, stage: int) -> None:
         self._words[self._at + STAGE_SINCE] = time.monotonic_ns()
@@ -109,9 +112,9 @@ class Desk:
 
     def _fall(self, error: BaseException) -> Fall:
         text = traceback.format_exception_only(error)[-1].strip()
-        kind: Kind = (
-            "memory" if isinstance(error, MemoryError) else "error" if isinstance(error, Exception) else "crashed"
-        )
+        kind: Kind = "error" if isinstance(error, Exception) else "crashed"
+        if isinstance(error, MemoryError):
+            kind = "memory"
         detail = "".join(traceback.format_exception(error))
         return Fall(kind, self._words[self._at + STAGE], f"{text} was raised", detail=detail)
 
@@ -125,7 +128,7 @@ _desk: Desk | None = None
 
 
 def start(functions: bytes, blueprint: bytes) -> None:
-    """Pool's initializer: run the user's, and never leave by an exception, or Pool would start others for ever."""
+    """Pool's initializer: run the user's, and stay when it raises, or Pool would start others for ever."""
     global _desk
     seat = slots.mine()
     assert seat is not None
@@ -135,7 +138,9 @@ def start(functions: bytes, blueprint: bytes) -> None:
         _desk = desk
     except BaseException as error:
         print(
-            error if isinstance(error, FilemillError) else traceback.format_exc().rstrip(), file=sys.stderr, flush=True
+            error if isinstance(error, FilemillError) else traceback.format_exc().rstrip(),
+            file=sys.stderr,
+            flush=True,
         )
         seat.enter_state(State.START_FAILED)
         while True:  # until the parent has read why, and kills us
@@ -144,13 +149,13 @@ def start(functions: bytes, blueprint: bytes) -> None:
 
 
 def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
-    """Pool's function: do a batch of jobs, and give its number, the packed answers, and the seconds it took."""
+    """Pool's function: do a batch of jobs; gives its number, the packed answers, and the seconds it took."""
     seat = slots.mine()
     assert seat is not None and _desk is not None
     number, jobs = batch[0], wire.unpack_jobs(batch[1])
     answers, seconds = _desk.run(number, jobs)
     reply = number, wire.pack_answers(jobs, answers), seconds
-    seat.slots.words[seat.number * WIDTH + STATE] = State.IDLE
+    seat.slots.words[slots.first_word(seat.number) + STATE] = State.IDLE
     return reply
 
 
@@ -158,7 +163,7 @@ def is_memory(answer: Answer) -> bool:
     """Whether a job ran out of memory."""
     if isinstance(answer, Fall):
         return answer.kind == "memory"
-    return any(result.kind == "memory" for result in answer.results)
+    return "memory" in [result.kind for result in answer.results]
 
 
 def kill_leftovers(kept: set[int]) -> None:

@@ -10,17 +10,19 @@
                            ^                                                    v          v
                         Case.fall <-------- Death <-------- Supervisor, a thread: limits, deaths, kills
 
-Three things may happen to a worker, and its slot says which (slots.py): it dies at work, then its batch comes back
-and the job in hand is blamed; it dies in the pool's own code, then the crew (a Pool and its workers) is dismissed
-and another one opened, and all that is in flight comes back; it leaves or starts, then nothing is lost.
+Three things may happen to a worker, and its slot says which (slots.py): it dies at work, then its batch
+comes back and the job in hand is blamed; it dies in the pool's own code, then the crew (a Pool and its
+workers) is dismissed and another one opened, and all that is in flight comes back; it leaves or starts, then
+nothing is lost.
 """
 
 from __future__ import annotations
 
+import atexit
 import heapq
 import itertools
+import multiprocessing
 import pickle
-import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,9 +33,9 @@ from pipeline.engines import wire
 from pipeline.engines.cases import Case, Fall, Next
 from pipeline.engines.context import prepare_method
 from pipeline.engines.cpus import available_processes as available_processes
-from pipeline.engines.crew import Crew, Member
+from pipeline.engines.crew import Crew
 from pipeline.engines.inside import Work
-from pipeline.engines.slots import Seat, Slots, State
+from pipeline.engines.slots import Seating, Slots, State
 from pipeline.engines.supervise import TICK_S, Death, Limits, Supervisor
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.messages import Job, Outcome, StageInfo
@@ -41,11 +43,13 @@ from pipeline.messages import Job, Outcome, StageInfo
 # A batch is to take so long: its handing over then costs next to nothing, and nobody waits for it.
 BATCH_S = 0.02
 # Past this size a larger batch saves nothing any more.
-MOST_JOBS_IN_BATCH = 128
-# Enough to keep a worker busy while the consumer writes to its ledger.
+MOST_JOBS_IN_BATCH = 256
+# Batches in flight: enough to keep a worker busy while the consumer writes to its ledger...
 BATCHES_PER_WORKER = 3
+# ...and of jobs so small that a full batch of them is over in less than BATCH_S.
+SHORT_BATCHES_PER_WORKER = 12
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
-WINDOW_PER_WORKER = 1024
+WINDOW_PER_WORKER = 2048
 MOST_IN_WINDOW = 16384
 # How much the latest batch counts in the running mean of a job's seconds.
 LATEST_WEIGHT = 0.2
@@ -73,7 +77,7 @@ class PoolSettings:
 
 
 class PoolEngine:
-    """An `Engine` over processes. `start` and `work` are functions that a worker can import by their names."""
+    """An `Engine` over processes. A worker can import `start` and `work` by their names."""
 
     def __init__(
         self,
@@ -87,6 +91,8 @@ class PoolEngine:
     ) -> None:
         self._settings = settings
         self._stages = tuple(stages)
+        if "__main__" in (start.__module__, work.__module__):
+            raise ValueError("start and work must be importable by name: workers never import __main__")
         self._initargs = pickle.dumps((start, work)), blueprint
         self._folder = folder
         self._close_fds = tuple(close_fds)
@@ -122,7 +128,8 @@ class PoolEngine:
     def poll(self, timeout_s: float) -> list[Outcome]:
         """Give the outcomes that have arrived, waiting at most `timeout_s` for the first.
 
-        Raises `WorkersFailed` when no worker can be started, and `EnvironmentFailure` when one cannot be killed.
+        Raises `WorkersFailed` when no worker can be started, and `EnvironmentFailure` when one cannot be
+        killed.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -139,7 +146,7 @@ class PoolEngine:
         """Start nothing more: jobs in a worker's hands end and are polled, the others come back no more."""
         self._is_draining = True
         if self._supervisor:
-            self._table.drain()
+            self._seating.slots.drain()
         waiting = [*self._backlog, *self._alone, *(case for _, _, case in self._later)]
         self._backlog.clear()
         self._alone.clear()
@@ -152,15 +159,15 @@ class PoolEngine:
         if self._supervisor is None:
             return
         supervisor, self._supervisor = self._supervisor, None
+        atexit.unregister(self.close)
         supervisor.look_away()
         if self._crew:
-            if not self._in_flight and not self._failure:
+            if not self._in_flight and not self._failure and supervisor.news.empty():
                 self._crew.say_goodbye()
             self._crew.dismiss()
             self._crew = None
         supervisor.stop()
-        for number in range(self._table.count):
-            self._capture_path(number).unlink(missing_ok=True)
+        self._seating.clear_away()
 
     # Feeding
 
@@ -169,7 +176,7 @@ class PoolEngine:
             return
         while self._later and self._later[0][0] <= time.monotonic():
             self._alone.append(heapq.heappop(self._later)[2])
-        while len(self._in_flight) < BATCHES_PER_WORKER * self._settings.processes:
+        while len(self._in_flight) < self._most_in_flight():
             batch = self._cut_batch()
             if not batch:
                 break
@@ -183,8 +190,12 @@ class PoolEngine:
         size = min(self._batch_size(), len(self._backlog))
         return [self._backlog.popleft() for _ in range(size)]
 
+    def _most_in_flight(self) -> int:
+        are_short = self._mean_s is not None and self._mean_s * MOST_JOBS_IN_BATCH < BATCH_S
+        return (SHORT_BATCHES_PER_WORKER if are_short else BATCHES_PER_WORKER) * self._settings.processes
+
     def _batch_size(self) -> int:
-        """As many jobs as take BATCH_S, but towards the end no more than leave every worker something to do."""
+        """As many jobs as take BATCH_S, but near the end few enough that every worker has something."""
         in_time = int(BATCH_S / self._mean_s) if self._mean_s else 1
         fair = len(self._backlog) // (2 * self._settings.processes)
         per_worker = self._settings.maxtasksperchild or MOST_JOBS_IN_BATCH
@@ -297,7 +308,7 @@ class PoolEngine:
         self._dismiss()
         if self._rebuilds >= MOST_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(
-                f"idle workers were killed from outside {self._rebuilds} times in a row, and no file was done in between"
+                f"idle workers were killed {self._rebuilds} times in a row, and no file was done in between"
             )
             raise self._failure
 
@@ -307,6 +318,7 @@ class PoolEngine:
         """Give the crew, with its workers on their way; the first comes with the supervisor."""
         if self._supervisor is None:
             self._supervisor = self._open_supervisor()
+            atexit.register(self.close)  # before Pool's own, which would wait for workers that never end
         if self._crew is None:
             try:
                 self._crew = Crew(
@@ -314,8 +326,8 @@ class PoolEngine:
                     self._settings.processes,
                     self._settings.maxtasksperchild,
                     self._initargs,
-                    self._give_seat,
-                    self._welcome,
+                    self._seating,
+                    self._supervisor.fail,
                 )
             except OSError as error:
                 self._failure = WorkersFailed(f"the pool cannot be opened: {error}")
@@ -324,42 +336,20 @@ class PoolEngine:
         return self._crew
 
     def _open_supervisor(self) -> Supervisor:
-        import multiprocessing
-
         settings = self._settings
         # Twice as many seats as workers: a replacement may start before its predecessor is buried.
-        self._table = Slots(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
-        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for number in range(self._table.count):
-            self._free.put(number)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        table = Slots(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
+        limit = settings.max_memory_bytes
+        self._seating = Seating(table, self._folder, self._close_fds, settings.maxtasksperchild, limit)
         stage_s = tuple(stage.timeout_s for stage in self._stages)
-        limits = Limits(settings.timeout_s, stage_s, settings.start_timeout_s, settings.max_memory_bytes)
-        return Supervisor(self._table, self._free, limits)
-
-    def _give_seat(self) -> Seat | None:
-        try:
-            number = self._free.get(timeout=TICK_S)
-        except queue.Empty:
-            return None
-        self._table.clear(number)
-        settings = self._settings
-        limit = settings.maxtasksperchild
-        return Seat(self._table, number, self._capture_path(number), self._close_fds, limit, settings.max_memory_bytes)
-
-    def _welcome(self, member: Member, error: Exception | None) -> None:
-        if error and self._supervisor:
-            self._supervisor.fail(WorkersFailed(f"no worker can be started: {error}"))
-
-    def _capture_path(self, number: int) -> Path:
-        return self._folder / f"slot-{number}.txt"
+        return Supervisor(self._seating, Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit))
 
     def _dismiss(self) -> None:
         assert self._crew
         crew, self._crew = self._crew, None
         stuck = crew.dismiss()
         for member in crew.members:
-            self._free.put(member.seat.number)
+            self._seating.take_back(member.seat)
         self._end_if_stuck(stuck)
 
     def _end_if_stuck(self, stuck: list[str]) -> None:

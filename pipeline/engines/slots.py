@@ -4,14 +4,15 @@ A slot is a row of 64-bit words that only its worker writes, and that the parent
 
     state  since  batch  place  stage  stage_since
 
-The state decides what a death costs. A worker that dies AT_WORK holds no lock of the pool, so only its batch is
-lost. One that dies IDLE may have held a queue's lock or left half a message in a pipe: the pool must be rebuilt.
-One that dies STARTING or LEAVING has taken nothing with it.
+The state decides what a death costs. A worker that dies AT_WORK holds no lock of the pool, so only its batch
+is lost. One that dies IDLE may have held a queue's lock or left half a message in a pipe: the pool must be
+rebuilt. One that dies STARTING or LEAVING has taken nothing with it.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import time
 from dataclasses import dataclass
 from enum import IntEnum
@@ -38,6 +39,13 @@ class State(IntEnum):
 WIDTH = 6
 STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE = range(WIDTH)
 NO_STAGE = -1
+# The word before all slots, by which the parent tells every worker to start no job.
+DRAINING = 0
+
+
+def first_word(number: int) -> int:
+    """Where slot `number` begins."""
+    return 1 + number * WIDTH
 
 
 @dataclass(frozen=True)
@@ -53,33 +61,29 @@ class Reading:
 
 
 class Slots:
-    """All the slots of an engine, and one word more by which the parent tells every worker to start no job."""
+    """All the slots of an engine, and the word DRAINING."""
 
     def __init__(self, context: BaseContext, count: int) -> None:
         self.count = count
-        self.words: Any = context.RawArray("q", count * WIDTH + 1)
-
-    @property
-    def is_draining(self) -> bool:
-        return bool(self.words[self.count * WIDTH])
+        self.words: Any = context.RawArray("q", 1 + count * WIDTH)
 
     def drain(self) -> None:
-        self.words[self.count * WIDTH] = 1
+        self.words[DRAINING] = 1
 
     def clear(self, number: int) -> None:
         """Make the slot ready for a worker that is about to start."""
-        at = number * WIDTH
+        at = first_word(number)
         self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0]
 
     def read(self, number: int) -> Reading:
-        at = number * WIDTH
+        at = first_word(number)
         state, *rest = self.words[at : at + WIDTH]
         return Reading(State(state), *rest)
 
 
 @dataclass
 class Seat:
-    """What a worker is given: its slot, its capture file, and when it is to leave. Crosses to it at its start."""
+    """What a worker is given when it starts: its slot, its capture file, and when it is to leave."""
 
     slots: Slots
     number: int
@@ -90,18 +94,58 @@ class Seat:
     max_memory_bytes: int | None = None
 
     def enter_state(self, state: State) -> None:
-        at = self.number * WIDTH
+        at = first_word(self.number)
         self.slots.words[at + SINCE] = time.monotonic_ns()
         self.slots.words[at + STATE] = state
 
     @property
     def is_leaving(self) -> bool:
-        return bool(self.slots.words[self.number * WIDTH + STATE] == State.LEAVING)
+        return bool(self.slots.words[first_word(self.number) + STATE] == State.LEAVING)
 
     @property
     def is_spent(self) -> bool:
         """Whether the worker has done its share of files."""
         return self.files_left is not None and self.files_left <= 0
+
+
+class Seating:
+    """The seats of an engine: each worker gets a free one, and it is free again when the worker is buried."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        folder: Path,
+        close_fds: tuple[int, ...],
+        files: int | None,
+        max_memory_bytes: int | None,
+    ) -> None:
+        self.slots = slots
+        self._folder = folder
+        self._rest = close_fds, files, max_memory_bytes
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(slots.count):
+            self._free.put(number)
+
+    def give(self, timeout_s: float) -> Seat | None:
+        """Give a free seat; None when there is none within the time."""
+        try:
+            number = self._free.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        self.slots.clear(number)
+        return Seat(self.slots, number, self._capture(number), *self._rest)
+
+    def take_back(self, seat: Seat) -> None:
+        self._free.put(seat.number)
+
+    def clear_away(self) -> None:
+        """Remove the capture files, once no worker is left."""
+        for number in range(self.slots.count):
+            self._capture(number).unlink(missing_ok=True)
+
+    def _capture(self, number: int) -> Path:
+        return self._folder / f"slot-{number}.txt"
 
 
 _mine: Seat | None = None

@@ -1,4 +1,4 @@
-"""The thread that watches the workers: it enforces the limits and reports the deaths, whatever the consumer does."""
+"""The thread that watches the workers: it enforces limits and reports deaths, whatever the consumer does."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from multiprocessing.connection import wait
 
 from pipeline.engines import capture, slots
 from pipeline.engines.cases import Fall
-from pipeline.engines.context import DUMP_SIGNAL, KILL_SIGNAL, kill_group
 from pipeline.engines.crew import Crew, Doom, Member, how_it_ended
+from pipeline.engines.process import DUMP_SIGNAL, KILL_SIGNAL, kill_group
 from pipeline.engines.slots import Reading, State, in_words
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
 
 # How often the limits are looked at; a death is noticed at once.
 TICK_S = 0.05
 # What a worker has to write its stacks before it is killed for being over a limit.
-DUMP_S = 0.05
+DUMP_S = 0.2
 # A worker whose threads or exit functions do not end is not waited for longer.
 LEAVE_S = 10.0
 # Above this share of max_memory a worker is killed, above max_memory only replaced.
 KILL_SHARE = 1.5
-# Workers that die while they start, none having become ready in between, until that is said instead of retried...
+# Workers that die while they start, none having become ready in between, until that is said instead of
+# retried...
 MOST_DEAD_STARTS = 3
 # ...and how many when they were killed from outside, by the kernel for want of memory for instance.
 MOST_KILLED_STARTS = 20
@@ -55,10 +56,10 @@ News = Death | FilemillError
 class Supervisor:
     """Watches one crew at a time. What it sees is in `news`; the engine decides what follows."""
 
-    def __init__(self, table: slots.Slots, free: queue.SimpleQueue[int], limits: Limits) -> None:
+    def __init__(self, seating: slots.Seating, limits: Limits) -> None:
         self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self._table = table
-        self._free = free
+        self._seating = seating
+        self._table = seating.slots
         self._limits = limits
         self._crew: Crew | None = None
         self._lock = threading.Lock()
@@ -121,7 +122,8 @@ class Supervisor:
         spent_s = (time.monotonic_ns() - now.since) / 1e9
         if now.state == State.STARTING and spent_s > self._limits.start_s:
             self._condemn(
-                member, Doom("timeout", f"was not ready after {self._limits.start_s:g} s", "pool.start_timeout")
+                member,
+                Doom("timeout", f"was not ready after {self._limits.start_s:g} s", "pool.start_timeout"),
             )
         elif now.state == State.LEAVING and spent_s > LEAVE_S:
             member.kill()
@@ -138,7 +140,7 @@ class Supervisor:
         if stage_s and (time.monotonic_ns() - now.stage_since) / 1e9 > stage_s:
             remark = "the stage's own limit"
             return Doom("timeout", f"took longer than {stage_s:g} s", remark, now.batch, now.place, now.stage_since)
-        member.held_bytes = slots.memory_bytes(member.worker.pid)
+        member.held_bytes = slots.memory_bytes(member.worker.pid) or member.held_bytes  # a dying one has none
         if limits.memory_bytes and member.held_bytes > limits.memory_bytes * KILL_SHARE:
             remark = f"more than {KILL_SHARE:g} times pool.max_memory of {in_words(limits.memory_bytes)}"
             return Doom("memory", f"killed at {in_words(member.held_bytes)} of memory", remark, now.batch, now.place)
@@ -147,8 +149,9 @@ class Supervisor:
     def _condemn(self, member: Member, doom: Doom) -> None:
         """Have the worker write down where it is; the next look but one kills it."""
         member.doom, member.doomed_at = doom, time.monotonic()
-        with suppress(ProcessLookupError):
-            os.kill(member.worker.pid or 0, DUMP_SIGNAL)
+        if DUMP_SIGNAL and member.worker.pid:
+            with suppress(ProcessLookupError):
+                os.kill(member.worker.pid, DUMP_SIGNAL)
 
     def _carry_out(self, member: Member, doom: Doom, now: Reading) -> None:
         """Kill a worker that is still at what it was condemned for."""
@@ -167,13 +170,15 @@ class Supervisor:
         self._remove(member)
         if last.state == State.STARTING:
             self._count_dead_start(member, code, output)
-        elif last.state in (State.IDLE, State.AT_WORK):
+        else:
+            self._dead_starts = self._killed_starts = 0
+        if last.state in (State.IDLE, State.AT_WORK):
             self.news.put(Death(last, _fall(member, last, code, output)))
 
     def _remove(self, member: Member) -> None:
         assert self._crew is not None
         self._crew.members.remove(member)
-        self._free.put(member.seat.number)
+        self._seating.take_back(member.seat)
 
     def _count_dead_start(self, member: Member, code: int, output: str) -> None:
         if member.doom:

@@ -1,34 +1,30 @@
-"""How jobs and answers are written for the way between parent and worker: a good part of what a tiny file costs.
+"""How jobs and answers are written for the way between parent and worker: a good part of what a tiny file
+costs.
 
-A frozen dataclass takes four times as long to pickle as a tuple of its fields. So a job crosses as bare fields, and
-an outcome without its source, unless the worker saw another one than the job named.
+A frozen dataclass takes four times as long to pickle as a tuple of its fields. So a job crosses as bare
+fields, and an outcome without its source, unless the worker saw another one than the job named.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.engines.cases import Fall
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Job, Outcome, Source, Target
+from pipeline.messages import Job, Outcome, Result, Source, Target
 
 Answer = Outcome | Fall
 
 
 def pack_jobs(jobs: Sequence[Job]) -> bytes:
-    rows = [
-        (job.source.path, job.source.size_bytes, job.source.mtime_ns, [(t.stage, t.path) for t in job.targets])
-        for job in jobs
-    ]
+    rows = [(tuple(job.source), [tuple(target) for target in job.targets]) for job in jobs]
     return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
 
 
 def unpack_jobs(data: bytes) -> list[Job]:
-    return [
-        Job(Source(path, size_bytes, mtime_ns), tuple([Target(*target) for target in targets]))
-        for path, size_bytes, mtime_ns, targets in pickle.loads(data)
-    ]
+    return [Job(Source._make(source), tuple(map(Target._make, targets))) for source, targets in pickle.loads(data)]
 
 
 def pack_answers(jobs: Sequence[Job], answers: Sequence[Answer]) -> bytes:
@@ -46,19 +42,21 @@ def unpack_answers(jobs: Sequence[Job], data: bytes) -> list[Answer]:
         rows = pickle.loads(data)
     except Exception as error:
         return [Fall("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
-    return [
-        row
-        if isinstance(row, Fall)
-        else Outcome(row[0] or job.source, row[1], row[2], environment=row[3], output=row[4])
-        for job, row in zip(jobs, rows, strict=False)
-    ]
+    return [_answer(job, row) for job, row in zip(jobs, rows, strict=False)]
 
 
 def _row(job: Job, answer: Answer) -> object:
     if isinstance(answer, Fall):
         return answer
-    source = None if answer.source is job.source or answer.source == job.source else answer.source
-    return source, answer.results, answer.seconds, answer.environment, answer.output
+    source, results, *others = answer
+    return None if source == job.source else tuple(source), [tuple(result) for result in results], others
+
+
+def _answer(job: Job, row: Any) -> Answer:
+    if isinstance(row, Fall):
+        return row
+    source, results, others = row
+    return Outcome(Source._make(source) if source else job.source, tuple(map(Result._make, results)), *others)
 
 
 def _sendable(row: object) -> object:
