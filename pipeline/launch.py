@@ -20,15 +20,17 @@ def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine
         from pipeline.engines.serial import SerialEngine
 
         return SerialEngine(blueprint)
-    from pipeline.engines.pool import PoolEngine, PoolSettings, available_processes
+    from pipeline.engines.machine import available_processes, memory_share_bytes
+    from pipeline.engines.pool import PoolEngine, PoolSettings
 
     pool = config.pool
+    processes = pool.processes or available_processes()
     settings = PoolSettings(
-        processes=pool.processes or available_processes(),
+        processes=processes,
         maxtasksperchild=pool.maxtasksperchild,
         context=pool.context,
         timeout_s=config.timeout_s,
-        max_memory_bytes=pool.max_memory_bytes,
+        max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(processes),
         start_timeout_s=pool.start_timeout_s,
         retries=config.retries,
         backoff_s=config.backoff_s,

@@ -15,7 +15,7 @@ from pool_jobs import job, outside
 
 from pipeline.engines import crew
 from pipeline.engines.cases import Case, Fall, Next
-from pipeline.engines.cpus import available_processes
+from pipeline.engines.machine import available_processes
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.messages import Outcome, Result
 

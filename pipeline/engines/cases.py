@@ -8,15 +8,14 @@ kills the worker while the other branches can still be done. A case gathers all 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 from pipeline.engines import capture
 from pipeline.messages import Job, Kind, Outcome, Result, Source, StageInfo
 
 
-@dataclass(frozen=True)
-class Fall:
+class Fall(NamedTuple):
     """How a job ended without an outcome of its own: its worker died of it, or something flew out of it."""
 
     kind: Kind
@@ -39,16 +38,13 @@ class Next(Enum):
     """The same, after the pause between retries."""
 
 
-@dataclass
 class Case:
-    """One submitted job, what is still to be done of it, and the results so far."""
+    """One submitted job, what is still to be done of it, and the results so far.
 
-    job: Job
-    retries_left: int = 0
-    rest: Job = field(init=False)
+    Nearly every job is done at its first attempt, so making a case sets no more than that needs.
+    """
+
     source: Source | None = None
-    results: dict[str, list[Result]] = field(default_factory=dict)
-    """The latest results of each stage."""
     seconds: float = 0.0
     environment: str = ""
     output: str = ""
@@ -57,12 +53,15 @@ class Case:
     attempts: int = 0
     retries_taken: int = 0
 
-    def __post_init__(self) -> None:
-        self.rest = self.job
+    def __init__(self, job: Job, retries_left: int = 0) -> None:
+        self.job = self.rest = job
+        self.retries_left = retries_left
+        self.results: dict[str, list[Result]] = {}
+        """The latest results of each stage."""
 
     def is_settled_by(self, outcome: Outcome) -> bool:
         """Whether this is all there is to say: the way of nearly every job, and so a short one."""
-        return not self.attempts and "failed" not in [result.status for result in outcome.results]
+        return not self.attempts and all([result.status != "failed" for result in outcome.results])
 
     def learn(self, outcome: Outcome) -> Next:
         """Take in what a worker says of the rest."""

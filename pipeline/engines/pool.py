@@ -32,7 +32,6 @@ from pathlib import Path
 from pipeline.engines import wire
 from pipeline.engines.cases import Case, Fall, Next
 from pipeline.engines.context import prepare_method
-from pipeline.engines.cpus import available_processes as available_processes
 from pipeline.engines.crew import Crew
 from pipeline.engines.inside import Work
 from pipeline.engines.slots import Seating, Slots, State

@@ -1,4 +1,4 @@
-"""How many CPUs this process may really use: its affinity and the quota of its control group."""
+"""What of the machine this process may really use: CPUs and memory, by its affinity and its control group."""
 
 from __future__ import annotations
 
@@ -46,3 +46,18 @@ def _own_groups(mark: str, root: Path) -> list[Path]:
                 own = root / path.strip("/")
                 return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
     return [root]
+
+
+def memory_share_bytes(processes: int) -> int:
+    """Give what each of so many workers may hold, so that all together leave a fifth of the memory to others."""
+    return int(0.8 * _available_memory_bytes() / processes)
+
+
+def _available_memory_bytes() -> int:
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [folder / "memory.max" for folder in _own_groups("0::", CGROUP)]
+    limits += [folder / "memory.limit_in_bytes" for folder in _own_groups(":memory:", CGROUP / "memory")]
+    for limit in limits:
+        with suppress(OSError, ValueError):
+            found.append(int(limit.read_text()))  # the word "max" is no number: no limit
+    return min(found)
