@@ -6,14 +6,14 @@ import argparse
 import contextlib
 import difflib
 import importlib
-import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.errors import FilemillError, UsageError
+from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
+from pipeline.stdio import discard_stdout, open_missing
 
 VERBS = {
     "run": "bring every output up to date (the default)",
@@ -29,6 +29,7 @@ _NOT_YET = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code. No exception leaves it."""
+    open_missing()
     try:
         return _execute(list(sys.argv[1:] if arguments is None else arguments))
     except FilemillError as error:
@@ -36,10 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Whoever read our stdout has seen enough; nothing is left to say, nor at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our stdout has seen enough
+        discard_stdout()
         return 0
+    except OSError as error:
+        discard_stdout()
+        print(f"stopped by the machine: {error}", file=sys.stderr)
+        return EnvironmentFailure.exit_code
     except Exception as error:
         return _confess(error)
 

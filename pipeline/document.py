@@ -144,7 +144,10 @@ def _compose(document: Document, text: str) -> yaml.Node | None:
         return node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        document.complain_at(_spot(mark), ", ".join(filter(None, (error.context, error.problem))))
+        said = ", ".join(filter(None, (error.context, error.problem)))
+        lines = text.splitlines()
+        braces = mark is not None and mark.line < len(lines) and "{" in lines[mark.line]
+        document.complain_at(_spot(mark), said, hint="a template that begins with '{' must be quoted" if braces else "")
     except yaml.reader.ReaderError as error:
         before = _LINE_END.split(text[: error.position])
         character = f"character U+{ord(text[error.position]):04X} is not allowed"

@@ -9,6 +9,8 @@ FilemillError                      70
 ├── AlreadyRunning                 75   another run holds the lock of this state folder
 └── FileFailure                     1   one file cannot be done; never leaves its job
     └── Unreadable                  1   the file is not what its reader needs
+
+Beside the tree, since it is no error but the user's wish: Interrupted (BaseException), 128 + the signal's number.
 """
 
 from __future__ import annotations
@@ -70,3 +72,7 @@ class FileFailure(FilemillError):
 
 class Unreadable(FileFailure):
     """A file is not what its reader needs: empty, not a picture, truncated, too large, not UTF-8."""
+
+
+class Interrupted(BaseException):
+    """A second signal, or the end of the grace after the first: the user does not want to wait."""

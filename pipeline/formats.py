@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from typing import Annotated, Any, BinaryIO, Literal
@@ -66,7 +67,10 @@ def save_tiff(
     """TIFF; lossless unless `compression` is jpeg, which lays transparency on white."""
     names = {"none": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "jpeg": "jpeg"}
     image = flatten(image, "white") if compression == "jpeg" else image
-    _save(image, file, "TIFF", compression=names[compression])
+    # In memory first: libtiff would open the file once more, by a name that may not be text.
+    whole = io.BytesIO()
+    _save(image, whole, "TIFF", compression=names[compression])
+    file.write(whole.getbuffer())
 
 
 def save_gif(image: Image.Image, file: BinaryIO) -> None:

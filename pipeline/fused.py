@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.errors import FileFailure
+from pipeline.errors import FileFailure, Interrupted
 from pipeline.messages import Job, Kind, Result, Source, Target
+from pipeline.names import one_line
 from pipeline.outputs import Committed, remove_temporaries
 from pipeline.tree import Tree
 from pipeline.types import Item, Skip
@@ -87,7 +89,7 @@ class Pass:
             self.source = self._identity()
         except FileNotFoundError:
             self._fail_all("the file was gone when its turn came", "vanished")
-        except OSError as error:
+        except (OSError, FileFailure) as error:
             self._fail_all(_said(error), "error")
         else:
             self._hand_on(None, self.path, PATH)
@@ -108,6 +110,8 @@ class Pass:
                 made, made_kind = self._call(index, shared, position)
             except Skip as skip:
                 self._leave_out(index, _text(skip) or f"left out by stage {self._name(index)!r}")
+            except Interrupted:
+                raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
                 self._fail_below(index, error)
             else:
@@ -130,6 +134,8 @@ class Pass:
         self._check(index, made)
         if stage.makes is None:
             return shared.pass_by(position, given), shared.kind
+        if stage.makes is PATH:
+            self._check_path(index, made)
         if kind is PATH and made == given:  # it may be a sibling's too, and must be copied
             self._given_paths.add(given)
         return convert(made, stage.makes, stage.makes, self._scratch_file), stage.makes
@@ -146,6 +152,18 @@ class Pass:
                 raise Skip(f"left out by stage {name!r}")
         elif not is_kind(made, stage.makes):
             raise FileFailure(f"stage {name!r} returned {_type(made)}, not {stage.makes.name} ({stage.where})")
+
+    def _check_path(self, index: int, made: Path) -> None:
+        """A file that a stage returns must be there, and not among the inputs, where the next run would read it."""
+        name, shown = self._name(index), one_line(str(made))
+        if not made.is_file():
+            what = "is a folder" if made.is_dir() else "does not exist"
+            raise FileFailure(f"stage {name!r} returned the Path '{shown}', which {what}")
+        root = Path(os.fsdecode(self.tree.blueprint.root))
+        if made != self.path and root in made.parents:
+            raise FileFailure(
+                f"stage {name!r} made '{shown}' among the inputs; take an Item and write into its scratch folder"
+            )
 
     def _deliver(self, index: int, value: Any, kind: ValueKind) -> None:
         """Commit the stage's own output, if this job is to make it, and hand the value on."""
@@ -188,8 +206,10 @@ class Pass:
     # -- the source and the scratch folder -----------------------------------------------------------------------------
 
     def _identity(self) -> Source:
-        stat = os.stat(self.path)
-        return Source(self.job.source.path, stat.st_size, stat.st_mtime_ns)
+        found = os.stat(self.path)
+        if not stat.S_ISREG(found.st_mode):  # to open a FIFO would be to wait for ever
+            raise FileFailure("is no regular file any more")
+        return Source(self.job.source.path, found.st_size, found.st_mtime_ns)
 
     def _source_changed(self) -> bool:
         try:
@@ -248,7 +268,7 @@ class Pass:
 
 def _said(error: BaseException) -> str:
     """An exception in one line."""
-    text = " ".join(_text(error).split())
+    text = _text(error)
     if isinstance(error, FileFailure):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -256,13 +276,15 @@ def _said(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return one_line(str(error))
     except Exception:
         return "it cannot be printed"
 
 
 def _traceback(error: BaseException) -> str:
     """Where an exception came from, less our own frames; nothing where we raised it ourselves, and said all there."""
+    if isinstance(error, FileFailure):
+        return ""
     trace = error.__traceback__
     while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == _HERE:
         trace = trace.tb_next

@@ -19,7 +19,7 @@ def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine
     if config.engine == "serial":
         from pipeline.engines.serial import SerialEngine
 
-        return SerialEngine(blueprint)
+        return SerialEngine(blueprint, config.retries, config.backoff_s)
     from pipeline.engines.machine import available_processes, memory_share_bytes
     from pipeline.engines.pool import PoolEngine, PoolSettings
 

@@ -198,9 +198,12 @@ class Ledger:
     def _record_output(self, source: Source, result: Result, target: bytes, recipe: int) -> None:
         done = result.status == "done"
         self.connection.execute(
-            "INSERT INTO outputs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0) ON CONFLICT (target) DO UPDATE SET"
-            " source = ?2, stage = ?3, status = ?4, source_size = ?5, source_mtime_ns = ?6, recipe = ?7, reason = ?8,"
-            " size = coalesce(?9, size), mtime_ns = coalesce(?10, mtime_ns), at_work = 0",
+            "INSERT INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size,"
+            " mtime_ns, at_work) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET"
+            " source = excluded.source, stage = excluded.stage, status = excluded.status,"
+            " source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,"
+            " recipe = excluded.recipe, reason = excluded.reason, at_work = 0,"
+            " size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns)",
             (
                 target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
                 result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
@@ -210,8 +213,8 @@ class Ledger:
 
     def _record_failure(self, source: Source, result: Result, target: bytes) -> None:
         self.connection.execute(
-            "INSERT INTO failures VALUES (?1, ?2, ?3, ?4, 1, ?5) ON CONFLICT (source, stage) DO UPDATE SET"
-            " kind = ?3, error = ?4, attempts = attempts + 1, run = ?5",
+            "INSERT INTO failures VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT (source, stage) DO UPDATE SET"
+            " kind = excluded.kind, error = excluded.error, attempts = attempts + 1, run = excluded.run",
             (source.path, result.stage, result.kind or "error", result.text, self.run),
         )
         if result.kind not in _UNKNOWN_END:

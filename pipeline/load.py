@@ -21,6 +21,7 @@ from pipeline.options import check_options
 from pipeline.outputs import Template, TemplateError, always_same, parse_template
 from pipeline.signature import Stage, keyword_options
 from pipeline.stage import check_call, find, find_function, set_stage_path
+from pipeline.stdio import stdout_to_stderr
 from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
 from pipeline.vocabulary import Declared, declare, duration_s, size_bytes, who_at
 
@@ -32,8 +33,9 @@ def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
         apply_edit(document, edit)
     declared = declare(document)
     folder = file.resolve().parent
-    found = _find_stages(document, folder)
-    config = _Checker(document, declared, found, file, folder).config() if declared else None
+    with stdout_to_stderr():  # a stage's module may print when it is imported
+        found = _find_stages(document, folder)
+        config = _Checker(document, declared, found, file, folder).config() if declared else None
     document.raise_complaints()
     assert config is not None  # a file that does not fit has complaints
     return config

@@ -234,14 +234,16 @@ class Committer:
         folder = os.path.dirname(temporary)
         self._make_folder(folder)
         try:
-            return open(temporary, "xb")
+            file = open(temporary, "xb")
         except FileNotFoundError:  # someone removed the folder that we had made
             self._folders.discard(folder)
             self._make_folder(folder)
-            return open(temporary, "xb")
+            file = open(temporary, "xb")
         except FileExistsError:  # this run's own, of a worker that died with it
             os.unlink(temporary)
-            return open(temporary, "xb")
+            file = open(temporary, "xb")
+        os.fchmod(file.fileno(), 0o666 & ~self._umask)  # a stage may have changed the umask
+        return file
 
     def _make_folder(self, folder: bytes) -> None:
         if folder not in self._folders:

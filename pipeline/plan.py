@@ -10,6 +10,7 @@ Memory does not depend on how many files there are: what is up to date is counte
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -270,9 +271,13 @@ def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:
         return "make", "output missing"
     if found.st_size == row.size and found.st_mtime_ns == row.mtime_ns:
         return "up-to-date", "up to date"
-    same_time = abs(kept_time(found.st_mtime_ns) - (row.mtime_ns or 0)) <= _SAME_TIME_NS
-    if found.st_size == row.size and same_time:
+    if not stat.S_ISREG(found.st_mode):
+        return "refuse", "something that is no file stands in its place"
+    near = abs(kept_time(found.st_mtime_ns) - (row.mtime_ns or 0)) <= _SAME_TIME_NS
+    if found.st_size == row.size and near:
         return "up-to-date", "up to date"
-    if found.st_size != row.size and (same_time or found.st_size == 0):
+    # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
+    same_time = near and (found.st_mtime_ns == row.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0)
+    if same_time or found.st_size == 0:
         return "make", f"output torn (size {row.size} -> {found.st_size})"
     return "up-to-date", "edited by someone else: kept"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.messages import Outcome, Result
-from pipeline.names import shown
+from pipeline.names import indented, shown
 
 # How many failed files the summary names; `failures` lists them all.
 _NAMED = 20
@@ -95,11 +95,6 @@ def _named(failures: list[tuple[bytes, Result]], verbose: bool) -> list[str]:
     return lines
 
 
-def indented(text: str) -> str:
-    """A text of somebody else's, set off from our own."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
-
-
 def reason_of(result: Result) -> str:
     """A failure without its particulars, to be counted by."""
     if result.kind != "error":
@@ -134,6 +129,11 @@ class Progress:
             print(text, file=sys.stderr)
         else:
             self._bar.write(text, file=sys.stderr)
+
+    def tell(self, text: str) -> None:
+        """Say something at once, to whoever is watching."""
+        if self._shows:
+            self._print(text)
 
     def stop(self) -> None:
         """Take the bar away."""

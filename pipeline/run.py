@@ -37,7 +37,10 @@ def run(config: Config, selection: Selection, progress: Progress, grace_s: float
             assert leaf.output is not None
             claim(leaf.output.template.folder, state, config.name)
         # A log without a buffer of its own says what there was to say, however the run ends.
-        with closing(Ledger(state.ledger)) as ledger, open(state.log, "w", buffering=1, encoding="utf-8") as log:
+        with (
+            closing(Ledger(state.ledger)) as ledger,
+            open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
+        ):
             return _Run(config, selection, state, ledger, progress, log).go(grace_s)
     except (sqlite3.Error, OSError) as error:
         raise EnvironmentFailure(f"the state in {state.folder} cannot be kept: {error}") from error
@@ -96,6 +99,8 @@ class _Run:
         with Signals(grace_s) as signals, closing(open_engine(self.config, self.state, unclean)) as engine:
             while engine.busy or not fed:
                 if signals.first or self.journal.is_stopped:
+                    if signals.first and not fed:
+                        self.progress.tell(f"{signals.name}: finishing what is in hand; a second one stops at once")
                     signals.check_grace()
                     engine.drain()
                     fed = True
@@ -108,7 +113,8 @@ class _Run:
                     self.journal.record(outcome)
                 self.journal.commit_if_due()
         if signals.first:
-            self.journal.stop(128 + signals.first, f"by {signals.name}")
+            cut = ", what was in hand was cut off" if signals.interrupted else ""
+            self.journal.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
 
     def _take_stock(self, plan: Plan, unclean: list[str]) -> None:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
@@ -132,6 +138,12 @@ class _Run:
             journal.note(f"left out, {reason}: {', '.join(names[:3])}{' ...' if count > 3 else ''}")
 
     def _end(self, plan: Plan) -> None:
+        if self.selection.only and not plan.sources:
+            self.journal.note(f"no file matches --only {self.selection.only!r}")
+        if any("exists" in result.text for _, result in self.summary.failures if result.kind == "collision"):
+            self.journal.note("what exists and is not in the ledger is left alone; --force makes it anew")
+        if any(result.detail or result.kind != "error" for _, result in self.summary.failures):
+            self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
         # Only a run over everything has met all that a killed one may have left beside an output.
         met_all = not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)

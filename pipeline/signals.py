@@ -7,11 +7,9 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+from pipeline.errors import Interrupted
+
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(BaseException):
-    """A second signal: the user does not want to wait."""
 
 
 class Signals:

@@ -5,13 +5,13 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pipeline.ledger import Failure, Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
+from pipeline.names import shown
 
 Action = Literal["make", "up-to-date", "held", "prune", "refuse"]
 
@@ -122,11 +122,10 @@ class Spool:
                 self._refuse(seq, second[1])
 
     def _refuse(self, seq: int, rival: bytes) -> None:
-        why = f"collision with {os.fsdecode(rival)}: both want this output"
-        self._connection.execute(
-            "UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?",
-            (why.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), seq),
-        )
+        source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
+        other = shown(rival) if rival != source else "another stage's"
+        why = f"collision with {other}: both want {shown(target)}"
+        self._connection.execute("UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?", (why, seq))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -150,6 +150,8 @@ def _files_of(name: str) -> list[Path]:
 
 
 def _no_such_stage(name: str) -> str:
+    if not name.isidentifier():
+        return f"no stage {name!r}: a stage is named like a Python module, with letters, digits and '_'"
     places = [Path(place) for place in sys.modules["stages"].__path__]
     names = {path.stem for place in places for path in place.glob("[!_]*.py")}
     looked = ", ".join(f"{place}/" for place in places)

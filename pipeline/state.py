@@ -92,7 +92,7 @@ def _prepare(state: State) -> State:
     (state.folder / ".gitignore").write_text("*\n")
     shutil.rmtree(state.scratch, ignore_errors=True)
     state.scratch.mkdir(exist_ok=True)
-    for old in sorted((state.folder / "runs").glob("*.log"))[:-_KEPT_RUNS]:
+    for old in sorted((state.folder / "runs").glob("*.log"))[: 1 - _KEPT_RUNS]:
         old.unlink(missing_ok=True)
     return state
 

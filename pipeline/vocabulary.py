@@ -33,6 +33,10 @@ _ASKS = {
     _FUNCTION: "module:function is needed",
 }
 
+_UNITS_NEEDED = {
+    "timeout": _DURATION, "backoff": _DURATION, "settle": _DURATION, "start_timeout": _DURATION, "max_memory": _SIZE,
+}  # fmt: skip
+
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 Text = Annotated[str, StringConstraints(pattern=_TEXT)]
 Duration = Annotated[str, StringConstraints(pattern=_DURATION)]
@@ -162,6 +166,8 @@ def _write_out_short_forms(document: Document) -> None:
 
 def _described(error: Any) -> str:
     asks = _ASKS.get(error.get("ctx", {}).get("pattern", ""))
+    if error["type"] == "string_type":  # a number without its unit, most likely
+        asks = _ASKS.get(_UNITS_NEEDED.get(str(error["loc"][-1]), ""))
     return f"{asks}, not {error['input']!r}" if asks else describe(error)
 
 

@@ -278,7 +278,7 @@ def test_vocabulary(refused: Callable[..., list[str]], text: str, said: list[str
 @pytest.mark.parametrize(
     ("rest", "said"),
     [
-        ("timeout: 60", "4:10: timeout: text is needed, not 60"),
+        ("timeout: 60", "4:10: timeout: a duration with its unit is needed, such as 500ms, 60s or 5m, not 60"),
         ("timeout: 60 sec",
          "4:10: timeout: a duration with its unit is needed, such as 500ms, 60s or 5m, not '60 sec'"),
         ("pool: {max_memory: 2G}", "4:20: max_memory: a size with its unit is needed, such as 500MB or 2GiB, not '2G'"),

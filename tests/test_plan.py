@@ -395,8 +395,8 @@ def collide(tmp_path: Path) -> Project:
     return project
 
 
-A_X = "collision with a.x: both want this output"
-A_Y = "collision with a.y: both want this output"
+A_X = "collision with a.x: both want out/a"
+A_Y = "collision with a.y: both want out/a"
 
 
 def test_two_new_ones_that_want_one_path_both_fail(tmp_path: Path) -> None:

@@ -32,5 +32,6 @@ def execute(arguments: argparse.Namespace) -> int:
                 print(json.dumps(as_json(each.source) | fields, ensure_ascii=False))
             else:
                 times = f", attempt {each.attempts}" if each.attempts > 1 else ""
-                print(f"{shown(each.source)} ({each.stage}): {each.kind}: {each.error}{times}")
+                kind = "" if each.error.startswith(each.kind) else f"{each.kind}: "
+                print(f"{shown(each.source)} ({each.stage}): {kind}{each.error}{times}")
     return 0

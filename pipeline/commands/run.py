@@ -15,7 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="show what stages print, and tracebacks")
     parser.add_argument("-q", "--quiet", action="store_true", help="no bar, and a summary only if something failed")
     parser.add_argument(
-        "--grace", type=float, default=20.0, metavar="SECONDS", help="what is in hand may take so long after a signal"
+        "--grace",
+        type=_seconds,
+        default=20.0,
+        metavar="SECONDS",
+        help="what is in hand may take so long at a signal",
     )
     add_selection(parser)
 
@@ -27,6 +31,16 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="PATTERN", help="only the files that match, as in .gitignore")
     parser.add_argument("--limit", type=_count, metavar="N", help="only the first N files with something to do")
     parser.add_argument("--force", action="store_true", help="redo what is up to date, edited or not ours")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of seconds is needed, not {text!r}")
+    return seconds
 
 
 def _count(text: str) -> int:

@@ -21,6 +21,7 @@ KEPT_BYTES = 64 * 1024
 # What a job may have on disk until the parent cuts its text down.
 MAX_FILE_BYTES = 1024 * 1024
 
+_LEFT_OUT = "\n[... {} bytes left out ...]\n"
 _LINE_BUFFERED = 1  # _IOLBF of stdio.h
 
 
@@ -92,17 +93,17 @@ def cut(path: Path) -> None:
 
 def shorten(text: str) -> str:
     """Keep the beginning and the end of a text that is longer than what is kept of a job's."""
-    if len(text) <= KEPT_BYTES:
+    if len(text) <= KEPT_BYTES + len(_LEFT_OUT) + 20:  # it may say itself what was left out
         return text
     half = KEPT_BYTES // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+    return f"{text[:half]}{_LEFT_OUT.format(len(text) - 2 * half)}{text[-half:]}"
 
 
 def _read(fd: int, size_bytes: int) -> str:
     half = KEPT_BYTES // 2
     if size_bytes <= KEPT_BYTES:
         return _text(os.pread(fd, size_bytes, 0))
-    left_out = f"\n[... {size_bytes - 2 * half} bytes left out ...]\n"
+    left_out = _LEFT_OUT.format(size_bytes - 2 * half)
     return _text(os.pread(fd, half, 0)) + left_out + _text(os.pread(fd, half, size_bytes - half))
 
 

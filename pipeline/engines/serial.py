@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 from pipeline import worker
+from pipeline.engines.cases import Case, Next
 from pipeline.errors import WorkersFailed
 from pipeline.messages import Job, Outcome
+from pipeline.stdio import stdout_to_stderr
 
 
 class SerialEngine:
-    """Runs each job when it is polled for."""
+    """Runs each job when it is polled for. Limits of time and memory are not enforced: who could?"""
 
-    def __init__(self, blueprint: bytes) -> None:
+    def __init__(self, blueprint: bytes, retries: int = 0, backoff_s: float = 1.0) -> None:
+        self._retries = retries
+        self._backoff_s = backoff_s
+        self._waiting: Job | None = None
         try:
-            worker.start(blueprint)
+            with stdout_to_stderr():
+                worker.start(blueprint)
         except Exception as error:
             raise WorkersFailed(f"the stages cannot be built: {error}") from error
-        self._waiting: Job | None = None
 
     @property
     def has_room(self) -> bool:
@@ -30,7 +37,21 @@ class SerialEngine:
 
     def poll(self, timeout_s: float) -> list[Outcome]:
         job, self._waiting = self._waiting, None
-        return [worker.work(job)] if job is not None else []
+        if job is None:
+            return []
+        with stdout_to_stderr():
+            return [self._run(Case(job, self._retries))]
+
+    def _run(self, case: Case) -> Outcome:
+        outcome = worker.work(case.rest)
+        while not case.is_settled_by(outcome):
+            step = case.learn(outcome)
+            if step is Next.DELIVER:
+                return case.outcome()
+            if step is Next.RUN_LATER:
+                time.sleep(self._backoff_s * 2 ** (case.retries_taken - 1))
+            outcome = worker.work(case.rest)
+        return outcome
 
     def drain(self) -> None:
         self._waiting = None

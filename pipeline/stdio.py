@@ -1,0 +1,40 @@
+"""Our stdout carries data only: what anybody else prints in this process goes to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def open_missing() -> None:
+    """Give this process the streams that its parent closed, so that a print is never an error."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
+
+
+def discard_stdout() -> None:
+    """Let what is still buffered for a stdout that cannot be written go nowhere, also at interpreter exit."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.close(descriptor)
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Lead what is printed meanwhile, by programs that are started too, to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
