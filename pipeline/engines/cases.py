@@ -61,7 +61,10 @@ class Case:
 
     def is_settled_by(self, outcome: Outcome) -> bool:
         """Whether this is all there is to say: the way of nearly every job, and so a short one."""
-        return not self.attempts and all([result.status != "failed" for result in outcome.results])
+        for result in outcome.results:
+            if result.status == "failed":
+                return False
+        return not self.attempts
 
     def learn(self, outcome: Outcome) -> Next:
         """Take in what a worker says of the rest."""

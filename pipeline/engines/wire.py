@@ -47,22 +47,26 @@ def unpack_answers(jobs: Sequence[Job], data: bytes) -> list[Answer]:
         rows = pickle.loads(data)
     except Exception as error:
         return [Fall("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
-    return [_answer(job, row) for job, row in zip(jobs, rows, strict=False)]
+    return [
+        row
+        if isinstance(row, Fall)
+        else _made(
+            Outcome,
+            (
+                _made(Source, row[0]) if row[0] else job.source,
+                tuple([_made(Result, result) for result in row[1]]),
+                *row[2],
+            ),
+        )
+        for job, row in zip(jobs, rows, strict=False)
+    ]
 
 
 def _row(job: Job, answer: Answer) -> object:
     if isinstance(answer, Fall):
         return answer
-    source, results, *others = answer
-    return None if source == job.source else tuple(source), [tuple(result) for result in results], others
-
-
-def _answer(job: Job, row: Any) -> Answer:
-    if isinstance(row, Fall):
-        return row
-    source, results, others = row
-    seen = _made(Source, source) if source else job.source
-    return Outcome(seen, tuple([_made(Result, result) for result in results]), *others)
+    seen = None if answer.source == job.source else tuple(answer.source)
+    return seen, [tuple(result) for result in answer.results], answer[2:]
 
 
 def _sendable(row: object) -> object:
