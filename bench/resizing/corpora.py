@@ -1,0 +1,166 @@
+"""The pictures to measure with: photographs of Debian's wallpaper packages, made like a camera roll, in a cache.
+
+`big` are JPEGs of 9 to 24 MP, some progressive, 4:4:4, sideways by EXIF, or in Adobe RGB; `web` are JPEGs of 1 to 2 MP,
+`alpha` cut-out PNGs of 1.3 to 4 MP, `huge` JPEGs of 24 MP for the memory they take. Each is repeated by hard links, so
+that a tool's start does not decide.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, ImageChops
+
+PACKAGES = (
+    "gnome-backgrounds", "lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds",
+    "plasma-workspace-wallpapers", "ukui-wallpapers", "icc-profiles-free",
+)  # fmt: skip
+_WIDE_PROFILE = "usr/share/color/icc/compatibleWithAdobeRGB1998.icc"
+
+# Bumped when other pictures come out, so that a cache of older ones is made anew.
+_EDITION = "1"
+_MEGA = 1_000_000
+
+Make = Callable[[int, Path, Path, bytes], None]
+
+
+def corpus(name: str, cache: Path, at_least: int) -> Path:
+    """The folder of a corpus with so many pictures, made if need be."""
+    if name == "quick":
+        return _repeat(_made(cache / "quick", _make_quick), cache / "quick-repeated", at_least)
+    make = {"big": _make_big, "web": _make_web, "alpha": _make_alpha, "huge": _make_huge}[name]
+    once = _made(cache / name, lambda folder: _make_all(make, cache, folder))
+    return _repeat(once, cache / f"{name}-repeated", at_least)
+
+
+def _made(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """A folder of the cache, filled once for each edition of this module."""
+    done = folder / f".edition-{_EDITION}"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        fill(folder)
+        done.touch()
+    return folder
+
+
+def _repeat(folder: Path, into: Path, at_least: int) -> Path:
+    """The same pictures again and again under new names until there are enough."""
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir()
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for turn in range(-(-at_least // len(paths))):
+        for path in paths:
+            os.link(path, into / f"{turn:02}-{path.name}")
+    return into
+
+
+# -- photographs from Debian -------------------------------------------------------------------------------------------
+
+
+def _make_all(make: Make, cache: Path, folder: Path) -> None:
+    unpacked = _made(cache / "packages", _fetch)
+    profile = (unpacked / _WIDE_PROFILE).read_bytes()
+    with Pool(2) as pool:
+        jobs = [(number, path, folder, profile) for number, path in enumerate(_photographs(unpacked))]
+        pool.starmap(make, jobs, chunksize=1)
+
+
+def _fetch(folder: Path) -> None:
+    subprocess.run(["apt-get", "download", "-q", *PACKAGES], cwd=folder, check=True)
+    for package in sorted(folder.glob("*.deb")):
+        subprocess.run(["dpkg", "-x", package, folder], check=True)
+        package.unlink()
+
+
+def _photographs(unpacked: Path) -> list[Path]:
+    """Every wallpaper once: the largest file of its folder of sizes, drawings of a few flat colours left out."""
+    largest: dict[object, tuple[int, Path]] = {}
+    for path in sorted((unpacked / "usr/share").rglob("*")):
+        if path.suffix.lower() in (".jpg", ".png", ".webp") and path.is_file() and not path.is_symlink():
+            with Image.open(path) as image:
+                pixels = image.width * image.height
+            if pixels >= 4 * _MEGA and path.stat().st_size / pixels > 0.07:
+                key = path.parent if path.parent.name.startswith("images") else path.stem.partition("_3840")[0]
+                largest[key] = max(largest.get(key, (0, path)), (pixels, path))
+    return [path for _, path in sorted(largest.values(), key=lambda each: each[1])]
+
+
+def _scaled(path: Path, megapixels: float) -> Image.Image:
+    with Image.open(path) as image:
+        rgb = image.convert("RGB")
+        scale = (megapixels * _MEGA / (rgb.width * rgb.height)) ** 0.5
+        return rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
+
+
+def _grained(image: Image.Image, sigma: float) -> Image.Image:
+    """With the noise of a sensor, which an enlarged picture lacks."""
+    noise = Image.effect_noise(image.size, sigma)
+    return ImageChops.add(image, Image.merge("RGB", [noise] * 3), 1, -128)
+
+
+def _photograph(path: Path, number: int) -> Image.Image:
+    with Image.open(path) as image:
+        megapixels = image.width * image.height / _MEGA
+    if megapixels < 9:
+        return _grained(_scaled(path, 12 + number % 7), 3)
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _like_a_camera(number: int, profile: bytes) -> dict[str, Any]:
+    """How the picture of this number is saved."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = {2: 6, 6: 8, 9: 3}.get(number % 10, 1)
+    return {
+        "quality": 92,
+        "exif": exif,
+        "progressive": number % 7 == 1,
+        "subsampling": "4:4:4" if number % 5 == 3 else "4:2:0",
+        **({"icc_profile": profile} if number % 6 == 4 else {}),
+    }
+
+
+def _make_big(number: int, path: Path, folder: Path, profile: bytes) -> None:
+    _photograph(path, number).save(folder / f"{number:03}.jpg", **_like_a_camera(number, profile))
+
+
+def _make_huge(number: int, path: Path, folder: Path, profile: bytes) -> None:
+    if number < 20:
+        image = _grained(_scaled(path, 24), 3)
+        image.save(folder / f"{number:03}.jpg", **_like_a_camera(number, profile))
+
+
+def _make_web(number: int, path: Path, folder: Path, profile: bytes) -> None:
+    _scaled(path, 1 + number % 5 / 4).save(folder / f"{number:03}.jpg", quality=85, progressive=number % 4 == 1)
+
+
+def _make_alpha(number: int, path: Path, folder: Path, profile: bytes) -> None:
+    image = _scaled(path, 1.3 + number % 10 * 0.3)
+    oval = Image.radial_gradient("L").resize(image.size).point(lambda v: min(255, max(0, 176 - v) * 5))
+    cut = Image.new("RGBA", image.size)
+    cut.paste(image, mask=oval.point(lambda v: 255 * (v > 0)))
+    cut.putalpha(oval)
+    cut.save(folder / f"{number:03}.png")
+
+
+# -- generated, for the quick form -------------------------------------------------------------------------------------
+
+
+def _make_quick(folder: Path) -> None:
+    for number, image in enumerate(_generated()):
+        image.save(folder / f"{number:03}.jpg", quality=88, progressive=number % 4 == 1)
+
+
+def _generated() -> Iterator[Image.Image]:
+    ramp, hill = Image.linear_gradient("L"), Image.radial_gradient("L")
+    for number in range(6):
+        size = (2000 + 100 * number, 1500)
+        layers = [each.resize(size) for each in (ramp, hill, ramp.rotate(90 * number))]
+        yield _grained(Image.merge("RGB", layers), 6)
