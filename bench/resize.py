@@ -1,7 +1,7 @@
 """Measures resizing side by side: this program, its peers, and the floors nobody can go below.
 
     python bench/resize.py --set-up            installs the peers: PyPI, npm and, as root, Debian's packages
-    python bench/resize.py                     the whole: half an hour on two idle cores; writes docs/benchmarks-resize.md
+    python bench/resize.py                     half an hour on two idle cores; writes docs/benchmarks-resize.md
     python bench/resize.py --work big-800 --only "filemill; sharp; pyvips, cascade" --rounds 3
     python bench/resize.py --quick             a few generated pictures, nothing fetched, nothing written
 

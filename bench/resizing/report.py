@@ -91,7 +91,7 @@ def as_text(rows: list[Row]) -> str:
 
 
 def as_markdown(rows: list[Row]) -> str:
-    """The page docs/benchmarks.md."""
+    """The page docs/benchmarks-resize.md."""
     lines = [
         "# Benchmarks", "",
         "Made by `python bench/resize.py`; what is measured, and how, stands there. CPU time is that of the whole",
