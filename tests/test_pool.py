@@ -13,11 +13,11 @@ import pytest
 from pool_engines import Make, kinds, run, texts
 from pool_jobs import job, outside
 
-from pipeline.engines import crew
+from pipeline.engines import crew, wire
 from pipeline.engines.cases import Case, Fall, Next
 from pipeline.engines.machine import available_processes
 from pipeline.errors import EnvironmentFailure, WorkersFailed
-from pipeline.messages import Outcome, Result
+from pipeline.messages import Job, Outcome, Result, Source, Target
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -413,3 +413,16 @@ def test_what_the_machine_refused_is_delivered_at_once() -> None:
     lost = Result("web", b"w", "failed", "no space", "error")
     assert case.learn(Outcome(case.job.source, (lost,), environment="no space left")) is Next.DELIVER
     assert case.outcome().environment == "no space left"
+
+
+def test_nothing_is_lost_on_the_wire() -> None:
+    """Every field of a job and of an outcome arrives as it was sent, also one that is added one day."""
+    jobs = [Job(Source(b"a", 1, 2), (Target("web", b"/a"), Target("thumb", b"/b"))), Job(Source(b"b", 3, 4), ())]
+    assert wire.unpack_jobs(wire.pack_jobs(jobs)) == jobs
+    result = Result("web", b"/a", "failed", "text", "crashed", "detail", 5, 6)
+    others = [f"field {number}" for number in range(2, len(Outcome._fields))]
+    answers = [
+        Outcome(Source(b"a", 7, 8), (result, result), *others),  # type: ignore[arg-type]
+        Fall("timeout", 1, "text", "remark", "detail", "output"),
+    ]
+    assert wire.unpack_answers(jobs, wire.pack_answers(jobs, answers)) == answers
