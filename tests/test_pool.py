@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -89,16 +90,16 @@ def test_death_outside_of_a_stage_fails_all_targets(make: Make) -> None:
 def test_a_slow_death_says_what_the_worker_held(make: Make) -> None:
     """The text of a SIGKILL carries the worker's memory, which tells the kernel's kill from an operator's."""
     found = texts(run(make(), [job("grow_and_die")]))
-    assert "perhaps out of memory; the worker held 1" in found["grow_and_die"]
+    held = re.search(r"perhaps out of memory; the worker held (\d+)\.\d MB$", found["grow_and_die"])
+    assert held and int(held[1]) >= 100
 
 
 def test_a_stage_has_a_limit_of_its_own(make: Make, method: str) -> None:
     """A stage's timeout covers each call of it, and spares the others."""
-    from dataclasses import replace
-
+    
     import pool_jobs
 
-    stages = [replace(s, timeout_s=0.4) if s.name == "print" else s for s in pool_jobs.STAGES]
+    stages = [s._replace(timeout_s=0.4) if s.name == "print" else s for s in pool_jobs.STAGES]
     engine = make(method, stages=stages)
     run(engine, [job("ok")])
     began = time.monotonic()
