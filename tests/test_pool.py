@@ -96,7 +96,7 @@ def test_a_slow_death_says_what_the_worker_held(make: Make) -> None:
 
 def test_a_stage_has_a_limit_of_its_own(make: Make, method: str) -> None:
     """A stage's timeout covers each call of it, and spares the others."""
-    
+
     import pool_jobs
 
     stages = [s._replace(timeout_s=0.4) if s.name == "print" else s for s in pool_jobs.STAGES]
