@@ -95,15 +95,15 @@ class _Run:
         if not plan.jobs:
             return
         self.progress.start(plan.jobs)
-        jobs, fed = self.journal.intended(plan.spool.jobs()), False
+        jobs, fed, draining = self.journal.intended(plan.spool.jobs()), False, False
         with Signals(grace_s) as signals, closing(open_engine(self.config, self.state, unclean)) as engine:
             while engine.busy or not fed:
-                if signals.first or self.journal.is_stopped:
-                    if signals.first and not fed:
+                if not draining and (signals.first or self.journal.is_stopped):
+                    if signals.first:
                         self.progress.tell(f"{signals.name}: finishing what is in hand; a second one stops at once")
-                    signals.check_grace()
                     engine.drain()
-                    fed = True
+                    draining = fed = True
+                signals.check_grace()
                 while not fed and engine.has_room:
                     if job := next(jobs, None):
                         engine.submit(job)

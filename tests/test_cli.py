@@ -172,6 +172,15 @@ def test_a_signal_ends_the_run_in_order(texts: Path, pipeline: Pipeline, number:
     assert (rest["done"], rest["up_to_date"]) == (43 - summary["done"], summary["done"])
 
 
+def test_a_signal_is_answered_on_the_terminal(texts: Path) -> None:
+    """Whoever presses Ctrl-C is told at once that it was heard, and how to stop sooner."""
+    (texts / "stages" / "upper.py").write_text(SLOW.replace("0.2", "2"))
+    code, screen = on_terminal("timeout -s INT 2 python -m pipeline", texts)
+    assert code == 124
+    assert "SIGINT: finishing what is in hand; a second one stops at once" in screen
+    assert "stopped: by SIGINT; the same line resumes" in screen
+
+
 def test_a_second_signal_stops_at_once(texts: Path) -> None:
     """Whoever does not want to wait is not made to, and what was done stays done."""
     (texts / "stages" / "upper.py").write_text(SLOW.replace("0.2", "30"))
