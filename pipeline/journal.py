@@ -10,7 +10,7 @@ from typing import TextIO
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger import Ledger
-from pipeline.messages import Job, Outcome
+from pipeline.messages import KILLED, Job, Outcome
 from pipeline.names import shown
 from pipeline.outputs import Template, remove_temporaries
 from pipeline.progress import Progress, Summary
@@ -19,8 +19,6 @@ from pipeline.progress import Progress, Summary
 COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
 _INTEND_AHEAD = 256
-# A worker that was killed could not clear up after itself.
-_KILLED = ("crashed", "timeout", "memory")
 # The graver exit code wins; a signal is graver than all of these.
 _BY_GRAVITY = (0, 5, 1, 4, 2, 3, 70)
 
@@ -67,7 +65,7 @@ class Journal:
             if result.status == "failed":
                 name = f"{shown(outcome.source.path)} ({result.stage})"
                 self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
-                if result.kind in _KILLED:
+                if result.kind in KILLED:
                     remove_temporaries(result.path, [self.summary.run])
         self._progress.step(outcome)
 

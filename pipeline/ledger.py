@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.messages import Job, Outcome, Result, Source
+from pipeline.messages import KILLED, Job, Outcome, Result, Source
 from pipeline.recipe import Recipe
 
 _VERSION = 1
@@ -42,8 +42,6 @@ CREATE TABLE runs (
 );
 """
 
-# Outcomes of jobs whose worker died: whether the output was renamed into place before that, nobody knows.
-_UNKNOWN_END = ("crashed", "timeout", "memory")
 
 # SQLite's integers end in the year 2262; file systems' times do not.
 _LATEST_NS = 2**63 - 1
@@ -140,7 +138,7 @@ class Ledger:
         found = self.connection.execute(
             "SELECT id FROM runs WHERE NOT swept AND (ended IS NULL OR exit NOT IN (0, 1)"
             " OR EXISTS (SELECT 1 FROM failures WHERE run = runs.id AND kind IN (?, ?, ?)))",
-            _UNKNOWN_END,
+            KILLED,
         )
         return [row[0] for row in found]
 
@@ -217,7 +215,7 @@ class Ledger:
             " kind = excluded.kind, error = excluded.error, attempts = attempts + 1, run = excluded.run",
             (source.path, result.stage, result.kind or "error", result.text, self.run),
         )
-        if result.kind not in _UNKNOWN_END:
+        if result.kind not in KILLED:
             self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
 
     def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 Status = Literal["done", "skipped", "failed"]
 Kind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished"]
+KILLED: tuple[Kind, ...] = ("crashed", "timeout", "memory")
+"""The kinds of failure after which nobody knows how far the worker came, nor did it clear up after itself."""
 
 
 class Source(NamedTuple):

@@ -18,6 +18,15 @@ def upper(text: str, *, mark: str = "") -> str:
     """Shout."""
     return text.upper() + mark
 '''
+MOODY = """
+from pipeline import Skip
+def upper(text: str) -> str:
+    if text.startswith("skip"):
+        raise Skip("not wanted")
+    if text.startswith("bad"):
+        raise ValueError("bad text")
+    return text.upper()
+"""
 ONE_STAGE = """
 inputs: in
 stages:

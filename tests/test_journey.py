@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline, on_terminal
-from project import ONE_STAGE, Project, contents_below, temporaries
+from project import MOODY, ONE_STAGE, Project, contents_below, temporaries
 
 ENGINES = ("serial", "pool")
 BOTH = pytest.mark.parametrize("engine", ENGINES)
@@ -26,15 +26,6 @@ ODD_NAMES = [
     b"\xed\xa0\x80", b"\xe2\x80\xae", b"~", b"nul.\x01", b" lead", b"trail ", b"sub\ndir/\xff/-x",
 ]  # fmt: skip
 
-MOODY = """
-from pipeline import Skip
-def upper(text: str) -> str:
-    if text.startswith("skip"):
-        raise Skip("not wanted")
-    if text.startswith("bad"):
-        raise ValueError("bad text")
-    return text.upper()
-"""
 SLOW = "import time\ndef upper(text: str) -> str:\n    time.sleep(0.3)\n    return text.upper()\n"
 
 

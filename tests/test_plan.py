@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from project import ONE_STAGE, Project, contents_below, temporaries
+from project import MOODY, ONE_STAGE, Project, contents_below, temporaries
 
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
@@ -306,16 +306,6 @@ def test_save_options_are_the_outputs_own(tmp_path: Path) -> None:
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
-
-MOODY = """
-from pipeline import Skip
-def upper(text: str) -> str:
-    if text.startswith("skip"):
-        raise Skip("not wanted")
-    if text.startswith("bad"):
-        raise ValueError("bad text")
-    return text.upper()
-"""
 
 
 @pytest.fixture
