@@ -1,8 +1,10 @@
 """Measures resizing side by side: this program, its peers, and the floors nobody can go below.
 
     python bench/resize.py --set-up            installs the peers: PyPI, npm and, as root, Debian's packages
-    python bench/resize.py                     half an hour on two idle cores; writes docs/benchmarks-resize.md
+    python bench/resize.py --rounds 3          writes its section of docs/benchmarks.md; a round is half an hour on
+                                               two idle cores
     python bench/resize.py --work big-800 --only "filemill; sharp; pyvips, cascade" --rounds 3
+    python bench/resize.py --from-json FILE    the section once more, from what --json FILE has kept
     python bench/resize.py --quick             a few generated pictures, nothing fetched, nothing written
 
 What counts is CPU time of the whole process tree per picture, everything included, and the ratios within one run. A
@@ -26,7 +28,7 @@ from pathlib import Path
 from resizing import meter
 from resizing.contenders import QUICK, QUICK_NAMES, WORKS, Contender, Place, Work, contenders
 from resizing.corpora import corpus
-from resizing.report import Row, as_markdown, as_svg, as_text
+from resizing.report import Row, as_text, publish
 
 HERE = Path(__file__).parent
 DEBIAN = ("libjpeg-turbo-progs", "libvips-tools", "imagemagick")
@@ -39,16 +41,12 @@ def main() -> int:
     if options.set_up:
         set_up(options.cache)
         return 0
-    meter.prove()
-    works = [work for work in (QUICK if options.quick else WORKS) if not options.work or work.name in options.work]
-    present = list(_present(options))
-    rows = [row for work in works for row in measure(work, present, options.cache, options.rounds)]
+    rows = [Row(**row) for row in json.loads(options.from_json.read_text())] if options.from_json else run(options)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     print(as_text(rows))
     if not (options.quick or options.work or options.only):
-        (options.docs / "benchmarks-resize.svg").write_text(as_svg(rows))
-        (options.docs / "benchmarks-resize.md").write_text(as_markdown(rows))
+        publish(rows, options.docs)
     return 1 if any(row.wrong for row in rows) else 0
 
 
@@ -65,8 +63,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="how often each contender is measured")
     parser.add_argument("--simd-python", type=_absolute, help="a Python with pillow-simd, measured as well")
     parser.add_argument("--cache", type=Path, default=caches / "filemill-bench", help="where pictures and peers are")
-    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="where the table and the picture go")
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="where benchmarks.md is")
     parser.add_argument("--json", type=Path, help="where to write what was measured, for other programs")
+    parser.add_argument("--from-json", type=Path, help="measure nothing, read what --json wrote")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     return options
@@ -105,6 +104,14 @@ def _present(options: argparse.Namespace) -> Iterator[Contender]:
             yield contender
 
 
+def run(options: argparse.Namespace) -> list[Row]:
+    """Everything that was asked for, measured."""
+    meter.prove()
+    works = [work for work in (QUICK if options.quick else WORKS) if not options.work or work.name in options.work]
+    present = list(_present(options))
+    return [row for work in works for row in measure(work, present, options.cache, options.rounds)]
+
+
 def measure(work: Work, present: list[Contender], cache: Path, rounds: int) -> list[Row]:
     """Let all contenders do some work, in turns."""
     source = corpus(work.corpus, cache, ENOUGH[work.corpus])
@@ -132,7 +139,8 @@ def _measure_one(work: Work, contender: Contender, source: Path, cache: Path) ->
         made = [path.stat().st_size for path in place.into.rglob("*") if path.is_file() and path.name != ".filemill"]
         pictures = len(list(place.source.iterdir()))
     expected = pictures * (1 if contender.name.startswith("floor") else len(work.sizes))
-    wrong = "" if len(made) == expected and not cost.exit_code else f"{len(made)} of {expected} made: {cost.said}"
+    ended = f"exit code {cost.exit_code}, {len(made)} of {expected} made: {cost.said}"
+    wrong = "" if len(made) == expected and not cost.exit_code else ended
     return Row(
         work.name, work.title, contender.name, contender.version or "", pictures,
         cpu_ms=1000 * cost.cpu_s / pictures, wall_ms=1000 * cost.wall_s / pictures,
@@ -158,6 +166,7 @@ def _middle(rows: list[Row]) -> Row:
         cpu_ms=statistics.median(costs),
         wall_ms=statistics.median(row.wall_ms for row in rows),
         peak_mb=max(row.peak_mb for row in rows),
+        rounds=len(rows),
         spread=(max(costs) - min(costs)) / min(costs),
         wrong=next((row.wrong for row in rows if row.wrong), ""),
     )

@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.types import Item, Part, Picture, Skip
+    from pipeline.types import FitBox, Item, Part, Picture, Skip
 
 __version__ = "0.1.0"
-__all__ = ["Item", "Part", "Picture", "Skip", "__version__"]
+__all__ = ["FitBox", "Item", "Part", "Picture", "Skip", "__version__"]
 
-_PLACES = {"Item": "types", "Part": "types", "Picture": "types", "Skip": "types"}
+_PLACES = {"FitBox": "types", "Item": "types", "Part": "types", "Picture": "types", "Skip": "types"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.outputs import Template
 from pipeline.signature import Stage
+from pipeline.types import FitBox
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Inputs:
     root: Path
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    limits: Limits = DEFAULT_LIMITS
+    """How large a picture among them may be."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class StageConfig:
     output: Output | None
     timeout_s: float | None
     """For each call of it."""
+    box: FitBox | None = None
+    """The box into which it fits pictures, if that is what it does."""
+    least: FitBox | None = None
+    """The largest box of those that decode the same picture, with which it is decoded once for all of them."""
+    own_colours: bool = False
+    """Whether its pictures stay in their own colours."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ class Config:
     retries: int
     """How often what failed by an exception is tried again."""
     backoff_s: float
+    warnings: tuple[str, ...] = ()
+    """What may be meant, but is unlikely to be; each with its line."""
 
     @property
     def leaves(self) -> Iterator[StageConfig]:

@@ -64,13 +64,22 @@ class Document:
     values: dict[Place, Spot] = field(default_factory=dict)
     complaints: dict[Complaint, None] = field(default_factory=dict)
     """Each once, in the order they were made."""
+    warnings: list[Complaint] = field(default_factory=list)
+    """What may be meant, but is unlikely to be."""
 
     def complain(self, place: Place, text: str, *, key: bool = False, hint: str = "") -> None:
         """Note what is wrong with a value, or with its key; with the nearest mapping above what is not there."""
+        self.complain_at(self._spot(place, key), text, hint)
+
+    def warn(self, place: Place, text: str) -> None:
+        """Note what may be meant, but is unlikely to be."""
+        self.warnings.append(Complaint(self._spot(place), f"warning: {text}"))
+
+    def _spot(self, place: Place, key: bool = False) -> Spot:
         spots = self.keys if key else self.values
         while place and place not in spots:
             place, spots = place[:-1], self.values
-        self.complain_at(spots.get(place, Spot(0, 0)), text, hint)
+        return spots.get(place, Spot(0, 0))
 
     def complain_at(self, spot: Spot, text: str, hint: str = "") -> None:
         """Note what is wrong at a spot."""
@@ -86,13 +95,17 @@ class Document:
     def raise_complaints(self) -> None:
         """Raise ConfigError with every complaint in the order of the file, if there is one."""
         if self.complaints:
-            ordered = sorted(self.complaints, key=lambda each: (each.spot.line, each.spot.column))
-            lines = _LINE_END.split(self.text)
-            shown = [self._render(each, lines) for each in ordered[:MAX_SHOWN]]
-            more = [f"{self.file}: {len(ordered) - MAX_SHOWN} more complaints"] if len(ordered) > MAX_SHOWN else []
-            raise ConfigError("\n".join(shown + more))
+            more = len(self.complaints) - MAX_SHOWN
+            shown = self.render(self.complaints)[:MAX_SHOWN]
+            raise ConfigError("\n".join(shown + ([f"{self.file}: {more} more complaints"] if more > 0 else [])))
 
-    def _render(self, complaint: Complaint, lines: Sequence[str]) -> str:
+    def render(self, complaints: Iterable[Complaint]) -> list[str]:
+        """Complaints or warnings in the order of the file, each with its source line and a caret."""
+        lines = _LINE_END.split(self.text)
+        ordered = sorted(complaints, key=lambda each: (each.spot.line, each.spot.column))
+        return [self._rendered(each, lines) for each in ordered]
+
+    def _rendered(self, complaint: Complaint, lines: Sequence[str]) -> str:
         spot = complaint.spot
         hint = f"\n  hint: {complaint.hint}" if complaint.hint else ""
         if spot.given_by:

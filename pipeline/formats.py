@@ -1,36 +1,52 @@
-"""How a picture is saved: one function a format, whose keyword arguments are the options under `save:`."""
+"""How a picture is saved: one function a format, whose keyword arguments are the options under `save:`.
+
+What they have in common: `background` is the colour on which transparency is laid, `color: keep` leaves a picture in
+its own colours (see `colours`) and embeds their profile, and `metadata` names what of the source's is written as well.
+"""
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, Literal
 
 from annotated_types import Ge, Le, Predicate
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, PngImagePlugin, TiffImagePlugin
 
+from pipeline.animation import gif_options, map_frames, still, webp_options
+from pipeline.colours import in_srgb, srgb_profile, to_mode
 from pipeline.errors import FileFailure
+from pipeline.metadata import XMP_TAG, Metadata
 
 Quality = Annotated[int, Ge(1), Le(100)]
 # Raises ValueError, in Pillow's words, for a name that is none.
 Colour = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
+Keep = Literal["srgb", "keep"]
+Kept = Mapping[str, bytes]
+"""What of the source's metadata is written into the output, under Pillow's names."""
+NOTHING: Kept = MappingProxyType({})
 
 
 def save_jpeg(
     image: Image.Image,
     file: BinaryIO,
+    kept: Kept = NOTHING,
     *,
     quality: Quality = 82,
     progressive: bool = False,
     optimize: bool = False,
     subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] | None = None,
     background: Colour = "white",
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
 ) -> None:
     """JPEG; transparency is laid on `background`; colour is stored at half size below quality 90."""
+    plain, beside = _prepared(still(image), background, color, metadata, kept)
     subsampling = subsampling or ("4:4:4" if quality >= 90 else "4:2:0")
     _save(
-        flatten(image, background), file, "JPEG",
+        plain, file, "JPEG", **beside,
         quality=quality, progressive=progressive, optimize=optimize, subsampling=subsampling,
     )  # fmt: skip
 
@@ -38,44 +54,85 @@ def save_jpeg(
 def save_webp(
     image: Image.Image,
     file: BinaryIO,
+    kept: Kept = NOTHING,
     *,
     quality: Quality = 80,
     lossless: bool = False,
     method: Annotated[int, Ge(0), Le(6)] = 4,
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
 ) -> None:
-    """WebP; a higher `method` is slower and makes smaller files."""
-    _save(_with_colour(image), file, "WEBP", quality=quality, lossless=lossless, method=method)
+    """WebP, which may move; a higher `method` is slower and makes smaller files."""
+    plain, beside = _prepared(image, background, color, metadata, kept, has_grey=False)
+    options = {"quality": quality, "lossless": lossless, "method": method}
+    _save(plain, file, "WEBP", **beside, **options, **webp_options(plain))
 
 
 def save_avif(
-    image: Image.Image, file: BinaryIO, *, quality: Quality = 60, speed: Annotated[int, Ge(0), Le(10)] = 6
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    quality: Quality = 60,
+    speed: Annotated[int, Ge(0), Le(10)] = 6,
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
 ) -> None:
     """AVIF; a lower `speed` makes smaller files. One thread, since its bytes depend on how many there are."""
-    _save(_with_colour(image), file, "AVIF", quality=quality, speed=speed, max_threads=1)
+    plain, beside = _prepared(still(image), background, color, metadata, kept, has_grey=False)
+    _save(plain, file, "AVIF", **beside, quality=quality, speed=speed, max_threads=1)
 
 
 def save_png(
-    image: Image.Image, file: BinaryIO, *, compress_level: Annotated[int, Ge(0), Le(9)] = 6, optimize: bool = False
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    compress_level: Annotated[int, Ge(0), Le(9)] = 6,
+    optimize: bool = False,
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
 ) -> None:
     """PNG; lossless."""
-    _save(image, file, "PNG", compress_level=compress_level, optimize=optimize)
+    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    if packet := beside.pop("xmp", None):
+        beside["pnginfo"] = PngImagePlugin.PngInfo()
+        beside["pnginfo"].add_itxt("XML:com.adobe.xmp", packet)
+    _save(plain, file, "PNG", **beside, compress_level=compress_level, optimize=optimize)
 
 
 def save_tiff(
-    image: Image.Image, file: BinaryIO, *, compression: Literal["none", "lzw", "deflate", "jpeg"] = "lzw"
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    compression: Literal["none", "lzw", "deflate", "jpeg"] = "lzw",
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
 ) -> None:
-    """TIFF; lossless unless `compression` is jpeg, which lays transparency on white."""
+    """TIFF; lossless unless `compression` is jpeg, which lays transparency on `background` or white."""
     names = {"none": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "jpeg": "jpeg"}
-    image = flatten(image, "white") if compression == "jpeg" else image
+    background = background or ("white" if compression == "jpeg" else None)
+    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    if packet := beside.pop("xmp", None):
+        beside["tiffinfo"] = TiffImagePlugin.ImageFileDirectory_v2()
+        beside["tiffinfo"][XMP_TAG] = packet
+        beside["tiffinfo"].tagtype[XMP_TAG] = 1
     # In memory first: libtiff would open the file once more, by a name that may not be text.
     whole = io.BytesIO()
-    _save(image, whole, "TIFF", compression=names[compression])
+    _save(plain, whole, "TIFF", **beside, compression=names[compression])
     file.write(whole.getbuffer())
 
 
-def save_gif(image: Image.Image, file: BinaryIO) -> None:
-    """GIF; one frame of at most 256 colours."""
-    _save(image.convert("RGBA") if image.mode == "LA" else image, file, "GIF")
+def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, background: Colour | None = None) -> None:
+    """GIF, which may move; at most 256 colours a frame, each pixel transparent or not."""
+    plain, _ = _prepared(image, background, "srgb", "strip", kept)
+    plain = map_frames(plain, _with_sharp_alpha)
+    _save(plain, file, "GIF", **gif_options(plain))
 
 
 Saver = Callable[..., None]
@@ -91,18 +148,47 @@ SAVERS: dict[str, Saver] = {
 }
 
 
+def _prepared(
+    image: Image.Image,
+    background: str | None,
+    color: Keep,
+    metadata: Metadata,
+    kept: Kept,
+    *,
+    has_grey: bool = True,
+) -> tuple[Image.Image, dict[str, Any]]:
+    """The pixels as the format has them, and what Pillow is to write beside them."""
+
+    def prepare(frame: Image.Image) -> Image.Image:
+        frame = frame if color == "keep" else in_srgb(frame)
+        frame = flatten(frame, background) if background else frame
+        return frame if has_grey else to_mode(frame, {"L": "RGB", "LA": "RGBA"}.get(frame.mode, frame.mode))
+
+    plain = map_frames(image, prepare)
+    # Pixels that are not sRGB are nothing without their profile.
+    profile = plain.info.get("icc_profile") or (srgb_profile() if "icc" in metadata else None)
+    return plain, dict(kept) | ({"icc_profile": profile} if profile else {})
+
+
 def flatten(image: Image.Image, background: str) -> Image.Image:
     """Lay a picture with transparency on a colour, named as in CSS; one without comes back as it is."""
     if image.mode not in ("LA", "RGBA"):
         return image
+    image = to_mode(image, "RGBA")
     ground = Image.new("RGBA", image.size, ImageColor.getrgb(background))
-    ground.alpha_composite(image.convert("RGBA"))
-    return ground.convert("RGB")
+    ground.alpha_composite(image)
+    flat = ground.convert("RGB")
+    flat.info = dict(image.info)
+    return flat
 
 
-def _with_colour(image: Image.Image) -> Image.Image:
-    """For the formats that know no grey."""
-    return image.convert("RGBA" if image.mode == "LA" else "RGB") if image.mode in ("L", "LA") else image
+def _with_sharp_alpha(image: Image.Image) -> Image.Image:
+    """Make each pixel opaque or transparent, as a GIF needs it; otherwise the half-transparent ones would darken."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    image = image.convert("RGBA")
+    image.putalpha(image.getchannel("A").point([255 * (alpha >= 128) for alpha in range(256)]))
+    return image
 
 
 def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None:

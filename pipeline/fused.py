@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.errors import FileFailure, Interrupted
+from pipeline.limits import limited_to
 from pipeline.messages import Job, Kind, Result, Source, Target
 from pipeline.names import one_line
+from pipeline.notes import collected
 from pipeline.outputs import Committed, remove_temporaries
 from pipeline.tree import Tree
 from pipeline.types import Item, Skip
-from pipeline.values import PATH, PICTURE, convert, is_kind, write
+from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, is_kind, write
 from pipeline.values import Kind as ValueKind
 
 # Errors of our own writes that are the machine's and no file's: a rerun on a healed machine needs no retry.
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 _HERE = Path(__file__).parent
+
+Notes = dict[str, None]
+"""What was noted on the way, in order."""
 
 Enter = Callable[[int], None]
 """Told the index of the stage about to be called, and -1 after it: how a supervisor knows what killed a worker."""
@@ -32,25 +37,38 @@ Enter = Callable[[int], None]
 class _Shared:
     """One value with several consumers: each conversion is made once, and no consumer can spoil another's.
 
-    All consumers of a loaded value but the last get a copy. A Picture is opened anew for each, and a file that is
-    made only to be read by a program is written for each.
+    All consumers of a loaded value but the last get a copy. A Picture is shared, since none can change it; a file that
+    is made only to be read by a program is written for each.
     """
 
-    def __init__(self, value: Any, kind: ValueKind, wants: list[ValueKind], scratch: Callable[[str], Path]) -> None:
+    def __init__(
+        self, value: Any, kind: ValueKind, notes: Notes, wants: list[ValueKind], scratch: Callable[[str], Path]
+    ) -> None:
         self.kind = kind
         self.wants = wants
         self._scratch = scratch
         self._loaded: dict[ValueKind, Any] = {kind: value}
+        self._notes: dict[ValueKind, Notes] = {kind: notes}
 
     def give(self, position: int) -> Any:
         """The share of the consumer at this position, of the kind it wants."""
         wanted = self.wants[position]
         if wanted not in self._loaded:
-            converted = convert(self._loaded[self.kind], self.kind, wanted, self._scratch)
-            if wanted in (PATH, PICTURE):
+            with collected() as notes:
+                converted = convert(self._loaded[self.kind], self.kind, wanted, self._scratch)
+            if wanted is PATH:
                 return converted
-            self._loaded[wanted] = converted
+            self._loaded[wanted], self._notes[wanted] = converted, self._notes[self.kind] | notes
         return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
+
+    def notes(self, position: int) -> Notes:
+        """What was noted when the share of this consumer was made."""
+        return self._notes.get(self.wants[position], self._notes[self.kind])
+
+    def close(self) -> None:
+        """Let go of what was opened for the consumers."""
+        if picture := self._loaded.get(PICTURE):
+            picture.close()
 
     def pass_by(self, position: int, given: Any) -> Any:
         """What goes on after a filter at this position: the value as it was before it."""
@@ -92,7 +110,8 @@ class Pass:
         except (OSError, FileFailure) as error:
             self._fail_all(_said(error), "error")
         else:
-            self._hand_on(None, self.path, PATH)
+            with limited_to(self.tree.blueprint.limits):
+                self._hand_on(None, self.path, PATH, {})
 
     def clean_up(self) -> None:
         if self._scratch is not None:
@@ -100,14 +119,14 @@ class Pass:
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
-    def _hand_on(self, parent: int | None, value: Any, kind: ValueKind) -> None:
+    def _hand_on(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Give a value to every stage that reads it, and what they make to their outputs and to those below."""
         children = [index for index in self.tree.children.get(parent, ()) if index in self.needed]
         wants = [self.tree.stages[index].takes or kind for index in children]
-        shared = _Shared(value, kind, wants, self._scratch_file)
+        shared = _Shared(value, kind, notes, wants, self._scratch_file)
         for position, index in enumerate(children):
             try:
-                made, made_kind = self._call(index, shared, position)
+                made = self._call(index, shared, position)
             except Skip as skip:
                 self._leave_out(index, _text(skip) or f"left out by stage {self._name(index)!r}")
             except Interrupted:
@@ -115,30 +134,34 @@ class Pass:
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
                 self._fail_below(index, error)
             else:
-                self._deliver(index, made, made_kind)
+                self._deliver(index, *made)
+        shared.close()
 
-    def _call(self, index: int, shared: _Shared, position: int) -> tuple[Any, ValueKind]:
+    def _call(self, index: int, shared: _Shared, position: int) -> tuple[Any, ValueKind, Notes]:
         """Call a stage with its share of a value; gives what goes on."""
-        stage, kind = self.tree.stages[index], shared.wants[position]
+        stage, node, kind = self.tree.stages[index], self.tree.nodes[index], shared.wants[position]
         given = shared.give(position)
+        if kind is PICTURE:
+            given.least, given.own_colours = node.least, node.own_colours
         handed = Item(given, os.fsdecode(self.source.path), self._scratch_folder()) if stage.wants_item else given
         self.enter(index)
         try:
-            made = self.tree.calls[index](handed)
+            with collected() as noted:
+                made = self.tree.calls[index](handed)
         finally:
             self.enter(-1)
-            if kind is PICTURE:
-                given.close()
+        notes = shared.notes(position) | noted
         if kind is PATH and self._source_changed():
             raise FileFailure(f"stage {self._name(index)!r} changed its input")
         self._check(index, made)
         if stage.makes is None:
-            return shared.pass_by(position, given), shared.kind
+            return shared.pass_by(position, given), shared.kind, notes
         if stage.makes is PATH:
             self._check_path(index, made)
         if kind is PATH and made == given:  # it may be a sibling's too, and must be copied
             self._given_paths.add(given)
-        return convert(made, stage.makes, stage.makes, self._scratch_file), stage.makes
+        makes = COLOURED if node.own_colours and stage.makes is IMAGE else stage.makes
+        return convert(made, stage.makes, makes, self._scratch_file), makes, notes
 
     def _check(self, index: int, made: Any) -> None:
         """Hold a stage to its return annotation. Raises Skip where a filter says no."""
@@ -165,19 +188,19 @@ class Pass:
                 f"stage {name!r} made '{shown}' among the inputs; take an Item and write into its scratch folder"
             )
 
-    def _deliver(self, index: int, value: Any, kind: ValueKind) -> None:
+    def _deliver(self, index: int, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Commit the stage's own output, if this job is to make it, and hand the value on."""
         target = self.targets.get(index)
         if target is not None:
             try:
-                self._commit(index, target, value, kind)
+                self._commit(index, target, value, kind, notes)
             except BaseException as error:
                 self._fail(target, error)
                 if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
                     self.environment = f"{os.fsdecode(target.path)}: {error.strerror}"
-        self._hand_on(index, value, kind)
+        self._hand_on(index, value, kind, notes)
 
-    def _commit(self, index: int, target: Target, value: Any, kind: ValueKind) -> None:
+    def _commit(self, index: int, target: Target, value: Any, kind: ValueKind, notes: Notes) -> None:
         committer, save = self.tree.committer, dict(self.tree.nodes[index].save)
         committed = None
         if kind is PATH and not any(child in self.needed for child in self.tree.children.get(index, ())):
@@ -186,12 +209,15 @@ class Pass:
             suffix = os.path.splitext(os.fsdecode(target.path))[1]
 
             def fill(file: BinaryIO) -> None:
-                write(value, kind, file, suffix, save)
+                write(value, kind, file, suffix, save, self.path)
                 self._refuse_changed_source()
 
-            committed = committer.write(target.path, fill)
+            with collected() as noted:
+                committed = committer.write(target.path, fill)
+            notes = notes | noted
+        text, size_bytes, mtime_ns = "; ".join(notes), committed.size_bytes, committed.mtime_ns
         self.results[target.path] = Result(
-            target.stage, target.path, "done", size_bytes=committed.size_bytes, mtime_ns=committed.mtime_ns
+            target.stage, target.path, "done", text, size_bytes=size_bytes, mtime_ns=mtime_ns
         )
 
     def _move(self, path: Path, target: Target) -> Committed | None:

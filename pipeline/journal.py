@@ -62,6 +62,8 @@ class Journal:
         self._ledger.record(outcome, self._key, self.recipes)
         self.summary.add(outcome)
         for result in outcome.results:
+            if result.status == "done" and result.text:
+                self._write(f"{shown(outcome.source.path)} ({result.stage}): {result.text}")
             if result.status == "failed":
                 name = f"{shown(outcome.source.path)} ({result.stage})"
                 self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")

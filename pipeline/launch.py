@@ -50,6 +50,8 @@ def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Bluepri
             options=absolute(stage.options, config.folder),
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
+            least=stage.least,
+            own_colours=stage.own_colours,
         )
         for stage in config.stages
     )
@@ -62,4 +64,5 @@ def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Bluepri
         nodes=nodes,
         initializer=config.pool.initializer,
         initargs=config.pool.initargs,
+        limits=config.inputs.limits,
     )

@@ -17,13 +17,15 @@ from typing import Any
 from pipeline.config import Config, Inputs, Output, Pool, StageConfig
 from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
 from pipeline.errors import ConfigError, StageError
+from pipeline.limits import Limits
 from pipeline.options import check_options
 from pipeline.outputs import Template, TemplateError, always_same, parse_template
+from pipeline.siblings import with_siblings
 from pipeline.signature import Stage, keyword_options
 from pipeline.stage import check_call, find, find_function, set_stage_path
 from pipeline.stdio import stdout_to_stderr
 from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
-from pipeline.vocabulary import Declared, declare, duration_s, size_bytes, who_at
+from pipeline.vocabulary import Declared, declare, duration_s, pixels, size_bytes, who_at
 
 
 def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
@@ -112,16 +114,19 @@ class _Checker:
         inputs, state = self._inputs(), self._path(declared.state or f".pipeline/{name}")
         if state == inputs.root:
             self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
-        stages = self._stages()
-        self._check_outputs(stages)
+        declared_stages = self._stages()
+        self._check_outputs(declared_stages)
         self._check_initializer()
+        stages = tuple(stage for stage in declared_stages if stage is not None)
+        if len(stages) == len(declared_stages):
+            stages = with_siblings(stages, self._document)
         pool = declared.pool
         return Config(
             file=self._file,
             name=name,
             folder=self._folder,
             inputs=inputs,
-            stages=tuple(stage for stage in stages if stage is not None),
+            stages=stages,
             pool=Pool(
                 processes=pool.processes,
                 maxtasksperchild=pool.maxtasksperchild,
@@ -136,6 +141,7 @@ class _Checker:
             timeout_s=duration_s(declared.timeout),
             retries=declared.retry.max,
             backoff_s=duration_s(declared.retry.backoff) or 0.0,
+            warnings=tuple(self._document.render(self._document.warnings)),
         )
 
     def _path(self, written: str) -> Path:
@@ -151,7 +157,7 @@ class _Checker:
             for index, pattern in enumerate(patterns):
                 if problem := pattern_problem(pattern):
                     self._document.complain(("inputs", key, index), f"{key}: {problem}")
-        return Inputs(root, inputs.include, inputs.exclude)
+        return Inputs(root, inputs.include, inputs.exclude, Limits(pixels(inputs.max_pixels), inputs.max_side))
 
     def _check_initializer(self) -> None:
         pool = self._declared.pool
@@ -184,7 +190,8 @@ class _Checker:
             self._check_types(index, found.stage, have, made[parent] if parent is not None else None)
             output = self._output(index, found.stage.makes or have) if declared.output else None
             timeout_s = duration_s(declared.timeout)
-            made.append(StageConfig(declared.name, found.stage, found.options, parent, output, timeout_s))
+            box = found.stage.fit_box(found.options)
+            made.append(StageConfig(declared.name, found.stage, found.options, parent, output, timeout_s, box))
         return made
 
     def _check_names(self) -> None:

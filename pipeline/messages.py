@@ -43,7 +43,7 @@ class Result(NamedTuple):
     path: bytes
     status: Status
     text: str = ""
-    """Why it was skipped, or how it failed; empty when done."""
+    """Why it was skipped, or how it failed; when done, what a person should know of it, such as frames left out."""
     kind: Kind | None = None
     detail: str = ""
     """The traceback of a failure, for the log."""

@@ -9,32 +9,26 @@ from __future__ import annotations
 import io
 import math
 import struct
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypeVar
 
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from pipeline.errors import FileFailure, Unreadable
-from pipeline.types import Picture
+from pipeline.animation import count_frames, map_frames, read_first, read_frames
+from pipeline.colours import in_own_colours, in_srgb, to_plain, to_srgb
+from pipeline.damage import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.errors import Unreadable
+from pipeline.limits import refuse_if_too_large
+from pipeline.types import FitBox, Picture
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
+Side = TypeVar("Side", int, float)
 
-# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system.
-READABLE = (
-    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "PSD",
-    "QOI", "SGI",
-)  # fmt: skip
-
-# Pixels, width times height: 100 MP decode to 400 MB as RGBA, which a worker can bear.
-MAX_PIXELS = 100_000_000
-# Pixels: no camera or scanner makes a longer side, JPEG cannot hold one, and decoders misbehave above it.
-MAX_SIDE = 65_500
-
+# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with previews after it.
+_REDUCIBLE = ("JPEG", "MPO")
 # EXIF orientation -> (how to turn the stored picture upright, are the axes swapped, mirrored in x, mirrored in y);
 # the last three take a point of the upright picture back to the stored one. Exif 2.32, tag 0x0112.
 _TURNS = {
@@ -49,49 +43,69 @@ _TURNS = {
 _ORIENTATION = 0x0112
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """The pixels that a decoder gave, for all who need no finer ones."""
+
+    scale: int
+    """What the decoder was asked to reduce by."""
+    reduction: float
+    """What it did reduce by."""
+    image: Image.Image
+
+
 class OpenedPicture(Picture):
     """A Picture over an image of Pillow's that may not be decoded yet."""
+
+    least: FitBox | None = None
+    """The largest box that any stage fits this picture into: then it is decoded once, finely enough for that one."""
+    own_colours = False
+    """Whether it is loaded in its own colours, with their profile in its info, instead of in sRGB."""
 
     def __init__(
         self, image: Image.Image, *, upright: bool = False, reopen: Callable[[], Image.Image] | None = None
     ) -> None:
         self._image = image
         self._reopen = reopen
-        self._reduced = False
+        self._is_used = False
+        self._decoded: _Decoded | None = None
+        self._stored = image.size
         with unreadable_if_damaged():
             self._turn = None if upright else _TURNS.get(_orientation(image))
-        width, height = image.size
-        self.size = (height, width) if self._turn and self._turn[1] else (width, height)
+        self.size = self._turned(image.size)
         self.format = image.format
 
     @property
     def frames(self) -> int:  # type: ignore[override]
         """How many frames or pages the file has; counted when asked, since a GIF must be read through for it."""
         with unreadable_if_damaged():
-            return getattr(self._image, "n_frames", 1)
+            return count_frames(self._image)
 
     def load(
-        self, size: Size | None = None, *, box: Box | None = None, resample: int | None = None, gap: float = 1.0
+        self,
+        size: Size | None = None,
+        *,
+        box: Box | None = None,
+        resample: int | None = None,
+        gap: float = 1.0,
+        frames: Literal["first", "all"] = "first",
     ) -> Image.Image:
         self._refuse_impossible(size, box, gap)
+        filtered = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
+        stored_size, stored_box = size and self._turned(size), self._stored_box(box)
+        read = read_frames if frames == "all" else read_first
         with unreadable_if_damaged():
-            if self._reduced and self._reopen:  # a decoder cannot be asked twice
-                self.close()
-                self._image, self._reduced = self._reopen(), False
-            stored_size = size[::-1] if size and self._turn and self._turn[1] else size
-            image = self._resampled(stored_size, self._stored_box(box), resample, gap)
-            image = _to_srgb(image, self._image.info.get("icc_profile"))
-            if self._turn:
-                image = image.transpose(self._turn[0])
-        if image is self._image:
-            image = image.copy()
-        image.info = {}
-        return image
+            return read(self._image, lambda frame: self._make(frame, stored_size, stored_box, filtered, gap))
 
     def close(self) -> None:
         """Let go of the file; an image that a stage made is left alone, others may still want it."""
+        self._decoded = None
         if self._reopen:
             self._image.close()
+
+    def _turned(self, sides: tuple[Side, Side]) -> tuple[Side, Side]:
+        """From the upright width and height to the stored ones, or back."""
+        return (sides[1], sides[0]) if self._turn and self._turn[1] else sides
 
     def _refuse_impossible(self, size: Size | None, box: Box | None, gap: float) -> None:
         """Raise ValueError for what a stage cannot mean, before Pillow's complaint is taken for the file's."""
@@ -108,7 +122,7 @@ class OpenedPicture(Picture):
 
     def _stored_box(self, box: Box | None) -> Box:
         """Where a region of the upright picture lies in the picture as stored."""
-        width, height = self._image.size
+        width, height = self._stored
         if box is None:
             return (0, 0, width, height)
         if not self._turn:
@@ -121,34 +135,66 @@ class OpenedPicture(Picture):
             top, bottom = height - bottom, height - top
         return (left, top, right, bottom)
 
-    def _resampled(self, size: Size | None, box: Box, resample: int | None, gap: float) -> Image.Image:
-        if size is None:
-            image = to_plain(self._image)
+    def _make(
+        self, frame: Image.Image, size: Size | None, box: Box, resample: Image.Resampling, gap: float
+    ) -> Image.Image:
+        """Decode and resample as stored, and only then see to the colours and the turn: they cost less when small."""
+        source, reduction = self._decode(frame, size, box, gap)
+        if size:
+            reduced = (box[0] / reduction, box[1] / reduction, box[2] / reduction, box[3] / reduction)
+            # Pillow premultiplies by the alpha, so that the colour behind transparent pixels does not bleed.
+            image = source.resize(size, resample, reduced, reducing_gap=gap)
+        else:
             region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
-            return image if region == (0, 0, *image.size) else image.crop(region)
-        reduction = self._draft(size, box, gap)
-        left, top, right, bottom = (each / reduction for each in box)
-        filtered = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
-        # Pillow premultiplies by the alpha, so that the colour behind transparent pixels does not bleed.
-        return to_plain(self._image).resize(size, filtered, (left, top, right, bottom), reducing_gap=gap)
+            image = source if region == (0, 0, *source.size) else source.crop(region)
+        profile = self._image.info.get("icc_profile")
+        image = in_own_colours(image, profile) if self.own_colours else to_srgb(image, profile)
+        if self._turn:
+            image = image.transpose(self._turn[0])
+        if image is source:  # others may want it too
+            image = image.copy()
+        if not self.own_colours:
+            image.info = {}
+        return image
 
-    def _draft(self, size: Size, box: Box, gap: float) -> float:
-        """Ask the decoder for no more than `gap` times the size; gives the factor by which it reduces.
+    # -- decoding ------------------------------------------------------------------------------------------------------
 
-        Asked with the size that the whole picture would have, not with the box it must fit: that is what makes a
+    def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> tuple[Image.Image, float]:
+        """Decode a frame; the first frame of a file is kept for the next who asks for no finer one."""
+        if frame is not self._image or frame.tell() != 0:
+            return to_plain(frame), 1.0
+        scale = self._scale(size, box, gap) if size else 1
+        # Where it cannot be decoded once more, what there is must do.
+        if self._decoded is None or (self._decoded.scale != scale and self._reopen):
+            self._decoded = None
+            self._decoded = self._decode_at(scale)
+        return self._decoded.image, self._decoded.reduction
+
+    def _scale(self, size: Size, box: Box, gap: float) -> int:
+        """By how much the decoder may reduce: it delivers at least `gap` times the size, and the least box's.
+
+        Reckoned with the size that the whole picture would have, not with the box it must fit: that is what makes a
         JPEG decode at 1/2, 1/4 or 1/8. The decoder rounds up, so a size that was rounded up costs nothing either.
         """
-        width, height = self._image.size
-        wanted = (
-            math.floor(width * size[0] / (box[2] - box[0]) * gap),
-            math.floor(height * size[1] / (box[3] - box[1]) * gap),
-        )
-        fitting = [n for n in (8, 4, 2) if -(-width // n) >= wanted[0] and -(-height // n) >= wanted[1]]
-        if not fitting or not isinstance(self._image, ImageFile.ImageFile):
-            return 1.0
-        told = self._image.draft(None, (max(1, width // fitting[0]), max(1, height // fitting[0])))
-        self._reduced = told is not None
-        return width / told[1][2] if told else 1.0
+        if self._image.format not in _REDUCIBLE:
+            return 1
+        width, height = self._stored
+        wanted = [(width * size[0] / (box[2] - box[0]) * gap, height * size[1] / (box[3] - box[1]) * gap)]
+        if self.least:
+            wanted.append(self._turned(self.least.whole(self.size)))
+        across, down = (math.floor(max(sides)) for sides in zip(*wanted, strict=True))
+        return next((n for n in (8, 4, 2) if -(-width // n) >= across and -(-height // n) >= down), 1)
+
+    def _decode_at(self, scale: int) -> _Decoded:
+        if self._is_used and self._reopen:  # a decoder cannot be asked twice
+            self._image.close()
+            self._image = self._reopen()
+        self._is_used = True
+        width, height = self._stored
+        told = None
+        if scale > 1:
+            told = self._image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        return _Decoded(scale, width / told[1][2] if told else 1.0, to_plain(self._image))
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:
@@ -161,24 +207,17 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         return _open_without_bomb_check(io.BytesIO(file) if isinstance(file, bytes) else file)
 
     with unreadable_if_damaged():
-        image = reopen()
+        try:
+            image = reopen()
+        except UnidentifiedImageError:
+            raise unidentified(file) from None
     try:
         refuse_if_too_large(image.size)
+        refuse_raw(image)
         return OpenedPicture(image, reopen=reopen)
     except BaseException:
         image.close()
         raise
-
-
-def refuse_if_too_large(size: Size) -> None:
-    """Raise `Unreadable` from a picture's size alone, before a byte of it is decoded."""
-    width, height = size
-    if width < 1 or height < 1:
-        raise Unreadable(f"damaged picture: its size is {width}x{height}")
-    if width * height > MAX_PIXELS:
-        raise Unreadable(f"too large: {width}x{height}, limit {MAX_PIXELS // 1_000_000} MP")
-    if max(width, height) > MAX_SIDE:
-        raise Unreadable(f"too large: {width}x{height}, limit {MAX_SIDE} pixels a side")
 
 
 def _open_without_bomb_check(file: BinaryIO | Path) -> Image.Image:
@@ -202,120 +241,18 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-# What Pillow's readers say of a file that ends too early.
-_CUT_OFF = ("truncated", "data stream", "eof", "not enough image data")
+def as_plain(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
+    """What a stage made, in mode L, LA, RGB or RGBA and with nothing beside the pixels that a format would write.
 
-
-@contextmanager
-def unreadable_if_damaged() -> Iterator[None]:
-    """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`.
-
-    Its warnings are silenced: they name no file, and what they say is either harmless or raised as well.
+    It is in sRGB, or with `own_colours` in those of the profile in its info.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except (FileFailure, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        raise Unreadable("not a picture, or cut off in its header") from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        said = str(error) or type(error).__name__
-        if isinstance(error, EOFError) or any(word in said.lower() for word in _CUT_OFF):
-            raise Unreadable(f"truncated picture: {said}") from error
-        raise Unreadable(f"damaged picture: {said}") from error
-
-
-# -- modes and colours -------------------------------------------------------------------------------------------------
-
-
-def to_plain(image: Image.Image) -> Image.Image:
-    """Decode into L, LA, RGB, RGBA or CMYK, nothing lost that the eye can see: the modes that resample well."""
-    image.load()
-    mode = image.mode
-    if mode in ("LA", "RGBA", "CMYK"):
-        return image
-    if mode.startswith("I") or mode == "F":
-        return _to_eight_bits(image)
-    if mode == "LAB":
-        return _from_lab(image)
-    plain = "L" if mode in ("1", "L", "La") else "RGB"
-    if mode in ("PA", "La", "RGBa") or _has_transparent_colour(image):
-        return image.convert(plain + "A")
-    return image if mode == plain else image.convert(plain)
-
-
-def _has_transparent_colour(image: Image.Image) -> bool:
-    """Whether one of its colours is transparent, as in a GIF, or its palette has alpha."""
-    if image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA":
-        return True
-    return image.mode in ("1", "L", "RGB", "P") and "transparency" in image.info
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale greys of 16 or 32 bits, or floats, to 8 bits; `convert("L")` would clip them to white."""
-    deep = image if image.mode == "F" else image.convert("I")
-    high = deep.getextrema()[1]
-    assert isinstance(high, (int, float))
-    if deep.mode == "I" and high <= 65_535:
-        grey = deep.point([(value + 128) // 257 for value in range(65_536)], "L")
-        transparent = image.info.get("transparency")
-        if isinstance(transparent, int):
-            grey.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
-        return grey
-    top = next((top for top in (1, 255, 65_535) if high <= top), high) if deep.mode == "F" else 2_147_483_647
-    # Half a step up, because the last conversion rounds down.
-    return deep.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
-
-
-def _from_lab(image: Image.Image) -> Image.Image:
-    lab = ImageCms.createProfile("LAB")
-    converted = ImageCms.profileToProfile(image, lab, _srgb(), outputMode="RGB")
-    assert converted is not None
-    return converted
-
-
-@lru_cache(maxsize=1)
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-# A camera roll has a handful of profiles; building a transform takes longer than applying it to a small picture.
-@lru_cache(maxsize=16)
-def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform from an embedded profile; None if it is sRGB already, or broken, which is read as sRGB."""
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-        if ImageCms.getProfileDescription(profile).startswith("sRGB"):
-            return None
-        return ImageCms.buildTransform(profile, _srgb(), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
-
-
-def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """Convert an L, LA, RGB, RGBA or CMYK image to sRGB, keeping greys grey and the alpha as it is."""
-    opaque = {"LA": "L", "RGBA": "RGB"}.get(image.mode, image.mode)
-    transform = _transform_to_srgb(icc_profile, opaque) if icc_profile else None
-    if transform is None:
-        return image.convert("RGB") if image.mode == "CMYK" else image
-    converted = ImageCms.applyTransform(image.convert(opaque), transform)
-    assert converted is not None
-    if opaque == "L":
-        converted = converted.convert("L")
-    if image.mode != opaque and opaque != "CMYK":
-        converted.putalpha(image.getchannel("A"))
-    return converted
-
-
-def as_plain(image: Image.Image) -> Image.Image:
-    """What a stage made, in mode L, LA, RGB or RGBA and with nothing beside the pixels that a format would write."""
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
-        return OpenedPicture(image).load()
-    plain = _to_srgb(to_plain(image), image.info.get("icc_profile"))
-    if plain.info:
-        plain = plain.copy()
-        plain.info = {}
-    return plain
+        opened = OpenedPicture(image)
+        opened.own_colours = own_colours
+        return opened.load()
+
+    def settle(frame: Image.Image) -> Image.Image:
+        plain = to_plain(frame)
+        return in_own_colours(plain, plain.info.get("icc_profile")) if own_colours else in_srgb(plain)
+
+    return map_frames(image, settle)

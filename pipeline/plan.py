@@ -79,7 +79,10 @@ def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ..
     for stage in config.leaves:
         assert stage.output is not None
         template, pool, route = stage.output.template, config.pool, _route(config, stage)
-        steps = [Step(each.stage, each.options) for each in route]
+        steps = [
+            Step(each.stage, each.options, each.least if each.least != each.box else None, each.own_colours)
+            for each in route
+        ]
         save = stage.output.save
         recipe = recipe_for(steps, save, template.suffix, config.folder, pool.initializer, pool.initargs)
         number = ledger.number_recipe(recipe) if record else known.get(recipe.digest)

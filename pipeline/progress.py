@@ -38,12 +38,15 @@ class Summary:
     """The first of the failed outputs."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How many outputs failed, by reason."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What was noted of outputs that are done, and how often."""
 
     def add(self, outcome: Outcome) -> None:
         """Count what became of one job."""
         for result in outcome.results:
             if result.status == "done":
                 self.done += 1
+                self.remarks.update(each.partition(",")[0] for each in result.text.split("; ") if each)
             elif result.status == "skipped":
                 self.skipped += 1
             else:
@@ -70,6 +73,7 @@ class Summary:
         if len(self.reasons) > 1:
             counted = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {counted}")
+        lines += [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
         return lines + self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
 
     def _headline(self) -> str:

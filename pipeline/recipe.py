@@ -18,6 +18,7 @@ from typing import Any
 from pipeline import values
 from pipeline.signature import Stage
 from pipeline.stage import find_function
+from pipeline.types import FitBox
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields that say how something was written, or that some versions of Python have and others do not.
@@ -42,6 +43,9 @@ class Step:
 
     stage: Stage
     options: dict[str, Any]
+    least: FitBox | None = None
+    """The box that decides how finely its picture is decoded, where that is not its own."""
+    own_colours: bool = False
 
 
 def recipe_for(
@@ -58,6 +62,7 @@ def recipe_for(
             {
                 "code": code_of(step.stage.target, folder, step.stage.module),
                 "options": _plain(step.options, folder),
+                **_decoding(step),
             }
             for step in route
         ],
@@ -72,6 +77,13 @@ def recipe_for(
     return Recipe(parts)
 
 
+def _decoding(step: Step) -> dict[str, Any]:
+    """What else decides how its pictures are decoded; usually nothing."""
+    parts: dict[str, Any] = {"for": step.least._asdict()} if step.least else {}
+    parts |= {"color": "keep"} if step.own_colours else {}
+    return {"decoding": parts} if parts else {}
+
+
 def why_changed(old: dict[str, Any], new: dict[str, Any], names: Sequence[str], where: Sequence[str]) -> str:
     """The first part that differs, in words; `names` and `where` are the stages of the route and their files."""
     if len(old.get("route", ())) != len(new["route"]):
@@ -81,6 +93,8 @@ def why_changed(old: dict[str, Any], new: dict[str, Any], names: Sequence[str], 
             return f"{name}: {change}"
         if before["code"] != after["code"]:
             return f"{name}: code changed ({file})"
+        if change := _first_change(before.get("decoding", {}), after.get("decoding", {})):
+            return f"{name}: decoded {change}"
     if change := _first_change(old.get("save", {}), new["save"]):
         return f"{names[-1]}: save {change}"
     if old.get("initializer") != new.get("initializer"):

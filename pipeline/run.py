@@ -67,6 +67,8 @@ class _Run:
     def go(self, grace_s: float) -> Summary:
         began = time.monotonic()
         self.ledger.begin_run(self.state.run)
+        for warning in self.config.warnings:
+            self.journal.note(warning)
         unclean = self.ledger.unclean_runs()
         unclean.remove(self.state.run)
         try:

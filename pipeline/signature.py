@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import StageError
-from pipeline.types import Item
-from pipeline.values import Kind, kind_of
+from pipeline.types import FitBox, Item
+from pipeline.values import PICTURE, Kind, kind_of
 
 # What a stage may take or make, for the messages.
 _CHOICES = "Path, bytes, str, Image.Image"
@@ -48,6 +48,11 @@ class Stage:
         """
         if check := getattr(self.target, "check", None):
             check(**options)
+
+    def fit_box(self, options: dict[str, Any]) -> FitBox | None:
+        """The box into which it fits pictures, where its class or function has a `fit_box` that says so."""
+        fit_box = getattr(self.target, "fit_box", None)
+        return fit_box(**options) if fit_box and self.takes is PICTURE else None
 
     def build(self, options: dict[str, Any]) -> Callable[[Any], Any]:
         """Make what is called once per file; a class is constructed here, once per worker.

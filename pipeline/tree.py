@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.limits import DEFAULT_LIMITS, Limits
 from pipeline.outputs import Committer
 from pipeline.signature import Stage
 from pipeline.stage import find, find_function
+from pipeline.types import FitBox
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Node:
     """The index of the stage it reads from; None for the source itself."""
     save: Mapping[str, Any]
     """The save options of its output."""
+    least: FitBox | None = None
+    """The largest box that it, or one that reads the same picture, fits a picture into."""
+    own_colours: bool = False
+    """Whether pictures stay in their own colours."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Blueprint:
     nodes: tuple[Node, ...]
     initializer: str | None = None
     initargs: tuple[Any, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""

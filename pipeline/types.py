@@ -1,11 +1,11 @@
-"""What the authors of stages import: Item, Part, Skip and Picture. Light, so that a stage stays light."""
+"""What the authors of stages import: Item, Part, Skip, Picture and FitBox. Light, so that a stage stays light."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,6 +40,26 @@ class Part(Generic[T]):
     name: str
 
 
+Fit = Literal["inside", "outside", "cover", "contain", "fill"]
+"""How a picture is fitted into a box, in the words of CSS's object-fit; `outside` covers it and stands over."""
+
+
+class FitBox(NamedTuple):
+    """A box in pixels into which a stage fits every picture."""
+
+    width: int | None
+    height: int | None
+    fit: Fit = "inside"
+    gap: float = 1.0
+    """How many times the size is decoded at least."""
+
+    def whole(self, size: tuple[int, int]) -> tuple[float, float]:
+        """To which width and height the whole of such a picture must at least be decoded."""
+        scales = [limit / side for limit, side in zip((self.width, self.height), size, strict=True) if limit]
+        scale = self.gap * (min(scales) if self.fit in ("inside", "contain") else max(scales))
+        return size[0] * scale, size[1] * scale
+
+
 class Picture(ABC):
     """A picture that is opened but not decoded, for the stages that decide how to decode.
 
@@ -61,10 +81,14 @@ class Picture(ABC):
         box: tuple[float, float, float, float] | None = None,
         resample: int | None = None,
         gap: float = 1.0,
+        frames: Literal["first", "all"] = "first",
     ) -> Image.Image:
         """Decode the picture: upright, sRGB, in mode L, LA, RGB or RGBA.
 
         With `size` the region `box` (default: all of it) is resampled to that size, and the decoder is asked to
         leave out what it can: it delivers at least `gap` times the size. `resample` is one of Pillow's
         `Image.Resampling` (default LANCZOS). Raises `Unreadable` for a truncated or damaged file.
+
+        With `frames="all"` an animation comes as a `pipeline.animation.Animation`: an image that is its first
+        frame, and has all of them in `.frames`; `pipeline.animation.map_frames` changes each.
         """

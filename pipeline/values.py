@@ -71,20 +71,25 @@ def _load_image(file: Path | bytes) -> Any:
 def _picture_of_image(image: Any) -> Any:
     from pipeline.pictures import OpenedPicture, as_plain
 
-    return OpenedPicture(as_plain(image), upright=True)
+    return OpenedPicture(as_plain(image, own_colours=True), upright=True)
 
 
-def _image_of_stage(image: Any) -> Any:
+def _image_in_srgb(image: Any) -> Any:
     from pipeline.pictures import as_plain
 
     return as_plain(image)
 
 
-def _write_png(image: Any, file: BinaryIO) -> None:
-    from pipeline.formats import save_png
+def _image_in_own_colours(image: Any) -> Any:
     from pipeline.pictures import as_plain
 
-    save_png(as_plain(image), file, compress_level=1)
+    return as_plain(image, own_colours=True)
+
+
+def _write_png(image: Any, file: BinaryIO) -> None:
+    from pipeline.formats import save_png
+
+    save_png(_image_in_own_colours(image), file, compress_level=1, color="keep")
 
 
 def _write_bytes(data: bytes, file: BinaryIO) -> None:
@@ -108,13 +113,18 @@ PATH = Kind("Path", lambda path: path, _write_path, "")
 BYTES = Kind("bytes", Path.read_bytes, _write_bytes, ".bin")
 TEXT = Kind("str", _read_text, _write_text, ".txt")
 IMAGE = Kind("Image.Image", _load_image, _write_png, ".png", copy=lambda image: image.copy())
+# What a stage makes whose output is in the picture's own colours: it has their profile in its info.
+COLOURED = Kind("Image.Image in its own colours", _load_image, _write_png, ".png", copy=lambda image: image.copy())
 PICTURE = Kind("Picture", _open_picture, _write_never, "")
 
 _KINDS: dict[type, Kind] = {Path: PATH, bytes: BYTES, str: TEXT, Picture: PICTURE}
 
 _IN_MEMORY: dict[tuple[str, str], Convert] = {
-    (IMAGE.name, IMAGE.name): _image_of_stage,
+    (IMAGE.name, IMAGE.name): _image_in_srgb,
+    (IMAGE.name, COLOURED.name): _image_in_own_colours,
     (IMAGE.name, PICTURE.name): _picture_of_image,
+    (COLOURED.name, IMAGE.name): _image_in_srgb,
+    (COLOURED.name, PICTURE.name): _picture_of_image,
     (BYTES.name, IMAGE.name): _load_image,
     (BYTES.name, PICTURE.name): _open_picture,
     (BYTES.name, TEXT.name): _decode,
@@ -164,12 +174,20 @@ def saver_for(suffix: str) -> Callable[..., None] | None:
     return SAVERS.get(suffix.lower())
 
 
-def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any]) -> None:
-    """Write what a stage made to an output file; a picture in the format that the output's suffix names."""
-    if kind is not IMAGE:
+def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any], source: Path) -> None:
+    """Write what a stage made to an output file; a picture in the format that the output's suffix names.
+
+    What metadata the save options ask for is read from the source.
+    """
+    if kind not in (IMAGE, COLOURED):
         kind.write(value, file)
         return
     saver = saver_for(suffix)
     if saver is None:
         raise FileFailure(f"no picture can be written with the suffix {suffix!r}")
-    saver(_image_of_stage(value), file, **save)
+    kept: dict[str, bytes] = {}
+    if save.get("metadata", "strip") != "strip":
+        from pipeline.metadata import read_metadata
+
+        kept = read_metadata(source, save["metadata"])
+    saver(_image_in_srgb(value) if kind is IMAGE else value, file, kept, **save)

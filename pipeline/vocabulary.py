@@ -21,6 +21,7 @@ _TEXT = r"^[^\x00]+$"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 _DURATION = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_S)})$"
 _SIZE = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_BYTES)})$"
+_PIXELS = r"^[0-9]+(\.[0-9]+)? ?(MP|GP)$"
 _PERCENT = r"^[0-9]+(\.[0-9]+)?%$"
 _FUNCTION = r"^\w+(\.\w+)*:\w+$"
 # What each pattern asks for, for the messages.
@@ -29,6 +30,7 @@ _ASKS = {
     _NAME: "at most 64 letters, digits, '_' and '-' are needed, the first not '-'",
     _DURATION: "a duration with its unit is needed, such as 500ms, 60s or 5m",
     _SIZE: "a size with its unit is needed, such as 500MB or 2GiB",
+    _PIXELS: "a number of pixels with its unit is needed, such as 200MP",
     _PERCENT: "a percentage is needed, such as 5%",
     _FUNCTION: "module:function is needed",
 }
@@ -44,6 +46,7 @@ Size = Annotated[str, StringConstraints(pattern=_SIZE)]
 Percent = Annotated[str, StringConstraints(pattern=_PERCENT)]
 Function = Annotated[str, StringConstraints(pattern=_FUNCTION)]
 Count = Annotated[int, Field(ge=1)]
+Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
 _NOT_YET: tuple[Place, ...] = (
@@ -67,6 +70,8 @@ class Inputs(_Model):
     include: tuple[Text, ...] = ()
     exclude: tuple[Text, ...] = ()
     settle: Duration | None = None
+    max_pixels: Pixels = "100MP"
+    max_side: Count = 65_500
 
 
 class Output(_Model):
@@ -213,6 +218,11 @@ def duration_s(text: str | None) -> float | None:
 def size_bytes(text: str | None) -> int | None:
     """Bytes in a size such as 500MB or 2GiB; None where there is none."""
     return None if text is None else round(_amount(text, _UNITS_BYTES))
+
+
+def pixels(amount: int | str) -> int:
+    """Pixels in an amount such as 200MP, or as they are counted."""
+    return amount if isinstance(amount, int) else round(_amount(amount, {"MP": 10**6, "GP": 10**9}))
 
 
 def _amount(text: str, units: dict[str, Any]) -> float:

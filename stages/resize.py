@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageColor
 
-from pipeline import Picture
+from pipeline import FitBox, Picture
+from pipeline.animation import map_frames
+from pipeline.colours import to_mode
 from pipeline.formats import Colour
+from pipeline.limits import refuse_if_too_large
+from pipeline.types import Fit
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
 
-Fit = Literal["inside", "outside", "cover", "contain", "fill"]
-Pixels = Annotated[int, Gt(0)]
+# JPEG holds no longer side.
+Pixels = Annotated[int, Gt(0), Le(65_500)]
+Filter = Literal["lanczos", "bicubic", "hamming", "bilinear", "box", "nearest"]
+Position = Literal[
+    "centre", "center", "top", "right", "bottom", "left",
+    "top left", "top right", "bottom left", "bottom right", "left top", "right top", "left bottom", "right bottom",
+]  # fmt: skip
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 
@@ -24,15 +33,17 @@ class Resize:
 
     `fit` says what to do when both are given and the shape differs, with the names of CSS's object-fit: `inside`
     keeps the whole picture within the box, `outside` covers the box and lets the picture stand over, `cover` does
-    so and cuts off what stands over, evenly, `contain` pads with `background` (a CSS colour), `fill` distorts. A
-    picture is never made larger unless `enlarge` says so.
-    """
+    so and cuts off what stands over, `contain` pads with `background` (a CSS colour), `fill` distorts. `position`
+    is the side or corner that `cover` keeps, and to which `contain` moves the picture. A picture is never made
+    larger unless `enlarge` says so.
 
-    @staticmethod
-    def check(*, width: int | None, height: int | None, **others: object) -> None:
-        """Refuse options that make no size, when the pipeline is loaded."""
-        if width is None and height is None:
-            raise ValueError("resize needs a 'width', a 'height' or both")
+    `filter` is how pixels are averaged, in Pillow's words. `gap` trades time for likeness to the best possible
+    picture: a JPEG is decoded, and any picture averaged in whole steps, down to no less than `gap` times the size
+    before the filter has its turn. At 1 a photograph comes out 49 dB from an exhaustive LANCZOS, at 1.5 at 52 dB and
+    at 2 at 56 dB, for a fifth and a third more time; after a JPEG of quality 82 all are within 0.2 dB of each other.
+
+    `frames: all` resizes every frame of a GIF, WebP, PNG or AVIF that moves; an output in GIF or WebP moves as well.
+    """
 
     def __init__(
         self,
@@ -40,22 +51,61 @@ class Resize:
         width: Pixels | None = None,
         height: Pixels | None = None,
         fit: Fit = "inside",
-        enlarge: bool = False,
+        position: Position = "centre",
         background: Colour = "white",
-        gap: Annotated[float, Ge(1)] = 1.0,
+        enlarge: bool = False,
+        filter: Filter = "lanczos",
+        gap: Annotated[float, Ge(1), Le(100)] = 1.0,
+        frames: Literal["first", "all"] = "first",
     ) -> None:
-        self._width, self._height, self._fit = width, height, fit
-        self._enlarge, self._background, self._gap = enlarge, background, gap
+        self._width, self._height, self._fit, self._enlarge = width, height, fit, enlarge
+        self._at, self._background = _fractions(position), background
+        self._resample, self._gap, self._frames = Image.Resampling[filter.upper()], gap, frames
+
+    @staticmethod
+    def check(
+        *, width: int | None, height: int | None, fit: Fit, position: str, background: str, **others: object
+    ) -> None:
+        """Refuse options that do not go together, when the pipeline is loaded. Raises ValueError."""
+        if width is None and height is None:
+            raise ValueError("resize needs a 'width', a 'height' or both")
+        if fit in ("cover", "contain", "fill") and not (width and height):
+            raise ValueError(f"fit '{fit}' needs a 'width' and a 'height'")
+        if fit not in ("cover", "contain") and _fractions(position) != (0.5, 0.5):
+            raise ValueError(f"'position' is for fit 'cover' and 'contain', not '{fit}'")
+        if fit != "contain" and background != "white":
+            raise ValueError(f"'background' is for fit 'contain', not '{fit}'; what transparency is laid on when a "
+                             "picture is saved is said under output.save")  # fmt: skip
+
+    @staticmethod
+    def fit_box(*, width: int | None, height: int | None, fit: Fit, gap: float, **others: object) -> FitBox:
+        """Where its pictures fit in."""
+        return FitBox(width, height, fit, gap)
 
     def __call__(self, picture: Picture) -> Image.Image:
-        size, box = fit_to(picture.size, self._width, self._height, self._fit, self._enlarge)
-        image = picture.load(size, box=box, gap=self._gap)
+        size, box = fit_to(picture.size, self._width, self._height, self._fit, self._enlarge, self._at)
+        image = picture.load(size, box=box, resample=self._resample, gap=self._gap, frames=self._frames)
         if self._fit == "contain" and self._width and self._height:
-            return pad(image, (self._width, self._height), self._background)
+            whole = self._width, self._height
+            return map_frames(image, lambda frame: pad(frame, whole, self._background, self._at))
         return image
 
 
-def fit_to(source: Size, width: int | None, height: int | None, fit: Fit, enlarge: bool) -> tuple[Size, Box]:
+def _fractions(position: str) -> tuple[float, float]:
+    """Which part of what is over lies to the left and above: 0 at the left or top, 1 at the right or bottom."""
+    words = position.split()
+    across = 0.0 if "left" in words else 1.0 if "right" in words else 0.5
+    return across, 0.0 if "top" in words else 1.0 if "bottom" in words else 0.5
+
+
+def fit_to(
+    source: Size,
+    width: int | None,
+    height: int | None,
+    fit: Fit,
+    enlarge: bool,
+    at: tuple[float, float] = (0.5, 0.5),
+) -> tuple[Size, Box]:
     """The size to make, and the part of the source to make it of, both in upright pixels. Never 0, never cut but by
     `cover`.
     """
@@ -72,7 +122,7 @@ def fit_to(source: Size, width: int | None, height: int | None, fit: Fit, enlarg
         return _scaled(source, scale_x, scale_y, True), full
     if fit == "cover":
         assert width and height
-        return _cover(source, (width, height), max(scale_x, scale_y), enlarge)
+        return _cover(source, (width, height), max(scale_x, scale_y), enlarge, at)
     scale = max(scale_x, scale_y) if fit == "outside" else min(scale_x, scale_y)
     return _scaled(source, scale, scale, enlarge), full
 
@@ -83,26 +133,29 @@ def _scaled(source: Size, scale_x: float, scale_y: float, enlarge: bool) -> Size
     return max(1, round(source[0] * scale_x)), max(1, round(source[1] * scale_y))
 
 
-def _cover(source: Size, box: Size, scale: float, enlarge: bool) -> tuple[Size, Box]:
-    """Cut evenly what stands over; a source too small to cover the box keeps its size where it falls short."""
+def _cover(source: Size, box: Size, scale: float, enlarge: bool, at: tuple[float, float]) -> tuple[Size, Box]:
+    """Cut off what stands over; a source too small to cover the box keeps its size where it falls short."""
     scale = scale if enlarge else min(scale, 1.0)
     size = min(box[0], max(1, round(source[0] * scale))), min(box[1], max(1, round(source[1] * scale)))
-    (left, right), (top, bottom) = (_middle(source[axis], size[axis] / scale) for axis in (0, 1))
+    (left, right), (top, bottom) = (_part(source[axis], size[axis] / scale, at[axis]) for axis in (0, 1))
     return size, (left, top, right, bottom)
 
 
-def _middle(side: int, part: float) -> tuple[float, float]:
-    """Where the middle part of a side begins and ends; on whole pixels where that many whole pixels are wanted."""
-    begin = max(0.0, (side - part) / 2)
+def _part(side: int, part: float, at: float) -> tuple[float, float]:
+    """Where a part of a side begins and ends; on whole pixels where that many whole pixels are wanted."""
+    begin = max(0.0, (side - part) * at)
     begin = float(int(begin)) if part == int(part) else begin
     return begin, min(float(side), begin + part)
 
 
-def pad(image: Image.Image, size: Size, background: str) -> Image.Image:
-    """Lay an image in the middle of a ground of this size."""
+def pad(image: Image.Image, size: Size, background: str, at: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
+    """Lay an image on a ground of this size, in its middle or at another place. Raises `Unreadable` for a huge one."""
+    refuse_if_too_large(size)
     grey = image.mode in ("L", "LA") and len(set(ImageColor.getrgb(background)[:3])) == 1
     alpha = image.mode in ("LA", "RGBA") or len(ImageColor.getrgb(background)) == 4
     mode = ("L" if grey else "RGB") + ("A" if alpha else "")
+    image = to_mode(image, mode)
     ground = Image.new(mode, size, ImageColor.getcolor(background, mode))
-    ground.paste(image.convert(mode), ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    ground.paste(image, (int((size[0] - image.width) * at[0]), int((size[1] - image.height) * at[1])))
+    ground.info = dict(image.info)
     return ground

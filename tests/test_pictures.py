@@ -550,7 +550,8 @@ def test_every_truncation_of_a_jpeg_and_a_png_is_called_so(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0", b"hello, I am a text\n" * 50, b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
+    "data",
+    [b"", b"\0", b"\xff\xfe", b"hello, I am a text\n" * 50, b"BM, I begin", b"<html><body>Error 502</body></html>"],
 )
 def test_what_is_no_picture_is_said_to_be_none(data: bytes, tmp_path: Path) -> None:
     """An empty file and a file that is no picture have each their own reason, from bytes and from a path."""
@@ -576,7 +577,7 @@ def test_the_content_decides_not_the_suffix(tmp_path: Path) -> None:
     b"\1\0\0\0" + bytes(36) + b" EMF" + bytes(60),
 ])  # fmt: skip
 def test_no_foreign_program_is_ever_started(data: bytes, tmp_path: Path) -> None:
-    """EPS, PDF, WMF and EMF are not pictures here, even with a Ghostscript at hand."""
+    """EPS, PDF, WMF and EMF are not read, even with a Ghostscript at hand."""
     ghostscript = tmp_path / "gs"
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     ghostscript.chmod(0o755)
@@ -586,7 +587,7 @@ def test_no_foreign_program_is_ever_started(data: bytes, tmp_path: Path) -> None
         [sys.executable, "-c", code], env={"PATH": str(tmp_path)}, capture_output=True, text=True, cwd=Path.cwd()
     )
 
-    assert "Unreadable: not a picture" in ended.stderr
+    assert "Unreadable: unsupported: " in ended.stderr
     assert not (tmp_path / "started").exists()
 
 

@@ -166,7 +166,7 @@ def test_outputs_are_written_as_their_suffix_says(tmp_path: Path) -> None:
     written = []
     for value, kind, suffix in cases:
         file = io.BytesIO()
-        write(value, kind, file, suffix, {})
+        write(value, kind, file, suffix, {}, tmp_path)
         written.append(file.getvalue())
 
     assert [Image.open(io.BytesIO(each)).format for each in written[:2]] == ["JPEG", "TIFF"]
@@ -174,10 +174,10 @@ def test_outputs_are_written_as_their_suffix_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".doc", ".pdf", ".eps"])
-def test_a_picture_has_no_format_without_a_known_suffix(suffix: str) -> None:
+def test_a_picture_has_no_format_without_a_known_suffix(suffix: str, tmp_path: Path) -> None:
     """The suffix is in the user's own words, and what cannot be written is said so."""
     with pytest.raises(FileFailure, match=f"no picture can be written with the suffix '{suffix}'"):
-        write(PICTURE_PIXELS, IMAGE, io.BytesIO(), suffix, {})
+        write(PICTURE_PIXELS, IMAGE, io.BytesIO(), suffix, {}, tmp_path)
 
 
 def test_texts_never_load_pillow() -> None:

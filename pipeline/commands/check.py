@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +18,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.load import load_config
 
     config = load_config(Path(arguments.file), arguments.set)
+    print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     for stage in config.stages:
         parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"
         output = f" -> {stage.output.template.text}" if stage.output else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from pipeline.commands.run import add_selection, edits_of
@@ -34,6 +35,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.plan import Selection, leaves_of, make_plan
 
     config = load_config(Path(arguments.file), edits_of(arguments))
+    print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     file = config.state / "ledger.sqlite"
     with closing(Ledger(file if file.exists() else None)) as ledger:
         selection = Selection(arguments.only, arguments.limit, arguments.force)

@@ -210,7 +210,37 @@ def test_enlarging_has_to_be_asked_for() -> None:
 def test_neither_width_nor_height_is_an_error() -> None:
     """A resize to nothing is refused when the pipeline is loaded, before any file."""
     with pytest.raises(ValueError, match="a 'height' or both"):
-        Resize.check(width=None, height=None)
+        Resize.check(**defaults())
+
+
+def defaults(**options: Any) -> dict[str, Any]:
+    """What the loader hands to `check`: every option, as given or by default."""
+    known, problems = check_options(read_signature("resize", Resize, "stages.resize").options, options)
+    assert not problems
+    return known
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"width": 9, "fit": "cover"}, "fit 'cover' needs a 'width' and a 'height'"),
+        ({"height": 9, "fit": "contain"}, "fit 'contain' needs"),
+        ({"height": 9, "fit": "fill"}, "fit 'fill' needs"),
+        ({"width": 9, "height": 9, "position": "top"}, "'position' is for fit 'cover' and 'contain', not 'inside'"),
+        ({"width": 9, "height": 9, "fit": "fill", "position": "left"}, "not 'fill'"),
+        ({"width": 9, "height": 9, "fit": "cover", "background": "red"}, "'background' is for fit 'contain'"),
+        ({"width": 9, "height": 9, "fit": "cover", "position": "top left"}, ""),
+        ({"width": 9, "height": 9, "fit": "contain", "background": "red", "position": "right"}, ""),
+        ({"width": 9, "fit": "outside", "position": "center"}, ""),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict[str, Any], says: str) -> None:
+    """What could only be ignored is refused, with what it is for."""
+    if says:
+        with pytest.raises(ValueError, match=says):
+            Resize.check(**defaults(**options))
+    else:
+        Resize.check(**defaults(**options))
 
 
 def test_bad_options_are_refused_by_the_signature() -> None:

@@ -1,0 +1,133 @@
+"""The modes and colours of pictures: what is decoded, made plain without loss, and brought to sRGB.
+
+A picture in its own colours carries their profile in `info["icc_profile"]`, and nothing else there.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+from PIL import Image, ImageCms
+
+from pipeline.notes import note
+
+
+def to_plain(image: Image.Image) -> Image.Image:
+    """Decode into L, LA, RGB, RGBA or CMYK, nothing lost that the eye can see: the modes that resample well."""
+    image.load()
+    mode = image.mode
+    if mode in ("LA", "RGBA", "CMYK"):
+        return image
+    if mode.startswith("I") or mode == "F":
+        return _to_eight_bits(image)
+    if mode == "LAB":
+        return _from_lab(image)
+    plain = "L" if mode in ("1", "L", "La") else "RGB"
+    if mode in ("PA", "La", "RGBa") or _has_transparent_colour(image):
+        return image.convert(plain + "A")
+    return image if mode == plain else image.convert(plain)
+
+
+def _has_transparent_colour(image: Image.Image) -> bool:
+    """Whether one of its colours is transparent, as in a GIF, or its palette has alpha."""
+    if image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA":
+        return True
+    return image.mode in ("1", "L", "RGB", "P") and "transparency" in image.info
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale greys of 16 or 32 bits, or floats, to 8 bits; `convert("L")` would clip them to white."""
+    deep = image if image.mode == "F" else image.convert("I")
+    high = deep.getextrema()[1]
+    assert isinstance(high, (int, float))
+    if deep.mode == "I" and high <= 65_535:
+        grey = deep.point([(value + 128) // 257 for value in range(65_536)], "L")
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):
+            grey.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
+        return grey
+    top = next((top for top in (1, 255, 65_535) if high <= top), high) if deep.mode == "F" else 2_147_483_647
+    # Half a step up, because the last conversion rounds down.
+    return deep.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab = ImageCms.createProfile("LAB")
+    converted = ImageCms.profileToProfile(image, lab, _srgb(), outputMode="RGB")
+    assert converted is not None
+    return converted
+
+
+@lru_cache(maxsize=1)
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """Convert an L, LA, RGB, RGBA or CMYK image to sRGB, keeping greys grey and the alpha as it is."""
+    opaque = {"LA": "L", "RGBA": "RGB"}.get(image.mode, image.mode)
+    transform = None
+    if icc_profile:
+        try:
+            transform = _transform_to_srgb(icc_profile, opaque)
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            note("its colour profile cannot be used: read as sRGB")
+    if transform is None:
+        return image.convert("RGB") if image.mode == "CMYK" else image
+    converted = ImageCms.applyTransform(image.convert(opaque), transform)
+    assert converted is not None
+    if opaque == "L":
+        converted = converted.convert("L")
+    if image.mode != opaque and opaque != "CMYK":
+        converted.putalpha(image.getchannel("A"))
+    return converted
+
+
+# A camera roll has a handful of profiles; building a transform takes longer than applying it to a small picture.
+@lru_cache(maxsize=16)
+def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Build the transform from an embedded profile; None if it is sRGB already. Raises much if it is broken."""
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+    if ImageCms.getProfileDescription(profile).startswith("sRGB"):
+        return None
+    return ImageCms.buildTransform(profile, _srgb(), mode, "RGB")
+
+
+# -- pictures in their own colours -------------------------------------------------------------------------------------
+
+# The colour space that a profile is for, in its header (ICC.1:2022, 7.2.6), and the modes of its pictures.
+_MODES = {b"RGB ": ("RGB", "RGBA"), b"GRAY": ("L", "LA")}
+
+
+def in_own_colours(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """Keep an image in its own colours, their profile in its info; in sRGB where the profile is for another mode."""
+    fits = icc_profile is not None and image.mode in _MODES.get(icc_profile[16:20], ())
+    image = image.copy() if fits else to_srgb(image, icc_profile)
+    image.info = {"icc_profile": icc_profile} if fits else {}
+    return image
+
+
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert between L, LA, RGB and RGBA; a profile that is not for the new mode is left behind, for sRGB."""
+    profile = image.info.get("icc_profile")
+    if profile and mode not in _MODES.get(profile[16:20], ()):
+        image = in_srgb(image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def in_srgb(image: Image.Image) -> Image.Image:
+    """An image as it may be in its own colours, in sRGB and with nothing beside the pixels."""
+    converted = to_srgb(image, image.info.get("icc_profile"))
+    if converted.info:
+        converted = converted.copy()
+        converted.info = {}
+    return converted
+
+
+@lru_cache(maxsize=1)
+def srgb_profile() -> bytes:
+    """The profile of sRGB, to be embedded; the same bytes every time, which its date of making would prevent."""
+    whole = bytearray(_srgb().tobytes())
+    whole[24:36] = bytes(12)
+    return bytes(whole)

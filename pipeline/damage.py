@@ -1,0 +1,126 @@
+"""What is wrong with a picture file, in one sentence that begins with its class.
+
+empty file             no byte in it
+not a picture          of no kind that anybody here has heard of
+unsupported            a picture, but of a format or a flavour that is not read
+truncated picture      it ends too early
+damaged picture        anything else that a decoder stumbles over
+too large              said by `limits`
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import FileFailure, Unreadable
+
+# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system.
+READABLE = (
+    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "PSD",
+    "QOI", "SGI",
+)  # fmt: skip
+# Those of them that begin with so many telling bytes that no text or other data does so by chance.
+_UNMISTAKABLE = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "JPEG2000", "PSD", "QOI")
+
+# Formats that Pillow knows nothing of: where in the file which bytes stand.
+_FOREIGN = (
+    (0, b"%PDF", "PDF"), (0, b"\xff\x0a", "JPEG XL"), (4, b"JXL ", "JPEG XL"), (4, b"ftypcrx", "CR3, a camera's raw"),
+    (4, b"ftyphei", "HEIC"), (4, b"ftyphev", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypmsf1", "HEIC"),
+    (0, b"FUJIFILMCCD-RAW", "RAF, a camera's raw"), (0, b"IIU\0", "RW2, a camera's raw"),
+    (0, b"IIRO", "ORF, a camera's raw"), (8, b"CR\2", "CR2, a camera's raw"),
+)  # fmt: skip
+# Bytes: an SVG may begin with comments; whatever begins a picture stands in the first of them.
+_HEAD = 4096
+
+# What Pillow's readers say of a file that ends too early, and of one that they cannot read.
+_CUT_OFF = ("truncated", "data stream", "eof", "not enough image data", "buffer of at least", "out of range")
+_UNSUPPORTED = (
+    "unsupported", "not supported", "not available", "not installed", "unknown pixel mode", "unknown tga", "unknown pcx",
+)  # fmt: skip
+
+
+@contextmanager
+def unreadable_if_damaged() -> Iterator[None]:
+    """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`.
+
+    Its warnings are silenced: they name no file, and what they say is either harmless or raised as well.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (FileFailure, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise Unreadable(_verdict(error)) from error
+
+
+def _verdict(error: Exception) -> str:
+    said = str(error) or type(error).__name__
+    words = said.lower()
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"
+    if isinstance(error, NotImplementedError) or any(word in words for word in _UNSUPPORTED):
+        return f"unsupported picture: {said}"
+    if isinstance(error, EOFError) or any(word in words for word in _CUT_OFF):
+        return f"truncated picture: {said}"
+    return f"damaged picture: {said}"
+
+
+def refuse_raw(image: Image.Image) -> None:
+    """Raise `Unreadable` for a TIFF whose first page says that it is a preview: a camera's raw data follow it."""
+    if image.format == "TIFF" and image.tag_v2.get(254, 0) & 1 and 330 in image.tag_v2:  # type: ignore[attr-defined]
+        raise Unreadable("unsupported: a camera's raw; its first page is only a preview")
+
+
+def unidentified(file: Path | bytes) -> Unreadable:
+    """What to say of a file that none of the readers took for its own."""
+    if isinstance(file, bytes):
+        head = file[:_HEAD]
+    else:
+        with open(file, "rb") as opened:
+            head = opened.read(_HEAD)
+    for offset, telling, name in _FOREIGN:
+        if head.startswith(telling, offset):
+            return Unreadable(f"unsupported: {name} is not read")
+    if b"<svg" in head.lower():
+        return Unreadable("unsupported: SVG is not read")
+    Image.init()
+    for name, (_, accept) in Image.OPEN.items():
+        accepted = accept and _accepted(accept, head)
+        if isinstance(accepted, str) or (accepted and name not in READABLE):
+            return Unreadable(f"unsupported: {name} is not read" + (" by this Pillow" if name in READABLE else ""))
+        if accepted and name in _UNMISTAKABLE:
+            return Unreadable(_why_not(name, file))
+    return Unreadable("not a picture")
+
+
+def _accepted(accept: Callable[[bytes], bool | str], head: bytes) -> bool | str:
+    """Whether a reader takes a file that so begins for its own; a text if it would, were it whole."""
+    try:
+        return accept(head)
+    except (struct.error, IndexError):
+        return False
+
+
+def _why_not(name: str, file: Path | bytes) -> str:
+    """What the reader of the format says, since Pillow tells no more than that no reader wanted it."""
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as opened,
+        ):
+            Image.OPEN[name][0](opened, "")
+    except Exception as error:
+        verdict = _verdict(error)
+        if verdict.startswith("unsupported"):
+            return verdict
+    return "truncated picture: its header is cut off or damaged"

@@ -1,0 +1,48 @@
+"""How large a picture may be: checked from its header, before a pixel of it is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from pipeline.errors import Unreadable
+
+
+class Limits(NamedTuple):
+    """What is read, and what a stage may ask for."""
+
+    # 100 MP decode to 400 MB as RGBA, which a worker can bear.
+    max_pixels: int = 100_000_000
+    """Width times height times the frames that are decoded."""
+    # No camera or scanner makes a longer side, JPEG cannot hold one, and decoders misbehave above it.
+    max_side: int = 65_500
+    """Pixels."""
+
+
+DEFAULT_LIMITS = Limits()
+_limits: ContextVar[Limits] = ContextVar("limits", default=DEFAULT_LIMITS)
+
+
+@contextmanager
+def limited_to(limits: Limits) -> Iterator[None]:
+    """Let these limits hold instead of the default ones."""
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
+def refuse_if_too_large(size: tuple[int, int], frames: int = 1) -> None:
+    """Raise `Unreadable` for a picture of this width and height that is over the limits, or has no pixels."""
+    width, height = size
+    limits = _limits.get()
+    if width < 1 or height < 1:
+        raise Unreadable(f"damaged picture: its size is {width}x{height}")
+    shown = f"too large: {width}x{height}" + (f" in {frames} frames" if frames > 1 else "")
+    if width * height * frames > limits.max_pixels:
+        raise Unreadable(f"{shown}, limit {limits.max_pixels / 1e6:g} MP")
+    if max(width, height) > limits.max_side:
+        raise Unreadable(f"{shown}, limit {limits.max_side} pixels a side")
