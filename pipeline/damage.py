@@ -42,7 +42,8 @@ _HEAD = 4096
 # What Pillow's readers say of a file that ends too early, and of one that they cannot read.
 _CUT_OFF = ("truncated", "data stream", "eof", "not enough image data", "buffer of at least", "out of range")
 _UNSUPPORTED = (
-    "unsupported", "not supported", "not available", "not installed", "unknown pixel mode", "unknown tga", "unknown pcx",
+    "unsupported", "not supported", "not available", "not installed",
+    "unknown pixel mode", "unknown tga", "unknown pcx",
 )  # fmt: skip
 
 
