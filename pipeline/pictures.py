@@ -21,6 +21,7 @@ from pipeline.colours import in_own_colours, in_srgb, to_plain, to_srgb
 from pipeline.damage import READABLE, refuse_raw, unidentified, unreadable_if_damaged
 from pipeline.errors import Unreadable
 from pipeline.limits import refuse_if_too_large
+from pipeline.resampling import resample
 from pipeline.types import FitBox, Picture
 
 Size = tuple[int, int]
@@ -91,11 +92,11 @@ class OpenedPicture(Picture):
         frames: Literal["first", "all"] = "first",
     ) -> Image.Image:
         self._refuse_impossible(size, box, gap)
-        filtered = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
+        how = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
         stored_size, stored_box = size and self._turned(size), self._stored_box(box)
         read = read_frames if frames == "all" else read_first
         with unreadable_if_damaged():
-            return read(self._image, lambda frame: self._make(frame, stored_size, stored_box, filtered, gap))
+            return read(self._image, lambda frame: self._make(frame, stored_size, stored_box, how, gap))
 
     def close(self) -> None:
         """Let go of the file; an image that a stage made is left alone, others may still want it."""
@@ -135,15 +136,12 @@ class OpenedPicture(Picture):
             top, bottom = height - bottom, height - top
         return (left, top, right, bottom)
 
-    def _make(
-        self, frame: Image.Image, size: Size | None, box: Box, resample: Image.Resampling, gap: float
-    ) -> Image.Image:
+    def _make(self, frame: Image.Image, size: Size | None, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
         """Decode and resample as stored, and only then see to the colours and the turn: they cost less when small."""
         source, reduction = self._decode(frame, size, box, gap)
         if size:
             reduced = (box[0] / reduction, box[1] / reduction, box[2] / reduction, box[3] / reduction)
-            # Pillow premultiplies by the alpha, so that the colour behind transparent pixels does not bleed.
-            image = source.resize(size, resample, reduced, reducing_gap=gap)
+            image = resample(source, size, how, reduced, gap)
         else:
             region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
             image = source if region == (0, 0, *source.size) else source.crop(region)
