@@ -18,6 +18,8 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
 # How a viewer goes on from one frame to the next (GIF89a, 23.c.iv): what is drawn stays, or is cleared away.
 _KEEP, _CLEAR, _RESTORE = 1, 2, 3
+# GIF and WebP have 16 bits for how often.
+_MOST_TIMES = 65_535
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Animation(Image.Image):
         self.frames = tuple(frame if frame.mode == mode else frame.convert(mode) for frame in frames)
         self.timing = timing
         self.__dict__ |= self.frames[0].__dict__
+
+    def copy(self) -> Animation:
+        """A copy of all frames."""
+        return Animation([frame.copy() for frame in self.frames], self.timing)
 
 
 def map_frames(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -90,8 +96,10 @@ def read_first(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -
 
 def _read_all(image: Image.Image, count: int, read: Callable[[Image.Image], Image.Image]) -> Animation:
     frames, durations_ms, disposals = [], [], []
-    for frame in range(count):
+    # The first picture of an APNG may be one for programs that know no animation, and no frame of it.
+    for frame in range(1 if getattr(image, "default_image", False) else 0, count):
         image.seek(frame)
+        refuse_if_too_large(image.size, count)  # a GIF's canvas may grow
         frames.append(read(image))
         durations_ms.append(float(image.info.get("duration", 0)))
         disposals.append(int(getattr(image, "disposal_method", 0)))
@@ -114,7 +122,7 @@ def webp_options(image: Image.Image) -> dict[str, Any]:
     if not isinstance(image, Animation):
         return {}
     durations_ms = [round(each) for each in image.timing.durations_ms]
-    return {**_frames_after(image), "duration": durations_ms, "loop": image.timing.plays}
+    return {**_frames_after(image), "duration": durations_ms, "loop": min(image.timing.plays, _MOST_TIMES)}
 
 
 def gif_options(image: Image.Image) -> dict[str, Any]:
@@ -122,8 +130,21 @@ def gif_options(image: Image.Image) -> dict[str, Any]:
     if not isinstance(image, Animation):
         return {}
     plays = image.timing.plays
-    loop = {} if plays == 1 else {"loop": plays - 1 if plays else 0}
-    return {**_frames_after(image), **loop, "duration": list(image.timing.durations_ms), "disposal": _disposals(image)}
+    loop = {} if plays == 1 else {"loop": min(plays - 1, _MOST_TIMES) if plays else 0}
+    # Optimised, Pillow mistakes which index is transparent in frames that have other palettes than the first.
+    optimize = {"optimize": False} if any(_has_transparency(frame) for frame in image.frames) else {}
+    durations_ms = _in_hundredths(image.timing.durations_ms)
+    return {**_frames_after(image), **loop, **optimize, "duration": durations_ms, "disposal": _disposals(image)}
+
+
+def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
+    """Durations in whole hundredths of a second, as a GIF has them: none becomes 0, and together they last as long."""
+    rounded, due_ms, said_ms = [], 0.0, 0
+    for duration_ms in durations_ms:
+        due_ms += duration_ms
+        rounded.append(max(10, 10 * round((due_ms - said_ms) / 10)) if duration_ms else 0)
+        said_ms += rounded[-1]
+    return rounded
 
 
 def _frames_after(image: Animation) -> dict[str, Any]:

@@ -6,11 +6,19 @@ A picture in its own colours carries their profile in `info["icc_profile"]`, and
 from __future__ import annotations
 
 import io
+import itertools
 from functools import lru_cache
 
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms, ImageColor
 
 from pipeline.notes import note
+
+# What a broken profile makes lcms and Pillow raise.
+_UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
+
+
+def _opaque(mode: str) -> str:
+    return {"LA": "L", "RGBA": "RGB"}.get(mode, mode)
 
 
 def to_plain(image: Image.Image) -> Image.Image:
@@ -66,12 +74,12 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     """Convert an L, LA, RGB, RGBA or CMYK image to sRGB, keeping greys grey and the alpha as it is."""
-    opaque = {"LA": "L", "RGBA": "RGB"}.get(image.mode, image.mode)
+    opaque = _opaque(image.mode)
     transform = None
     if icc_profile:
         try:
             transform = _transform_to_srgb(icc_profile, opaque)
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        except _UNUSABLE:
             note("its colour profile cannot be used: read as sRGB")
     if transform is None:
         return image.convert("RGB") if image.mode == "CMYK" else image
@@ -88,10 +96,21 @@ def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
 @lru_cache(maxsize=16)
 def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Build the transform from an embedded profile; None if it is sRGB already. Raises much if it is broken."""
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-    if ImageCms.getProfileDescription(profile).startswith("sRGB"):
-        return None
-    return ImageCms.buildTransform(profile, _srgb(), mode, "RGB")
+    transform = ImageCms.buildTransform(io.BytesIO(icc_profile), _srgb(), mode, "RGB")
+    return None if _changes_nothing(transform, mode) else transform
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether no colour is changed that the eye could tell: of sRGB there are many profiles, and none by its name."""
+    if mode == "CMYK":
+        return False
+    levels = [value for value in range(0, 256, 15)]
+    colours = Image.new(mode, (len(levels), len(levels) ** (len(mode) - 1)))
+    colours.putdata(list(itertools.product(levels, repeat=len(mode))) if mode == "RGB" else levels)
+    changed = ImageCms.applyTransform(colours, transform)
+    assert changed is not None
+    extremes = ImageChops.difference(colours.convert("RGB"), changed).getextrema()
+    return max(high for _, high in extremes) <= 1  # type: ignore[misc]
 
 
 # -- pictures in their own colours -------------------------------------------------------------------------------------
@@ -101,11 +120,33 @@ _MODES = {b"RGB ": ("RGB", "RGBA"), b"GRAY": ("L", "LA")}
 
 
 def in_own_colours(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """Keep an image in its own colours, their profile in its info; in sRGB where the profile is for another mode."""
-    fits = icc_profile is not None and image.mode in _MODES.get(icc_profile[16:20], ())
-    image = image.copy() if fits else to_srgb(image, icc_profile)
-    image.info = {"icc_profile": icc_profile} if fits else {}
-    return image
+    """Keep an image in its own colours, their profile in its info; in sRGB where the profile is not for it."""
+    profile = icc_profile or b""
+    fits = image.mode in _MODES.get(profile[16:20], ()) and _is_usable(profile, image.mode)
+    kept = image if fits else to_srgb(image, icc_profile)
+    kept = kept.copy() if kept is image else kept
+    kept.info = {"icc_profile": profile} if fits else {}
+    return kept
+
+
+def _is_usable(icc_profile: bytes, mode: str) -> bool:
+    try:
+        _transform_to_srgb(icc_profile, _opaque(mode))
+    except _UNUSABLE:
+        return False
+    return True
+
+
+def colour_in(image: Image.Image, colour: str) -> tuple[int, ...]:
+    """A colour named as in CSS, in the colours of an image of mode L, LA, RGB or RGBA; with alpha where it has any."""
+    red, green, blue, *alpha = ImageColor.getrgb(colour)
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return (red, green, blue, *alpha)
+    transform = ImageCms.buildTransform(_srgb(), io.BytesIO(profile), "RGB", _opaque(image.mode))
+    pixel = ImageCms.applyTransform(Image.new("RGB", (1, 1), (red, green, blue)), transform)
+    assert pixel is not None
+    return (*pixel.convert("RGB").getpixel((0, 0)), *alpha)  # type: ignore[misc]
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

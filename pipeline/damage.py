@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -40,19 +41,28 @@ _FOREIGN = (
 _HEAD = 4096
 
 # What Pillow's readers say of a file that ends too early, and of one that they cannot read.
-_CUT_OFF = ("truncated", "data stream", "eof", "not enough image data", "buffer of at least", "out of range")
+_CUT_OFF = (
+    "truncated", "data stream", "eof", "decoder object", "not enough image data", "buffer of at least", "out of range",
+)  # fmt: skip
 _UNSUPPORTED = (
     "unsupported", "not supported", "not available", "not installed",
     "unknown pixel mode", "unknown tga", "unknown pcx",
 )  # fmt: skip
 
 
+def open_readable(file: BinaryIO | Path) -> Image.Image:
+    """Image.open for the formats that are read."""
+    return Image.open(file, formats=READABLE)
+
+
 @contextmanager
 def unreadable_if_damaged() -> Iterator[None]:
     """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`.
 
-    Its warnings are silenced: they name no file, and what they say is either harmless or raised as well.
+    Its warnings are silenced: they name no file, and what they say is either harmless or raised as well. So is its
+    own check for pixel bombs, which only warns up to 179 MP, and never lets more pass: `limits` has another.
     """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -62,12 +72,14 @@ def unreadable_if_damaged() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Unreadable(_verdict(error)) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _verdict(error: Exception) -> str:
     said = str(error) or type(error).__name__
     words = said.lower()
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError) or "invalid literal" in words:  # a text that begins as a PPM does
         return "not a picture"
     if isinstance(error, NotImplementedError) or any(word in words for word in _UNSUPPORTED):
         return f"unsupported picture: {said}"
@@ -78,7 +90,12 @@ def _verdict(error: Exception) -> str:
 
 def refuse_raw(image: Image.Image) -> None:
     """Raise `Unreadable` for a TIFF whose first page says that it is a preview: a camera's raw data follow it."""
-    if image.format == "TIFF" and image.tag_v2.get(254, 0) & 1 and 330 in image.tag_v2:  # type: ignore[attr-defined]
+    if image.format != "TIFF":
+        return
+    with unreadable_if_damaged():
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        kind = tags.get(254, 0)
+    if isinstance(kind, int) and kind & 1 and 330 in tags:
         raise Unreadable("unsupported: a camera's raw; its first page is only a preview")
 
 
@@ -92,10 +109,12 @@ def unidentified(file: Path | bytes) -> Unreadable:
     for offset, telling, name in _FOREIGN:
         if head.startswith(telling, offset):
             return Unreadable(f"unsupported: {name} is not read")
-    if b"<svg" in head.lower():
+    if b"<svg" in head.lower() and b"<html" not in head.lower():
         return Unreadable("unsupported: SVG is not read")
     Image.init()
     for name, (_, accept) in Image.OPEN.items():
+        if name == "XBM" and b"_width" not in head:  # whose reader takes every C program for its own
+            continue
         accepted = accept and _accepted(accept, head)
         if isinstance(accepted, str) or (accepted and name not in READABLE):
             return Unreadable(f"unsupported: {name} is not read" + (" by this Pillow" if name in READABLE else ""))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, Literal
 
 from annotated_types import Ge, Le, Predicate
-from PIL import Image, ImageColor, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 
 from pipeline.animation import gif_options, map_frames, still, webp_options
-from pipeline.colours import in_srgb, srgb_profile, to_mode
+from pipeline.colours import colour_in, in_srgb, srgb_profile, to_mode
 from pipeline.errors import FileFailure
 from pipeline.metadata import XMP_TAG, Metadata
+from pipeline.notes import note
 
 Quality = Annotated[int, Ge(1), Le(100)]
 # Raises ValueError, in Pillow's words, for a name that is none.
@@ -27,6 +29,8 @@ Colour = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
 Keep = Literal["srgb", "keep"]
 Kept = Mapping[str, bytes]
 """What of the source's metadata is written into the output, under Pillow's names."""
+# Bytes of EXIF that a JPEG has room for, and pixels a side that libavif reads.
+_EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})
 
 
@@ -46,10 +50,12 @@ def save_jpeg(
     """JPEG; transparency is laid on `background`; colour is stored at half size below quality 90."""
     plain, beside = _prepared(still(image), background, color, metadata, kept)
     subsampling = subsampling or ("4:4:4" if quality >= 90 else "4:2:0")
-    _save(
-        plain, file, "JPEG", **beside,
-        quality=quality, progressive=progressive, optimize=optimize, subsampling=subsampling,
-    )  # fmt: skip
+    if len(beside.get("exif", b"")) > _EXIF_MAX:
+        note("its EXIF is too long for a JPEG: left out")
+        del beside["exif"]
+    options = {"quality": quality, "progressive": progressive, "optimize": optimize, "subsampling": subsampling}
+    with _room_for(plain.width * plain.height if progressive or optimize else 0):
+        _save(plain, file, "JPEG", **beside, **options)
 
 
 def save_webp(
@@ -83,6 +89,8 @@ def save_avif(
 ) -> None:
     """AVIF; a lower `speed` makes smaller files. One thread, since its bytes depend on how many there are."""
     plain, beside = _prepared(still(image), background, color, metadata, kept, has_grey=False)
+    if max(plain.size) > _AVIF_MAX:  # it would be written, and read by nobody
+        raise FileFailure(f"cannot be written as AVIF: its longest side is {max(plain.size)}, limit {_AVIF_MAX}")
     _save(plain, file, "AVIF", **beside, quality=quality, speed=speed, max_threads=1)
 
 
@@ -97,7 +105,7 @@ def save_png(
     color: Keep = "srgb",
     metadata: Metadata = "strip",
 ) -> None:
-    """PNG; lossless. Level 6 does as well as it can be done in good time: what is above it is slow."""
+    """PNG; lossless. A `compress_level` above 6 takes long to save the last byte."""
     plain, beside = _prepared(still(image), background, color, metadata, kept)
     if packet := beside.pop("xmp", None):
         beside["pnginfo"] = PngImagePlugin.PngInfo()
@@ -129,10 +137,13 @@ def save_tiff(
     names = {"none": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "jpeg": "jpeg"}
     background = background or ("white" if compression == "jpeg" else None)
     plain, beside = _prepared(still(image), background, color, metadata, kept)
+    if exif := beside.pop("exif", None):
+        beside["exif"] = Image.Exif()
+        beside["exif"].load(exif)
     if packet := beside.pop("xmp", None):
-        beside["tiffinfo"] = TiffImagePlugin.ImageFileDirectory_v2()
-        beside["tiffinfo"][XMP_TAG] = packet
-        beside["tiffinfo"].tagtype[XMP_TAG] = 1
+        # Pillow takes either of the two, and the EXIF may have other tags in it.
+        tags = beside.setdefault("exif", Image.Exif())
+        tags[XMP_TAG] = packet
     # In memory first: libtiff would open the file once more, by a name that may not be text.
     whole = io.BytesIO()
     _save(plain, whole, "TIFF", **beside, compression=names[compression])
@@ -159,6 +170,13 @@ SAVERS: dict[str, Saver] = {
 }
 
 
+def check_save(suffix: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for save options that do not go together."""
+    is_tiff = SAVERS[suffix.lower()] is save_tiff
+    if is_tiff and "exif" in options["metadata"] and options["compression"] != "none":
+        raise ValueError("'exif' in a TIFF needs 'compression: none': where libtiff compresses it cannot write EXIF")
+
+
 def _prepared(
     image: Image.Image,
     background: str | None,
@@ -177,8 +195,19 @@ def _prepared(
 
     plain = map_frames(image, prepare)
     # Pixels that are not sRGB are nothing without their profile.
-    profile = plain.info.get("icc_profile") or (srgb_profile() if "icc" in metadata else None)
+    has_srgb = "icc" in metadata and plain.mode in ("RGB", "RGBA")
+    profile = plain.info.get("icc_profile") or (srgb_profile() if has_srgb else None)
     return plain, dict(kept) | ({"icc_profile": profile} if profile else {})
+
+
+@contextmanager
+def _room_for(pixels: int) -> Iterator[None]:
+    """Let Pillow give libjpeg room for a whole scan of great detail: by itself it gives one byte a pixel."""
+    before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, 6 * pixels)
+    try:
+        yield
+    finally:
+        ImageFile.MAXBLOCK = before
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
@@ -186,7 +215,7 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
     if image.mode not in ("LA", "RGBA"):
         return image
     image = to_mode(image, "RGBA")
-    ground = Image.new("RGBA", image.size, ImageColor.getrgb(background))
+    ground = Image.new("RGBA", image.size, colour_in(image, background))
     ground.alpha_composite(image)
     flat = ground.convert("RGB")
     flat.info = dict(image.info)
@@ -209,5 +238,5 @@ def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None
         if error.errno is not None:
             raise
         raise FileFailure(f"cannot be written as {name}: {error}") from error
-    except (ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RuntimeError, struct.error) as error:
         raise FileFailure(f"cannot be written as {name}: {error}") from error

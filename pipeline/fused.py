@@ -19,7 +19,7 @@ from pipeline.notes import collected
 from pipeline.outputs import Committed, remove_temporaries
 from pipeline.tree import Tree
 from pipeline.types import Item, Skip
-from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, is_kind, write
+from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, is_kind, write
 from pipeline.values import Kind as ValueKind
 
 # Errors of our own writes that are the machine's and no file's: a rerun on a healed machine needs no retry.
@@ -54,20 +54,21 @@ class _Shared:
         """The share of the consumer at this position, of the kind it wants."""
         wanted = self.wants[position]
         if wanted not in self._loaded:
+            if wanted is PATH:
+                return convert(self._loaded[self.kind], self.kind, wanted, self._scratch)
             with collected() as notes:
                 converted = convert(self._loaded[self.kind], self.kind, wanted, self._scratch)
-            if wanted is PATH:
-                return converted
             self._loaded[wanted], self._notes[wanted] = converted, self._notes[self.kind] | notes
         return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
 
-    def notes(self, position: int) -> Notes:
-        """What was noted when the share of this consumer was made."""
-        return self._notes.get(self.wants[position], self._notes[self.kind])
+    def notes(self, kind: ValueKind) -> Notes:
+        """What was noted of the value as it is given out in this kind."""
+        return self._notes.get(kind, self._notes[self.kind])
 
-    def close(self) -> None:
-        """Let go of what was opened for the consumers."""
-        if picture := self._loaded.get(PICTURE):
+    def taken(self, position: int) -> None:
+        """Close the picture once no consumer after this one wants it: its pixels are many."""
+        picture = self._loaded.get(PICTURE)
+        if picture and PICTURE not in self.wants[position + 1 :]:
             picture.close()
 
     def pass_by(self, position: int, given: Any) -> Any:
@@ -135,33 +136,42 @@ class Pass:
                 self._fail_below(index, error)
             else:
                 self._deliver(index, *made)
-        shared.close()
 
     def _call(self, index: int, shared: _Shared, position: int) -> tuple[Any, ValueKind, Notes]:
         """Call a stage with its share of a value; gives what goes on."""
-        stage, node, kind = self.tree.stages[index], self.tree.nodes[index], shared.wants[position]
-        given = shared.give(position)
+        stage, wanted = self.tree.stages[index], shared.wants[position]
+        try:
+            with collected() as noted:
+                given = shared.give(position)
+                made = self._call_with(index, given, wanted)
+                self._check(index, made)
+                if stage.makes is None:  # whatever it noted, the value goes on untouched
+                    return shared.pass_by(position, given), shared.kind, shared.notes(shared.kind)
+                if stage.makes is PATH:
+                    self._check_path(index, made)
+                if wanted is PATH and made == given:  # it may be a sibling's too, and must be copied
+                    self._given_paths.add(given)
+                makes = COLOURED if self.tree.nodes[index].own_colours and stage.makes is IMAGE else stage.makes
+                return convert(made, stage.makes, makes, self._scratch_file), makes, shared.notes(wanted) | noted
+        finally:
+            shared.taken(position)
+
+    def _call_with(self, index: int, given: Any, kind: ValueKind) -> Any:
+        """Call a stage with a value; gives what it made."""
+        stage, node = self.tree.stages[index], self.tree.nodes[index]
         if kind is PICTURE:
             given.least, given.own_colours = node.least, node.own_colours
+        elif kind in (IMAGE, COLOURED):
+            given = first_frame(given)
         handed = Item(given, os.fsdecode(self.source.path), self._scratch_folder()) if stage.wants_item else given
         self.enter(index)
         try:
-            with collected() as noted:
-                made = self.tree.calls[index](handed)
+            made = self.tree.calls[index](handed)
         finally:
             self.enter(-1)
-        notes = shared.notes(position) | noted
         if kind is PATH and self._source_changed():
             raise FileFailure(f"stage {self._name(index)!r} changed its input")
-        self._check(index, made)
-        if stage.makes is None:
-            return shared.pass_by(position, given), shared.kind, notes
-        if stage.makes is PATH:
-            self._check_path(index, made)
-        if kind is PATH and made == given:  # it may be a sibling's too, and must be copied
-            self._given_paths.add(given)
-        makes = COLOURED if node.own_colours and stage.makes is IMAGE else stage.makes
-        return convert(made, stage.makes, makes, self._scratch_file), makes, notes
+        return made
 
     def _check(self, index: int, made: Any) -> None:
         """Hold a stage to its return annotation. Raises Skip where a filter says no."""

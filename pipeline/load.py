@@ -24,6 +24,7 @@ from pipeline.siblings import with_siblings
 from pipeline.signature import Stage, keyword_options
 from pipeline.stage import check_call, find, find_function, set_stage_path
 from pipeline.stdio import stdout_to_stderr
+from pipeline.types import FitBox
 from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
 from pipeline.vocabulary import Declared, declare, duration_s, pixels, size_bytes, who_at
 
@@ -82,18 +83,23 @@ def _find_stage(document: Document, folder: Path, index: int) -> _Found | None:
         if name not in stage.options and name in _every_save_option():
             text = f"no option {name!r}; how an output is saved is said under output.save"
         document.complain((*place, "with", *each.place), f"{who}{text}", key=each.key)
+    box = None
     try:
         if not problems:
             stage.check(options)
+            box = stage.fit_box(options)
     except ValueError as error:
         document.complain((*place, "with"), f"{who}{error}")
-    return _Found(stage, options)
+    except StageError as error:
+        document.complain((*place, "uses"), f"{who}{error.text}")
+    return _Found(stage, options, box)
 
 
 @dataclass(frozen=True)
 class _Found:
     stage: Stage
     options: dict[str, Any]
+    box: FitBox | None
 
 
 class _Checker:
@@ -190,8 +196,7 @@ class _Checker:
             self._check_types(index, found.stage, have, made[parent] if parent is not None else None)
             output = self._output(index, found.stage.makes or have) if declared.output else None
             timeout_s = duration_s(declared.timeout)
-            box = found.stage.fit_box(found.options)
-            made.append(StageConfig(declared.name, found.stage, found.options, parent, output, timeout_s, box))
+            made.append(StageConfig(declared.name, found.stage, found.options, parent, output, timeout_s, found.box))
         return made
 
     def _check_names(self) -> None:
@@ -271,9 +276,16 @@ class _Checker:
                 why = "its format differs from file to file" if kind is IMAGE else "it does not make a picture"
                 self._document.complain((*place, "save"), f"{who}: has no save options, since {why}", key=True)
             return {}
+        from pipeline.formats import check_save
+
         options, problems = check_options(keyword_options("save", saver), given)
         for each in problems:
             self._document.complain((*place, "save", *each.place), f"{who}: save: {each.text}", key=each.key)
+        try:
+            if not problems:
+                check_save(template.suffix, options)
+        except ValueError as error:
+            self._document.complain((*place, "save"), f"{who}: save: {error}")
         return options
 
     def _check_outputs(self, stages: Sequence[StageConfig | None]) -> None:

@@ -6,14 +6,15 @@ import re
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
 from PIL import ExifTags, Image
 
-from pipeline.damage import READABLE, unreadable_if_damaged
+from pipeline.damage import open_readable, unreadable_if_damaged
 from pipeline.errors import Unreadable
 
-Metadata = Literal["strip"] | frozenset[Literal["icc", "exif", "xmp"]]
+Metadata = Literal["strip"] | Annotated[frozenset[Literal["icc", "exif", "xmp"]], MinLen(1)]
 """`strip`, or what is kept."""
 
 # Where XMP says how to turn the picture (XMP part 2, tiff:Orientation), as an attribute or an element.
@@ -22,7 +23,11 @@ XMP_TAG = 700
 # Tags that say how a TIFF lies in its file (TIFF 6.0), or that are written by other means: XMP, ICC, Photoshop's.
 _LAYOUT = (
     *range(254, 267), 273, 274, *range(277, 282), 284, 290, 291, 292, 293, 297, 301, *range(317, 326), 330, 332,
-    *range(336, 344), 347, *range(512, 522), *range(529, 533), XMP_TAG, 33723, 34377, 34675,
+    *range(336, 344), 347, *range(512, 522), *range(529, 533), XMP_TAG, 33723, 34377, 34675, 37724,
+)  # fmt: skip
+# Tags of the camera's directory that the source's pixels and colours make true, not the output's.
+_OF_THE_SOURCE = (
+    ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ColorSpace, ExifTags.IFD.Interop,
 )  # fmt: skip
 
 
@@ -30,7 +35,7 @@ def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
     """What a file has of the wanted `exif` and `xmp`; nothing from a file that is no picture."""
     readers = {"exif": _exif, "xmp": _xmp}
     found: dict[str, bytes] = {}
-    with suppress(Unreadable), unreadable_if_damaged(), Image.open(file, formats=READABLE) as image:
+    with suppress(Unreadable), unreadable_if_damaged(), open_readable(file) as image:
         if image.format == "PNG":  # where both may stand after the pixels
             image.load()
         for name in readers.keys() & set(wanted):
@@ -40,13 +45,13 @@ def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
 
 
 def _exif(image: Image.Image) -> bytes:
-    """The EXIF less what is not true of the output: the orientation, the size, the layout and the preview."""
+    """The EXIF less what is not true of the output: orientation, size, colours, layout, preview."""
     try:
         exif = image.getexif()
         for tag in _LAYOUT:
             exif.pop(tag, None)
         camera = exif.get_ifd(ExifTags.IFD.Exif)
-        for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight):
+        for tag in _OF_THE_SOURCE:
             camera.pop(tag, None)
         exif.get_ifd(ExifTags.IFD.IFD1).clear()
         return exif.tobytes() if exif else b""

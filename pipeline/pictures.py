@@ -9,18 +9,20 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from typing import IO, Literal, TypeVar
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.animation import count_frames, map_frames, read_first, read_frames
 from pipeline.colours import in_own_colours, in_srgb, to_plain, to_srgb
-from pipeline.damage import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.damage import open_readable, refuse_raw, unidentified, unreadable_if_damaged
 from pipeline.errors import Unreadable
 from pipeline.limits import refuse_if_too_large
+from pipeline.notes import note
 from pipeline.resampling import resample
 from pipeline.types import FitBox, Picture
 
@@ -42,6 +44,8 @@ _TURNS = {
     8: (Image.Transpose.ROTATE_90, True, True, False),
 }
 _ORIENTATION = 0x0112
+# Bytes in which a GIF's end mark is looked for: some programs write a few after it.
+_END = 16
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class OpenedPicture(Picture):
     @property
     def frames(self) -> int:  # type: ignore[override]
         """How many frames or pages the file has; counted when asked, since a GIF must be read through for it."""
-        with unreadable_if_damaged():
+        with self._reading():
             return count_frames(self._image)
 
     def load(
@@ -95,7 +99,7 @@ class OpenedPicture(Picture):
         how = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
         stored_size, stored_box = size and self._turned(size), self._stored_box(box)
         read = read_frames if frames == "all" else read_first
-        with unreadable_if_damaged():
+        with self._reading():
             return read(self._image, lambda frame: self._make(frame, stored_size, stored_box, how, gap))
 
     def close(self) -> None:
@@ -103,6 +107,19 @@ class OpenedPicture(Picture):
         self._decoded = None
         if self._reopen:
             self._image.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Open the file anew after damage: a reader that stumbled may take what it has read for the whole."""
+        try:
+            with unreadable_if_damaged():
+                yield
+        except Unreadable:
+            if self._reopen:
+                self.close()
+                with unreadable_if_damaged():
+                    self._image, self._is_used = self._reopen(), False
+            raise
 
     def _turned(self, sides: tuple[Side, Side]) -> tuple[Side, Side]:
         """From the upright width and height to the stored ones, or back."""
@@ -202,7 +219,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return _open_without_bomb_check(io.BytesIO(file) if isinstance(file, bytes) else file)
+        return open_readable(io.BytesIO(file) if isinstance(file, bytes) else file)
 
     with unreadable_if_damaged():
         try:
@@ -210,6 +227,8 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         except UnidentifiedImageError:
             raise unidentified(file) from None
     try:
+        if image.format == "GIF":
+            _note_missing_end(image.fp)  # type: ignore[attr-defined]
         refuse_if_too_large(image.size)
         refuse_raw(image)
         return OpenedPicture(image, reopen=reopen)
@@ -218,13 +237,13 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise
 
 
-def _open_without_bomb_check(file: BinaryIO | Path) -> Image.Image:
-    """Image.open, less Pillow's own check for pixel bombs, which only warns up to 179 MP; ours follows."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return Image.open(file, formats=READABLE)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+def _note_missing_end(file: IO[bytes]) -> None:
+    """Look for a GIF's end mark: cut between two frames, it reads as a whole one."""
+    here = file.tell()
+    file.seek(-min(_END, file.seek(0, io.SEEK_END)), io.SEEK_END)
+    if b";" not in file.read():
+        note("its end mark is missing: frames may be lost")
+    file.seek(here)
 
 
 def _orientation(image: Image.Image) -> int:

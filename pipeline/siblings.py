@@ -29,11 +29,18 @@ def with_siblings(stages: Sequence[StageConfig], document: Document) -> tuple[St
 
 
 def _lead(stages: Sequence[StageConfig], parent: int | None) -> FitBox | None:
-    """The largest box among the stages that decode the same file; None where none shares it."""
+    """The largest box among the stages that decode the same file; None where none has one."""
     if _kind_below(stages, parent) not in (PATH, BYTES):
         return None
     boxes = [stage.box for stage in stages if stage.parent == parent and stage.box]
-    return max(boxes, key=lambda box: box.whole(_HUGE)[0] * box.whole(_HUGE)[1]) if len(boxes) > 1 else None
+    return max(boxes, key=_need, default=None)
+
+
+def _need(box: FitBox) -> tuple[float | str, ...]:
+    """What boxes are compared by: their area, then which needs more of another shape, and at last their words."""
+    across, down = box.whole(_HUGE)
+    covers, is_free = box.fit not in ("inside", "contain"), not (box.width and box.height)
+    return across * down, covers, is_free, box.width or 0, box.height or 0, box.gap, box.fit
 
 
 def _kind_below(stages: Sequence[StageConfig], index: int | None) -> Kind:
@@ -58,7 +65,7 @@ def _keeps_colours(stages: Sequence[StageConfig], index: int) -> bool:
 
 def _what_loses_colours(stages: Sequence[StageConfig], own: Sequence[bool], index: int) -> str:
     """Why a picture that is to keep its own colours has none left."""
-    if stages[index].stage.takes is IMAGE:
+    if stages[index].stage.takes is IMAGE and not stages[index].stage.is_filter:
         return "'color: keep' cannot be, since it takes an Image.Image, which is in sRGB; one that takes a Picture can"
     above = _maker(stages, stages[index].parent)
     if above is not None and stages[above].stage.makes is IMAGE and not own[above]:

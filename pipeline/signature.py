@@ -50,9 +50,20 @@ class Stage:
             check(**options)
 
     def fit_box(self, options: dict[str, Any]) -> FitBox | None:
-        """The box into which it fits pictures, where its class or function has a `fit_box` that says so."""
+        """The box into which it fits pictures, where its class or function has a `fit_box` that says so.
+
+        Raises StageError where that raises, or gives anything else.
+        """
         fit_box = getattr(self.target, "fit_box", None)
-        return fit_box(**options) if fit_box and self.takes is PICTURE else None
+        if not fit_box or self.takes is not PICTURE:
+            return None
+        try:
+            box = fit_box(**options)
+        except Exception as error:
+            raise StageError(f"{self.where}: the fit_box of {self.uses!r} raised {said(error)}") from error
+        if box is not None and not (isinstance(box, FitBox) and (box.width or box.height)):
+            raise StageError(f"{self.where}: the fit_box of {self.uses!r} gave {box!r}, not a FitBox with a side")
+        return box
 
     def build(self, options: dict[str, Any]) -> Callable[[Any], Any]:
         """Make what is called once per file; a class is constructed here, once per worker.

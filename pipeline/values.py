@@ -74,6 +74,13 @@ def _picture_of_image(image: Any) -> Any:
     return OpenedPicture(as_plain(image, own_colours=True), upright=True)
 
 
+def first_frame(image: Any) -> Any:
+    """What a stage that wants an image is handed of an animation: its first frame alone, which is noted."""
+    from pipeline.animation import Animation, still
+
+    return still(image).copy() if isinstance(image, Animation) else image
+
+
 def _image_in_srgb(image: Any) -> Any:
     from pipeline.pictures import as_plain
 

@@ -21,7 +21,8 @@ _TEXT = r"^[^\x00]+$"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 _DURATION = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_S)})$"
 _SIZE = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS_BYTES)})$"
-_PIXELS = r"^[0-9]+(\.[0-9]+)? ?(MP|GP)$"
+# At least a pixel.
+_PIXELS = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]{0,5}[1-9][0-9]*) ?(MP|GP)$"
 _PERCENT = r"^[0-9]+(\.[0-9]+)?%$"
 _FUNCTION = r"^\w+(\.\w+)*:\w+$"
 # What each pattern asks for, for the messages.

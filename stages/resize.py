@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 
 from pipeline import FitBox, Picture
 from pipeline.animation import map_frames
-from pipeline.colours import to_mode
+from pipeline.colours import colour_in, to_mode
 from pipeline.formats import Colour
 from pipeline.limits import refuse_if_too_large
 from pipeline.types import Fit
@@ -153,9 +153,9 @@ def pad(image: Image.Image, size: Size, background: str, at: tuple[float, float]
     refuse_if_too_large(size)
     grey = image.mode in ("L", "LA") and len(set(ImageColor.getrgb(background)[:3])) == 1
     alpha = image.mode in ("LA", "RGBA") or len(ImageColor.getrgb(background)) == 4
-    mode = ("L" if grey else "RGB") + ("A" if alpha else "")
-    image = to_mode(image, mode)
-    ground = Image.new(mode, size, ImageColor.getcolor(background, mode))
+    image = to_mode(image, ("L" if grey else "RGB") + ("A" if alpha else ""))
+    pixel = Image.new("RGBA", (1, 1), colour_in(image, background)).convert(image.mode)
+    ground = pixel.resize(size, Image.Resampling.NEAREST)
     ground.paste(image, (int((size[0] - image.width) * at[0]), int((size[1] - image.height) * at[1])))
     ground.info = dict(image.info)
     return ground

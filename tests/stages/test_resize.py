@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
+from test_pictures import STORED, encode, mean, paint
 
 from pipeline.options import check_options
 from pipeline.pictures import OpenedPicture, open_picture
 from pipeline.stage import read_signature
-from stages.resize import Box, Resize, Size, fit_to, pad
+from stages.resize import Box, Filter, Position, Resize, Size, fit_to, pad
 
 SIDES = st.one_of(st.integers(1, 65_500), st.integers(1, 40))
 SOURCES = st.tuples(SIDES, SIDES)
@@ -252,3 +253,172 @@ def test_bad_options_are_refused_by_the_signature() -> None:
 
     assert set(said) == set(wrong)
     assert "unknown color specifier: 'nocolour'" in said["background"]
+
+
+# -- position ----------------------------------------------------------------------------------------------------------
+
+POSITIONS = get_args(Position)
+FITS = st.sampled_from(["inside", "outside", "cover", "contain", "fill"])
+
+
+def corner(position: str) -> tuple[float, float]:
+    """Where a position lies, from 0 at the left or top to 1 at the right or bottom; written out, as a reader would."""
+    across = {"left": 0.0, "right": 1.0}
+    down = {"top": 0.0, "bottom": 1.0}
+    words = position.split()
+    return (
+        next((across[word] for word in words if word in across), 0.5),
+        next((down[word] for word in words if word in down), 0.5),
+    )
+
+
+@given(SOURCES, SIDES, SIDES, st.booleans(), st.sampled_from(POSITIONS))
+@example((4000, 3), 200, 200, False, "bottom right")
+@example((301, 40), 200, 200, False, "right")
+def test_cover_keeps_the_side_it_is_told(
+    source: Size, width: int, height: int, enlarge: bool, position: Position
+) -> None:
+    """What is kept lies in the picture, touches the side or corner named, is as large as at the centre, undistorted."""
+    size, box = fit_to(source, width, height, "cover", enlarge, corner(position))
+    centred = fit_to(source, width, height, "cover", enlarge)
+
+    assert lies_inside(box, source) and size == centred[0]
+    part = box[2] - box[0], box[3] - box[1]
+    scale_x, scale_y = size[0] / part[0], size[1] / part[1]
+    assert abs(scale_x / scale_y - 1) <= 1.001 / min(size)
+    for axis, at in enumerate(corner(position)):
+        before, after = box[axis], source[axis] - box[axis + 2]
+        assert part[axis] == pytest.approx(centred[1][axis + 2] - centred[1][axis])
+        assert at != 0 or before == 0
+        assert at != 1 or after == pytest.approx(0, abs=source[axis] * 1e-9)
+        assert at != 0.5 or abs(before - after) <= 1.001
+
+
+def squares() -> Image.Image:
+    """Nine squares of nine colours."""
+    image = Image.new("RGB", (90, 90))
+    for across in range(3):
+        for down in range(3):
+            image.paste((across * 120, down * 120, 60), (across * 30, down * 30, across * 30 + 30, down * 30 + 30))
+    return image
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_cover_keeps_what_stands_there(position: Position) -> None:
+    """Of a wide and of a tall cut, the pixels at that side; a side across the cut changes nothing."""
+    at = corner(position)
+    for axis, box in enumerate([(30, 90), (90, 30)]):
+        made = Resize(width=box[0], height=box[1], fit="cover", position=position)(
+            OpenedPicture(squares(), upright=True)
+        )
+        begin = int(60 * at[axis])
+        wanted = squares().crop((begin, 0, begin + 30, 90) if axis == 0 else (0, begin, 90, begin + 30))
+        assert made.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("box", [(60, 21), (21, 60), (60, 60)])
+def test_contain_moves_the_picture_there(position: Position, box: Size) -> None:
+    """The whole picture, at that side of the box, and the background everywhere else."""
+    made = Resize(width=box[0], height=box[1], fit="contain", position=position, background="lime")(picture(20, 20))
+    at = corner(position)
+    left, top = (int((box[axis] - 20) * at[axis]) for axis in (0, 1))
+    wanted = Image.new("RGB", box, "lime")
+    wanted.paste("red", (left, top, left + 20, top + 20))
+
+    assert made.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("top left", "left top"),
+        ("top right", "right top"),
+        ("bottom left", "left bottom"),
+        ("bottom right", "right bottom"),
+        ("centre", "center"),
+    ],
+)
+def test_a_corner_may_be_named_either_way(one: Position, other: Position) -> None:
+    """As in CSS, both orders of the words mean one corner."""
+    for fit in ("cover", "contain"):
+        made = [Resize(width=50, height=20, fit=fit, position=each)(OpenedPicture(squares(), upright=True))
+                for each in (one, other)]  # fmt: skip
+        assert made[0].tobytes() == made[1].tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF"])
+def test_positions_are_those_of_the_upright_picture(orientation: int, name: str) -> None:
+    """However the file is stored, `top left` is the top left of what is seen."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    how = STORED[orientation]
+    stored = squares().transpose(how) if how is not None else squares()
+    data = encode(stored, name, exif=exif.tobytes(), **({"quality": 100, "subsampling": 0} if name == "JPEG" else {}))
+    for position in POSITIONS:
+        for box in ((45, 15), (15, 45)):
+            made = Resize(width=box[0], height=box[1], fit="cover", position=position)(open_picture(data))
+            wanted = Resize(width=box[0], height=box[1], fit="cover", position=position)(
+                OpenedPicture(squares(), upright=True)
+            )
+            assert mean(made, wanted) < 6, (position, box)
+
+
+# -- filter and gap ----------------------------------------------------------------------------------------------------
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Like one: smooth in the large, detailed and a little noisy in the small."""
+    fine = Image.effect_mandelbrot((width, height), (-1.6, -1.1, 0.8, 1.1), 60)
+    grain = Image.linear_gradient("L").resize((width, height)).rotate(17)
+    return Image.merge("RGB", (fine, ImageChops.add(fine, grain, 2), paint(width, height).getchannel("B")))
+
+
+@pytest.mark.parametrize("name", get_args(Filter))
+def test_every_filter_is_heard(name: Filter) -> None:
+    """Each is Pillow's filter of that name, and no two give one picture."""
+    image = photograph(97, 61)
+    made = Resize(width=40, filter=name)(OpenedPicture(image, upright=True))
+    wanted = image.resize((40, 25), Image.Resampling[name.upper()], reducing_gap=1.0)
+    others = [Resize(width=40, filter=each)(OpenedPicture(image, upright=True)).tobytes()
+              for each in get_args(Filter) if each != name]  # fmt: skip
+
+    assert made.tobytes() == wanted.tobytes()
+    assert made.tobytes() not in others
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "1", "L"])
+def test_nearest_keeps_the_colours_there_are(mode: str) -> None:
+    """No new colour is mixed, for pictures that no decoder reduces."""
+    data = encode(photograph(97, 61).convert(mode), "PNG")
+    whole = open_picture(data).load()
+    for fit in ("inside", "fill", "cover"):
+        made = Resize(width=40, height=33, fit=fit, filter="nearest")(open_picture(data))
+        assert made.mode == whole.mode
+        assert {colour for _, colour in made.getcolors(9999)} <= {colour for _, colour in whole.getcolors(9999)}
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(150, 100), (130, 87), (65, 43)])
+def test_more_gap_is_no_further_from_the_best(name: str, size: Size) -> None:
+    """1, 1.5 and 2 come closer and closer to a LANCZOS over every pixel, or stay as close; and all are heard."""
+    data = encode(photograph(900, 600), name)
+    best = open_picture(data).load().resize(size, Image.Resampling.LANCZOS)
+    made = [Resize(width=size[0], height=size[1], gap=gap, fit="fill")(open_picture(data)) for gap in (1, 1.5, 2, 100)]
+    errors = [sum(each * each for each in ImageStat.Stat(ImageChops.difference(each, best)).rms) for each in made]
+
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > errors[2] and errors[3] == 0
+
+
+@given(SOURCES, SIDES, SIDES, FITS, st.booleans(), st.floats(1, 4))
+def test_the_box_of_a_resize_is_enough_for_it(
+    source: Size, width: int, height: int, fit: Any, enlarge: bool, gap: float
+) -> None:
+    """What `fit_box` says the whole is decoded to is what the geometry makes of it, but for a pixel of rounding."""
+    box = Resize.fit_box(**defaults(width=width, height=height, fit=fit, enlarge=enlarge, gap=gap))
+    size, part = fit_to(source, width, height, fit, enlarge)
+    for axis in (0, 1):
+        needed = size[axis] * source[axis] / (part[axis + 2] - part[axis]) * gap
+        assert needed <= box.whole(source)[axis] + gap * source[axis] / (part[axis + 2] - part[axis]) + 1e-6
