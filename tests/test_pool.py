@@ -165,7 +165,7 @@ START_FAULTS = {
     "segv": "killed by SIGSEGV",
     "import no_such_module": "No module named 'no_such_module'",
     "sleep 100": "was not ready after 1 s (pool.start_timeout)",
-    "grow 300": "a worker holds 3",
+    "grow 300": "a worker holds ",
 }
 
 

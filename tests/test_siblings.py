@@ -99,7 +99,7 @@ def tree(stages: dict[str, str], parent: str = "inputs", above: str = "") -> str
     """A pipeline of resizes that read the same; a name with a colon is that of another stage than resize."""
     text = f"inputs: in\nengine: serial\nstages:\n{above}"
     for name, options in stages.items():
-        uses = f"mine:{name}" if f"\ndef {name}(" in MINE else "resize"
+        uses = f"beside_them:{name}" if f"\ndef {name}(" in MINE else "resize"
         text += (
             f"  - name: {name}\n    from: {parent}\n    uses: {uses}\n    with: {{{options}}}\n"
             f'    output: "out/{name}/{{name}}.png"\n'
@@ -110,7 +110,7 @@ def tree(stages: dict[str, str], parent: str = "inputs", above: str = "") -> str
 def photos(folder: Path, stages: dict[str, str], **pictures: bytes) -> Project:
     """A project of resizes, and a photograph unless other pictures are given."""
     project = Project(folder, tree(stages))
-    project.write("stages/mine.py", MINE)
+    project.write("stages/beside_them.py", MINE)
     for name, data in (pictures or {"photo_jpg": encode(paint(600, 450), "JPEG")}).items():
         project.write(f"in/{name.replace('_', '.')}", data)
     return project
@@ -280,7 +280,7 @@ def test_stages_beside_are_themselves_the_same(tmp_path: Path) -> None:
     assert alone.outputs().items() <= whole.items()
 
 
-FILTER = "  - name: landscape\n    uses: mine:landscape\n"
+FILTER = "  - name: landscape\n    uses: beside_them:landscape\n"
 
 
 def test_a_filter_before_them_changes_nothing(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_bytes_are_decoded_once_as_well(tmp_path: Path) -> None:
     project = photos(tmp_path / "a", SIZES, **kinds())
     project.run()
     below = photos(tmp_path / "b", SIZES, **kinds())
-    below.write("pipeline.yaml", tree(SIZES, "read", "  - name: read\n    uses: mine:read\n"))
+    below.write("pipeline.yaml", tree(SIZES, "read", "  - name: read\n    uses: beside_them:read\n"))
     below.run()
     assert below.outputs() == project.outputs()
     remove(below, ("small",))
@@ -402,7 +402,7 @@ def test_a_cut_file_is_made_in_all_sizes_or_in_none(tmp_path: Path, name: str) -
 def same_as_from_scratch(project: Project) -> bool:
     """Whether a new clone of the project would make the same."""
     clone = Project(project.folder / "clone", (project.folder / "pipeline.yaml").read_text())
-    clone.write("stages/mine.py", MINE)
+    clone.write("stages/beside_them.py", MINE)
     for file in (project.folder / "in").iterdir():
         clone.write(f"in/{file.name}", file.read_bytes())
     clone.run()
@@ -529,11 +529,11 @@ def test_the_largest_gone_redoes_those_that_were_made_of_it(tmp_path: Path) -> N
     }
 
 
-@pytest.mark.parametrize("above", ["resize\n    with: {width: 500}", "mine:same"])
+@pytest.mark.parametrize("above", ["resize\n    with: {width: 500}", "beside_them:same"])
 def test_what_is_in_memory_is_decoded_for_nobody(tmp_path: Path, above: str) -> None:
     """Sizes of what a stage made have nothing to decode: a larger one redoes none, through a filter neither."""
     for parent, between in (("first", ""), ("landscape", "  - name: landscape\n    from: first\n"
-                                            "    uses: mine:landscape\n")):  # fmt: skip
+                                            "    uses: beside_them:landscape\n")):  # fmt: skip
         first = f"  - name: first\n    uses: {above}\n{between}"
         project = photos(tmp_path / parent, SIZES)
         project.write("pipeline.yaml", tree(SIZES, parent, first))
@@ -550,7 +550,7 @@ def test_what_is_in_memory_is_decoded_for_nobody(tmp_path: Path, above: str) -> 
 def test_a_wrong_box_is_the_stages_fault(tmp_path: Path, pipeline: Pipeline, box: str) -> None:
     """A `fit_box` that raises or gives no box is an error of the pipeline's, with its line; not a bug of ours."""
     project = photos(tmp_path, {"boxed": "", **SIZES})
-    project.edit("stages/mine.py", 'FitBox(60, 60, "fill")', box)
+    project.edit("stages/beside_them.py", 'FitBox(60, 60, "fill")', box)
     done = pipeline("check")
 
     assert done.returncode == 2, done.stderr
@@ -576,7 +576,7 @@ stages:
 BETWEEN = """\
   - name: landscape
     from: first
-    uses: mine:landscape
+    uses: beside_them:landscape
 """
 TEXT = "warning: stage 'second' asks for a width of 300, but 'first' gives 100 at most"
 
@@ -654,7 +654,7 @@ def test_a_size_from_the_command_line_is_warned_of_by_its_name(tmp_path: Path, p
 def test_a_stage_between_may_make_pictures_larger(tmp_path: Path, pipeline: Pipeline) -> None:
     """What lies below a stage of one's own that makes pictures is not compared with what lies above it."""
     project = photos(tmp_path, SIZES)
-    text = below("width: 100", "width: 300", BETWEEN).replace("mine:landscape", "mine:same")
+    text = below("width: 100", "width: 300", BETWEEN).replace("beside_them:landscape", "beside_them:same")
     project.write("pipeline.yaml", text)
 
     assert pipeline("check").stderr == ""
