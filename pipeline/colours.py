@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 from functools import lru_cache
+from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageColor
 
@@ -124,8 +125,10 @@ def in_own_colours(image: Image.Image, icc_profile: bytes | None) -> Image.Image
     profile = icc_profile or b""
     fits = image.mode in _MODES.get(profile[16:20], ()) and _is_usable(profile, image.mode)
     kept = image if fits else to_srgb(image, icc_profile)
-    kept = kept.copy() if kept is image else kept
-    kept.info = {"icc_profile": profile} if fits else {}
+    info: dict[str | tuple[int, int], Any] = {"icc_profile": profile} if fits else {}
+    if kept.info != info:
+        kept = kept.copy() if kept is image else kept
+        kept.info = info
     return kept
 
 

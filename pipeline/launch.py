@@ -11,6 +11,7 @@ from pipeline.messages import StageInfo
 from pipeline.options import absolute
 from pipeline.state import State
 from pipeline.tree import Blueprint, Node
+from pipeline.values import IMAGE, PICTURE
 
 
 def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine:
@@ -34,11 +35,18 @@ def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine
         start_timeout_s=pool.start_timeout_s,
         retries=config.retries,
         backoff_s=config.backoff_s,
+        preload=_modules_for_pictures(config),
     )
     stages = [StageInfo(stage.name, stage.parent, stage.timeout_s) for stage in config.stages]
     # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
     close_fds = (state.lock_fd,)
     return PoolEngine(settings, stages, worker.start, blueprint, worker.work, state.slots, close_fds)
+
+
+def _modules_for_pictures(config: Config) -> tuple[str, ...]:
+    """What every worker of a pipeline over pictures would import by itself."""
+    has_pictures = any({each.stage.takes, each.stage.makes} & {IMAGE, PICTURE} for each in config.stages)
+    return ("pipeline.pictures", "pipeline.formats") if has_pictures else ()
 
 
 def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Blueprint:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import warnings
+from collections.abc import Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -31,7 +32,7 @@ def pool_context(method: str, crew: Hirer) -> BaseContext:
     return context
 
 
-def prepare_method(method: str, preload: str) -> None:
+def prepare_method(method: str, preload: Sequence[str]) -> None:
     """Set what holds for the whole process.
 
     The forkserver loads `preload` once; the tracker of semaphores must outlive a terminal that hangs up on
@@ -41,6 +42,6 @@ def prepare_method(method: str, preload: str) -> None:
         with end_signals_held_back():
             resource_tracker.ensure_running()
     if method == "forkserver":
-        multiprocessing.set_forkserver_preload([preload])
+        multiprocessing.set_forkserver_preload(list(preload))
     if method == "fork":
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)

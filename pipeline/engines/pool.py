@@ -73,6 +73,8 @@ class PoolSettings:
     """How often what failed by an exception is tried again."""
     backoff_s: float = 1.0
     """The pause before the first retry; it doubles."""
+    preload: tuple[str, ...] = ()
+    """Modules that the forkserver imports once for all its workers."""
 
 
 class PoolEngine:
@@ -95,7 +97,7 @@ class PoolEngine:
         self._initargs = pickle.dumps((start, work)), blueprint
         self._folder = folder
         self._close_fds = tuple(close_fds)
-        prepare_method(settings.context, start.__module__)
+        prepare_method(settings.context, [start.__module__, *settings.preload])
         self._crew: Crew | None = None
         self._supervisor: Supervisor | None = None
         self._failure: FilemillError | None = None
