@@ -25,6 +25,8 @@ _LAYOUT = (
     *range(254, 267), 273, 274, *range(277, 282), 284, 290, 291, 292, 293, 297, 301, *range(317, 326), 330, 332,
     *range(336, 344), 347, *range(512, 522), *range(529, 533), XMP_TAG, 33723, 34377, 34675, 37724,
 )  # fmt: skip
+# What is below the first directory and is kept: what the camera says, and where it was.
+_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Tags of the camera's directory that the source's pixels and colours make true, not the output's.
 _OF_THE_SOURCE = (
     ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ColorSpace, ExifTags.IFD.Interop,
@@ -47,14 +49,14 @@ def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
 def _exif(image: Image.Image) -> bytes:
     """The EXIF less what is not true of the output: orientation, size, colours, layout, preview."""
     try:
-        exif = image.getexif()
-        for tag in _LAYOUT:
-            exif.pop(tag, None)
-        camera = exif.get_ifd(ExifTags.IFD.Exif)
-        for tag in _OF_THE_SOURCE:
-            camera.pop(tag, None)
-        exif.get_ifd(ExifTags.IFD.IFD1).clear()
-        return exif.tobytes() if exif else b""
+        source, kept = image.getexif(), Image.Exif()
+        for tag, value in source.items():
+            if tag not in (*_LAYOUT, *_DIRECTORIES):
+                kept[tag] = value
+        for directory in _DIRECTORIES:
+            if tags := {tag: value for tag, value in source.get_ifd(directory).items() if tag not in _OF_THE_SOURCE}:
+                kept[directory] = tags
+        return kept.tobytes() if kept else b""
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
         return b""
 

@@ -22,6 +22,12 @@ def noise(width: int, height: int, mode: str) -> Image.Image:
     return Image.merge(mode, bands)
 
 
+def pillows(image: Image.Image, size: tuple[int, int], box: Any, gap: float) -> Image.Image:
+    """The same by Pillow; step by step, since before version 13 it forgot the gap where there is transparency."""
+    premultiplied = image.convert({"LA": "La", "RGBA": "RGBa"}.get(image.mode, image.mode))
+    return premultiplied.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=gap).convert(image.mode)
+
+
 @given(
     st.tuples(st.integers(1, 400), st.integers(1, 400)), st.tuples(SIDES, SIDES),
     st.sampled_from(["LA", "RGBA", "RGB"]),
@@ -36,7 +42,7 @@ def test_it_is_pillows_own_resize_to_the_bit(
     made = resample(image, size, Image.Resampling.LANCZOS, box, gap)
 
     assert made.mode == mode
-    assert made.tobytes() == image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=gap).tobytes()
+    assert made.tobytes() == pillows(image, size, box, gap).tobytes()
 
 
 @pytest.mark.parametrize("source", [(4000, 3), (3, 4000), (1, 65_500)])
@@ -44,12 +50,11 @@ def test_slivers(source: tuple[int, int]) -> None:
     """A picture of a few pixels' width has bands, too."""
     image, box = noise(*source, "RGBA"), (0.0, 0.0, float(source[0]), float(source[1]))
     size = (max(1, source[0] // 9), max(1, source[1] // 9))
-    expected = image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=1.0)
 
-    assert resample(image, size, Image.Resampling.LANCZOS, box, 1.0).tobytes() == expected.tobytes()
+    assert resample(image, size, Image.Resampling.LANCZOS, box, 1.0).tobytes() == pillows(image, size, box, 1).tobytes()
 
 
-@pytest.mark.parametrize("how", list(Image.Resampling))
+@pytest.mark.parametrize("how", [each for each in Image.Resampling if each is not Image.Resampling.LANCZOS])
 def test_every_filter_is_heard(how: Image.Resampling) -> None:
     """The other filters are Pillow's from first to last."""
     image = noise(50, 40, "RGBA")
