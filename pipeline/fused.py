@@ -8,10 +8,11 @@ import shutil
 import stat
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.errors import FileFailure, Interrupted
+from pipeline.errors import FileFailure, Interrupted, SourceMoved
 from pipeline.limits import limited_to
 from pipeline.messages import Job, Kind, Result, Source, Target
 from pipeline.names import one_line
@@ -24,6 +25,9 @@ from pipeline.values import Kind as ValueKind
 
 # Errors of our own writes that are the machine's and no file's: a rerun on a healed machine needs no retry.
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
+
+# How stat says that there is no file any more, or no folder that it could be in.
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 _HERE = Path(__file__).parent
 
@@ -106,7 +110,7 @@ class Pass:
             remove_temporaries(target.path, self.tree.blueprint.unclean_runs)
         try:
             self.source = self._identity()
-        except FileNotFoundError:
+        except _GONE:
             self._fail_all("the file was gone when its turn came", "vanished")
         except (OSError, FileFailure) as error:
             self._fail_all(_said(error), "error")
@@ -169,7 +173,7 @@ class Pass:
             made = self.tree.calls[index](handed)
         finally:
             self.enter(-1)
-        if kind is PATH and self._source_changed():
+        if kind is PATH and self._source_moved():
             raise FileFailure(f"stage {self._name(index)!r} changed its input")
         return made
 
@@ -220,7 +224,7 @@ class Pass:
 
             def fill(file: BinaryIO) -> None:
                 write(value, kind, file, suffix, save, self.path)
-                self._refuse_changed_source()
+                self._refuse_moved_source()
 
             with collected() as noted:
                 committed = committer.write(target.path, fill)
@@ -236,7 +240,7 @@ class Pass:
             return None
         if path.is_symlink() or self._scratch not in path.resolve().parents:
             return None
-        self._refuse_changed_source()
+        self._refuse_moved_source()
         return self.tree.committer.move(path, target.path)
 
     # -- the source and the scratch folder -----------------------------------------------------------------------------
@@ -247,15 +251,27 @@ class Pass:
             raise FileFailure("is no regular file any more")
         return Source(self.job.source.path, found.st_size, found.st_mtime_ns)
 
-    def _source_changed(self) -> bool:
+    def _source_moved(self) -> SourceMoved | None:
+        """What became of the source since the pass began, if it is not the same any more."""
         try:
-            return self._identity() != self.source
-        except FileNotFoundError:
-            return True
+            return SourceMoved("changed") if self._identity() != self.source else None
+        except _GONE:
+            return SourceMoved("vanished")
+        except FileFailure:
+            return SourceMoved("changed")
 
-    def _refuse_changed_source(self) -> None:
-        if self._source_changed():
-            raise FileFailure("changed while reading; the next run does it")
+    def _refuse_moved_source(self) -> None:
+        if moved := self._source_moved():
+            raise moved
+
+    def _blamed(self, error: BaseException) -> BaseException:
+        """What a failure is down to: any stage may fail over a file of which it saw one half before and one after."""
+        # Where we say ourselves what is wrong with a stage, it is the stage's fault.
+        if type(error) is FileFailure or isinstance(error, MemoryError) or not isinstance(error, Exception):
+            return error
+        with suppress(OSError):
+            return self._source_moved() or error
+        return error
 
     def _scratch_folder(self) -> Path:
         if self._scratch is None:
@@ -289,12 +305,15 @@ class Pass:
             self._fail(target, error, self._name(index))
 
     def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
+        error = self._blamed(error)
         text = _said(error)
         if stage and not isinstance(error, FileFailure):
             text = f"{text} (in stage {stage!r})"
         kind: Kind = "error" if isinstance(error, Exception) else "crashed"
         if isinstance(error, MemoryError):
             kind = "memory"
+        if isinstance(error, SourceMoved):
+            kind = error.kind
         self.results[target.path] = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
 
     def _fail_all(self, text: str, kind: Kind) -> None:

@@ -51,7 +51,7 @@ Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
 _NOT_YET: tuple[Place, ...] = (
-    ("inputs", "settle"), ("errors",), ("depends",), ("prune",), ("libraries",),
+    ("depends",), ("prune",), ("libraries",),
     ("stages", "*", "depends"), ("stages", "*", "match"), ("stages", "*", "gather"),
     ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
 )  # fmt: skip
@@ -112,7 +112,7 @@ class Retry(_Model):
 
 class Errors(_Model):
     max: Percent | Count | None = None
-    hold_after: Count | None = None
+    hold_after: Count | Literal["never"] = 3
 
 
 class Prune(_Model):
@@ -128,7 +128,7 @@ class Declared(_Model):
     pool: Pool = Pool()
     timeout: Duration | None = None
     retry: Retry = Retry()
-    errors: Errors | None = None
+    errors: Errors = Errors()
     changed_by: Literal["mtime", "hash"] = "mtime"
     depends: tuple[Text, ...] = ()
     libraries: tuple[Text, ...] = ()
