@@ -111,8 +111,9 @@ class Failures:
 
     def all(self, *, listed: bool = False) -> Iterator[Failure]:
         """Every failure, in byte order of its source; only of the sources in the table `listed` if it is asked."""
-        among = "listed CROSS JOIN failures ON source = path" if listed else "failures"
-        found = self._connection.execute(f"SELECT {_COLUMNS} FROM {among} ORDER BY source, stage")
+        listing = "listed CROSS JOIN failures ON source = path ORDER BY path, stage"
+        among = listing if listed else "failures ORDER BY source, stage"
+        found = self._connection.execute(f"SELECT {_COLUMNS} FROM {among}")
         return (Failure(*row) for row in found)
 
     def output(self, failure: Failure) -> str:

@@ -98,8 +98,8 @@ class Ledger:
 
     def rows(self, *, listed: bool = False) -> Iterator[Row]:
         """Every output, in byte order of its source; only of the sources in the table `listed` if it is asked."""
-        among = "listed CROSS JOIN outputs ON source = path" if listed else "outputs"
-        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among} ORDER BY source"))
+        among = "listed CROSS JOIN outputs ON source = path ORDER BY path" if listed else "outputs ORDER BY source"
+        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""

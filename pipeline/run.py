@@ -72,6 +72,7 @@ class _Run:
             self.journal.note(warning)
         unclean = self.ledger.unclean_runs()
         unclean.remove(self.state.run)
+        plan = None
         try:
             plan = self._plan()
             self._take_stock(plan, unclean)
@@ -155,15 +156,16 @@ class _Run:
         if plan.walk.is_misled:
             summary.exit = 1
 
-    def _end(self, plan: Plan) -> None:
-        if self.selection.only and not plan.sources:
+    def _end(self, plan: Plan | None) -> None:
+        """Say what is left to be said; there is no plan where the machine did not let us make one."""
+        if self.selection.only and plan and not plan.sources:
             self.journal.note(f"no file matches --only {self.selection.only!r}")
         if any("exists" in result.text for _, result in self.summary.failures if result.kind == "collision"):
             self.journal.note("what exists and is not in the ledger is left alone; --force makes it anew")
         if any(result.detail or result.kind not in ("error", "changed") for _, result in self.summary.failures):
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
         # Only a run over everything has met all that a killed one may have left beside an output.
-        met_all = not self.selection.is_partial and not plan.walk.unlisted
+        met_all = plan is not None and not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)
         self.ledger.end_run(self.summary.exit, self.summary.as_json(), swept=swept)
 

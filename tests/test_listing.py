@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import ONE_STAGE, Project, contents_below
 from test_discover import PATHS, make
+from test_journey import ODD_NAMES
 
 from pipeline.discover import Walk
 from pipeline.errors import UsageError
@@ -79,6 +80,24 @@ def test_a_list_that_cannot_be_read(project: Project, pipeline: Pipeline, name: 
     for verb in ("run", "plan"):
         ran = pipeline(verb, "--files-from", name)
         assert (ran.returncode, ran.stdout) == (2, "") and said in ran.stderr and ran.stderr.count("\n") == 1
+
+
+NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
+
+
+@given(st.lists(NAMES, max_size=30), st.integers(1, 9))
+def test_any_name_comes_through(names: list[bytes], block: int) -> None:
+    """Whatever bytes a name has, newlines among them, ended by NUL it comes out as it went in."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"".join(name + b"\0" for name in names))
+        file.flush()
+        assert list(read_names(file.name)) == names
+        plain = [name for name in names if b"\n" not in name]
+        file.seek(0)
+        file.truncate()
+        file.write(b"\n" * block + b"\n".join(plain))
+        file.flush()
+        assert list(read_names(file.name)) == plain
 
 
 def test_what_is_no_list_is_said_so(tmp_path: Path) -> None:
@@ -170,6 +189,17 @@ def test_a_list_from_stdin_or_a_file(project: Project, pipeline: Pipeline, separ
         cwd=project.folder, input=names, capture_output=True, timeout=60, check=True,
     )  # fmt: skip
     assert json.loads(ran.stdout)["done"] == 2 and set(project.outputs()) == {"a", "b", "gone", "sub/d"}
+
+
+def test_odd_names_are_done(tmp_path: Path, pipeline: Pipeline) -> None:
+    """No UTF-8, newlines, leading dashes, 255 bytes: by a list as by a walk."""
+    project = Project(tmp_path)
+    for name in ODD_NAMES:
+        make(os.fsencode(tmp_path / "in"), name)
+    (tmp_path / "list").write_bytes(b"\0".join(reversed(ODD_NAMES)))
+    ran = pipeline("--json", "--files-from", "list", "--engine", "serial")
+    assert (ran.returncode, json.loads(ran.stdout)["done"]) == (0, len(ODD_NAMES)), ran.stderr
+    assert project.run().up_to_date == len(ODD_NAMES)
 
 
 def test_names_that_are_wrong_are_said(project: Project, pipeline: Pipeline) -> None:
