@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.errors import FileFailure, SourceMoved
 from pipeline.messages import Source
 
-# Nanoseconds: the coarsest tick of a kernel's clock is 10 ms. Some file systems keep whole seconds, FAT every other one.
+# Nanoseconds: a kernel's clock ticks every 10 ms at worst. Some file systems keep whole seconds, FAT every other one.
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
 # How often a tick is waited for before the source counts as one that is being written all the time.

@@ -67,11 +67,13 @@ class Spool:
         self._connection = ledger.connection
         self._connection.executescript(_SCHEMA + "BEGIN")
         self._waiting: list[tuple[object, ...]] = []
+        self._has_late = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
     def add(self, source: Source, verdict: Verdict, *, late: bool = False) -> None:
         """Add what is to be done about one output; `late`, after all that is not, if it is to be made."""
+        self._has_late |= late
         self._waiting.append(
             (
                 source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
@@ -136,7 +138,8 @@ class Spool:
     def jobs(self) -> Iterator[Job]:
         """The jobs: for each source the outputs it is to make, in byte order, those that are late after the others."""
         yield from self._jobs("NOT late")
-        yield from self._jobs("late")
+        if self._has_late:
+            yield from self._jobs("late")
 
     def _jobs(self, which: str) -> Iterator[Job]:
         source: Source | None = None
