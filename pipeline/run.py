@@ -21,10 +21,13 @@ from pipeline.outputs import remove_temporaries
 from pipeline.plan import Plan, Selection, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
 from pipeline.signals import Signals
+from pipeline.spool import Action
 from pipeline.state import State, claim, open_state
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
+# What is not up to date and yet no worker gets to see, which would clear up beside it.
+_NOT_HANDED_OUT: tuple[Action, ...] = ("held", "settling", "refuse")
 
 
 def run(config: Config, selection: Selection, progress: Progress, grace_s: float = GRACE_S) -> Summary:
@@ -141,6 +144,10 @@ class _Run:
         for refused in plan.spool.decisions("refuse"):
             kind: Kind = "collision" if refused.why.startswith(("collision", "exists")) else "error"
             journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", refused.why, kind),)))
+        for action in _NOT_HANDED_OUT if unclean else ():
+            for spared in plan.spool.decisions(action):
+                if spared.path:
+                    remove_temporaries(spared.path, unclean)
         self.ledger.begin()
         for target, _, status in plan.spool.orphans():
             remove_temporaries(os.path.join(os.fsencode(self.config.folder), target), unclean)

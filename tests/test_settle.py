@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import ONE_STAGE, Project
+from project import ONE_STAGE, Project, temporaries
+
+from pipeline.ledger import Ledger
+from pipeline.outputs import temporary_for
 
 SETTLING = ("settling", "settling")
 FRESH = ("up-to-date", "up to date")
@@ -82,6 +86,23 @@ def test_a_failure_is_remembered_meanwhile(tmp_path: Path) -> None:
     assert project.run().exit == 0
     age(project.folder / "in/a", 3600)
     assert project.run().failed == 1
+
+
+def test_what_a_killed_run_left_is_cleared_away(project: Project) -> None:
+    """Beside an output that is not made now, too: a later run would not look for it any more."""
+    project.write("in/new", "new")
+    project.write("in/bad", b"\xff")
+    age(project.folder / "in/bad", 3600)
+    project.edit("pipeline.yaml", "engine", "errors: {hold_after: 1}\nengine")
+    project.run()
+    assert project.plan()["up bad"][0] == "held"
+    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+        ledger.begin_run("killed")
+    for name in ("new", "bad"):
+        Path(os.fsdecode(temporary_for(os.fsencode(project.folder / "out" / name), "killed"))).touch()
+    assert len(temporaries(project.folder)) == 2
+    project.run()
+    assert not temporaries(project.folder)
 
 
 def test_it_is_counted_apart(project: Project, pipeline: Pipeline) -> None:
