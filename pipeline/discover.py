@@ -26,9 +26,8 @@ _SPECIAL = {
     stat.S_IFBLK: "a device",
 }
 
-# What stat says where there is no file of a name, and where there cannot be.
+# What stat says where there is no file of a name.
 _GONE = (errno.ENOENT, errno.ENOTDIR)
-_IMPOSSIBLE = (errno.ENAMETOOLONG,)
 
 Match = Callable[[bytes], bool]
 
@@ -53,6 +52,8 @@ class Walk:
         """The first of them, with their reasons."""
         self.unlisted: list[tuple[bytes, str]] = []
         """The folders that could not be listed, and why: what lies in them is unknown, not gone."""
+        self.is_misled = False
+        """Whether a name was looked up that stands for no file that we can see below the root."""
         self._entered: tuple[bytes, str] = (b"", "")
         """The folder of the last name that was looked up, and why the walk would not have come into it."""
 
@@ -67,7 +68,9 @@ class Walk:
             else:
                 try:
                     source = self._source(path)
-                except FileNotFoundError:  # gone since it was listed is simply gone
+                except OSError as error:
+                    if error.errno not in _GONE:  # gone since it was listed is simply gone
+                        self.leave_out(path, error.strerror or str(error))
                     continue
                 if source:
                     yield source
@@ -109,9 +112,10 @@ class Walk:
         why = self._entered[1] or self._why_not(path)
         if not why:
             try:
-                return self._source(path, _GONE + _IMPOSSIBLE)
-            except FileNotFoundError:
-                why = NOT_THERE
+                return self._source(path)
+            except OSError as error:
+                why = NOT_THERE if error.errno in (*_GONE, errno.ENAMETOOLONG) else error.strerror or str(error)
+                self.is_misled = True
         self.leave_out(path, why)
         return None
 
@@ -130,8 +134,8 @@ class Walk:
             return "hidden"
         return "" if self._counts(path) else "not among the inputs"
 
-    def _source(self, path: bytes, gone: tuple[int, ...] = _GONE) -> Source | None:
-        """What lies there, if it is a regular file. Raises FileNotFoundError where stat says one of `gone`."""
+    def _source(self, path: bytes) -> Source | None:
+        """What lies there, if it is a regular file. Raises OSError."""
         try:
             found = os.stat(self._root + path)
         except OSError as error:
@@ -139,10 +143,8 @@ class Walk:
                 self.leave_out(path, "a symlink loop")
             elif os.path.islink(self._root + path):
                 self.leave_out(path, "a dangling link")
-            elif error.errno in gone:
-                raise FileNotFoundError from None
             else:
-                self.leave_out(path, error.strerror or str(error))
+                raise
             return None
         if stat.S_ISREG(found.st_mode):
             return Source(path, found.st_size, found.st_mtime_ns)
@@ -150,11 +152,6 @@ class Walk:
         folder = "a linked folder" if os.path.islink(self._root + path) else "a folder"
         self.leave_out(path, folder if kind == stat.S_IFDIR else _SPECIAL.get(kind, "not a regular file"))
         return None
-
-    @property
-    def is_misled(self) -> bool:
-        """Whether names were looked up that stand for no file below the root."""
-        return bool(self.left_out[NOT_THERE] or self.left_out[OUTSIDE])
 
     def describe_left_out(self) -> list[str]:
         """What was left out, a line for each reason."""

@@ -83,6 +83,7 @@ class Listing:
             path = self._path(name)
             if path is None or b"\0" in path:
                 self._walk.leave_out(name, OUTSIDE if path is None else NOT_THERE)
+                self._walk.is_misled = True
             else:
                 yield (path,)
 

@@ -155,13 +155,15 @@ class _Run:
                 self.ledger.forget(targets=[target])
         self.ledger.forget(failures=plan.spool.past_failures())
         journal.commit()
+        self._note_what_was_not_met(plan)
+
+    def _note_what_was_not_met(self, plan: Plan) -> None:
         for folder, why in plan.walk.unlisted:
-            journal.note(f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone")
-            summary.exit = 1
+            self.journal.note(f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone")
         for note in plan.walk.describe_left_out():
-            journal.note(note)
-        if plan.walk.is_misled:
-            summary.exit = 1
+            self.journal.note(note)
+        if plan.walk.unlisted or plan.walk.is_misled:
+            self.summary.exit = 1
 
     def _end(self, plan: Plan | None) -> None:
         """Say what is left to be said; there is no plan where the machine did not let us make one."""
