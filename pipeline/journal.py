@@ -81,7 +81,7 @@ class Journal:
 
     def _record(self, outcome: Outcome, *, tried: bool) -> None:
         self._ledger.begin()
-        self._ledger.record(outcome, self._key, self.recipes, tried=tried)
+        self._ledger.record(outcome, self._key, self.recipes, tried)
         self.summary.add(outcome)
         for result in outcome.results:
             if result.status == "done" and result.text:

@@ -178,7 +178,6 @@ class Ledger:
         outcome: Outcome,
         key: Callable[[str, bytes], bytes],
         recipes: dict[str, int],
-        *,
         tried: bool = True,
     ) -> None:
         """Remember what became of a job; `recipes` are the numbers of the outputs' recipes, by stage.
