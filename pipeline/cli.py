@@ -102,8 +102,8 @@ options:
   -h, --help      this text; python -m pipeline VERB --help: the options of a verb
   --version       the version
 
-exit codes: 0 all up to date, 1 some files failed, 2 wrong use, 3 stopped by the machine, 75 already running,
-            128+N stopped by signal N; the same line again resumes
+exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 stopped by the machine,
+            4 stopped by a limit of your own, 75 already running, 128+N stopped by signal N; the same line again resumes
 """
 
 

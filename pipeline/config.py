@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ class Inputs:
     exclude: tuple[str, ...]
     limits: Limits = DEFAULT_LIMITS
     """How large a picture among them may be."""
+    settle_s: float = 0.0
+    """How long ago a file must have been modified to count as written."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,22 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Errors:
+    """How many failures are put up with, and how often one and the same."""
+
+    max: str | int | None = None
+    """As written: a number of files, or a share such as 5%."""
+    hold_after: int | None = 3
+    """Failed attempts after which a file is held; None for never."""
+
+    def allowance(self, planned: int) -> int | None:
+        """How many of so many planned files may fail; None where any number may."""
+        if isinstance(self.max, str):  # in fractions: 0.29 * 100 is less than 29
+            return int(Fraction(self.max.removesuffix("%")) * planned / 100)
+        return self.max
+
+
+@dataclass(frozen=True)
 class Config:
     """A pipeline, checked."""
 
@@ -85,6 +104,7 @@ class Config:
     retries: int
     """How often what failed by an exception is tried again."""
     backoff_s: float
+    errors: Errors = Errors()
     warnings: tuple[str, ...] = ()
     """What may be meant, but is unlikely to be; each with its line."""
 

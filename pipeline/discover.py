@@ -9,9 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from pipeline.messages import Source
+from pipeline.names import shown
 
-# How many left-out files are named; the rest are counted.
+# How many left-out files are known by name for each reason; the rest are counted.
 _NAMED = 20
+# How many are named to a person who did not name them first.
+_NAMED_UNASKED = 3
+# Why a name that somebody listed is no input at all; every other reason is one for which the walk leaves files out.
+NOT_THERE = "not there"
+OUTSIDE = "outside the input root"
 
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",
@@ -19,6 +25,9 @@ _SPECIAL = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+# What stat says where there is no file of a name.
+_GONE = (errno.ENOENT, errno.ENOTDIR)
 
 Match = Callable[[bytes], bool]
 
@@ -43,6 +52,10 @@ class Walk:
         """The first of them, with their reasons."""
         self.unlisted: list[tuple[bytes, str]] = []
         """The folders that could not be listed, and why: what lies in them is unknown, not gone."""
+        self.is_misled = False
+        """Whether a name was looked up that stands for no file that we can see below the root."""
+        self._entered: tuple[bytes, str] = (b"", "")
+        """The folder of the last name that was looked up, and why the walk would not have come into it."""
 
     def __iter__(self) -> Iterator[Source]:
         folders = [self._entries(b"")]
@@ -52,8 +65,15 @@ class Walk:
                 folders.pop()
             elif path.endswith(b"/"):
                 folders.append(self._entries(path))
-            elif source := self._source(path):
-                yield source
+            else:
+                try:
+                    source = self._source(path)
+                except OSError as error:
+                    if error.errno not in _GONE:  # gone since it was listed is simply gone
+                        self.leave_out(path, error.strerror or str(error))
+                    continue
+                if source:
+                    yield source
 
     def _entries(self, folder: bytes) -> Iterator[bytes]:
         """The paths of what counts in one folder, sorted; those of folders end in "/".
@@ -84,26 +104,69 @@ class Walk:
             return path not in self._without
         return self._included is None or self._included(path)
 
+    def look_up(self, path: bytes) -> Source | None:
+        """The source of this path, as the walk would have come by it; what it would not have is left out."""
+        folder = path[: path.rfind(b"/") + 1]
+        if folder != self._entered[0]:
+            self._entered = (folder, self._why_not_entered(folder))
+        why = self._entered[1] or self._why_not(path)
+        if not why:
+            try:
+                return self._source(path)
+            except OSError as error:
+                why = NOT_THERE if error.errno in (*_GONE, errno.ENAMETOOLONG) else error.strerror or str(error)
+                self.is_misled = True
+        self.leave_out(path, why)
+        return None
+
+    def _why_not_entered(self, folder: bytes) -> str:
+        at = folder.find(b"/") + 1
+        while at:
+            if why := self._why_not(folder[:at]):
+                return why
+            if os.path.islink(self._root + folder[: at - 1]):
+                return "in a linked folder"
+            at = folder.find(b"/", at) + 1
+        return ""
+
+    def _why_not(self, path: bytes) -> str:
+        if path.startswith(b".") or b"/." in path:
+            return "hidden"
+        return "" if self._counts(path) else "not among the inputs"
+
     def _source(self, path: bytes) -> Source | None:
+        """What lies there, if it is a regular file. Raises OSError."""
         try:
             found = os.stat(self._root + path)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                self._leave_out(path, "a symlink loop")
+                self.leave_out(path, "a symlink loop")
             elif os.path.islink(self._root + path):
-                self._leave_out(path, "a dangling link")
-            elif error.errno != errno.ENOENT:  # gone since it was listed is simply gone
-                self._leave_out(path, error.strerror or str(error))
+                self.leave_out(path, "a dangling link")
+            else:
+                raise
             return None
         if stat.S_ISREG(found.st_mode):
             return Source(path, found.st_size, found.st_mtime_ns)
         kind = stat.S_IFMT(found.st_mode)
-        self._leave_out(path, "a linked folder" if kind == stat.S_IFDIR else _SPECIAL.get(kind, "not a regular file"))
+        folder = "a linked folder" if os.path.islink(self._root + path) else "a folder"
+        self.leave_out(path, folder if kind == stat.S_IFDIR else _SPECIAL.get(kind, "not a regular file"))
         return None
 
-    def _leave_out(self, path: bytes, reason: str) -> None:
+    def describe_left_out(self) -> list[str]:
+        """What was left out, a line for each reason."""
+        lines = []
+        for reason, count in self.left_out.items():
+            most = _NAMED if reason in (NOT_THERE, OUTSIDE) else _NAMED_UNASKED
+            names = [shown(path) for path, each in self.left_out_names if each == reason][:most]
+            more = f" and {count - len(names):,} more" if count > len(names) else ""
+            lines.append(f"left out, {reason}: {', '.join(names)}{more}")
+        return lines
+
+    def leave_out(self, path: bytes, reason: str) -> None:
+        """Note a file that is no source, and why."""
         self.left_out[reason] += 1
-        if len(self.left_out_names) < _NAMED:
+        if self.left_out[reason] <= _NAMED:
             self.left_out_names.append((path, reason))
 
 

@@ -6,14 +6,18 @@ FilemillError                      70
 ├── StageError                      2   a stage breaks the contract; says its file and line
 ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
 │   └── WorkersFailed               3   no worker could be started
+├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
 ├── AlreadyRunning                 75   another run holds the lock of this state folder
 └── FileFailure                     1   one file cannot be done; never leaves its job
-    └── Unreadable                  1   the file is not what its reader needs
+    ├── Unreadable                  1   the file is not what its reader needs
+    └── SourceMoved                 1   the source changed or vanished while it was read: no stage's fault
 
 Beside the tree, since it is no error but the user's wish: Interrupted (BaseException), 128 + the signal's number.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class FilemillError(Exception):
@@ -58,6 +62,12 @@ class WorkersFailed(EnvironmentFailure):
     """No worker could be started, so no file can be blamed."""
 
 
+class PolicyStop(FilemillError):
+    """A limit that the user set, such as the error budget, stopped the run."""
+
+    exit_code = 4
+
+
 class AlreadyRunning(FilemillError):
     """Another run holds the lock of the state folder."""
 
@@ -72,6 +82,15 @@ class FileFailure(FilemillError):
 
 class Unreadable(FileFailure):
     """A file is not what its reader needs: empty, not a picture, truncated, too large, not UTF-8."""
+
+
+class SourceMoved(FileFailure):
+    """The source changed, or vanished, while it was read; what was made of it is thrown away."""
+
+    def __init__(self, kind: Literal["changed", "vanished"]) -> None:
+        said = {"changed": "changed while reading; the next run does it", "vanished": "vanished while reading"}
+        super().__init__(said[kind])
+        self.kind = kind
 
 
 class Interrupted(BaseException):

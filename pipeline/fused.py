@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.errors import FileFailure, Interrupted
+from pipeline.errors import FileFailure, Interrupted, SourceMoved
 from pipeline.limits import limited_to
-from pipeline.messages import Job, Kind, Result, Source, Target
+from pipeline.messages import Job, Kind, Result, Target
 from pipeline.names import one_line
 from pipeline.notes import collected
 from pipeline.outputs import Committed, remove_temporaries
+from pipeline.reading import GONE, Reading
 from pipeline.tree import Tree
 from pipeline.types import Item, Skip
 from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, is_kind, write
@@ -92,7 +92,7 @@ class Pass:
         self.job = job
         self.enter = enter
         self.path = Path(os.fsdecode(os.path.join(tree.blueprint.root, job.source.path)))
-        self.source = job.source
+        self.reading = Reading(self.path, job.source)
         self.targets = {tree.index[target.stage]: target for target in job.targets}
         self.needed = frozenset().union(*(tree.route[target.stage] for target in job.targets))
         self.results: dict[bytes, Result] = {}
@@ -105,9 +105,11 @@ class Pass:
         for target in self.job.targets:
             remove_temporaries(target.path, self.tree.blueprint.unclean_runs)
         try:
-            self.source = self._identity()
-        except FileNotFoundError:
+            self.reading.begin()
+        except GONE:
             self._fail_all("the file was gone when its turn came", "vanished")
+        except SourceMoved as moved:
+            self._fail_all(moved.text, moved.kind)
         except (OSError, FileFailure) as error:
             self._fail_all(_said(error), "error")
         else:
@@ -163,13 +165,13 @@ class Pass:
             given.least, given.own_colours = node.least, node.own_colours
         elif kind in (IMAGE, COLOURED):
             given = first_frame(given)
-        handed = Item(given, os.fsdecode(self.source.path), self._scratch_folder()) if stage.wants_item else given
+        handed = Item(given, os.fsdecode(self.job.source.path), self._scratch_folder()) if stage.wants_item else given
         self.enter(index)
         try:
             made = self.tree.calls[index](handed)
         finally:
             self.enter(-1)
-        if kind is PATH and self._source_changed():
+        if kind is PATH and self.reading.moved():
             raise FileFailure(f"stage {self._name(index)!r} changed its input")
         return made
 
@@ -220,7 +222,7 @@ class Pass:
 
             def fill(file: BinaryIO) -> None:
                 write(value, kind, file, suffix, save, self.path)
-                self._refuse_changed_source()
+                self.reading.refuse_moved()
 
             with collected() as noted:
                 committed = committer.write(target.path, fill)
@@ -236,26 +238,10 @@ class Pass:
             return None
         if path.is_symlink() or self._scratch not in path.resolve().parents:
             return None
-        self._refuse_changed_source()
+        self.reading.refuse_moved()
         return self.tree.committer.move(path, target.path)
 
-    # -- the source and the scratch folder -----------------------------------------------------------------------------
-
-    def _identity(self) -> Source:
-        found = os.stat(self.path)
-        if not stat.S_ISREG(found.st_mode):  # to open a FIFO would be to wait for ever
-            raise FileFailure("is no regular file any more")
-        return Source(self.job.source.path, found.st_size, found.st_mtime_ns)
-
-    def _source_changed(self) -> bool:
-        try:
-            return self._identity() != self.source
-        except FileNotFoundError:
-            return True
-
-    def _refuse_changed_source(self) -> None:
-        if self._source_changed():
-            raise FileFailure("changed while reading; the next run does it")
+    # -- the scratch folder --------------------------------------------------------------------------------------------
 
     def _scratch_folder(self) -> Path:
         if self._scratch is None:
@@ -289,12 +275,15 @@ class Pass:
             self._fail(target, error, self._name(index))
 
     def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
+        error = self.reading.blame(error)
         text = _said(error)
         if stage and not isinstance(error, FileFailure):
             text = f"{text} (in stage {stage!r})"
         kind: Kind = "error" if isinstance(error, Exception) else "crashed"
         if isinstance(error, MemoryError):
             kind = "memory"
+        if isinstance(error, SourceMoved):
+            kind = error.kind
         self.results[target.path] = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
 
     def _fail_all(self, text: str, kind: Kind) -> None:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import TextIO
 
-from pipeline.errors import EnvironmentFailure
+from pipeline.config import Errors
+from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.ledger import Ledger
 from pipeline.messages import KILLED, Job, Outcome
 from pipeline.names import shown
@@ -32,6 +33,10 @@ class Journal:
         self.summary = summary
         self.recipes: dict[str, int] = {}
         """The numbers of the outputs' recipes, by stage."""
+        self.errors = Errors()
+        """How many failures are put up with."""
+        self.planned = 0
+        """How many files the run is to do."""
         self._ledger = ledger
         self._log = log
         self._progress = progress
@@ -51,15 +56,32 @@ class Journal:
             self.commit()
             yield from ahead
 
+    def refuse(self, outcome: Outcome) -> None:
+        """Write down that the plan refuses what was not tried."""
+        self._record(outcome, tried=False)
+
     def record(self, outcome: Outcome) -> None:
-        """Write down what became of a job."""
+        """Write down what became of a job, and stop the run if too many files have failed."""
         if outcome.environment:
             self.stop(EnvironmentFailure.exit_code, outcome.environment)
             # What the machine did not let us write is no attempt of the file's.
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
+        self._record(outcome, tried=True)
+        if self.summary.count_tried(outcome):
+            self._check_errors()
+        self._progress.step(outcome)
+
+    def _check_errors(self) -> None:
+        allowance, failed = self.errors.allowance(self.planned), self.summary.failed_files
+        if allowance is not None and failed > allowance and not self.is_stopped:
+            text = f"{failed:,} of {self.planned:,} files failed already, and errors.max is {self.errors.max}"
+            why = f"{text}; what was in hand was finished, and the same line does the rest"
+            self.stop(PolicyStop.exit_code, why)
+
+    def _record(self, outcome: Outcome, *, tried: bool) -> None:
         self._ledger.begin()
-        self._ledger.record(outcome, self._key, self.recipes)
+        self._ledger.record(outcome, self._key, self.recipes, tried)
         self.summary.add(outcome)
         for result in outcome.results:
             if result.status == "done" and result.text:
@@ -69,7 +91,6 @@ class Journal:
                 self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self.summary.run])
-        self._progress.step(outcome)
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""

@@ -6,11 +6,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.errors import EnvironmentFailure
+from pipeline.failures import SCHEMA as FAILURES_SCHEMA
+from pipeline.failures import Failure, Failures
 from pipeline.messages import KILLED, Job, Outcome, Result, Source
 from pipeline.recipe import Recipe
 
@@ -18,7 +19,8 @@ _VERSION = 1
 
 # Keyed by the output's path as the templates write it, so that moving the project redoes nothing; stored in byte order
 # of the source, as the walk comes.
-_SCHEMA = """
+_SCHEMA = f"""
+{FAILURES_SCHEMA}
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, parts TEXT NOT NULL);
 CREATE TABLE outputs (
     target BLOB NOT NULL UNIQUE,
@@ -30,11 +32,6 @@ CREATE TABLE outputs (
     size INTEGER, mtime_ns INTEGER, -- of the file we wrote; kept by a skip
     at_work INTEGER NOT NULL,       -- whether a job to write it was handed out and is not known to have ended
     PRIMARY KEY (source, target)
-) WITHOUT ROWID;
-CREATE TABLE failures (
-    source BLOB NOT NULL, stage TEXT NOT NULL,
-    kind TEXT NOT NULL, error TEXT NOT NULL, attempts INTEGER NOT NULL, run TEXT NOT NULL,
-    PRIMARY KEY (source, stage)
 ) WITHOUT ROWID;
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL, exit INTEGER, summary TEXT,
@@ -66,17 +63,6 @@ class Row(NamedTuple):
     """Whether a run was stopped while it wrote the output: then what is there may be newer than this."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A file that failed and has not been done since."""
-
-    source: bytes
-    stage: str
-    kind: str
-    error: str
-    attempts: int
-
-
 class Ledger:
     """The open ledger of one state folder, or an empty one in memory where there is none yet."""
 
@@ -92,6 +78,8 @@ class Ledger:
         except sqlite3.Error as error:
             raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
         self.run = ""
+        self.failed = Failures(self.connection)
+        """What failed and has not been done since."""
 
     def _prepare(self) -> None:
         # Without a sync at every commit: after a power cut the last moments are forgotten and redone.
@@ -108,21 +96,19 @@ class Ledger:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def rows(self) -> Iterator[Row]:
-        """Every output, in byte order of its source."""
-        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM outputs ORDER BY source"))
+    def rows(self, *, listed: bool = False) -> Iterator[Row]:
+        """Every output, in byte order of its source; only of the sources in the table `listed` if it is asked."""
+        among = "listed CROSS JOIN outputs ON source = path ORDER BY path" if listed else "outputs ORDER BY source"
+        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
         found = self.connection.execute("SELECT source, status FROM outputs WHERE target = ?", (target,)).fetchone()
         return (found[0], found[1]) if found else None
 
-    def failures(self) -> Iterator[Failure]:
-        """Every failure, in byte order of its source."""
-        found = self.connection.execute(
-            "SELECT source, stage, kind, error, attempts FROM failures ORDER BY source, stage"
-        )
-        return (Failure(*row) for row in found)
+    def failures(self, *, listed: bool = False) -> Iterator[Failure]:
+        """Every failure, in byte order of its source; only of the sources in the table `listed` if it is asked."""
+        return self.failed.all(listed=listed)
 
     def recipes(self) -> dict[int, str]:
         """Every recipe's digest, by its number."""
@@ -151,12 +137,15 @@ class Ledger:
 
     def end_run(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
         """Record how the run ended; `swept` when it has redone all that runs before it could have left behind."""
+        self.begin()
+        self.failed.count_attempts(self.run, exit_code)
         self.connection.execute(
             "UPDATE runs SET ended = ?, exit = ?, summary = ? WHERE id = ?",
             (time.time(), exit_code, json.dumps(summary), self.run),
         )
         if swept:
             self.connection.execute("UPDATE runs SET swept = 1 WHERE id != ?", (self.run,))
+        self.commit()
 
     def number_recipe(self, recipe: Recipe) -> int:
         """The number of a recipe, which it is given if it has none."""
@@ -184,12 +173,24 @@ class Ledger:
             ((key(target.stage, target.path), job.source.path, target.stage) for job in jobs for target in job.targets),
         )
 
-    def record(self, outcome: Outcome, key: Callable[[str, bytes], bytes], recipes: dict[str, int]) -> None:
-        """Remember what became of a job; `recipes` are the numbers of the outputs' recipes, by stage."""
+    def record(
+        self,
+        outcome: Outcome,
+        key: Callable[[str, bytes], bytes],
+        recipes: dict[str, int],
+        tried: bool = True,
+    ) -> None:
+        """Remember what became of a job; `recipes` are the numbers of the outputs' recipes, by stage.
+
+        What was not `tried`, since the plan refused it, is no attempt.
+        """
         for result in outcome.results:
             target = key(result.stage, result.path)
             if result.status == "failed":
-                self._record_failure(outcome.source, result, target)
+                source = outcome.source._replace(mtime_ns=kept_time(outcome.source.mtime_ns))
+                self.failed.record(self.run, source, result, recipes.get(result.stage), outcome.output, tried)
+                if result.kind not in KILLED:
+                    self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
             else:
                 self._record_output(outcome.source, result, target, recipes[result.stage])
 
@@ -207,21 +208,12 @@ class Ledger:
                 result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
             ),
         )  # fmt: skip
-        self.connection.execute("DELETE FROM failures WHERE source = ? AND stage = ?", (source.path, result.stage))
-
-    def _record_failure(self, source: Source, result: Result, target: bytes) -> None:
-        self.connection.execute(
-            "INSERT INTO failures VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT (source, stage) DO UPDATE SET"
-            " kind = excluded.kind, error = excluded.error, attempts = attempts + 1, run = excluded.run",
-            (source.path, result.stage, result.kind or "error", result.text, self.run),
-        )
-        if result.kind not in KILLED:
-            self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
+        self.failed.forget([(source.path, result.stage)])
 
     def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:
         """Forget outputs that were only ever intended, and failures of files that are gone."""
         self.connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
-        self.connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", failures)
+        self.failed.forget(failures)
 
 
 def kept_time(mtime_ns: int) -> int:

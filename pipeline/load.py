@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, Inputs, Output, Pool, StageConfig
+from pipeline.config import Config, Errors, Inputs, Output, Pool, StageConfig
 from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
 from pipeline.errors import ConfigError, StageError
 from pipeline.limits import Limits
@@ -147,6 +147,10 @@ class _Checker:
             timeout_s=duration_s(declared.timeout),
             retries=declared.retry.max,
             backoff_s=duration_s(declared.retry.backoff) or 0.0,
+            errors=Errors(
+                declared.errors.max,
+                None if declared.errors.hold_after == "never" else declared.errors.hold_after,
+            ),
             warnings=tuple(self._document.render(self._document.warnings)),
         )
 
@@ -163,7 +167,8 @@ class _Checker:
             for index, pattern in enumerate(patterns):
                 if problem := pattern_problem(pattern):
                     self._document.complain(("inputs", key, index), f"{key}: {problem}")
-        return Inputs(root, inputs.include, inputs.exclude, Limits(pixels(inputs.max_pixels), inputs.max_side))
+        limits, settle_s = Limits(pixels(inputs.max_pixels), inputs.max_side), duration_s(inputs.settle) or 0.0
+        return Inputs(root, inputs.include, inputs.exclude, limits, settle_s)
 
     def _check_initializer(self) -> None:
         pool = self._declared.pool

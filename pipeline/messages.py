@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Status = Literal["done", "skipped", "failed"]
-Kind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished"]
+Kind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed"]
 KILLED: tuple[Kind, ...] = ("crashed", "timeout", "memory")
 """The kinds of failure after which nobody knows how far the worker came, nor did it clear up after itself."""
+MOVED: tuple[Kind, ...] = ("vanished", "changed")
+"""The source was taken away or written to meanwhile: no stage failed, and it is no attempt."""
 
 
 class Source(NamedTuple):

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.config import Config, StageConfig
 from pipeline.discover import Walk, matcher
 from pipeline.errors import FileFailure
-from pipeline.ledger import Failure, Follower, Ledger, Row, kept_time
+from pipeline.failures import Failure, Patience
+from pipeline.ledger import Follower, Ledger, Row, kept_time
+from pipeline.listing import Listing
 from pipeline.messages import Source
 from pipeline.outputs import Template
 from pipeline.recipe import Recipe, Step, recipe_for, why_changed
@@ -35,11 +39,14 @@ class Selection:
     only: str | None = None
     limit: int | None = None
     force: bool = False
+    retry_failed: bool = False
+    names: Iterable[bytes] | None = None
+    """The names of the files, where they are listed; each may be given once only."""
 
     @property
     def is_partial(self) -> bool:
         """Whether files may have been passed over, so that nothing can be called gone."""
-        return self.only is not None or self.limit is not None
+        return self.only is not None or self.limit is not None or self.names is not None
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,9 @@ class Plan:
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
     """How many outputs, by what is to be done and why."""
 
-    def count(self, action: Action) -> int:
-        """How many outputs the plan does this to."""
-        return sum(count for (each, _), count in self.counts.items() if each == action)
+    def count(self, action: Action, why: str = "") -> int:
+        """How many outputs the plan does this to, for a reason that begins so."""
+        return sum(n for (each, said), n in self.counts.items() if each == action and said.startswith(why))
 
 
 def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ...]:
@@ -105,13 +112,15 @@ def make_plan(
     config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection, *, everything: bool = False
 ) -> Plan:
     """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown."""
-    plan = Plan(Spool(ledger), leaves, walk_of(config))
-    judge = Judge(ledger, leaves, os.fsencode(config.inputs.root), selection.force)
+    root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
+    sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
+    plan = Plan(Spool(ledger), leaves, walk)
+    judge = Judge(config, ledger, leaves, selection)
     gone = _Gone(plan, selection)
-    rows = Follower(ledger.rows(), gone.row)
-    failures = Follower(ledger.failures(), gone.failure)
+    rows = Follower(ledger.rows(listed=listed), gone.row)
+    failures = Follower(ledger.failures(listed=listed), gone.failure)
     selected = matcher([selection.only]) if selection.only else None
-    for source in plan.walk:
+    for source in sources:
         recorded, failed = rows.take(source.path), failures.take(source.path)
         if selected and not selected(source.path):
             continue
@@ -139,7 +148,8 @@ def _decide(
     for verdict in verdicts:
         has_work |= verdict.action == "make"
         if everything or verdict.action != "up-to-date":
-            plan.spool.add(source, verdict)
+            # What may fail again comes last: it must not use up the error budget before the rest is done.
+            plan.spool.add(source, verdict, late=bool(failures))
         else:
             plan.counts["up-to-date", verdict.why] += 1
     for row in recorded.values():
@@ -175,12 +185,15 @@ class _Gone:
 class Judge:
     """Decides for each output of a source whether it is fresh, and says why not."""
 
-    def __init__(self, ledger: Ledger, leaves: tuple[Leaf, ...], root: bytes, force: bool) -> None:
+    def __init__(self, config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection) -> None:
         self._ledger = ledger
         self._leaves = leaves
-        self._force = force
+        self._force = selection.force
+        self._patience = Patience(config.errors.hold_after, selection.retry_failed)
+        self._settle_ns = round(config.inputs.settle_s * 1e9)
+        self._is_listed = selection.names is not None
         self._whys: dict[tuple[int, str], str] = {}
-        self._root = os.path.join(os.path.realpath(root), b"")
+        self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
         folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
@@ -189,6 +202,8 @@ class Judge:
 
     def judge(self, source: Source, recorded: dict[bytes, Row], failures: list[Failure]) -> list[Verdict]:
         """One verdict for each output that the tree makes of a source; takes what it uses out of the records."""
+        if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
+            return self._leave_alone(source, recorded)
         verdicts = []
         for leaf in self._leaves:
             try:
@@ -201,13 +216,37 @@ class Judge:
             target = leaf.template.key(path)
             row = recorded.pop(target, None)
             if row is None:
-                verdicts.append(self._unrecorded(leaf, path, target))
-                continue
-            action, why = self._recorded(source, leaf, row, path)
-            if failures and action == "make":
-                why = next((_failed_before(each) for each in failures if each.stage == leaf.stage), why)
-            verdicts.append(Verdict(leaf.stage, action, why, path, target, None, row.status != "intended"))
+                verdict = self._unrecorded(leaf, path, target)
+            else:
+                action, why = self._recorded(source, leaf, row, path)
+                verdict = Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
+            if failures and verdict.action == "make" and not self._force:
+                verdict = self._after_failure(source, leaf, verdict, failures)
+            verdicts.append(verdict)
         return verdicts
+
+    def _leave_alone(self, source: Source, recorded: dict[bytes, Row]) -> list[Verdict]:
+        """The verdicts on a source that somebody may be writing to: nothing of it is judged, and nothing is gone."""
+        owned = {row.target for row in recorded.values() if row.status != "intended"}
+        recorded.clear()
+        verdicts = []
+        for leaf in self._leaves:
+            try:
+                path = leaf.template.fill(source.path)
+            except FileFailure:  # to be said when it is settled
+                verdicts.append(Verdict(leaf.stage, "settling", "settling"))
+                continue
+            target = leaf.template.key(path)
+            verdicts.append(Verdict(leaf.stage, "settling", "settling", path, target, None, target in owned))
+        return verdicts
+
+    def _after_failure(self, source: Source, leaf: Leaf, verdict: Verdict, failures: list[Failure]) -> Verdict:
+        """The verdict on an output to be made, if it is of a stage that failed before."""
+        failure = next((each for each in failures if each.stage == leaf.stage), None)
+        if failure is None or failure.recipe != leaf.number or not same_source(source, failure):
+            return verdict
+        action: Action = "held" if self._patience.is_over(failure) else "make"
+        return verdict._replace(action=action, why=self._patience.describe(failure))
 
     def _refuse_among_inputs(self, leaf: Leaf, path: bytes) -> None:
         real = self._above_root[leaf.stage] + path[len(leaf.template.folder) :]
@@ -219,6 +258,8 @@ class Judge:
         if owner is None and not self._force and os.path.lexists(path):
             return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
         rival = owner[0] if owner and owner[1] != "intended" else None
+        if rival is not None and self._is_listed and not os.path.lexists(self._root + rival):
+            rival = None  # a list does not come by the sources that are gone
         return Verdict(leaf.stage, "make", "new", path, target, rival)
 
     def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
@@ -226,7 +267,7 @@ class Judge:
             return "make", "interrupted" if os.path.lexists(path) else "new"
         if self._force:
             return "make", "forced"
-        if not _same_source(source, row):
+        if not same_source(source, row):
             return "make", _source_change(source, row)
         if row.recipe != leaf.number:
             return "make", self._recipe_change(row.recipe, leaf)
@@ -245,16 +286,13 @@ class Judge:
         return self._whys[old, leaf.stage]
 
 
-def _failed_before(failure: Failure) -> str:
-    return f"failed before ({failure.kind}, attempt {failure.attempts})"
-
-
-def _same_source(source: Source, row: Row) -> bool:
-    if source.size_bytes != row.source_size:
+def same_source(source: Source, record: Row | Failure) -> bool:
+    """Whether a source is as it was when something was recorded of it."""
+    if source.size_bytes != record.source_size or record.source_mtime_ns is None:
         return False
-    if source.mtime_ns == row.source_mtime_ns:
+    if source.mtime_ns == record.source_mtime_ns:
         return True
-    now, then = kept_time(source.mtime_ns), row.source_mtime_ns
+    now, then = kept_time(source.mtime_ns), record.source_mtime_ns
     # A copy may have cut the time to whole seconds.
     cut = (now % _SECOND_NS == 0 or then % _SECOND_NS == 0) and now // _SECOND_NS == then // _SECOND_NS
     return now == then or cut

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.messages import Outcome, Result
+from pipeline.messages import MOVED, Outcome, Result
 from pipeline.names import indented, shown
 
 # How many failed files the summary names; `failures` lists them all.
@@ -25,10 +25,17 @@ class Summary:
     skipped: int = 0
     failed: int = 0
     held: int = 0
+    """Not tried again, since they failed too often or were dismissed."""
     pruned: int = 0
     seconds: float = 0.0
     exit: int = 0
     sources: int = 0
+    dismissed: int = 0
+    """How many of those that are held."""
+    settling: int = 0
+    vanished: int = 0
+    failed_files: int = 0
+    """In which a stage failed; not counted is what the plan refused."""
     pipeline: str = ""
     stopped: str = ""
     """Why it ended before its time, if it did."""
@@ -49,8 +56,16 @@ class Summary:
                 self.remarks.update(each.partition(",")[0] for each in result.text.split("; ") if each)
             elif result.status == "skipped":
                 self.skipped += 1
+            elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
+                self.vanished += 1
             else:
                 self.add_failure(outcome.source.path, result)
+
+    def count_tried(self, outcome: Outcome) -> bool:
+        """Whether a stage failed over the file, which is counted then."""
+        failed = any(result.status == "failed" and result.kind not in MOVED for result in outcome.results)
+        self.failed_files += failed
+        return failed
 
     def add_failure(self, source: bytes, result: Result) -> None:
         """Count a failed output."""
@@ -61,8 +76,9 @@ class Summary:
             self.failures.append((source, result))
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        keys = ("run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources")
+        """The object that `--json` prints; what seldom happens has no key where it did not."""
+        keys = ["run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources"]
+        keys += [key for key in ("dismissed", "settling", "vanished") if getattr(self, key)]
         return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
 
     def lines(self, *, verbose: bool = False) -> list[str]:
@@ -74,12 +90,15 @@ class Summary:
             counted = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {counted}")
         lines += [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
+        if self.held > self.dismissed:
+            lines.append("held files failed too often: 'failures' lists them, --retry-failed tries them once more")
         return lines + self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
 
     def _headline(self) -> str:
         head = f"{self.pipeline}: " if self.pipeline else ""
         counted = [("done", self.done), ("up to date", self.up_to_date), ("skipped", self.skipped)]
-        counted += [("failed", self.failed), ("held", self.held)]
+        counted += [("failed", self.failed), ("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
+        counted += [("settling", self.settling), ("vanished", self.vanished)]
         nothing = "nothing done" if self.stopped else "nothing to do"
         parts = [f"{number:,} {word}" for word, number in counted if number] or [nothing]
         files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"

@@ -7,6 +7,7 @@ import sqlite3
 import time
 import traceback
 from contextlib import closing
+from pathlib import Path
 from typing import TextIO
 
 from pipeline.config import Config
@@ -20,10 +21,13 @@ from pipeline.outputs import remove_temporaries
 from pipeline.plan import Plan, Selection, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
 from pipeline.signals import Signals
+from pipeline.spool import Action
 from pipeline.state import State, claim, open_state
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
+# What is not up to date and yet no worker gets to see, which would clear up beside it.
+_NOT_HANDED_OUT: tuple[Action, ...] = ("held", "settling", "refuse")
 
 
 def run(config: Config, selection: Selection, progress: Progress, grace_s: float = GRACE_S) -> Summary:
@@ -71,6 +75,7 @@ class _Run:
             self.journal.note(warning)
         unclean = self.ledger.unclean_runs()
         unclean.remove(self.state.run)
+        plan = None
         try:
             plan = self._plan()
             self._take_stock(plan, unclean)
@@ -97,6 +102,8 @@ class _Run:
         if not plan.jobs:
             return
         self.progress.start(plan.jobs)
+        self.journal.errors, self.journal.planned = self.config.errors, plan.jobs
+        root = _folder_at(self.config.inputs.root)
         jobs, fed, draining = self.journal.intended(plan.spool.jobs()), False, False
         with Signals(grace_s) as signals, closing(open_engine(self.config, self.state, unclean)) as engine:
             while engine.busy or not fed:
@@ -113,18 +120,34 @@ class _Run:
                         fed = True
                 for outcome in engine.poll(COMMIT_EVERY_S):
                     self.journal.record(outcome)
+                if self.summary.vanished and not self.journal.is_stopped:
+                    self._check_root(root)
                 self.journal.commit_if_due()
         if signals.first:
             cut = ", what was in hand was cut off" if signals.interrupted else ""
             self.journal.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
 
+    def _check_root(self, root: tuple[int, int] | None) -> None:
+        """Files that vanish are no matter of ours, unless the whole disk did."""
+        if _folder_at(self.config.inputs.root) != root:
+            text = f"the input root {self.config.inputs.root} is not the folder any more that it was at the start"
+            self.journal.stop(EnvironmentFailure.exit_code, text)
+
     def _take_stock(self, plan: Plan, unclean: list[str]) -> None:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
         summary, journal = self.summary, self.journal
         summary.sources, summary.up_to_date = plan.sources, plan.count("up-to-date")
+        summary.held, summary.dismissed = plan.count("held"), plan.count("held", "dismissed")
+        summary.settling = plan.count("settling")
+        if summary.held > summary.dismissed:
+            summary.exit = 1
         for refused in plan.spool.decisions("refuse"):
             kind: Kind = "collision" if refused.why.startswith(("collision", "exists")) else "error"
-            journal.record(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", refused.why, kind),)))
+            journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", refused.why, kind),)))
+        for action in _NOT_HANDED_OUT if unclean else ():
+            for spared in plan.spool.decisions(action):
+                if spared.path:
+                    remove_temporaries(spared.path, unclean)
         self.ledger.begin()
         for target, _, status in plan.spool.orphans():
             remove_temporaries(os.path.join(os.fsencode(self.config.folder), target), unclean)
@@ -132,24 +155,36 @@ class _Run:
                 self.ledger.forget(targets=[target])
         self.ledger.forget(failures=plan.spool.past_failures())
         journal.commit()
-        for folder, why in plan.walk.unlisted:
-            journal.note(f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone")
-            summary.exit = 1
-        for reason, count in plan.walk.left_out.items():
-            names = [shown(path) for path, each in plan.walk.left_out_names if each == reason]
-            journal.note(f"left out, {reason}: {', '.join(names[:3])}{' ...' if count > 3 else ''}")
+        self._note_what_was_not_met(plan)
 
-    def _end(self, plan: Plan) -> None:
-        if self.selection.only and not plan.sources:
+    def _note_what_was_not_met(self, plan: Plan) -> None:
+        for folder, why in plan.walk.unlisted:
+            self.journal.note(f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone")
+        for note in plan.walk.describe_left_out():
+            self.journal.note(note)
+        if plan.walk.unlisted or plan.walk.is_misled:
+            self.summary.exit = 1
+
+    def _end(self, plan: Plan | None) -> None:
+        """Say what is left to be said; there is no plan where the machine did not let us make one."""
+        if self.selection.only and plan and not plan.sources:
             self.journal.note(f"no file matches --only {self.selection.only!r}")
         if any("exists" in result.text for _, result in self.summary.failures if result.kind == "collision"):
             self.journal.note("what exists and is not in the ledger is left alone; --force makes it anew")
-        if any(result.detail or result.kind != "error" for _, result in self.summary.failures):
+        if any(result.detail or result.kind not in ("error", "changed") for _, result in self.summary.failures):
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
         # Only a run over everything has met all that a killed one may have left beside an output.
-        met_all = not self.selection.is_partial and not plan.walk.unlisted
+        met_all = plan is not None and not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)
         self.ledger.end_run(self.summary.exit, self.summary.as_json(), swept=swept)
+
+
+def _folder_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _text(error: Exception) -> str:

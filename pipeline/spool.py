@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from pipeline.ledger import Failure, Ledger, Row, kept_time
+from pipeline.failures import Failure
+from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
 from pipeline.names import shown
 
-Action = Literal["make", "up-to-date", "held", "prune", "refuse"]
+Action = Literal["make", "up-to-date", "held", "settling", "prune", "refuse"]
+
+# What claims a target: also what is not to be made now, or it would depend on the moment who has the path.
+_WANTED = "action IN ('make', 'up-to-date', 'held', 'settling')"
 
 # Rows: inserted together, and read together.
 _CHUNK = 500
@@ -23,7 +27,7 @@ CREATE TEMP TABLE plan (
     seq INTEGER PRIMARY KEY,
     source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
     stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
-    rival BLOB, owned INTEGER
+    rival BLOB, owned INTEGER, late INTEGER
 );
 CREATE TEMP TABLE orphans (target BLOB PRIMARY KEY, source BLOB, status TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
@@ -63,22 +67,24 @@ class Spool:
         self._connection = ledger.connection
         self._connection.executescript(_SCHEMA + "BEGIN")
         self._waiting: list[tuple[object, ...]] = []
+        self._has_late = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def add(self, source: Source, verdict: Verdict) -> None:
-        """Add what is to be done about one output."""
+    def add(self, source: Source, verdict: Verdict, *, late: bool = False) -> None:
+        """Add what is to be done about one output; `late`, after all that is not, if it is to be made."""
+        self._has_late |= late
         self._waiting.append(
             (
                 source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
-                verdict.path, verdict.target, verdict.rival, verdict.owned,
+                verdict.path, verdict.target, verdict.rival, verdict.owned, late,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
             self._write()
 
     def _write(self) -> None:
-        self._connection.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._waiting)
+        self._connection.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._waiting)
         self._waiting.clear()
 
     def add_orphan(self, row: Row) -> None:
@@ -101,7 +107,7 @@ class Spool:
             self._refuse(seq, rival)
         self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
         for (target,) in self._chunks(
-            "SELECT target FROM plan WHERE action IN ('make', 'up-to-date') AND target > ?"
+            f"SELECT target FROM plan WHERE {_WANTED} AND target > ?"
             " GROUP BY target HAVING count(*) > 1 ORDER BY target",
             b"",
         ):
@@ -113,9 +119,9 @@ class Spool:
 
     def _settle_target(self, target: bytes) -> None:
         """Refuse all that want a target but the one that has it; where none has, all, each naming another."""
-        wanted = "FROM plan WHERE target = ? AND action IN ('make', 'up-to-date')"
+        wanted = f"FROM plan WHERE target = ? AND {_WANTED}"
         first, second = self._all(f"SELECT seq, source, owned {wanted} ORDER BY owned DESC, seq LIMIT 2", target)
-        for seq in [row[0] for row in self._all(f"SELECT seq {wanted}", target)]:
+        for seq in [row[0] for row in self._all(f"SELECT seq {wanted} AND action != 'settling'", target)]:
             if seq != first[0]:
                 self._refuse(seq, first[1])
             elif not first[2]:
@@ -130,10 +136,15 @@ class Spool:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def jobs(self) -> Iterator[Job]:
-        """The jobs: for each source the outputs it is to make, in byte order."""
+        """The jobs: for each source the outputs it is to make, in byte order, those that are late after the others."""
+        yield from self._jobs("NOT late")
+        if self._has_late:
+            yield from self._jobs("late")
+
+    def _jobs(self, which: str) -> Iterator[Job]:
         source: Source | None = None
         targets: list[Target] = []
-        for decision in self.decisions("make"):
+        for decision in self._decisions(f"action = 'make' AND {which}"):
             if source is not None and decision.source.path != source.path:
                 yield Job(source, tuple(targets))
                 targets = []
@@ -144,10 +155,12 @@ class Spool:
 
     def decisions(self, action: Action | None = None) -> Iterator[Decision]:
         """What the plan holds, in byte order; read in chunks, so that the ledger can be written meanwhile."""
-        where = "" if action is None else f"AND action = '{action}'"
+        return self._decisions("TRUE" if action is None else f"action = '{action}'")
+
+    def _decisions(self, which: str) -> Iterator[Decision]:
         for row in self._chunks(
             "SELECT seq, source, source_size, source_mtime_ns, stage, path, action, why FROM plan"
-            f" WHERE seq > ? {where} ORDER BY seq",
+            f" WHERE seq > ? AND {which} ORDER BY seq",
             0,
         ):
             yield Decision(Source(row[1], row[2], row[3]), *row[4:])

@@ -38,6 +38,7 @@ _ASKS = {
 
 _UNITS_NEEDED = {
     "timeout": _DURATION, "backoff": _DURATION, "settle": _DURATION, "start_timeout": _DURATION, "max_memory": _SIZE,
+    "max": _PERCENT,
 }  # fmt: skip
 
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
@@ -51,7 +52,7 @@ Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
 _NOT_YET: tuple[Place, ...] = (
-    ("inputs", "settle"), ("errors",), ("depends",), ("prune",), ("libraries",),
+    ("depends",), ("prune",), ("libraries",),
     ("stages", "*", "depends"), ("stages", "*", "match"), ("stages", "*", "gather"),
     ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
 )  # fmt: skip
@@ -112,7 +113,7 @@ class Retry(_Model):
 
 class Errors(_Model):
     max: Percent | Count | None = None
-    hold_after: Count | None = None
+    hold_after: Count | Literal["never"] = 3
 
 
 class Prune(_Model):
@@ -128,7 +129,7 @@ class Declared(_Model):
     pool: Pool = Pool()
     timeout: Duration | None = None
     retry: Retry = Retry()
-    errors: Errors | None = None
+    errors: Errors = Errors()
     changed_by: Literal["mtime", "hash"] = "mtime"
     depends: tuple[Text, ...] = ()
     libraries: tuple[Text, ...] = ()
@@ -173,7 +174,8 @@ def _write_out_short_forms(document: Document) -> None:
 def _described(error: Any) -> str:
     asks = _ASKS.get(error.get("ctx", {}).get("pattern", ""))
     if error["type"] == "string_type":  # a number without its unit, most likely
-        asks = _ASKS.get(_UNITS_NEEDED.get(str(error["loc"][-1]), ""))
+        # A union puts a step of its own behind the key.
+        asks = next((_ASKS[_UNITS_NEEDED[step]] for step in error["loc"][:-3:-1] if step in _UNITS_NEEDED), None)
     return f"{asks}, not {error['input']!r}" if asks else describe(error)
 
 

@@ -40,4 +40,4 @@ def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
     finally:
         whole.clean_up()
     results = tuple(whole.results[target.path] for target in job.targets)
-    return Outcome(whole.source, results, time.perf_counter() - began, whole.environment)
+    return Outcome(whole.reading.source, results, time.perf_counter() - began, whole.environment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
@@ -61,21 +62,22 @@ class Project:
         assert old in text
         self.write(file, text.replace(old, new))
 
-    def run(self, only: str | None = None, limit: int | None = None, force: bool = False) -> Summary:
+    def run(self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any) -> Summary:
         """Run it to the end."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
-        return run(config, Selection(only, limit, force), Progress(quiet=True))
+        return run(config, Selection(only, limit, force, **more), Progress(quiet=True))
 
-    def plan(self, only: str | None = None, limit: int | None = None, force: bool = False) -> dict[str, Why]:
+    def plan(
+        self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any
+    ) -> dict[str, Why]:
         """What a run would do with each output and why, by `stage source`."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         file = config.state / "ledger.sqlite"
         with closing(Ledger(file if file.exists() else None)) as ledger:
-            plan = make_plan(
-                config, ledger, leaves_of(config, ledger, record=False), Selection(only, limit, force), everything=True
-            )
+            leaves, selection = leaves_of(config, ledger, record=False), Selection(only, limit, force, **more)
+            plan = make_plan(config, ledger, leaves, selection, everything=True)
             return {f"{each.stage} {each.source.path.decode()}": (each.action, each.why) for each in decisions(plan)}
 
     def orphans(self, only: str | None = None) -> list[str]:

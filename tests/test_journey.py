@@ -159,7 +159,7 @@ def test_plan_says_what_the_run_does(project: Project, pipeline: Pipeline) -> No
     assert lines == [
         {"source": "a", "stage": "up", "action": "make", "why": "source changed (size 1 -> 6)"},
         {"source": "b", "stage": "up", "action": "up-to-date", "why": "skipped: not wanted"},
-        {"source": "c", "stage": "up", "action": "make", "why": "failed before (error, attempt 1)"},
+        {"source": "c", "stage": "up", "action": "make", "why": "failed before (error, attempt 1 of 3)"},
     ]
     assert pipeline("plan").stdout.startswith("3 outputs of 3 files\n")
 

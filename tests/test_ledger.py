@@ -77,9 +77,11 @@ def test_a_failure_keeps_the_old_record(ledger: Ledger, kind: Kind, at_work: int
 
 
 def test_attempts_are_counted_until_it_is_done(ledger: Ledger) -> None:
-    """A failure has its last reason and how often it happened; done or left out, it is forgotten."""
+    """A failure has its last reason and in how many runs it happened; done or left out, it is forgotten."""
     for expected in (1, 2):
         fail(ledger)
+        fail(ledger)
+        ledger.end_run(1, {}, swept=False)
         (failure,) = ledger.failures()
         assert (failure.source, failure.stage, failure.error, failure.attempts) == (b"a", "up", "why", expected)
     done(ledger)

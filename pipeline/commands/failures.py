@@ -1,37 +1,119 @@
-"""List the files that failed and have not been done since, with the reason."""
+"""List the files that failed and have not been done since, with the reason; dismiss those that need not be done."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
+from typing import TYPE_CHECKING
 
-from pipeline.names import as_json, shown
+from pipeline.errors import UsageError
+from pipeline.messages import Source
+from pipeline.names import as_json, indented, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.config import Config
+    from pipeline.failures import Failure, Patience
+    from pipeline.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `failures` takes."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    dismiss = "put on record that files, as in .gitignore, need not be done as they are: not tried, and no exit 1"
+    parser.add_argument("--dismiss", metavar="PATTERN", help=dismiss)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print a line for each failed output."""
+    """Print a line for each failed output, and below it what its stages printed; or dismiss some of them."""
     from contextlib import closing
     from pathlib import Path
 
+    from pipeline.failures import Patience
     from pipeline.ledger import Ledger
     from pipeline.load import load_config
 
     config = load_config(Path(arguments.file))
+    if arguments.dismiss is not None:
+        return _dismiss(config, arguments.dismiss)
     file = config.state / "ledger.sqlite"
     if not file.exists():
         return 0
+    patience = Patience(config.errors.hold_after)
     with closing(Ledger(file)) as ledger:
+        is_unchanged = _unchanged(config, ledger)
         for each in ledger.failures():
+            is_left_alone = patience.is_over(each) and is_unchanged(each)
             if arguments.json:
-                fields = {"stage": each.stage, "kind": each.kind, "error": each.error, "attempts": each.attempts}
-                print(json.dumps(as_json(each.source) | fields, ensure_ascii=False))
+                print(json.dumps(_as_json(each, is_left_alone), ensure_ascii=False))
             else:
-                times = f", attempt {each.attempts}" if each.attempts > 1 else ""
-                kind = "" if each.error.startswith(each.kind) else f"{each.kind}: "
-                print(f"{shown(each.source)} ({each.stage}): {kind}{each.error}{times}")
+                print(f"{_line(each)}{_standing(each, patience, is_left_alone)}")
+                if printed := ledger.failed.output(each):
+                    print(indented(printed))
+    return 0
+
+
+def _line(failure: Failure) -> str:
+    kind = "" if failure.error.startswith(failure.kind) else f"{failure.kind}: "
+    return f"{shown(failure.source)} ({failure.stage}): {kind}{failure.error}"
+
+
+def _standing(failure: Failure, patience: Patience, is_left_alone: bool) -> str:
+    """How often it was tried, and whether it will be again."""
+    if is_left_alone:
+        return f", {patience.describe(failure)}"
+    if not failure.attempts:
+        return ""
+    most = f" of {patience.hold_after}" if failure.attempts <= (patience.hold_after or 0) else ""
+    return f", attempt {failure.attempts}{most}"
+
+
+def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
+    fields = {"stage": failure.stage, "kind": failure.kind, "error": failure.error, "attempts": failure.attempts}
+    if is_left_alone:
+        fields["dismissed" if failure.dismissed_at is not None else "held"] = True
+    return as_json(failure.source) | fields
+
+
+def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
+    """Tells whether source and recipe of a failure are still those with which it failed."""
+    from pipeline.plan import leaves_of, same_source
+
+    recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
+    root = os.fsencode(config.inputs.root)
+
+    def is_unchanged(failure: Failure) -> bool:
+        try:
+            found = os.stat(os.path.join(root, failure.source))
+        except OSError:
+            return False
+        source = Source(failure.source, found.st_size, found.st_mtime_ns)
+        return failure.recipe == recipes.get(failure.stage) and same_source(source, failure)
+
+    return is_unchanged
+
+
+def _dismiss(config: Config, pattern: str) -> int:
+    """Dismiss what matches; nobody may run meanwhile, since the ledger has one writer."""
+    from contextlib import closing
+
+    from pipeline.discover import matcher
+    from pipeline.ledger import Ledger
+    from pipeline.load import pattern_problem
+    from pipeline.state import open_state
+
+    if problem := pattern_problem(pattern):
+        raise UsageError(f"--dismiss: {problem}")
+    dismissed, refused = 0, 0
+    if (config.state / "ledger.sqlite").exists():
+        with closing(open_state(config.state, config.name)) as state, closing(Ledger(state.ledger)) as ledger:
+            ledger.begin()
+            dismissed, refused = ledger.failed.dismiss(matcher([pattern]), pattern)
+            ledger.commit()
+    print(f"{dismissed:,} {'failure' if dismissed == 1 else 'failures'} dismissed", file=sys.stderr)
+    if refused:
+        print(f"{refused:,} left: no stage failed over them, the place of their outputs is taken", file=sys.stderr)
     return 0

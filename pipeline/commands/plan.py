@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.commands.run import add_selection, edits_of
+from pipeline.commands.run import add_selection, edits_of, selection_of
 from pipeline.names import as_json, shown
 
 if TYPE_CHECKING:
@@ -32,15 +32,16 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from pipeline.ledger import Ledger
     from pipeline.load import load_config
-    from pipeline.plan import Selection, leaves_of, make_plan
+    from pipeline.plan import leaves_of, make_plan
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     file = config.state / "ledger.sqlite"
     with closing(Ledger(file if file.exists() else None)) as ledger:
-        selection = Selection(arguments.only, arguments.limit, arguments.force)
-        details = arguments.json or arguments.verbose
-        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), selection, everything=details)
+        details, leaves = arguments.json or arguments.verbose, leaves_of(config, ledger, record=False)
+        plan = make_plan(config, ledger, leaves, selection_of(arguments), everything=details)
+        if arguments.files_from is not None:
+            print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
         if not arguments.json:
             _print_counts(plan)
         if details:
@@ -52,7 +53,7 @@ def _print_counts(plan: Plan) -> None:
     total = sum(plan.counts.values())
     print(f"{total:,} outputs of {plan.sources:,} files")
     for (action, why), count in sorted(plan.counts.items(), key=lambda pair: (pair[0][0], -pair[1])):
-        reason = "" if why == "up to date" else f": {why}"
+        reason = "" if why in ("up to date", action) else f": {why}"
         print(f"  {count:>9,} {action}{reason}")
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.plan import Selection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +34,9 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=edit)
     parser.add_argument("--only", metavar="PATTERN", help="only the files that match, as in .gitignore")
     parser.add_argument("--limit", type=_count, metavar="N", help="only the first N files with something to do")
+    listed = "only the files that are named in FILE ('-': stdin), one a line or each ended by NUL"
+    parser.add_argument("--files-from", metavar="FILE", help=listed)
+    parser.add_argument("--retry-failed", action="store_true", help="try also what is held or dismissed")
     parser.add_argument("--force", action="store_true", help="redo what is up to date, edited or not ours")
 
 
@@ -59,17 +66,25 @@ def edits_of(arguments: argparse.Namespace) -> list[str]:
     return edits
 
 
+def selection_of(arguments: argparse.Namespace) -> Selection:
+    """The arguments that say which files count."""
+    from pipeline.listing import read_names
+    from pipeline.plan import Selection
+
+    names = read_names(arguments.files_from) if arguments.files_from is not None else None
+    return Selection(arguments.only, arguments.limit, arguments.force, arguments.retry_failed, names)
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Run, and say what was done."""
     from pathlib import Path
 
     from pipeline.load import load_config
-    from pipeline.plan import Selection
     from pipeline.progress import Progress, say
     from pipeline.run import run
 
     config = load_config(Path(arguments.file), edits_of(arguments))
-    selection = Selection(arguments.only, arguments.limit, arguments.force)
+    selection = selection_of(arguments)
     quiet = arguments.quiet or arguments.json
     summary = run(config, selection, Progress(quiet=quiet, verbose=arguments.verbose), arguments.grace)
     if arguments.json:

@@ -1,0 +1,87 @@
+"""When a source counts as read whole: that no later write can be missed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import FileFailure, SourceMoved
+from pipeline.messages import Source
+from pipeline.reading import Reading
+
+
+def begin(file: Path) -> tuple[Reading, float]:
+    """Begin to read a file; gives how long that took, too."""
+    reading = Reading(file, Source(os.fsencode(file.name), 0, 0))
+    began = time.monotonic()
+    reading.begin()
+    return reading, time.monotonic() - began
+
+
+def aged(file: Path, seconds: float, *, whole: bool = False) -> Path:
+    at = time.time_ns() - round(seconds * 1e9)
+    at = at // 10**9 * 10**9 if whole else at // 10**9 * 10**9 + max(1, at % 10**9)
+    file.write_text("x")
+    os.utime(file, ns=(at, at))
+    return file
+
+
+@pytest.mark.parametrize("seconds", [0.1, 3600, -0.1, -3600])
+def test_an_old_file_is_read_at_once(tmp_path: Path, seconds: float) -> None:
+    """Nor does a clock that differs cost anything."""
+    reading, took = begin(aged(tmp_path / "a", seconds))
+    assert took < 0.01 and reading.moved() is None and reading.source.size_bytes == 1
+
+
+def test_a_file_of_this_very_moment_is_read_when_it_is_over(tmp_path: Path) -> None:
+    """A write after the look at the file must show in its time, and so the clock must have ticked between."""
+    (tmp_path / "a").write_text("x")
+    reading, _ = begin(tmp_path / "a")
+    assert time.time_ns() - reading.source.mtime_ns >= 20_000_000
+    (tmp_path / "a").write_text("y")
+    assert str(reading.moved()) == "changed while reading; the next run does it"
+
+
+def test_whole_seconds_are_waited_for(tmp_path: Path) -> None:
+    """A file system that keeps whole seconds has ticks as long, twice that at worst."""
+    reading, took = begin(aged(tmp_path / "a", 1.5, whole=True))
+    assert took < 2 and time.time_ns() - reading.source.mtime_ns >= 2 * 10**9
+
+
+def test_a_file_that_is_written_all_the_time_is_not_read(tmp_path: Path) -> None:
+    """It is said to change while it is read, which it would."""
+    file, over = tmp_path / "a", threading.Event()
+
+    def write() -> None:
+        while not over.is_set():
+            file.write_text(str(time.monotonic()))
+            time.sleep(0.001)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        while not file.exists():
+            time.sleep(0.001)
+        with pytest.raises(SourceMoved, match="changed while reading"):
+            begin(file)
+    finally:
+        over.set()
+        writing.join()
+
+
+@pytest.mark.parametrize("kind", ["changed", "vanished"])
+def test_who_is_to_blame(tmp_path: Path, kind: str) -> None:
+    """A source that moved, for what any stage may raise over it; never for what we say of a stage ourselves."""
+    reading, _ = begin(aged(tmp_path / "a", 10))
+    plain, ours, memory, leaving = ValueError(), FileFailure("stage 'x' returned None"), MemoryError(), SystemExit()
+    assert all(reading.blame(each) is each for each in (plain, ours, memory, leaving))
+    os.unlink(tmp_path / "a") if kind == "vanished" else (tmp_path / "a").write_text("longer")
+    blamed = reading.blame(plain)
+    assert isinstance(blamed, SourceMoved) and blamed.kind == kind
+    assert all(reading.blame(each) is each for each in (ours, memory, leaving))
+    with pytest.raises(SourceMoved):
+        reading.refuse_moved()
