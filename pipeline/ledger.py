@@ -40,11 +40,24 @@ CREATE TABLE runs (
     id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL, exit INTEGER, summary TEXT,
     swept INTEGER NOT NULL DEFAULT 0 -- whether nothing of it can be left beside the outputs
 );
+CREATE TABLE spans (               -- what the outputs' rows come to, a thousand at a time; see spans.py
+    first BLOB PRIMARY KEY, after BLOB, -- the source with which it begins, and with which the next one does
+    sources INTEGER NOT NULL, digest BLOB NOT NULL, counts TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 
 # SQLite's integers end in the year 2262; file systems' times do not.
 _LATEST_NS = 2**63 - 1
+
+_RECORD = """
+INSERT INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
+    source = excluded.source, stage = excluded.stage, status = excluded.status,
+    source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
+    recipe = excluded.recipe, reason = excluded.reason, at_work = 0,
+    size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns)
+"""
 
 _ROW = "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work"
 
@@ -64,6 +77,18 @@ class Row(NamedTuple):
     mtime_ns: int | None
     at_work: int
     """Whether a run was stopped while it wrote the output: then what is there may be newer than this."""
+
+
+class Span(NamedTuple):
+    """A run of sources of which nothing was left to be done."""
+
+    first: bytes
+    after: bytes | None
+    """The source with which the next one begins."""
+    sources: int
+    digest: bytes
+    counts: dict[str, int]
+    """How many outputs, by why nothing is to be done."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,9 @@ class Ledger:
         except sqlite3.Error as error:
             raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
         self.run = ""
+        self._waiting: list[tuple[object, ...]] = []
+        """Rows of outputs, written together at the next commit: that costs a third of writing each by itself."""
+        self._may_have_failures = True
 
     def _prepare(self) -> None:
         # Without a sync at every commit: after a power cut the last moments are forgotten and redone.
@@ -108,19 +136,26 @@ class Ledger:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def rows(self) -> Iterator[Row]:
-        """Every output, in byte order of its source."""
-        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM outputs ORDER BY source"))
+    def rows(self, first: bytes = b"", after: bytes | None = None) -> Iterator[Row]:
+        """Every output, in byte order of its source; of sources from `first` on and before `after`."""
+        found = self.connection.execute(f"SELECT {_ROW} FROM outputs {_between(after)} ORDER BY source", (first, after))
+        return map(Row._make, found)
+
+    def span(self, first: bytes) -> Span | None:
+        """The span that begins with a source."""
+        found = self.connection.execute("SELECT * FROM spans WHERE first = ?", (first,)).fetchone()
+        return Span(*found[:4], json.loads(found[4])) if found else None
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
         found = self.connection.execute("SELECT source, status FROM outputs WHERE target = ?", (target,)).fetchone()
         return (found[0], found[1]) if found else None
 
-    def failures(self) -> Iterator[Failure]:
-        """Every failure, in byte order of its source."""
+    def failures(self, first: bytes = b"", after: bytes | None = None) -> Iterator[Failure]:
+        """Every failure, in byte order of its source; of sources from `first` on and before `after`."""
         found = self.connection.execute(
-            "SELECT source, stage, kind, error, attempts FROM failures ORDER BY source, stage"
+            f"SELECT source, stage, kind, error, attempts FROM failures {_between(after)} ORDER BY source, stage",
+            (first, after),
         )
         return (Failure(*row) for row in found)
 
@@ -148,6 +183,7 @@ class Ledger:
         """Record that a run has begun; until `end_run` it counts as unclean."""
         self.run = run
         self.connection.execute("INSERT INTO runs (id, started) VALUES (?, ?)", (run, time.time()))
+        self._may_have_failures = next(self.failures(), None) is not None
 
     def end_run(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
         """Record how the run ended; `swept` when it has redone all that runs before it could have left behind."""
@@ -174,7 +210,15 @@ class Ledger:
     def commit(self) -> None:
         """Make what was written last."""
         if self.connection.in_transaction:
+            self._write_outputs()
             self.connection.execute("COMMIT")
+
+    def _write_outputs(self) -> None:
+        self.connection.executemany(_RECORD, self._waiting)
+        if self._may_have_failures:
+            mended = ((row[1], row[2]) for row in self._waiting)
+            self.connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", mended)
+        self._waiting.clear()
 
     def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
         """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
@@ -195,21 +239,15 @@ class Ledger:
 
     def _record_output(self, source: Source, result: Result, target: bytes, recipe: int) -> None:
         done = result.status == "done"
-        self.connection.execute(
-            "INSERT INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size,"
-            " mtime_ns, at_work) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET"
-            " source = excluded.source, stage = excluded.stage, status = excluded.status,"
-            " source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,"
-            " recipe = excluded.recipe, reason = excluded.reason, at_work = 0,"
-            " size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns)",
+        self._waiting.append(
             (
                 target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
                 result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
-            ),
+            )
         )  # fmt: skip
-        self.connection.execute("DELETE FROM failures WHERE source = ? AND stage = ?", (source.path, result.stage))
 
     def _record_failure(self, source: Source, result: Result, target: bytes) -> None:
+        self._may_have_failures = True
         self.connection.execute(
             "INSERT INTO failures VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT (source, stage) DO UPDATE SET"
             " kind = excluded.kind, error = excluded.error, attempts = attempts + 1, run = excluded.run",
@@ -218,10 +256,25 @@ class Ledger:
         if result.kind not in KILLED:
             self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
 
+    def forget_spans(self, ranges: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Forget what is known of whole spans, from the first source of a range on and before that after it."""
+        for first, after in ranges:
+            self.connection.execute(f"DELETE FROM spans {_between(after, 'first')}", (first, after))
+
+    def remember_spans(self, spans: Iterable[Span]) -> None:
+        """Remember spans of which nothing is left to be done."""
+        rows = ((*span[:4], json.dumps(span.counts)) for span in spans)
+        self.connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)
+
     def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:
         """Forget outputs that were only ever intended, and failures of files that are gone."""
         self.connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
         self.connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", failures)
+
+
+def _between(after: bytes | None, column: str = "source") -> str:
+    """The condition for a range of sources; both its ends are given with it, also where there is none after it."""
+    return f"WHERE {column} >= ?1 AND " + ("?2 IS NULL" if after is None else f"{column} < ?2")
 
 
 def kept_time(mtime_ns: int) -> int:

@@ -46,7 +46,8 @@ class Summary:
         for result in outcome.results:
             if result.status == "done":
                 self.done += 1
-                self.remarks.update(each.partition(",")[0] for each in result.text.split("; ") if each)
+                if result.text:
+                    self.remarks.update(each.partition(",")[0] for each in result.text.split("; "))
             elif result.status == "skipped":
                 self.skipped += 1
             else:

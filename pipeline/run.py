@@ -17,7 +17,7 @@ from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.outputs import remove_temporaries
-from pipeline.plan import Plan, Selection, leaves_of, make_plan
+from pipeline.plan import Plan, Selection, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.signals import Signals
 from pipeline.state import State, claim, open_state
@@ -131,6 +131,7 @@ class _Run:
             if status == "intended":
                 self.ledger.forget(targets=[target])
         self.ledger.forget(failures=plan.spool.past_failures())
+        self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
         journal.commit()
         for folder, why in plan.walk.unlisted:
             journal.note(f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone")
@@ -146,6 +147,10 @@ class _Run:
             self.journal.note("what exists and is not in the ledger is left alone; --force makes it anew")
         if any(result.detail or result.kind != "error" for _, result in self.summary.failures):
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
+        if plan.judged and self.summary.exit in (0, 1):
+            self.ledger.begin()
+            self.ledger.remember_spans(settled_spans(self.ledger, plan.leaves, plan.judged))
+            self.ledger.commit()
         # Only a run over everything has met all that a killed one may have left beside an output.
         met_all = not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)
