@@ -5,9 +5,9 @@
     python bench/scale.py --folder /var/tmp      on a disk; the default is memory (/dev/shm)
     python bench/scale.py --quick                300 files, in seconds
 
-Each text is read, put into capitals and written: `cold`. Then the same line again: `no-op`. The bare Pool script and the
-walks know nothing of what was done before; they are what the work itself costs. What is not installed is named and left
-out; as root, `apt-get install rsync ninja-build make parallel` and `pip install doit` bring the peers.
+Each text is read, put into capitals and written: `cold`. Then the same line again: `no-op`. The bare Pool script and
+the walks know nothing of what was done before; they are what the work itself costs. What is not installed is named and
+left out; as root, `apt-get install rsync ninja-build make parallel` and `pip install doit` bring the peers.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def _project(home: Path) -> None:
 
 
 def _write(name: str, text: str) -> Callable[[Path], None]:
-    return lambda home: None if (home / name).write_text(text) else None
+    def prepare(home: Path) -> None:
+        (home / name).write_text(text)
+
+    return prepare
 
 
 def _xargs(program: str, *options: str) -> list[str]:
@@ -146,7 +149,9 @@ def _options() -> argparse.Namespace:
 
 def _measure(count: int, options: argparse.Namespace) -> None:
     print(f"\n{count:,} files in {options.folder}")
-    print(f"  {'':28}{'cold: s':>10}{'us/file':>10}{'CPU us':>10}{'no-op: s':>10}{'us/file':>10}{'CPU us':>10}{'MB':>7}")
+    print(
+        f"  {'':28}{'cold: s':>10}{'us/file':>10}{'CPU us':>10}{'no-op: s':>10}{'us/file':>10}{'CPU us':>10}{'MB':>7}"
+    )
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
         home = Path(folder)
         _make_files(home / "in", count)

@@ -51,7 +51,8 @@ CREATE TABLE spans (               -- what the outputs' rows come to, a thousand
 _LATEST_NS = 2**63 - 1
 
 _RECORD = """
-INSERT INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work)
+INSERT INTO outputs
+    (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
     source = excluded.source, stage = excluded.stage, status = excluded.status,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
@@ -138,21 +139,24 @@ class Ledger:
 
     def rows(self, first: bytes = b"", after: bytes | None = None) -> Iterator[Row]:
         """Every output, in byte order of its source; of sources from `first` on and before `after`."""
+        self._write_outputs()
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs {_between(after)} ORDER BY source", (first, after))
         return map(Row._make, found)
 
     def span(self, first: bytes) -> Span | None:
         """The span that begins with a source."""
         found = self.connection.execute("SELECT * FROM spans WHERE first = ?", (first,)).fetchone()
-        return Span(*found[:4], json.loads(found[4])) if found else None
+        return Span._make((*found[:4], json.loads(found[4]))) if found else None
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
+        self._write_outputs()
         found = self.connection.execute("SELECT source, status FROM outputs WHERE target = ?", (target,)).fetchone()
         return (found[0], found[1]) if found else None
 
     def failures(self, first: bytes = b"", after: bytes | None = None) -> Iterator[Failure]:
         """Every failure, in byte order of its source; of sources from `first` on and before `after`."""
+        self._write_outputs()
         found = self.connection.execute(
             f"SELECT source, stage, kind, error, attempts FROM failures {_between(after)} ORDER BY source, stage",
             (first, after),
@@ -214,6 +218,8 @@ class Ledger:
             self.connection.execute("COMMIT")
 
     def _write_outputs(self) -> None:
+        if not self._waiting:
+            return
         self.connection.executemany(_RECORD, self._waiting)
         if self._may_have_failures:
             mended = ((row[1], row[2]) for row in self._waiting)
@@ -222,6 +228,7 @@ class Ledger:
 
     def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
         """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
+        self._write_outputs()
         self.connection.executemany(
             "INSERT INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, ?, 'intended', 1)"
             " ON CONFLICT (target) DO UPDATE SET at_work = 1",
@@ -247,6 +254,7 @@ class Ledger:
         )  # fmt: skip
 
     def _record_failure(self, source: Source, result: Result, target: bytes) -> None:
+        self._write_outputs()
         self._may_have_failures = True
         self.connection.execute(
             "INSERT INTO failures VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT (source, stage) DO UPDATE SET"

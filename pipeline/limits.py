@@ -23,7 +23,7 @@ DEFAULT_LIMITS = Limits()
 _limits: ContextVar[Limits] = ContextVar("limits", default=DEFAULT_LIMITS)
 
 
-class limited_to:  # noqa: N801 - read as `with limited_to(limits)`
+class limited_to:
     """Lets these limits hold instead of the default ones."""
 
     def __init__(self, limits: Limits) -> None:

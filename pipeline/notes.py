@@ -17,8 +17,8 @@ def note(text: str) -> None:
         notes[text] = None
 
 
-class collected:  # noqa: N801 - read as `with collected() as notes`; a generator would cost a tiny file too much
-    """Collects what is noted meanwhile."""
+class collected:
+    """Collects what is noted meanwhile. A class, since a generator's context costs a tiny file too much."""
 
     def __enter__(self) -> Notes:
         notes: Notes = {}

@@ -80,19 +80,20 @@ class Digests:
         counts: Counter[str] = Counter()
         for path, its in groupby(rows, key=lambda row: row.source):
             of_source = list(its)
-            found = {row.stage: row for row in of_source}
-            if len(of_source) != len(self._places):
+            by_stage = {row.stage: row for row in of_source}
+            settled = [row for place in self._places if (row := by_stage.get(place.stage)) and _is_settled(row, place)]
+            if len(settled) != len(self._places) or len(settled) != len(of_source):
                 return None
-            for place, numbered in zip(self._places, outputs, strict=True):
-                row = found.get(place.stage)
-                if row is None or not _is_settled(row, place):
-                    return None
-                numbered.extend(_NOTHING if row.size is None or row.status != "done" else (row.size, row.mtime_ns or 0))
-                counts["up to date" if row.status == "done" else f"skipped: {row.reason}"] += 1
+            if len({(row.source_size, row.source_mtime_ns) for row in settled}) > 1:
+                return None
+            for row, output in zip(settled, outputs, strict=True):
+                is_done = row.status == "done"
+                output.extend((row.size or 0, row.mtime_ns or 0) if is_done else _NOTHING)
+                counts["up to date" if is_done else f"skipped: {row.reason}"] += 1
             paths.append(path)
-            numbers.extend((row.source_size, row.source_mtime_ns))
-        for numbered in outputs:
-            numbers.extend(numbered)
+            numbers.extend((of_source[0].source_size, of_source[0].source_mtime_ns))
+        for output in outputs:
+            numbers.extend(output)
         return Span(paths[0], None, len(paths), self._digest(paths, numbers), dict(counts)) if paths else None
 
     def _digest(self, paths: list[bytes], numbers: array[int]) -> bytes:

@@ -126,7 +126,9 @@ def test_any_history_is_judged_alike(data: st.DataObject) -> None:
         project.write("stages/upper.py", MOODY)
         for _ in range(data.draw(st.integers(1, 12))):
             name = data.draw(st.sampled_from(NAMES))
-            match data.draw(st.sampled_from(["write", "write", "write", "gone", "output gone", "edited", "run", "some"])):
+            match data.draw(
+                st.sampled_from(["write", "write", "write", "gone", "output gone", "edited", "run", "some"])
+            ):
                 case "write":
                     project.write(f"in/{name}", data.draw(st.sampled_from(["good", "fine!", "skip it", "bad one"])))
                 case "gone":
@@ -166,8 +168,10 @@ def test_a_run_that_was_stopped_has_forgotten_the_spans_it_worked_on(tmp_path: P
     """Forgotten before the first job is handed out, so that a kill leaves none that is no longer true."""
     project = made(tmp_path)
     project.write("in/5", "bad")
-    project.write("stages/upper.py", "import os, signal\n"
-                  "def upper(text: str) -> str:\n    os.kill(os.getpid(), signal.SIGKILL)\n    return ''\n")  # fmt: skip
+    deadly = (
+        "import os, signal\ndef upper(text: str) -> str:\n    os.kill(os.getpid(), signal.SIGKILL)\n    return ''\n"
+    )
+    project.write("stages/upper.py", deadly)
     if (child := os.fork()) == 0:
         try:
             project.run()
