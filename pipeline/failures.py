@@ -14,13 +14,16 @@ from dataclasses import dataclass
 
 from pipeline.messages import MOVED, Result, Source
 
-# MIGRATION of a ledger that has the first six columns only:
-#   ALTER TABLE failures ADD COLUMN tried INTEGER NOT NULL DEFAULT 1;
-#   ALTER TABLE failures ADD COLUMN source_size INTEGER;      and so source_mtime_ns, recipe;
-#   ALTER TABLE failures ADD COLUMN dismissed_at REAL;
-#   ALTER TABLE failures ADD COLUMN dismissed_by TEXT;
-#   ALTER TABLE failures ADD COLUMN output TEXT NOT NULL DEFAULT '';
-# Of what failed before it is unknown of which source and recipe, so its attempts count from the next one on.
+# For a ledger of schema 1. Of what failed before, nobody knows of which source and recipe: its attempts count anew.
+UPGRADE = """
+ALTER TABLE failures ADD COLUMN tried INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE failures ADD COLUMN source_size INTEGER;
+ALTER TABLE failures ADD COLUMN source_mtime_ns INTEGER;
+ALTER TABLE failures ADD COLUMN recipe INTEGER;
+ALTER TABLE failures ADD COLUMN dismissed_at REAL;
+ALTER TABLE failures ADD COLUMN dismissed_by TEXT;
+ALTER TABLE failures ADD COLUMN output TEXT NOT NULL DEFAULT '';
+"""
 SCHEMA = """
 CREATE TABLE failures (
     source BLOB NOT NULL, stage TEXT NOT NULL,
@@ -109,12 +112,15 @@ class Failures:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def all(self, *, listed: bool = False) -> Iterator[Failure]:
-        """Every failure, in byte order of its source; only of the sources in the table `listed` if it is asked."""
-        listing = "listed CROSS JOIN failures ON source = path ORDER BY path, stage"
-        among = listing if listed else "failures ORDER BY source, stage"
-        found = self._connection.execute(f"SELECT {_COLUMNS} FROM {among}")
-        return (Failure(*row) for row in found)
+    def all(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
+        """Every failure, in byte order of its source: of sources from `first` on and before `after`; only of those in
+        the table `listed` if it is asked.
+        """
+        if listed:
+            among = "listed CROSS JOIN failures ON source = path ORDER BY path, stage"
+            return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}"))
+        among = f"failures {between(after)} ORDER BY source, stage"
+        return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}", (first, after)))
 
     def output(self, failure: Failure) -> str:
         """What the stages printed before it failed."""
@@ -148,6 +154,11 @@ class Failures:
         )
         dismissed = sum(tried for _, _, tried in found)
         return dismissed, len(found) - dismissed
+
+
+def between(after: bytes | None, column: str = "source") -> str:
+    """The condition for a range of sources; both its ends are given with it, also where there is none after it."""
+    return f"WHERE {column} >= ?1 AND " + ("?2 IS NULL" if after is None else f"{column} < ?2")
 
 
 def _shorten(text: str) -> str:

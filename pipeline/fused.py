@@ -14,7 +14,7 @@ from pipeline.errors import FileFailure, Interrupted, SourceMoved
 from pipeline.limits import limited_to
 from pipeline.messages import Job, Kind, Result, Target
 from pipeline.names import one_line
-from pipeline.notes import collected
+from pipeline.notes import Notes, collected
 from pipeline.outputs import Committed, remove_temporaries
 from pipeline.reading import GONE, Reading
 from pipeline.tree import Tree
@@ -26,9 +26,6 @@ from pipeline.values import Kind as ValueKind
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 _HERE = Path(__file__).parent
-
-Notes = dict[str, None]
-"""What was noted on the way, in order."""
 
 Enter = Callable[[int], None]
 """Told the index of the stage about to be called, and -1 after it: how a supervisor knows what killed a worker."""

@@ -11,12 +11,19 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.failures import SCHEMA as FAILURES_SCHEMA
-from pipeline.failures import Failure, Failures
+from pipeline.failures import UPGRADE as FAILURES_UPGRADE
+from pipeline.failures import Failure, Failures, between
 from pipeline.messages import KILLED, Job, Outcome, Result, Source
 from pipeline.recipe import Recipe
 
-_VERSION = 1
+_VERSION = 2
 
+_SPANS = """
+CREATE TABLE spans (               -- what the outputs' rows come to, a thousand at a time; see spans.py
+    first BLOB PRIMARY KEY, after BLOB, -- the source with which it begins, and with which the next one does
+    sources INTEGER NOT NULL, digest BLOB NOT NULL, counts TEXT NOT NULL
+) WITHOUT ROWID;
+"""
 # Keyed by the output's path as the templates write it, so that moving the project redoes nothing; stored in byte order
 # of the source, as the walk comes.
 _SCHEMA = f"""
@@ -37,11 +44,25 @@ CREATE TABLE runs (
     id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL, exit INTEGER, summary TEXT,
     swept INTEGER NOT NULL DEFAULT 0 -- whether nothing of it can be left beside the outputs
 );
+{_SPANS}
 """
+
+# From schema 1 to 2.
+_UPGRADE = FAILURES_UPGRADE + _SPANS
 
 
 # SQLite's integers end in the year 2262; file systems' times do not.
 _LATEST_NS = 2**63 - 1
+
+_RECORD = """
+INSERT INTO outputs
+    (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
+    source = excluded.source, stage = excluded.stage, status = excluded.status,
+    source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
+    recipe = excluded.recipe, reason = excluded.reason, at_work = 0,
+    size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns)
+"""
 
 _ROW = "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work"
 
@@ -63,6 +84,18 @@ class Row(NamedTuple):
     """Whether a run was stopped while it wrote the output: then what is there may be newer than this."""
 
 
+class Span(NamedTuple):
+    """A run of sources of which nothing was left to be done."""
+
+    first: bytes
+    after: bytes | None
+    """The source with which the next one begins."""
+    sources: int
+    digest: bytes
+    counts: dict[str, int]
+    """How many outputs, by why nothing is to be done."""
+
+
 class Ledger:
     """The open ledger of one state folder, or an empty one in memory where there is none yet."""
 
@@ -80,6 +113,8 @@ class Ledger:
         self.run = ""
         self.failed = Failures(self.connection)
         """What failed and has not been done since."""
+        self._waiting: list[tuple[Any, ...]] = []
+        """Rows of outputs, written together at the next commit: that costs a third of writing each by itself."""
 
     def _prepare(self) -> None:
         # Without a sync at every commit: after a power cut the last moments are forgotten and redone.
@@ -87,6 +122,8 @@ class Ledger:
         found = self.connection.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
             self.connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
+        elif found == 1:
+            self.connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADE} PRAGMA user_version={_VERSION}; COMMIT")
         elif found != _VERSION:
             raise EnvironmentFailure(f"the ledger {self.file} was written by a newer filemill (schema {found})")
 
@@ -96,19 +133,32 @@ class Ledger:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def rows(self, *, listed: bool = False) -> Iterator[Row]:
-        """Every output, in byte order of its source; only of the sources in the table `listed` if it is asked."""
-        among = "listed CROSS JOIN outputs ON source = path ORDER BY path" if listed else "outputs ORDER BY source"
-        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
+    def rows(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Row]:
+        """Every output, in byte order of its source: of sources from `first` on and before `after`; only of those in
+        the table `listed` if it is asked.
+        """
+        self._write_outputs()
+        if listed:
+            among = "listed CROSS JOIN outputs ON source = path ORDER BY path"
+            return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
+        found = self.connection.execute(f"SELECT {_ROW} FROM outputs {between(after)} ORDER BY source", (first, after))
+        return map(Row._make, found)
+
+    def span(self, first: bytes) -> Span | None:
+        """The span that begins with a source."""
+        found = self.connection.execute("SELECT * FROM spans WHERE first = ?", (first,)).fetchone()
+        return Span._make((*found[:4], json.loads(found[4]))) if found else None
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
+        self._write_outputs()
         found = self.connection.execute("SELECT source, status FROM outputs WHERE target = ?", (target,)).fetchone()
         return (found[0], found[1]) if found else None
 
-    def failures(self, *, listed: bool = False) -> Iterator[Failure]:
-        """Every failure, in byte order of its source; only of the sources in the table `listed` if it is asked."""
-        return self.failed.all(listed=listed)
+    def failures(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
+        """Every failure, in byte order of its source; with the same choice."""
+        self._write_outputs()
+        return self.failed.all(first, after, listed=listed)
 
     def recipes(self) -> dict[int, str]:
         """Every recipe's digest, by its number."""
@@ -163,10 +213,19 @@ class Ledger:
     def commit(self) -> None:
         """Make what was written last."""
         if self.connection.in_transaction:
+            self._write_outputs()
             self.connection.execute("COMMIT")
+
+    def _write_outputs(self) -> None:
+        if not self._waiting:
+            return
+        self.connection.executemany(_RECORD, self._waiting)
+        self.failed.forget((row[1], row[2]) for row in self._waiting)
+        self._waiting.clear()
 
     def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
         """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
+        self._write_outputs()
         self.connection.executemany(
             "INSERT INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, ?, 'intended', 1)"
             " ON CONFLICT (target) DO UPDATE SET at_work = 1",
@@ -187,6 +246,7 @@ class Ledger:
         for result in outcome.results:
             target = key(result.stage, result.path)
             if result.status == "failed":
+                self._write_outputs()
                 source = outcome.source._replace(mtime_ns=kept_time(outcome.source.mtime_ns))
                 self.failed.record(self.run, source, result, recipes.get(result.stage), outcome.output, tried)
                 if result.kind not in KILLED:
@@ -196,19 +256,22 @@ class Ledger:
 
     def _record_output(self, source: Source, result: Result, target: bytes, recipe: int) -> None:
         done = result.status == "done"
-        self.connection.execute(
-            "INSERT INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size,"
-            " mtime_ns, at_work) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET"
-            " source = excluded.source, stage = excluded.stage, status = excluded.status,"
-            " source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,"
-            " recipe = excluded.recipe, reason = excluded.reason, at_work = 0,"
-            " size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns)",
+        self._waiting.append(
             (
                 target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
                 result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
-            ),
+            )
         )  # fmt: skip
-        self.failed.forget([(source.path, result.stage)])
+
+    def forget_spans(self, ranges: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Forget what is known of whole spans, from the first source of a range on and before that after it."""
+        for first, after in ranges:
+            self.connection.execute(f"DELETE FROM spans {between(after, 'first')}", (first, after))
+
+    def remember_spans(self, spans: Iterable[Span]) -> None:
+        """Remember spans of which nothing is left to be done."""
+        rows = ((*span[:4], json.dumps(span.counts)) for span in spans)
+        self.connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)
 
     def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:
         """Forget outputs that were only ever intended, and failures of files that are gone."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import NamedTuple
 
 from pipeline.errors import Unreadable
@@ -25,14 +23,17 @@ DEFAULT_LIMITS = Limits()
 _limits: ContextVar[Limits] = ContextVar("limits", default=DEFAULT_LIMITS)
 
 
-@contextmanager
-def limited_to(limits: Limits) -> Iterator[None]:
-    """Let these limits hold instead of the default ones."""
-    token = _limits.set(limits)
-    try:
-        yield
-    finally:
-        _limits.reset(token)
+class limited_to:
+    """Lets these limits hold instead of the default ones."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._wanted = limits
+
+    def __enter__(self) -> None:
+        self._token: Token[Limits] = _limits.set(self._wanted)
+
+    def __exit__(self, *raised: object) -> None:
+        _limits.reset(self._token)
 
 
 def refuse_if_too_large(size: tuple[int, int], frames: int = 1) -> None:

@@ -79,6 +79,32 @@ class Template:
             _check_components(filled)
         return self.folder.rstrip(b"/") + filled
 
+    @cached_property
+    def _apart(self) -> tuple[bool, bytes] | None:
+        """Whether outputs lie in the source's own folder under ours, and the format of their names; None where a
+        folder's name depends on the source's.
+        """
+        pieces = list(self.pieces)
+        in_dir = pieces[:1] == [("dir",)] and len(pieces) > 1 and str(pieces[1])[:1] == "/"
+        if in_dir:
+            pieces[:2] = [str(pieces[1])[1:]] if isinstance(pieces[1], str) else pieces[:2]
+        if any(piece == ("dir",) or (isinstance(piece, str) and "/" in piece) for piece in pieces):
+            return None
+        return in_dir, b"".join(b"%%(%s)b" % p[0].encode() if isinstance(p, tuple) else _literal(p) for p in pieces)
+
+    def fill_apart(self, source: bytes) -> tuple[bytes, bytes]:
+        """The absolute folder and the name of a source's output, as `fill` has it where that raises nothing."""
+        if self._apart is None:
+            folder, _, name = self.fill(source).rpartition(b"/")
+            return folder, name
+        in_dir, wanted = self._apart
+        folder, _, name = source.rpartition(b"/")
+        place = self.folder + b"/" + folder if in_dir and folder else self.folder
+        if wanted == b"%(name)b":
+            return place, name
+        stem, suffix = _split_name(name)
+        return place, wanted % {b"name": name, b"stem": stem, b"suffix": suffix, b"part": b""}
+
     def key(self, path: bytes) -> bytes:
         """An output's path as the ledger keeps it, so that a project can be moved."""
         return self.written_folder + path[len(self.folder) :]

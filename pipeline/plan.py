@@ -13,18 +13,19 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config import Config, StageConfig
 from pipeline.discover import Walk, matcher
 from pipeline.errors import FileFailure
 from pipeline.failures import Failure, Patience
-from pipeline.ledger import Follower, Ledger, Row, kept_time
+from pipeline.ledger import Follower, Ledger, Row, Span, kept_time
 from pipeline.listing import Listing
 from pipeline.messages import Source
 from pipeline.outputs import Template
 from pipeline.recipe import Recipe, Step, recipe_for, why_changed
+from pipeline.spans import Digests, Place, spans_of
 from pipeline.spool import Action, Spool, Verdict
 
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
@@ -61,6 +62,10 @@ class Leaf:
     """The stages from the root of the tree to this one."""
 
 
+Range = tuple[bytes, bytes | None]
+"""From a source on, and before another; None where there is none after it."""
+
+
 @dataclass
 class Plan:
     """All that is to be done, and the counts of what is not."""
@@ -73,6 +78,14 @@ class Plan:
     """How many sources have something to make."""
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
     """How many outputs, by what is to be done and why."""
+    judged: list[Range] | None = None
+    """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
+
+    def pass_over(self, span: Span) -> None:
+        """Count a span of sources of which nothing is to be done."""
+        self.sources += span.sources
+        for why, count in span.counts.items():
+            self.counts["up-to-date", why] += count
 
     def count(self, action: Action, why: str = "") -> int:
         """How many outputs the plan does this to, for a reason that begins so."""
@@ -117,20 +130,11 @@ def make_plan(
     plan = Plan(Spool(ledger), leaves, walk)
     judge = Judge(config, ledger, leaves, selection)
     gone = _Gone(plan, selection)
-    rows = Follower(ledger.rows(listed=listed), gone.row)
-    failures = Follower(ledger.failures(listed=listed), gone.failure)
-    selected = matcher([selection.only]) if selection.only else None
-    for source in sources:
-        recorded, failed = rows.take(source.path), failures.take(source.path)
-        if selected and not selected(source.path):
-            continue
-        plan.sources += 1
-        plan.jobs += _decide(plan, judge, source, recorded, failed, gone, everything)
-        if selection.limit is not None and plan.jobs >= selection.limit:
-            break
+    work = _Work(plan, judge, gone, selection, everything)
+    if everything or selection.force or selection.is_partial:
+        work.through(sources, ledger, (b"", None), listed=listed)
     else:
-        rows.pass_the_rest()
-        failures.pass_the_rest()
+        plan.judged = _by_spans(plan, work, ledger)
     plan.spool.settle(keep_orphans=not selection.is_partial)
     for action, why, count in plan.spool.counts():
         plan.counts[action, why] += count
@@ -138,28 +142,87 @@ def make_plan(
     return plan
 
 
-def _decide(
-    plan: Plan, judge: Judge, source: Source, rows: list[Row], failures: list[Failure], gone: _Gone, everything: bool
-) -> bool:
-    """Put one source into the plan; says whether it has something to make."""
-    recorded = {row.target: row for row in rows}
-    verdicts = judge.judge(source, recorded, failures)
-    has_work = False
-    for verdict in verdicts:
-        has_work |= verdict.action == "make"
-        if everything or verdict.action != "up-to-date":
-            # What may fail again comes last: it must not use up the error budget before the rest is done.
-            plan.spool.add(source, verdict, late=bool(failures))
+def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
+    """Pass over the spans that are as they were left, and judge the others file by file; gives their ranges."""
+    digests, judged, begin = digests_of(plan.leaves), [], b""
+    for sources, after in spans_of(plan.walk):
+        first, known = sources[0].path, ledger.span(sources[0].path)
+        if known and (known.after, known.digest) == (after, digests.found(sources)):
+            if begin < first:  # what is recorded before the first source of all is of files that are gone
+                work.through((), ledger, (begin, first))
+            plan.pass_over(known)
         else:
-            plan.counts["up-to-date", verdict.why] += 1
-    for row in recorded.values():
-        gone.row(row)
-    if failures:
-        open_stages = {verdict.stage for verdict in verdicts if verdict.action != "up-to-date"}
-        for failure in failures:
-            if failure.stage not in open_stages:
-                plan.spool.add_past_failure(failure)
-    return has_work
+            work.through(sources, ledger, (begin, after))
+            judged.append((begin, after))
+        begin = after or b""
+    if not plan.sources:
+        work.through((), ledger, (b"", None))
+    return judged
+
+
+def digests_of(leaves: Sequence[Leaf]) -> Digests:
+    """The digests of spans for a tree with these outputs."""
+    return Digests([Place(leaf.stage, leaf.template, leaf.number) for leaf in leaves])
+
+
+def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[Span]:
+    """Those of the ranges in which a run has left nothing to be done, as spans."""
+    digests = digests_of(leaves)
+    for first, after in ranges:
+        has_failed = next(ledger.failures(first, after), None) is not None
+        span = None if has_failed else digests.recorded(ledger.rows(first, after))
+        if span:
+            yield span._replace(after=after)
+
+
+class _Work:
+    """Goes through sources and what is recorded of them in step, and puts every decision into the plan."""
+
+    def __init__(self, plan: Plan, judge: Judge, gone: _Gone, selection: Selection, everything: bool) -> None:
+        self._plan = plan
+        self._judge = judge
+        self._gone = gone
+        self._limit = selection.limit
+        self._selected = matcher([selection.only]) if selection.only else None
+        self._everything = everything
+
+    def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
+        """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
+        plan = self._plan
+        rows = Follower(ledger.rows(*within, listed=listed), self._gone.row)
+        failures = Follower(ledger.failures(*within, listed=listed), self._gone.failure)
+        for source in sources:
+            recorded, failed = rows.take(source.path), failures.take(source.path)
+            if self._selected and not self._selected(source.path):
+                continue
+            plan.sources += 1
+            plan.jobs += self._decide(source, recorded, failed)
+            if self._limit is not None and plan.jobs >= self._limit:
+                return
+        rows.pass_the_rest()
+        failures.pass_the_rest()
+
+    def _decide(self, source: Source, rows: list[Row], failures: list[Failure]) -> bool:
+        """Put one source into the plan; says whether it has something to make."""
+        plan = self._plan
+        recorded = {row.target: row for row in rows}
+        verdicts = self._judge.judge(source, recorded, failures)
+        has_work = False
+        for verdict in verdicts:
+            has_work |= verdict.action == "make"
+            if self._everything or verdict.action != "up-to-date":
+                # What may fail again comes last: it must not use up the error budget before the rest is done.
+                plan.spool.add(source, verdict, late=bool(failures))
+            else:
+                plan.counts["up-to-date", verdict.why] += 1
+        for row in recorded.values():
+            self._gone.row(row)
+        if failures:
+            open_stages = {verdict.stage for verdict in verdicts if verdict.action != "up-to-date"}
+            for failure in failures:
+                if failure.stage not in open_stages:
+                    plan.spool.add_past_failure(failure)
+        return has_work
 
 
 class _Gone:

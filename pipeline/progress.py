@@ -53,7 +53,8 @@ class Summary:
         for result in outcome.results:
             if result.status == "done":
                 self.done += 1
-                self.remarks.update(each.partition(",")[0] for each in result.text.split("; ") if each)
+                if result.text:
+                    self.remarks.update(each.partition(",")[0] for each in result.text.split("; "))
             elif result.status == "skipped":
                 self.skipped += 1
             elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later

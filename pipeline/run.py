@@ -18,7 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.outputs import remove_temporaries
-from pipeline.plan import Plan, Selection, leaves_of, make_plan
+from pipeline.plan import Plan, Selection, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.signals import Signals
 from pipeline.spool import Action
@@ -154,6 +154,7 @@ class _Run:
             if status == "intended":
                 self.ledger.forget(targets=[target])
         self.ledger.forget(failures=plan.spool.past_failures())
+        self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
         journal.commit()
         self._note_what_was_not_met(plan)
 
@@ -173,6 +174,10 @@ class _Run:
             self.journal.note("what exists and is not in the ledger is left alone; --force makes it anew")
         if any(result.detail or result.kind not in ("error", "changed") for _, result in self.summary.failures):
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
+        if plan and plan.judged and self.summary.exit in (0, 1):
+            self.ledger.begin()
+            self.ledger.remember_spans(settled_spans(self.ledger, plan.leaves, plan.judged))
+            self.ledger.commit()
         # Only a run over everything has met all that a killed one may have left beside an output.
         met_all = plan is not None and not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)
