@@ -166,17 +166,18 @@ class OpenedPicture(Picture):
         image = in_own_colours(image, profile) if self.own_colours else to_srgb(image, profile)
         if self._turn:
             image = image.transpose(self._turn[0])
+        kept = image.info.get("icc_profile") if self.own_colours else None
         if image is source:  # others may want it too
             image = image.copy()
-        if not self.own_colours:
-            image.info = {}
+        image.info = {"icc_profile": kept} if kept else {}
         return image
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
     def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> tuple[Image.Image, float]:
         """Decode a frame; the first frame of a file is kept for the next who asks for no finer one."""
-        if frame is not self._image or frame.tell() != 0:
+        # A file of several frames has one place for their pixels.
+        if frame is not self._image or count_frames(frame) > 1:
             return to_plain(frame), 1.0
         scale = self._scale(size, box, gap) if size else 1
         # Where it cannot be decoded once more, what there is must do.
