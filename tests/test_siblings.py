@@ -86,7 +86,7 @@ opened = collections.Counter()
 def watch(event, arguments):
     if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
         folder, name = os.path.split(os.fsdecode(arguments[0]))
-        if os.path.basename(folder) == "in":
+        if os.path.basename(folder) == "in" and name:  # not the folder itself, which the walk opens
             opened[name] += 1
 sys.addaudithook(watch)
 from pipeline.cli import main
