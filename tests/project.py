@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from pipeline.judge import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
-from pipeline.plan import Plan, Selection, leaves_of, make_plan
+from pipeline.plan import Plan, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
 from pipeline.run import run
 from pipeline.spool import Decision

@@ -11,7 +11,20 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms, ImageOps
 from project import Project
-from test_pictures import LINEAR_GREY, SWAPPED, cmyk_profile, decode, encode, icc_profile, mean, paint, saved, worst
+from test_pictures import (
+    LINEAR_GREY,
+    SWAPPED,
+    cmyk_profile,
+    decode,
+    encode,
+    gamma,
+    icc_profile,
+    mean,
+    paint,
+    saved,
+    worst,
+    xyz,
+)  # fmt: skip
 
 from pipeline.colours import in_own_colours, in_srgb, srgb_profile, to_mode
 from pipeline.errors import ConfigError
@@ -21,14 +34,6 @@ from pipeline.progress import Summary
 
 UNUSABLE = "its colour profile cannot be used: read as sRGB"
 KEEPING = [".jpg", ".png", ".webp", ".avif", ".tiff"]
-
-
-def xyz(*values: float) -> bytes:
-    return struct.pack(">4s4x3i", b"XYZ ", *(round(value * 65536) for value in values))
-
-
-def gamma(value: float) -> bytes:
-    return struct.pack(">4s4xIH", b"curv", 1, round(value * 256))
 
 
 # Primaries much wider than sRGB's, those of ProPhoto RGB (ROMM, ISO 22028-2) by D50.

@@ -103,7 +103,7 @@ def icc_profile(space: bytes, **tags: bytes) -> bytes:
     name = b"Made by a test\0"
     tags = {
         "desc": struct.pack(">4s4xI", b"desc", len(name)) + name + bytes(78),
-        "wtpt": _xyz(0.9642, 1, 0.8249),
+        "wtpt": xyz(0.9642, 1, 0.8249),
     } | tags
     index, body = struct.pack(">I", len(tags)), b""
     for tag, data in tags.items():
@@ -111,25 +111,25 @@ def icc_profile(space: bytes, **tags: bytes) -> bytes:
         body += data + bytes(-len(data) % 4)
     size = 128 + len(index) + len(body)
     head = struct.pack(">I4xI4s4s4s12s4s28x12s48x", size, 0x02100000, b"mntr", space, b"XYZ ", bytes(12), b"acsp",
-                       _xyz(0.9642, 1, 0.8249)[8:])  # fmt: skip
+                       xyz(0.9642, 1, 0.8249)[8:])  # fmt: skip
     return head + index + body
 
 
-def _xyz(*values: float) -> bytes:
+def xyz(*values: float) -> bytes:
     return struct.pack(">4s4x3i", b"XYZ ", *(round(value * 65536) for value in values))
 
 
-def _gamma(value: float) -> bytes:
+def gamma(value: float) -> bytes:
     return struct.pack(">4s4xIH", b"curv", 1, round(value * 256))
 
 
 SWAPPED = icc_profile(
     b"RGB ",
     # Where sRGB has red this profile has blue, and the other way round.
-    rXYZ=_xyz(0.1431, 0.0606, 0.7139), gXYZ=_xyz(0.3851, 0.7169, 0.0971), bXYZ=_xyz(0.4360, 0.2225, 0.0139),
-    rTRC=_gamma(2.2), gTRC=_gamma(2.2), bTRC=_gamma(2.2),
+    rXYZ=xyz(0.1431, 0.0606, 0.7139), gXYZ=xyz(0.3851, 0.7169, 0.0971), bXYZ=xyz(0.4360, 0.2225, 0.0139),
+    rTRC=gamma(2.2), gTRC=gamma(2.2), bTRC=gamma(2.2),
 )  # fmt: skip
-LINEAR_GREY = icc_profile(b"GRAY", kTRC=_gamma(1.0))
+LINEAR_GREY = icc_profile(b"GRAY", kTRC=gamma(1.0))
 
 
 def cmyk_profile() -> bytes:

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import MOODY, ONE_STAGE, Project, contents_below, temporaries
 
+from pipeline.judge import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
 from pipeline.messages import Job, Source, Target
-from pipeline.plan import Selection, leaves_of, make_plan
+from pipeline.plan import leaves_of, make_plan
 
 FRESH = ("up-to-date", "up to date")
 Change = Callable[[Project], object]

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import MOODY, ONE_STAGE, Project
 
+from pipeline.judge import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
-from pipeline.plan import Plan, Selection, leaves_of, make_plan
+from pipeline.plan import Plan, leaves_of, make_plan
 
 # Names with which a span begins, and others: so a handful of files makes several spans.
 FIRSTS = list(itertools.islice((n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF), 6))

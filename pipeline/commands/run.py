@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.plan import Selection
+    from pipeline.judge import Selection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,8 +68,8 @@ def edits_of(arguments: argparse.Namespace) -> list[str]:
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """The arguments that say which files count."""
+    from pipeline.judge import Selection
     from pipeline.listing import read_names
-    from pipeline.plan import Selection
 
     names = read_names(arguments.files_from) if arguments.files_from is not None else None
     return Selection(arguments.only, arguments.limit, arguments.force, arguments.retry_failed, names)

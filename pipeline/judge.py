@@ -1,0 +1,193 @@
+"""Whether an output is fresh, and why not: every rule of "Fresh or stale", for one source at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.config import Config, StageConfig
+from pipeline.errors import FileFailure
+from pipeline.failures import Failure, Patience
+from pipeline.ledger import Ledger, Row, kept_time
+from pipeline.messages import Source
+from pipeline.outputs import Template
+from pipeline.recipe import Recipe, why_changed
+from pipeline.spool import Action, Verdict
+
+# Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
+_SAME_TIME_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the files with work are done this time; it never says what exists."""
+
+    only: str | None = None
+    limit: int | None = None
+    force: bool = False
+    retry_failed: bool = False
+    names: Iterable[bytes] | None = None
+    """The names of the files, where they are listed; each may be given once only."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether files may have been passed over, so that nothing can be called gone."""
+        return self.only is not None or self.limit is not None or self.names is not None
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One output of the tree: its template, its recipe, and the recipe's number if the ledger knows it."""
+
+    stage: str
+    template: Template
+    recipe: Recipe
+    number: int | None
+    route: tuple[StageConfig, ...]
+    """The stages from the root of the tree to this one."""
+
+
+class Judge:
+    """Decides for each output of a source whether it is fresh, and says why not."""
+
+    def __init__(self, config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection) -> None:
+        self._ledger = ledger
+        self._leaves = leaves
+        self._force = selection.force
+        self._patience = Patience(config.errors.hold_after, selection.retry_failed)
+        self._settle_ns = round(config.inputs.settle_s * 1e9)
+        self._is_listed = selection.names is not None
+        self._whys: dict[tuple[int, str], str] = {}
+        self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
+        folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
+        self._above_root = {
+            stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
+        }
+        """The output folders in which the input root lies: what is filled in may lead back into it."""
+
+    def judge(self, source: Source, recorded: dict[bytes, Row], failures: list[Failure]) -> list[Verdict]:
+        """One verdict for each output that the tree makes of a source; takes what it uses out of the records."""
+        if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
+            return self._leave_alone(source, recorded)
+        verdicts = []
+        for leaf in self._leaves:
+            try:
+                path = leaf.template.fill(source.path)
+                if leaf.stage in self._above_root:
+                    self._refuse_among_inputs(leaf, path)
+            except FileFailure as error:
+                verdicts.append(Verdict(leaf.stage, "refuse", str(error)))
+                continue
+            target = leaf.template.key(path)
+            row = recorded.pop(target, None)
+            if row is None:
+                verdict = self._unrecorded(leaf, path, target)
+            else:
+                action, why = self._recorded(source, leaf, row, path)
+                verdict = Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
+            if failures and verdict.action == "make" and not self._force:
+                verdict = self._after_failure(source, leaf, verdict, failures)
+            verdicts.append(verdict)
+        return verdicts
+
+    def _leave_alone(self, source: Source, recorded: dict[bytes, Row]) -> list[Verdict]:
+        """The verdicts on a source that somebody may be writing to: nothing of it is judged, and nothing is gone."""
+        owned = {row.target for row in recorded.values() if row.status != "intended"}
+        recorded.clear()
+        verdicts = []
+        for leaf in self._leaves:
+            try:
+                path = leaf.template.fill(source.path)
+            except FileFailure:  # to be said when it is settled
+                verdicts.append(Verdict(leaf.stage, "settling", "settling"))
+                continue
+            target = leaf.template.key(path)
+            verdicts.append(Verdict(leaf.stage, "settling", "settling", path, target, None, target in owned))
+        return verdicts
+
+    def _after_failure(self, source: Source, leaf: Leaf, verdict: Verdict, failures: list[Failure]) -> Verdict:
+        """The verdict on an output to be made, if it is of a stage that failed before."""
+        failure = next((each for each in failures if each.stage == leaf.stage), None)
+        if failure is None or failure.recipe != leaf.number or not same_source(source, failure):
+            return verdict
+        action: Action = "held" if self._patience.is_over(failure) else "make"
+        return verdict._replace(action=action, why=self._patience.describe(failure))
+
+    def _refuse_among_inputs(self, leaf: Leaf, path: bytes) -> None:
+        real = self._above_root[leaf.stage] + path[len(leaf.template.folder) :]
+        if real.startswith(self._root):
+            raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
+
+    def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
+        owner = self._ledger.owner(target)
+        if owner is None and not self._force and os.path.lexists(path):
+            return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
+        rival = owner[0] if owner and owner[1] != "intended" else None
+        if rival is not None and self._is_listed and not os.path.lexists(self._root + rival):
+            rival = None  # a list does not come by the sources that are gone
+        return Verdict(leaf.stage, "make", "new", path, target, rival)
+
+    def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
+        if row.status == "intended":
+            return "make", "interrupted" if os.path.lexists(path) else "new"
+        if self._force:
+            return "make", "forced"
+        if not same_source(source, row):
+            return "make", _source_change(source, row)
+        if row.recipe != leaf.number:
+            return "make", self._recipe_change(row.recipe, leaf)
+        if row.at_work:
+            return "make", "interrupted"
+        if row.status == "skipped":
+            return "up-to-date", f"skipped: {row.reason}"
+        return _judge_file(row, path)
+
+    def _recipe_change(self, old: int, leaf: Leaf) -> str:
+        if (old, leaf.stage) not in self._whys:
+            names = [each.name for each in leaf.route]
+            files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
+            parts = self._ledger.recipe_parts(old)
+            self._whys[old, leaf.stage] = why_changed(parts, leaf.recipe.parts, names, files)
+        return self._whys[old, leaf.stage]
+
+
+def same_source(source: Source, record: Row | Failure) -> bool:
+    """Whether a source is as it was when something was recorded of it."""
+    if source.size_bytes != record.source_size or record.source_mtime_ns is None:
+        return False
+    if source.mtime_ns == record.source_mtime_ns:
+        return True
+    now, then = kept_time(source.mtime_ns), record.source_mtime_ns
+    # A copy may have cut the time to whole seconds.
+    cut = (now % _SECOND_NS == 0 or then % _SECOND_NS == 0) and now // _SECOND_NS == then // _SECOND_NS
+    return now == then or cut
+
+
+def _source_change(source: Source, row: Row) -> str:
+    if source.size_bytes != row.source_size:
+        return f"source changed (size {row.source_size} -> {source.size_bytes})"
+    return "source changed (its time)"
+
+
+def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:
+    """Whether the output is as we left it."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "make", "output missing"
+    if found.st_size == row.size and found.st_mtime_ns == row.mtime_ns:
+        return "up-to-date", "up to date"
+    if not stat.S_ISREG(found.st_mode):
+        return "refuse", "something that is no file stands in its place"
+    near = abs(kept_time(found.st_mtime_ns) - (row.mtime_ns or 0)) <= _SAME_TIME_NS
+    if found.st_size == row.size and near:
+        return "up-to-date", "up to date"
+    # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
+    same_time = near and (found.st_mtime_ns == row.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0)
+    if same_time or found.st_size == 0:
+        return "make", f"output torn (size {row.size} -> {found.st_size})"
+    return "up-to-date", "edited by someone else: kept"
