@@ -14,30 +14,6 @@ from dataclasses import dataclass
 
 from pipeline.messages import MOVED, Result, Source
 
-# For a ledger of schema 1. Of what failed before, nobody knows of which source and recipe: its attempts count anew.
-UPGRADE = """
-ALTER TABLE failures ADD COLUMN tried INTEGER NOT NULL DEFAULT 1;
-ALTER TABLE failures ADD COLUMN source_size INTEGER;
-ALTER TABLE failures ADD COLUMN source_mtime_ns INTEGER;
-ALTER TABLE failures ADD COLUMN recipe INTEGER;
-ALTER TABLE failures ADD COLUMN dismissed_at REAL;
-ALTER TABLE failures ADD COLUMN dismissed_by TEXT;
-ALTER TABLE failures ADD COLUMN output TEXT NOT NULL DEFAULT '';
-"""
-SCHEMA = """
-CREATE TABLE failures (
-    source BLOB NOT NULL, stage TEXT NOT NULL,
-    kind TEXT NOT NULL, error TEXT NOT NULL,
-    attempts INTEGER NOT NULL,            -- of this source by this recipe, in runs that ended in order
-    run TEXT NOT NULL,                    -- the last in which it failed
-    tried INTEGER NOT NULL DEFAULT 1,     -- whether a stage was tried there, rather than the plan refusing
-    source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
-    dismissed_at REAL, dismissed_by TEXT, -- by which pattern
-    output TEXT NOT NULL DEFAULT '',      -- what was printed; last, since it may be long and is seldom read
-    PRIMARY KEY (source, stage)
-) WITHOUT ROWID;
-"""
-
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
 _SAME = (
     "(failures.source_size, failures.source_mtime_ns, failures.recipe)"

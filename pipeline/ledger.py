@@ -10,46 +10,11 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.failures import SCHEMA as FAILURES_SCHEMA
-from pipeline.failures import UPGRADE as FAILURES_UPGRADE
+from pipeline.facts import Decrees, Facts
 from pipeline.failures import Failure, Failures, between
 from pipeline.messages import KILLED, Job, Outcome, Result, Source
 from pipeline.recipe import Recipe
-
-_VERSION = 2
-
-_SPANS = """
-CREATE TABLE spans (               -- what the outputs' rows come to, a thousand at a time; see spans.py
-    first BLOB PRIMARY KEY, after BLOB, -- the source with which it begins, and with which the next one does
-    sources INTEGER NOT NULL, digest BLOB NOT NULL, counts TEXT NOT NULL
-) WITHOUT ROWID;
-"""
-# Keyed by the output's path as the templates write it, so that moving the project redoes nothing; stored in byte order
-# of the source, as the walk comes.
-_SCHEMA = f"""
-{FAILURES_SCHEMA}
-CREATE TABLE recipes (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, parts TEXT NOT NULL);
-CREATE TABLE outputs (
-    target BLOB NOT NULL UNIQUE,
-    source BLOB NOT NULL,
-    stage TEXT NOT NULL,
-    status TEXT NOT NULL,           -- intended, done or skipped
-    source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
-    reason TEXT,                    -- of a skip
-    size INTEGER, mtime_ns INTEGER, -- of the file we wrote; kept by a skip
-    at_work INTEGER NOT NULL,       -- whether a job to write it was handed out and is not known to have ended
-    PRIMARY KEY (source, target)
-) WITHOUT ROWID;
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL, exit INTEGER, summary TEXT,
-    swept INTEGER NOT NULL DEFAULT 0 -- whether nothing of it can be left beside the outputs
-);
-{_SPANS}
-"""
-
-# From schema 1 to 2.
-_UPGRADE = FAILURES_UPGRADE + _SPANS
-
+from pipeline.schema import VERSION, bring_forward, version_of
 
 # SQLite's integers end in the year 2262; file systems' times do not.
 _LATEST_NS = 2**63 - 1
@@ -60,11 +25,14 @@ INSERT INTO outputs
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
     source = excluded.source, stage = excluded.stage, status = excluded.status,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
-    recipe = excluded.recipe, reason = excluded.reason, at_work = 0,
+    recipe = excluded.recipe, reason = excluded.reason, at_work = 0, decree = NULL,
     size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns)
 """
 
-_ROW = "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work"
+_ROW = (
+    "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work,"
+    " digest, source_digest, source_ctime_ns, decree"
+)
 
 
 class Row(NamedTuple):
@@ -82,6 +50,13 @@ class Row(NamedTuple):
     mtime_ns: int | None
     at_work: int
     """Whether a run was stopped while it wrote the output: then what is there may be newer than this."""
+    digest: bytes | None = None
+    """Of the contents of the output as we wrote it."""
+    source_digest: bytes | None = None
+    source_ctime_ns: int | None = None
+    """These two under `changed_by: hash` only."""
+    decree: int | None = None
+    """The number of the decree by which the row says what it does, if it is not by a run."""
 
 
 class Span(NamedTuple):
@@ -113,18 +88,17 @@ class Ledger:
         self.run = ""
         self.failed = Failures(self.connection)
         """What failed and has not been done since."""
+        self.facts = Facts(self.connection)
+        self.decrees = Decrees(self.connection)
         self._waiting: list[tuple[Any, ...]] = []
         """Rows of outputs, written together at the next commit: that costs a third of writing each by itself."""
 
     def _prepare(self) -> None:
         # Without a sync at every commit: after a power cut the last moments are forgotten and redone.
         self.connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=FILE")
-        found = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            self.connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
-        elif found == 1:
-            self.connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADE} PRAGMA user_version={_VERSION}; COMMIT")
-        elif found != _VERSION:
+        bring_forward(self.connection)
+        found = version_of(self.connection)
+        if found != VERSION:
             raise EnvironmentFailure(f"the ledger {self.file} was written by a newer filemill (schema {found})")
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ def test_done_is_remembered(ledger: Ledger) -> None:
     assert ledger.owner(b"out/a") == (b"a", "intended")
     done(ledger)
     (row,) = ledger.rows()
-    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0)
+    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, None, None, None, None)
 
 
 def test_what_is_recorded_stays_until_the_redoing_is_done(ledger: Ledger) -> None:

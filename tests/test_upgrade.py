@@ -8,6 +8,8 @@ from pathlib import Path
 
 from project import MOODY, Project
 
+from pipeline.schema import VERSION
+
 VERSION_1 = """
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, parts TEXT NOT NULL);
 CREATE TABLE outputs (
@@ -62,4 +64,4 @@ def test_a_ledger_of_version_1_is_taken_over(tmp_path: Path) -> None:
     summary = project.run()
     assert (summary.up_to_date, summary.failed, summary.exit) == (2, 1, 1)
     with closing(sqlite3.connect(ledger)) as upgraded:
-        assert upgraded.execute("PRAGMA user_version").fetchone() == (2,)
+        assert upgraded.execute("PRAGMA user_version").fetchone() == (VERSION,)

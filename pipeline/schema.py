@@ -1,0 +1,104 @@
+"""What the ledger's file holds, table by table, and how a file of an older version becomes one of this.
+
+An older version is brought forward step by step, within one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+VERSION = 3
+
+_SPANS = """
+CREATE TABLE spans (                -- what the outputs' rows come to, a thousand at a time; see spans.py
+    first BLOB PRIMARY KEY, after BLOB, -- the source with which it begins, and with which the next one does
+    sources INTEGER NOT NULL, digest BLOB NOT NULL, counts TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_DIGESTS = """
+CREATE TABLE digests (              -- of files that count as part of a recipe, so that each is read once
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_FACTS = """
+CREATE TABLE facts (                -- what is true of the pipeline as a whole, such as where its outputs lie; JSON
+    name TEXT PRIMARY KEY, value TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_DECREES = """
+CREATE TABLE decrees (              -- what a person had the ledger take as true, such as by `accept` and `adopt`; JSON
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, verb TEXT NOT NULL, said TEXT NOT NULL
+);
+"""
+_FAILURES = """
+CREATE TABLE failures (
+    source BLOB NOT NULL, stage TEXT NOT NULL,
+    kind TEXT NOT NULL, error TEXT NOT NULL,
+    attempts INTEGER NOT NULL,            -- of this source by this recipe, in runs that ended in order
+    run TEXT NOT NULL,                    -- the last in which it failed
+    tried INTEGER NOT NULL DEFAULT 1,     -- whether a stage was tried there, rather than the plan refusing
+    source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
+    dismissed_at REAL, dismissed_by TEXT, -- by which pattern
+    output TEXT NOT NULL DEFAULT '',      -- what was printed; last, since it may be long and is seldom read
+    PRIMARY KEY (source, stage)
+) WITHOUT ROWID;
+"""
+# Keyed by the output's path as the templates write it, so that moving the project redoes nothing; stored in byte order
+# of the source, as the walk comes.
+_OUTPUTS = """
+CREATE TABLE outputs (
+    target BLOB NOT NULL UNIQUE,
+    source BLOB NOT NULL,
+    stage TEXT NOT NULL,
+    status TEXT NOT NULL,           -- intended, done or skipped
+    source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
+    reason TEXT,                    -- of a skip
+    size INTEGER, mtime_ns INTEGER, -- of the file we wrote; kept by a skip
+    at_work INTEGER NOT NULL,       -- whether a job to write it was handed out and is not known to have ended
+    digest BLOB,                    -- of the contents of the file we wrote
+    source_digest BLOB, source_ctime_ns INTEGER, -- under `changed_by: hash` only
+    decree INTEGER,                 -- by which the row says what it does, if not by a run
+    PRIMARY KEY (source, target)
+) WITHOUT ROWID;
+"""
+_RECIPES = "CREATE TABLE recipes (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, parts TEXT NOT NULL);"
+_RUNS = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, started REAL NOT NULL, ended REAL, exit INTEGER, summary TEXT,
+    swept INTEGER NOT NULL DEFAULT 0 -- whether nothing of it can be left beside the outputs
+);
+"""
+
+# Of what failed under version 1, nobody knows of which source and recipe: its attempts count anew.
+_FROM_1 = f"""
+ALTER TABLE failures ADD COLUMN tried INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE failures ADD COLUMN source_size INTEGER;
+ALTER TABLE failures ADD COLUMN source_mtime_ns INTEGER;
+ALTER TABLE failures ADD COLUMN recipe INTEGER;
+ALTER TABLE failures ADD COLUMN dismissed_at REAL;
+ALTER TABLE failures ADD COLUMN dismissed_by TEXT;
+ALTER TABLE failures ADD COLUMN output TEXT NOT NULL DEFAULT '';
+{_SPANS}
+"""
+_FROM_2 = f"""
+ALTER TABLE outputs ADD COLUMN digest BLOB;
+ALTER TABLE outputs ADD COLUMN source_digest BLOB;
+ALTER TABLE outputs ADD COLUMN source_ctime_ns INTEGER;
+ALTER TABLE outputs ADD COLUMN decree INTEGER;
+{_DIGESTS}{_FACTS}{_DECREES}
+"""
+_NEW = _FAILURES + _RECIPES + _OUTPUTS + _RUNS + _SPANS + _DIGESTS + _FACTS + _DECREES
+
+_STEPS = {0: _NEW, 1: _FROM_1 + _FROM_2, 2: _FROM_2}
+"""What makes a file of each version one of ours; 0 is that of an empty file."""
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of a file; 0 of an empty one."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def bring_forward(connection: sqlite3.Connection) -> None:
+    """Make a file of an older version, or an empty one, one of this version; one that is, or is newer, is left."""
+    if step := _STEPS.get(version_of(connection)):
+        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version={VERSION}; COMMIT")
