@@ -7,14 +7,16 @@ import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import Config, StageConfig
+from pipeline.differences import Difference, differences
 from pipeline.errors import FileFailure
 from pipeline.failures import Failure, Patience
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.outputs import Template
-from pipeline.recipe import Recipe, why_changed
+from pipeline.recipe import Recipe
 from pipeline.spool import Action, Verdict
 
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
@@ -148,11 +150,15 @@ class Judge:
 
     def _recipe_change(self, old: int, leaf: Leaf) -> str:
         if (old, leaf.stage) not in self._whys:
-            names = [each.name for each in leaf.route]
-            files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
-            parts = self._ledger.recipe_parts(old)
-            self._whys[old, leaf.stage] = why_changed(parts, leaf.recipe.parts, names, files)
+            self._whys[old, leaf.stage] = differences_from(self._ledger.recipe_parts(old), leaf)[0].text
         return self._whys[old, leaf.stage]
+
+
+def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:
+    """All that differs between the recipe of an output as it was recorded and as it is, in the order of telling."""
+    names = [each.name for each in leaf.route]
+    files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
+    return differences(old, leaf.recipe.parts, names, files)
 
 
 def same_source(source: Source, record: Row | Failure) -> bool:

@@ -84,50 +84,6 @@ def _decoding(step: Step) -> dict[str, Any]:
     return {"decoding": parts} if parts else {}
 
 
-def why_changed(old: dict[str, Any], new: dict[str, Any], names: Sequence[str], where: Sequence[str]) -> str:
-    """The first part that differs, in words; `names` and `where` are the stages of the route and their files."""
-    if len(old.get("route", ())) != len(new["route"]):
-        return "stages were added or removed above it"
-    for before, after, name, file in zip(old["route"], new["route"], names, where, strict=True):
-        if change := _first_change(before["options"], after["options"]):
-            return f"{name}: {change}"
-        if before["code"] != after["code"]:
-            return f"{name}: code changed ({file})"
-        if change := _first_change(before.get("decoding", {}), after.get("decoding", {})):
-            return f"{name}: decoded {change}"
-    if change := _first_change(old.get("save", {}), new["save"]):
-        return f"{names[-1]}: save {change}"
-    if old.get("initializer") != new.get("initializer"):
-        return "the initializer changed"
-    return "filemill makes pictures differently now"
-
-
-def _first_change(before: dict[str, Any], after: dict[str, Any]) -> str:
-    for key in [*after, *before]:
-        old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        before_shown, after_shown = _shown(old), _shown(new)
-        if before_shown == after_shown:
-            return f"contents of {after_shown} changed"
-        return f"{key} {before_shown} -> {after_shown}"
-    return ""
-
-
-def _shown(value: Any) -> str:
-    value = _without_contents(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _without_contents(value: Any) -> Any:
-    """An option as it was written: Paths without the digests of what is behind them."""
-    if isinstance(value, dict):
-        if set(value) == {"path", "contents"}:
-            return value["path"]
-        return {key: _without_contents(each) for key, each in value.items()}
-    return [_without_contents(each) for each in value] if isinstance(value, list) else value
-
-
 # -- options -----------------------------------------------------------------------------------------------------------
 
 

@@ -267,14 +267,14 @@ def test_the_initializer_and_its_arguments_count(tmp_path: Path) -> None:
     project.write("in/a", "x")
     assert project.run().done == 1
     changes = [
-        ("model.bin", "1", "2"),
-        ("models.py", "pass", "return None"),
-        ("pipeline.yaml", "model.bin, 1", "model.bin, 2"),
-        ("pipeline.yaml", "pool: {initializer: 'models:load', initargs: [model.bin, 2]}\n", ""),
+        ("model.bin", "1", "2", "initargs: contents of model.bin changed"),
+        ("models.py", "pass", "return None", "initializer: code changed"),
+        ("pipeline.yaml", "model.bin, 1", "model.bin, 2", 'initargs ["model.bin", 1] -> ["model.bin", 2]'),
+        ("pipeline.yaml", "pool: {initializer: 'models:load', initargs: [model.bin, 2]}\n", "", "initializer removed"),
     ]
-    for file, old, new in changes:
+    for file, old, new, why in changes:
         project.edit(file, old, new)
-        assert stale(project) == {"up a": "the initializer changed"}, file
+        assert stale(project) == {"up a": why}, file
         project.run()
         assert stale(project) == {}
 

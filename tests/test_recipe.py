@@ -8,13 +8,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import ROOT
 from project import Project
 
-from pipeline.recipe import Recipe, contents_of, digest_of_code, why_changed
+from pipeline.recipe import Recipe, contents_of, digest_of_code
 
 # Written so that every known difference between the versions of Python is in it.
 GOLDEN_CODE = '''
@@ -128,43 +127,6 @@ def test_a_text_that_only_newer_pythons_can_print_has_one_digest() -> None:
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
-
-
-def recipe(options: dict[str, Any], code: str = "c", save: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"route": [{"code": code, "options": options}], "save": save or {}, "values": 1}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        (recipe({"width": 1}), recipe({"width": 2}), "web: width 1 -> 2"),
-        (recipe({"mode": "a"}), recipe({"mode": "b"}), "web: mode a -> b"),
-        (recipe({}), recipe({"new": True}), "web: new null -> true"),
-        (recipe({"map": {"a": 1}}), recipe({"map": {"a": 2}}), 'web: map {"a": 1} -> {"a": 2}'),
-        (
-            recipe({"logo": {"path": "l.png", "contents": "1"}}),
-            recipe({"logo": {"path": "l.png", "contents": "2"}}),
-            "web: contents of l.png changed",
-        ),
-        (
-            recipe({"logo": {"path": "l.png", "contents": "1"}}),
-            recipe({"logo": {"path": "m.png", "contents": "1"}}),
-            "web: logo l.png -> m.png",
-        ),
-        (
-            recipe({"all": [{"path": "l.png", "contents": "1"}]}),
-            recipe({"all": [{"path": "l.png", "contents": "2"}]}),
-            'web: contents of ["l.png"] changed',
-        ),
-        (recipe({}, code="1"), recipe({}, code="2"), "web: code changed (stages/web.py)"),
-        (recipe({}, save={"quality": 1}), recipe({}, save={"quality": 2}), "web: save quality 1 -> 2"),
-        ({**recipe({}), "initializer": 1}, recipe({}), "the initializer changed"),
-        ({}, recipe({}), "stages were added or removed above it"),
-    ],
-)
-def test_the_part_that_changed_is_named(old: dict[str, Any], new: dict[str, Any], says: str) -> None:
-    """`plan` says which part of the recipe it was, in the user's own words."""
-    assert why_changed(old, new, ["web"], ["stages/web.py"]) == says
 
 
 def test_a_digest_does_not_depend_on_the_order_of_options() -> None:
