@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline.commit import Committed, remove_temporaries
 from pipeline.errors import FileFailure, Interrupted, SourceMoved
 from pipeline.limits import limited_to
 from pipeline.messages import Job, Kind, Result, Target
 from pipeline.names import one_line
 from pipeline.notes import Notes, collected
-from pipeline.outputs import Committed, remove_temporaries
 from pipeline.reading import GONE, Reading
 from pipeline.tree import Tree
 from pipeline.types import Item, Skip
-from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, is_kind, write
+from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, in_memory, is_kind, write
 from pipeline.values import Kind as ValueKind
 
 # Errors of our own writes that are the machine's and no file's: a rerun on a healed machine needs no retry.
@@ -88,10 +88,9 @@ class Pass:
         self.tree = tree
         self.job = job
         self.enter = enter
-        self.path = Path(os.fsdecode(os.path.join(tree.blueprint.root, job.source.path)))
+        self.course = tree.course_of(tuple([target.stage for target in job.targets]))
+        self.path = tree.root + os.fsdecode(job.source.path)
         self.reading = Reading(self.path, job.source)
-        self.targets = {tree.index[target.stage]: target for target in job.targets}
-        self.needed = frozenset().union(*(tree.route[target.stage] for target in job.targets))
         self.results: dict[bytes, Result] = {}
         self.environment = ""
         self._scratch: Path | None = None
@@ -99,8 +98,9 @@ class Pass:
         self._given_paths: set[Path] = set()
 
     def go(self) -> None:
-        for target in self.job.targets:
-            remove_temporaries(target.path, self.tree.blueprint.unclean_runs)
+        if unclean_runs := self.tree.blueprint.unclean_runs:
+            for target in self.job.targets:
+                remove_temporaries(target.path, unclean_runs)
         try:
             self.reading.begin()
         except GONE:
@@ -111,7 +111,7 @@ class Pass:
             self._fail_all(_said(error), "error")
         else:
             with limited_to(self.tree.blueprint.limits):
-                self._hand_on(None, self.path, PATH, {})
+                self._hand_on(None, Path(self.path) if self.course.shows_path else self.path, PATH, {})
 
     def clean_up(self) -> None:
         if self._scratch is not None:
@@ -121,7 +121,9 @@ class Pass:
 
     def _hand_on(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Give a value to every stage that reads it, and what they make to their outputs and to those below."""
-        children = [index for index in self.tree.children.get(parent, ()) if index in self.needed]
+        children = self.course.children.get(parent)
+        if not children:
+            return
         wants = [self.tree.stages[index].takes or kind for index in children]
         shared = _Shared(value, kind, notes, wants, self._scratch_file)
         for position, index in enumerate(children):
@@ -192,15 +194,16 @@ class Pass:
             what = "is a folder" if made.is_dir() else "does not exist"
             raise FileFailure(f"stage {name!r} returned the Path '{shown}', which {what}")
         root = Path(os.fsdecode(self.tree.blueprint.root))
-        if made != self.path and root in made.parents:
+        if made != Path(self.path) and root in made.parents:
             raise FileFailure(
                 f"stage {name!r} made '{shown}' among the inputs; take an Item and write into its scratch folder"
             )
 
     def _deliver(self, index: int, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Commit the stage's own output, if this job is to make it, and hand the value on."""
-        target = self.targets.get(index)
-        if target is not None:
+        place = self.course.targets.get(index)
+        if place is not None:
+            target = self.job.targets[place]
             try:
                 self._commit(index, target, value, kind, notes)
             except BaseException as error:
@@ -210,33 +213,30 @@ class Pass:
         self._hand_on(index, value, kind, notes)
 
     def _commit(self, index: int, target: Target, value: Any, kind: ValueKind, notes: Notes) -> None:
-        committer, save = self.tree.committer, dict(self.tree.nodes[index].save)
-        committed = None
-        if kind is PATH and not any(child in self.needed for child in self.tree.children.get(index, ())):
-            committed = self._move(value, target)
-        if committed is None:
-            suffix = os.path.splitext(os.fsdecode(target.path))[1]
+        committer, check = self.tree.committer, self.reading.refuse_moved
+        data = in_memory(value, kind)
+        if data is not None:
+            committed = committer.put(target.path, data, check)
+        elif moved := self._move(index, target, value, kind):
+            committed = moved
+        else:
+            save, suffix = dict(self.tree.nodes[index].save), os.path.splitext(os.fsdecode(target.path))[1]
 
             def fill(file: BinaryIO) -> None:
-                write(value, kind, file, suffix, save, self.path)
-                self.reading.refuse_moved()
+                write(value, kind, file, suffix, save, Path(self.path))
 
             with collected() as noted:
-                committed = committer.write(target.path, fill)
+                committed = committer.write(target.path, fill, check)
             notes = notes | noted
-        text, size_bytes, mtime_ns = "; ".join(notes), committed.size_bytes, committed.mtime_ns
-        self.results[target.path] = Result(
-            target.stage, target.path, "done", text, size_bytes=size_bytes, mtime_ns=mtime_ns
-        )
+        self.results[target.path] = Result(target.stage, target.path, "done", "; ".join(notes), None, "", *committed)
 
-    def _move(self, path: Path, target: Target) -> Committed | None:
+    def _move(self, index: int, target: Target, path: Any, kind: ValueKind) -> Committed | None:
         """Commit a file that a stage made in the scratch folder by renaming it; any other is copied."""
-        if self._scratch is None or path in self._given_paths:
+        if kind is not PATH or self.course.children.get(index) or self._scratch is None or path in self._given_paths:
             return None
         if path.is_symlink() or self._scratch not in path.resolve().parents:
             return None
-        self.reading.refuse_moved()
-        return self.tree.committer.move(path, target.path)
+        return self.tree.committer.move(path, target.path, self.reading.refuse_moved)
 
     # -- the scratch folder --------------------------------------------------------------------------------------------
 

@@ -8,12 +8,13 @@ from contextlib import suppress
 from itertools import islice
 from typing import TextIO
 
+from pipeline.commit import remove_temporaries
 from pipeline.config import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.ledger import Ledger
 from pipeline.messages import KILLED, Job, Outcome
 from pipeline.names import shown
-from pipeline.outputs import Template, remove_temporaries
+from pipeline.outputs import Template
 from pipeline.progress import Progress, Summary
 
 # Seconds between commits of the ledger: what a killed run may have to redo.

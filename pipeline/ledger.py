@@ -21,12 +21,13 @@ _LATEST_NS = 2**63 - 1
 
 _RECORD = """
 INSERT INTO outputs
-    (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
+    (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, digest, at_work)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
     source = excluded.source, stage = excluded.stage, status = excluded.status,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
     recipe = excluded.recipe, reason = excluded.reason, at_work = 0, decree = NULL,
-    size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns)
+    size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns),
+    digest = coalesce(excluded.digest, digest)
 """
 
 _ROW = (
@@ -234,6 +235,7 @@ class Ledger:
             (
                 target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
                 result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
+                result.digest if done else None,
             )
         )  # fmt: skip
 

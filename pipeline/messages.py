@@ -51,6 +51,8 @@ class Result(NamedTuple):
     """The traceback of a failure, for the log."""
     size_bytes: int = 0
     mtime_ns: int = 0
+    digest: bytes = b""
+    """Of the contents of the output as it was committed."""
 
 
 class Outcome(NamedTuple):

@@ -1,25 +1,17 @@
-"""Where outputs go and how they get there: name templates, containment, and commit.
-
-An output is written to a temporary in the target's own folder and renamed over the target when it is whole, so that
-nobody ever sees a part of one under its final name.
-"""
+"""Where outputs go: name templates, and that what is filled in stays in its folder."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 from pipeline.errors import FileFailure
 
 FIELDS = ("dir", "name", "stem", "suffix", "part")
 _FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)
-TEMPORARY_PREFIX = b".filemill-"
 OWNER_FILE = ".filemill"
 
 # Bytes: what a name may have on every common file system; a longer one is refused by open() without saying which.
@@ -190,107 +182,3 @@ def always_same(one: Template, other: Template) -> bool:
 
 def _spelt_out(template: Template) -> bytes:
     return _SLASHES.sub(b"/", template._format.replace(b"%(name)b", b"%(stem)b%(suffix)b"))
-
-
-# -- commit ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What stat says of an output just made."""
-
-    size_bytes: int
-    mtime_ns: int
-
-
-def temporary_for(target: bytes, run: str) -> bytes:
-    """The name under which a run writes a target before it is whole; short whatever the target's name."""
-    folder, _, name = target.rpartition(b"/")
-    digest = hashlib.blake2b(name, digest_size=8).hexdigest()
-    return b"%s/%s%s-%s" % (folder, TEMPORARY_PREFIX, digest.encode(), run.encode())
-
-
-class Committer:
-    """Makes outputs visible, whole or not at all, for one run in one process."""
-
-    def __init__(self, run: str) -> None:
-        self._run = run
-        self._umask = _umask()
-        self._folders: set[bytes] = set()
-
-    def write(self, target: bytes, write: Callable[[BinaryIO], None]) -> Committed:
-        """Commit what `write` puts into the file it is given; nothing is left where it raises."""
-        temporary = temporary_for(target, self._run)
-        file = self._open(temporary)
-        try:
-            with file:
-                write(file)
-                file.flush()
-                stat = os.fstat(file.fileno())
-            os.rename(temporary, target)
-        except BaseException:
-            _discard(temporary)
-            raise
-        return Committed(stat.st_size, stat.st_mtime_ns)
-
-    def move(self, path: Path, target: bytes) -> Committed | None:
-        """Commit a file by renaming it; None where it must be copied instead.
-
-        It must where it lies on another device, and where it has a second name, which may be the source's.
-        """
-        if os.lstat(path).st_nlink > 1:
-            return None
-        temporary = temporary_for(target, self._run)
-        self._make_folder(os.path.dirname(target))
-        try:
-            os.rename(path, temporary)
-        except OSError:
-            return None
-        try:
-            # A scratch file often comes from mkstemp, which lets nobody else read it.
-            os.chmod(temporary, 0o666 & ~self._umask)
-            stat = os.stat(temporary)
-            os.rename(temporary, target)
-        except BaseException:
-            _discard(temporary)
-            raise
-        return Committed(stat.st_size, stat.st_mtime_ns)
-
-    def _open(self, temporary: bytes) -> BinaryIO:
-        folder = os.path.dirname(temporary)
-        self._make_folder(folder)
-        try:
-            file = open(temporary, "xb")
-        except FileNotFoundError:  # someone removed the folder that we had made
-            self._folders.discard(folder)
-            self._make_folder(folder)
-            file = open(temporary, "xb")
-        except FileExistsError:  # this run's own, of a worker that died with it
-            os.unlink(temporary)
-            file = open(temporary, "xb")
-        os.fchmod(file.fileno(), 0o666 & ~self._umask)  # a stage may have changed the umask
-        return file
-
-    def _make_folder(self, folder: bytes) -> None:
-        if folder not in self._folders:
-            os.makedirs(folder, exist_ok=True)
-            self._folders.add(folder)
-
-
-def remove_temporaries(target: bytes, runs: Sequence[str]) -> None:
-    """Remove what runs that did not end well left beside a target."""
-    for run in runs:
-        _discard(temporary_for(target, run))
-
-
-def _discard(path: bytes) -> None:
-    try:
-        os.unlink(path)
-    except OSError:  # there is none, or none that could be removed: no reason to hide what went wrong before
-        pass
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

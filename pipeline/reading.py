@@ -28,7 +28,7 @@ GONE = (FileNotFoundError, NotADirectoryError)
 class Reading:
     """The reading of one source, from `begin` on."""
 
-    def __init__(self, path: Path, planned: Source) -> None:
+    def __init__(self, path: str | Path, planned: Source) -> None:
         self._path = path
         self.source = planned
         """Its identity: as it was planned, and from `begin` on as it was then."""

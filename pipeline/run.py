@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
+from pipeline.commit import remove_temporaries
 from pipeline.config import Config
 from pipeline.errors import EnvironmentFailure, FilemillError
 from pipeline.journal import COMMIT_EVERY_S, Journal
@@ -18,7 +19,6 @@ from pipeline.launch import open_engine
 from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
-from pipeline.outputs import remove_temporaries
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.signals import Signals

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.commit import Committer
 from pipeline.limits import DEFAULT_LIMITS, Limits
-from pipeline.outputs import Committer
 from pipeline.signature import Stage
 from pipeline.stage import find, find_function
 from pipeline.types import FitBox
+from pipeline.values import BYTES, TEXT
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,23 @@ class Blueprint:
         return pickle.dumps((self.folder, pickle.dumps(self)))
 
 
+class Course:
+    """The part of the tree that a job with certain targets goes through; worked out once for all that have the same."""
+
+    def __init__(self, tree: Tree, stages: tuple[str, ...]) -> None:
+        self.targets = {tree.index[name]: place for place, name in enumerate(stages)}
+        """For each stage that has an output to be made, its place among the job's targets."""
+        needed = frozenset[int]().union(*(tree.route[name] for name in stages))
+        self.children = {
+            parent: [index for index in below if index in needed] for parent, below in tree.children.items()
+        }
+        """For each stage on the way, and None for the source, those that read from it."""
+        takes = [tree.stages[index].takes for index in self.children.get(None, ())]
+        # A Path costs as much as it does to read a small file.
+        self.shows_path = not all(kind in (TEXT, BYTES) for kind in takes)
+        """Whether a stage gets to see the source's own Path."""
+
+
 class Tree:
     """The stages of a pipeline, built and ready to be called."""
 
@@ -71,6 +90,15 @@ class Tree:
             self.children.setdefault(node.parent, []).append(index)
         self.index = {node.name: index for index, node in enumerate(self.nodes)}
         self.route = {node.name: self._route(index) for index, node in enumerate(self.nodes)}
+        self.root = os.path.join(os.fsdecode(blueprint.root), "")
+        self._courses: dict[tuple[str, ...], Course] = {}
+
+    def course_of(self, stages: tuple[str, ...]) -> Course:
+        """The part of the tree that leads to these stages' outputs."""
+        course = self._courses.get(stages)
+        if course is None:
+            course = self._courses[stages] = Course(self, stages)
+        return course
 
     def _route(self, index: int) -> frozenset[int]:
         """A stage and all it descends from."""

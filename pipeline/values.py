@@ -6,6 +6,7 @@ pipeline over texts never pays for it.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ Scratch = Callable[[str], Path]
 """Gives a new path in the job's scratch folder, ending in the suffix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself alone, and so is looked up quickly
 class Kind:
     """One kind of value: the annotation that names it, how it is read from a file, and how it is kept in one."""
 
@@ -36,8 +37,24 @@ class Kind:
     """What gives each consumer its own; values that cannot be changed are shared."""
 
 
-def _read_text(path: Path) -> str:
-    return _decode(path.read_bytes())
+def _read_bytes(path: str | Path) -> bytes:
+    """All of a file; a file object would cost a small one more than its reading."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size_bytes = os.fstat(fd).st_size
+        data = os.read(fd, size_bytes + 1)
+        if len(data) == size_bytes and size_bytes:
+            return data
+        with open(
+            fd, "rb", closefd=False
+        ) as file:  # a file of /proc says 0, and a read may give less than it was asked
+            return data + file.read()
+    finally:
+        os.close(fd)
+
+
+def _read_text(path: str | Path) -> str:
+    return _decode(_read_bytes(path))
 
 
 def _decode(data: bytes) -> str:
@@ -117,7 +134,7 @@ def _write_never(value: Any, file: BinaryIO) -> None:
 
 
 PATH = Kind("Path", lambda path: path, _write_path, "")
-BYTES = Kind("bytes", Path.read_bytes, _write_bytes, ".bin")
+BYTES = Kind("bytes", _read_bytes, _write_bytes, ".bin")
 TEXT = Kind("str", _read_text, _write_text, ".txt")
 IMAGE = Kind("Image.Image", _load_image, _write_png, ".png", copy=lambda image: image.copy())
 # What a stage makes whose output is in the picture's own colours: it has their profile in its info.
@@ -171,7 +188,7 @@ def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
 
 def is_kind(value: Any, kind: Kind) -> bool:
     """Whether what a stage returned is what its annotation said."""
-    return any(kind_of(each) is kind for each in type(value).__mro__)
+    return _KINDS.get(type(value)) is kind or any(kind_of(each) is kind for each in type(value).__mro__)
 
 
 def saver_for(suffix: str) -> Callable[..., None] | None:
@@ -179,6 +196,13 @@ def saver_for(suffix: str) -> Callable[..., None] | None:
     from pipeline.formats import SAVERS
 
     return SAVERS.get(suffix.lower())
+
+
+def in_memory(value: Any, kind: Kind) -> bytes | None:
+    """The bytes of an output that are at hand; None where it has to be written to a file to know them."""
+    if kind is TEXT:
+        return _encode(value)
+    return bytes(value) if kind is BYTES else None
 
 
 def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any], source: Path) -> None:

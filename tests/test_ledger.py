@@ -35,7 +35,7 @@ def intend(ledger: Ledger, source: Source = SOURCE, path: bytes = b"/project/out
 
 
 def done(ledger: Ledger, source: Source = SOURCE, path: bytes = b"/project/out/a") -> None:
-    result = Result("up", path, "done", size_bytes=5, mtime_ns=2000)
+    result = Result("up", path, "done", size_bytes=5, mtime_ns=2000, digest=b"5" * 16)
     ledger.record(Outcome(source, (result,)), key, RECIPES)
 
 
@@ -53,7 +53,7 @@ def test_done_is_remembered(ledger: Ledger) -> None:
     assert ledger.owner(b"out/a") == (b"a", "intended")
     done(ledger)
     (row,) = ledger.rows()
-    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, None, None, None, None)
+    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None)
 
 
 def test_what_is_recorded_stays_until_the_redoing_is_done(ledger: Ledger) -> None:

@@ -14,8 +14,8 @@ import pytest
 from conftest import Pipeline
 from project import ONE_STAGE, Project, temporaries
 
+from pipeline.commit import temporary_for
 from pipeline.ledger import Ledger
-from pipeline.outputs import temporary_for
 
 SETTLING = ("settling", "settling")
 FRESH = ("up-to-date", "up to date")

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from pipeline import worker
+from pipeline.commit import temporary_for
 from pipeline.messages import Job, Outcome, Result, Source, Target
-from pipeline.outputs import temporary_for
 from pipeline.tree import Blueprint, Node
 
 STAGES = '''
