@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class StageConfig:
     """The largest box of those that decode the same picture, with which it is decoded once for all of them."""
     own_colours: bool = False
     """Whether its pictures stay in their own colours."""
+    depends: tuple[str, ...] = ()
+    """Other files whose contents count for it and all below; relative to the YAML's folder."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ class Config:
     """How often what failed by an exception is tried again."""
     backoff_s: float
     errors: Errors = Errors()
+    depends: tuple[str, ...] = ()
+    """Files whose contents count for every output; relative to the YAML's folder."""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    """The versions of the distributions that count for every output, by name."""
     warnings: tuple[str, ...] = ()
     """What may be meant, but is unlikely to be; each with its line."""
 

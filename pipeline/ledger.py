@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pipeline.contents import Contents
 from pipeline.errors import EnvironmentFailure
 from pipeline.facts import Decrees, Facts
 from pipeline.failures import Failure, Failures, between
@@ -91,6 +92,8 @@ class Ledger:
         """What failed and has not been done since."""
         self.facts = Facts(self.connection)
         self.decrees = Decrees(self.connection)
+        self.contents = Contents(self.connection)
+        """The digests of files that count as part of a recipe."""
         self._waiting: list[tuple[Any, ...]] = []
         """Rows of outputs, written together at the next commit: that costs a third of writing each by itself."""
 

@@ -21,7 +21,7 @@ from pipeline.judge import Judge, Leaf, Selection
 from pipeline.ledger import Follower, Ledger, Row, Span
 from pipeline.listing import Listing
 from pipeline.messages import Source
-from pipeline.recipe import Step, recipe_for
+from pipeline.recipe import Step, Surroundings, recipe_for
 from pipeline.spans import Digests, Place, spans_of
 from pipeline.spool import Action, Spool
 
@@ -58,19 +58,24 @@ class Plan:
 def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ...]:
     """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
     known = {digest: number for number, digest in ledger.recipes().items()}
-    leaves = []
+    pool, contents, leaves = config.pool, ledger.contents, []
+    around = Surroundings(
+        config.folder, pool.initializer, pool.initargs, config.depends, config.libraries, contents.digest
+    )
     for stage in config.leaves:
         assert stage.output is not None
-        template, pool, route = stage.output.template, config.pool, _route(config, stage)
-        steps = [
-            Step(each.stage, each.options, each.least if each.least != each.box else None, each.own_colours)
-            for each in route
-        ]
-        save = stage.output.save
-        recipe = recipe_for(steps, save, template.suffix, config.folder, pool.initializer, pool.initargs)
+        template, route = stage.output.template, _route(config, stage)
+        recipe = recipe_for([_step(each) for each in route], stage.output.save, template.suffix, around)
         number = ledger.number_recipe(recipe) if record else known.get(recipe.digest)
         leaves.append(Leaf(stage.name, template, recipe, number, route))
+    if record:
+        contents.remember()
     return tuple(leaves)
+
+
+def _step(stage: StageConfig) -> Step:
+    least = stage.least if stage.least != stage.box else None
+    return Step(stage.stage, stage.options, least, stage.own_colours, stage.depends)
 
 
 def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:

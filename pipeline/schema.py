@@ -17,7 +17,8 @@ CREATE TABLE spans (                -- what the outputs' rows come to, a thousan
 """
 _DIGESTS = """
 CREATE TABLE digests (              -- of files that count as part of a recipe, so that each is read once
-    path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    digest TEXT NOT NULL
 ) WITHOUT ROWID;
 """
 _FACTS = """
