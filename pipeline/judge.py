@@ -189,7 +189,7 @@ def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:
         return "up-to-date", "up to date"
     if not stat.S_ISREG(found.st_mode):
         return "refuse", "something that is no file stands in its place"
-    near = abs(kept_time(found.st_mtime_ns) - (row.mtime_ns or 0)) <= _SAME_TIME_NS
+    near = _is_near(found, row.mtime_ns)
     if found.st_size == row.size and near:
         return "up-to-date", "up to date"
     # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
@@ -197,3 +197,12 @@ def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:
     if same_time or found.st_size == 0:
         return "make", f"output torn (size {row.size} -> {found.st_size})"
     return "up-to-date", "edited by someone else: kept"
+
+
+def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
+    """Whether a file is the one that we wrote, and nobody changed it since."""
+    return stat.S_ISREG(found.st_mode) and found.st_size == size and _is_near(found, mtime_ns)
+
+
+def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
+    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= _SAME_TIME_NS

@@ -69,8 +69,8 @@ class Span(NamedTuple):
     """The source with which the next one begins."""
     sources: int
     digest: bytes
-    counts: dict[str, int]
-    """How many outputs, by why nothing is to be done."""
+    counts: dict[str, tuple[int, int]]
+    """How many outputs, and how many sources of which that is what is said, by why nothing is to be done."""
 
 
 class Ledger:

@@ -16,6 +16,11 @@ def one_line(text: str, most: int = 500) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something: `1 file`, `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def indented(text: str) -> str:
     """A text of somebody else's, set off from our own."""
     return "\n".join(f"    {_escaped(line)}" for line in text.expandtabs().splitlines())
@@ -25,9 +30,9 @@ def _escaped(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def as_json(source: bytes) -> dict[str, str]:
-    """The key `source`, and `source_b64` beside it where JSON cannot hold the name itself."""
+def as_json(path: bytes, key: str = "source") -> dict[str, str]:
+    """The key with the path, and beside it `source_b64` or its like where JSON cannot hold the path itself."""
     try:
-        return {"source": source.decode("utf-8")}
+        return {key: path.decode("utf-8")}
     except UnicodeDecodeError:
-        return {"source": source.decode("utf-8", "backslashreplace"), "source_b64": base64.b64encode(source).decode()}
+        return {key: path.decode("utf-8", "backslashreplace"), f"{key}_b64": base64.b64encode(path).decode()}

@@ -21,9 +21,10 @@ from pipeline.judge import Judge, Leaf, Selection
 from pipeline.ledger import Follower, Ledger, Row, Span
 from pipeline.listing import Listing
 from pipeline.messages import Source
+from pipeline.orphans import Gone
 from pipeline.recipe import Step, Surroundings, recipe_for
 from pipeline.spans import Digests, Place, spans_of
-from pipeline.spool import Action, Spool
+from pipeline.spool import Action, Spool, foremost
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""
@@ -41,14 +42,17 @@ class Plan:
     """How many sources have something to make."""
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
     """How many outputs, by what is to be done and why."""
+    files: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    """How many sources, each by what is foremost of its outputs."""
     judged: list[Range] | None = None
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
 
     def pass_over(self, span: Span) -> None:
         """Count a span of sources of which nothing is to be done."""
         self.sources += span.sources
-        for why, count in span.counts.items():
-            self.counts["up-to-date", why] += count
+        for why, (outputs, files) in span.counts.items():
+            self.counts["up-to-date", why] += outputs
+            self.files["up-to-date", why] += files
 
     def count(self, action: Action, why: str = "") -> int:
         """How many outputs the plan does this to, for a reason that begins so."""
@@ -95,18 +99,19 @@ def make_plan(
     """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown."""
     root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
     sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
-    plan = Plan(Spool(ledger), leaves, walk)
+    plan = Plan(Spool(ledger, len(leaves)), leaves, walk)
     judge = Judge(config, ledger, leaves, selection)
-    gone = _Gone(plan, selection)
+    gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     work = _Work(plan, judge, gone, selection, everything)
     if everything or selection.force or selection.is_partial:
         work.through(sources, ledger, (b"", None), listed=listed)
     else:
         plan.judged = _by_spans(plan, work, ledger)
     plan.spool.settle(keep_orphans=not selection.is_partial)
-    for action, why, count in plan.spool.counts():
-        plan.counts[action, why] += count
-    plan.jobs = plan.spool.count_jobs()
+    for action, why, outputs, files in plan.spool.counts():
+        plan.counts[action, why] += outputs
+        plan.files[action, why] += files
+    plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
     return plan
 
 
@@ -146,7 +151,7 @@ def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range
 class _Work:
     """Goes through sources and what is recorded of them in step, and puts every decision into the plan."""
 
-    def __init__(self, plan: Plan, judge: Judge, gone: _Gone, selection: Selection, everything: bool) -> None:
+    def __init__(self, plan: Plan, judge: Judge, gone: Gone, selection: Selection, everything: bool) -> None:
         self._plan = plan
         self._judge = judge
         self._gone = gone
@@ -157,7 +162,7 @@ class _Work:
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
         """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
         plan = self._plan
-        rows = Follower(ledger.rows(*within, listed=listed), self._gone.row)
+        rows = Follower(ledger.rows(*within, listed=listed), self._gone.not_met)
         failures = Follower(ledger.failures(*within, listed=listed), self._gone.failure)
         for source in sources:
             recorded, failed = rows.take(source.path), failures.take(source.path)
@@ -175,39 +180,23 @@ class _Work:
         plan = self._plan
         recorded = {row.target: row for row in rows}
         verdicts = self._judge.judge(source, recorded, failures)
-        has_work = False
+        leader = foremost(verdicts)
+        if leader.action == "up-to-date" and not self._everything:
+            plan.files["up-to-date", leader.why] += 1
         for verdict in verdicts:
-            has_work |= verdict.action == "make"
             if self._everything or verdict.action != "up-to-date":
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
-                plan.spool.add(source, verdict, late=bool(failures))
+                plan.spool.add(source, verdict, leads=verdict is leader, late=bool(failures))
             else:
                 plan.counts["up-to-date", verdict.why] += 1
-        for row in recorded.values():
-            self._gone.row(row)
+        for row in rows:
+            if row.target in recorded:
+                self._gone.unclaimed(row)
+            elif row.status == "skipped" and row.size is not None:
+                self._gone.skipped(row, verdicts)
         if failures:
             open_stages = {verdict.stage for verdict in verdicts if verdict.action != "up-to-date"}
             for failure in failures:
                 if failure.stage not in open_stages:
                     plan.spool.add_past_failure(failure)
-        return has_work
-
-
-class _Gone:
-    """Takes the records that the walk did not meet: orphans and past failures, unless it cannot know."""
-
-    def __init__(self, plan: Plan, selection: Selection) -> None:
-        self._plan = plan
-        self._is_partial = selection.is_partial
-
-    def row(self, row: Row) -> None:
-        # Of a part of the files too: whose path is free must be known.
-        if not self._is_unknown(row.source):
-            self._plan.spool.add_orphan(row)
-
-    def failure(self, failure: Failure) -> None:
-        if not self._is_partial and not self._is_unknown(failure.source):
-            self._plan.spool.add_past_failure(failure)
-
-    def _is_unknown(self, source: bytes) -> bool:
-        return any(source.startswith(folder) for folder, _ in self._plan.walk.unlisted)
+        return leader.action == "make"

@@ -150,10 +150,10 @@ class _Run:
                 if spared.path:
                     remove_temporaries(spared.path, unclean)
         self.ledger.begin()
-        for target, _, status in plan.spool.orphans():
-            remove_temporaries(os.path.join(os.fsencode(self.config.folder), target), unclean)
-            if status == "intended":
-                self.ledger.forget(targets=[target])
+        for orphan in plan.spool.orphans():
+            remove_temporaries(os.path.join(os.fsencode(self.config.folder), orphan.target), unclean)
+            if orphan.status == "intended":
+                self.ledger.forget(targets=[orphan.target])
         self.ledger.forget(failures=plan.spool.past_failures())
         self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
         journal.commit()

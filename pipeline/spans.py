@@ -28,6 +28,8 @@ from pipeline.outputs import Template
 # A span begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
 # whatever else comes or goes, so that a new file changes no span but its own.
 _MASK = 0x3FF
+# What a span says, and how: one of another format is not equal to any, and so is made anew.
+_FORMAT = b"2 "
 # What stands for an output that is not there, or is no file.
 _NOTHING = (-1, -1)
 
@@ -60,7 +62,7 @@ class Digests:
         self._places = places
         tree = repr([(each.stage, each.template.key(each.template.folder), each.template.pieces, each.recipe)
                      for each in places])  # fmt: skip
-        self._tree = tree.encode()
+        self._tree = _FORMAT + tree.encode()
 
     def found(self, span: Sequence[Source]) -> bytes:
         """The digest of sources and of their outputs as they are."""
@@ -78,6 +80,7 @@ class Digests:
         paths: list[bytes] = []
         numbers, outputs = array("q"), [array("q") for _ in self._places]
         counts: Counter[str] = Counter()
+        files: Counter[str] = Counter()
         for path, its in groupby(rows, key=lambda row: row.source):
             of_source = list(its)
             by_stage = {row.stage: row for row in of_source}
@@ -87,20 +90,25 @@ class Digests:
             if len({(row.source_size, row.source_mtime_ns) for row in settled}) > 1:
                 return None
             for row, output in zip(settled, outputs, strict=True):
-                is_done = row.status == "done"
-                output.extend((row.size or 0, row.mtime_ns or 0) if is_done else _NOTHING)
-                counts["up to date" if is_done else f"skipped: {row.reason}"] += 1
+                output.extend((row.size or 0, row.mtime_ns or 0) if row.status == "done" else _NOTHING)
+                counts[_why(row)] += 1
+            files[_why(settled[0])] += 1
             paths.append(path)
             numbers.extend((of_source[0].source_size, of_source[0].source_mtime_ns))
         for output in outputs:
             numbers.extend(output)
-        return Span(paths[0], None, len(paths), self._digest(paths, numbers), dict(counts)) if paths else None
+        both = {why: (count, files[why]) for why, count in counts.items()}
+        return Span(paths[0], None, len(paths), self._digest(paths, numbers), both) if paths else None
 
     def _digest(self, paths: list[bytes], numbers: array[int]) -> bytes:
         digest = hashlib.blake2b(self._tree, digest_size=16)
         digest.update(b"\0".join(paths))
         digest.update(numbers.tobytes())
         return digest.digest()
+
+
+def _why(row: Row) -> str:
+    return "up to date" if row.status == "done" else f"skipped: {row.reason}"
 
 
 def _is_settled(row: Row, place: Place) -> bool:

@@ -5,7 +5,7 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,10 +14,21 @@ from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
 from pipeline.names import shown
 
-Action = Literal["make", "up-to-date", "held", "settling", "prune", "refuse"]
+Action = Literal["make", "refuse", "held", "settling", "up-to-date"]
+# What is said of a source of which several outputs differ: the foremost of these.
+ACTIONS: tuple[Action, ...] = ("make", "refuse", "held", "settling", "up-to-date")
+_PLACE = {action: place for place, action in enumerate(ACTIONS)}
+
+# Why an output is an orphan although its source and stage are as they were: the source is left out by now.
+SKIPPED_NOW = "skipped now"
 
 # What claims a target: also what is not to be made now, or it would depend on the moment who has the path.
 _WANTED = "action IN ('make', 'up-to-date', 'held', 'settling')"
+# A reason without the particulars of one file, to be counted by: there may be as many of those as files.
+_REASON = """
+CASE WHEN why LIKE 'source changed (%' THEN 'source changed' WHEN why LIKE 'output torn (%' THEN 'output torn'
+     WHEN why LIKE 'collision with %' THEN 'collision' ELSE why END
+"""
 
 # Rows: inserted together, and read together.
 _CHUNK = 500
@@ -27,11 +38,19 @@ CREATE TEMP TABLE plan (
     seq INTEGER PRIMARY KEY,
     source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
     stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
-    rival BLOB, owned INTEGER, late INTEGER
+    rival BLOB, owned INTEGER, late INTEGER,
+    leads INTEGER -- whether it is what is said of its source as a whole
 );
-CREATE TEMP TABLE orphans (target BLOB PRIMARY KEY, source BLOB, status TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE orphans (
+    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, why TEXT, size INTEGER, mtime_ns INTEGER
+) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 """
+
+
+def foremost(verdicts: Sequence[Verdict]) -> Verdict:
+    """What is said of a source as a whole: of several alike, the first in the order of the tree."""
+    return min(verdicts, key=lambda verdict: _PLACE[verdict.action])
 
 
 class Verdict(NamedTuple):
@@ -56,41 +75,59 @@ class Decision:
     source: Source
     stage: str
     path: bytes
+    target: bytes
+    """The path as the ledger keeps it."""
     action: Action
     why: str
+
+
+class Orphan(NamedTuple):
+    """A recorded output that no current source and template produces, and why."""
+
+    target: bytes
+    source: bytes
+    stage: str
+    status: str
+    why: str
+    size: int | None
+    mtime_ns: int | None
+    """What is recorded of the file."""
 
 
 class Spool:
     """What one plan holds; gone when the ledger is closed."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
         self._connection = ledger.connection
+        self._outputs_per_source = outputs_per_source
         self._connection.executescript(_SCHEMA + "BEGIN")
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def add(self, source: Source, verdict: Verdict, *, late: bool = False) -> None:
+    def add(self, source: Source, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
         """Add what is to be done about one output; `late`, after all that is not, if it is to be made."""
         self._has_late |= late
         self._waiting.append(
             (
                 source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
-                verdict.path, verdict.target, verdict.rival, verdict.owned, late,
+                verdict.path, verdict.target, verdict.rival, verdict.owned, late, leads,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
             self._write()
 
     def _write(self) -> None:
-        self._connection.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._waiting)
+        if self._waiting:
+            slots = ", ?" * len(self._waiting[0])
+            self._connection.executemany(f"INSERT INTO plan VALUES (NULL{slots})", self._waiting)
         self._waiting.clear()
 
-    def add_orphan(self, row: Row) -> None:
+    def add_orphan(self, row: Row, why: str) -> None:
         """Add a recorded output that no current source and template produces."""
-        values = (row.target, row.source, row.status)
-        self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?)", values)
+        orphan = Orphan(row.target, row.source, row.stage, row.status, why, row.size, row.mtime_ns)
+        self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
 
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
@@ -101,7 +138,8 @@ class Spool:
         self._write()
         self._connection.execute(
             "UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND action = 'make'"
-            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target)"
+            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND orphans.why != ?)",
+            (SKIPPED_NOW,),
         )
         for seq, rival in self._chunks("SELECT seq, rival FROM plan WHERE why = 'rival' AND seq > ? ORDER BY seq", 0):
             self._refuse(seq, rival)
@@ -132,6 +170,12 @@ class Spool:
         other = shown(rival) if rival != source else "another stage's"
         why = f"collision with {other}: both want {shown(target)}"
         self._connection.execute("UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?", (why, seq))
+        near = (seq - self._outputs_per_source, seq + self._outputs_per_source)
+        of_source = self._all("SELECT seq, action FROM plan WHERE seq BETWEEN ? AND ? AND source = ?", *near, source)
+        leader = min(of_source, key=lambda row: (_PLACE[row[1]], row[0]))[0]
+        self._connection.executemany(
+            "UPDATE plan SET leads = ? WHERE seq = ?", ((each == leader, each) for each, _ in of_source)
+        )
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -159,23 +203,22 @@ class Spool:
 
     def _decisions(self, which: str) -> Iterator[Decision]:
         for row in self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path, action, why FROM plan"
+            "SELECT seq, source, source_size, source_mtime_ns, stage, path, target, action, why FROM plan"
             f" WHERE seq > ? AND {which} ORDER BY seq",
             0,
         ):
             yield Decision(Source(row[1], row[2], row[3]), *row[4:])
 
-    def counts(self) -> list[tuple[Action, str, int]]:
-        """How many outputs, by what is to be done and why."""
-        return self._all("SELECT action, why, count(*) FROM plan GROUP BY action, why ORDER BY min(seq)")
+    def counts(self) -> list[tuple[Action, str, int, int]]:
+        """How many outputs, and how many sources of which that is what is said, by what is to be done and why."""
+        return self._all(
+            f"SELECT action, {_REASON} AS reason, count(*), sum(leads) FROM plan GROUP BY action, reason"
+            " ORDER BY min(seq)"
+        )
 
-    def count_jobs(self) -> int:
-        """How many sources have something to make."""
-        return int(self._all("SELECT count(DISTINCT source) FROM plan WHERE action = 'make'")[0][0])
-
-    def orphans(self) -> Iterator[tuple[bytes, bytes, str]]:
-        """Target, source and status of every orphan."""
-        yield from self._chunks("SELECT target, source, status FROM orphans WHERE target > ? ORDER BY target", b"")
+    def orphans(self) -> Iterator[Orphan]:
+        """Every orphan, in byte order of its path."""
+        return map(Orphan._make, self._chunks("SELECT * FROM orphans WHERE target > ? ORDER BY target", b""))
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Source and stage of every failure that no longer says anything."""

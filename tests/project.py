@@ -87,7 +87,7 @@ class Project:
         config = load_config(self.folder / "pipeline.yaml")
         with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
             plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection(only))
-            return [target.decode() for target, _, _ in plan.spool.orphans()]
+            return [orphan.target.decode() for orphan in plan.spool.orphans()]
 
     def outputs(self) -> dict[str, bytes]:
         """Every file below `out/` that is not our own, by its path there."""

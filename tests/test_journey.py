@@ -20,6 +20,8 @@ from project import MOODY, ONE_STAGE, Project, contents_below, temporaries
 ENGINES = ("serial", "pool")
 BOTH = pytest.mark.parametrize("engine", ENGINES)
 
+FAILED_ONCE = "failed before (error, attempt 1 of 3)"
+
 ODD_NAMES = [
     b"-rf", b"--help", b"a b", b"new\nline", b"tab\tcr\r", b"quo'te\"s", b"$(x)`y`", b"back\\slash", b"100%(name)s%",
     b"\xff\xfe\x80", b"caf\xc3\xa9", b"cafe\xcc\x81", b"dots...", b"dot.", b"{stem}", b"*?[x]!#", b"x" * 255,
@@ -150,16 +152,16 @@ def test_plan_touches_nothing(project: Project, pipeline: Pipeline) -> None:
 
 
 def test_plan_says_what_the_run_does(project: Project, pipeline: Pipeline) -> None:
-    """One object a line with the four keys; the counts are those of the run that follows."""
+    """One object a line with the five keys; the counts are those of the run that follows."""
     for name, text in {"a": "x", "b": "skip", "c": "bad"}.items():
         project.write(f"in/{name}", text)
     pipeline()
     project.write("in/a", "longer")
     lines = [json.loads(line) for line in pipeline("plan", "--json").stdout.splitlines()]
     assert lines == [
-        {"source": "a", "stage": "up", "action": "make", "why": "source changed (size 1 -> 6)"},
-        {"source": "b", "stage": "up", "action": "up-to-date", "why": "skipped: not wanted"},
-        {"source": "c", "stage": "up", "action": "make", "why": "failed before (error, attempt 1 of 3)"},
+        {"source": "a", "stage": "up", "action": "make", "why": "source changed (size 1 -> 6)", "output": "out/a"},
+        {"source": "b", "stage": "up", "action": "up-to-date", "why": "skipped: not wanted", "output": "out/b"},
+        {"source": "c", "stage": "up", "action": "make", "why": FAILED_ONCE, "output": "out/c"},
     ]
     assert pipeline("plan").stdout.startswith("3 outputs of 3 files\n")
 

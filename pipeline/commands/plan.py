@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.commands.run import add_selection, edits_of, selection_of
-from pipeline.names import as_json, shown
+from pipeline.names import as_json, counted, shown
 
 if TYPE_CHECKING:
+    from pipeline.orphans import Fate
     from pipeline.plan import Plan
+    from pipeline.spool import Action
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `plan` takes; also what `run --dry-run` may bring along."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line for every output")
-    parser.add_argument("-v", "--verbose", action="store_true", help="a line for every output")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line for every output and every orphan")
+    parser.add_argument("-v", "--verbose", action="store_true", help="a line for every output and every orphan")
     parser.add_argument("-q", "--quiet", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-j", "--processes", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
@@ -32,6 +36,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from pipeline.ledger import Ledger
     from pipeline.load import load_config
+    from pipeline.orphans import fates
     from pipeline.plan import leaves_of, make_plan
 
     config = load_config(Path(arguments.file), edits_of(arguments))
@@ -44,23 +49,50 @@ def execute(arguments: argparse.Namespace) -> int:
             print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
         if not arguments.json:
             _print_counts(plan)
+            _print_orphans(fates(plan.spool, config.folder))
         if details:
-            _print_decisions(plan, arguments.json)
+            _print_decisions(plan, fates(plan.spool, config.folder), arguments.json)
     return 0
 
 
 def _print_counts(plan: Plan) -> None:
-    total = sum(plan.counts.values())
-    print(f"{total:,} outputs of {plan.sources:,} files")
-    for (action, why), count in sorted(plan.counts.items(), key=lambda pair: (pair[0][0], -pair[1])):
-        reason = "" if why in ("up to date", action) else f": {why}"
-        print(f"  {count:>9,} {action}{reason}")
+    """A table whose columns add up to the files and to the outputs."""
+    from pipeline.spool import ACTIONS
+
+    print(f"{counted(plan.counts.total(), 'output')} of {counted(plan.sources, 'file')}")
+    print(f"{'files':>9} {'outputs':>9}")
+    rows = sorted(plan.counts.items(), key=lambda row: (ACTIONS.index(row[0][0]), -row[1], row[0]))
+    for (action, why), outputs in rows:
+        files = plan.files[action, why]
+        print(f"{f'{files:,}' if files else '':>9} {outputs:>9,}  {_said(action, why)}")
 
 
-def _print_decisions(plan: Plan, json_lines: bool) -> None:
+def _said(action: Action, why: str) -> str:
+    """What is to be done and why; where nothing is, the reason alone."""
+    return f"{action}: {why}" if action == "make" else f"{why}: refused" if action == "refuse" else why
+
+
+def _print_orphans(found: Iterable[Fate]) -> None:
+    counts = Counter(f"{fate.action}: {fate.why}" for fate in found if fate.action != "forget")
+    if counts:
+        print(counted(counts.total(), "orphan"))
+    for said, count in counts.most_common():
+        print(f"{'':>9} {count:>9,}  {said}")
+
+
+def _print_decisions(plan: Plan, found: Iterable[Fate], json_lines: bool) -> None:
     for each in plan.spool.decisions():
-        if json_lines:
-            fields = {"stage": each.stage, "action": each.action, "why": each.why}
-            print(json.dumps(as_json(each.source.path) | fields, ensure_ascii=False))
-        else:
-            print(f"{each.action:<11} {each.stage:<12} {shown(each.source.path)}: {each.why}")
+        _print_line(each.source.path, each.stage, each.action, each.why, each.target, json_lines)
+    for fate in found:
+        if fate.action != "forget":
+            orphan = fate.orphan
+            _print_line(orphan.source, orphan.stage, fate.action, fate.why, orphan.target, json_lines)
+
+
+def _print_line(source: bytes, stage: str, action: str, why: str, target: bytes, json_lines: bool) -> None:
+    if json_lines:
+        fields = {"stage": stage, "action": action, "why": why} | (as_json(target, "output") if target else {})
+        print(json.dumps(as_json(source) | fields, ensure_ascii=False))
+    else:
+        output = f" -> {shown(target)}" if target else ""
+        print(f"{action:<11} {stage:<12} {shown(source)}{output}: {why}")
