@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pipeline.names import shown
 
 Part = Literal[
     "code", "options", "decoding", "depends", "save", "initializer", "initargs", "libraries", "values", "stages"
@@ -101,12 +104,13 @@ def _short(name: str) -> str:
 
 def _changed_files(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
     for path in [*after, *(path for path in before if path not in after)]:
+        name = shown(os.fsencode(path))
         if path not in before:
-            yield f"{path} added"
+            yield f"{name} added"
         elif path not in after:
-            yield f"{path} removed"
+            yield f"{name} removed"
         elif before[path] != after[path]:
-            yield f"contents of {path} changed"
+            yield f"contents of {name} changed"
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any], absent: str = "null") -> Iterator[str]:

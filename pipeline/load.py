@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, Errors, Inputs, Output, Pool, StageConfig
+from pipeline.depends import Depends, versions_of
 from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
 from pipeline.errors import ConfigError, StageError
 from pipeline.limits import Limits
@@ -124,6 +125,8 @@ class _Checker:
         self._check_outputs(declared_stages)
         self._check_initializer()
         stages = tuple(stage for stage in declared_stages if stage is not None)
+        depends = Depends(self._document, self._folder, inputs.root, state, stages)
+        files = depends.of_stages(declared)
         if len(stages) == len(declared_stages):
             stages = with_siblings(stages, self._document)
         pool = declared.pool
@@ -132,7 +135,7 @@ class _Checker:
             name=name,
             folder=self._folder,
             inputs=inputs,
-            stages=stages,
+            stages=tuple(replace(stage, depends=its) for stage, its in zip(stages, files, strict=False)),
             pool=Pool(
                 processes=pool.processes,
                 maxtasksperchild=pool.maxtasksperchild,
@@ -151,6 +154,8 @@ class _Checker:
                 declared.errors.max,
                 None if declared.errors.hold_after == "never" else declared.errors.hold_after,
             ),
+            depends=depends.of_pipeline(declared),
+            libraries=versions_of(self._document, declared.libraries),
             warnings=tuple(self._document.render(self._document.warnings)),
         )
 

@@ -184,9 +184,8 @@ def test_errors_and_settle(load: Load) -> None:
 @pytest.mark.parametrize(
     ("rest", "place", "word"),
     [
-        ("depends: [a.txt]", "4:1", "'depends'"),
         ("changed_by: hash", "4:13", "'changed_by: hash'"), ("engine: dask", "4:9", "'engine: dask'"),
-        ("prune: {max: 5%}", "4:1", "'prune'"), ("libraries: [a]", "4:1", "'libraries'"),
+        ("prune: {max: 5%}", "4:1", "'prune'"),
     ],
 )  # fmt: skip
 def test_not_yet(refused: Callable[..., list[str]], rest: str, place: str, word: str) -> None:
@@ -197,7 +196,7 @@ def test_not_yet(refused: Callable[..., list[str]], rest: str, place: str, word:
 @pytest.mark.parametrize(
     ("key", "word"),
     [
-        ("depends: [a]", "'depends'"), ("match: ['*']", "'match'"),
+        ("match: ['*']", "'match'"),
         ("gather: true", "'gather'"), ("group: x", "'group'"), ("partial: true", "'partial'"), ("pool: {}", "'pool'"),
     ],
 )  # fmt: skip
