@@ -109,13 +109,13 @@ class Gallery:
         for name, data in self.outputs().items():
             assert any(data == state.get(name) for state in states), f"{name} is a part of an output"
 
-    def processes(self) -> list[int]:
-        """Who works in the project's folder."""
-        found = []
+    def processes(self) -> dict[int, str]:
+        """Who works in the project's folder, and as what."""
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended meanwhile
                 if (process / "cwd").readlink() == self.folder:
-                    found.append(int(process.name))
+                    found[int(process.name)] = (process / "cmdline").read_text()
         return found
 
     def check_nobody_lives(self) -> None:
