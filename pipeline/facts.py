@@ -28,6 +28,10 @@ class Facts:
         """Remember a fact, in place of the one of that name."""
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
+    def forget(self, name: str) -> None:
+        """Forget a fact."""
+        self._connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+
 
 class Decree(NamedTuple):
     """What a person had the ledger take as true."""

@@ -63,6 +63,8 @@ class Judge:
         self._patience = Patience(config.errors.hold_after, selection.retry_failed)
         self._settle_ns = round(config.inputs.settle_s * 1e9)
         self._is_listed = selection.names is not None
+        self._behind: tuple[int, int] | None = tuple(ledger.facts.get("behind") or ()) or None
+        """The time of which the ledger does not know all that was made; see opening.py."""
         self._whys: dict[tuple[int, str], str] = {}
         self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
         folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
@@ -127,6 +129,8 @@ class Judge:
     def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
         owner = self._ledger.owner(target)
         if owner is None and not self._force and os.path.lexists(path):
+            if self._is_unsure(_time_of(path)):
+                return Verdict(leaf.stage, "make", "interrupted", path, target)
             return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
         rival = owner[0] if owner and owner[1] != "intended" else None
         if rival is not None and self._is_listed and not os.path.lexists(self._root + rival):
@@ -146,7 +150,13 @@ class Judge:
             return "make", "interrupted"
         if row.status == "skipped":
             return "up-to-date", f"skipped: {row.reason}"
+        if self._behind and (self._is_unsure(row.mtime_ns) or self._is_unsure(_time_of(path))):
+            return "make", "interrupted"
         return _judge_file(row, path)
+
+    def _is_unsure(self, mtime_ns: int | None) -> bool:
+        """Whether what was made then may be otherwise than the ledger has it."""
+        return self._behind is not None and mtime_ns is not None and self._behind[0] <= mtime_ns < self._behind[1]
 
     def _recipe_change(self, old: int, leaf: Leaf) -> str:
         if (old, leaf.stage) not in self._whys:
@@ -177,6 +187,13 @@ def _source_change(source: Source, row: Row) -> str:
     if source.size_bytes != row.source_size:
         return f"source changed (size {row.source_size} -> {source.size_bytes})"
     return "source changed (its time)"
+
+
+def _time_of(path: bytes) -> int | None:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return None
 
 
 def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:

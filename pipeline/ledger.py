@@ -94,12 +94,20 @@ class Ledger:
         self.decrees = Decrees(self.connection)
         self.contents = Contents(self.connection)
         """The digests of files that count as part of a recipe."""
+        self.notes: list[str] = []
+        """What a person should know of how it was opened."""
+        self.on_commit: Callable[[], None] | None = None
+        self.is_suspect = False
+        """Whether SQLite could not use it: then it is left as it is, for the next writer to see to."""
         self._waiting: list[tuple[Any, ...]] = []
         """Rows of outputs, written together at the next commit: that costs a third of writing each by itself."""
 
     def _prepare(self) -> None:
-        # Without a sync at every commit: after a power cut the last moments are forgotten and redone.
-        self.connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=FILE")
+        # Without a sync at every commit: after a power cut the last moments are forgotten and redone. Nobody else opens
+        # the file, readers take a copy; so no shared memory is needed, which network file systems do not have.
+        self.connection.executescript(
+            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=FILE"
+        )
         bring_forward(self.connection)
         found = version_of(self.connection)
         if found != VERSION:
@@ -193,6 +201,8 @@ class Ledger:
         if self.connection.in_transaction:
             self._write_outputs()
             self.connection.execute("COMMIT")
+            if self.on_commit:
+                self.on_commit()
 
     def _write_outputs(self) -> None:
         if not self._waiting:

@@ -19,6 +19,7 @@ from pipeline.launch import open_engine
 from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
+from pipeline.opening import is_damage, open_to_write
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.signals import Signals
@@ -38,14 +39,15 @@ def run(config: Config, selection: Selection, progress: Progress, grace_s: float
     """
     state = open_state(config.state, config.name)
     try:
-        for leaf in config.leaves:
-            assert leaf.output is not None
-            claim(leaf.output.template.folder, state, config.name)
+        folders = [leaf.output.template.folder for leaf in config.leaves if leaf.output]
+        for folder in folders:
+            claim(folder, state, config.name)
         # A log without a buffer of its own says what there was to say, however the run ends.
         with (
-            closing(Ledger(state.ledger)) as ledger,
+            open_to_write(state, folders, is_run=True) as ledger,
             open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
         ):
+            log.writelines(f"{note}\n" for note in ledger.notes)
             return _Run(config, selection, state, ledger, progress, log).go(grace_s)
     except (sqlite3.Error, OSError) as error:
         raise EnvironmentFailure(f"the state in {state.folder} cannot be kept: {error}") from error
@@ -82,7 +84,8 @@ class _Run:
             self._take_stock(plan, unclean)
             self._work(plan, unclean, grace_s)
         except (EnvironmentFailure, sqlite3.Error, OSError) as error:
-            self.journal.stop(EnvironmentFailure.exit_code, _text(error))
+            self.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
+            self.journal.stop(EnvironmentFailure.exit_code, _text(error, self.state))
         except Exception:
             traceback.print_exc(file=self.log)
             raise
@@ -182,6 +185,8 @@ class _Run:
         # Only a run over everything has met all that a killed one may have left beside an output.
         met_all = plan is not None and not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)
+        if swept and not self.summary.exit and self.ledger.facts.get("behind"):
+            self.ledger.facts.forget("behind")
         self.ledger.end_run(self.summary.exit, self.summary.as_json(), swept=swept)
 
 
@@ -193,5 +198,5 @@ def _folder_at(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, (FilemillError, OSError)) else f"the ledger cannot be written: {error}"
+def _text(error: Exception, state: State) -> str:
+    return str(error) if isinstance(error, (FilemillError, OSError)) else f"the ledger {state.ledger} fails: {error}"

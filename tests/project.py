@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.judge import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
+from pipeline.marker import marker_of
+from pipeline.opening import open_to_read
 from pipeline.plan import Plan, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
 from pipeline.run import run
+from pipeline.seal import put_seal
 from pipeline.spool import Decision
 
 UPPER = '''
@@ -75,8 +79,7 @@ class Project:
         """What a run would do with each output and why, by `stage source`."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
-        file = config.state / "ledger.sqlite"
-        with closing(Ledger(file if file.exists() else None)) as ledger:
+        with open_to_read(config.state / "ledger.sqlite") as ledger:
             leaves, selection = leaves_of(config, ledger, record=False), Selection(only, limit, force, **more)
             plan = make_plan(config, ledger, leaves, selection, everything=True)
             return {f"{each.stage} {each.source.path.decode()}": (each.action, each.why) for each in decisions(plan)}
@@ -85,7 +88,7 @@ class Project:
         """The orphans that a plan would find."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
-        with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+        with open_to_read(config.state / "ledger.sqlite") as ledger:
             plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection(only))
             return [orphan.target.decode() for orphan in plan.spool.orphans()]
 
@@ -99,6 +102,16 @@ class Project:
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(str(self.folder)):
                 del sys.modules[name]
+
+
+@contextmanager
+def ledger_of(folder: Path) -> Iterator[Ledger]:
+    """The ledger of the project in a folder, to be read and written while no run is on; sealed afterwards."""
+    file = folder / ".pipeline/pipeline/ledger.sqlite"
+    with closing(Ledger(file)) as ledger:
+        yield ledger
+    put_seal(file)
+    marker_of(file).unlink(missing_ok=True)
 
 
 def decisions(plan: Plan) -> list[Decision]:

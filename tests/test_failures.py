@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, ONE_STAGE, Project, temporaries
+from project import MOODY, ONE_STAGE, Project, ledger_of, temporaries
 
 from pipeline.config import Errors
 from pipeline.failures import Failure
 from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result, Source
+from pipeline.opening import open_to_read
 from pipeline.state import open_state
 
 HELD = ("held", "held after 3 failed attempts")
@@ -46,7 +46,7 @@ def held(moody: Project) -> Project:
 
 
 def failures(project: Project) -> list[Failure]:
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         return list(ledger.failures())
 
 
@@ -245,12 +245,8 @@ def test_runs_that_a_signal_ends_do_not_count(
 
 def _has_failed(folder: Path) -> bool:
     """Whether a failure is on record; read beside the run."""
-    file = folder / ".pipeline/pipeline/ledger.sqlite"
-    try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT 1 FROM failures").fetchone() is not None
-    except sqlite3.OperationalError:  # there is none yet
-        return False
+    with open_to_read(folder / ".pipeline/pipeline/ledger.sqlite") as ledger:
+        return next(ledger.failures(), None) is not None
 
 
 # -- dismissed ---------------------------------------------------------------------------------------------------------
@@ -288,7 +284,7 @@ def test_others_are_not_dismissed(held: Project, pipeline: Pipeline) -> None:
     assert held.run().exit == 1
     record = failures(held)
     assert [each.dismissed_at is not None for each in record] == [True, False]
-    with closing(Ledger(held.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(held.folder) as ledger:
         assert ledger.connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
 
 

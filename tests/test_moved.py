@@ -6,14 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import ONE_STAGE, Project, temporaries
-
-from pipeline.ledger import Ledger
+from project import ONE_STAGE, Project, ledger_of, temporaries
 
 BOTH = pytest.mark.parametrize("engine", ["serial", "pool"])
 
@@ -52,7 +49,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def failures(project: Project) -> list[bytes]:
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         return [failure.source for failure in ledger.failures()]
 
 

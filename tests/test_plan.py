@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from project import MOODY, ONE_STAGE, Project, contents_below, temporaries
+from project import MOODY, ONE_STAGE, Project, contents_below, ledger_of, temporaries
 
 from pipeline.judge import Selection
 from pipeline.ledger import Ledger
@@ -343,7 +343,7 @@ def test_a_failure_keeps_the_old_output_and_stays_stale(moody: Project) -> None:
 
 
 def failures(project: Project) -> list[bytes]:
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         return [failure.source for failure in ledger.failures()]
 
 
@@ -478,7 +478,7 @@ def test_limit_counts_sources_with_work(tmp_path: Path) -> None:
 def test_what_lies_in_a_folder_that_cannot_be_listed_is_unknown(project: Project) -> None:
     """A root that is away for a moment makes no orphans."""
     config = load_config(project.folder / "pipeline.yaml")
-    with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         (project.folder / "in").rename(project.folder / "away")
         plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
         assert list(plan.spool.orphans()) == [] and plan.walk.unlisted and plan.sources == 0
@@ -490,7 +490,7 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_is_unknown(project: Project
 def hand_out(project: Project) -> None:
     """What a run does before a job, and then it is killed."""
     config = load_config(project.folder / "pipeline.yaml")
-    with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         leaves = leaves_of(config, ledger, record=True)
         target = Target("up", leaves[0].template.fill(b"a"))
         ledger.intend([Job(Source(b"a", 1, 1), (target,))], lambda stage, path: leaves[0].template.key(path))
@@ -510,7 +510,7 @@ def test_a_target_that_was_only_intended_is_ours(project: Project) -> None:
     """A new output that was renamed before the run was killed is made once more, not refused."""
     (project.folder / "in/a").rename(project.folder / "in/b")
     project.write("out/b", "half")
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         ledger.connection.execute(
             "INSERT INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, 'up', 'intended', 1)",
             (b"out/b", b"b"),

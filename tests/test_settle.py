@@ -7,15 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import ONE_STAGE, Project, temporaries
+from project import ONE_STAGE, Project, ledger_of, temporaries
 
 from pipeline.commit import temporary_for
-from pipeline.ledger import Ledger
 
 SETTLING = ("settling", "settling")
 FRESH = ("up-to-date", "up to date")
@@ -96,7 +94,7 @@ def test_what_a_killed_run_left_is_cleared_away(project: Project) -> None:
     project.edit("pipeline.yaml", "engine", "errors: {hold_after: 1}\nengine")
     project.run()
     assert project.plan()["up bad"][0] == "held"
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         ledger.begin_run("killed")
     for name in ("new", "bad"):
         Path(os.fsdecode(temporary_for(os.fsencode(project.folder / "out" / name), "killed"))).touch()

@@ -8,16 +8,14 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from project import MOODY, ONE_STAGE, Project
+from project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.judge import Selection
-from pipeline.ledger import Ledger
 from pipeline.load import load_config
 from pipeline.plan import Plan, leaves_of, make_plan
 from pipeline.spool import Orphan
@@ -44,7 +42,7 @@ engine: serial
 def planned(project: Project, *, everything: bool = False) -> tuple[Plan, Counter[tuple[str, str]], list[Orphan]]:
     """A plan, its counts of outputs and of files, and its orphans; by spans, or with `everything` file by file."""
     config = load_config(project.folder / "pipeline.yaml")
-    with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         leaves = leaves_of(config, ledger, record=False)
         plan = make_plan(config, ledger, leaves, Selection(), everything=everything)
         assert sum(plan.files.values()) == plan.sources
@@ -182,7 +180,7 @@ def test_a_run_that_was_stopped_has_forgotten_the_spans_it_worked_on(tmp_path: P
         finally:
             os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         assert ledger.connection.execute("SELECT count(*) FROM spans").fetchone() == (0,)
 
 

@@ -41,8 +41,8 @@ def as_version_1(file: Path) -> None:
             made.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
         made.commit()
         made.execute("DETACH new")
-    for name in (file.name + "-wal", file.name + "-shm"):
-        file.with_name(name).unlink(missing_ok=True)
+    for new in (file.with_suffix(".seal"), *file.parent.glob("ledger-good-*")):
+        new.unlink()
     old.replace(file)
 
 

@@ -29,21 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print a line for each failed output, and below it what its stages printed; or dismiss some of them."""
-    from contextlib import closing
     from pathlib import Path
 
     from pipeline.failures import Patience
-    from pipeline.ledger import Ledger
     from pipeline.load import load_config
+    from pipeline.opening import open_to_read
 
     config = load_config(Path(arguments.file))
     if arguments.dismiss is not None:
         return _dismiss(config, arguments.dismiss)
-    file = config.state / "ledger.sqlite"
-    if not file.exists():
-        return 0
     patience = Patience(config.errors.hold_after)
-    with closing(Ledger(file)) as ledger:
+    with open_to_read(config.state / "ledger.sqlite") as ledger:
         is_unchanged = _unchanged(config, ledger)
         for each in ledger.failures():
             is_left_alone = patience.is_over(each) and is_unchanged(each)
@@ -102,15 +98,15 @@ def _dismiss(config: Config, pattern: str) -> int:
     from contextlib import closing
 
     from pipeline.discover import matcher
-    from pipeline.ledger import Ledger
     from pipeline.load import pattern_problem
+    from pipeline.opening import open_to_write
     from pipeline.state import open_state
 
     if problem := pattern_problem(pattern):
         raise UsageError(f"--dismiss: {problem}")
     dismissed, refused = 0, 0
     if (config.state / "ledger.sqlite").exists():
-        with closing(open_state(config.state, config.name)) as state, closing(Ledger(state.ledger)) as ledger:
+        with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
             ledger.begin()
             dismissed, refused = ledger.failed.dismiss(matcher([pattern]), pattern)
             ledger.commit()

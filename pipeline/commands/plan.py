@@ -31,18 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Plan, and print the counts by reason, or every decision."""
-    from contextlib import closing
     from pathlib import Path
 
-    from pipeline.ledger import Ledger
     from pipeline.load import load_config
+    from pipeline.opening import open_to_read
     from pipeline.orphans import fates
     from pipeline.plan import leaves_of, make_plan
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
-    file = config.state / "ledger.sqlite"
-    with closing(Ledger(file if file.exists() else None)) as ledger:
+    with open_to_read(config.state / "ledger.sqlite") as ledger:
         details, leaves = arguments.json or arguments.verbose, leaves_of(config, ledger, record=False)
         plan = make_plan(config, ledger, leaves, selection_of(arguments), everything=details)
         if arguments.files_from is not None:
