@@ -87,6 +87,7 @@ class Failures:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
 
     def all(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
         """Every failure, in byte order of its source: of sources from `first` on and before `after`; only of those in
@@ -109,11 +110,14 @@ class Failures:
         """Remember a failure; whether it counts as an attempt is seen when the run has ended."""
         if result.kind in MOVED:
             return
+        self._has_any = True
         values = (source.path, result.stage, result.kind or "error", result.text, run, tried)
         self._connection.execute(_RECORD, (*values, source.size_bytes, source.mtime_ns, recipe, _shorten(printed)))
 
     def forget(self, failures: Iterable[tuple[bytes, str]]) -> None:
         """Forget what has been done since, or says nothing any more: source and stage of each."""
+        if not self._has_any:
+            return
         self._connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", failures)
 
     def count_attempts(self, run: str, exit_code: int) -> None:

@@ -135,7 +135,8 @@ class Judge:
         rival = owner[0] if owner and owner[1] != "intended" else None
         if rival is not None and self._is_listed and not os.path.lexists(self._root + rival):
             rival = None  # a list does not come by the sources that are gone
-        return Verdict(leaf.stage, "make", "new", path, target, rival)
+        why = "interrupted" if owner and owner[1] == "intended" and os.path.lexists(path) else "new"
+        return Verdict(leaf.stage, "make", why, path, target, rival)
 
     def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
         if row.status == "intended":

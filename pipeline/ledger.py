@@ -13,6 +13,7 @@ from pipeline.contents import Contents
 from pipeline.errors import EnvironmentFailure
 from pipeline.facts import Decrees, Facts
 from pipeline.failures import Failure, Failures, between
+from pipeline.intents import Intent, Intents
 from pipeline.messages import KILLED, Job, Outcome, Result, Source
 from pipeline.recipe import Recipe
 from pipeline.schema import VERSION, bring_forward, version_of
@@ -99,6 +100,10 @@ class Ledger:
         self.on_commit: Callable[[], None] | None = None
         self.is_suspect = False
         """Whether SQLite could not use it: then it is left as it is, for the next writer to see to."""
+        self.intents = Intents(self.connection)
+        """What was handed out and is not known to have ended."""
+        self._is_new = not self.connection.execute("SELECT EXISTS (SELECT 1 FROM outputs)").fetchone()[0]
+        """Whether it knew of no output when it was opened: then there is none to be looked for."""
         self._waiting: list[tuple[Any, ...]] = []
         """Rows of outputs, written together at the next commit: that costs a third of writing each by itself."""
 
@@ -138,8 +143,12 @@ class Ledger:
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
         self._write_outputs()
-        found = self.connection.execute("SELECT source, status FROM outputs WHERE target = ?", (target,)).fetchone()
-        return (found[0], found[1]) if found else None
+        if not self._is_new:
+            found = self.connection.execute("SELECT source, status FROM outputs WHERE target = ?", (target,)).fetchone()
+            if found:
+                return (found[0], found[1])
+        intent = self.intents.find(target)
+        return (intent.source, "intended") if intent else None
 
     def failures(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
         """Every failure, in byte order of its source; with the same choice."""
@@ -169,11 +178,16 @@ class Ledger:
     def begin_run(self, run: str) -> None:
         """Record that a run has begun; until `end_run` it counts as unclean."""
         self.run = run
+        self.begin()
+        self.intents.settle()
         self.connection.execute("INSERT INTO runs (id, started) VALUES (?, ?)", (run, time.time()))
+        self.commit()
 
     def end_run(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
         """Record how the run ended; `swept` when it has redone all that runs before it could have left behind."""
         self.begin()
+        self._write_outputs()
+        self.intents.settle()
         self.failed.count_attempts(self.run, exit_code)
         self.connection.execute(
             "UPDATE runs SET ended = ?, exit = ?, summary = ? WHERE id = ?",
@@ -209,16 +223,23 @@ class Ledger:
             return
         self.connection.executemany(_RECORD, self._waiting)
         self.failed.forget((row[1], row[2]) for row in self._waiting)
+        for row in self._waiting:
+            self.intents.end(row[0])
+        self.intents.forget_ended()
         self._waiting.clear()
 
     def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
         """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
         self._write_outputs()
-        self.connection.executemany(
-            "INSERT INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, ?, 'intended', 1)"
-            " ON CONFLICT (target) DO UPDATE SET at_work = 1",
-            ((key(target.stage, target.path), job.source.path, target.stage) for job in jobs for target in job.targets),
-        )
+        intents = [
+            Intent(key(target.stage, target.path), job.source.path, target.stage)
+            for job in jobs
+            for target in job.targets
+        ]
+        self.intents.note(intents)
+        if not self._is_new:
+            at_work = "UPDATE outputs SET at_work = 1 WHERE target = ?"
+            self.connection.executemany(at_work, ((intent.target,) for intent in intents))
 
     def record(
         self,
@@ -237,8 +258,11 @@ class Ledger:
                 self._write_outputs()
                 source = outcome.source._replace(mtime_ns=kept_time(outcome.source.mtime_ns))
                 self.failed.record(self.run, source, result, recipes.get(result.stage), outcome.output, tried)
-                if result.kind not in KILLED:
+                if result.kind in KILLED:
+                    self.intents.keep([Intent(target, source.path, result.stage)])
+                else:
                     self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
+                self.intents.end(target)
             else:
                 self._record_output(outcome.source, result, target, recipes[result.stage])
 
@@ -270,7 +294,7 @@ class Ledger:
 
 def kept_time(mtime_ns: int) -> int:
     """A file's time as the ledger can hold it."""
-    return max(-_LATEST_NS, min(mtime_ns, _LATEST_NS))
+    return mtime_ns if -_LATEST_NS <= mtime_ns <= _LATEST_NS else max(-_LATEST_NS, min(mtime_ns, _LATEST_NS))
 
 
 T = TypeVar("T", Row, Failure)

@@ -31,6 +31,11 @@ CREATE TABLE decrees (              -- what a person had the ledger take as true
     id INTEGER PRIMARY KEY, at REAL NOT NULL, verb TEXT NOT NULL, said TEXT NOT NULL
 );
 """
+_INTENTS = """
+CREATE TABLE intents (              -- outputs handed out to be made, many in a row; see intents.py
+    id INTEGER PRIMARY KEY, outputs BLOB NOT NULL
+);
+"""
 _FAILURES = """
 CREATE TABLE failures (
     source BLOB NOT NULL, stage TEXT NOT NULL,
@@ -86,9 +91,9 @@ ALTER TABLE outputs ADD COLUMN digest BLOB;
 ALTER TABLE outputs ADD COLUMN source_digest BLOB;
 ALTER TABLE outputs ADD COLUMN source_ctime_ns INTEGER;
 ALTER TABLE outputs ADD COLUMN decree INTEGER;
-{_DIGESTS}{_FACTS}{_DECREES}
+{_DIGESTS}{_FACTS}{_DECREES}{_INTENTS}
 """
-_NEW = _FAILURES + _RECIPES + _OUTPUTS + _RUNS + _SPANS + _DIGESTS + _FACTS + _DECREES
+_NEW = _FAILURES + _RECIPES + _OUTPUTS + _RUNS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS
 
 _STEPS = {0: _NEW, 1: _FROM_1 + _FROM_2, 2: _FROM_2}
 """What makes a file of each version one of ours; 0 is that of an empty file."""

@@ -56,23 +56,62 @@ def test_done_is_remembered(ledger: Ledger) -> None:
     assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None)
 
 
-def test_what_is_recorded_stays_until_the_redoing_is_done(ledger: Ledger) -> None:
+@pytest.fixture
+def second_run(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger that remembers an output of the run before."""
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        ledger.begin_run("one")
+        done(ledger)
+        ledger.end_run(0, {}, swept=True)
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        ledger.begin_run("two")
+        yield ledger
+
+
+def test_what_is_recorded_stays_until_the_redoing_is_done(second_run: Ledger) -> None:
     """A redo that is handed out keeps the old record, marked: what lies there may be newer by now."""
-    done(ledger)
-    intend(ledger, Source(b"a", 99, 9))
-    (row,) = ledger.rows()
+    intend(second_run, Source(b"a", 99, 9))
+    (row,) = second_run.rows()
     assert (row.status, row.source_size, row.at_work) == ("done", 10, 1)
-    done(ledger)
-    assert not next(ledger.rows()).at_work
+    done(second_run)
+    assert not next(second_run.rows()).at_work
+
+
+def test_what_a_killed_run_had_in_hand_is_ours(tmp_path: Path) -> None:
+    """Whoever looks after it knows which outputs it was about to make; what it recorded is not among them."""
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        ledger.begin_run("one")
+        ledger.begin()
+        jobs = [Job(Source(name, 1, 1), (Target("up", b"/project/out/" + name),)) for name in (b"a", b"b")]
+        ledger.intend(jobs, key)
+        done(ledger)
+        ledger.commit()
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        assert [(ledger.owner(b"out/" + name) or ("", ""))[1] for name in (b"a", b"b")] == ["done", "intended"]
+        ledger.begin_run("two")
+        assert [(row.source, row.status, row.at_work) for row in ledger.rows()] == [
+            (b"a", "done", 0),
+            (b"b", "intended", 1),
+        ]
+        assert not ledger.connection.execute("SELECT * FROM intents").fetchall()
+
+
+@pytest.mark.parametrize(("kind", "known"), [("error", False), ("crashed", True)])
+def test_of_what_has_ended_nothing_is_kept(ledger: Ledger, kind: Kind, known: bool) -> None:
+    """Done or failed, an output is no longer in hand; but one over which a worker died may have got its name."""
+    intend(ledger)
+    fail(ledger, kind)
+    ledger.end_run(1, {}, swept=False)
+    assert [row.status for row in ledger.rows()] == ["intended"] * known
+    assert not ledger.connection.execute("SELECT * FROM intents").fetchall()
 
 
 @pytest.mark.parametrize(("kind", "at_work"), [("error", 0), ("vanished", 0), ("crashed", 1), ("timeout", 1)])
-def test_a_failure_keeps_the_old_record(ledger: Ledger, kind: Kind, at_work: int) -> None:
+def test_a_failure_keeps_the_old_record(second_run: Ledger, kind: Kind, at_work: int) -> None:
     """Only where a worker died is it unknown whether the new output got its name before."""
-    done(ledger)
-    intend(ledger)
-    fail(ledger, kind)
-    (row,) = ledger.rows()
+    intend(second_run)
+    fail(second_run, kind)
+    (row,) = second_run.rows()
     assert (row.status, row.size, row.at_work) == ("done", 5, at_work)
 
 
