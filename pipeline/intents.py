@@ -61,10 +61,9 @@ class Intents:
         self._connection.executemany(_AS_ROW, intents)
 
     def settle(self) -> None:
-        """Give rows to all that have not ended: no run is on that could tell of them."""
+        """Give rows to all that are noted still: no run is on that could tell of them. What was recorded has its row."""
         self.forget_ended()
-        # None is open where the run was another one, which was killed: what it has recorded has rows already.
-        self.keep(intent for intent in self._noted() if not self._open or intent.target in self._open)
+        self.keep(self._noted())
         self._connection.execute("DELETE FROM intents")
         self._open.clear()
         self._left.clear()
