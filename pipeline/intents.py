@@ -61,7 +61,7 @@ class Intents:
         self._connection.executemany(_AS_ROW, intents)
 
     def settle(self) -> None:
-        """Give rows to all that are noted still: no run is on that could tell of them. What was recorded has its row."""
+        """Give rows to all that are noted still and have none: no run is on that could tell of them."""
         self.forget_ended()
         self.keep(self._noted())
         self._connection.execute("DELETE FROM intents")

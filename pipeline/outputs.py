@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,24 +53,35 @@ class Template:
     @cached_property
     def _format(self) -> bytes:
         """What is filled in, with a slash before it, for the bytes' own `%`."""
-        pieces = (b"%%(%s)b" % p[0].encode() if isinstance(p, tuple) else _literal(p) for p in self.pieces)
-        return b"/" + b"".join(pieces)
+        return b"/" + _format_of(self.pieces)
+
+    @cached_property
+    def _is_mirror(self) -> bool:
+        """Whether an output lies under our folder as its source does under the input root, by the same name."""
+        return self._format == b"/%(dir)b/%(name)b"
 
     def fill(self, source: bytes, part: str = "") -> bytes:
         """The absolute path of a source's output. Raises FileFailure where the name cannot be one.
 
         The source's path is relative to the input root, in bytes; so is the answer.
         """
-        folder, _, name = source.rpartition(b"/")
-        stem, suffix = _split_name(name)
-        values = {b"dir": folder, b"name": name, b"stem": stem, b"suffix": suffix, b"part": part.encode()}
-        filled: bytes = self._format % values
+        if self._is_mirror:
+            filled = b"/" + source
+        else:
+            folder, _, name = source.rpartition(b"/")
+            stem, suffix = _split_name(name)
+            values = {b"dir": folder, b"name": name, b"stem": stem, b"suffix": suffix, b"part": part.encode()}
+            filled = self._format % values
         if b"//" in filled:  # an empty {dir} leaves a slash too many
             filled = _SLASHES.sub(b"/", filled)
         # Nothing else can be wrong with a name.
         if len(filled) > _NAME_MAX or b"/." in filled or filled.endswith(b"/"):
             _check_components(filled)
-        return self.folder.rstrip(b"/") + filled
+        return self._place + filled
+
+    @cached_property
+    def _place(self) -> bytes:
+        return self.folder.rstrip(b"/")
 
     @cached_property
     def _apart(self) -> tuple[bool, bytes] | None:
@@ -82,7 +94,7 @@ class Template:
             pieces[:2] = [str(pieces[1])[1:]] if isinstance(pieces[1], str) else pieces[:2]
         if any(piece == ("dir",) or (isinstance(piece, str) and "/" in piece) for piece in pieces):
             return None
-        return in_dir, b"".join(b"%%(%s)b" % p[0].encode() if isinstance(p, tuple) else _literal(p) for p in pieces)
+        return in_dir, _format_of(pieces)
 
     def fill_apart(self, source: bytes) -> tuple[bytes, bytes]:
         """The absolute folder and the name of a source's output, as `fill` has it where that raises nothing."""
@@ -102,8 +114,11 @@ class Template:
         return self.written_folder + path[len(self.folder) :]
 
 
-def _literal(text: str) -> bytes:
-    return os.fsencode(text).replace(b"%", b"%%")
+def _format_of(pieces: Iterable[str | tuple[str, ...]]) -> bytes:
+    return b"".join(
+        b"%%(%s)b" % each[0].encode() if isinstance(each, tuple) else os.fsencode(each).replace(b"%", b"%%")
+        for each in pieces
+    )
 
 
 def _check_components(filled: bytes) -> None:
