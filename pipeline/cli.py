@@ -19,11 +19,12 @@ VERBS = {
     "run": "bring every output up to date (the default)",
     "check": "read pipeline.yaml and say all that is wrong with it",
     "plan": "say what a run would do, and why",
+    "prune": "remove outputs that nothing produces any more, after showing them",
     "failures": "list the files that failed and have not been done since",
 }
 # Words of the program's that have no work behind them yet.
 _NOT_YET = (
-    "explain", "status", "runs", "report", "try", "stages", "new", "schema", "accept", "adopt", "prune", "verify",
+    "explain", "status", "runs", "report", "try", "stages", "new", "schema", "accept", "adopt", "verify",
 )  # fmt: skip
 
 

@@ -84,9 +84,24 @@ class Errors:
 
     def allowance(self, planned: int) -> int | None:
         """How many of so many planned files may fail; None where any number may."""
-        if isinstance(self.max, str):  # in fractions: 0.29 * 100 is less than 29
-            return int(Fraction(self.max.removesuffix("%")) * planned / 100)
-        return self.max
+        return _share(self.max, planned) if isinstance(self.max, str) else self.max
+
+
+@dataclass(frozen=True)
+class Prune:
+    """How many orphans may be removed at the end of a run."""
+
+    max: str
+    """As written: a share of the recorded outputs, such as 10%."""
+
+    def allowance(self, recorded: int) -> int:
+        """How many of so many recorded outputs may be removed."""
+        return _share(self.max, recorded)
+
+
+def _share(percent: str, number: int) -> int:
+    """So many percent of a number, rounded down; in fractions, since 0.29 * 100 is less than 29."""
+    return int(Fraction(percent.removesuffix("%")) * number / 100)
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,8 @@ class Config:
     """How often what failed by an exception is tried again."""
     backoff_s: float
     errors: Errors = Errors()
+    prune: Prune | None = None
+    """None where orphans are removed by the verb only."""
     depends: tuple[str, ...] = ()
     """Files whose contents count for every output; relative to the YAML's folder."""
     libraries: Mapping[str, str] = field(default_factory=dict)

@@ -150,6 +150,17 @@ class Ledger:
         intent = self.intents.find(target)
         return (intent.source, "intended") if intent else None
 
+    def count_files(self) -> int:
+        """How many files are recorded as made."""
+        self._write_outputs()
+        return int(self.connection.execute("SELECT count(*) FROM outputs WHERE size IS NOT NULL").fetchone()[0])
+
+    def skipped_files(self) -> Iterator[Row]:
+        """The outputs that are left out by now and were made once."""
+        self._write_outputs()
+        which = "status = 'skipped' AND size IS NOT NULL"
+        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE {which}"))
+
     def failures(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
         """Every failure, in byte order of its source; with the same choice."""
         self._write_outputs()
@@ -285,6 +296,11 @@ class Ledger:
         """Remember spans of which nothing is left to be done."""
         rows = ((*span[:4], json.dumps(span.counts)) for span in spans)
         self.connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)
+
+    def forget_files(self, targets: Iterable[bytes]) -> None:
+        """Forget what files were made once, of outputs that are left out by now."""
+        forget = "UPDATE outputs SET size = NULL, mtime_ns = NULL, digest = NULL WHERE target = ?"
+        self.connection.executemany(forget, ((target,) for target in targets))
 
     def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:
         """Forget outputs that were only ever intended, and failures of files that are gone."""

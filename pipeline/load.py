@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config, Errors, Inputs, Output, Pool, StageConfig
+from pipeline.config import Config, Errors, Inputs, Output, Pool, Prune, StageConfig
 from pipeline.depends import Depends, versions_of
 from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
 from pipeline.errors import ConfigError, StageError
@@ -156,6 +156,7 @@ class _Checker:
             ),
             depends=depends.of_pipeline(declared),
             libraries=versions_of(self._document, declared.libraries),
+            prune=Prune(declared.prune.max) if declared.prune else None,
             warnings=tuple(self._document.render(self._document.warnings)),
         )
 

@@ -99,7 +99,7 @@ class Summary:
         head = f"{self.pipeline}: " if self.pipeline else ""
         counted = [("done", self.done), ("up to date", self.up_to_date), ("skipped", self.skipped)]
         counted += [("failed", self.failed), ("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
-        counted += [("settling", self.settling), ("vanished", self.vanished)]
+        counted += [("settling", self.settling), ("vanished", self.vanished), ("pruned", self.pruned)]
         nothing = "nothing done" if self.stopped else "nothing to do"
         parts = [f"{number:,} {word}" for word, number in counted if number] or [nothing]
         files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"

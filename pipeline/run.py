@@ -12,7 +12,7 @@ from typing import TextIO
 
 from pipeline.commit import remove_temporaries
 from pipeline.config import Config
-from pipeline.errors import EnvironmentFailure, FilemillError
+from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop
 from pipeline.journal import COMMIT_EVERY_S, Journal
 from pipeline.judge import Selection
 from pipeline.launch import open_engine
@@ -22,6 +22,7 @@ from pipeline.names import shown
 from pipeline.opening import is_damage, open_to_write
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
+from pipeline.pruning import Pruner
 from pipeline.signals import Signals
 from pipeline.spool import Action
 from pipeline.state import State, claim, open_state
@@ -83,6 +84,7 @@ class _Run:
             plan = self._plan()
             self._take_stock(plan, unclean)
             self._work(plan, unclean, grace_s)
+            self._prune(plan, unclean)
         except (EnvironmentFailure, sqlite3.Error, OSError) as error:
             self.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
             self.journal.stop(EnvironmentFailure.exit_code, _text(error, self.state))
@@ -161,6 +163,24 @@ class _Run:
         self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
         journal.commit()
         self._note_what_was_not_met(plan)
+
+    def _prune(self, plan: Plan, unclean: list[str]) -> None:
+        """Remove what nothing produces any more, if that is asked for and not too much of it."""
+        if self.config.prune is None or self.selection.is_partial or self.summary.exit not in (0, 1):
+            return
+        self.journal.commit()
+        if self.summary.skipped:
+            plan.spool.add_skipped(self.ledger.skipped_files())
+        try:
+            pruner = Pruner(self.ledger, self.config.folder, self.state.id, unclean)
+            pruned = pruner.prune_within(self.config.prune, plan.spool)
+        except PolicyStop as refused:
+            self.journal.stop(refused.exit_code, f"{refused}: python -m pipeline prune {self.config.file}")
+            return
+        self.summary.pruned = pruned.removed
+        if pruned.failed:
+            self.summary.exit = 1
+            self.journal.note(pruned.describe_failures())
 
     def _note_what_was_not_met(self, plan: Plan) -> None:
         for folder, why in plan.walk.unlisted:

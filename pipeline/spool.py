@@ -5,7 +5,7 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -128,6 +128,11 @@ class Spool:
         """Add a recorded output that no current source and template produces."""
         orphan = Orphan(row.target, row.source, row.stage, row.status, why, row.size, row.mtime_ns)
         self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
+
+    def add_skipped(self, rows: Iterable[Row]) -> None:
+        """Add, after the run, what is left of sources that it left out."""
+        for row in rows:
+            self.add_orphan(row, SKIPPED_NOW)
 
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""

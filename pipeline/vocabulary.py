@@ -52,7 +52,6 @@ Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
 _NOT_YET: tuple[Place, ...] = (
-    ("prune",),
     ("stages", "*", "match"), ("stages", "*", "gather"),
     ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
 )  # fmt: skip

@@ -185,7 +185,6 @@ def test_errors_and_settle(load: Load) -> None:
     ("rest", "place", "word"),
     [
         ("changed_by: hash", "4:13", "'changed_by: hash'"), ("engine: dask", "4:9", "'engine: dask'"),
-        ("prune: {max: 5%}", "4:1", "'prune'"),
     ],
 )  # fmt: skip
 def test_not_yet(refused: Callable[..., list[str]], rest: str, place: str, word: str) -> None:

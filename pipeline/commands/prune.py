@@ -1,0 +1,138 @@
+"""Remove outputs that nothing produces any more: those that we wrote and nobody changed since, after showing them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pipeline.names import as_json, counted, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.config import Config
+    from pipeline.ledger import Ledger
+    from pipeline.orphans import Fate
+    from pipeline.plan import Plan
+    from pipeline.pruning import Pruned
+    from pipeline.state import State
+
+# How many are shown by name before anything is asked.
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `prune` takes."""
+    parser.add_argument("--yes", action="store_true", help="remove them without asking")
+    parser.add_argument("--json", action="store_true", help="list all of them, one JSON object a line; does not ask")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Show the orphans, ask, and remove them."""
+    from contextlib import closing
+    from pathlib import Path
+
+    from pipeline.ledger import Ledger
+    from pipeline.load import load_config
+    from pipeline.state import open_state
+
+    config = load_config(Path(arguments.file))
+    if not (config.state / "ledger.sqlite").exists():
+        print("no orphans: nothing was ever made", file=sys.stderr)
+        return 0
+    # Nobody may run meanwhile, since the ledger has one writer.
+    with closing(open_state(config.state, config.name)) as state, closing(Ledger(state.ledger)) as ledger:
+        return _prune(config, state, ledger, arguments)
+
+
+def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Namespace) -> int:
+    from pipeline.asking import may_go_on
+    from pipeline.orphans import fates
+    from pipeline.pruning import Pruner
+
+    plan = _plan(config, ledger)
+    counts, size_bytes = _count(fates(plan.spool, config.folder))
+    if arguments.json:
+        _list(fates(plan.spool, config.folder))
+        if not arguments.yes:
+            return 0
+    else:
+        _show(fates(plan.spool, config.folder), counts, size_bytes)
+    if not counts["prune"] + counts["forget"]:
+        return 0
+    if counts["prune"] and not may_go_on(yes=arguments.yes):
+        print("nothing was removed", file=sys.stderr)
+        return 0
+    if counts["prune"]:
+        ledger.decrees.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
+    pruner = Pruner(ledger, config.folder, state.id, ledger.unclean_runs())
+    return _report(pruner.prune(fates(plan.spool, config.folder)))
+
+
+def _plan(config: Config, ledger: Ledger) -> Plan:
+    """What a run over everything would find. Raises EnvironmentFailure where that says nothing of what is gone."""
+    from pipeline.errors import EnvironmentFailure
+    from pipeline.judge import Selection
+    from pipeline.plan import leaves_of, make_plan
+
+    plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
+    for folder, why in plan.walk.unlisted:
+        said = f"folder {shown(folder) or '.'} cannot be listed: {why}; nothing of what is in it counts as gone"
+        print(said, file=sys.stderr)
+    if not plan.sources and not plan.walk.unlisted and next(plan.spool.orphans(), None):
+        raise EnvironmentFailure(
+            f"no input file is left in {config.inputs.root}, which may be a disk that is away; nothing was removed",
+            hint="if none is meant to be left, remove the output folders and the state folder",
+        )
+    return plan
+
+
+def _count(found: Iterator[Fate]) -> tuple[Counter[str], int]:
+    """How many orphans by what may be done about them, and the bytes of those that may be removed."""
+    counts: Counter[str] = Counter()
+    size_bytes = 0
+    for fate in found:
+        counts[fate.action] += 1
+        size_bytes += (fate.orphan.size or 0) if fate.action == "prune" else 0
+    return counts, size_bytes
+
+
+def _list(found: Iterator[Fate]) -> None:
+    for fate in found:
+        if fate.action != "forget":
+            orphan = fate.orphan
+            fields = {"stage": orphan.stage, "action": fate.action, "why": fate.why, "size_bytes": orphan.size}
+            print(json.dumps(as_json(orphan.source) | fields | as_json(orphan.target, "output"), ensure_ascii=False))
+
+
+def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int) -> None:
+    """The first of them by name, and how many there are."""
+    there = (fate for fate in found if fate.action != "forget")
+    for fate in islice(there, _SHOWN):
+        print(f"  {fate.action:<6}{shown(fate.orphan.target)}: {fate.why}", file=sys.stderr)
+    more = counts["prune"] + counts["keep"] - _SHOWN
+    if more > 0:
+        print(f"  ... and {more:,} more: python -m pipeline prune --json", file=sys.stderr)
+    kept = f"; {counts['keep']:,} kept" if counts["keep"] else ""
+    what = f"{counted(counts['prune'], 'orphan')} to remove, {_in_units(size_bytes)}" if counts["prune"] else ""
+    print(f"{what or 'no orphans to remove'}{kept}", file=sys.stderr)
+
+
+def _in_units(size_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} TB"
+
+
+def _report(pruned: Pruned) -> int:
+    kept = f", {pruned.kept:,} kept" if pruned.kept else ""
+    print(f"{counted(pruned.removed, 'orphan')} removed{kept}", file=sys.stderr)
+    if pruned.failed:
+        print(pruned.describe_failures(), file=sys.stderr)
+    return 1 if pruned.failed else 0

@@ -1,0 +1,138 @@
+"""The removal of orphans: each file first, then what the ledger has of it, then the folders that this leaves empty.
+
+A kill in between leaves a record without its file, which the next one forgets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.commit import remove_temporaries
+from pipeline.config import Prune
+from pipeline.errors import PolicyStop
+from pipeline.ledger import Ledger
+from pipeline.names import counted, shown
+from pipeline.orphans import Fate, fates
+from pipeline.outputs import OWNER_FILE
+from pipeline.spool import SKIPPED_NOW, Spool
+
+# Seconds between commits, as in a run.
+_COMMIT_EVERY_S = 0.1
+# How many that could not be removed are known by name.
+_NAMED = 3
+# Folders of which is remembered whose they are.
+_REMEMBERED = 1000
+
+
+@dataclass
+class Pruned:
+    """What became of the orphans."""
+
+    removed: int = 0
+    kept: int = 0
+    """Changed by someone else, or not ours to reach."""
+    failed: int = 0
+    failures: list[str] = field(default_factory=list)
+    """The first that could not be removed, and why."""
+
+    def describe_failures(self) -> str:
+        """What is said of those that could not be removed."""
+        more = f" and {self.failed - len(self.failures):,} more" if self.failed > len(self.failures) else ""
+        return f"{counted(self.failed, 'orphan')} could not be removed: {', '.join(self.failures)}{more}"
+
+
+class Pruner:
+    """Removes orphans, of one pipeline, below the output folders that are its own."""
+
+    def __init__(self, ledger: Ledger, folder: Path, state_id: str, unclean: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._folder = folder
+        self._base = os.fsencode(folder)
+        self._state_id = state_id
+        self._unclean = unclean
+        self._ours: dict[bytes, bool] = {}
+
+    def prune_within(self, limit: Prune, spool: Spool) -> Pruned:
+        """Remove a plan's orphans, unless they are more than may be. Raises PolicyStop."""
+        removable = sum(fate.action == "prune" for fate in fates(spool, self._folder))
+        if removable:
+            recorded = self._ledger.count_files()
+            if removable > limit.allowance(recorded):
+                raise PolicyStop(
+                    f"to prune are {removable:,} of {counted(recorded, 'output')}, and prune.max is {limit.max}; none"
+                    " was removed; if all of them are meant"
+                )
+        return self.prune(fates(spool, self._folder))
+
+    def prune(self, found: Iterable[Fate]) -> Pruned:
+        """Remove what is as we left it, and forget what is there no more; all else is kept."""
+        pruned, committed_at, folder = Pruned(), time.monotonic(), b""
+        self._ledger.begin()
+        for fate in found:
+            remove_temporaries(fate.path, self._unclean)
+            place = os.path.dirname(fate.path)
+            if folder != place:
+                self._remove_if_empty(folder)
+                folder = place
+            if fate.action == "keep" or not self._is_ours(place):
+                pruned.kept += 1
+            elif fate.action == "forget" or self._remove(fate, pruned):
+                self._forget(fate)
+            if time.monotonic() - committed_at > _COMMIT_EVERY_S:
+                self._ledger.commit()
+                self._ledger.begin()
+                committed_at = time.monotonic()
+        self._remove_if_empty(folder)
+        self._ledger.commit()
+        return pruned
+
+    def _remove(self, fate: Fate, pruned: Pruned) -> bool:
+        try:
+            os.unlink(fate.path)
+        except OSError as error:
+            pruned.failed += 1
+            if pruned.failed <= _NAMED:
+                pruned.failures.append(f"{shown(fate.orphan.target)} ({error.strerror})")
+            return False
+        pruned.removed += 1
+        return True
+
+    def _forget(self, fate: Fate) -> None:
+        if fate.orphan.why == SKIPPED_NOW:  # that it was left out stays known
+            self._ledger.forget_files([fate.orphan.target])
+        else:
+            self._ledger.forget(targets=[fate.orphan.target])
+
+    def _is_ours(self, folder: bytes) -> bool:
+        """Whether a folder is one of our output folders, or below one, and reached from it through no link."""
+        if folder not in self._ours:
+            if len(self._ours) >= _REMEMBERED:
+                self._ours.clear()
+            self._ours[folder] = self._find_whether_ours(folder)
+        return self._ours[folder]
+
+    def _find_whether_ours(self, folder: bytes) -> bool:
+        try:
+            owner = json.loads(Path(os.fsdecode(folder), OWNER_FILE).read_bytes())
+            return isinstance(owner, dict) and owner.get("state") == self._state_id
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):
+            return False
+        above = os.path.dirname(folder)
+        if folder in (self._base, above):  # no output folder: its owner file was taken away
+            return folder == self._base
+        return not os.path.islink(folder) and self._is_ours(above)
+
+    def _remove_if_empty(self, folder: bytes) -> None:
+        """Remove a folder, and those above it, as far as they are empty: an output folder holds its owner file."""
+        with suppress(OSError):
+            while folder and not self._base.startswith(folder) and self._is_ours(folder):
+                os.rmdir(folder)
+                folder = os.path.dirname(folder)
