@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, Project
+from project import MOODY, Project, ledger_of
 
 from pipeline.judge import Selection
-from pipeline.ledger import Ledger
 from pipeline.load import load_config
 from pipeline.orphans import fates
 from pipeline.plan import leaves_of, make_plan
@@ -34,7 +32,7 @@ def orphans(project: Project) -> dict[str, tuple[str, str]]:
     """Every orphan with what may be done about it, and why."""
     project._forget_modules()
     config = load_config(project.folder / "pipeline.yaml")
-    with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
         return {each.orphan.target.decode(): (each.action, each.why) for each in fates(plan.spool, config.folder)}
 
@@ -190,7 +188,7 @@ def test_as_many_sizes_as_files_are_one_reason(tmp_path: Path) -> None:
     for number in range(30):
         project.write(f"in/{number}", "x" * (number + 2))
     config = load_config(project.folder / "pipeline.yaml")
-    with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
         assert plan.counts == plan.files == {("make", "source changed"): 30}
     assert project.plan()["up 3"] == ("make", "source changed (size 1 -> 5)")

@@ -9,15 +9,13 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, ONE_STAGE, Project, temporaries
+from project import MOODY, ONE_STAGE, Project, ledger_of, temporaries
 
 from pipeline.commit import temporary_for
-from pipeline.ledger import Ledger
 
 NIGHTLY = ONE_STAGE + "prune: {max: 50%}\n"
 FRESH = ("up-to-date", "up to date")
@@ -41,7 +39,7 @@ def remove(project: Project, *names: str) -> None:
 
 def recorded(project: Project) -> dict[str, str]:
     """The outputs in the ledger, with their status."""
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         return {row.target.decode(): row.status for row in ledger.rows()}
 
 
@@ -59,7 +57,7 @@ def test_it_shows_and_removes(project: Project, pipeline: Pipeline) -> None:
     ]  # fmt: skip
     assert set(project.outputs()) == {"b", "sub/d"} == {each[4:] for each in recorded(project)}
     assert not (project.folder / "out/sub/deep").exists()
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         (decree,) = ledger.decrees.all()
         assert (decree.verb, decree.said["removed"]) == ("prune", 2)
     again = pipeline("prune", "--yes")
@@ -205,7 +203,7 @@ def test_without_a_ledger_there_is_nothing(tmp_path: Path, pipeline: Pipeline) -
 
 def test_temporaries_of_a_killed_run_go_with_their_orphan(project: Project, pipeline: Pipeline) -> None:
     """Nobody else would come by them once the record is gone."""
-    with closing(Ledger(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+    with ledger_of(project.folder) as ledger:
         ledger.begin_run("killed")
     Path(os.fsdecode(temporary_for(os.fsencode(project.folder / "out/a"), "killed"))).touch()
     remove(project, "a")

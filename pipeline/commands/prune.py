@@ -36,8 +36,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from pathlib import Path
 
-    from pipeline.ledger import Ledger
     from pipeline.load import load_config
+    from pipeline.opening import open_to_write
     from pipeline.state import open_state
 
     config = load_config(Path(arguments.file))
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print("no orphans: nothing was ever made", file=sys.stderr)
         return 0
     # Nobody may run meanwhile, since the ledger has one writer.
-    with closing(open_state(config.state, config.name)) as state, closing(Ledger(state.ledger)) as ledger:
+    with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         return _prune(config, state, ledger, arguments)
 
 
