@@ -37,6 +37,11 @@ def temporary_for(target: bytes, run: str) -> bytes:
     return b"%s/%s%s-%s" % (folder, TEMPORARY_PREFIX, digest.encode(), run.encode())
 
 
+def run_of(temporary: bytes) -> str:
+    """The run that a temporary's name tells."""
+    return os.fsdecode(temporary[len(TEMPORARY_PREFIX) :].partition(b"-")[2])
+
+
 class Committer:
     """Makes outputs visible, whole or not at all, for one run in one process."""
 

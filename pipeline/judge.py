@@ -63,8 +63,8 @@ class Judge:
         self._patience = Patience(config.errors.hold_after, selection.retry_failed)
         self._settle_ns = round(config.inputs.settle_s * 1e9)
         self._is_listed = selection.names is not None
-        self._behind: tuple[int, int] | None = tuple(ledger.facts.get("behind") or ()) or None
-        """The time of which the ledger does not know all that was made; see opening.py."""
+        self._behind: tuple[int, int, bool] | None = tuple(ledger.facts.get("behind") or ()) or None
+        """The time of which the ledger does not know all that was made, and whether power was lost; see opening.py."""
         self._whys: dict[tuple[int, str], str] = {}
         self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
         folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
@@ -151,9 +151,16 @@ class Judge:
             return "make", "interrupted"
         if row.status == "skipped":
             return "up-to-date", f"skipped: {row.reason}"
-        if self._behind and (self._is_unsure(row.mtime_ns) or self._is_unsure(_time_of(path))):
+        if self._behind and self._is_lost(row, path):
             return "make", "interrupted"
         return _judge_file(row, path)
+
+    def _is_lost(self, row: Row, path: bytes) -> bool:
+        """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
+        if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):
+            return True
+        mtime_ns = _time_of(path)
+        return mtime_ns != row.mtime_ns and self._is_unsure(mtime_ns)
 
     def _is_unsure(self, mtime_ns: int | None) -> bool:
         """Whether what was made then may be otherwise than the ledger has it."""

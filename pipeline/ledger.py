@@ -98,6 +98,8 @@ class Ledger:
         self.notes: list[str] = []
         """What a person should know of how it was opened."""
         self.on_commit: Callable[[], None] | None = None
+        self.has_news = False
+        """Whether anything was handed out or recorded, so that a copy of it is out of date."""
         self.is_suspect = False
         """Whether SQLite could not use it: then it is left as it is, for the next writer to see to."""
         self.intents = Intents(self.connection)
@@ -241,6 +243,7 @@ class Ledger:
 
     def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
         """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
+        self.has_news = True
         self._write_outputs()
         intents = [
             Intent(key(target.stage, target.path), job.source.path, target.stage)
@@ -263,6 +266,7 @@ class Ledger:
 
         What was not `tried`, since the plan refused it, is no attempt.
         """
+        self.has_news = True
         for result in outcome.results:
             target = key(result.stage, result.path)
             if result.status == "failed":

@@ -10,6 +10,7 @@ the marker. Outputs of which the ledger may then know nothing are made anew: tho
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -20,10 +21,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.commit import TEMPORARY_PREFIX, run_of
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger import Ledger
 from pipeline.marker import Left, Marker, marker_of, read_marker
-from pipeline.seal import copy_file, good_copy, is_sealed, keep_copy, lift_seal, put_seal, read_seal
+from pipeline.seal import copy_file, good_copy, is_sealed, keep_copy, lift_seal, put_seal, read_seal, spoil_seal
 from pipeline.state import State
 
 # SQLite's write-ahead log: a header, then frames of a header and a page each.
@@ -53,6 +55,8 @@ class Loss:
     since: float | None
     """From when on, in seconds since 1970; None where it knows nothing of before, and so of no output whose it is."""
     note: str
+    is_power: bool = False
+    """Whether the power was lost: then what is recorded of outputs may be newer than they are."""
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
 
     What is written below `folders` is brought to the disk now and then. What a person should know is said at once.
     """
-    ledger = _open(state)
+    ledger = _open(state, folders)
     try:
         for note in ledger.notes:
             print(note, file=sys.stderr)
@@ -134,11 +138,12 @@ def _look(file: Path) -> tuple[Ledger, Loss | None]:
     is_unclean, logged_bytes = marker_of(file).exists() or _size(log) > 0, _logged_bytes(log)
     if is_unclean:
         lift_seal(file)
-    with _naming_damage(file):
+    is_known = bool(seal and seal.digest)
+    with _naming_damage(file, is_known=is_known):
         ledger = Ledger(file)
     try:
-        with _naming_damage(file):
-            if not (seal and seal.digest):
+        with _naming_damage(file, is_known=is_known):
+            if not is_known:
                 _read_all(ledger)
             if not is_unclean:
                 return ledger, None
@@ -151,18 +156,17 @@ def _look(file: Path) -> tuple[Ledger, Loss | None]:
 
 
 @contextmanager
-def _naming_damage(file: Path) -> Iterator[None]:
-    """Tell what is wrong with the file from what is wrong with the machine."""
+def _naming_damage(file: Path, *, is_known: bool) -> Iterator[None]:
+    """Tell what is wrong with the file from what is wrong with the machine; of a known one, only if SQLite says so."""
     try:
         yield
-    except sqlite3.Error as error:
-        if is_damage(error):
+    except (sqlite3.Error, EnvironmentFailure) as failure:
+        error = failure if isinstance(failure, sqlite3.Error) else failure.__cause__
+        if not isinstance(error, sqlite3.Error):
+            raise
+        if is_damage(error) or not (is_known or _name_of(error).startswith(_MACHINE)):
             raise Damaged(f"cannot be read ({error})") from None
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
-    except EnvironmentFailure as failure:
-        if isinstance(failure.__cause__, sqlite3.Error) and is_damage(failure.__cause__):
-            raise Damaged(f"cannot be read ({failure.__cause__})") from None
-        raise
 
 
 def _loss(sealed_at: float | None, left: Left | None, logged_bytes: int, found_bytes: int) -> Loss | None:
@@ -172,7 +176,7 @@ def _loss(sealed_at: float | None, left: Left | None, logged_bytes: int, found_b
     if left and left.lost_power:
         when = _moment(left.synced)
         text = f"the machine stopped during a run; what was made since {when} may not have reached the disk"
-        return Loss(left.synced, f"{text} and is made anew")
+        return Loss(left.synced, f"{text} and is made anew", is_power=True)
     if left is None or found_bytes < logged_bytes:
         since = left.since if left else sealed_at or 0.0
         return Loss(since, f"the end of the ledger's log is lost; what was made since {_moment(since)} is made anew")
@@ -213,9 +217,12 @@ def _read_all(ledger: Ledger) -> None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error is of what is in the file, rather than of the machine."""
-    name = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_")
-    return isinstance(error, sqlite3.DatabaseError) and not name.startswith(_MACHINE)
+    """Whether SQLite says that the file is not what it wrote."""
+    return _name_of(error).startswith(("CORRUPT", "NOTADB"))
+
+
+def _name_of(error: sqlite3.Error) -> str:
+    return str(getattr(error, "sqlite_errorname", "")).removeprefix("SQLITE_")
 
 
 def _copy_as_it_is(file: Path, place: Path) -> None:
@@ -237,22 +244,21 @@ def _copy_as_it_is(file: Path, place: Path) -> None:
 # -- opening -----------------------------------------------------------------------------------------------------------
 
 
-def _open(state: State) -> Ledger:
+def _open(state: State, folders: Sequence[bytes]) -> Ledger:
     file = state.ledger
     try:
         if _is_new(file):
             ledger = Ledger(file)
-            _add_unknown_runs(state, ledger)
             _settle(file, ledger)
             return ledger
         try:
             ledger, loss = _look(file)
         except Damaged as damage:
             ledger, loss = _replace(file, damage)
-            _add_unknown_runs(state, ledger)
         if loss:
             ledger.notes.append(loss.note)
             _fall_behind(ledger, loss)
+            _clear_away(state, ledger, folders)
         seal = read_seal(file)
         if _size(_log_of(file)) or not (seal and seal.digest):
             _settle(file, ledger)
@@ -262,7 +268,12 @@ def _open(state: State) -> Ledger:
 
 
 def _settle(file: Path, ledger: Ledger) -> None:
-    """Bring the log into the file, and seal it."""
+    """Bring the log into the file, and seal it; unless somebody else has changed it, which would be sealed then."""
+    seal = read_seal(file)
+    if seal and seal.digest and not is_sealed(file, seal):
+        raise EnvironmentFailure(
+            f"the ledger {file} was changed by somebody else; the next run takes its last good copy"
+        )
     lift_seal(file)
     _bring_in_log(ledger, "TRUNCATE")
     put_seal(file)
@@ -279,9 +290,8 @@ def _replace(file: Path, damage: Damaged) -> tuple[Ledger, Loss]:
     said = f"the ledger {file} {damage}" + (f"; it was set aside as {aside.name}" if aside else "")
     copy = good_copy(file)
     if copy is None:
-        return Ledger(file), Loss(
-            0.0, f"{said}; there is no good copy of it, so nothing is known of what was made before"
-        )
+        note = f"{said}; there is no good copy of it, so nothing is known of what was made before"
+        return Ledger(file), Loss(None, note)
     new = file.with_suffix(".new")
     copy_file(copy, new)
     new.replace(file)
@@ -311,16 +321,21 @@ def _fall_behind(ledger: Ledger, loss: Loss) -> None:
         return
     since, until = round((loss.since - _SLACK_S) * 1e9), round((time.time() + _SLACK_S) * 1e9)
     known = ledger.facts.get("behind")
-    ledger.facts.set("behind", [min(since, known[0]) if known else since, until])
+    is_power = loss.is_power or bool(known and known[2])
+    ledger.facts.set("behind", [min(since, known[0]) if known else since, until, is_power])
     ledger.forget_spans([(b"", None)])
 
 
-def _add_unknown_runs(state: State, ledger: Ledger) -> None:
-    """Have the runs of which there is a log and no row count as unclean, so that what they left is cleared away."""
-    for log in (state.folder / "runs").glob("*.log"):
-        if log.stem != state.run:
-            row = (log.stem, log.stat().st_mtime)
-            ledger.connection.execute("INSERT OR IGNORE INTO runs (id, started) VALUES (?, ?)", row)
+def _clear_away(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
+    """Remove the temporaries of runs of which there is a log, but which the ledger does not know any more."""
+    known = {run for (run,) in ledger.connection.execute("SELECT id FROM runs")} | {state.run}
+    unknown = {log.stem for log in (state.folder / "runs").glob("*.log")} - known
+    for folder in folders if unknown else ():
+        for place, _, names in os.walk(folder):
+            for name in names:
+                if name.startswith(TEMPORARY_PREFIX) and run_of(name) in unknown:
+                    with suppress(OSError):
+                        os.unlink(os.path.join(place, name))
 
 
 def _moment(at: float) -> str:
@@ -340,10 +355,11 @@ def _committed(file: Path, ledger: Ledger, marker: Marker) -> None:
 def _close(file: Path, ledger: Ledger, marker: Marker, *, is_run: bool) -> bool:
     """Seal the ledger, and keep a copy of it if anything but the row of a run is new; tells whether that was done."""
     if ledger.is_suspect:
+        spoil_seal(file)
         return False
     try:
         frames = (_size(_log_of(file)) - _LOG_HEADER_BYTES) // _FRAME_BYTES
-        is_changed = not is_run or frames > _BOOKKEEPING_FRAMES
+        is_changed = not is_run or ledger.has_news or frames > _BOOKKEEPING_FRAMES
         if is_changed:
             marker.sync()
     except OSError as error:

@@ -63,6 +63,11 @@ def lift_seal(file: Path) -> None:
         _put(file, Seal(0, "", seal.at if seal else time.time()))
 
 
+def spoil_seal(file: Path) -> None:
+    """Say of a file that it is not to be trusted, whatever it looks like."""
+    _put(file, Seal(-1, "spoilt", time.time()))
+
+
 def _put(file: Path, seal: Seal) -> Seal:
     text = json.dumps(asdict(seal)).encode()
     place, new = _seal_file(file), file.with_suffix(".seal-new")

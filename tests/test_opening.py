@@ -1,0 +1,331 @@
+"""The ledger opened and closed: damage is noticed and made good, and readers only read."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Pipeline
+from project import ONE_STAGE, Project
+
+from pipeline import journal, opening
+from pipeline.commit import temporary_for
+from pipeline.ledger import Ledger
+from pipeline.messages import Outcome
+from pipeline.seal import good_copy, keep_copy, put_seal, read_seal
+
+COUNT = 12
+NAMES = [f"{number:02}" for number in range(COUNT)]
+MARKED = ONE_STAGE.replace("uses: upper", "uses: upper\n    with: {mark: '1'}")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Some files, made with the mark 1."""
+    project = Project(tmp_path, MARKED)
+    for name in NAMES:
+        project.write(f"in/{name}", f"text {name}")
+    assert project.run().done == COUNT
+    return project
+
+
+def marked(mark: str) -> dict[str, bytes]:
+    """The outputs as they are with a mark."""
+    return {name: f"TEXT {name}{mark}".encode() for name in NAMES}
+
+
+def set_mark(project: Project, mark: str) -> None:
+    project.write("pipeline.yaml", MARKED.replace("'1'", f"'{mark}'"))
+
+
+def ledger_file(project: Project) -> Path:
+    return project.folder / ".pipeline/pipeline/ledger.sqlite"
+
+
+def state(project: Project) -> dict[str, bytes]:
+    """Every file that belongs to the ledger, with what is in it."""
+    return {each.name: each.read_bytes() for each in ledger_file(project).parent.glob("ledger*")}
+
+
+def kill_run(project: Project, after: int, log_most_bytes: int = 1 << 24) -> None:
+    """A run that commits every output at once, and is killed after some."""
+    if (child := os.fork()) == 0:
+        seen = 0
+        record = Ledger.record
+
+        def record_and_die(self: Ledger, *rest: object) -> None:
+            nonlocal seen
+            record(self, *rest)  # type: ignore[arg-type]
+            seen += any(isinstance(each, Outcome) for each in rest)
+            if seen > after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            journal.COMMIT_EVERY_S = -1.0
+            opening._LOG_MOST_BYTES = log_most_bytes
+            Ledger.record = record_and_die  # type: ignore[method-assign]
+            project.run()
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def truncate(data: bytearray, chance: random.Random) -> None:
+    del data[chance.randrange(len(data)) :]
+
+
+def zero(data: bytearray, chance: random.Random) -> None:
+    begin = chance.randrange(len(data))
+    end = min(len(data), begin + chance.choice((1, 100, 5000)))
+    data[begin:end] = bytes(end - begin)
+
+
+def flip(data: bytearray, chance: random.Random) -> None:
+    for _ in range(chance.choice((1, 1, 20))):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+
+
+def spoil(file: Path, harm: Callable[[bytearray, random.Random], None], chance: random.Random) -> bool:
+    """Damage a file; says whether that changed it."""
+    data = bytearray(file.read_bytes())
+    before = bytes(data)
+    if data:
+        harm(data, chance)
+        file.write_bytes(data)
+    return bytes(data) != before
+
+
+@pytest.mark.parametrize("harm", [truncate, zero, flip])
+def test_a_damaged_ledger_is_noticed_and_its_copy_taken(
+    project: Project, harm: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever became of its bytes: it is set aside with a sentence, nothing done is redone, and nothing crashes."""
+    for seed in range(6):
+        file = ledger_file(project)
+        assert not capsys.readouterr().err
+        if not spoil(file, harm, random.Random(f"{harm.__name__} {seed}")):
+            continue
+        summary = project.run()
+        said = capsys.readouterr().err
+        assert f"the ledger {file} is " in said and "its copy of" in said and "ledger-damaged-" in said
+        assert (summary.exit, summary.up_to_date) == (0, COUNT) and project.outputs() == marked("1")
+        assert project.run().up_to_date == COUNT and not capsys.readouterr().err
+    assert 1 <= len(list(ledger_file(project).parent.glob("ledger-damaged-*.sqlite"))) <= 2
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_a_killed_and_damaged_ledger_never_calls_up_to_date_what_is_not(
+    project: Project, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with another option is killed, one of the ledger's files is damaged, and the option is taken back: what the
+    run had made by then passes neither for fresh nor for somebody's edit; what was lost is said.
+    """
+    chance = random.Random(seed)
+    set_mark(project, "2")
+    project.write("in/new", "new")
+    kill_run(project, chance.randrange(COUNT), chance.choice((1 << 24, 20_000)))
+    (project.folder / "in/new").unlink()
+    made_anew = project.folder / "out/new"
+    made_anew.unlink(missing_ok=True)
+    set_mark(project, "1")
+    victim = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-wal", "ledger.seal", "ledger.open")[seed % 5]
+    changed = spoil(ledger_file(project).with_name(victim), chance.choice((truncate, zero, flip)), chance)
+    summary = project.run()
+    assert summary.exit == 0 and project.outputs() == marked("1")
+    said = capsys.readouterr().err
+    assert not changed or not victim.startswith("ledger.sqlite") or "is made anew" in said, said
+    assert project.run().up_to_date == COUNT
+
+
+def test_outputs_that_only_the_lost_ledger_knew_are_made_anew(project: Project) -> None:
+    """They are not refused as somebody's; a file that lay there before the copy was made is."""
+    for name in ("x", "y", "z"):
+        project.write(f"in/{name}", name)
+    os.utime(project.write("out/z", "precious"), (1, 1))
+    kill_run(project, 2)
+    assert (project.folder / "out/x").exists()
+    ledger_file(project).write_bytes(b"nothing of use")
+    summary = project.run()
+    assert (summary.exit, summary.failed) == (1, 1)
+    assert project.outputs() == marked("1") | {"x": b"X1", "y": b"Y1", "z": b"precious"}
+    assert project.run().failed == 1
+
+
+def test_an_edit_from_before_the_copy_is_kept(project: Project) -> None:
+    """A ledger that is behind doubts only what was made since its copy."""
+    edited = project.write("out/03", "mine")
+    os.utime(edited, (1, 1))
+    ledger_file(project).write_bytes(b"nothing of use")
+    project.run()
+    assert edited.read_text() == "mine"
+
+
+def test_without_a_good_copy_nothing_is_known(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """The copy is looked at too; with neither, what exists is not overwritten."""
+    ledger_file(project).write_bytes(b"nothing of use")
+    copy = good_copy(ledger_file(project))
+    assert copy
+    copy.write_bytes(copy.read_bytes()[:-1])
+    before = project.outputs()
+    project.write("in/00", "changed")
+    try:
+        project.run()
+    except Exception as error:
+        assert getattr(error, "exit_code", None) == 2
+    assert "there is no good copy of it" in capsys.readouterr().err
+    assert project.outputs() == before
+
+
+def test_a_ledger_that_is_gone_is_taken_from_its_copy(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody removed it, or a disk did: nothing done is lost."""
+    ledger_file(project).unlink()
+    assert project.run().exit == 0
+    assert f"the ledger {ledger_file(project)} is gone, and its copy of" in capsys.readouterr().err
+
+
+def test_temporaries_of_a_run_that_the_copy_does_not_know_are_cleared_away(project: Project) -> None:
+    """Its log tells of it."""
+    killed = "20260101-000000-abcd"
+    (ledger_file(project).parent / "runs" / f"{killed}.log").touch()
+    left = Path(os.fsdecode(temporary_for(os.fsencode(project.folder / "out/03"), killed)))
+    left.touch()
+    ledger_file(project).write_bytes(b"nothing of use")
+    project.run()
+    assert not left.exists()
+
+
+# -- power cuts --------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_power_cut_what_had_not_reached_the_disk_is_made_anew(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of whole size or not: what was made since the last sync is not trusted; what is older is."""
+    for name in NAMES:
+        os.utime(project.folder / "in" / name, (1, 1))
+        os.utime(project.folder / "out" / name, (2, 2))
+    set_mark(project, "2")
+    kill_run(project, 6)
+    marker = ledger_file(project).with_suffix(".open")
+    said = json.loads(marker.read_bytes())
+    marker.write_text(json.dumps(said | {"boot": "another"}))
+    (project.folder / "out/02").write_bytes(bytes((project.folder / "out/02").stat().st_size))
+    summary = project.run()
+    assert "the machine stopped during a run" in capsys.readouterr().err
+    assert (summary.exit, summary.done) == (0, COUNT) and project.outputs() == marked("2")
+    assert project.run().up_to_date == COUNT
+
+
+def test_a_killed_run_without_a_power_cut_costs_nothing_that_was_committed(project: Project) -> None:
+    """The log is whole, so nothing recorded is doubted."""
+    set_mark(project, "2")
+    kill_run(project, 6)
+    summary = project.run()
+    assert summary.up_to_date >= 5 and project.outputs() == marked("2")
+
+
+# -- readers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_reader_changes_nothing(project: Project, pipeline: Pipeline, killed: bool, damaged: bool) -> None:
+    """Not even what a killed run left, or what is damaged: it says in one sentence what the next run will do."""
+    if killed:
+        set_mark(project, "2")
+        kill_run(project, 6)
+    if damaged:
+        spoil(ledger_file(project), flip, random.Random(1))
+    before = state(project)
+    for verb in ("plan", "failures"):
+        ran = pipeline(verb)
+        assert ran.returncode == (3 if damaged else 0), ran.stderr
+        assert ran.stderr.count("\n") == damaged and "Traceback" not in ran.stderr
+        assert not damaged or "the next run sets it aside" in ran.stderr
+    assert state(project) == before
+
+
+def test_no_verb_opens_the_ledger_by_itself() -> None:
+    """What opens it in place without looking, or without the lock, would spoil its seal."""
+    for file in [*(ROOT / "pipeline/commands").glob("*.py"), ROOT / "pipeline/run.py"]:
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+        assert "Ledger" not in names, f"{file.name}: use open_to_read or open_to_write"
+
+
+# -- while a run is on -------------------------------------------------------------------------------------------------
+
+MEDDLING = """
+import os
+def upper(text: str, *, mark: str = "") -> str:
+    if text.endswith("05"):
+        fd = os.open(FILE, os.O_WRONLY)
+        os.pwrite(fd, b"meddled with", 5000)
+        os.close(fd)
+    return text.upper() + mark
+"""
+
+
+def test_damage_during_a_run_is_not_sealed(project: Project, pipeline: Pipeline) -> None:
+    """Exit 3 that names the file, and the next run makes it good."""
+    project.write("stages/upper.py", MEDDLING.replace("FILE", repr(str(ledger_file(project)))))
+    ran = pipeline()
+    assert ran.returncode == 3 and f"the ledger {ledger_file(project)}" in ran.stderr and "Traceback" not in ran.stderr
+    project.write("stages/upper.py", MEDDLING.replace("FILE", repr("/dev/null")))
+    ran = pipeline()
+    assert ran.returncode == 0 and "its copy of" in ran.stderr
+    assert project.outputs() == marked("1") and pipeline().stderr == ""
+
+
+def test_a_long_log_is_brought_into_the_file_meanwhile(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not grow for ever, and the file is sealed again each time."""
+    monkeypatch.setattr(journal, "COMMIT_EVERY_S", -1.0)
+    monkeypatch.setattr(opening, "_LOG_MOST_BYTES", 1)
+    sizes = []
+    settle = opening._settle
+
+    def watch(file: Path, ledger: Ledger) -> None:
+        settle(file, ledger)
+        sizes.append((file.with_name(f"{file.name}-wal").stat().st_size, file.stat().st_size))
+
+    monkeypatch.setattr(opening, "_settle", watch)
+    set_mark(project, "2")
+    assert project.run().done == COUNT
+    assert len(sizes) > 2 and {log for log, _ in sizes} == {0}
+
+
+# -- the copy ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_copy_is_kept_and_a_run_without_work_makes_none(project: Project) -> None:
+    """The last good one; it costs nothing where nothing was done."""
+    file = ledger_file(project)
+    first = good_copy(file)
+    project.run()
+    assert good_copy(file) == first
+    set_mark(project, "2")
+    project.run()
+    copies = list(file.parent.glob("ledger-good-*"))
+    assert copies == [good_copy(file)] and copies != [first] and copies[0].read_bytes() == file.read_bytes()
+
+
+def test_a_copy_that_is_cut_short_is_none(tmp_path: Path) -> None:
+    """A copy carries its digest in its name; what a killed writer left of one is written over."""
+    file = tmp_path / "ledger.sqlite"
+    file.write_bytes(b"x" * 9000)
+    (tmp_path / "ledger-good.new").write_bytes(b"half")
+    keep_copy(file, put_seal(file))
+    copy = good_copy(file)
+    assert copy and copy.read_bytes() == file.read_bytes() and not (tmp_path / "ledger-good.new").exists()
+    os.truncate(copy, 8999)
+    assert good_copy(file) is None
+    assert read_seal(file)
