@@ -124,6 +124,8 @@ class Config:
     errors: Errors = Errors()
     prune: Prune | None = None
     """None where orphans are removed by the verb only."""
+    changed_by: str = "mtime"
+    """What tells that a source changed: mtime, or hash, its contents."""
     depends: tuple[str, ...] = ()
     """Files whose contents count for every output; relative to the YAML's folder."""
     libraries: Mapping[str, str] = field(default_factory=dict)

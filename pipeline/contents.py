@@ -1,12 +1,13 @@
 """Digests of what is in files; of those that count as part of a recipe, each is read once, until it changes.
 
-A digest is remembered only if the file was at rest when it was read: a write within the same tick of the clock would
-not show. That a file is the same is told by its size, its time of modification, which may lie, and that of its last
-change of any kind, which nobody can set.
+That a file is the same as it was is told by its size, its time of modification, which may lie, and that of its last
+change of any kind, which nobody can set. Neither tells of a write within the same tick of the clock, and so a file that
+was not at rest when it was read is read again the next time.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -21,12 +22,40 @@ if TYPE_CHECKING:
 _AT_REST_NS = 2_000_000_000
 
 
-class _Stamp(NamedTuple):
-    """What tells that a file is the same as when it was read."""
+class Reading(NamedTuple):
+    """What a file was when it was read to its end."""
 
-    size: int
+    size_bytes: int
     mtime_ns: int
     ctime_ns: int
+    digest: bytes
+    was_at_rest: bool
+    """Whether size and times tell of every write since."""
+
+
+def read(path: str | bytes | Path) -> Reading:
+    """Read a file to its end. Raises OSError, also for what is no regular file."""
+    began_ns = time.time_ns()
+    # To open a FIFO would be to wait for ever.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            is_folder = stat.S_ISDIR(before.st_mode)
+            raise IsADirectoryError(errno.EISDIR, "Is a directory") if is_folder else OSError("no regular file")
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        after = os.fstat(file.fileno())
+    stamp = (after.st_size, after.st_mtime_ns, after.st_ctime_ns)
+    age_ns = min(began_ns - after.st_ctime_ns, abs(began_ns - after.st_mtime_ns))
+    is_same = stamp == (before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+    return Reading(*stamp, digest, is_same and age_ns > _AT_REST_NS)
+
+
+def contents_of(file: Path) -> str:
+    """A digest of a file's contents; says so where there is no such file to read."""
+    try:
+        return read(file).digest.hex()
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 class Contents:
@@ -35,7 +64,7 @@ class Contents:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._asked: dict[str, str] = {}
-        self._read: dict[str, _Stamp] = {}
+        self._read: dict[str, Reading] = {}
 
     def digest(self, file: Path) -> str:
         """The digest of a file's contents; says so where there is no such file to read."""
@@ -47,49 +76,27 @@ class Contents:
     def _remembered(self, path: str) -> str | None:
         select = "SELECT digest FROM digests WHERE (path, size, mtime_ns, ctime_ns) = (?, ?, ?, ?)"
         try:
-            found = self._connection.execute(select, (os.fsencode(path), *_stamp(os.stat(path)))).fetchone()
+            found = os.stat(path)
+            stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            row = self._connection.execute(select, (os.fsencode(path), *stamp)).fetchone()
         except (OSError, OverflowError):  # a time of after the year 2262 is not kept
             return None
-        return str(found[0]) if found else None
+        return str(row[0]) if row else None
 
     def _fresh(self, path: str) -> str:
         try:
-            before, began_ns = _stamp(os.stat(path)), time.time_ns()
-            digest = contents_of(Path(path))
-            age_ns = min(began_ns - before.ctime_ns, abs(began_ns - before.mtime_ns))
-            if age_ns > _AT_REST_NS and _stamp(os.stat(path)) == before:
-                self._read[path] = before
+            self._read[path] = reading = read(path)
         except OSError:
             return contents_of(Path(path))
-        return digest
+        return reading.digest.hex()
 
     def remember(self) -> None:
-        """Keep what was read, and forget what was not asked for."""
+        """Keep what was read at rest, and forget what was not asked for."""
         known = {os.fsdecode(row[0]) for row in self._connection.execute("SELECT path FROM digests")}
         gone = [(os.fsencode(path),) for path in known - set(self._asked)]
-        read = [(os.fsencode(path), *stamp, self._asked[path]) for path, stamp in self._read.items() if _fits(stamp)]
         if gone:
             self._connection.executemany("DELETE FROM digests WHERE path = ?", gone)
-        if read:
-            insert = "INSERT OR REPLACE INTO digests (path, size, mtime_ns, ctime_ns, digest) VALUES (?, ?, ?, ?, ?)"
-            self._connection.executemany(insert, read)
-
-
-def _stamp(found: os.stat_result) -> _Stamp:
-    return _Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _fits(stamp: _Stamp) -> bool:
-    """Whether SQLite can hold it."""
-    return all(abs(each) < 2**63 for each in stamp)
-
-
-def contents_of(file: Path) -> str:
-    """A digest of a file's contents; says so where there is no such file to read."""
-    try:
-        if not stat.S_ISREG(os.stat(file).st_mode) and not os.path.isdir(file):
-            return "no regular file"  # to open a FIFO would be to wait for ever
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except OSError as error:
-        return error.strerror or "unreadable"
+        insert = "INSERT OR REPLACE INTO digests (path, size, mtime_ns, ctime_ns, digest) VALUES (?, ?, ?, ?, ?)"
+        for path, reading in self._read.items():
+            if reading.was_at_rest and abs(reading.mtime_ns) < 2**63:  # what SQLite can hold
+                self._connection.execute(insert, (os.fsencode(path), *reading[:3], reading.digest.hex()))

@@ -90,7 +90,7 @@ class Pass:
         self.enter = enter
         self.course = tree.course_of(tuple([target.stage for target in job.targets]))
         self.path = tree.root + os.fsdecode(job.source.path)
-        self.reading = Reading(self.path, job.source)
+        self.reading = Reading(self.path, job.source, hashes=tree.blueprint.hashes_sources)
         self.results: dict[bytes, Result] = {}
         self.environment = ""
         self._scratch: Path | None = None

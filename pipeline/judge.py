@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.changed import ByContents, ByTime, Note, same_source
 from pipeline.config import Config, StageConfig
 from pipeline.differences import Difference, differences
 from pipeline.errors import FileFailure
@@ -56,7 +57,14 @@ class Leaf:
 class Judge:
     """Decides for each output of a source whether it is fresh, and says why not."""
 
-    def __init__(self, config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        leaves: tuple[Leaf, ...],
+        selection: Selection,
+        note: Note | None = None,
+    ) -> None:
         self._ledger = ledger
         self._leaves = leaves
         self._force = selection.force
@@ -65,6 +73,10 @@ class Judge:
         self._is_listed = selection.names is not None
         self._behind: tuple[int, int, bool] | None = tuple(ledger.facts.get("behind") or ()) or None
         """The time of which the ledger does not know all that was made, and whether power was lost; see opening.py."""
+        by_contents = config.changed_by == "hash" and not selection.force
+        root = os.fsencode(config.inputs.root)
+        self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
+        """Tells which sources are as they were."""
         self._whys: dict[tuple[int, str], str] = {}
         self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
         folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
@@ -143,8 +155,8 @@ class Judge:
             return "make", "interrupted" if os.path.lexists(path) else "new"
         if self._force:
             return "make", "forced"
-        if not same_source(source, row):
-            return "make", _source_change(source, row)
+        if not self.sources.is_same(source, row):
+            return "make", self.sources.describe(source, row)
         if row.recipe != leaf.number:
             return "make", self._recipe_change(row.recipe, leaf)
         if row.at_work:
@@ -177,24 +189,6 @@ def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:
     names = [each.name for each in leaf.route]
     files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
     return differences(old, leaf.recipe.parts, names, files)
-
-
-def same_source(source: Source, record: Row | Failure) -> bool:
-    """Whether a source is as it was when something was recorded of it."""
-    if source.size_bytes != record.source_size or record.source_mtime_ns is None:
-        return False
-    if source.mtime_ns == record.source_mtime_ns:
-        return True
-    now, then = kept_time(source.mtime_ns), record.source_mtime_ns
-    # A copy may have cut the time to whole seconds.
-    cut = (now % _SECOND_NS == 0 or then % _SECOND_NS == 0) and now // _SECOND_NS == then // _SECOND_NS
-    return now == then or cut
-
-
-def _source_change(source: Source, row: Row) -> str:
-    if source.size_bytes != row.source_size:
-        return f"source changed (size {row.source_size} -> {source.size_bytes})"
-    return "source changed (its time)"
 
 
 def _time_of(path: bytes) -> int | None:

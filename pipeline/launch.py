@@ -73,4 +73,5 @@ def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Bluepri
         initializer=config.pool.initializer,
         initargs=config.pool.initargs,
         limits=config.inputs.limits,
+        hashes_sources=config.changed_by == "hash",
     )

@@ -14,7 +14,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.facts import Decrees, Facts
 from pipeline.failures import Failure, Failures, between
 from pipeline.intents import Intent, Intents
-from pipeline.messages import KILLED, Job, Outcome, Result, Source
+from pipeline.messages import KILLED, Job, Outcome, Result
 from pipeline.recipe import Recipe
 from pipeline.schema import VERSION, bring_forward, version_of
 
@@ -23,10 +23,12 @@ _LATEST_NS = 2**63 - 1
 
 _RECORD = """
 INSERT INTO outputs
-    (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, digest, at_work)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
+    (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, digest,
+    source_digest, source_ctime_ns, at_work)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
     source = excluded.source, stage = excluded.stage, status = excluded.status,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
+    source_digest = excluded.source_digest, source_ctime_ns = excluded.source_ctime_ns,
     recipe = excluded.recipe, reason = excluded.reason, at_work = 0, decree = NULL,
     size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns),
     digest = coalesce(excluded.digest, digest)
@@ -279,17 +281,24 @@ class Ledger:
                     self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
                 self.intents.end(target)
             else:
-                self._record_output(outcome.source, result, target, recipes[result.stage])
+                self._record_output(outcome, result, target, recipes[result.stage])
 
-    def _record_output(self, source: Source, result: Result, target: bytes, recipe: int) -> None:
-        done = result.status == "done"
+    def _record_output(self, outcome: Outcome, result: Result, target: bytes, recipe: int) -> None:
+        source, done = outcome.source, result.status == "done"
         self._waiting.append(
             (
                 target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
                 result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
-                result.digest if done else None,
+                result.digest if done else None, outcome.source_digest or None, outcome.source_ctime_ns,
             )
         )  # fmt: skip
+
+    def take_readings(self) -> None:
+        """Keep what a plan has read of sources that are as they were, so that the next one need not."""
+        self.connection.execute(
+            "UPDATE outputs SET source_digest = readings.digest, source_mtime_ns = readings.mtime_ns,"
+            " source_ctime_ns = readings.ctime_ns FROM temp.readings WHERE outputs.target = readings.target"
+        )
 
     def forget_spans(self, ranges: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Forget what is known of whole spans, from the first source of a range on and before that after it."""

@@ -154,6 +154,7 @@ class _Checker:
                 declared.errors.max,
                 None if declared.errors.hold_after == "never" else declared.errors.hold_after,
             ),
+            changed_by=declared.changed_by,
             depends=depends.of_pipeline(declared),
             libraries=versions_of(self._document, declared.libraries),
             prune=Prune(declared.prune.max) if declared.prune else None,

@@ -66,6 +66,11 @@ class Outcome(NamedTuple):
     """What the machine refused to one of our own writes, such as a full disk: then no result is the file's fault."""
     output: str = ""
     """What the stages, and the programs they started, wrote to their stdout and stderr."""
+    source_digest: bytes = b""
+    """Of what was in the source, and when it was last changed in any way, if that is known for certain; both under
+    `changed_by: hash` only.
+    """
+    source_ctime_ns: int | None = None
 
 
 class StageInfo(NamedTuple):

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.changed import Met
 from pipeline.config import Config, StageConfig
 from pipeline.discover import Walk, matcher
 from pipeline.failures import Failure
@@ -94,16 +95,26 @@ def walk_of(config: Config) -> Walk:
 
 
 def make_plan(
-    config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection, *, everything: bool = False
+    config: Config,
+    ledger: Ledger,
+    leaves: tuple[Leaf, ...],
+    selection: Selection,
+    *,
+    everything: bool = False,
+    record: bool = False,
 ) -> Plan:
-    """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown."""
+    """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown.
+
+    With `record`, which is for a run, what was read of sources is spooled, for the ledger.
+    """
     root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
     sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
     plan = Plan(Spool(ledger, len(leaves)), leaves, walk)
-    judge = Judge(config, ledger, leaves, selection)
+    judge = Judge(config, ledger, leaves, selection, plan.spool.add_reading if record else None)
     gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     work = _Work(plan, judge, gone, selection, everything)
-    if everything or selection.force or selection.is_partial:
+    # The digest of a span tells of sizes and times only.
+    if everything or selection.force or selection.is_partial or config.changed_by == "hash":
         work.through(sources, ledger, (b"", None), listed=listed)
     else:
         plan.judged = _by_spans(plan, work, ledger)
@@ -164,16 +175,21 @@ class _Work:
         plan = self._plan
         rows = Follower(ledger.rows(*within, listed=listed), self._gone.not_met)
         failures = Follower(ledger.failures(*within, listed=listed), self._gone.failure)
-        for source in sources:
-            recorded, failed = rows.take(source.path), failures.take(source.path)
-            if self._selected and not self._selected(source.path):
-                continue
+        for source, recorded, failed in self._judge.sources.ahead(self._met(sources, rows, failures)):
             plan.sources += 1
             plan.jobs += self._decide(source, recorded, failed)
             if self._limit is not None and plan.jobs >= self._limit:
                 return
         rows.pass_the_rest()
         failures.pass_the_rest()
+
+    def _met(self, sources: Iterable[Source], rows: Follower[Row], failures: Follower[Failure]) -> Iterator[Met]:
+        """The selected sources, each with what is recorded of it."""
+        for source in sources:
+            # Also of those that are not selected: they are there.
+            recorded, failed = rows.take(source.path), failures.take(source.path)
+            if not self._selected or self._selected(source.path):
+                yield source, recorded, failed
 
     def _decide(self, source: Source, rows: list[Row], failures: list[Failure]) -> bool:
         """Put one source into the plan; says whether it has something to make."""

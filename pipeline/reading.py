@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline import contents
 from pipeline.errors import FileFailure, SourceMoved
 from pipeline.messages import Source
 
@@ -28,10 +29,13 @@ GONE = (FileNotFoundError, NotADirectoryError)
 class Reading:
     """The reading of one source, from `begin` on."""
 
-    def __init__(self, path: str | Path, planned: Source) -> None:
+    def __init__(self, path: str | Path, planned: Source, *, hashes: bool = False) -> None:
         self._path = path
         self.source = planned
         """Its identity: as it was planned, and from `begin` on as it was then."""
+        self._hashes = hashes
+        self.contents: contents.Reading | None = None
+        """What was in it, where that is asked for."""
 
     def begin(self) -> None:
         """Note what the source is now. Raises one of GONE, OSError, FileFailure, SourceMoved."""
@@ -39,6 +43,7 @@ class Reading:
             self.source = self._identity()
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
+                self.contents = contents.read(self._path) if self._hashes else None
                 return
             time.sleep((tick_ns - age_ns) / 1e9)
         raise SourceMoved("changed")

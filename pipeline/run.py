@@ -101,7 +101,7 @@ class _Run:
     def _plan(self) -> Plan:
         leaves = leaves_of(self.config, self.ledger, record=True)
         self.journal.recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
-        return make_plan(self.config, self.ledger, leaves, self.selection)
+        return make_plan(self.config, self.ledger, leaves, self.selection, record=True)
 
     def _work(self, plan: Plan, unclean: list[str], grace_s: float) -> None:
         """The loop: feed the engine while it has room, record what comes back, stop when nothing is left."""
@@ -160,6 +160,7 @@ class _Run:
             if orphan.status == "intended":
                 self.ledger.forget(targets=[orphan.target])
         self.ledger.forget(failures=plan.spool.past_failures())
+        self.ledger.take_readings()
         self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
         journal.commit()
         self._note_what_was_not_met(plan)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from pipeline.contents import Reading
 from pipeline.failures import Failure
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
@@ -43,6 +44,9 @@ CREATE TEMP TABLE plan (
 );
 CREATE TEMP TABLE orphans (
     target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, why TEXT, size INTEGER, mtime_ns INTEGER
+) WITHOUT ROWID;
+CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
+    target BLOB PRIMARY KEY, digest BLOB, mtime_ns INTEGER, ctime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 """
@@ -137,6 +141,11 @@ class Spool:
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
         self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (failure.source, failure.stage))
+
+    def add_reading(self, row: Row, reading: Reading) -> None:
+        """Add what a source was read to be, which is what its row has it to be."""
+        values = (row.target, reading.digest, kept_time(reading.mtime_ns), kept_time(reading.ctime_ns))
+        self._connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", values)
 
     def settle(self, *, keep_orphans: bool) -> None:
         """End the filling: refuse what two sources want; the one that already has its output keeps it."""

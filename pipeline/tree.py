@@ -51,6 +51,8 @@ class Blueprint:
     initializer: str | None = None
     initargs: tuple[Any, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+    hashes_sources: bool = False
+    """Whether the contents of sources are remembered."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""

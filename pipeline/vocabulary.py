@@ -56,7 +56,6 @@ _NOT_YET: tuple[Place, ...] = (
     ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
 )  # fmt: skip
 _NOT_YET_VALUES: dict[Place, str] = {
-    ("changed_by",): "hash",
     ("engine",): "dask",
     ("stages", "*", "output", "path"): "none",
 }

@@ -40,4 +40,8 @@ def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
     finally:
         whole.clean_up()
     results = tuple(whole.results[target.path] for target in job.targets)
-    return Outcome(whole.reading.source, results, time.perf_counter() - began, whole.environment)
+    outcome = Outcome(whole.reading.source, results, time.perf_counter() - began, whole.environment)
+    if (read := whole.reading.contents) is not None:
+        ctime_ns = read.ctime_ns if read.was_at_rest else None
+        outcome = outcome._replace(source_digest=read.digest, source_ctime_ns=ctime_ns)
+    return outcome

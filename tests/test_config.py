@@ -184,7 +184,7 @@ def test_errors_and_settle(load: Load) -> None:
 @pytest.mark.parametrize(
     ("rest", "place", "word"),
     [
-        ("changed_by: hash", "4:13", "'changed_by: hash'"), ("engine: dask", "4:9", "'engine: dask'"),
+        ("engine: dask", "4:9", "'engine: dask'"),
     ],
 )  # fmt: skip
 def test_not_yet(refused: Callable[..., list[str]], rest: str, place: str, word: str) -> None:

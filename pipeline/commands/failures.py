@@ -76,7 +76,7 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Tells whether source and recipe of a failure are still those with which it failed."""
-    from pipeline.judge import same_source
+    from pipeline.changed import same_source
     from pipeline.plan import leaves_of
 
     recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
