@@ -20,11 +20,12 @@ VERBS = {
     "check": "read pipeline.yaml and say all that is wrong with it",
     "plan": "say what a run would do, and why",
     "prune": "remove outputs that nothing produces any more, after showing them",
+    "status": "say whether a run is on and how far it has come, or how the last one ended",
     "failures": "list the files that failed and have not been done since",
 }
 # Words of the program's that have no work behind them yet.
 _NOT_YET = (
-    "explain", "status", "runs", "report", "try", "stages", "new", "schema", "accept", "adopt", "verify",
+    "explain", "runs", "report", "try", "stages", "new", "schema", "accept", "adopt", "verify",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TextIO
 from pipeline.commit import remove_temporaries
 from pipeline.config import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
+from pipeline.heartbeat import Heartbeat
 from pipeline.ledger import Ledger
 from pipeline.messages import KILLED, Job, Outcome
 from pipeline.names import shown
@@ -34,6 +35,8 @@ class Journal:
         self.summary = summary
         self.recipes: dict[str, int] = {}
         """The numbers of the outputs' recipes, by stage."""
+        self.heartbeat: Heartbeat | None = None
+        """Where others can see how far the run has come."""
         self.errors = Errors()
         """How many failures are put up with."""
         self.planned = 0
@@ -72,6 +75,8 @@ class Journal:
         if self.summary.count_tried(outcome):
             self._check_errors()
         self._progress.step(outcome)
+        if self.heartbeat:
+            self.heartbeat.through += 1
 
     def _check_errors(self) -> None:
         allowance, failed = self.errors.allowance(self.planned), self.summary.failed_files
@@ -108,6 +113,8 @@ class Journal:
         """Commit what was written, if the last time is long enough ago."""
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self.commit()
+            if self.heartbeat:
+                self.heartbeat.beat(self.summary, stage="running")
 
     def commit(self) -> None:
         """Commit what was written."""

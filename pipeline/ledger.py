@@ -179,6 +179,16 @@ class Ledger:
         found = self.connection.execute("SELECT parts FROM recipes WHERE id = ?", (number,)).fetchone()
         return dict(json.loads(found[0])) if found else {}
 
+    def last_run(self) -> dict[str, Any] | None:
+        """The run that began last, with its summary."""
+        newest = "SELECT id, started, ended, exit, summary FROM runs ORDER BY started DESC LIMIT 1"
+        found = self.connection.execute(newest).fetchone()
+        if found is None:
+            return None
+        return dict(json.loads(found[4] or "{}")) | dict(
+            zip(("run", "started", "ended", "exit"), found[:4], strict=True)
+        )
+
     def unclean_runs(self) -> list[str]:
         """The runs that may have left temporaries beside outputs: stopped before their end, or by a worker's."""
         found = self.connection.execute(

@@ -13,6 +13,7 @@ from typing import TextIO
 from pipeline.commit import remove_temporaries
 from pipeline.config import Config
 from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop
+from pipeline.heartbeat import Heartbeat
 from pipeline.journal import COMMIT_EVERY_S, Journal
 from pipeline.judge import Selection
 from pipeline.launch import open_engine
@@ -71,9 +72,11 @@ class _Run:
         self.log = log
         self.summary = Summary(run=state.run, pipeline=config.name)
         self.journal = Journal(ledger, self.summary, log, progress, templates)
+        self.heartbeat = self.journal.heartbeat = Heartbeat(state, config.name)
 
     def go(self, grace_s: float) -> Summary:
         began = time.monotonic()
+        self.heartbeat.beat(self.summary, stage="planning")
         self.ledger.begin_run(self.state.run)
         for warning in self.config.warnings:
             self.journal.note(warning)
@@ -96,6 +99,7 @@ class _Run:
         self.journal.commit()
         self.summary.seconds = time.monotonic() - began
         self._end(plan)
+        self.heartbeat.end(self.summary)
         return self.summary
 
     def _plan(self) -> Plan:
@@ -109,6 +113,7 @@ class _Run:
             return
         self.progress.start(plan.jobs)
         self.journal.errors, self.journal.planned = self.config.errors, plan.jobs
+        self.heartbeat.planned = plan.jobs
         root = _folder_at(self.config.inputs.root)
         jobs, fed, draining = self.journal.intended(plan.spool.jobs()), False, False
         with Signals(grace_s) as signals, closing(open_engine(self.config, self.state, unclean)) as engine:
