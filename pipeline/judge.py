@@ -77,6 +77,8 @@ class Judge:
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
         """Tells which sources are as they were."""
+        self._folder: tuple[bytes, bool] = (b"", False)
+        """The folder in which an output was looked for last, and whether it is there."""
         self._whys: dict[tuple[int, str], str] = {}
         self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
         folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
@@ -140,15 +142,23 @@ class Judge:
 
     def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
         owner = self._ledger.owner(target)
-        if owner is None and not self._force and os.path.lexists(path):
-            if self._is_unsure(_time_of(path)):
-                return Verdict(leaf.stage, "make", "interrupted", path, target)
-            return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
-        rival = owner[0] if owner and owner[1] != "intended" else None
-        if rival is not None and self._is_listed and not os.path.lexists(self._root + rival):
+        if owner is None:
+            if not self._force and self._exists(path):
+                return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
+            return Verdict(leaf.stage, "make", "new", path, target)
+        if owner[1] == "intended":
+            return Verdict(leaf.stage, "make", "interrupted" if self._exists(path) else "new", path, target)
+        rival: bytes | None = owner[0]
+        if self._is_listed and not os.path.lexists(self._root + owner[0]):
             rival = None  # a list does not come by the sources that are gone
-        why = "interrupted" if owner and owner[1] == "intended" and os.path.lexists(path) else "new"
-        return Verdict(leaf.stage, "make", why, path, target, rival)
+        return Verdict(leaf.stage, "make", "new", path, target, rival)
+
+    def _exists(self, path: bytes) -> bool:
+        """Whether anything lies there; whether its folder does is asked once for all that are to lie in it."""
+        folder = path[: path.rindex(b"/")]
+        if folder != self._folder[0]:
+            self._folder = folder, os.path.lexists(folder)
+        return self._folder[1] and os.path.lexists(path)
 
     def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
         if row.status == "intended":

@@ -16,9 +16,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
 
 from pipeline.errors import FileFailure
 from pipeline.ledger import Row, Span, kept_time
@@ -66,44 +64,45 @@ class Digests:
 
     def found(self, span: Sequence[Source]) -> bytes:
         """The digest of sources and of their outputs as they are."""
-        numbers = array("q")
-        for source in span:
-            numbers.extend((source.size_bytes, kept_time(source.mtime_ns)))
+        numbers = [number for source in span for number in source[1:]]
         for place in self._places:
-            with closing(_Outputs(place.template)) as outputs:
-                for source in span:
-                    numbers.extend(outputs.stat(source.path))
+            numbers += _stats(place.template, span)
         return self._digest([source.path for source in span], numbers)
 
     def recorded(self, rows: Iterable[Row]) -> Span | None:
         """What the ledger's rows of a span come to; None where one of them leaves anything to be done."""
         paths: list[bytes] = []
-        numbers, outputs = array("q"), [array("q") for _ in self._places]
-        counts: Counter[str] = Counter()
-        files: Counter[str] = Counter()
-        for path, its in groupby(rows, key=lambda row: row.source):
-            of_source = list(its)
-            by_stage = {row.stage: row for row in of_source}
-            settled = [row for place in self._places if (row := by_stage.get(place.stage)) and _is_settled(row, place)]
-            if len(settled) != len(self._places) or len(settled) != len(of_source):
+        numbers: list[int] = []
+        places = {place.stage: (number, place) for number, place in enumerate(self._places)}
+        outputs: list[list[int]] = [[] for _ in places]
+        counts, files = Counter[str](), Counter[str]()
+        for row in rows:
+            identity = [row.source_size, row.source_mtime_ns]
+            if not paths or paths[-1] != row.source:
+                paths.append(row.source)
+                numbers += identity
+                files[_why(row)] += 1
+            number, place = places.get(row.stage, (0, None))
+            its = outputs[number]
+            is_next = len(its) == len(numbers) - 2 and numbers[-2:] == identity
+            if place is None or not is_next or not _is_settled(row, place):
                 return None
-            if len({(row.source_size, row.source_mtime_ns) for row in settled}) > 1:
-                return None
-            for row, output in zip(settled, outputs, strict=True):
-                output.extend((row.size or 0, row.mtime_ns or 0) if row.status == "done" else _NOTHING)
-                counts[_why(row)] += 1
-            files[_why(settled[0])] += 1
-            paths.append(path)
-            numbers.extend((of_source[0].source_size, of_source[0].source_mtime_ns))
-        for output in outputs:
-            numbers.extend(output)
+            its += (row.size or 0, row.mtime_ns or 0) if row.status == "done" else _NOTHING
+            counts[_why(row)] += 1
+        if not paths or any(len(its) != len(numbers) for its in outputs):
+            return None
+        for its in outputs:
+            numbers += its
         both = {why: (count, files[why]) for why, count in counts.items()}
-        return Span(paths[0], None, len(paths), self._digest(paths, numbers), both) if paths else None
+        return Span(paths[0], None, len(paths), self._digest(paths, numbers), both)
 
-    def _digest(self, paths: list[bytes], numbers: array[int]) -> bytes:
+    def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
         digest = hashlib.blake2b(self._tree, digest_size=16)
         digest.update(b"\0".join(paths))
-        digest.update(numbers.tobytes())
+        try:
+            digest.update(array("q", numbers))
+        except OverflowError:  # a time past the year 2262, which the ledger keeps as it can
+            digest.update(array("q", map(kept_time, numbers)))
         return digest.digest()
 
 
@@ -121,37 +120,36 @@ def _is_settled(row: Row, place: Place) -> bool:
         return False
 
 
-class _Outputs:
-    """What stat says of one stage's outputs, source by source; folders are kept open, which halves its cost."""
+def _stats(template: Template, span: Sequence[Source]) -> list[int]:
+    """What stat says of the outputs of one stage: size and time of each.
 
-    def __init__(self, template: Template) -> None:
-        self._template = template
-        self._folder: bytes | None = None
-        self._fd = -1
+    Their folders are kept open, which halves its cost.
+    """
+    numbers: list[int] = []
+    folder, fd = b"", -1
+    try:
+        for source in span:
+            place, name = template.fill_apart(source.path)
+            if place != folder:
+                folder, fd = place, _opened(place, fd)
+            try:
+                found = os.stat(name, dir_fd=fd) if fd >= 0 else None
+            except OSError:
+                found = None
+            if found and stat.S_ISREG(found.st_mode):
+                numbers += found.st_size, found.st_mtime_ns
+            else:
+                numbers += _NOTHING
+    finally:
+        _opened(b"", fd)
+    return numbers
 
-    def stat(self, source: bytes) -> tuple[int, int]:
-        """Size and time of the source's output."""
-        folder, name = self._template.fill_apart(source)
-        if folder != self._folder:
-            self._enter(folder)
-        if self._fd < 0:
-            return _NOTHING
-        try:
-            found = os.stat(name, dir_fd=self._fd)
-        except OSError:
-            return _NOTHING
-        return (found.st_size, kept_time(found.st_mtime_ns)) if stat.S_ISREG(found.st_mode) else _NOTHING
 
-    def _enter(self, folder: bytes) -> None:
-        self.close()
-        self._folder = folder
-        try:
-            self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            self._fd = -1
-
-    def close(self) -> None:
-        """Close the folder that is open."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+def _opened(folder: bytes, before: int) -> int:
+    """The descriptor of a folder, -1 of one that cannot be opened; the one before it is closed."""
+    if before >= 0:
+        os.close(before)
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
