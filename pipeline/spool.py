@@ -54,7 +54,7 @@ CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 
 def foremost(verdicts: Sequence[Verdict]) -> Verdict:
     """What is said of a source as a whole: of several alike, the first in the order of the tree."""
-    return min(verdicts, key=lambda verdict: _PLACE[verdict.action])
+    return verdicts[0] if len(verdicts) == 1 else min(verdicts, key=lambda verdict: _PLACE[verdict.action])
 
 
 class Verdict(NamedTuple):
@@ -200,15 +200,18 @@ class Spool:
             yield from self._jobs("late")
 
     def _jobs(self, which: str) -> Iterator[Job]:
-        source: Source | None = None
-        targets: list[Target] = []
-        for decision in self._decisions(f"action = 'make' AND {which}"):
-            if source is not None and decision.source.path != source.path:
-                yield Job(source, tuple(targets))
-                targets = []
-            source = decision.source
-            targets.append(Target(decision.stage, decision.path))
-        if source is not None:
+        source, targets = Source(b"", 0, 0), list[Target]()
+        for _, path, size_bytes, mtime_ns, stage, target in self._chunks(
+            "SELECT seq, source, source_size, source_mtime_ns, stage, path FROM plan"
+            f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
+            0,
+        ):
+            if path != source.path:
+                if targets:
+                    yield Job(source, tuple(targets))
+                source, targets = Source(path, size_bytes, mtime_ns), []
+            targets.append(Target(stage, target))
+        if targets:
             yield Job(source, tuple(targets))
 
     def decisions(self, action: Action | None = None) -> Iterator[Decision]:
