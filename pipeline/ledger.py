@@ -154,6 +154,12 @@ class Ledger:
         intent = self.intents.find(target)
         return (intent.source, "intended") if intent else None
 
+    def row(self, target: bytes) -> Row | None:
+        """What is recorded of one output."""
+        self._write_outputs()
+        found = self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE target = ?", (target,)).fetchone()
+        return Row._make(found) if found else None
+
     def count_files(self) -> int:
         """How many files are recorded as made."""
         self._write_outputs()
@@ -319,6 +325,11 @@ class Ledger:
         """Remember spans of which nothing is left to be done."""
         rows = ((*span[:4], json.dumps(span.counts)) for span in spans)
         self.connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)
+
+    def move_output(self, target: bytes, to: bytes, stage: str) -> None:
+        """Say that an output has another path by now, and is of this stage."""
+        self.connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
+        self.connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
 
     def forget_files(self, targets: Iterable[bytes]) -> None:
         """Forget what files were made once, of outputs that are left out by now."""

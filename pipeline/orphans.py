@@ -12,7 +12,7 @@ from pipeline.discover import Walk
 from pipeline.failures import Failure
 from pipeline.judge import is_as_left
 from pipeline.ledger import Row
-from pipeline.spool import SKIPPED_NOW, Orphan, Spool, Verdict
+from pipeline.spool import PATH_CHANGED, SKIPPED_NOW, Orphan, Spool, Verdict
 
 
 class Gone:
@@ -38,7 +38,7 @@ class Gone:
 
     def unclaimed(self, row: Row) -> None:
         """The source of a row is there, and no template leads from it to the row's output."""
-        self._spool.add_orphan(row, "path changed" if row.stage in self._stages else "stage gone")
+        self._spool.add_orphan(row, PATH_CHANGED if row.stage in self._stages else "stage gone")
 
     def skipped(self, row: Row, verdicts: Sequence[Verdict]) -> None:
         """A row of a source that was left out, and that had an output before."""

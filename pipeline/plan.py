@@ -24,8 +24,9 @@ from pipeline.listing import Listing
 from pipeline.messages import Source
 from pipeline.orphans import Gone
 from pipeline.recipe import Step, Surroundings, recipe_for
+from pipeline.renames import Moves
 from pipeline.spans import Digests, Place, spans_of
-from pipeline.spool import Action, Spool, foremost
+from pipeline.spool import Action, Spool, Verdict, foremost
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""
@@ -112,7 +113,10 @@ def make_plan(
     plan = Plan(Spool(ledger, len(leaves)), leaves, walk)
     judge = Judge(config, ledger, leaves, selection, plan.spool.add_reading if record else None)
     gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
-    work = _Work(plan, judge, gone, selection, everything)
+    # What the ledger may not know of, or is to be made in any case, is not moved.
+    is_moving = not (selection.force or ledger.facts.get("behind"))
+    moves = Moves(leaves, os.fsencode(config.folder)) if is_moving else None
+    work = _Work(plan, judge, gone, moves, selection, everything)
     # The digest of a span tells of sizes and times only.
     if everything or selection.force or selection.is_partial or config.changed_by == "hash":
         work.through(sources, ledger, (b"", None), listed=listed)
@@ -162,10 +166,13 @@ def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range
 class _Work:
     """Goes through sources and what is recorded of them in step, and puts every decision into the plan."""
 
-    def __init__(self, plan: Plan, judge: Judge, gone: Gone, selection: Selection, everything: bool) -> None:
+    def __init__(
+        self, plan: Plan, judge: Judge, gone: Gone, moves: Moves | None, selection: Selection, everything: bool
+    ) -> None:
         self._plan = plan
         self._judge = judge
         self._gone = gone
+        self._moves = moves
         self._limit = selection.limit
         self._selected = matcher([selection.only]) if selection.only else None
         self._everything = everything
@@ -193,9 +200,10 @@ class _Work:
 
     def _decide(self, source: Source, rows: list[Row], failures: list[Failure]) -> bool:
         """Put one source into the plan; says whether it has something to make."""
-        plan = self._plan
-        recorded = {row.target: row for row in rows}
+        plan, recorded = self._plan, {row.target: row for row in rows}
         verdicts = self._judge.judge(source, recorded, failures)
+        if self._moves and rows and (recorded or len(verdicts) > 1):
+            verdicts = self._moves.find(source, rows, verdicts)
         leader = foremost(verdicts)
         if leader.action == "up-to-date" and not self._everything:
             plan.files["up-to-date", leader.why] += 1
@@ -205,14 +213,23 @@ class _Work:
                 plan.spool.add(source, verdict, leads=verdict is leader, late=bool(failures))
             else:
                 plan.counts["up-to-date", verdict.why] += 1
+        self._pass_on(verdicts, rows, recorded, failures)
+        return leader.action == "make"
+
+    def _pass_on(
+        self, verdicts: list[Verdict], rows: list[Row], unclaimed: dict[bytes, Row], failures: list[Failure]
+    ) -> None:
+        """Say of what is recorded of a source that it is an orphan, or moved, or says nothing any more."""
+        moved = {verdict.moved_from for verdict in verdicts}
         for row in rows:
-            if row.target in recorded:
+            if row.target in moved:
+                self._plan.spool.add_moved(row)
+            elif row.target in unclaimed:
                 self._gone.unclaimed(row)
             elif row.status == "skipped" and row.size is not None:
                 self._gone.skipped(row, verdicts)
         if failures:
-            open_stages = {verdict.stage for verdict in verdicts if verdict.action != "up-to-date"}
+            open_stages = {verdict.stage for verdict in verdicts if verdict.action not in ("up-to-date", "rename")}
             for failure in failures:
                 if failure.stage not in open_stages:
-                    plan.spool.add_past_failure(failure)
-        return leader.action == "make"
+                    self._plan.spool.add_past_failure(failure)

@@ -32,6 +32,8 @@ class Summary:
     sources: int = 0
     dismissed: int = 0
     """How many of those that are held."""
+    renamed: int = 0
+    """Not made, but moved to where they belong by now."""
     settling: int = 0
     vanished: int = 0
     failed_files: int = 0
@@ -79,7 +81,7 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints; what seldom happens has no key where it did not."""
         keys = ["run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources"]
-        keys += [key for key in ("dismissed", "settling", "vanished") if getattr(self, key)]
+        keys += [key for key in ("dismissed", "settling", "vanished", "renamed") if getattr(self, key)]
         return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
 
     def lines(self, *, verbose: bool = False) -> list[str]:
@@ -97,7 +99,8 @@ class Summary:
 
     def _headline(self) -> str:
         head = f"{self.pipeline}: " if self.pipeline else ""
-        counted = [("done", self.done), ("up to date", self.up_to_date), ("skipped", self.skipped)]
+        counted = [("done", self.done), ("renamed", self.renamed), ("up to date", self.up_to_date)]
+        counted += [("skipped", self.skipped)]
         counted += [("failed", self.failed), ("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
         counted += [("settling", self.settling), ("vanished", self.vanished), ("pruned", self.pruned)]
         nothing = "nothing done" if self.stopped else "nothing to do"

@@ -5,11 +5,9 @@ A kill in between leaves a record without its file, which the next one forgets.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,15 +17,13 @@ from pipeline.errors import PolicyStop
 from pipeline.ledger import Ledger
 from pipeline.names import counted, shown
 from pipeline.orphans import Fate, fates
-from pipeline.outputs import OWNER_FILE
+from pipeline.places import Places
 from pipeline.spool import SKIPPED_NOW, Spool
 
 # Seconds between commits, as in a run.
 _COMMIT_EVERY_S = 0.1
 # How many that could not be removed are known by name.
 _NAMED = 3
-# Folders of which is remembered whose they are.
-_REMEMBERED = 1000
 
 
 @dataclass
@@ -50,13 +46,11 @@ class Pruned:
 class Pruner:
     """Removes orphans, of one pipeline, below the output folders that are its own."""
 
-    def __init__(self, ledger: Ledger, folder: Path, state_id: str, unclean: Sequence[str]) -> None:
+    def __init__(self, ledger: Ledger, folder: Path, places: Places, unclean: Sequence[str]) -> None:
         self._ledger = ledger
         self._folder = folder
-        self._base = os.fsencode(folder)
-        self._state_id = state_id
+        self._places = places
         self._unclean = unclean
-        self._ours: dict[bytes, bool] = {}
 
     def prune_within(self, limit: Prune, spool: Spool) -> Pruned:
         """Remove a plan's orphans, unless they are more than may be. Raises PolicyStop."""
@@ -78,9 +72,9 @@ class Pruner:
             remove_temporaries(fate.path, self._unclean)
             place = os.path.dirname(fate.path)
             if folder != place:
-                self._remove_if_empty(folder)
+                self._places.remove_if_empty(folder)
                 folder = place
-            if fate.action == "keep" or not self._is_ours(place):
+            if fate.action == "keep" or not self._places.is_ours(place):
                 pruned.kept += 1
             elif fate.action == "forget" or self._remove(fate, pruned):
                 self._forget(fate)
@@ -88,7 +82,7 @@ class Pruner:
                 self._ledger.commit()
                 self._ledger.begin()
                 committed_at = time.monotonic()
-        self._remove_if_empty(folder)
+        self._places.remove_if_empty(folder)
         self._ledger.commit()
         return pruned
 
@@ -108,31 +102,3 @@ class Pruner:
             self._ledger.forget_files([fate.orphan.target])
         else:
             self._ledger.forget(targets=[fate.orphan.target])
-
-    def _is_ours(self, folder: bytes) -> bool:
-        """Whether a folder is one of our output folders, or below one, and reached from it through no link."""
-        if folder not in self._ours:
-            if len(self._ours) >= _REMEMBERED:
-                self._ours.clear()
-            self._ours[folder] = self._find_whether_ours(folder)
-        return self._ours[folder]
-
-    def _find_whether_ours(self, folder: bytes) -> bool:
-        try:
-            owner = json.loads(Path(os.fsdecode(folder), OWNER_FILE).read_bytes())
-            return isinstance(owner, dict) and owner.get("state") == self._state_id
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError):
-            return False
-        above = os.path.dirname(folder)
-        if folder in (self._base, above):  # no output folder: its owner file was taken away
-            return folder == self._base
-        return not os.path.islink(folder) and self._is_ours(above)
-
-    def _remove_if_empty(self, folder: bytes) -> None:
-        """Remove a folder, and those above it, as far as they are empty: an output folder holds its owner file."""
-        with suppress(OSError):
-            while folder and not self._base.startswith(folder) and self._is_ours(folder):
-                os.rmdir(folder)
-                folder = os.path.dirname(folder)

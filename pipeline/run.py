@@ -21,9 +21,11 @@ from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.opening import is_damage, open_to_write
+from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.pruning import Pruner
+from pipeline.renames import Renamer
 from pipeline.signals import Signals
 from pipeline.spool import Action
 from pipeline.state import State, claim, open_state
@@ -71,6 +73,7 @@ class _Run:
         self.progress = progress
         self.log = log
         self.summary = Summary(run=state.run, pipeline=config.name)
+        self.places = Places(config.folder, state.id)
         self.journal = Journal(ledger, self.summary, log, progress, templates)
         self.heartbeat = self.journal.heartbeat = Heartbeat(state, config.name)
 
@@ -86,6 +89,7 @@ class _Run:
         try:
             plan = self._plan()
             self._take_stock(plan, unclean)
+            self._rename(plan)
             self._work(plan, unclean, grace_s)
             self._prune(plan, unclean)
         except (EnvironmentFailure, sqlite3.Error, OSError) as error:
@@ -170,6 +174,14 @@ class _Run:
         journal.commit()
         self._note_what_was_not_met(plan)
 
+    def _rename(self, plan: Plan) -> None:
+        """Move what only has another path by now, before a job may write to its old one."""
+        if renames := plan.count("rename"):
+            renamer = Renamer(self.ledger, plan.spool, os.fsencode(self.config.folder), self.places)
+            self.summary.renamed = renamer.rename()
+            if self.summary.renamed < renames:  # some could not be moved, and are made
+                plan.jobs = plan.spool.count_jobs()
+
     def _prune(self, plan: Plan, unclean: list[str]) -> None:
         """Remove what nothing produces any more, if that is asked for and not too much of it."""
         if self.config.prune is None or self.selection.is_partial or self.summary.exit not in (0, 1):
@@ -178,7 +190,7 @@ class _Run:
         if self.summary.skipped:
             plan.spool.add_skipped(self.ledger.skipped_files())
         try:
-            pruner = Pruner(self.ledger, self.config.folder, self.state.id, unclean)
+            pruner = Pruner(self.ledger, self.config.folder, self.places, unclean)
             pruned = pruner.prune_within(self.config.prune, plan.spool)
         except PolicyStop as refused:
             self.journal.stop(refused.exit_code, f"{refused}: python -m pipeline prune {self.config.file}")

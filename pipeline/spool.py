@@ -15,20 +15,24 @@ from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
 from pipeline.names import shown
 
-Action = Literal["make", "refuse", "held", "settling", "up-to-date"]
+Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 # What is said of a source of which several outputs differ: the foremost of these.
-ACTIONS: tuple[Action, ...] = ("make", "refuse", "held", "settling", "up-to-date")
+ACTIONS: tuple[Action, ...] = ("make", "rename", "refuse", "held", "settling", "up-to-date")
 _PLACE = {action: place for place, action in enumerate(ACTIONS)}
 
 # Why an output is an orphan although its source and stage are as they were: the source is left out by now.
 SKIPPED_NOW = "skipped now"
+PATH_CHANGED = "path changed"
+# Of what is to be renamed, and so no orphan: its path is free.
+_MOVED = "moved"
 
 # What claims a target: also what is not to be made now, or it would depend on the moment who has the path.
-_WANTED = "action IN ('make', 'up-to-date', 'held', 'settling')"
+_WANTED = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
+_NEW = "action IN ('make', 'rename')"
 # A reason without the particulars of one file, to be counted by: there may be as many of those as files.
-_REASON = """
-CASE WHEN why LIKE 'source changed (%' THEN 'source changed' WHEN why LIKE 'output torn (%' THEN 'output torn'
-     WHEN why LIKE 'collision with %' THEN 'collision' ELSE why END
+_REASON = f"""
+CASE WHEN action = 'rename' THEN '{PATH_CHANGED}' WHEN why LIKE 'source changed (%' THEN 'source changed'
+     WHEN why LIKE 'output torn (%' THEN 'output torn' WHEN why LIKE 'collision with %' THEN 'collision' ELSE why END
 """
 
 # Rows: inserted together, and read together.
@@ -40,7 +44,8 @@ CREATE TEMP TABLE plan (
     source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
     stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
     rival BLOB, owned INTEGER, late INTEGER,
-    leads INTEGER -- whether it is what is said of its source as a whole
+    leads INTEGER, -- whether it is what is said of its source as a whole
+    moved_from BLOB
 );
 CREATE TEMP TABLE orphans (
     target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, why TEXT, size INTEGER, mtime_ns INTEGER
@@ -70,6 +75,8 @@ class Verdict(NamedTuple):
     """The source recorded for this output, where it is another."""
     owned: bool = False
     """Whether the output is recorded as made from this source, or left out."""
+    moved_from: bytes | None = None
+    """Where it lies, if it is to be renamed; as the ledger keeps it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,18 @@ class Decision:
     """The path as the ledger keeps it."""
     action: Action
     why: str
+
+
+class Rename(NamedTuple):
+    """An output that lies where it belonged before."""
+
+    seq: int
+    source: bytes
+    stage: str
+    path: bytes
+    target: bytes
+    """Where it belongs, as the ledger keeps it."""
+    moved_from: bytes
 
 
 class Orphan(NamedTuple):
@@ -107,16 +126,18 @@ class Spool:
         self._connection.executescript(_SCHEMA + "BEGIN")
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
+        self._has_renames = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
     def add(self, source: Source, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
         """Add what is to be done about one output; `late`, after all that is not, if it is to be made."""
         self._has_late |= late
+        self._has_renames |= verdict.action == "rename"
         self._waiting.append(
             (
                 source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
-                verdict.path, verdict.target, verdict.rival, verdict.owned, late, leads,
+                verdict.path, verdict.target, verdict.rival, verdict.owned, late, leads, verdict.moved_from,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -132,6 +153,10 @@ class Spool:
         """Add a recorded output that no current source and template produces."""
         orphan = Orphan(row.target, row.source, row.stage, row.status, why, row.size, row.mtime_ns)
         self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
+
+    def add_moved(self, row: Row) -> None:
+        """Add an output that is to be renamed."""
+        self.add_orphan(row, _MOVED)
 
     def add_skipped(self, rows: Iterable[Row]) -> None:
         """Add, after the run, what is left of sources that it left out."""
@@ -151,7 +176,7 @@ class Spool:
         """End the filling: refuse what two sources want; the one that already has its output keeps it."""
         self._write()
         self._connection.execute(
-            "UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND action = 'make'"
+            f"UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND {_NEW}"
             " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND orphans.why != ?)",
             (SKIPPED_NOW,),
         )
@@ -164,10 +189,27 @@ class Spool:
             b"",
         ):
             self._settle_target(target)
+        if self._has_renames:
+            self._settle_moved()
         # An orphan whose path a current source takes over is none.
-        kept = "target IN (SELECT target FROM plan WHERE action = 'make')" if keep_orphans else "TRUE"
+        kept = f"target IN (SELECT target FROM plan WHERE {_NEW})" if keep_orphans else "TRUE"
         self._connection.execute(f"DELETE FROM orphans WHERE {kept}")
         self._connection.execute("COMMIT")
+
+    def _settle_moved(self) -> None:
+        """What was to be renamed and is refused its new path is an orphan."""
+        self._connection.execute("CREATE INDEX temp.plan_by_origin ON plan (moved_from) WHERE moved_from IS NOT NULL")
+        self._connection.execute(
+            "UPDATE orphans SET why = ? WHERE why = ? AND NOT EXISTS"
+            " (SELECT 1 FROM plan WHERE moved_from = orphans.target AND action = 'rename')",
+            (PATH_CHANGED, _MOVED),
+        )
+
+    def make_instead(self, rename: Rename) -> None:
+        """Make an output that could not be renamed: what lies at its old path is an orphan."""
+        self._connection.execute("UPDATE plan SET action = 'make', why = 'new' WHERE seq = ?", (rename.seq,))
+        orphan = "UPDATE orphans SET why = ? WHERE target = ? AND why = ?"
+        self._connection.execute(orphan, (PATH_CHANGED, rename.moved_from, _MOVED))
 
     def _settle_target(self, target: bytes) -> None:
         """Refuse all that want a target but the one that has it; where none has, all, each naming another."""
@@ -233,9 +275,20 @@ class Spool:
             " ORDER BY min(seq)"
         )
 
+    def count_jobs(self) -> int:
+        """How many sources have something to make."""
+        return int(self._all("SELECT count(DISTINCT source) FROM plan WHERE action = 'make'")[0][0])
+
+    def renames(self) -> Iterator[Rename]:
+        """What is to be renamed, those of a source together."""
+        which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
+        columns = "seq, source, stage, path, target, moved_from"
+        return map(Rename._make, self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0))
+
     def orphans(self) -> Iterator[Orphan]:
         """Every orphan, in byte order of its path."""
-        return map(Orphan._make, self._chunks("SELECT * FROM orphans WHERE target > ? ORDER BY target", b""))
+        which = f"why != '{_MOVED}' AND target > ?"
+        return map(Orphan._make, self._chunks(f"SELECT * FROM orphans WHERE {which} ORDER BY target", b""))
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Source and stage of every failure that no longer says anything."""

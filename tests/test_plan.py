@@ -445,13 +445,15 @@ def test_no_output_lies_among_the_inputs(tmp_path: Path) -> None:
 
 
 def test_orphans_are_what_nothing_produces_any_more(tree: Project) -> None:
-    """The outputs of a source that is gone, of a stage that is gone, and those under an old path."""
+    """The outputs of a source that is gone, of a stage that is gone, and those under an old path that are no more."""
     tree.write("in/b", "y")
     tree.run()
     assert tree.orphans() == []
     (tree.folder / "in/a").unlink()
     assert tree.orphans() == ["out/first/a", "out/other/a", "out/second/a"]
     tree.edit("pipeline.yaml", "out/other/{name}", "out/others/{name}")
+    assert "out/other/b" not in tree.orphans() and tree.plan()["other b"] == ("rename", "moved from out/other/b")
+    tree.edit("stages/lower.py", "text.lower()", "text.title()")
     assert "out/other/b" in tree.orphans() and tree.plan()["other b"] == ("make", "new")
 
 

@@ -67,7 +67,7 @@ def _print_counts(plan: Plan) -> None:
 
 def _said(action: Action, why: str) -> str:
     """What is to be done and why; where nothing is, the reason alone."""
-    return f"{action}: {why}" if action == "make" else f"{why}: refused" if action == "refuse" else why
+    return f"{action}: {why}" if action in ("make", "rename") else f"{why}: refused" if action == "refuse" else why
 
 
 def _print_orphans(found: Iterable[Fate]) -> None:

@@ -52,6 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.asking import may_go_on
     from pipeline.orphans import fates
+    from pipeline.places import Places
     from pipeline.pruning import Pruner
 
     plan = _plan(config, ledger)
@@ -69,7 +70,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
         return 0
     if counts["prune"]:
         ledger.decrees.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
-    pruner = Pruner(ledger, config.folder, state.id, ledger.unclean_runs())
+    pruner = Pruner(ledger, config.folder, Places(config.folder, state.id), ledger.unclean_runs())
     return _report(pruner.prune(fates(plan.spool, config.folder)))
 
 

@@ -1,0 +1,208 @@
+"""Outputs whose path changed and nothing else: found among what is recorded of a source, and moved instead of made.
+
+    plan   what is to be made, and is recorded under another path with the same recipe and source, and intact there
+    run    noted as ours under the new path -> moved, never over anything -> recorded, before any job is handed out
+
+A kill leaves the file under one of its two paths, or under both; the next plan knows it there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from pipeline.intents import Intent
+from pipeline.judge import Leaf, is_as_left, same_source
+from pipeline.ledger import Ledger, Row, kept_time
+from pipeline.messages import Source
+from pipeline.names import shown
+from pipeline.places import Places
+from pipeline.spool import Rename, Spool, Verdict
+
+# Renames that are noted together before they are done.
+_BATCH = 256
+
+
+class Moves:
+    """Finds renames among the verdicts on one source."""
+
+    def __init__(self, leaves: Sequence[Leaf], folder: bytes) -> None:
+        self._recipes = {leaf.stage: leaf.number for leaf in leaves}
+        self._folder = folder
+
+    def find(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
+        """The same verdicts, but a rename for what is to be made and lies intact elsewhere.
+
+        One place may have to be left before another can be taken: those are found in that order, and where they wait
+        for each other in a circle all are made.
+        """
+        if not any(verdict.action == "make" for verdict in verdicts):
+            return verdicts
+        by_target = {row.target: row for row in rows}
+        claims = {verdict.target: verdict for verdict in verdicts}
+        movable = [row for row in rows if self._is_to_spare(row, claims.get(row.target), source)]
+        wanted = [
+            number for number, verdict in enumerate(verdicts)
+            if verdict.action == "make" and not self._has_its_own(verdict, by_target.get(verdict.target))
+        ]  # fmt: skip
+        found = list(verdicts)
+        left: set[bytes] = set()
+        while movable and (step := self._next(wanted, found, movable, by_target, left)):
+            number, row = step
+            why = f"moved from {shown(row.target)}"
+            found[number] = found[number]._replace(action="rename", why=why, moved_from=row.target)
+            wanted.remove(number)
+            movable.remove(row)
+            left.add(row.target)
+        return found
+
+    def _next(
+        self,
+        wanted: list[int],
+        verdicts: list[Verdict],
+        movable: list[Row],
+        by_target: dict[bytes, Row],
+        left: set[bytes],
+    ) -> tuple[int, Row] | None:
+        for number in wanted:
+            verdict = verdicts[number]
+            at_target = by_target.get(verdict.target)
+            if at_target is not None and at_target.status != "intended" and verdict.target not in left:
+                continue
+            for row in movable:
+                if row.recipe == self._recipes[verdict.stage] and self._can_move(row, verdict, left):
+                    return number, row
+        return None
+
+    def _has_its_own(self, verdict: Verdict, row: Row | None) -> bool:
+        """Whether what is recorded under its path is of its recipe: then it is to be made for another reason."""
+        return row is not None and row.status != "intended" and row.recipe == self._recipes[verdict.stage]
+
+    def _is_to_spare(self, row: Row, claim: Verdict | None, source: Source) -> bool:
+        """Whether a row says of a source as it is that something was made of it, which no verdict wants as it is."""
+        if row.status == "intended" or row.at_work or not same_source(source, row):
+            return False
+        return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
+
+    def _can_move(self, row: Row, verdict: Verdict, left: set[bytes]) -> bool:
+        there = None if verdict.target in left else _look(verdict.path)
+        if row.status == "skipped":  # there is no file
+            return row.size is None and there is None
+        if there is None:
+            here = _look(os.path.join(self._folder, row.target))
+            return here is not None and is_as_left(here, row.size, row.mtime_ns)
+        return verdict.why == "interrupted" and _is_the_same(there, row.size, row.mtime_ns)
+
+
+def _look(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def _is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
+    """Whether a file was moved there by a run that was killed before it could say so."""
+    return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns
+
+
+class Renamer:
+    """Carries out the renames of a plan."""
+
+    def __init__(self, ledger: Ledger, spool: Spool, folder: bytes, places: Places) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._folder = folder
+        self._places = places
+        self._made = b""
+        self._old = b""
+
+    def rename(self) -> int:
+        """Move what can be moved, the rest is to be made; gives how many were moved."""
+        done = 0
+        for batch in self._batches():
+            self._ledger.begin()
+            self._ledger.intents.note([Intent(each.target, each.source, each.stage) for each in batch])
+            self._ledger.commit()
+            self._ledger.begin()
+            for _, of_source in groupby(batch, key=lambda rename: rename.source):
+                done += self._rename_all(list(of_source))
+            self._ledger.intents.forget_ended()
+            self._ledger.commit()
+        self._places.remove_if_empty(self._old)
+        return done
+
+    def _batches(self) -> Iterator[list[Rename]]:
+        """The renames, those of a source together."""
+        batch: list[Rename] = []
+        for _, of_source in groupby(self._spool.renames(), key=lambda rename: rename.source):
+            batch += of_source
+            if len(batch) >= _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _rename_all(self, pending: list[Rename]) -> int:
+        """Move the outputs of one source, each when its place is free."""
+        done = 0
+        while pending:
+            taken = {each.moved_from for each in pending}
+            each = next((each for each in pending if each.target not in taken), pending[0])
+            pending.remove(each)
+            if each.target not in taken and self._move(each):
+                self._ledger.move_output(each.moved_from, each.target, each.stage)
+                done += 1
+            else:
+                self._spool.make_instead(each)
+            self._ledger.intents.end(each.target)
+        return done
+
+    def _move(self, each: Rename) -> bool:
+        row = self._ledger.row(each.moved_from)
+        if row is None or row.at_work or row.status == "intended":
+            return False
+        if row.status == "skipped":
+            return True
+        old = os.path.join(self._folder, row.target)
+        folder = os.path.dirname(old)
+        if folder != self._old:
+            self._places.remove_if_empty(self._old)
+            self._old = folder
+        here, there = _look(old), _look(each.path)
+        if there is not None and _is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
+            return here is None or (os.path.samestat(here, there) and _unlink(old))
+        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._places.is_ours(folder):
+            return False
+        return self._put(old, each.path)
+
+    def _put(self, old: bytes, new: bytes) -> bool:
+        """Give a file its new name, unless that is taken, or lies on another device."""
+        try:
+            if os.path.dirname(new) != self._made:
+                os.makedirs(os.path.dirname(new), exist_ok=True)
+                self._made = os.path.dirname(new)
+            os.link(old, new, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError:  # such as a file system without links
+            try:
+                if os.path.lexists(new):
+                    return False
+                os.rename(old, new)
+            except OSError:
+                return False
+            return True
+        if not _unlink(old):
+            _unlink(new)
+            return False
+        return True
+
+
+def _unlink(path: bytes) -> bool:
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    return True
