@@ -13,6 +13,7 @@ from pipeline.contents import Contents
 from pipeline.errors import EnvironmentFailure
 from pipeline.facts import Decrees, Facts
 from pipeline.failures import Failure, Failures, between
+from pipeline.files import Files
 from pipeline.intents import Intent, Intents
 from pipeline.messages import KILLED, Job, Outcome, Result
 from pipeline.recipe import Recipe
@@ -95,6 +96,7 @@ class Ledger:
         """What failed and has not been done since."""
         self.facts = Facts(self.connection)
         self.decrees = Decrees(self.connection)
+        self.files = Files(self.connection)
         self.contents = Contents(self.connection)
         """The digests of files that count as part of a recipe."""
         self.notes: list[str] = []
@@ -159,17 +161,6 @@ class Ledger:
         self._write_outputs()
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE target = ?", (target,)).fetchone()
         return Row._make(found) if found else None
-
-    def count_files(self) -> int:
-        """How many files are recorded as made."""
-        self._write_outputs()
-        return int(self.connection.execute("SELECT count(*) FROM outputs WHERE size IS NOT NULL").fetchone()[0])
-
-    def skipped_files(self) -> Iterator[Row]:
-        """The outputs that are left out by now and were made once."""
-        self._write_outputs()
-        which = "status = 'skipped' AND size IS NOT NULL"
-        return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE {which}"))
 
     def failures(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
         """Every failure, in byte order of its source; with the same choice."""
@@ -325,16 +316,6 @@ class Ledger:
         """Remember spans of which nothing is left to be done."""
         rows = ((*span[:4], json.dumps(span.counts)) for span in spans)
         self.connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)
-
-    def move_output(self, target: bytes, to: bytes, stage: str) -> None:
-        """Say that an output has another path by now, and is of this stage."""
-        self.connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
-        self.connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
-
-    def forget_files(self, targets: Iterable[bytes]) -> None:
-        """Forget what files were made once, of outputs that are left out by now."""
-        forget = "UPDATE outputs SET size = NULL, mtime_ns = NULL, digest = NULL WHERE target = ?"
-        self.connection.executemany(forget, ((target,) for target in targets))
 
     def forget(self, *, targets: Iterable[bytes] = (), failures: Iterable[tuple[bytes, str]] = ()) -> None:
         """Forget outputs that were only ever intended, and failures of files that are gone."""

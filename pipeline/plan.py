@@ -115,7 +115,7 @@ def make_plan(
     gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
     is_moving = not (selection.force or ledger.facts.get("behind"))
-    moves = Moves(leaves, os.fsencode(config.folder)) if is_moving else None
+    moves = Moves(leaves, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, moves, selection, everything)
     # The digest of a span tells of sizes and times only.
     if everything or selection.force or selection.is_partial or config.changed_by == "hash":

@@ -56,7 +56,7 @@ class Pruner:
         """Remove a plan's orphans, unless they are more than may be. Raises PolicyStop."""
         removable = sum(fate.action == "prune" for fate in fates(spool, self._folder))
         if removable:
-            recorded = self._ledger.count_files()
+            recorded = self._ledger.files.count()
             if removable > limit.allowance(recorded):
                 raise PolicyStop(
                     f"to prune are {removable:,} of {counted(recorded, 'output')}, and prune.max is {limit.max}; none"
@@ -99,6 +99,6 @@ class Pruner:
 
     def _forget(self, fate: Fate) -> None:
         if fate.orphan.why == SKIPPED_NOW:  # that it was left out stays known
-            self._ledger.forget_files([fate.orphan.target])
+            self._ledger.files.forget(fate.orphan.target)
         else:
             self._ledger.forget(targets=[fate.orphan.target])

@@ -12,8 +12,9 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from pipeline.changed import ByTime
 from pipeline.intents import Intent
-from pipeline.judge import Leaf, is_as_left, same_source
+from pipeline.judge import Leaf, is_as_left
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.names import shown
@@ -27,9 +28,10 @@ _BATCH = 256
 class Moves:
     """Finds renames among the verdicts on one source."""
 
-    def __init__(self, leaves: Sequence[Leaf], folder: bytes) -> None:
+    def __init__(self, leaves: Sequence[Leaf], folder: bytes, sources: ByTime) -> None:
         self._recipes = {leaf.stage: leaf.number for leaf in leaves}
         self._folder = folder
+        self._sources = sources
 
     def find(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
         """The same verdicts, but a rename for what is to be made and lies intact elsewhere.
@@ -81,7 +83,7 @@ class Moves:
 
     def _is_to_spare(self, row: Row, claim: Verdict | None, source: Source) -> bool:
         """Whether a row says of a source as it is that something was made of it, which no verdict wants as it is."""
-        if row.status == "intended" or row.at_work or not same_source(source, row):
+        if row.status == "intended" or row.at_work or not self._sources.is_same(source, row):
             return False
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
 
@@ -152,7 +154,7 @@ class Renamer:
             each = next((each for each in pending if each.target not in taken), pending[0])
             pending.remove(each)
             if each.target not in taken and self._move(each):
-                self._ledger.move_output(each.moved_from, each.target, each.stage)
+                self._ledger.files.move(each.moved_from, each.target, each.stage)
                 done += 1
             else:
                 self._spool.make_instead(each)

@@ -188,7 +188,7 @@ class _Run:
             return
         self.journal.commit()
         if self.summary.skipped:
-            plan.spool.add_skipped(self.ledger.skipped_files())
+            plan.spool.add_skipped()
         try:
             pruner = Pruner(self.ledger, self.config.folder, self.places, unclean)
             pruned = pruner.prune_within(self.config.prune, plan.spool)

@@ -5,7 +5,7 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -158,10 +158,13 @@ class Spool:
         """Add an output that is to be renamed."""
         self.add_orphan(row, _MOVED)
 
-    def add_skipped(self, rows: Iterable[Row]) -> None:
+    def add_skipped(self) -> None:
         """Add, after the run, what is left of sources that it left out."""
-        for row in rows:
-            self.add_orphan(row, SKIPPED_NOW)
+        self._connection.execute(
+            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns FROM outputs"
+            " WHERE status = 'skipped' AND size IS NOT NULL",
+            (SKIPPED_NOW,),
+        )
 
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""

@@ -1,0 +1,26 @@
+"""What the ledger has of the output files themselves: counted, moved, forgotten."""
+
+from __future__ import annotations
+
+import sqlite3
+
+
+class Files:
+    """The files in the ledger's table of outputs."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def count(self) -> int:
+        """How many are recorded as made."""
+        return int(self._connection.execute("SELECT count(*) FROM outputs WHERE size IS NOT NULL").fetchone()[0])
+
+    def move(self, target: bytes, to: bytes, stage: str) -> None:
+        """Say that an output has another path by now, and is of this stage."""
+        self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
+        self._connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
+
+    def forget(self, target: bytes) -> None:
+        """Say that there is no file of an output that is left out by now."""
+        forget = "UPDATE outputs SET size = NULL, mtime_ns = NULL, digest = NULL WHERE target = ?"
+        self._connection.execute(forget, (target,))
