@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.changed import ByContents, ByTime, Note, same_source
+from pipeline.commit import digest_of
 from pipeline.config import Config, StageConfig
 from pipeline.differences import Difference, differences
 from pipeline.errors import FileFailure
@@ -144,6 +145,8 @@ class Judge:
         owner = self._ledger.owner(target)
         if owner is None:
             if not self._force and self._exists(path):
+                if self._is_unsure(_time_of(path)):
+                    return Verdict(leaf.stage, "make", "interrupted", path, target)
                 return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
             return Verdict(leaf.stage, "make", "new", path, target)
         if owner[1] == "intended":
@@ -179,9 +182,9 @@ class Judge:
 
     def _is_lost(self, row: Row, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
-        if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):
-            return True
         mtime_ns = _time_of(path)
+        if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):
+            return row.digest is None or not _holds(path, row.digest)
         return mtime_ns != row.mtime_ns and self._is_unsure(mtime_ns)
 
     def _is_unsure(self, mtime_ns: int | None) -> bool:
@@ -199,6 +202,14 @@ def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:
     names = [each.name for each in leaf.route]
     files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
     return differences(old, leaf.recipe.parts, names, files)
+
+
+def _holds(path: bytes, digest: bytes) -> bool:
+    """Whether a file's contents are those of a digest."""
+    try:
+        return digest_of(path) == digest
+    except OSError:
+        return False
 
 
 def _time_of(path: bytes) -> int | None:

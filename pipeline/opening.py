@@ -26,7 +26,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.ledger import Ledger
 from pipeline.marker import Left, Marker, marker_of, read_marker
 from pipeline.seal import copy_file, good_copy, is_sealed, keep_copy, lift_seal, put_seal, read_seal, spoil_seal
-from pipeline.state import State
+from pipeline.state import State, without_locks
 
 # SQLite's write-ahead log: a header, then frames of a header and a page each.
 _LOG_HEADER_BYTES, _FRAME_HEADER_BYTES, _PAGE_BYTES = 32, 24, 4096
@@ -166,6 +166,8 @@ def _naming_damage(file: Path, *, is_known: bool) -> Iterator[None]:
             raise
         if is_damage(error) or not (is_known or _name_of(error).startswith(_MACHINE)):
             raise Damaged(f"cannot be read ({error})") from None
+        if _name_of(error).startswith(("IOERR_LOCK", "IOERR_RDLOCK", "PROTOCOL", "NOLFS")):
+            raise without_locks(file.parent, error) from error
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
+from pipeline.mounts import mount_of
 from pipeline.outputs import OWNER_FILE
 
 # Runs whose logs are kept.
 _KEPT_RUNS = 30
+# How a file system says that it has no locks, or that its lock server does not answer.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,21 @@ def _lock(folder: Path, pipeline: str) -> int:
         holder = os.pread(lock_fd, 200, 0).decode("utf-8", "replace").strip()
         os.close(lock_fd)
         raise AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})") from None
-    except OSError:
+    except OSError as error:
         os.close(lock_fd)
+        if error.errno in _NO_LOCKS:
+            raise without_locks(folder, error) from error
         raise
+
+
+def without_locks(folder: Path, why: Exception) -> EnvironmentFailure:
+    """What is said where the file system does not let one process keep the others out."""
+    mount = mount_of(folder)
+    lies = f" lies on {mount.kind} at {mount.place}, which" if mount.kind else ""
+    return EnvironmentFailure(
+        f"the state folder {folder}{lies} gives no locks ({why}); without them two runs could write at once",
+        hint="keep it on a local disk, such as by `state: /var/lib/filemill/NAME` in the pipeline",
+    )
 
 
 def _prepare(state: State) -> State:

@@ -149,3 +149,14 @@ def test_an_output_folder_that_cannot_be_made_is_the_machines_fault(tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFailure, match=r"the output folder .*file/out cannot be used"):
         claims(tmp_path / "file" / "out", opened(tmp_path / "s"))
+
+
+def test_where_there_are_no_locks_it_is_said_with_a_way_out(tmp_path: Path) -> None:
+    """Exit 3 before anything is made: which file system, why that matters, and where the state could be instead."""
+    if not shutil.which("strace"):
+        pytest.skip("strace, which makes the kernel refuse locks, is not installed")
+    command = ["strace", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK", sys.executable, "-c", HOLD]
+    ran = subprocess.run([*command, str(tmp_path / "s")], capture_output=True, text=True)
+    said = ran.stderr.splitlines()[-2:]
+    assert f"the state folder {tmp_path / 's'} lies on " in said[0] and "gives no locks ([Errno 37]" in said[0]
+    assert "hint: keep it on a local disk" in said[1]
