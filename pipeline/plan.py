@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.changed import Met
@@ -103,10 +103,12 @@ def make_plan(
     *,
     everything: bool = False,
     record: bool = False,
+    on_work: Callable[[], object] = lambda: None,
 ) -> Plan:
     """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown.
 
-    With `record`, which is for a run, what was read of sources is spooled, for the ledger.
+    With `record`, which is for a run, what was read of sources is spooled, for the ledger. `on_work` is called when it
+    is first seen that there is something to make.
     """
     root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
     sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
@@ -116,7 +118,7 @@ def make_plan(
     # What the ledger may not know of, or is to be made in any case, is not moved.
     is_moving = not (selection.force or ledger.facts.get("behind"))
     moves = Moves(leaves, os.fsencode(config.folder), judge.sources) if is_moving else None
-    work = _Work(plan, judge, gone, moves, selection, everything)
+    work = _Work(plan, judge, gone, moves, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
     if everything or selection.force or selection.is_partial or config.changed_by == "hash":
         work.through(sources, ledger, (b"", None), listed=listed)
@@ -167,7 +169,14 @@ class _Work:
     """Goes through sources and what is recorded of them in step, and puts every decision into the plan."""
 
     def __init__(
-        self, plan: Plan, judge: Judge, gone: Gone, moves: Moves | None, selection: Selection, everything: bool
+        self,
+        plan: Plan,
+        judge: Judge,
+        gone: Gone,
+        moves: Moves | None,
+        selection: Selection,
+        everything: bool,
+        on_work: Callable[[], object],
     ) -> None:
         self._plan = plan
         self._judge = judge
@@ -176,6 +185,7 @@ class _Work:
         self._limit = selection.limit
         self._selected = matcher([selection.only]) if selection.only else None
         self._everything = everything
+        self._on_work: Callable[[], object] | None = on_work
 
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
         """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
@@ -184,7 +194,11 @@ class _Work:
         failures = Follower(ledger.failures(*within, listed=listed), self._gone.failure)
         for source, recorded, failed in self._judge.sources.ahead(self._met(sources, rows, failures)):
             plan.sources += 1
-            plan.jobs += self._decide(source, recorded, failed)
+            if self._decide(source, recorded, failed):
+                plan.jobs += 1
+                if self._on_work:
+                    self._on_work()
+                    self._on_work = None
             if self._limit is not None and plan.jobs >= self._limit:
                 return
         rows.pass_the_rest()

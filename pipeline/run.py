@@ -12,6 +12,7 @@ from typing import TextIO
 
 from pipeline.commit import remove_temporaries
 from pipeline.config import Config
+from pipeline.engines import Engine
 from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop
 from pipeline.heartbeat import Heartbeat
 from pipeline.journal import COMMIT_EVERY_S, Journal
@@ -75,6 +76,9 @@ class _Run:
         self.summary = Summary(run=state.run, pipeline=config.name)
         self.places = Places(config.folder, state.id)
         self.journal = Journal(ledger, self.summary, log, progress, templates)
+        self.unclean: list[str] = []
+        """The runs that may have left temporaries."""
+        self.engine: Engine | None = None
         self.heartbeat = self.journal.heartbeat = Heartbeat(state, config.name)
 
     def go(self, grace_s: float) -> Summary:
@@ -83,15 +87,15 @@ class _Run:
         self.ledger.begin_run(self.state.run)
         for warning in self.config.warnings:
             self.journal.note(warning)
-        unclean = self.ledger.unclean_runs()
-        unclean.remove(self.state.run)
+        self.unclean = self.ledger.unclean_runs()
+        self.unclean.remove(self.state.run)
         plan = None
         try:
             plan = self._plan()
-            self._take_stock(plan, unclean)
+            self._take_stock(plan)
             self._rename(plan)
-            self._work(plan, unclean, grace_s)
-            self._prune(plan, unclean)
+            self._work(plan, grace_s)
+            self._prune(plan)
         except (EnvironmentFailure, sqlite3.Error, OSError) as error:
             self.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
             self.journal.stop(EnvironmentFailure.exit_code, _text(error, self.state))
@@ -99,6 +103,8 @@ class _Run:
             traceback.print_exc(file=self.log)
             raise
         finally:
+            if self.engine:
+                self.engine.close()
             self.progress.stop()
         self.journal.commit()
         self.summary.seconds = time.monotonic() - began
@@ -109,9 +115,17 @@ class _Run:
     def _plan(self) -> Plan:
         leaves = leaves_of(self.config, self.ledger, record=True)
         self.journal.recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
-        return make_plan(self.config, self.ledger, leaves, self.selection, record=True)
+        # Workers take a while to start, and may do so while it is found out what else there is for them.
+        on_work = self._open_engine if self.config.engine == "pool" else lambda: None
+        return make_plan(self.config, self.ledger, leaves, self.selection, record=True, on_work=on_work)
 
-    def _work(self, plan: Plan, unclean: list[str], grace_s: float) -> None:
+    def _open_engine(self) -> Engine:
+        if self.engine is None:
+            self.engine = open_engine(self.config, self.state, self.unclean)
+            self.engine.warm_up()
+        return self.engine
+
+    def _work(self, plan: Plan, grace_s: float) -> None:
         """The loop: feed the engine while it has room, record what comes back, stop when nothing is left."""
         if not plan.jobs:
             return
@@ -120,7 +134,7 @@ class _Run:
         self.heartbeat.planned = plan.jobs
         root = _folder_at(self.config.inputs.root)
         jobs, fed, draining = self.journal.intended(plan.spool.jobs()), False, False
-        with Signals(grace_s) as signals, closing(open_engine(self.config, self.state, unclean)) as engine:
+        with Signals(grace_s) as signals, closing(self._open_engine()) as engine:
             while engine.busy or not fed:
                 if not draining and (signals.first or self.journal.is_stopped):
                     if signals.first:
@@ -148,7 +162,7 @@ class _Run:
             text = f"the input root {self.config.inputs.root} is not the folder any more that it was at the start"
             self.journal.stop(EnvironmentFailure.exit_code, text)
 
-    def _take_stock(self, plan: Plan, unclean: list[str]) -> None:
+    def _take_stock(self, plan: Plan) -> None:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
         summary, journal = self.summary, self.journal
         summary.sources, summary.up_to_date = plan.sources, plan.count("up-to-date")
@@ -159,13 +173,13 @@ class _Run:
         for refused in plan.spool.decisions("refuse"):
             kind: Kind = "collision" if refused.why.startswith(("collision", "exists")) else "error"
             journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", refused.why, kind),)))
-        for action in _NOT_HANDED_OUT if unclean else ():
+        for action in _NOT_HANDED_OUT if self.unclean else ():
             for spared in plan.spool.decisions(action):
                 if spared.path:
-                    remove_temporaries(spared.path, unclean)
+                    remove_temporaries(spared.path, self.unclean)
         self.ledger.begin()
         for orphan in plan.spool.orphans():
-            remove_temporaries(os.path.join(os.fsencode(self.config.folder), orphan.target), unclean)
+            remove_temporaries(os.path.join(os.fsencode(self.config.folder), orphan.target), self.unclean)
             if orphan.status == "intended":
                 self.ledger.forget(targets=[orphan.target])
         self.ledger.forget(failures=plan.spool.past_failures())
@@ -182,7 +196,7 @@ class _Run:
             if self.summary.renamed < renames:  # some could not be moved, and are made
                 plan.jobs = plan.spool.count_jobs()
 
-    def _prune(self, plan: Plan, unclean: list[str]) -> None:
+    def _prune(self, plan: Plan) -> None:
         """Remove what nothing produces any more, if that is asked for and not too much of it."""
         if self.config.prune is None or self.selection.is_partial or self.summary.exit not in (0, 1):
             return
@@ -190,7 +204,7 @@ class _Run:
         if self.summary.skipped:
             plan.spool.add_skipped()
         try:
-            pruner = Pruner(self.ledger, self.config.folder, self.places, unclean)
+            pruner = Pruner(self.ledger, self.config.folder, self.places, self.unclean)
             pruned = pruner.prune_within(self.config.prune, plan.spool)
         except PolicyStop as refused:
             self.journal.stop(refused.exit_code, f"{refused}: python -m pipeline prune {self.config.file}")

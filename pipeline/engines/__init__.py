@@ -23,6 +23,10 @@ class Engine(Protocol):
         """Whether outcomes are still to come."""
         ...
 
+    def warm_up(self) -> None:
+        """Get ready for jobs that are about to come; what goes wrong with that is said by `poll`."""
+        ...
+
     def submit(self, job: Job) -> None:
         """Hand over one job."""
         ...

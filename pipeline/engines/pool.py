@@ -26,6 +26,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +122,10 @@ class PoolEngine:
     @property
     def busy(self) -> bool:
         return bool(self._unfinished or self._outcomes)
+
+    def warm_up(self) -> None:
+        with suppress(WorkersFailed):
+            self._open_crew()
 
     def submit(self, job: Job) -> None:
         self._unfinished += 1

@@ -32,6 +32,9 @@ class SerialEngine:
     def busy(self) -> bool:
         return self._waiting is not None
 
+    def warm_up(self) -> None:
+        pass
+
     def submit(self, job: Job) -> None:
         self._waiting = job
 
