@@ -62,7 +62,7 @@ _NOT_YET_VALUES: dict[Place, str] = {
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Inputs(_Model):
