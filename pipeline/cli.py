@@ -21,11 +21,12 @@ VERBS = {
     "plan": "say what a run would do, and why",
     "prune": "remove outputs that nothing produces any more, after showing them",
     "status": "say whether a run is on and how far it has come, or how the last one ended",
+    "explain": "tell everything about one file, an input or an output",
     "failures": "list the files that failed and have not been done since",
 }
 # Words of the program's that have no work behind them yet.
 _NOT_YET = (
-    "explain", "runs", "report", "try", "stages", "new", "schema", "accept", "adopt", "verify",
+    "runs", "report", "try", "stages", "new", "schema", "accept", "adopt", "verify",
 )  # fmt: skip
 
 

@@ -123,12 +123,14 @@ def _changes(before: dict[str, Any], after: dict[str, Any], absent: str = "null"
         if shown[0] != shown[1]:
             yield f"{key} {shown[0]} -> {shown[1]}"
         else:
-            contents = dict(_contents(old))
-            yield from (f"contents of {path} changed" for path, now in _contents(new) if contents.get(path) != now)
+            contents = dict(contents_within(old))
+            yield from (
+                f"contents of {path} changed" for path, now in contents_within(new) if contents.get(path) != now
+            )
 
 
 def _shown(value: Any) -> str:
-    value = _without_contents(value)
+    value = as_written(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -137,17 +139,17 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"path", "contents"}
 
 
-def _without_contents(value: Any) -> Any:
+def as_written(value: Any) -> Any:
     """An option as it was written: Paths without the digests of what is behind them."""
     if isinstance(value, dict):
-        return value["path"] if _is_path(value) else {key: _without_contents(each) for key, each in value.items()}
-    return [_without_contents(each) for each in value] if isinstance(value, list) else value
+        return value["path"] if _is_path(value) else {key: as_written(each) for key, each in value.items()}
+    return [as_written(each) for each in value] if isinstance(value, list) else value
 
 
-def _contents(value: Any) -> Iterator[tuple[str, str]]:
+def contents_within(value: Any) -> Iterator[tuple[str, str]]:
     """The Paths within an option, each with the digest of what is behind it."""
     if _is_path(value):
         yield value["path"], value["contents"]
     elif isinstance(value, (dict, list)):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _contents(each)
+            yield from contents_within(each)

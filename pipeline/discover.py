@@ -238,6 +238,14 @@ def matcher(patterns: Sequence[str]) -> Match:
     return lambda path: spec.match_file(_one_case(os.fsdecode(path)))
 
 
+def deciding(patterns: Sequence[str], path: bytes) -> str | None:
+    """The pattern by which a path matches; None where it does not."""
+    from pathspec import GitIgnoreSpec
+
+    found = GitIgnoreSpec.from_lines([_one_case(each) for each in patterns]).check_file(_one_case(os.fsdecode(path)))
+    return patterns[found.index] if found.include and found.index is not None else None
+
+
 def _one_case(text: str) -> str:
     # A line end is the one character that "any" leaves out in pathspec's regular expressions.
     return text.lower().replace("\n", "\r")

@@ -263,13 +263,22 @@ class Spool:
         """What the plan holds, in byte order; read in chunks, so that the ledger can be written meanwhile."""
         return self._decisions("TRUE" if action is None else f"action = '{action}'")
 
-    def _decisions(self, which: str) -> Iterator[Decision]:
+    def _decisions(self, which: str, *values: object) -> Iterator[Decision]:
         for row in self._chunks(
             "SELECT seq, source, source_size, source_mtime_ns, stage, path, target, action, why FROM plan"
             f" WHERE seq > ? AND {which} ORDER BY seq",
             0,
+            *values,
         ):
             yield Decision(Source(row[1], row[2], row[3]), *row[4:])
+
+    def decisions_of(self, source: bytes) -> list[Decision]:
+        """What the plan holds of one source."""
+        return list(self._decisions("source = ?", source))
+
+    def wanted_by(self, target: bytes) -> list[bytes]:
+        """The sources of which a template leads to this output."""
+        return [row[0] for row in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
 
     def counts(self) -> list[tuple[Action, str, int, int]]:
         """How many outputs, and how many sources of which that is what is said, by what is to be done and why."""
@@ -297,9 +306,9 @@ class Spool:
         """Source and stage of every failure that no longer says anything."""
         return self._all("SELECT source, stage FROM past_failures")
 
-    def _chunks(self, statement: str, before: object) -> Iterator[tuple[Any, ...]]:
+    def _chunks(self, statement: str, before: object, *values: object) -> Iterator[tuple[Any, ...]]:
         """Rows after `before` in order of their first column, a chunk at a time: between two of them all may change."""
-        while rows := self._all(f"{statement} LIMIT {_CHUNK}", before):
+        while rows := self._all(f"{statement} LIMIT {_CHUNK}", before, *values):
             yield from rows
             before = rows[-1][0]
 

@@ -1,0 +1,185 @@
+"""Tell everything about one file: its route, what counts for it, its record, and why it is or is not up to date."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline.names import as_json, counted, indented, shown
+
+if TYPE_CHECKING:
+    from pipeline.explanation import Explanation, OutputExplained, StageExplained
+
+# Lines of what was printed that are shown; --json has all that is kept.
+_PRINTED = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `explain` takes."""
+    parser.add_argument("path", metavar="PATH", help="an input or an output, also one that is gone or not made yet")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in 'run'")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Look the file up, and print what is known."""
+    import sys
+    from pathlib import Path
+
+    from pipeline.explanation import Explainer
+    from pipeline.load import load_config
+    from pipeline.opening import open_to_read
+
+    file, path = _in_order(arguments)
+    config = load_config(Path(file), arguments.set)
+    print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
+    with open_to_read(config.state / "ledger.sqlite") as ledger:
+        explainer = Explainer(config, ledger)
+        explanation = explainer.explain(explainer.find(os.fsencode(path)))
+    if arguments.json:
+        print(json.dumps(_as_json(explanation), ensure_ascii=False))
+    else:
+        print(*_lines(explanation), sep="\n")
+    return 0
+
+
+def _in_order(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The pipeline and the path, also where the pipeline was named last."""
+    first, last = arguments.file, arguments.path
+    if first == arguments.pipeline and last.endswith((".yaml", ".yml")) and not first.endswith((".yaml", ".yml")):
+        return last, first
+    return first, last
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def _lines(explanation: Explanation) -> Iterator[str]:
+    identity = explanation.identity
+    size = f", {_file(identity.size_bytes, identity.mtime_ns)}" if identity else ""
+    yield f"{shown(explanation.source)}: {explanation.standing}{size}"
+    for output in explanation.outputs:
+        yield from ("", *_output_lines(output))
+    for stage in explanation.stages:
+        yield from ("", *_stage_lines(stage))
+    if explanation.contents or explanation.libraries:
+        yield from ("", "for every output")
+    if explanation.contents:
+        yield f"  contents: {', '.join(shown(os.fsencode(each)) for each in explanation.contents)}"
+    if explanation.libraries:
+        yield f"  libraries: {', '.join(f'{name} {version}' for name, version in explanation.libraries.items())}"
+
+
+def _output_lines(output: OutputExplained) -> Iterator[str]:
+    why = "" if output.why in ("up to date", output.action) else f": {output.why}"
+    yield f"{_below_here(output.path)} ({output.stage})" if output.path else f"({output.stage})"
+    yield f"  {output.action}{why}"
+    if output.save:
+        yield f"  save: {_listed(output.save)}"
+    if len(output.differences) > 1:
+        yield from (f"    {each}" for each in output.differences)
+    if row := output.row:
+        yield f"  recorded: {_record(output)}"
+        if decree := output.decree:
+            yield f"  decreed: by {decree.verb}, {_moment(decree.at * 1e9)}: {_listed(decree.said)}"
+    if found := output.found:
+        as_left = ", as it was left" if row and output.is_as_left else ""
+        yield f"  there now: {_file(found.st_size, found.st_mtime_ns)}{as_left}"
+    elif output.path:
+        yield "  there now: nothing"
+    if failure := output.failure:
+        dismissed = f", dismissed {_moment(failure.dismissed_at * 1e9)}" if failure.dismissed_at else ""
+        yield f"  failed: {failure.kind}: {failure.error}; attempts: {failure.attempts}{dismissed}"
+        if printed := output.printed.splitlines()[-_PRINTED:]:
+            yield indented("\n".join(printed))
+
+
+def _record(output: OutputExplained) -> str:
+    row = output.row
+    assert row is not None
+    if row.status == "intended":
+        return "about to be made by a run that did not end"
+    made = f"skipped: {row.reason}" if row.status == "skipped" else _file(row.size, row.mtime_ns)
+    return f"{made}; of a source of {_file(row.source_size, row.source_mtime_ns)}"
+
+
+def _stage_lines(stage: StageExplained) -> Iterator[str]:
+    yield f"{stage.name}: {stage.route}"
+    if stage.options:
+        yield f"  options: {_listed(stage.options)}"
+    counts = f"RECIPE = {stage.recipe} in {stage.code[0]}" if stage.recipe is not None else ", ".join(stage.code)
+    yield f"  code: {counts}"
+    if stage.contents:
+        yield f"  contents: {', '.join(shown(os.fsencode(each)) for each in stage.contents)}"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
+
+
+def _file(size_bytes: int | None, mtime_ns: int | None) -> str:
+    return f"{counted(size_bytes or 0, 'byte')}, modified {_moment(mtime_ns)}"
+
+
+def _below_here(path: bytes) -> str:
+    here = os.path.join(os.getcwdb(), b"")
+    return shown(path.removeprefix(here))
+
+
+def _moment(ns: float | None) -> str:
+    """A time for a person, in the time zone here."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((ns or 0) / 1e9))
+    except (ValueError, OverflowError, OSError):  # a year that has no date
+        return f"{(ns or 0) / 1e9:.0f} s since 1970"
+
+
+# -- for programs ------------------------------------------------------------------------------------------------------
+
+
+def _as_json(explanation: Explanation) -> dict[str, Any]:
+    identity = explanation.identity
+    return {
+        **as_json(explanation.source),
+        "standing": explanation.standing,
+        "size": identity.size_bytes if identity else None,
+        "mtime_ns": identity.mtime_ns if identity else None,
+        "outputs": [_output_as_json(each) for each in explanation.outputs],
+        "stages": [_stage_as_json(each) for each in explanation.stages],
+        "contents": [shown(os.fsencode(each)) for each in explanation.contents],
+        "libraries": explanation.libraries,
+    }
+
+
+def _stage_as_json(stage: StageExplained) -> dict[str, Any]:
+    return vars(stage) | {"contents": [shown(os.fsencode(each)) for each in stage.contents]}
+
+
+def _output_as_json(output: OutputExplained) -> dict[str, Any]:
+    row, found, failure, decree = output.row, output.found, output.failure, output.decree
+    recorded = None if row is None else {
+        "status": row.status, "reason": row.reason, "size": row.size, "mtime_ns": row.mtime_ns,
+        "source_size": row.source_size, "source_mtime_ns": row.source_mtime_ns,
+        "digest": row.digest.hex() if row.digest else None,
+        "source_digest": row.source_digest.hex() if row.source_digest else None,
+    }  # fmt: skip
+    failed = None if failure is None else {
+        "kind": failure.kind, "error": failure.error, "attempts": failure.attempts,
+        "dismissed_at": failure.dismissed_at, "output": output.printed,
+    }  # fmt: skip
+    return {
+        **as_json(output.path, "output"), "stage": output.stage, "action": output.action, "why": output.why,
+        "differences": output.differences, "save": output.save,
+        "recorded": recorded,
+        "found": found and {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "as_left": output.is_as_left},
+        "failure": failed,
+        "decree": {"verb": decree.verb, "at": decree.at, "said": decree.said} if decree else None,
+    }  # fmt: skip

@@ -1,0 +1,263 @@
+"""Everything about one file: where it goes, what counts for it, what the ledger remembers, and what a run would do.
+
+What a run would do is taken from a plan over all files, and where that passed over the file as up to date, from the
+same judge: there is no second opinion.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import code
+from pipeline.config import Config, StageConfig
+from pipeline.differences import as_written, contents_within
+from pipeline.discover import deciding
+from pipeline.errors import UsageError
+from pipeline.facts import Decree
+from pipeline.failures import Failure
+from pipeline.judge import Judge, Leaf, Selection, differences_from, is_as_left
+from pipeline.ledger import Ledger, Row
+from pipeline.messages import Source
+from pipeline.names import shown
+from pipeline.orphans import fate_of
+from pipeline.plan import Plan, leaves_of, make_plan, walk_of
+from pipeline.route import describe_stage
+from pipeline.spool import Decision
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was asked about: an input, or one output of it."""
+
+    source: bytes
+    target: bytes | None = None
+    """The output, as the ledger keeps it."""
+
+
+@dataclass(frozen=True)
+class StageExplained:
+    """One stage of the route."""
+
+    name: str
+    route: str
+    options: dict[str, Any]
+    """After defaults, as they were written."""
+    code: list[str]
+    """The files whose code counts."""
+    recipe: int | None
+    """The number that stands for the code, where the module says one."""
+    contents: list[str]
+    """The files whose contents count."""
+
+
+@dataclass(frozen=True)
+class OutputExplained:
+    """One output: of a template, or recorded."""
+
+    stage: str
+    path: bytes
+    action: str
+    why: str
+    save: dict[str, Any]
+    differences: list[str]
+    """All that is another in the recipe than it was when the output was made."""
+    found: os.stat_result | None
+    """What is in its place."""
+    row: Row | None
+    decree: Decree | None
+    failure: Failure | None
+    printed: str
+    """By the stages before it failed."""
+
+    @property
+    def is_as_left(self) -> bool:
+        """Whether what is in its place is what we wrote there."""
+        row = self.row
+        return self.found is not None and row is not None and is_as_left(self.found, row.size, row.mtime_ns)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything about one file."""
+
+    source: bytes
+    identity: Source | None
+    """None where it is no input, or none any more."""
+    standing: str
+    stages: list[StageExplained]
+    outputs: list[OutputExplained]
+    contents: list[str]
+    """The files whose contents count for every output."""
+    libraries: dict[str, str]
+
+
+class Explainer:
+    """Looks one file up in everything that is known."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._leaves = leaves_of(config, ledger, record=False)
+        self._plan: Plan = make_plan(config, ledger, self._leaves, Selection())
+        self._root = os.path.join(os.fsencode(config.inputs.root), b"")
+
+    # -- which file --------------------------------------------------------------------------------------------------
+
+    def find(self, given: bytes) -> Subject:
+        """The file of a path: relative to where one is, to the input root or to the YAML. Raises UsageError."""
+        bases = (os.getcwdb(), self._root, os.fsencode(self._config.folder))
+        for full in dict.fromkeys(os.path.normpath(os.path.join(base, given)) for base in bases):
+            if subject := self._output_at(full) or self._input_at(full):
+                return subject
+        name, what = shown(given), "is neither an input nor an output"
+        if os.path.isdir(given):
+            raise UsageError(f"{name}: a folder; name a file in it")
+        where = f"; it lies outside the input root {self._config.inputs.root}" if os.path.lexists(given) else ""
+        raise UsageError(f"{name}: {what} of {self._config.name}{where}")
+
+    def _output_at(self, full: bytes) -> Subject | None:
+        folders = [leaf.template for leaf in self._leaves if full.startswith(os.path.join(leaf.template.folder, b""))]
+        relative = os.path.relpath(full, os.fsencode(self._config.folder))
+        for target in dict.fromkeys([*(template.key(full) for template in folders), relative, full]):
+            owner = self._ledger.owner(target)
+            wanted_by = self._plan.spool.wanted_by(target)
+            if owner or wanted_by:
+                return Subject(wanted_by[0] if wanted_by else owner[0], target)  # type: ignore[index]
+        return None
+
+    def _input_at(self, full: bytes) -> Subject | None:
+        for root in (self._root, os.path.join(os.path.realpath(self._root), b"")):
+            source = full[len(root) :] if full.startswith(root) else b""
+            if source and (self._is_file(source) or self._rows(source) or self._failures(source)):
+                return Subject(source)
+        return None
+
+    def _is_file(self, source: bytes) -> bool:
+        return os.path.lexists(self._root + source) and not os.path.isdir(self._root + source)
+
+    def _rows(self, source: bytes) -> list[Row]:
+        return list(self._ledger.rows(source, source + b"\0"))
+
+    def _failures(self, source: bytes) -> list[Failure]:
+        return list(self._ledger.failures(source, source + b"\0"))
+
+    # -- what is known of it -----------------------------------------------------------------------------------------
+
+    def explain(self, subject: Subject) -> Explanation:
+        """All about an input, or about one output and the way to it."""
+        walk = walk_of(self._config)
+        identity = walk.look_up(subject.source)
+        standing = "an input" if identity else self._why_no_input(subject.source, walk.left_out_names[-1][1])
+        outputs = list(self._outputs(subject.source, identity))
+        if subject.target is not None:
+            path = self._path(subject.target)
+            outputs = [each for each in outputs if each.path == path]
+        named = {each.stage for each in outputs}
+        leaves = [leaf for leaf in self._leaves if subject.target is None or leaf.stage in named]
+        config = self._config
+        return Explanation(
+            subject.source, identity, standing, list(self._stages(leaves)), outputs, list(config.depends),
+            dict(config.libraries),
+        )  # fmt: skip
+
+    def _path(self, target: bytes) -> bytes:
+        return os.path.normpath(os.path.join(os.fsencode(self._config.folder), target))
+
+    def _why_no_input(self, source: bytes, reason: str) -> str:
+        """Why the walk would not have come by a file."""
+        if not os.path.lexists(self._root + source):
+            return "an input that is gone"
+        inputs, at = self._config.inputs, 0
+        while reason == "not among the inputs" and (at := source.find(b"/", at) + 1 or len(source) + 1):
+            path = source[:at]
+            if pattern := deciding(inputs.exclude, path):
+                return f"not an input: excluded by {pattern!r}"
+            for leaf in self._leaves:
+                if os.path.join(leaf.template.folder, b"") == self._root + path:
+                    return f"not an input: it lies in the output folder of stage {leaf.stage!r}"
+            if at > len(source):
+                return f"not an input: no pattern of include matches it: {', '.join(inputs.include) or 'none'}"
+        return f"not an input: {reason}"
+
+    def _stages(self, leaves: list[Leaf]) -> Iterator[StageExplained]:
+        """The stages on the way to these outputs, each once, in the order of the tree."""
+        parts: dict[str, dict[str, Any]] = {}
+        for leaf in leaves:
+            parts |= {each.name: part for each, part in zip(leaf.route, leaf.recipe.parts["route"], strict=True)}
+        for stage in self._config.stages:
+            if stage.name in parts:
+                yield self._stage(stage, parts[stage.name])
+
+    def _stage(self, stage: StageConfig, part: dict[str, Any]) -> StageExplained:
+        files, recipe = code.files_of(stage.stage.target, self._config.folder, stage.stage.module)
+        contents = [path for path, _ in contents_within(part["options"])]
+        return StageExplained(
+            stage.name,
+            describe_stage(self._config, stage),
+            as_written(part["options"]),
+            sorted(os.path.relpath(file) for file in files),
+            recipe,
+            list(dict.fromkeys([*contents, *stage.depends])),
+        )
+
+    # -- its outputs -------------------------------------------------------------------------------------------------
+
+    def _outputs(self, source: bytes, identity: Source | None) -> Iterator[OutputExplained]:
+        """Those that the tree makes of it, and then those that are recorded and nothing makes any more."""
+        rows = {row.target: row for row in self._rows(source)}
+        failures = {failure.stage: failure for failure in self._failures(source)}
+        leaves = {leaf.stage: leaf for leaf in self._leaves}
+        for each in self._decisions(identity, rows, list(failures.values())) if identity else ():
+            row, failure = rows.pop(each.target, None), failures.get(each.stage)
+            yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
+        orphans = {orphan.target: orphan for orphan in self._plan.spool.orphans()} if rows else {}
+        for target, row in rows.items():
+            path, action, why = self._path(target), "keep", "nothing is known of its source now"
+            if target in orphans:
+                fate = fate_of(orphans[target], path)
+                action, why = fate.action, f"orphan: {fate.why}"
+            yield self._output(row.stage, path, action, why, row, None, None)
+
+    def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
+        """What a run would do with the outputs of an input, in the order of the tree."""
+        planned = {each.stage: each for each in self._plan.spool.decisions_of(source.path)}
+        judge, decisions = Judge(self._config, self._ledger, self._leaves, Selection()), []
+        for met, recorded, failed in judge.sources.ahead([(source, list(rows.values()), failures)]):
+            for each in judge.judge(met, {row.target: row for row in recorded}, failed):
+                judged = Decision(met, each.stage, each.path, each.target, each.action, each.why)
+                decisions.append(planned.get(each.stage, judged))
+        return decisions
+
+    def _output(
+        self, stage: str, path: bytes, action: str, why: str, row: Row | None, failure: Failure | None,
+        leaf: Leaf | None,
+    ) -> OutputExplained:  # fmt: skip
+        differences = []
+        if row and leaf and row.status != "intended" and row.recipe != leaf.number:
+            differences = [each.text for each in differences_from(self._ledger.recipe_parts(row.recipe), leaf)]
+        decree = row.decree if row else None
+        return OutputExplained(
+            stage,
+            path,
+            action,
+            why,
+            {name: value for name, value in as_written(leaf.recipe.parts["save"]).items() if name != "format"}
+            if leaf
+            else {},
+            differences,
+            _stat(path),
+            row,
+            next((each for each in self._ledger.decrees.all() if each.number == decree), None),
+            failure,
+            self._ledger.failed.output(failure) if failure else "",
+        )
+
+
+def _stat(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path) if path else None
+    except OSError:
+        return None

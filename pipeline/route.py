@@ -1,0 +1,37 @@
+"""The route of a file through the tree: what each stage is handed, into what that is converted, what comes out."""
+
+from __future__ import annotations
+
+from pipeline.config import Config, StageConfig
+from pipeline.values import PATH, Kind
+
+
+def handed_to(config: Config, stage: StageConfig) -> Kind:
+    """The kind of value that arrives at a stage; filters hand on what they were handed."""
+    while stage.parent is not None:
+        stage = config.stages[stage.parent]
+        if stage.stage.makes is not None:
+            return stage.stage.makes
+    return PATH
+
+
+def describe_stage(config: Config, stage: StageConfig) -> str:
+    """One stage in a line: `inputs (Path) -> Picture -> resize -> Image.Image -> out/{stem}.webp`.
+
+    A kind between two arrows is a conversion that nobody wrote down.
+    """
+    have, wants, makes = handed_to(config, stage), stage.stage.takes, stage.stage.makes
+    steps = [f"{config.stages[stage.parent].name if stage.parent is not None else 'inputs'} ({have.name})"]
+    if wants is not None and wants is not have:
+        in_scratch = wants is PATH
+        steps.append(f"Path (a {have.scratch_suffix} file in the scratch folder)" if in_scratch else wants.name)
+    steps.append(stage.stage.uses)
+    steps.append(makes.name if makes is not None else "the same, or left out")
+    if stage.output is not None:
+        steps.append(stage.output.template.text)
+    return " -> ".join(steps)
+
+
+def describe_route(config: Config) -> list[str]:
+    """The whole tree, a line for each stage."""
+    return [f"{stage.name}: {describe_stage(config, stage)}" for stage in config.stages]
