@@ -213,11 +213,12 @@ class Explainer:
         for each in self._decisions(identity, rows, list(failures.values())) if identity else ():
             row, failure = rows.pop(each.target, None), failures.get(each.stage)
             yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
-        orphans = {orphan.target: orphan for orphan in self._plan.spool.orphans()} if rows else {}
-        for target, row in rows.items():
-            path, action, why = self._path(target), "keep", "nothing is known of its source now"
-            if target in orphans:
-                fate = fate_of(orphans[target], path)
+        for row in rows.values():
+            path, action, why = self._path(row.target), "keep", "nothing is known of its source now"
+            if new := next((each.target for each in self._plan.spool.renames() if each.moved_from == row.target), b""):
+                action, why = "rename", f"belongs at {shown(new)} now"
+            elif orphan := next((each for each in self._plan.spool.orphans() if each.target == row.target), None):
+                fate = fate_of(orphan, path)
                 action, why = fate.action, f"orphan: {fate.why}"
             yield self._output(row.stage, path, action, why, row, None, None)
 

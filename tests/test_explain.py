@@ -243,18 +243,20 @@ def test_a_decree_is_told(project: Project, explain: Explain) -> None:
 
 
 def test_orphans_are_told(project: Project, explain: Explain) -> None:
-    """Outputs of a file that is gone, and of a stage that is."""
+    """Outputs of a file that is gone and of a stage that is, and those that are to be renamed."""
     project.run()
     (project.folder / "in/x.txt").unlink()
     assert explain("x.txt").startswith(
         "x.txt: an input that is gone\n\nout/first/x.up (first)\n  prune: orphan: source gone\n"
     )
     assert "  prune: orphan: source gone\n" in explain("out/second/x.txt")
-    project.edit("pipeline.yaml", "second", "third")
+    project.edit("pipeline.yaml", "out/second/{name}", "out/third/{name}")
     said = explain("out/second/y.txt")
-    assert (
-        said.startswith("deep/y.txt: an input, ") and "\nout/second/y.txt (second)\n  prune: orphan: stage gone" in said
-    )
+    assert said.startswith("deep/y.txt: an input, ")
+    assert "\nout/second/y.txt (second)\n  rename: belongs at out/third/y.txt now\n  recorded: 3 bytes" in said
+    assert "\nout/third/y.txt (second)\n  rename: moved from out/second/y.txt\n" in explain("out/third/y.txt")
+    project.write("pipeline.yaml", TREE[: TREE.index("  - name: second")] + "engine: serial\n")
+    assert "\nout/second/y.txt (second)\n  prune: orphan: stage gone\n" in explain("out/second/y.txt")
 
 
 # -- what is no input --------------------------------------------------------------------------------------------------
