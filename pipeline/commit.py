@@ -12,6 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from pipeline.errors import EnvironmentFailure
+from pipeline.names import shown
+from pipeline.outputs import OWNER_FILE
+
 TEMPORARY_PREFIX = b".filemill-"
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -45,8 +49,9 @@ def run_of(temporary: bytes) -> str:
 class Committer:
     """Makes outputs visible, whole or not at all, for one run in one process."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, claimed: Sequence[bytes] = ()) -> None:
         self._run = run
+        self._claimed = claimed
         self._mode = 0o666 & ~_umask()
         self._folders: set[bytes] = set()
 
@@ -126,8 +131,18 @@ class Committer:
 
     def _make_folder(self, folder: bytes) -> None:
         if folder not in self._folders:
+            for root in self._claimed:
+                if os.path.join(folder, b"").startswith(os.path.join(root, b"")):
+                    refuse_lost(root)
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
+
+
+def refuse_lost(folder: bytes) -> None:
+    """Raise EnvironmentFailure where an output folder is not any more what a run claimed at its start."""
+    if not os.path.lexists(os.path.join(folder, os.fsencode(OWNER_FILE))):
+        text = f"the output folder {shown(folder)} was removed or unmounted while the run was at work"
+        raise EnvironmentFailure(f"{text}: there is no {OWNER_FILE} in it any more")
 
 
 def digest_of(path: bytes) -> bytes:

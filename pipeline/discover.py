@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from pipeline.messages import Source
 from pipeline.names import shown
+from pipeline.refusals import OPENING
 
 # How many left-out files are known by name for each reason; the rest are counted.
 _NAMED = 20
@@ -140,6 +141,8 @@ class Walk:
         return names
 
     def _cannot_list(self, folder: bytes, error: OSError) -> None:
+        if error.errno in OPENING:
+            raise error  # nothing is wrong with the folder
         if error.errno != errno.ENOENT or not folder:
             self.unlisted.append((folder, error.strerror or str(error)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import traceback
@@ -11,19 +10,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.commit import Committed, remove_temporaries
-from pipeline.errors import FileFailure, Interrupted, SourceMoved
+from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.limits import limited_to
 from pipeline.messages import Job, Kind, Result, Target
 from pipeline.names import one_line
 from pipeline.notes import Notes, collected
 from pipeline.reading import GONE, Reading
+from pipeline.refusals import FULL, OPENING, WRITING, blame_machine
 from pipeline.tree import Tree
 from pipeline.types import Item, Skip
 from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, in_memory, is_kind, write
 from pipeline.values import Kind as ValueKind
-
-# Errors of our own writes that are the machine's and no file's: a rerun on a healed machine needs no retry.
-_ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 _HERE = Path(__file__).parent
 
@@ -134,7 +131,7 @@ class Pass:
             except Interrupted:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
-                self._fail_below(index, error)
+                self._fail_below(index, blame_machine(error, self._scratch or self.tree.blueprint.scratch, FULL))
             else:
                 self._deliver(index, *made)
 
@@ -143,7 +140,7 @@ class Pass:
         stage, wanted = self.tree.stages[index], shared.wants[position]
         try:
             with collected() as noted:
-                given = shared.give(position)
+                given = self._give(shared, position)
                 made = self._call_with(index, given, wanted)
                 self._check(index, made)
                 if stage.makes is None:  # whatever it noted, the value goes on untouched
@@ -156,6 +153,15 @@ class Pass:
                 return convert(made, stage.makes, makes, self._scratch_file), makes, shared.notes(wanted) | noted
         finally:
             shared.taken(position)
+
+    def _give(self, shared: _Shared, position: int) -> Any:
+        """The share of a stage; what the machine refuses here is not the stage's doing."""
+        try:
+            return shared.give(position)
+        except OSError as error:
+            if shared.wants[position] is PATH:
+                raise blame_machine(error, self._scratch or self.path, WRITING) from error
+            raise blame_machine(error, self.path, OPENING) from error
 
     def _call_with(self, index: int, given: Any, kind: ValueKind) -> Any:
         """Call a stage with a value; gives what it made."""
@@ -207,9 +213,7 @@ class Pass:
             try:
                 self._commit(index, target, value, kind, notes)
             except BaseException as error:
-                self._fail(target, error)
-                if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
-                    self.environment = f"{os.fsdecode(target.path)}: {error.strerror}"
+                self._fail(target, blame_machine(error, target.path, WRITING))
         self._hand_on(index, value, kind, notes)
 
     def _commit(self, index: int, target: Target, value: Any, kind: ValueKind, notes: Notes) -> None:
@@ -243,7 +247,10 @@ class Pass:
     def _scratch_folder(self) -> Path:
         if self._scratch is None:
             self._scratch = self.tree.blueprint.scratch / str(os.getpid())
-            self._scratch.mkdir(parents=True, exist_ok=True)
+            try:
+                self._scratch.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise blame_machine(error, self._scratch, WRITING) from error
         return self._scratch
 
     def _scratch_file(self, suffix: str) -> Path:
@@ -272,6 +279,8 @@ class Pass:
             self._fail(target, error, self._name(index))
 
     def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
+        if isinstance(error, EnvironmentFailure):
+            self.environment = error.text
         error = self.reading.blame(error)
         text = _said(error)
         if stage and not isinstance(error, FileFailure):

@@ -74,4 +74,5 @@ def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Bluepri
         initargs=config.pool.initargs,
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
+        output_folders=tuple({leaf.output.template.folder for leaf in config.leaves if leaf.output}),
     )

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
-from pipeline.commit import remove_temporaries
+from pipeline.commit import refuse_lost, remove_temporaries
 from pipeline.config import Config
 from pipeline.engines import Engine
 from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop
@@ -26,6 +26,7 @@ from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.pruning import Pruner
+from pipeline.refusals import describe, describe_room
 from pipeline.renames import Renamer
 from pipeline.signals import Signals
 from pipeline.spool import Action
@@ -55,7 +56,8 @@ def run(config: Config, selection: Selection, progress: Progress, grace_s: float
             log.writelines(f"{note}\n" for note in ledger.notes)
             return _Run(config, selection, state, ledger, progress, log).go(grace_s)
     except (sqlite3.Error, OSError) as error:
-        raise EnvironmentFailure(f"the state in {state.folder} cannot be kept: {error}") from error
+        text = f"the state in {state.folder} cannot be kept: {_text(error, state)}"
+        raise EnvironmentFailure(text) from error
     finally:
         state.close()
 
@@ -149,18 +151,24 @@ class _Run:
                         fed = True
                 for outcome in engine.poll(COMMIT_EVERY_S):
                     self.journal.record(outcome)
-                if self.summary.vanished and not self.journal.is_stopped:
-                    self._check_root(root)
+                if not self.journal.is_stopped:
+                    self._check_folders(root)
                 self.journal.commit_if_due()
         if signals.first:
             cut = ", what was in hand was cut off" if signals.interrupted else ""
             self.journal.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
 
-    def _check_root(self, root: tuple[int, int] | None) -> None:
-        """Files that vanish are no matter of ours, unless the whole disk did."""
-        if _folder_at(self.config.inputs.root) != root:
-            text = f"the input root {self.config.inputs.root} is not the folder any more that it was at the start"
-            self.journal.stop(EnvironmentFailure.exit_code, text)
+    def _check_folders(self, root: tuple[int, int] | None) -> None:
+        """Files that vanish are no matter of ours, unless the whole disk did; nor may that of the outputs."""
+        try:
+            if self.summary.vanished and _folder_at(self.config.inputs.root) != root:
+                text = f"the input root {self.config.inputs.root} is not the folder any more that it was at the start"
+                raise EnvironmentFailure(text)
+            for leaf in self.config.leaves:
+                if leaf.output:
+                    refuse_lost(leaf.output.template.folder)
+        except EnvironmentFailure as error:
+            self.journal.stop(error.exit_code, error.text)
 
     def _take_stock(self, plan: Plan) -> None:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
@@ -251,4 +259,6 @@ def _folder_at(path: Path) -> tuple[int, int] | None:
 
 
 def _text(error: Exception, state: State) -> str:
-    return str(error) if isinstance(error, (FilemillError, OSError)) else f"the ledger {state.ledger} fails: {error}"
+    if isinstance(error, sqlite3.Error):
+        return f"the ledger {state.ledger} fails: {error}{'' if is_damage(error) else describe_room(state.ledger)}"
+    return describe(error, error.filename or state.folder) if isinstance(error, OSError) else str(error)

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
 from pipeline.mounts import mount_of
 from pipeline.outputs import OWNER_FILE
+from pipeline.refusals import describe
 
 # Runs whose logs are kept.
 _KEPT_RUNS = 30
@@ -70,7 +71,8 @@ def open_state(folder: Path, pipeline: str) -> State:
             os.close(lock_fd)
             raise
     except OSError as error:
-        raise EnvironmentFailure(f"the state folder {folder} cannot be used: {error.strerror}") from error
+        said = describe(error, error.filename or folder)
+        raise EnvironmentFailure(f"the state folder {folder} cannot be used: {said}") from error
 
 
 def _lock(folder: Path, pipeline: str) -> int:
@@ -155,7 +157,8 @@ def claim(output_folder: bytes, state: State, pipeline: str) -> None:
         temporary.write_text(json.dumps(ours, indent=1) + "\n")
         temporary.rename(place / OWNER_FILE)
     except OSError as error:
-        raise EnvironmentFailure(f"the output folder {place} cannot be used: {error.strerror}") from error
+        said = describe(error, error.filename or place)
+        raise EnvironmentFailure(f"the output folder {place} cannot be used: {said}") from error
 
 
 def _owner(place: Path) -> dict[str, Any] | None:

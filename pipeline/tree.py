@@ -53,6 +53,8 @@ class Blueprint:
     limits: Limits = DEFAULT_LIMITS
     hashes_sources: bool = False
     """Whether the contents of sources are remembered."""
+    output_folders: tuple[bytes, ...] = ()
+    """The folders that are claimed for outputs, and must not get lost."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
@@ -86,7 +88,7 @@ class Tree:
             _initialize(find_function(blueprint.initializer), blueprint)
         self.stages: list[Stage] = [find(node.uses, blueprint.folder) for node in self.nodes]
         self.calls = [stage.build(dict(node.options)) for stage, node in zip(self.stages, self.nodes, strict=True)]
-        self.committer = Committer(blueprint.run)
+        self.committer = Committer(blueprint.run, blueprint.output_folders)
         self.children: dict[int | None, list[int]] = {}
         for index, node in enumerate(self.nodes):
             self.children.setdefault(node.parent, []).append(index)

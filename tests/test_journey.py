@@ -10,12 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Pipeline, on_terminal
-from project import MOODY, ONE_STAGE, Project, contents_below, temporaries
+from project import MOODY, ONE_STAGE, Project, temporaries
 
 ENGINES = ("serial", "pool")
 BOTH = pytest.mark.parametrize("engine", ENGINES)
@@ -292,75 +291,6 @@ def test_a_kill_between_rename_and_record_leaves_no_wrong_output(project: Projec
     old = time.time() - 1000
     os.utime(project.folder / "out" / "a", (old, old))
     assert pipeline().returncode == 0 and project.outputs() == {"a": b"X"}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@BOTH
-def test_a_full_disk_ends_with_3_and_is_nobodys_failure(
-    project: Project, pipeline: Pipeline, small_disk: Path, engine: str
-) -> None:
-    """What is done stays, no file is blamed, nothing half is left; after the cure the same line completes."""
-    project.edit("pipeline.yaml", "out/{dir}", "small/{dir}")
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * 800_000)
-    expected = {}
-    for number in range(20):
-        project.write(f"in/{number:02}", "x" * 50_000)
-        expected[f"{number:02}"] = b"X" * 50_000
-    ran = pipeline("--engine", engine)
-    assert ran.returncode == 3 and "No space left on device" in ran.stderr and "Traceback" not in ran.stderr
-    assert pipeline("failures").stdout == ""
-    ballast.unlink()
-    assert 0 < len(contents_below(small_disk)) < 20 and not temporaries(small_disk)
-    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    assert pipeline("--engine", engine).returncode == 0 and contents_below(small_disk) == expected
-
-
-def test_a_full_disk_under_the_state_folder_ends_with_3(project: Project, pipeline: Pipeline, small_disk: Path) -> None:
-    """The ledger and the lock live on a disk too."""
-    project.write("in/a", "x")
-    (small_disk / "ballast").write_bytes(b"x" * (1 << 20))
-    ran = pipeline("--set", "state=small/state")
-    assert ran.returncode == 3 and "Traceback" not in ran.stderr and "bug" not in ran.stderr, ran.stderr
-    (small_disk / "ballast").unlink()
-    assert pipeline("--set", "state=small/state").returncode == 0
-
-
-@pytest.mark.parametrize("left", [40_000, 340_000])
-def test_a_disk_that_fills_under_the_ledger_ends_with_3(
-    project: Project, pipeline: Pipeline, small_disk: Path, left: int
-) -> None:
-    """Whichever write of ours is refused, it is the machine's fault and no bug."""
-    project.write("in/a", "x")
-    arguments = ("--set", "state=small/state", "--engine", "serial")
-    assert pipeline(*arguments).returncode == 0
-    ballast = small_disk / "ballast"
-    with open(ballast, "wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(b"x" * 4096)
-            except OSError:
-                break
-    os.truncate(ballast, ballast.stat().st_size - left)
-    for number in range(3000):
-        project.write(f"in/{number}", "x")
-    ran = pipeline(*arguments)
-    assert ran.returncode == 3 and "bug" not in ran.stderr, ran.stderr
-    ballast.unlink()
-    # The ledger's write-ahead log takes up to four MiB.
-    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    assert pipeline(*arguments).returncode == 0 and len(project.outputs()) == 3001
 
 
 def test_json_is_utf_8_whatever_the_locale(project: Project, pipeline: Pipeline) -> None:
