@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,10 @@ class Marker:
             self._syncing = threading.Thread(target=self._sync, args=(time.time(),), daemon=True)
             self._syncing.start()
 
+    def settling(self) -> None:
+        """The log is about to be brought into the ledger's file: that it gets shorter is no loss."""
+        self._write(log_bytes=0)
+
     def sync(self) -> None:
         """Bring all that was made to the disk. Raises OSError."""
         if self._syncing is not None:
@@ -93,10 +98,13 @@ class Marker:
         self._end_sync()
 
     def close(self, *, in_order: bool) -> None:
-        """Take the marker away, or leave it for the next writer."""
-        os.close(self._fd)
+        """Take the marker away, or leave it for the next writer; the ledger is closed."""
         if in_order:
             self._file.unlink(missing_ok=True)
+        else:
+            with suppress(OSError):
+                self._write()
+        os.close(self._fd)
 
     def _end_sync(self) -> None:
         self._syncing = None
@@ -112,11 +120,12 @@ class Marker:
         except OSError as error:
             self._error = error
 
-    def _write(self) -> None:
-        try:
-            log_bytes = os.stat(self._log).st_size
-        except FileNotFoundError:
-            log_bytes = 0
+    def _write(self, log_bytes: int | None = None) -> None:
+        if log_bytes is None:
+            try:
+                log_bytes = os.stat(self._log).st_size
+            except FileNotFoundError:
+                log_bytes = 0
         said = Left(self._since, self._synced, self._boot, log_bytes)
         os.pwrite(self._fd, json.dumps(said.__dict__).ljust(_PADDED_BYTES).encode(), 0)
 

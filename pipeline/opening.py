@@ -65,18 +65,21 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
 
     What is written below `folders` is brought to the disk now and then. What a person should know is said at once.
     """
-    ledger = _open(state, folders)
+    ledger, marker, in_order = _open(state, folders), None, False
     try:
         for note in ledger.notes:
             print(note, file=sys.stderr)
-        marker = Marker(state.ledger, folders)
+        marker = writer = Marker(state.ledger, folders)
         ledger.connection.execute("PRAGMA wal_autocheckpoint=0")
-        ledger.on_commit = lambda: _committed(state.ledger, ledger, marker)
+        ledger.on_commit = lambda: _committed(state.ledger, ledger, writer)
         yield ledger
         ledger.on_commit = None
-        marker.close(in_order=_close(state.ledger, ledger, marker, is_run=is_run))
+        in_order = _close(state.ledger, ledger, marker, is_run=is_run)
     finally:
+        _expect_log(state.ledger)
         ledger.close()
+        if marker:
+            marker.close(in_order=in_order)
 
 
 @contextmanager
@@ -347,9 +350,17 @@ def _moment(at: float) -> str:
 # -- while it is written, and closing ----------------------------------------------------------------------------------
 
 
+def _expect_log(file: Path) -> None:
+    """Lift the seal if there is a log: SQLite brings it into the file as it closes that."""
+    seal = read_seal(file)
+    if _size(_log_of(file)) and seal and seal.digest and is_sealed(file, seal):
+        lift_seal(file)
+
+
 def _committed(file: Path, ledger: Ledger, marker: Marker) -> None:
     marker.committed()
     if _size(_log_of(file)) > max(_LOG_MOST_BYTES, _size(file) // 2):
+        marker.settling()
         _settle(file, ledger)
         marker.committed()
 
@@ -367,6 +378,7 @@ def _close(file: Path, ledger: Ledger, marker: Marker, *, is_run: bool) -> bool:
     except OSError as error:
         raise EnvironmentFailure(f"what was made could not be brought to the disk: {error}") from error
     try:
+        marker.settling()
         _settle(file, ledger)
         seal = read_seal(file)
         if seal and (is_changed or good_copy(file) is None):

@@ -13,7 +13,7 @@ from typing import TextIO
 from pipeline.commit import refuse_lost, remove_temporaries
 from pipeline.config import Config
 from pipeline.engines import Engine
-from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop
+from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.heartbeat import Heartbeat
 from pipeline.journal import COMMIT_EVERY_S, Journal
 from pipeline.judge import Selection

@@ -60,7 +60,10 @@ def lift_seal(file: Path) -> None:
     """Say that the file is about to be changed, which has to be known before it is, also after a power cut."""
     seal = read_seal(file)
     if seal is None or seal.digest:
-        _put(file, Seal(0, "", seal.at if seal else time.time()))
+        try:
+            _put(file, Seal(0, "", seal.at if seal else time.time()))
+        except OSError:  # a full disk: without any seal the file is read as a whole, too
+            _seal_file(file).unlink(missing_ok=True)
 
 
 def spoil_seal(file: Path) -> None:
