@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.errors import EnvironmentFailure
+from pipeline.mounts import mount_of
 from pipeline.names import shown
 
 # No file can be to blame for a full disk, whoever it is that meets it.
@@ -20,13 +19,6 @@ OPENING = FULL | {errno.EMFILE, errno.ENFILE}
 WRITING = OPENING | {errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
 
 _OPEN_FILES = {errno.EMFILE: "at most {} in one process: ulimit -n", errno.ENFILE: "in all processes: fs.file-max"}
-
-
-class _Mount(NamedTuple):
-    """A file system, and where it is."""
-
-    kind: str
-    place: bytes
 
 
 def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collection[int]) -> BaseException:
@@ -58,8 +50,8 @@ def describe_room(path: bytes | str | Path) -> str:
         found = os.statvfs(place or b".")
     except OSError:
         return ""
-    mount = _mount_of(os.path.realpath(place or b"."))
-    where = f"{mount.kind} at {shown(mount.place)}: " if mount else ""
+    mount = mount_of(Path(os.fsdecode(place or b".")))
+    where = f"{mount.kind} at {shown(os.fsencode(mount.place))}: " if mount.kind else ""
     inodes = f", {found.f_favail:,} of {found.f_files:,} inodes free" if found.f_files else ""
     room = _of(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
     return f" ({where}{room} free{inodes})"
@@ -68,19 +60,3 @@ def describe_room(path: bytes | str | Path) -> str:
 def _of(part_bytes: int, all_bytes: int) -> str:
     unit, name = (10**9, "GB") if all_bytes >= 10**10 else (10**6, "MB")
     return f"{part_bytes / unit:,.1f} of {all_bytes / unit:,.1f} {name}"
-
-
-def _mount_of(place: bytes) -> _Mount | None:
-    """The file system that a path without links lies on."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    except OSError:  # no Linux
-        return None
-    best = None
-    for line in lines:
-        before, _, after = line.partition(b" - ")
-        root = re.sub(rb"\\(\d{3})", lambda octal: bytes([int(octal[1], 8)]), before.split()[4])
-        # Of two at one place the later hides the earlier.
-        if os.path.join(place, b"").startswith(os.path.join(root, b"")) and (not best or len(root) >= len(best.place)):
-            best = _Mount(os.fsdecode(after.split()[0]), root)
-    return best
