@@ -19,6 +19,7 @@ VERBS = {
     "run": "bring every output up to date (the default)",
     "check": "read pipeline.yaml and say all that is wrong with it",
     "plan": "say what a run would do, and why",
+    "verify": "read every output again and compare it with what is recorded",
     "prune": "remove outputs that nothing produces any more, after showing them",
     "status": "say whether a run is on and how far it has come, or how the last one ended",
     "explain": "tell everything about one file, an input or an output",
@@ -26,7 +27,7 @@ VERBS = {
 }
 # Words of the program's that have no work behind them yet.
 _NOT_YET = (
-    "runs", "report", "try", "stages", "new", "schema", "accept", "adopt", "verify",
+    "runs", "report", "try", "stages", "new", "schema", "accept", "adopt",
 )  # fmt: skip
 
 

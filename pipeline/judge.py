@@ -178,7 +178,7 @@ class Judge:
             return "up-to-date", f"skipped: {row.reason}"
         if self._behind and self._is_lost(row, path):
             return "make", "interrupted"
-        return _judge_file(row, path)
+        return judge_file(row, path)
 
     def _is_lost(self, row: Row, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
@@ -219,7 +219,7 @@ def _time_of(path: bytes) -> int | None:
         return None
 
 
-def _judge_file(row: Row, path: bytes) -> tuple[Action, str]:
+def judge_file(row: Row, path: bytes) -> tuple[Action, str]:
     """Whether the output is as we left it."""
     try:
         found = os.stat(path)

@@ -1,0 +1,56 @@
+"""Read every output again and say which are not as the ledger has them: lost, cut short, edited, decayed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pipeline.names import as_json, counted, shown
+
+if TYPE_CHECKING:
+    from pipeline.verifying import Finding
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `verify` takes."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line for every finding")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print a line for every output that is not as it is recorded; nothing is written or repaired."""
+    from pathlib import Path
+
+    from pipeline.load import load_config
+    from pipeline.verifying import verify
+
+    config = load_config(Path(arguments.file))
+    counts: Counter[str] = Counter()
+    without_digest = 0
+    for finding in verify(config.state / "ledger.sqlite", config.folder):
+        counts[finding.kind] += 1
+        without_digest += finding.row.digest is None
+        if finding.kind != "as recorded":
+            print(json.dumps(_as_json(finding), ensure_ascii=False) if arguments.json else _line(finding))
+    _say(counts, without_digest)
+    return 1 if counts.total() > counts["as recorded"] else 0
+
+
+def _line(finding: Finding) -> str:
+    return f"{shown(finding.row.target)}: {finding.text}"
+
+
+def _as_json(finding: Finding) -> dict[str, str]:
+    row = finding.row
+    fields = {"stage": row.stage, "finding": finding.kind, "text": finding.text}
+    return as_json(row.source) | fields | as_json(row.target, "output")
+
+
+def _say(counts: Counter[str], without_digest: int) -> None:
+    found = [f"{counts['as recorded']:,} as recorded"]
+    found += [f"{count:,} {kind}" for kind, count in counts.most_common() if kind != "as recorded"]
+    print(f"{counted(counts.total(), 'output')} verified: {', '.join(found)}", file=sys.stderr)
+    if without_digest:
+        print(f"of {without_digest:,} the contents were never recorded: only size and time", file=sys.stderr)
