@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from project import Project
 
+from pipeline.ledger import Ledger
+from pipeline.load import load_config
+from pipeline.plan import leaves_of
 from pipeline.recipe import Recipe
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -103,3 +107,61 @@ def test_a_modules_own_word_is_taken(tmp_path: Path) -> None:
     assert not is_stale(project)
     project.edit("stages/upper.py", "RECIPE = 3", "RECIPE = 4")
     assert is_stale(project)
+
+
+# -- for ever the same -------------------------------------------------------------------------------------------------
+
+EVERYTHING = """
+inputs: in
+depends: [note]
+stages:
+  - {name: text, uses: golden, with: {logo: note}, depends: [note], output: 'out/text/{name}'}
+  - {name: web, from: inputs, uses: resize, with: {width: 100}, output: 'out/web/{stem}.webp'}
+  - {name: own, from: inputs, uses: resize, with: {width: 50}, output: {path: 'out/{stem}.jpg', save: {color: keep}}}
+pool: {initializer: 'golden_models:load', initargs: [note, 1]}
+"""
+GOLDEN_STAGE = """
+import golden_helper
+from pathlib import Path
+def golden(text: str, *, logo: Path, odd: list[int] = [1, 2]) -> str:
+    return text + str(golden_helper.mark())
+"""
+EXAMPLE_RECIPES = {"web": "86f466353f2fc3a85051297d3c2f6c99", "thumb": "5a56a42672aedca0cbe6b8c745047e04"}
+EVERY_PART = {
+    "text": "4d3dcadeaac3b624b870e4834f34df28", "web": "564bc13de90bd0b0074d226f64d39a27",
+    "own": "b10fa0ded081522ac8ff53cf23337959",
+}  # fmt: skip
+
+
+def recipes_of(yaml: Path) -> dict[str, str]:
+    config = load_config(yaml)
+    with closing(Ledger(None)) as ledger:
+        return {leaf.stage: leaf.recipe.digest for leaf in leaves_of(config, ledger, record=False)}
+
+
+def test_an_upgrade_of_ours_redoes_nothing(example: Path, tmp_path: Path) -> None:
+    """A recipe is what it was in the version before, wherever it is made.
+
+    Where this fails, every output of every user is made anew: change the digests only with the number RECIPE of
+    values.py or of resize.py, because other bytes are made.
+    """
+    assert recipes_of(example / "pipeline.yaml") == EXAMPLE_RECIPES
+    project = Project(tmp_path / "project", EVERYTHING)
+    project.write("note", "note\n")
+    project.write("golden_models.py", "def load(a, b): pass\n")
+    project.write("golden_helper.py", "def mark(): return 1\n")
+    project.write("stages/golden.py", GOLDEN_STAGE)
+    assert recipes_of(project.folder / "pipeline.yaml") == EVERY_PART
+
+
+def test_formatting_renaming_and_moving_redo_nothing(tmp_path: Path) -> None:
+    """All at once: other layout, comments and docstrings, another name of the stage, another place of the project."""
+    project = Project(tmp_path / "here")
+    project.write("in/a", "x")
+    project.run()
+    layout = "# Loud.\ndef upper( text : str,*,\n     mark : str='' ) -> str:\n    'Shouts.'\n\n    return (text.upper()+mark)\n"
+    project.write("stages/upper.py", layout)
+    project.edit("pipeline.yaml", "name: up", "name: loud")
+    project.folder = project.folder.rename(tmp_path / "there")
+    assert project.plan() == {"loud a": ("up-to-date", "up to date")}
+    assert project.run().done == 0 and project.outputs() == {"a": b"X"}

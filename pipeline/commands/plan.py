@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `plan` takes; also what `run --dry-run` may bring along."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every output and every orphan")
-    parser.add_argument("-v", "--verbose", action="store_true", help="a line for every output and every orphan")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="the route, and a line for every output and every orphan"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-j", "--processes", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
@@ -37,6 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.opening import open_to_read
     from pipeline.orphans import fates
     from pipeline.plan import leaves_of, make_plan
+    from pipeline.route import describe_route
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
@@ -45,6 +48,8 @@ def execute(arguments: argparse.Namespace) -> int:
         plan = make_plan(config, ledger, leaves, selection_of(arguments), everything=details)
         if arguments.files_from is not None:
             print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
+        if arguments.verbose and not arguments.json:
+            print(*describe_route(config), sep="\n", end="\n\n")
         if not arguments.json:
             _print_counts(plan)
             _print_orphans(fates(plan.spool, config.folder))
