@@ -37,6 +37,9 @@ class Cost:
     cpu_s: float
     wall_s: float
     peak_bytes: int
+    """Of the whole tree."""
+    largest_bytes: int
+    """The peak of its largest process, shared pages and all."""
     exit_code: int
     said: str
 
@@ -84,7 +87,7 @@ def _main(command: list[str]) -> None:
     sampler.join()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cost = {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": wall_s, "peak_bytes": peaks[0], "exit_code": code}
-    print(json.dumps(cost))
+    print(json.dumps(cost | {"largest_bytes": used.ru_maxrss * 1024}))
 
 
 def _sample(ended: threading.Event, peaks: list[int]) -> None:

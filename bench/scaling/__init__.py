@@ -1,0 +1,1 @@
+"""The parts of bench/scale.py: who is measured, and what is made of the figures."""

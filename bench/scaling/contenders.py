@@ -1,0 +1,153 @@
+"""Who is measured over many small files: this program, what the work itself costs, and what else people use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pipeline
+
+# What --set-up brings.
+PYPI = ("doit", "snakemake")
+DEBIAN = ("make", "ninja-build", "parallel", "rsync")
+
+UPPER = "def upper(text: str) -> str:\n    return text.upper()\n"
+PIPELINE = "inputs: in\nstages:\n  - {name: up, uses: upper, output: 'out/{dir}/{name}'}\npool: {processes: 2}\n"
+POOL = """
+import multiprocessing, os, sys
+def work(path):
+    target = "out" + path[2:]
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(path, encoding="utf-8") as file: text = file.read()
+    with open(target, "w", encoding="utf-8") as file: file.write(text.upper())
+def paths():
+    for folder, _, names in os.walk("in"):
+        for name in names: yield os.path.join(folder, name)
+if __name__ == "__main__":
+    with multiprocessing.Pool(2) as pool:
+        for _ in pool.imap_unordered(work, paths(), chunksize=int(sys.argv[1])): pass
+"""
+WALK = "import os\nfor d, _, names in os.walk('in'):\n    for n in names: os.stat(os.path.join(d, n))\n"
+UP = 'mkdir -p "$(dirname "out${1#in}")" && tr a-z A-Z < "$1" > "out${1#in}"'
+MAKE = """
+sources := $(shell find in -type f)
+all: $(sources:in/%=out/%)
+out/%: in/% ; @mkdir -p $(@D) && tr a-z A-Z < $< > $@
+"""
+DOIT = """
+import os
+def task_up():
+    for folder, _, names in os.walk("in"):
+        for name in names:
+            source = os.path.join(folder, name)
+            target = "out" + source[2:]
+            yield {"name": source, "file_dep": [source], "targets": [target],
+                   "actions": [(up, [source, target])]}
+def up(source, target):
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(source) as file: text = file.read()
+    with open(target, "w") as file: file.write(text.upper())
+"""
+SNAKEMAKE = """
+import os
+FILES = [os.path.join(d, n)[3:] for d, _, names in os.walk("in") for n in names]
+rule all:
+    input: expand("out/{file}", file=FILES)
+rule up:
+    input: "in/{file}"
+    output: "out/{file}"
+    shell: "tr a-z A-Z < {input} > {output}"
+"""
+
+PYTHON = sys.executable
+FILEMILL = [PYTHON, "-m", "pipeline"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to measure; `most` is the number of files that it can be asked to bear."""
+
+    name: str
+    needs: str
+    """A program, or `py:` and a distribution."""
+    command: list[str]
+    most: int
+    remembers: bool = False
+    """Whether a second run of the same command finds nothing to do."""
+    prepare: Callable[[Path], None] = lambda home: None
+    plan: list[str] | None = None
+    """The command that says what a run would do."""
+
+    @property
+    def version(self) -> str | None:
+        """Which one it is; None where it is not installed."""
+        if self.needs == "py:filemill":
+            return pipeline.__version__
+        if self.needs.startswith("py:"):
+            name = self.needs[3:]
+            return importlib.metadata.version(name) if importlib.util.find_spec(name) else None
+        if self.needs == "python":
+            return sys.version.split()[0]
+        return _version_of(self.needs) if shutil.which(self.needs) else None
+
+
+def _version_of(program: str) -> str:
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace").stdout
+    found = re.search(r"\d+(\.\d+)+|\d{8}", said)
+    return found[0] if found else "?"
+
+
+def _ninja(home: Path) -> None:
+    with open(home / "build.ninja", "w") as file:
+        file.write("rule up\n  command = mkdir -p $$(dirname $out) && tr a-z A-Z < $in > $out\n")
+        for path in sorted((home / "in").rglob("*.txt")):
+            name = path.relative_to(home / "in")
+            file.write(f"build out/{name}: up in/{name}\n")
+
+
+def _project(home: Path) -> None:
+    (home / "stages").mkdir()
+    (home / "stages" / "upper.py").write_text(UPPER)
+    (home / "pipeline.yaml").write_text(PIPELINE)
+
+
+def _write(name: str, text: str) -> Callable[[Path], None]:
+    def prepare(home: Path) -> None:
+        (home / name).write_text(text)
+
+    return prepare
+
+
+def _xargs(program: str, *options: str) -> list[str]:
+    return ["sh", "-c", f"find in -type f -print0 | {program} {' '.join(options)} sh -c '{UP}' sh"]
+
+
+CHUNK_1, CHUNK_64 = "bare Pool script, chunk 1", "bare Pool script, chunk 64"
+WALKED, RSYNC = "Python walk with stat", "rsync -a --dry-run"
+_SNAKEMAKE = [PYTHON, "-m", "snakemake", "-q", "all", "-j2"]
+
+MAKERS = (
+    Contender("filemill", "py:filemill", [*FILEMILL, "pipeline.yaml"], 10**7, True, _project, [*FILEMILL, "plan"]),
+    Contender(CHUNK_1, "python", [PYTHON, "pool.py", "1"], 10**7, False, _write("pool.py", POOL)),
+    Contender(CHUNK_64, "python", [PYTHON, "pool.py", "64"], 10**7, False, _write("pool.py", POOL)),
+    Contender("doit -n2", "py:doit", [PYTHON, "-m", "doit", "-v0", "-n2"], 10_000, True, _write("dodo.py", DOIT)),
+    Contender("make -j2", "make", ["make", "-s", "-j2"], 10_000, True, _write("Makefile", MAKE)),
+    Contender("ninja -j2", "ninja", ["ninja", "--quiet", "-j2"], 10_000, True, _ninja),
+    Contender("xargs -P2", "xargs", _xargs("xargs", "-0", "-n1", "-P2"), 10_000),
+    Contender("GNU parallel -j2", "parallel", _xargs("parallel", "-0", "-j2"), 1000),
+    Contender("snakemake -j2", "py:snakemake", _SNAKEMAKE, 1000, True, _write("Snakefile", SNAKEMAKE)),
+)
+WALKS = (
+    Contender("find -printf", "find", ["find", "in", "-printf", r"%p %s %T@\n"], 10**7),
+    Contender(WALKED, "python", [PYTHON, "-c", WALK], 10**7),
+    Contender(RSYNC, "rsync", ["rsync", "-a", "--dry-run", "in/", "out/"], 10**7),
+)
+# Those of the quick form: they need nothing that is not here.
+QUICK = ("filemill", CHUNK_1, WALKED)
