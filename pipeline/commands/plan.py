@@ -14,6 +14,7 @@ from pipeline.names import as_json, counted, shown
 
 if TYPE_CHECKING:
     from pipeline.orphans import Fate
+    from pipeline.pace import Pace
     from pipeline.plan import Plan
     from pipeline.spool import Action
 
@@ -38,6 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.load import load_config
     from pipeline.opening import open_to_read
     from pipeline.orphans import fates
+    from pipeline.pace import last_pace
     from pipeline.plan import leaves_of, make_plan
     from pipeline.route import describe_route
 
@@ -52,7 +54,9 @@ def execute(arguments: argparse.Namespace) -> int:
             print(*describe_route(config), sep="\n", end="\n\n")
         if not arguments.json:
             _print_counts(plan)
+            _print_estimate(plan, last_pace(ledger))
             _print_orphans(fates(plan.spool, config.folder))
+            print(*describe_route(config) if details else (), sep="\n", end="\n" if details else "")
         if details:
             _print_decisions(plan, fates(plan.spool, config.folder), arguments.json)
     return 0
@@ -68,6 +72,14 @@ def _print_counts(plan: Plan) -> None:
     for (action, why), outputs in rows:
         files = plan.files[action, why]
         print(f"{f'{files:,}' if files else '':>9} {outputs:>9,}  {_said(action, why)}")
+
+
+def _print_estimate(plan: Plan, pace: Pace | None) -> None:
+    """How long it may take, if anything is known and to be made."""
+    from pipeline.pace import estimate
+
+    if pace and plan.jobs:
+        print(estimate(plan.jobs, pace))
 
 
 def _said(action: Action, why: str) -> str:
