@@ -106,22 +106,6 @@ def test_any_name_goes_all_the_way(project: Project, pipeline: Pipeline, engine:
     assert json.loads(pipeline("--json").stdout)["up_to_date"] == len(ODD_NAMES)
 
 
-def test_failures_of_any_name_are_listed(project: Project, pipeline: Pipeline) -> None:
-    """One line a failure whatever is in the name; as JSON, its bytes can be had back."""
-    root = os.fsencode(project.folder / "in")
-    names = [name for name in ODD_NAMES if b"/" not in name]
-    for name in names:
-        with open(os.path.join(root, name), "wb") as file:
-            file.write(b"bad")
-    ran = pipeline()
-    assert ran.returncode == 1 and "and 3 more" in ran.stderr
-    said = [json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines()]
-    assert [source_of(line) for line in said] == sorted(names)
-    assert {key for line in said for key in line} == {"source", "source_b64", "stage", "kind", "error", "attempts"}
-    assert {(line["stage"], line["kind"], line["attempts"]) for line in said} == {("up", "error", 1)}
-    assert len(pipeline("failures").stdout.splitlines()) == len(names)
-
-
 def test_one_line_on_a_terminal(project: Project) -> None:
     """Somebody who looks on is told what was done, in one line; -q says nothing."""
     project.write("in/a", "x")
