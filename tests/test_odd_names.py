@@ -23,7 +23,7 @@ from pipeline.names import shown
 _PIECES = [
     b"\xff", b"\x80", b"\xed\xa0\x80", b"\n", b"\r", b"\t", b"\x1b[31m", b"\x01", b"\x7f", b" ", b"-", b"--", b".",
     b"..", b"'", b'"', b"`x`", b"$(x)", b"${x}", b"%s", b"%(name)s", b"{dir}", b"{", b"}", b"*", b"?", b"[a]", b"!",
-    b"\\", b"~", b":", b";", b"&", b"|", b"<", b">", b"a", b"A", b"z" * 120,
+    b"#", b"\\", b"~", b":", b";", b"&", b"|", b"<", b">", b"a", b"A", b"z" * 120,
     *(each.encode() for each in ("é", "e\u0301", "ﬁ", "\u202e", "\u00a0", "\u200b", "ß", "İ", "Å", "A\u030a", "🙂")),
 ]  # fmt: skip
 
