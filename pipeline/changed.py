@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 from pipeline.contents import Reading, read
 from pipeline.failures import Failure
@@ -15,12 +16,15 @@ from pipeline.messages import Source
 _SECOND_NS = 1_000_000_000
 # Reading is the disk's work, and hashing lets other threads go on.
 _THREADS = 4
-# How many sources may be read before their turn.
-_AHEAD = 64
+# Sources that are handed to a thread together, since handing over costs more than reading a small one; and how many of
+# these groups may be read before their turn.
+_GROUP = 16
+_GROUPS_AHEAD = 8
 
 Met = tuple[Source, list[Row], list[Failure]]
 """A source, and what is recorded of it."""
 Note = Callable[[Row, Reading], None]
+_Readings = dict[bytes, Reading | OSError]
 
 
 def same_source(source: Source, record: Row | Failure) -> bool:
@@ -70,16 +74,16 @@ class ByContents(ByTime):
 
     def ahead(self, met: Iterable[Met]) -> Iterator[Met]:
         """The same, in the same order; those that must be are read."""
-        waiting: deque[tuple[Met, Future[Reading] | None]] = deque()
+        rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:
-                for each in met:
-                    needed = any(self._must_read(each[0], row) for row in each[1])
-                    waiting.append((each, readers.submit(read, self._root + each[0].path) if needed else None))
-                    if len(waiting) > _AHEAD:
-                        yield self._take(*waiting.popleft())
+                while group := list(islice(rest, _GROUP)):
+                    paths = [source.path for source, rows, _ in group if any(self._must_read(source, r) for r in rows)]
+                    waiting.append((group, readers.submit(self._read_all, paths) if paths else None))
+                    if len(waiting) > _GROUPS_AHEAD:
+                        yield from self._take(*waiting.popleft())
                 while waiting:
-                    yield self._take(*waiting.popleft())
+                    yield from self._take(*waiting.popleft())
             finally:
                 readers.shutdown(cancel_futures=True)
 
@@ -95,12 +99,20 @@ class ByContents(ByTime):
         except OSError:
             return True
 
-    def _take(self, met: Met, reading: Future[Reading] | None) -> Met:
-        try:
-            self._reading = reading.result() if reading else None
-        except OSError as error:
-            self._reading = error
-        return met
+    def _read_all(self, paths: list[bytes]) -> _Readings:
+        readings: _Readings = {}
+        for path in paths:
+            try:
+                readings[path] = read(self._root + path)
+            except OSError as error:
+                readings[path] = error
+        return readings
+
+    def _take(self, group: list[Met], readings: Future[_Readings] | None) -> Iterator[Met]:
+        found = readings.result() if readings else {}
+        for met in group:
+            self._reading = found.get(met[0].path)
+            yield met
 
     def is_same(self, source: Source, row: Row) -> bool:
         """Whether what is in a source is what was when the row was written."""

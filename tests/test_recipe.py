@@ -159,7 +159,7 @@ def test_formatting_renaming_and_moving_redo_nothing(tmp_path: Path) -> None:
     project = Project(tmp_path / "here")
     project.write("in/a", "x")
     project.run()
-    layout = "# Loud.\ndef upper( text : str,*,\n     mark : str='' ) -> str:\n    'Shouts.'\n\n    return (text.upper()+mark)\n"
+    layout = "# Loud.\ndef upper( text : str,*,\n mark : str='' )->str:\n  'Shouts.'\n\n  return (text.upper()+mark)\n"
     project.write("stages/upper.py", layout)
     project.edit("pipeline.yaml", "name: up", "name: loud")
     project.folder = project.folder.rename(tmp_path / "there")
