@@ -19,6 +19,8 @@ class Inputs:
     """Where the input files are and which of them count."""
 
     root: Path
+    written_root: str
+    """The root as it is written, or relative to the YAML's folder if it lies there, whatever becomes of that."""
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     limits: Limits = DEFAULT_LIMITS

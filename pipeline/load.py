@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.config import Config, Errors, Inputs, Output, Pool, Prune, StageConfig
 from pipeline.depends import Depends, versions_of
 from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
-from pipeline.errors import ConfigError, StageError
+from pipeline.errors import ConfigError, EnvironmentFailure, StageError
 from pipeline.limits import Limits
 from pipeline.options import check_options
 from pipeline.outputs import Template, TemplateError, always_same, parse_template
@@ -43,6 +43,14 @@ def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
     document.raise_complaints()
     assert config is not None  # a file that does not fit has complaints
     return config
+
+
+def _refuse_lost_root(config: Config) -> None:
+    """Where only the input root is missing, and it was there before, nobody wrote anything wrong."""
+    root = config.inputs.root
+    if not os.path.lexists(root) and (config.state / "ledger.sqlite").exists():
+        text = f"the input root {root} does not exist, and there is a ledger of what was made from it"
+        raise EnvironmentFailure(f"{text}; is its disk mounted?")
 
 
 def _read(file: Path) -> bytes:
@@ -164,6 +172,12 @@ class _Checker:
     def _path(self, written: str) -> Path:
         return Path(os.path.normpath(self._folder / os.path.expanduser(written)))
 
+    def _written(self, written: str) -> str:
+        """A path as the ledger keeps it, so that a project can be moved."""
+        path = self._path(written)
+        inside = not os.path.isabs(os.path.expanduser(written)) or self._folder in path.parents
+        return os.path.relpath(path, self._folder) if inside else str(path)
+
     def _inputs(self) -> Inputs:
         inputs = self._declared.inputs
         root = self._path(inputs.root)
@@ -175,7 +189,7 @@ class _Checker:
                 if problem := pattern_problem(pattern):
                     self._document.complain(("inputs", key, index), f"{key}: {problem}")
         limits, settle_s = Limits(pixels(inputs.max_pixels), inputs.max_side), duration_s(inputs.settle) or 0.0
-        return Inputs(root, inputs.include, inputs.exclude, limits, settle_s)
+        return Inputs(root, self._written(inputs.root), inputs.include, inputs.exclude, limits, settle_s)
 
     def _check_initializer(self) -> None:
         pool = self._declared.pool

@@ -46,12 +46,15 @@ class Plan:
     """How many outputs, by what is to be done and why."""
     files: Counter[tuple[Action, str]] = field(default_factory=Counter)
     """How many sources, each by what is foremost of its outputs."""
+    meets_known: bool = False
+    """Whether any of the sources is one of which an output was on record."""
     judged: list[Range] | None = None
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
 
     def pass_over(self, span: Span) -> None:
         """Count a span of sources of which nothing is to be done."""
         self.sources += span.sources
+        self.meets_known = True
         for why, (outputs, files) in span.counts.items():
             self.counts["up-to-date", why] += outputs
             self.files["up-to-date", why] += files
@@ -209,6 +212,7 @@ class _Work:
         for source in sources:
             # Also of those that are not selected: they are there.
             recorded, failed = rows.take(source.path), failures.take(source.path)
+            self._plan.meets_known = self._plan.meets_known or any(row.status != "intended" for row in recorded)
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
 

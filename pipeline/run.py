@@ -13,7 +13,8 @@ from typing import TextIO
 from pipeline.commit import refuse_lost, remove_temporaries
 from pipeline.config import Config
 from pipeline.engines import Engine
-from pipeline.errors import EnvironmentFailure, PolicyStop
+from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop, WorkersFailed
+from pipeline.guards import NOTHING_ODD, Guards, Meant
 from pipeline.heartbeat import Heartbeat
 from pipeline.journal import COMMIT_EVERY_S, Journal
 from pipeline.judge import Selection
@@ -22,6 +23,7 @@ from pipeline.ledger import Ledger
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.opening import is_damage, open_to_write
+from pipeline.owners import owner_here
 from pipeline.pace import Pace
 from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
@@ -31,7 +33,7 @@ from pipeline.refusals import describe, describe_room
 from pipeline.renames import Renamer
 from pipeline.signals import Signals
 from pipeline.spool import Action
-from pipeline.state import State, claim, open_state
+from pipeline.state import State, open_state
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
@@ -39,23 +41,24 @@ GRACE_S = 20.0
 _NOT_HANDED_OUT: tuple[Action, ...] = ("held", "settling", "refuse")
 
 
-def run(config: Config, selection: Selection, progress: Progress, grace_s: float = GRACE_S) -> Summary:
+def run(
+    config: Config, selection: Selection, progress: Progress, grace_s: float = GRACE_S, meant: Meant = NOTHING_ODD
+) -> Summary:
     """Bring every selected output up to date. Raises FilemillError where nothing was run.
 
-    After a signal what is in hand may go on for `grace_s` seconds.
+    After a signal what is in hand may go on for `grace_s` seconds; `meant` is what the guards are to let pass.
     """
     state = open_state(config.state, config.name)
     try:
         folders = [leaf.output.template.folder for leaf in config.leaves if leaf.output]
-        for folder in folders:
-            claim(folder, state, config.name)
         # A log without a buffer of its own says what there was to say, however the run ends.
         with (
             open_to_write(state, folders, is_run=True) as ledger,
             open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
         ):
             log.writelines(f"{note}\n" for note in ledger.notes)
-            return _Run(config, selection, state, ledger, progress, log).go(grace_s)
+            guards = Guards(config, ledger, owner_here(state.folder, state.id, config.name), meant)
+            return _Run(config, selection, state, ledger, guards, progress, log).go(grace_s)
     except (sqlite3.Error, OSError) as error:
         text = f"the state in {state.folder} cannot be kept: {_text(error, state)}"
         raise EnvironmentFailure(text) from error
@@ -67,13 +70,21 @@ class _Run:
     """One run: what it works with, and its steps in the order of their use."""
 
     def __init__(
-        self, config: Config, selection: Selection, state: State, ledger: Ledger, progress: Progress, log: TextIO
+        self,
+        config: Config,
+        selection: Selection,
+        state: State,
+        ledger: Ledger,
+        guards: Guards,
+        progress: Progress,
+        log: TextIO,
     ) -> None:
         templates = {leaf.name: leaf.output.template for leaf in config.leaves if leaf.output}
         self.config = config
         self.selection = selection
         self.state = state
         self.ledger = ledger
+        self.guards = guards
         self.progress = progress
         self.log = log
         self.summary = Summary(run=state.run, pipeline=config.name)
@@ -102,7 +113,11 @@ class _Run:
             self._work(plan, grace_s)
             self.pace = Pace(self.heartbeat.through, time.monotonic() - working)
             self._prune(plan)
-        except (EnvironmentFailure, sqlite3.Error, OSError) as error:
+        except (FilemillError, sqlite3.Error, OSError) as error:
+            is_guards = plan is None and not isinstance(error, WorkersFailed)
+            if isinstance(error, FilemillError) and (is_guards or not isinstance(error, EnvironmentFailure)):
+                self._refuse(error)
+                raise
             self.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
             self.journal.stop(EnvironmentFailure.exit_code, _text(error, self.state))
         except Exception:
@@ -118,12 +133,27 @@ class _Run:
         self.heartbeat.end(self.summary)
         return self.summary
 
+    def _refuse(self, error: FilemillError) -> None:
+        """Put on record that there was a run in which nothing was made, and why."""
+        self.summary.exit = error.exit_code
+        self.log.write(f"refused: {error}\n")
+        self.heartbeat.end(self.summary)
+        self.ledger.end_run(error.exit_code, self.summary.as_json(), swept=False)
+
     def _plan(self) -> Plan:
+        """The plan, if no guard has anything against it. Raises FilemillError."""
+        self.guards.check_places()
+        self.guards.take_over()
         leaves = leaves_of(self.config, self.ledger, record=True)
         self.journal.recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         # Workers take a while to start, and may do so while it is found out what else there is for them.
         on_work = self._open_engine if self.config.engine == "pool" else lambda: None
-        return make_plan(self.config, self.ledger, leaves, self.selection, record=True, on_work=on_work)
+        plan = make_plan(self.config, self.ledger, leaves, self.selection, record=True, on_work=on_work)
+        self.guards.check_plan(plan, self.selection)
+        self.guards.settle(plan, self.selection)
+        for note in self.guards.notes:
+            self.journal.note(note)
+        return plan
 
     def _open_engine(self) -> Engine:
         if self.engine is None:

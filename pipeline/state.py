@@ -1,10 +1,9 @@
-"""The state folder: its identity, the lock that lets one run at a time in, and who owns which output folder."""
+"""The state folder: its identity, and the lock that lets one run at a time in."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -12,11 +11,9 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
+from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.mounts import mount_of
-from pipeline.outputs import OWNER_FILE
 from pipeline.refusals import describe
 
 # Runs whose logs are kept.
@@ -122,69 +119,15 @@ def _new_run() -> str:
 
 def _identity(folder: Path) -> str:
     """The state's id, which moves with its folder; made at the first run."""
-    file, new = folder / "id", folder / "id.new"
-    known = file.read_text().strip() if file.exists() else ""
+    known = known_identity(folder)
     if not known:
-        known = secrets.token_hex(8)
+        known, new = secrets.token_hex(8), folder / "id.new"
         new.write_text(known + "\n")
-        new.replace(file)
+        new.replace(folder / "id")
     return known
 
 
-def claim(output_folder: bytes, state: State, pipeline: str) -> None:
-    """Say in an output folder whose it is, or refuse to write into another pipeline's. Raises UsageError."""
-    place = Path(os.fsdecode(output_folder))
-    ours = {
-        "state": state.id,
-        "pipeline": pipeline,
-        "host": socket.gethostname(),
-        "state_folder": str(state.folder),
-        "folder": str(place),
-    }
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        owner = _owner(place)
-        if owner == ours:
-            return
-        if owner and _is_anothers(owner, ours):
-            raise UsageError(
-                f"{place} belongs to pipeline {owner.get('pipeline')!r} (state {owner.get('state_folder')} on "
-                f"{owner.get('host')}); two pipelines cannot write into one folder",
-                hint=f"give this one another output; if that pipeline is gone, remove {place / OWNER_FILE}",
-            )
-        # Of one name, so that what a killed run left is used up by the next.
-        temporary = place / f"{OWNER_FILE}-owner"
-        temporary.write_text(json.dumps(ours, indent=1) + "\n")
-        temporary.rename(place / OWNER_FILE)
-    except OSError as error:
-        said = describe(error, error.filename or place)
-        raise EnvironmentFailure(f"the output folder {place} cannot be used: {said}") from error
-
-
-def _owner(place: Path) -> dict[str, Any] | None:
-    try:
-        owner = json.loads((place / OWNER_FILE).read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def _is_anothers(owner: dict[str, Any], ours: dict[str, str]) -> bool:
-    if owner.get("folder") != ours["folder"]:
-        # The folder was moved or copied here, and the owner file with it.
-        return owner.get("state") != ours["state"]
-    if owner.get("state") != ours["state"]:
-        # Unless the same state folder was removed and is made anew.
-        return (owner.get("state_folder"), owner.get("host")) != (ours["state_folder"], ours["host"])
-    # One id in two places: a copied state, if the first is still there.
-    elsewhere = Path(str(owner.get("state_folder")))
-    return str(elsewhere) != ours["state_folder"] and _still_there(elsewhere, ours["state"])
-
-
-def _still_there(state_folder: Path, state_id: str) -> bool:
-    try:
-        return (state_folder / "id").read_text().strip() == state_id
-    except OSError:
-        return False
+def known_identity(folder: Path) -> str:
+    """The state's id; empty where there is none yet."""
+    file = folder / "id"
+    return file.read_text().strip() if file.exists() else ""

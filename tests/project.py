@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.guards import NOTHING_ODD, Meant
 from pipeline.judge import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
@@ -67,11 +68,19 @@ class Project:
         assert old in text
         self.write(file, text.replace(old, new))
 
-    def run(self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any) -> Summary:
+    def run(
+        self,
+        only: str | None = None,
+        limit: int | None = None,
+        force: bool = False,
+        meant: Meant = NOTHING_ODD,
+        yaml: str = "pipeline.yaml",
+        **more: Any,
+    ) -> Summary:
         """Run it to the end."""
         self._forget_modules()
-        config = load_config(self.folder / "pipeline.yaml")
-        return run(config, Selection(only, limit, force, **more), Progress(quiet=True))
+        config = load_config(self.folder / yaml)
+        return run(config, Selection(only, limit, force, **more), Progress(quiet=True), meant=meant)
 
     def plan(
         self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any

@@ -14,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import MOODY, ONE_STAGE, Project, contents_below, ledger_of, temporaries
 
+from pipeline.guards import Meant
 from pipeline.judge import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
 from pipeline.messages import Job, Source, Target
 from pipeline.plan import leaves_of, make_plan
 
+# What lets a run go on where all the files that it knew are gone.
+REBUILD = Meant(rebuild=True)
 FRESH = ("up-to-date", "up to date")
 Change = Callable[[Project], object]
 
@@ -370,14 +373,16 @@ def test_a_failure_is_forgotten_when_it_says_nothing_any_more(moody: Project) ->
 def test_what_exists_and_is_not_ours_is_refused_alone(tmp_path: Path) -> None:
     """A file that somebody put there is not overwritten; the others are done; --force means it."""
     project = Project(tmp_path)
+    project.write("in/0", "w")
+    project.run()
     project.write("in/a", "x")
     project.write("in/b", "y")
     project.write("out/a", "precious")
-    assert project.plan() == {"up a": ("refuse", "exists, not ours"), "up b": ("make", "new")}
+    assert project.plan() == {"up 0": FRESH, "up a": ("refuse", "exists, not ours"), "up b": ("make", "new")}
     summary = project.run()
     assert (summary.done, summary.failed, summary.exit) == (1, 1, 1)
-    assert project.outputs() == {"a": b"precious", "b": b"Y"}
-    assert project.run(force=True).exit == 0 and project.outputs() == {"a": b"X", "b": b"Y"}
+    assert project.outputs() == {"0": b"W", "a": b"precious", "b": b"Y"}
+    assert project.run(force=True).exit == 0 and project.outputs() == {"0": b"W", "a": b"X", "b": b"Y"}
 
 
 def collide(tmp_path: Path) -> Project:
@@ -425,7 +430,7 @@ def test_the_path_of_one_that_is_gone_is_free(tmp_path: Path, only: str | None) 
     project.run()
     (project.folder / "in/a.x").rename(project.folder / "in/a.y")
     assert project.plan(only=only) == {"up a.y": ("make", "new")}
-    assert project.run(only=only).done == 1
+    assert project.run(only=only, meant=REBUILD).done == 1
     assert project.plan() == {"up a.y": FRESH} and project.orphans() == []
 
 
@@ -582,12 +587,12 @@ def test_after_any_history_outputs_are_what_their_sources_say(steps: list[tuple[
                 project.edit("pipeline.yaml", f"mark: '{mark}'", f"mark: '{what}'")
                 mark = what
             else:
-                project.run(only=what or None)
-        summary = project.run()
+                project.run(only=what or None, meant=REBUILD)
+        summary = project.run(meant=REBUILD)
         sources = contents_below(project.folder / "in")
         assert summary.exit == (b"bad" in sources.values())
         for name, text in sources.items():
             if text not in (b"bad", b"skip"):
                 assert project.outputs()[name] == text.upper() + mark.encode()
         assert [name for name in sources if sources[name] == b"bad"] == [name.decode() for name in failures(project)]
-        assert project.run().done == 0 and not temporaries(project.folder)
+        assert project.run(meant=REBUILD).done == 0 and not temporaries(project.folder)

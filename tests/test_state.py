@@ -1,8 +1,7 @@
-"""The state folder: who may run, and whose an output folder is."""
+"""The state folder: who may run, and what is kept there."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
-from pipeline.state import State, claim, open_state
+from pipeline.errors import AlreadyRunning, EnvironmentFailure
+from pipeline.state import State, open_state
 
 HOLD = "import sys, time; from pathlib import Path; from pipeline.state import open_state;"
 HOLD += "open_state(Path(sys.argv[1]), 'p'); print('held', flush=True); time.sleep(60)"
@@ -77,78 +76,6 @@ def test_a_state_folder_that_cannot_be_made_is_the_machines_fault(tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFailure, match=r"cannot be used: .*: not a directory"):
         open_state(tmp_path / "file" / "s", "photos")
-
-
-def owner(folder: Path) -> dict[str, str]:
-    return dict(json.loads((folder / ".filemill").read_text()))
-
-
-def claims(out: Path, state: State, pipeline: str = "photos") -> None:
-    claim(os.fsencode(out), state, pipeline)
-
-
-def test_a_claimed_folder_carries_the_states_id(tmp_path: Path) -> None:
-    """The owner file says whose the folder is, and claiming again changes nothing."""
-    state = opened(tmp_path / "s")
-    claims(tmp_path / "out", state)
-    before = (tmp_path / "out" / ".filemill").stat()
-    assert owner(tmp_path / "out")["state"] == state.id
-    claims(tmp_path / "out", opened(tmp_path / "s"))
-    assert (tmp_path / "out" / ".filemill").stat().st_mtime_ns == before.st_mtime_ns
-    assert os.listdir(tmp_path / "out") == [".filemill"]
-
-
-def test_another_pipeline_is_refused(tmp_path: Path) -> None:
-    """Two pipelines never write into one folder: the second is told whose it is and what to do."""
-    claims(tmp_path / "out", opened(tmp_path / "one"))
-    with pytest.raises(UsageError, match=r"out belongs to pipeline 'photos' .state .*one on .*two pipelines"):
-        claims(tmp_path / "out", opened(tmp_path / "two"), "other")
-    assert owner(tmp_path / "out")["pipeline"] == "photos"
-
-
-def test_a_clone_with_a_copied_state_is_refused(tmp_path: Path) -> None:
-    """A copy of the state has the same id; while the first is still there, the copy may not write."""
-    claims(tmp_path / "out", opened(tmp_path / "one"))
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
-    with pytest.raises(UsageError, match="belongs to"):
-        claims(tmp_path / "out", opened(tmp_path / "two"))
-    shutil.rmtree(tmp_path / "one")
-    claims(tmp_path / "out", opened(tmp_path / "two"))
-
-
-def test_a_moved_project_is_accepted(tmp_path: Path) -> None:
-    """State and outputs that move together stay together, and the owner file follows."""
-    claims(tmp_path / "a" / "out", opened(tmp_path / "a" / "s"))
-    (tmp_path / "a").rename(tmp_path / "b")
-    claims(tmp_path / "b" / "out", opened(tmp_path / "b" / "s"))
-    assert owner(tmp_path / "b" / "out")["folder"] == str(tmp_path / "b" / "out")
-
-
-def test_a_state_that_only_was_removed_is_accepted(tmp_path: Path) -> None:
-    """`rm -r .pipeline` does not lock anybody out: the same state folder on the same machine is the same owner."""
-    first = opened(tmp_path / "s")
-    claims(tmp_path / "out", first)
-    shutil.rmtree(tmp_path / "s")
-    claims(tmp_path / "out", opened(tmp_path / "s"))
-    assert owner(tmp_path / "out")["state"] != first.id
-
-
-@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe"])
-def test_a_damaged_owner_file_is_written_anew(tmp_path: Path, damage: bytes) -> None:
-    """An owner file that says nothing locks nobody out; what a killed claim left is used up."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".filemill").write_bytes(damage)
-    (tmp_path / "out" / ".filemill-owner").write_bytes(damage)
-    state = opened(tmp_path / "s")
-    claims(tmp_path / "out", state)
-    assert owner(tmp_path / "out")["state"] == state.id and os.listdir(tmp_path / "out") == [".filemill"]
-
-
-def test_an_output_folder_that_cannot_be_made_is_the_machines_fault(tmp_path: Path) -> None:
-    """Nothing is run, with one sentence that names the folder."""
-    (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFailure, match=r"the output folder .*file/out cannot be used"):
-        claims(tmp_path / "file" / "out", opened(tmp_path / "s"))
 
 
 def test_where_there_are_no_locks_it_is_said_with_a_way_out(tmp_path: Path) -> None:

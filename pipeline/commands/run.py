@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.guards import Meant
     from pipeline.judge import Selection
 
 
@@ -38,6 +39,10 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--files-from", metavar="FILE", help=listed)
     parser.add_argument("--retry-failed", action="store_true", help="try also what is held or dismissed")
     parser.add_argument("--force", action="store_true", help="redo what is up to date, edited or not ours")
+    rebuild = "go on where known files, or the outputs that were made, are gone: no disk is missing"
+    parser.add_argument("--rebuild", action="store_true", help=rebuild)
+    take_over = "make a state or an output folder that is another pipeline's this one's"
+    parser.add_argument("--take-over", action="store_true", help=take_over)
 
 
 def _seconds(text: str) -> float:
@@ -75,6 +80,13 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
     return Selection(arguments.only, arguments.limit, arguments.force, arguments.retry_failed, names)
 
 
+def meant_by(arguments: argparse.Namespace) -> Meant:
+    """The arguments that let a guard pass."""
+    from pipeline.guards import Meant
+
+    return Meant(rebuild=arguments.rebuild, take_over=arguments.take_over)
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Run, and say what was done."""
     from pathlib import Path
@@ -86,7 +98,8 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), edits_of(arguments))
     selection = selection_of(arguments)
     quiet = arguments.quiet or arguments.json
-    summary = run(config, selection, Progress(quiet=quiet, verbose=arguments.verbose), arguments.grace)
+    progress = Progress(quiet=quiet, verbose=arguments.verbose)
+    summary = run(config, selection, progress, arguments.grace, meant_by(arguments))
     if arguments.json:
         print(json.dumps(summary.as_json()))
     say(summary, quiet=quiet, verbose=arguments.verbose)
