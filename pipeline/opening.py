@@ -76,7 +76,8 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
         ledger.on_commit = None
         in_order = _close(state.ledger, ledger, marker, is_run=is_run)
     finally:
-        _expect_log(state.ledger)
+        with suppress(OSError):
+            _expect_log(state.ledger)
         ledger.close()
         if marker:
             marker.close(in_order=in_order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from project import ONE_STAGE, Project
 
 from pipeline import journal, opening
 from pipeline.commit import temporary_for
+from pipeline.errors import EnvironmentFailure
 from pipeline.ledger import Ledger
 from pipeline.messages import Outcome
 from pipeline.seal import good_copy, keep_copy, put_seal, read_seal
@@ -234,6 +236,30 @@ def test_a_killed_run_without_a_power_cut_costs_nothing_that_was_committed(proje
 
 
 # -- readers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refuses", ["the disk takes no seal", "the run ends by an error"])
+def test_a_ledger_that_was_not_sealed_is_neither_damaged_nor_behind(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    """SQLite brings the log into the file as it closes that, whatever became of us."""
+    project.write("in/new", "new")
+    in_the_way = ledger_file(project).with_suffix(".seal-new")
+    if refuses == "the disk takes no seal":
+        in_the_way.mkdir()
+        assert project.run().exit == 0
+        in_the_way.rmdir()
+    else:
+        with monkeypatch.context() as patched, pytest.raises(EnvironmentFailure, match="no space left"):
+            patched.setattr(Ledger, "end_run", lambda *_, **__: fail(errno.ENOSPC))
+            project.run()
+    summary = project.run()
+    assert (summary.exit, summary.done, summary.up_to_date) == (0, 0, COUNT + 1)
+    assert capsys.readouterr().err == ""
+
+
+def fail(number: int) -> None:
+    raise OSError(number, os.strerror(number))
 
 
 @pytest.mark.parametrize("damaged", [False, True])
