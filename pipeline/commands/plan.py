@@ -56,7 +56,6 @@ def execute(arguments: argparse.Namespace) -> int:
             _print_counts(plan)
             _print_estimate(plan, last_pace(ledger))
             _print_orphans(fates(plan.spool, config.folder))
-            print(*describe_route(config) if details else (), sep="\n", end="\n" if details else "")
         if details:
             _print_decisions(plan, fates(plan.spool, config.folder), arguments.json)
     return 0
