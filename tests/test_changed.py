@@ -12,6 +12,8 @@ import pytest
 from conftest import Pipeline
 from project import MOODY, ONE_STAGE, Project
 
+from pipeline import contents
+
 BY_HASH = ONE_STAGE + "changed_by: hash\n"
 FRESH = {"up a": ("up-to-date", "up to date"), "up b": ("up-to-date", "up to date")}
 
@@ -153,6 +155,20 @@ def test_skips_and_failures_keep_to_contents(tmp_path: Path) -> None:
     touch(project)
     assert project.plan()["up a"] == ("up-to-date", "skipped: not wanted")
     assert project.plan()["up b"][0] == "make"
+
+
+@pytest.mark.parametrize("engine", ["serial", "pool"])
+def test_a_sibling_that_fails_takes_no_digest_away(tmp_path: Path, pipeline: Pipeline, engine: str) -> None:
+    """Also what took more than one attempt is known by its contents."""
+    bad = "  - {name: bad, from: inputs, uses: './bad.py:bad', output: 'bad/{name}'}"
+    more = f"{bad}\nretry: {{max: 1, backoff: 1ms}}\nengine"
+    project = Project(tmp_path, BY_HASH.replace("engine", more))
+    project.write("bad.py", "def bad(text: str) -> str: raise ValueError\n")
+    project.write("in/a", "one")
+    assert pipeline("--engine", engine).returncode == 1
+    assert rows(project)[0][0] == contents.read(tmp_path / "in/a").digest
+    touch(project)
+    assert project.plan()["up a"] == FRESH["up a"]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--only", "a"), ("--limit", "1"), ("--files-from", "list")])

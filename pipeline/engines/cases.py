@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import capture
-from pipeline.messages import Job, Kind, Outcome, Result, Source, StageInfo
+from pipeline.messages import Job, Kind, Outcome, Result, StageInfo
 
 
 class Fall(NamedTuple):
@@ -44,7 +44,8 @@ class Case:
     Nearly every job is done at its first attempt, so making a case sets no more than that needs.
     """
 
-    source: Source | None = None
+    first: Outcome | None = None
+    """It says what the source was then: if that changed before another attempt, the record is to be out of date."""
     seconds: float = 0.0
     environment: str = ""
     output: str = ""
@@ -68,7 +69,7 @@ class Case:
 
     def learn(self, outcome: Outcome) -> Next:
         """Take in what a worker says of the rest."""
-        self.source = self.source or outcome.source
+        self.first = self.first or outcome
         self.seconds += outcome.seconds
         self.environment = outcome.environment
         self._note_output(outcome.output)
@@ -98,8 +99,10 @@ class Case:
 
     def outcome(self) -> Outcome:
         results = [result for found in self.results.values() for result in found]
-        source = self.source or self.job.source
-        return Outcome(source, tuple(results), self.seconds, environment=self.environment, output=self.output)
+        first = self.first or Outcome(self.job.source, ())
+        return first._replace(
+            results=tuple(results), seconds=self.seconds, environment=self.environment, output=self.output
+        )
 
     @property
     def is_answered(self) -> bool:
