@@ -213,6 +213,7 @@ def _cut_once(kind: str, way: str, share: float, options: argparse.Namespace) ->
                     [sys.executable, "run.py"], cwd=home, env=environment, capture_output=True, text=True
                 )
                 assert again.returncode == 0, again.stderr
+                assert not found[3], f"{found[3]} outputs are called up to date and are not whole"
                 assert all(_is_right(home, path) for path in (home / "in").rglob("*.txt"))
             return found
 

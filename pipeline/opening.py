@@ -25,7 +25,17 @@ from pipeline.commit import TEMPORARY_PREFIX, run_of
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger import Ledger
 from pipeline.marker import Left, Marker, marker_of, read_marker
-from pipeline.seal import copy_file, good_copy, is_sealed, keep_copy, lift_seal, put_seal, read_seal, spoil_seal
+from pipeline.seal import (
+    copy_file,
+    good_copy,
+    has_copy,
+    is_sealed,
+    keep_copy,
+    lift_seal,
+    put_seal,
+    read_seal,
+    spoil_seal,
+)
 from pipeline.state import State, without_locks
 
 # SQLite's write-ahead log: a header, then frames of a header and a page each.
@@ -72,12 +82,17 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
         marker = writer = Marker(state.ledger, folders)
         ledger.connection.execute("PRAGMA wal_autocheckpoint=0")
         ledger.on_commit = lambda: _committed(state.ledger, ledger, writer)
-        yield ledger
-        ledger.on_commit = None
+        try:
+            yield ledger
+        except BaseException:
+            with suppress(EnvironmentFailure):  # what ended it comes first
+                in_order = _close(state.ledger, ledger, marker, is_run=is_run)
+            raise
         in_order = _close(state.ledger, ledger, marker, is_run=is_run)
     finally:
-        with suppress(OSError):
-            _expect_log(state.ledger)
+        if not in_order:
+            with suppress(OSError):
+                lift_seal(state.ledger)  # since SQLite brings in the log when it closes
         ledger.close()
         if marker:
             marker.close(in_order=in_order)
@@ -277,6 +292,7 @@ def _settle(file: Path, ledger: Ledger) -> None:
     """Bring the log into the file, and seal it; unless somebody else has changed it, which would be sealed then."""
     seal = read_seal(file)
     if seal and seal.digest and not is_sealed(file, seal):
+        spoil_seal(file)
         raise EnvironmentFailure(
             f"the ledger {file} was changed by somebody else; the next run takes its last good copy"
         )
@@ -351,13 +367,6 @@ def _moment(at: float) -> str:
 # -- while it is written, and closing ----------------------------------------------------------------------------------
 
 
-def _expect_log(file: Path) -> None:
-    """Lift the seal if there is a log: SQLite brings it into the file as it closes that."""
-    seal = read_seal(file)
-    if _size(_log_of(file)) and seal and seal.digest and is_sealed(file, seal):
-        lift_seal(file)
-
-
 def _committed(file: Path, ledger: Ledger, marker: Marker) -> None:
     marker.committed()
     if _size(_log_of(file)) > max(_LOG_MOST_BYTES, _size(file) // 2):
@@ -368,6 +377,8 @@ def _committed(file: Path, ledger: Ledger, marker: Marker) -> None:
 
 def _close(file: Path, ledger: Ledger, marker: Marker, *, is_run: bool) -> bool:
     """Seal the ledger, and keep a copy of it if anything but the row of a run is new; tells whether that was done."""
+    ledger.on_commit = None
+    ledger.connection.rollback()
     if ledger.is_suspect:
         spoil_seal(file)
         return False
@@ -382,7 +393,7 @@ def _close(file: Path, ledger: Ledger, marker: Marker, *, is_run: bool) -> bool:
         marker.settling()
         _settle(file, ledger)
         seal = read_seal(file)
-        if seal and (is_changed or good_copy(file) is None):
+        if seal and (is_changed or not has_copy(file)):
             keep_copy(file, seal)
     except (OSError, sqlite3.Error):  # such as a full disk: the next writer sees to what is there
         return False

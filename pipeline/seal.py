@@ -19,6 +19,8 @@ from pathlib import Path
 # Hex digits of the digest in a copy's name.
 _DIGITS = 32
 _CHUNK_BYTES = 1 << 26
+# In place of a digest, of a file that SQLite could not use.
+_SPOILT = "spoilt"
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,16 @@ def put_seal(file: Path) -> Seal:
 def lift_seal(file: Path) -> None:
     """Say that the file is about to be changed, which has to be known before it is, also after a power cut."""
     seal = read_seal(file)
-    if seal is None or seal.digest:
+    if seal is None or seal.digest not in ("", _SPOILT):
         try:
             _put(file, Seal(0, "", seal.at if seal else time.time()))
-        except OSError:  # a full disk: without any seal the file is read as a whole, too
+        except OSError:  # such as a full disk, which lets us remove it still
             _seal_file(file).unlink(missing_ok=True)
 
 
 def spoil_seal(file: Path) -> None:
     """Say of a file that it is not to be trusted, whatever it looks like."""
-    _put(file, Seal(-1, "spoilt", time.time()))
+    _put(file, Seal(0, _SPOILT, time.time()))
 
 
 def _put(file: Path, seal: Seal) -> Seal:
@@ -116,6 +118,11 @@ def good_copy(file: Path) -> Path | None:
             if digest_of(copy)[:_DIGITS] == copy.stem.rpartition("-")[2]:
                 return copy
     return None
+
+
+def has_copy(file: Path) -> bool:
+    """Whether there is a copy, whole or not."""
+    return bool(_copies(file))
 
 
 def _copies(file: Path) -> list[Path]:

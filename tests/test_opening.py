@@ -17,10 +17,12 @@ from project import ONE_STAGE, Project
 
 from pipeline import journal, opening
 from pipeline.commit import temporary_for
-from pipeline.errors import EnvironmentFailure
+from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.ledger import Ledger
 from pipeline.messages import Outcome
+from pipeline.opening import open_to_read, open_to_write
 from pipeline.seal import good_copy, keep_copy, put_seal, read_seal
+from pipeline.state import open_state
 
 COUNT = 12
 NAMES = [f"{number:02}" for number in range(COUNT)]
@@ -327,6 +329,30 @@ def test_a_long_log_is_brought_into_the_file_meanwhile(project: Project, monkeyp
     set_mark(project, "2")
     assert project.run().done == COUNT
     assert len(sizes) > 2 and {log for log, _ in sizes} == {0}
+
+
+def test_a_writer_that_gives_up_leaves_the_ledger_sealed(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of the user's, or a second Ctrl-C, is no reason to doubt it; nor is what was not committed kept."""
+    state = open_state(ledger_file(project).parent, "pipeline")
+    with pytest.raises(UsageError), open_to_write(state) as ledger:
+        ledger.begin_run(state.run)
+        ledger.facts.set("kept", 1)
+        ledger.begin()
+        ledger.facts.set("begun", 1)
+        raise UsageError("not so")
+    state.close()
+    assert not capsys.readouterr().err
+    with open_to_read(ledger_file(project)) as ledger:
+        assert (ledger.facts.get("kept"), ledger.facts.get("begun")) == (1, None)
+    assert project.run().exit == 0 and not capsys.readouterr().err
+
+
+def test_no_memory_is_shared(project: Project) -> None:
+    """So that the folder may lie on a network's disk."""
+    set_mark(project, "2")
+    kill_run(project, 0)
+    assert ledger_file(project).with_name("ledger.sqlite-wal").exists()
+    assert not ledger_file(project).with_name("ledger.sqlite-shm").exists()
 
 
 # -- the copy ----------------------------------------------------------------------------------------------------------
