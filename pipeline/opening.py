@@ -143,8 +143,10 @@ def _size(file: Path) -> int:
 
 
 def _is_new(file: Path) -> bool:
-    """Whether there is nothing yet, rather than nothing any more."""
-    return not file.exists() and not _size(_log_of(file)) and not read_seal(file) and not good_copy(file)
+    """Whether there is nothing yet, rather than nothing any more: no writer came as far as to put its marker."""
+    seal = read_seal(file)
+    was_sealed = seal is not None and bool(seal.digest)
+    return not (_size(file) or _size(_log_of(file)) or was_sealed or marker_of(file).exists() or good_copy(file))
 
 
 def _look(file: Path) -> tuple[Ledger, Loss | None]:
@@ -168,7 +170,9 @@ def _look(file: Path) -> tuple[Ledger, Loss | None]:
                 return ledger, None
             found_bytes = _LOG_HEADER_BYTES + _FRAME_BYTES * _bring_in_log(ledger, "PASSIVE")
         logged_bytes = max(logged_bytes, left.log_bytes if left else 0)
-        return ledger, _loss(seal.at if seal else None, left, logged_bytes, found_bytes)
+        # Killed before it put its marker a writer has lost nothing.
+        sealed_at = seal.at if seal and (seal.digest or marker_of(file).exists()) else None
+        return ledger, _loss(sealed_at, left, logged_bytes, found_bytes)
     except BaseException:
         ledger.close()
         raise
