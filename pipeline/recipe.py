@@ -63,7 +63,7 @@ def recipe_for(route: Sequence[Step], save: dict[str, Any], suffix: str, around:
     """The recipe of the output at the end of a route. What is not there has no part, so that it changes nothing."""
     parts: dict[str, Any] = {
         "route": [_of_step(step, around) for step in route],
-        "save": {"format": suffix, **_plain(save, around)},
+        "save": {"format": suffix if _makes_picture(route) else "", **_plain(save, around)},
         "values": values.RECIPE,
     }
     if around.initializer:
@@ -76,6 +76,12 @@ def recipe_for(route: Sequence[Step], save: dict[str, Any], suffix: str, around:
     if around.libraries:
         parts["libraries"] = dict(around.libraries)
     return Recipe(parts)
+
+
+def _makes_picture(route: Sequence[Step]) -> bool:
+    """Whether the suffix of an output decides what is in it; a filter hands on what it was handed."""
+    makes = [step.stage.makes for step in route if step.stage.makes is not None]
+    return bool(makes) and makes[-1] is values.IMAGE
 
 
 def _of_step(step: Step, around: Surroundings) -> dict[str, Any]:

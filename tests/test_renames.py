@@ -58,6 +58,7 @@ TEMPLATES = {
     "a folder below": "out/new/{dir}/{name}",
     "another folder": "other/{dir}/{name}",
     "another name": "out/{dir}/of {name}",
+    "another suffix, of a text": "out/{dir}/{name}.up",
     "no folders": "out/{name}",
     "far away": "other/deep/down/{stem}{suffix}",
 }
