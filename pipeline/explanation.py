@@ -26,6 +26,7 @@ from pipeline.orphans import fate_of
 from pipeline.plan import Plan, leaves_of, make_plan, walk_of
 from pipeline.route import describe_stage
 from pipeline.spool import Decision
+from pipeline.stage import find_function
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,11 @@ class Explanation:
     standing: str
     stages: list[StageExplained]
     outputs: list[OutputExplained]
+    initializer: str
+    code: list[str]
+    """The files whose code counts for every output, being the initializer's."""
     contents: list[str]
-    """The files whose contents count for every output."""
+    """The files whose contents count for every output: what the initializer is given, and `depends`."""
     libraries: dict[str, str]
 
 
@@ -113,7 +117,7 @@ class Explainer:
             if subject := self._output_at(full) or self._input_at(full):
                 return subject
         name, what = shown(given), "is neither an input nor an output"
-        if os.path.isdir(given):
+        if any(os.path.isdir(os.path.join(base, given)) for base in bases):
             raise UsageError(f"{name}: a folder; name a file in it")
         where = f"; it lies outside the input root {self._config.inputs.root}" if os.path.lexists(given) else ""
         raise UsageError(f"{name}: {what} of {self._config.name}{where}")
@@ -157,11 +161,19 @@ class Explainer:
             outputs = [each for each in outputs if each.path == path]
         named = {each.stage for each in outputs}
         leaves = [leaf for leaf in self._leaves if subject.target is None or leaf.stage in named]
-        config = self._config
+        config, initializer = self._config, self._config.pool.initializer or ""
+        given = self._leaves[0].recipe.parts.get("initializer", {}).get("initargs", [])
         return Explanation(
-            subject.source, identity, standing, list(self._stages(leaves)), outputs, list(config.depends),
+            subject.source,
+            identity,
+            standing,
+            list(self._stages(leaves)),
+            outputs,
+            initializer,
+            self._code(find_function(initializer))[0] if initializer else [],
+            list(dict.fromkeys([*(path for path, _ in contents_within(given)), *config.depends])),
             dict(config.libraries),
-        )  # fmt: skip
+        )
 
     def _path(self, target: bytes) -> bytes:
         return os.path.normpath(os.path.join(os.fsencode(self._config.folder), target))
@@ -192,16 +204,20 @@ class Explainer:
                 yield self._stage(stage, parts[stage.name])
 
     def _stage(self, stage: StageConfig, part: dict[str, Any]) -> StageExplained:
-        files, recipe = code.files_of(stage.stage.target, self._config.folder, stage.stage.module)
+        files, recipe = self._code(stage.stage.target, stage.stage.module)
         contents = [path for path, _ in contents_within(part["options"])]
         return StageExplained(
             stage.name,
             describe_stage(self._config, stage),
             as_written(part["options"]),
-            sorted(os.path.relpath(file) for file in files),
+            files,
             recipe,
             list(dict.fromkeys([*contents, *stage.depends])),
         )
+
+    def _code(self, target: Any, module: str = "") -> tuple[list[str], int | None]:
+        files, recipe = code.files_of(target, self._config.folder, module)
+        return sorted(os.path.relpath(file) for file in files), recipe
 
     # -- its outputs -------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ stages:
     depends: ["more/*"]
     output: out/second/{name}
 engine: serial
+pool: {initializer: "warm:up", initargs: [weights, 1]}
 """
 MARKED = """
 import helper
@@ -54,7 +55,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     project = Project(tmp_path, TREE)
     project.write("stages/marked.py", MARKED)
     project.write("helper.py", "def twice(text): return text * 2\n")
-    for name in ("logo", "prompt", "more/a", "more/b"):
+    project.write("warm.py", "def up(file, number): pass\n")
+    for name in ("weights", "logo", "prompt", "more/a", "more/b"):
         project.write(name, name)
     project.write("in/x.txt", "x")
     project.write("in/deep/y.txt", "y")
@@ -117,7 +119,8 @@ second: first (str) -> upper -> str -> out/second/{name}
   contents: more/a, more/b
 
 for every output
-  contents: prompt
+  initializer: warm:up (warm.py)
+  contents: weights, prompt
   libraries: pillow VERSION
 """
     pattern = re.escape(expected).replace("MOMENT", moment.replace("\\\\", "\\")).replace("VERSION", r"[\d.]+")
@@ -220,7 +223,7 @@ def test_failures_are_told_with_what_was_printed(project: Project, explain: Expl
     project.write(
         "stages/marked.py", MARKED.replace("return", "print('so far')\n    raise ValueError('no')\n    return")
     )
-    project.edit("pipeline.yaml", "engine: serial", "engine: pool\npool: {processes: 1}")
+    project.edit("pipeline.yaml", "engine: serial", "engine: pool")
     assert project.run().failed == 4
     said = explain("in/x.txt")
     assert "  make: failed before (error, attempt 1 of 3)\n" in said
@@ -255,7 +258,7 @@ def test_orphans_are_told(project: Project, explain: Explain) -> None:
     assert said.startswith("deep/y.txt: an input, ")
     assert "\nout/second/y.txt (second)\n  rename: belongs at out/third/y.txt now\n  recorded: 3 bytes" in said
     assert "\nout/third/y.txt (second)\n  rename: moved from out/second/y.txt\n" in explain("out/third/y.txt")
-    project.write("pipeline.yaml", TREE[: TREE.index("  - name: second")] + "engine: serial\n")
+    project.write("pipeline.yaml", TREE[: TREE.index("  - name: second")] + TREE[TREE.index("engine") :])
     assert "\nout/second/y.txt (second)\n  prune: orphan: stage gone\n" in explain("out/second/y.txt")
 
 

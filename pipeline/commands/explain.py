@@ -66,8 +66,10 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         yield from ("", *_output_lines(output))
     for stage in explanation.stages:
         yield from ("", *_stage_lines(stage))
-    if explanation.contents or explanation.libraries:
+    if explanation.initializer or explanation.contents or explanation.libraries:
         yield from ("", "for every output")
+    if explanation.initializer:
+        yield f"  initializer: {explanation.initializer} ({', '.join(explanation.code)})"
     if explanation.contents:
         yield f"  contents: {', '.join(shown(os.fsencode(each)) for each in explanation.contents)}"
     if explanation.libraries:
@@ -154,6 +156,8 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
         "mtime_ns": identity.mtime_ns if identity else None,
         "outputs": [_output_as_json(each) for each in explanation.outputs],
         "stages": [_stage_as_json(each) for each in explanation.stages],
+        "initializer": explanation.initializer or None,
+        "code": explanation.code,
         "contents": [shown(os.fsencode(each)) for each in explanation.contents],
         "libraries": explanation.libraries,
     }
