@@ -596,3 +596,19 @@ def test_after_any_history_outputs_are_what_their_sources_say(steps: list[tuple[
                 assert project.outputs()[name] == text.upper() + mark.encode()
         assert [name for name in sources if sources[name] == b"bad"] == [name.decode() for name in failures(project)]
         assert project.run(meant=REBUILD).done == 0 and not temporaries(project.folder)
+
+
+# -- ahead of time -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fresh", "calls"), [(False, 1), (True, 0)])
+def test_work_is_announced_once(project: Project, fresh: bool, calls: int) -> None:
+    """Whoever is to do it can get ready while the plan is made; where there is none, nobody is called."""
+    if not fresh:
+        for name in ("b", "c"):
+            project.write(f"in/{name}", "x")
+    config, announced = load_config(project.folder / "pipeline.yaml"), []
+    with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
+        leaves = leaves_of(config, ledger, record=False)
+        make_plan(config, ledger, leaves, Selection(), on_work=lambda: announced.append(1))
+    assert len(announced) == calls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,3 +223,14 @@ def _in_folder(folder: Path, name: str = "") -> list[str]:
         except OSError:  # it has ended meanwhile
             continue
     return found
+
+
+def test_workers_that_were_started_for_nothing_are_gone(tmp_path: Path, pipeline: Pipeline) -> None:
+    """They start while the plan is made; a run that is refused by then has left nobody behind, and said why."""
+    project(tmp_path, "forkserver")
+    (tmp_path / "in" / "a.txt").write_text("fine\n")
+    assert pipeline().returncode == 0
+    shutil.rmtree(tmp_path / ".pipeline")
+    refused = pipeline()
+    assert refused.returncode == 2 and "adopt" in refused.stderr
+    assert _in_folder(tmp_path) == []
