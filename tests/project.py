@@ -113,6 +113,16 @@ class Project:
                 del sys.modules[name]
 
 
+def made(folder: Path, *names: str) -> Project:
+    """A project over files of these names, each with a text of its own, and all made; its stage is `MOODY`."""
+    project = Project(folder)
+    project.write("stages/upper.py", MOODY)
+    for name in names:
+        project.write(f"in/{name}", f"text {name}")
+    assert project.run().done == len(names)
+    return project
+
+
 @contextmanager
 def ledger_of(folder: Path) -> Iterator[Ledger]:
     """The ledger of the project in a folder, to be read and written while no run is on; sealed afterwards."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, Project, ledger_of
+from project import Project, ledger_of, made
 
 from pipeline.judge import Selection
 from pipeline.load import load_config
@@ -19,13 +19,8 @@ from pipeline.plan import leaves_of, make_plan
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Three files, made; `skip...` is left out and `bad...` fails."""
-    project = Project(tmp_path)
-    project.write("stages/upper.py", MOODY)
-    for name in ("a", "b", "sub/c"):
-        project.write(f"in/{name}", f"text {name}")
-    assert project.run().done == 3
-    return project
+    """Three files, made."""
+    return made(tmp_path, "a", "b", "sub/c")
 
 
 def orphans(project: Project) -> dict[str, tuple[str, str]]:

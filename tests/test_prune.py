@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, ONE_STAGE, Project, ledger_of, temporaries
+from project import ONE_STAGE, Project, ledger_of, made, temporaries
 
 from pipeline.commit import temporary_for
 
@@ -24,12 +24,7 @@ FRESH = ("up-to-date", "up to date")
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Four files, made."""
-    project = Project(tmp_path)
-    project.write("stages/upper.py", MOODY)
-    for name in ("a", "b", "sub/deep/c", "sub/d"):
-        project.write(f"in/{name}", f"text {name}")
-    assert project.run().done == 4
-    return project
+    return made(tmp_path, "a", "b", "sub/deep/c", "sub/d")
 
 
 def remove(project: Project, *names: str) -> None:
@@ -189,10 +184,21 @@ def test_it_waits_for_nobody(project: Project, pipeline: Pipeline) -> None:
 
 
 def test_an_input_root_without_a_file_is_no_proof(project: Project, pipeline: Pipeline) -> None:
-    """A disk that is away must not cost everything that was made from it; nor one that cannot be listed."""
+    """A disk that is away must not cost everything that was made from it; a run says that it is meant."""
     remove(project, "a", "b", "sub/deep/c", "sub/d")
     ran = pipeline("prune", "--yes")
-    assert ran.returncode == 3 and "nothing was removed" in ran.stderr and len(project.outputs()) == 4
+    assert ran.returncode == 3 and "is its disk mounted?" in ran.stderr and len(project.outputs()) == 4
+    assert pipeline("--rebuild").returncode == 0 and len(project.outputs()) == 4
+    assert pipeline("prune", "--yes").returncode == 0 and project.outputs() == {}
+
+
+def test_an_output_folder_that_is_away(project: Project, pipeline: Pipeline) -> None:
+    """The guards of a run guard this too."""
+    remove(project, "a")
+    (project.folder / "out/.filemill").unlink()
+    (project.folder / "out").rename(project.folder / "away")
+    ran = pipeline("prune", "--yes")
+    assert ran.returncode == 3 and "is gone" in ran.stderr
 
 
 def test_without_a_ledger_there_is_nothing(tmp_path: Path, pipeline: Pipeline) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, Project, ledger_of
+from project import Project, ledger_of, made
 
 from pipeline.intents import Intent
 
@@ -36,12 +36,7 @@ engine: serial
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Four files, made."""
-    project = Project(tmp_path)
-    project.write("stages/upper.py", MOODY)
-    for name in NAMES:
-        project.write(f"in/{name}", f"text {name}")
-    assert project.run().done == len(NAMES)
-    return project
+    return made(tmp_path, *NAMES)
 
 
 def moved(project: Project, template: str) -> None:

@@ -14,19 +14,16 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, Project, ledger_of
+from project import Project, ledger_of, made
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Some files made, one left out, one failed."""
-    project = Project(tmp_path)
-    project.write("stages/upper.py", MOODY)
-    for name in ("a", "b", "sub/c"):
-        project.write(f"in/{name}", f"text {name}")
+    project = made(tmp_path, "a", "b", "sub/c")
     project.write("in/left", "skip it")
     project.write("in/bad", "bad")
-    assert project.run().done == 3
+    assert (project.run().skipped, project.run().exit) == (1, 1)
     return project
 
 

@@ -55,7 +55,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
     from pipeline.places import Places
     from pipeline.pruning import Pruner
 
-    plan = _plan(config, ledger)
+    plan = _plan(config, state, ledger)
     counts, size_bytes = _count(fates(plan.spool, config.folder))
     if arguments.json:
         _list(fates(plan.spool, config.folder))
@@ -74,21 +74,20 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
     return _report(pruner.prune(fates(plan.spool, config.folder)))
 
 
-def _plan(config: Config, ledger: Ledger) -> Plan:
-    """What a run over everything would find. Raises EnvironmentFailure where that says nothing of what is gone."""
-    from pipeline.errors import EnvironmentFailure
+def _plan(config: Config, state: State, ledger: Ledger) -> Plan:
+    """What a run over everything would find. Raises FilemillError where a guard would stop that."""
+    from pipeline.guards import NOTHING_ODD, Guards
     from pipeline.judge import Selection
+    from pipeline.owners import owner_here
     from pipeline.plan import leaves_of, make_plan
 
+    guards = Guards(config, ledger, owner_here(state.folder, state.id, config.name), NOTHING_ODD)
+    guards.check_places()
     plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
+    guards.check_plan(plan, Selection())
     for folder, why in plan.walk.unlisted:
         said = f"folder {shown(folder) or '.'} cannot be listed: {why}; nothing of what is in it counts as gone"
         print(said, file=sys.stderr)
-    if not plan.sources and not plan.walk.unlisted and next(plan.spool.orphans(), None):
-        raise EnvironmentFailure(
-            f"no input file is left in {config.inputs.root}, which may be a disk that is away; nothing was removed",
-            hint="if none is meant to be left, remove the output folders and the state folder",
-        )
     return plan
 
 
