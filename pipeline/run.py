@@ -20,9 +20,10 @@ from pipeline.journal import COMMIT_EVERY_S, Journal
 from pipeline.judge import Selection
 from pipeline.launch import open_engine
 from pipeline.ledger import Ledger
+from pipeline.looking import is_damage
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
-from pipeline.opening import is_damage, open_to_write
+from pipeline.opening import open_to_write
 from pipeline.owners import owner_here
 from pipeline.pace import Pace
 from pipeline.places import Places
