@@ -59,8 +59,8 @@ class Pruner:
             recorded = self._ledger.files.count()
             if removable > limit.allowance(recorded):
                 raise PolicyStop(
-                    f"to prune are {removable:,} of {counted(recorded, 'output')}, and prune.max is {limit.max}; none"
-                    " was removed; if all of them are meant"
+                    f"{removable:,} of {counted(recorded, 'output')} are orphans, and prune.max is {limit.max};"
+                    " none was removed; if all of them are meant"
                 )
         return self.prune(fates(spool, self._folder))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import time
 import traceback
@@ -250,7 +251,9 @@ class _Run:
             pruner = Pruner(self.ledger, self.config.folder, self.places, self.unclean)
             pruned = pruner.prune_within(self.config.prune, plan.spool)
         except PolicyStop as refused:
-            self.journal.stop(refused.exit_code, f"{refused}: python -m pipeline prune {self.config.file}")
+            self.journal.stop(
+                refused.exit_code, f"{refused}: python -m pipeline prune {shlex.quote(str(self.config.file))}"
+            )
             return
         self.summary.pruned = pruned.removed
         if pruned.failed:
