@@ -23,11 +23,13 @@ VERBS = {
     "prune": "remove outputs that nothing produces any more, after showing them",
     "status": "say whether a run is on and how far it has come, or how the last one ended",
     "explain": "tell everything about one file, an input or an output",
+    "accept": "take what is stale because of a change that makes no difference as up to date",
+    "adopt": "take outputs that are there, and not on record, as made",
     "failures": "list the files that failed and have not been done since",
 }
 # Words of the program's that have no work behind them yet.
 _NOT_YET = (
-    "runs", "report", "try", "stages", "new", "schema", "accept", "adopt",
+    "runs", "report", "try", "stages", "new", "schema",
 )  # fmt: skip
 
 

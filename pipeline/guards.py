@@ -19,11 +19,13 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.judge import Selection
+from pipeline.known import count_known_sources, count_made_below, is_blank, made_below
 from pipeline.ledger import Ledger
 from pipeline.names import shown
 from pipeline.outputs import Template
-from pipeline.owners import Owner, claim, is_claimed, other_owner
+from pipeline.owners import Owner, claim, is_claimed, other_owner, owner_here
 from pipeline.plan import Plan
+from pipeline.state import known_identity
 
 # What an empty disk has of itself.
 _OF_THE_DISK = "lost+found"
@@ -59,12 +61,16 @@ class Guards:
 
     def check_places(self) -> None:
         """Whose is all this, and is it there? Raises UsageError, EnvironmentFailure."""
-        taken = self._not_ours()
-        if taken and not self._meant.take_over:
-            raise UsageError(taken[0])
+        self.check_owners()
         if not self._meant.rebuild:
             for template in self._templates():
                 self._check_outputs(template)
+
+    def check_owners(self) -> None:
+        """Whose are the state and the output folders? Raises UsageError."""
+        taken = self._not_ours()
+        if taken and not self._meant.take_over:
+            raise UsageError(taken[0])
 
     def take_over(self) -> None:
         """Make what is somebody else's this pipeline's, on record; all else stays as it is."""
@@ -127,7 +133,7 @@ class Guards:
         claimed, moved = is_claimed(place, self._ours), then is not None and device not in (None, then)
         if claimed and not moved:
             return
-        recorded = self._ledger.made_below(_key(template))
+        recorded = made_below(self._ledger, _key(template))
         if not recorded:
             return
         if device is None:
@@ -140,7 +146,7 @@ class Guards:
             if moved:  # the number of a device is another after a reboot, or when a network's disk is mounted anew
                 self.notes.append(f"the output folder {shown(template.folder)} is on another device than it was")
             return
-        count = self._ledger.count_made_below(_key(template))
+        count = count_made_below(self._ledger, _key(template))
         outputs = f"{count:,} outputs" if count != 1 else "1 output"
         raise EnvironmentFailure(
             f"the output folder {shown(template.folder)} {what}, and the ledger knows of {outputs} there; "
@@ -165,7 +171,7 @@ class Guards:
         root = shown(os.fsencode(self._config.inputs.root))
         why = dict(plan.walk.unlisted).get(b"")
         unknown = tuple(folder for folder, _ in plan.walk.unlisted if folder)
-        known = self._ledger.count_known_sources(unknown)
+        known = count_known_sources(self._ledger, unknown)
         if not known:
             return
         those = f"none of the {known:,} known files is" if known != 1 else "the one known file is not"
@@ -175,7 +181,7 @@ class Guards:
     def _check_record(self, plan: Plan) -> None:
         """Outputs of which a ledger without a single row knows nothing are those of a lost one."""
         exist = plan.count("refuse", "exists")
-        if not exist or not self._ledger.is_blank():
+        if not exist or not is_blank(self._ledger):
             return
         first = next(each.path for each in plan.spool.decisions("refuse") if each.why.startswith("exists"))
         those = f"the {exist:,} outputs that are there, the first {shown(first)}" if exist > 1 else shown(first)
@@ -202,6 +208,11 @@ class Guards:
         """One template for each output folder."""
         found = {leaf.output.template.folder: leaf.output.template for leaf in self._config.leaves if leaf.output}
         yield from found.values()
+
+
+def guards_of(config: Config, ledger: Ledger, meant: Meant = NOTHING_ODD) -> Guards:
+    """The guards of a pipeline whose state exists, or does not yet."""
+    return Guards(config, ledger, owner_here(config.state, known_identity(config.state), config.name), meant)
 
 
 def _place(template: Template) -> Path:

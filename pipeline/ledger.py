@@ -35,9 +35,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE
     digest = coalesce(excluded.digest, digest)
 """
 
-# "0" is what comes after "/".
-_MADE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
-
 _ROW = (
     "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work,"
     " digest, source_digest, source_ctime_ns, decree"
@@ -164,26 +161,6 @@ class Ledger:
         self._write_outputs()
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE target = ?", (target,)).fetchone()
         return Row._make(found) if found else None
-
-    def is_blank(self) -> bool:
-        """Whether nothing was ever made or intended."""
-        either = "SELECT 1 FROM outputs UNION ALL SELECT 1 FROM intents LIMIT 1"
-        return self.connection.execute(either).fetchone() is None
-
-    def made_below(self, folder: bytes, most: int = 20) -> list[bytes]:
-        """The first outputs on record whose keys begin so, that is with a folder's and a slash."""
-        found = self.connection.execute(f"SELECT target {_MADE_BELOW} LIMIT ?", (folder, folder[:-1] + b"0", most))
-        return [row[0] for row in found]
-
-    def count_made_below(self, folder: bytes) -> int:
-        """How many they are in all."""
-        found = self.connection.execute(f"SELECT count(*) {_MADE_BELOW}", (folder, folder[:-1] + b"0"))
-        return int(found.fetchone()[0])
-
-    def count_known_sources(self, without: tuple[bytes, ...] = ()) -> int:
-        """The sources of which something was made or left out, less those in some folders."""
-        found = self.connection.execute("SELECT DISTINCT source FROM outputs WHERE status != 'intended'")
-        return sum(not source.startswith(without) for (source,) in found)
 
     def failures(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
         """Every failure, in byte order of its source; with the same choice."""

@@ -40,6 +40,8 @@ def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
     with stdout_to_stderr():  # a stage's module may print when it is imported
         found = _find_stages(document, folder)
         config = _Checker(document, declared, found, file, folder).config() if declared else None
+    if config and len(document.complaints) == 1:
+        _refuse_lost_root(config)
     document.raise_complaints()
     assert config is not None  # a file that does not fit has complaints
     return config

@@ -15,7 +15,7 @@ from pipeline.commit import refuse_lost, remove_temporaries
 from pipeline.config import Config
 from pipeline.engines import Engine
 from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop, WorkersFailed
-from pipeline.guards import NOTHING_ODD, Guards, Meant
+from pipeline.guards import NOTHING_ODD, Guards, Meant, guards_of
 from pipeline.heartbeat import Heartbeat
 from pipeline.journal import COMMIT_EVERY_S, Journal
 from pipeline.judge import Selection
@@ -25,7 +25,6 @@ from pipeline.looking import is_damage
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.opening import open_to_write
-from pipeline.owners import owner_here
 from pipeline.pace import Pace
 from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
@@ -59,7 +58,7 @@ def run(
             open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
         ):
             log.writelines(f"{note}\n" for note in ledger.notes)
-            guards = Guards(config, ledger, owner_here(state.folder, state.id, config.name), meant)
+            guards = guards_of(config, ledger, meant)
             return _Run(config, selection, state, ledger, guards, progress, log).go(grace_s)
     except (sqlite3.Error, OSError) as error:
         text = f"the state in {state.folder} cannot be kept: {_text(error, state)}"

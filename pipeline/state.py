@@ -16,6 +16,8 @@ from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.mounts import mount_of
 from pipeline.refusals import describe
 
+# How often the holder of the lock is asked for, a hundredth of a second apart.
+_TRIES = 100
 # Runs whose logs are kept.
 _KEPT_RUNS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
@@ -81,7 +83,7 @@ def _lock(folder: Path, pipeline: str) -> int:
         os.pwrite(lock_fd, f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n".encode(), 0)
         return lock_fd
     except BlockingIOError:
-        holder = os.pread(lock_fd, 200, 0).decode("utf-8", "replace").strip()
+        holder = _holder(lock_fd)
         os.close(lock_fd)
         raise AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})") from None
     except OSError as error:
@@ -89,6 +91,16 @@ def _lock(folder: Path, pipeline: str) -> int:
         if error.errno in _NO_LOCKS:
             raise without_locks(folder, error) from error
         raise
+
+
+def _holder(lock_fd: int) -> str:
+    """Who has the lock; it may have it for so short a time that it has not said so yet."""
+    for _ in range(_TRIES):
+        said = os.pread(lock_fd, 200, 0).decode("utf-8", "replace")
+        if said.endswith("\n"):
+            return said.strip()
+        time.sleep(0.01)
+    return ""
 
 
 def without_locks(folder: Path, why: Exception) -> EnvironmentFailure:

@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from pipeline.commands.run import add_selection, edits_of, selection_of
+from pipeline.commands.run import add_selection, edits_of, meant_by, selection_of
+from pipeline.errors import FilemillError
 from pipeline.names import as_json, counted, shown
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Plan, and print the counts by reason, or every decision."""
     from pathlib import Path
 
+    from pipeline.guards import guards_of
     from pipeline.load import load_config
     from pipeline.opening import open_to_read
     from pipeline.orphans import fates
@@ -46,8 +48,13 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
+        guards = guards_of(config, ledger, meant_by(arguments))
+        is_well = _warn(guards.check_places)
         details, leaves = arguments.json or arguments.verbose, leaves_of(config, ledger, record=False)
-        plan = make_plan(config, ledger, leaves, selection_of(arguments), everything=details)
+        selection = selection_of(arguments)
+        plan = make_plan(config, ledger, leaves, selection, everything=details)
+        if is_well:
+            _warn(lambda: guards.check_plan(plan, selection))
         if arguments.files_from is not None:
             print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
         if arguments.verbose and not arguments.json:
@@ -59,6 +66,16 @@ def execute(arguments: argparse.Namespace) -> int:
         if details:
             _print_decisions(plan, fates(plan.spool, config.folder), arguments.json)
     return 0
+
+
+def _warn(check: Callable[[], None]) -> bool:
+    """Say what a guard would stop the run with; tells whether there is nothing to say."""
+    try:
+        check()
+    except FilemillError as error:
+        print(f"a run would end with exit code {error.exit_code}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _print_counts(plan: Plan) -> None:

@@ -1,0 +1,118 @@
+"""Take outputs that are stale because of one part of a stage as made by the stage as it is now."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, get_args
+
+from pipeline.errors import UsageError
+from pipeline.names import counted
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.judge import Leaf
+    from pipeline.ledger import Ledger
+    from pipeline.plan import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `accept` takes."""
+    parser.add_argument("--stage", required=True, metavar="S", help="the stage that changed")
+    because = "the part of it that changed and makes no difference, such as code or options, as 'explain' names it"
+    parser.add_argument("--because", required=True, metavar="PART", help=because)
+    parser.add_argument("--yes", action="store_true", help="do it without asking")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Show how many there are, ask, and put on record that they are as the stage would make them now."""
+    from contextlib import closing
+    from pathlib import Path
+
+    from pipeline.differences import Part
+    from pipeline.guards import guards_of
+    from pipeline.load import load_config
+    from pipeline.opening import open_to_write
+    from pipeline.state import open_state
+
+    config = load_config(Path(arguments.file))
+    _check(arguments.stage, [stage.name for stage in config.stages], "--stage", "stage")
+    _check(arguments.because, list(get_args(Part)), "--because", "part of a recipe")
+    # Nobody may run meanwhile, since the ledger has one writer.
+    with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
+        guards_of(config, ledger).check_owners()
+        return _accept(config, ledger, arguments)
+
+
+def _check(word: str, known: list[str], option: str, what: str) -> None:
+    from pipeline.document import did_you_mean
+
+    if word not in known:
+        asks = did_you_mean(word, known) or f"; there are {', '.join(known)}"
+        raise UsageError(f"{option}: no {what} {word!r}{asks}")
+
+
+def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
+    from pipeline.asking import may_go_on
+    from pipeline.decreed import accept
+    from pipeline.judge import Selection
+    from pipeline.plan import leaves_of, make_plan
+
+    stage, part = arguments.stage, arguments.because
+    leaves = leaves_of(config, ledger, record=True)
+    plan = make_plan(config, ledger, leaves, Selection())
+    by_stage = {leaf.stage: leaf for leaf in leaves}
+    counts = Counter((leaf.stage, why) for leaf, _, why in _stale(plan, ledger, by_stage, stage, part))
+    fit = {name: count for (name, why), count in counts.items() if not why}
+    print(*_describe(counts, f"{stage}: {part}"), sep="\n", file=sys.stderr)
+    if not fit:
+        return 0
+    if not may_go_on(yes=arguments.yes):
+        print("nothing was accepted", file=sys.stderr)
+        return 0
+    ledger.begin()
+    decree = ledger.decrees.add("accept", {"stage": stage, "because": part, "outputs": fit})
+    found = _stale(plan, ledger, by_stage, stage, part)
+    accept(ledger, [(target, leaf.number) for leaf, target, why in found if not why and leaf.number], decree)
+    ledger.commit()
+    print(f"{counted(sum(fit.values()), 'output')} accepted", file=sys.stderr)
+    return 0
+
+
+def _stale(
+    plan: Plan, ledger: Ledger, leaves: dict[str, Leaf], stage: str, part: str
+) -> Iterator[tuple[Leaf, bytes, str]]:
+    """Every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
+    from pipeline.judge import differences_from
+
+    known: dict[tuple[int, str], tuple[bool, str, str]] = {}
+    for decision in plan.spool.decisions("make"):
+        leaf = leaves[decision.stage]
+        target = leaf.template.key(decision.path)
+        row = ledger.connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
+        if row is None or row[0] in (None, leaf.number):
+            continue
+        if (row[0], leaf.stage) not in known:
+            found = differences_from(ledger.recipe_parts(row[0]), leaf)
+            others = [each.text for each in found if each.part != part or each.stage not in (stage, "")]
+            known[row[0], leaf.stage] = (len(others) < len(found), found[0].text, others[0] if others else "")
+        is_for_it, first, other = known[row[0], leaf.stage]
+        if is_for_it:
+            # The plan asks for the source before the recipe, and says the first that it finds.
+            yield leaf, target, other or ("" if decision.why == first else decision.why)
+
+
+def _describe(counts: Counter[tuple[str, str]], because: str) -> Iterator[str]:
+    """The counts by stage, and those of outputs that are stale for more apart from them."""
+    fit = {stage: count for (stage, why), count in counts.items() if not why}
+    if fit:
+        yield f"{counted(sum(fit.values()), 'output')} to accept, stale for nothing but {because}"
+    else:
+        yield f"no outputs to accept: none is stale for nothing but {because}"
+    yield from (f"  {count:>9,}  {stage}" for stage, count in fit.items())
+    left = {key: count for key, count in counts.items() if key[1]}
+    if left:
+        yield f"{counted(sum(left.values()), 'output')} left, stale for more"
+    yield from (f"  {count:>9,}  {stage}: {why}" for (stage, why), count in left.items())

@@ -1,0 +1,123 @@
+"""Take outputs that are there, and of which the ledger knows nothing, as made by the pipeline as it is now."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UsageError
+from pipeline.names import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.config import Config
+    from pipeline.decreed import Made
+    from pipeline.judge import Leaf
+    from pipeline.ledger import Ledger
+    from pipeline.plan import Plan
+    from pipeline.spool import Decision
+
+# Nanoseconds: a copy may have cut the time of an output, or of its source, to whole seconds.
+_SECOND_NS = 1_000_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `adopt` takes."""
+    parser.add_argument("--only", metavar="PATTERN", help="only the outputs of files that match, as in .gitignore")
+    parser.add_argument("--yes", action="store_true", help="do it without asking")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Show how many there are, ask, and put them on record."""
+    from contextlib import closing
+    from pathlib import Path
+
+    from pipeline.guards import guards_of
+    from pipeline.load import load_config, pattern_problem
+    from pipeline.opening import open_to_write
+    from pipeline.state import open_state
+
+    if arguments.only is not None and (problem := pattern_problem(arguments.only)):
+        raise UsageError(f"--only: {problem}")
+    config = load_config(Path(arguments.file))
+    # Nobody may run meanwhile, since the ledger has one writer.
+    with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
+        guards_of(config, ledger).check_owners()
+        return _adopt(config, ledger, arguments)
+
+
+def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
+    from pipeline.asking import may_go_on
+    from pipeline.decreed import adopt
+    from pipeline.judge import Selection
+    from pipeline.plan import leaves_of, make_plan
+
+    leaves = leaves_of(config, ledger, record=True)
+    plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
+    counts = Counter((decision.stage, why) for decision, _, why in _found(plan))
+    print(*_describe(counts), sep="\n", file=sys.stderr)
+    total = sum(count for (_, why), count in counts.items() if not why)
+    if not total:
+        return 0
+    if not may_go_on(yes=arguments.yes):
+        print("nothing was adopted", file=sys.stderr)
+        return 0
+    ledger.begin()
+    said = {"outputs": {stage: count for (stage, why), count in counts.items() if not why}, "only": arguments.only}
+    decree = ledger.decrees.add("adopt", said)
+    adopt(ledger, _made(plan, {leaf.stage: leaf for leaf in leaves}), decree)
+    ledger.commit()
+    print(f"{counted(total, 'output')} adopted", file=sys.stderr)
+    return 0
+
+
+def _made(plan: Plan, leaves: dict[str, Leaf]) -> Iterator[Made]:
+    from pipeline.decreed import Made
+
+    for decision, found, why in _found(plan):
+        leaf = leaves[decision.stage]
+        if not why and leaf.number is not None:
+            key = leaf.template.key(decision.path)
+            yield Made(decision.source, key, leaf.stage, leaf.number, found.st_size, found.st_mtime_ns)
+
+
+def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
+    """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
+    for decision in plan.spool.decisions("refuse"):
+        if not decision.why.startswith("exists"):
+            continue
+        try:
+            found = os.lstat(decision.path)
+        except OSError:  # gone since the plan was made
+            continue
+        yield decision, found, _why_not(decision, found)
+
+
+def _why_not(decision: Decision, found: os.stat_result) -> str:
+    if not stat.S_ISREG(found.st_mode):
+        return "no regular file"
+    if not found.st_size:
+        return "empty"
+    if found.st_mtime_ns // _SECOND_NS < decision.source.mtime_ns // _SECOND_NS:
+        return "older than its source"
+    return ""
+
+
+def _describe(counts: Counter[tuple[str, str]]) -> Iterator[str]:
+    """The counts by stage, and what cannot be adopted apart from them."""
+    fit = {stage: count for (stage, why), count in counts.items() if not why}
+    if fit:
+        outputs = counted(sum(fit.values()), "output")
+        yield f"{outputs} to adopt, as made from the files as they are by the stages as they are"
+    else:
+        yield "no outputs to adopt"
+    yield from (f"  {count:>9,}  {stage}" for stage, count in fit.items())
+    left = {key: count for key, count in counts.items() if key[1]}
+    if left:
+        yield f"{counted(sum(left.values()), 'output')} left, to be moved away, or made anew by --force"
+    yield from (f"  {count:>9,}  {stage}: {why}" for (stage, why), count in left.items())
