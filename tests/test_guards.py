@@ -262,17 +262,15 @@ def test_a_clone_over_the_same_folder_is_refused(project: Project, tmp_path: Pat
 
 FIFTY = """
 import os, sys
-from pipeline import load, run
+import pipeline.run, pipeline.load, pipeline.commands.run  # once for all
 from pipeline.cli import main
-from pipeline.commands import run as verb
-ready, go = os.pipe(), os.pipe()
-children = {}
+go, children = os.pipe(), {}
 for number in range(50):
     child = os.fork()
     if not child:
         os.close(go[1])
         os.read(go[0], 1)  # until the parent closes its end: then all start at once
-        sys.stderr = open(f"said-{number}", "w")
+        sys.stderr = open(f"said-{number}", "w", buffering=1)
         os._exit(main(["pipeline.yaml"]))
     children[child] = number
 os.close(go[1])
