@@ -59,8 +59,10 @@ def look(file: Path) -> tuple[Ledger, Loss | None]:
                 return ledger, None
             found_bytes = LOG_HEADER_BYTES + FRAME_BYTES * bring_in_log(ledger, "PASSIVE")
         logged_bytes = max(logged_bytes, left.log_bytes if left else 0)
-        # Killed before it put its marker a writer has lost nothing.
-        sealed_at = seal.at if seal and (seal.digest or marker_of(file).exists()) else None
+        # Killed before it wrote its marker a writer has lost nothing.
+        marker = marker_of(file)
+        has_begun = size_of(marker) > 0 or (bool(seal and seal.digest) and not marker.exists())
+        sealed_at = seal.at if seal and has_begun else None
         return ledger, _loss(sealed_at, left, logged_bytes, found_bytes)
     except BaseException:
         ledger.close()
