@@ -81,6 +81,7 @@ class Guards:
             place = _place(template)
             if place.is_dir():
                 claim(place, self._ours)
+        self._ledger.has_news = True
         self._ledger.begin()
         self._ledger.decrees.add("take-over", {"of": taken})
         self._ledger.facts.set("pipeline", self._identity())

@@ -103,7 +103,7 @@ class Ledger:
         """What a person should know of how it was opened."""
         self.on_commit: Callable[[], None] | None = None
         self.has_news = False
-        """Whether anything was handed out or recorded, so that a copy of it is out of date."""
+        """Whether anything was handed out, recorded, moved or removed, so that a copy of it is out of date."""
         self.is_suspect = False
         """Whether SQLite could not use it: then it is left as it is, for the next writer to see to."""
         self.intents = Intents(self.connection)

@@ -80,7 +80,7 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
 @contextmanager
 def open_to_read(file: Path) -> Iterator[Ledger]:
     """The ledger as it is at this moment, an empty one where there is none. A run beside it is not disturbed."""
-    if _is_new(file):
+    if is_new(file):
         ledger = Ledger(None)
         try:
             yield ledger
@@ -110,8 +110,8 @@ def open_to_read(file: Path) -> Iterator[Ledger]:
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
-def _is_new(file: Path) -> bool:
-    """Whether there is nothing yet, rather than nothing any more: no writer came as far as to put its marker."""
+def is_new(file: Path) -> bool:
+    """Whether there is no ledger yet, rather than none any more: no writer came as far as to put its marker."""
     seal = read_seal(file)
     was_sealed = seal is not None and bool(seal.digest)
     return not (size_of(file) or size_of(log_of(file)) or was_sealed or marker_of(file).exists() or good_copy(file))
@@ -140,7 +140,7 @@ def _copy_as_it_is(file: Path, place: Path) -> None:
 def _open(state: State, folders: Sequence[bytes]) -> Ledger:
     file = state.ledger
     try:
-        if _is_new(file):
+        if is_new(file):
             ledger = Ledger(file)
             _settle(file, ledger)
             return ledger

@@ -98,6 +98,7 @@ class Pruner:
         return True
 
     def _forget(self, fate: Fate) -> None:
+        self._ledger.has_news = True
         if fate.orphan.why == SKIPPED_NOW:  # that it was left out stays known
             self._ledger.files.forget(fate.orphan.target)
         else:

@@ -162,6 +162,7 @@ class Renamer:
         return done
 
     def _move(self, each: Rename) -> bool:
+        self._ledger.has_news = True
         row = self._ledger.row(each.moved_from)
         if row is None or row.at_work or row.status == "intended":
             return False

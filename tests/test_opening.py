@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Pipeline
-from project import ONE_STAGE, Project
+from project import MOODY, ONE_STAGE, Project
 
 from pipeline import journal, opening
 from pipeline.commit import temporary_for
@@ -368,6 +368,68 @@ def test_one_copy_is_kept_and_a_run_without_work_makes_none(project: Project) ->
     project.run()
     copies = list(file.parent.glob("ledger-good-*"))
     assert copies == [good_copy(file)] and copies != [first] and copies[0].read_bytes() == file.read_bytes()
+
+
+def small(folder: Path, *more: str) -> Project:
+    """A project over two files and these, after its first run."""
+    project = Project(folder)
+    project.write("stages/upper.py", MOODY)
+    for name in ("1.txt", "2", *more):
+        project.write(f"in/{name}", name)
+    project.run()
+    return project
+
+
+def rename_one(project: Project, pipeline: Pipeline) -> None:
+    project.edit("pipeline.yaml", "out/{dir}/{name}", "out/{dir}/{stem}.txt")
+    assert project.run().renamed == 1
+
+
+def prune_one(project: Project, pipeline: Pipeline) -> None:
+    (project.folder / "in/2").unlink()
+    project.edit("pipeline.yaml", "engine", "prune: {max: 100%}\nengine")
+    assert project.run().pruned == 1
+
+
+def prune_by_hand(project: Project, pipeline: Pipeline) -> None:
+    (project.folder / "in/2").unlink()
+    assert "1 orphan removed" in pipeline("prune", "--yes").stderr
+
+
+def adopt_one(project: Project, pipeline: Pipeline) -> None:
+    project.write("in/b", "x")
+    project.write("out/b", "X")
+    assert "1 output adopted" in pipeline("adopt", "--yes").stderr
+
+
+def accept_one(project: Project, pipeline: Pipeline) -> None:
+    project.edit("stages/upper.py", "text.upper()", "str(text.upper())")
+    assert "accepted" in pipeline("accept", "--stage", "up", "--because", "code", "--yes").stderr
+
+
+def dismiss_one(project: Project, pipeline: Pipeline) -> None:
+    assert "1 failure dismissed" in pipeline("failures", "--dismiss", "bad").stderr
+
+
+@pytest.mark.parametrize("change", [rename_one, prune_one, prune_by_hand, adopt_one, accept_one, dismiss_one])
+def test_the_copy_has_what_changed_last(
+    tmp_path: Path, pipeline: Pipeline, change: Callable[[Project, Pipeline], None]
+) -> None:
+    """Also where nothing was made, however little it was."""
+    project = small(tmp_path, *(["bad"] if change is dismiss_one else []))
+    change(project, pipeline)
+    copy = good_copy(ledger_file(project))
+    assert copy is not None and copy.read_bytes() == ledger_file(project).read_bytes()
+
+
+@pytest.mark.parametrize("change", [prune_by_hand, dismiss_one])
+def test_a_verb_takes_the_copy_of_a_ledger_that_is_gone(
+    tmp_path: Path, pipeline: Pipeline, change: Callable[[Project, Pipeline], None]
+) -> None:
+    """It does not say that nothing was ever made."""
+    project = small(tmp_path, "bad")
+    ledger_file(project).unlink()
+    change(project, pipeline)
 
 
 def test_a_copy_that_is_cut_short_is_none(tmp_path: Path) -> None:

@@ -99,13 +99,13 @@ def _dismiss(config: Config, pattern: str) -> int:
 
     from pipeline.discover import matcher
     from pipeline.load import pattern_problem
-    from pipeline.opening import open_to_write
+    from pipeline.opening import is_new, open_to_write
     from pipeline.state import open_state
 
     if problem := pattern_problem(pattern):
         raise UsageError(f"--dismiss: {problem}")
     dismissed, refused = 0, 0
-    if (config.state / "ledger.sqlite").exists():
+    if not is_new(config.state / "ledger.sqlite"):
         with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
             ledger.begin()
             dismissed, refused = ledger.failed.dismiss(matcher([pattern]), pattern)

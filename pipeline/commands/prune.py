@@ -37,11 +37,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.load import load_config
-    from pipeline.opening import open_to_write
+    from pipeline.opening import is_new, open_to_write
     from pipeline.state import open_state
 
     config = load_config(Path(arguments.file))
-    if not (config.state / "ledger.sqlite").exists():
+    if is_new(config.state / "ledger.sqlite"):
         print("no orphans: nothing was ever made", file=sys.stderr)
         return 0
     # Nobody may run meanwhile, since the ledger has one writer.
