@@ -58,8 +58,9 @@ class Digests:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
-        tree = repr([(each.stage, each.template.key(each.template.folder), each.template.pieces, each.recipe)
-                     for each in places])  # fmt: skip
+        self._by_stage = {place.stage: number for number, place in enumerate(places)}
+        # Not what the stages are called: renaming one makes no difference.
+        tree = repr([(each.template.key(each.template.folder), each.template.pieces, each.recipe) for each in places])
         self._tree = _FORMAT + tree.encode()
 
     def found(self, span: Sequence[Source]) -> bytes:
@@ -73,8 +74,7 @@ class Digests:
         """What the ledger's rows of a span come to; None where one of them leaves anything to be done."""
         paths: list[bytes] = []
         numbers: list[int] = []
-        places = {place.stage: (number, place) for number, place in enumerate(self._places)}
-        outputs: list[list[int]] = [[] for _ in places]
+        outputs: list[list[int]] = [[] for _ in self._places]
         counts, files = Counter[str](), Counter[str]()
         for row in rows:
             identity = [row.source_size, row.source_mtime_ns]
@@ -82,10 +82,11 @@ class Digests:
                 paths.append(row.source)
                 numbers += identity
                 files[_why(row)] += 1
-            number, place = places.get(row.stage, (0, None))
+            number = self._place_of(row)
+            if number is None:
+                return None
             its = outputs[number]
-            is_next = len(its) == len(numbers) - 2 and numbers[-2:] == identity
-            if place is None or not is_next or not _is_settled(row, place):
+            if len(its) != len(numbers) - 2 or numbers[-2:] != identity:
                 return None
             its += (row.size or 0, row.mtime_ns or 0) if row.status == "done" else _NOTHING
             counts[_why(row)] += 1
@@ -95,6 +96,18 @@ class Digests:
             numbers += its
         both = {why: (count, files[why]) for why, count in counts.items()}
         return Span(paths[0], None, len(paths), self._digest(paths, numbers), both)
+
+    def _place_of(self, row: Row) -> int | None:
+        """The number of the place whose output a row has as it should be; None where it has none so.
+
+        Stages may be called otherwise than when the row was written: then its target says whose it is.
+        """
+        if row.status == "intended" or row.at_work:
+            return None
+        named = self._by_stage.get(row.stage)
+        if named is not None and _is_settled(row, self._places[named]):
+            return named
+        return next((number for number, place in enumerate(self._places) if _is_settled(row, place)), None)
 
     def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
         digest = hashlib.blake2b(self._tree, digest_size=16)
@@ -111,8 +124,8 @@ def _why(row: Row) -> str:
 
 
 def _is_settled(row: Row, place: Place) -> bool:
-    """Whether a row says of an output of the tree that it is as it should be."""
-    if row.status == "intended" or row.at_work or row.recipe != place.recipe:
+    """Whether what a row has is the output of a place, by its recipe."""
+    if row.recipe != place.recipe:
         return False
     try:
         return row.target == place.template.key(place.template.fill(row.source))

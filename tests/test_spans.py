@@ -82,6 +82,18 @@ def test_a_change_is_judged_in_its_own_span_only(tmp_path: Path) -> None:
     assert counts["make", "source changed"] == 1
 
 
+def test_other_names_of_stages_make_no_difference(tmp_path: Path) -> None:
+    """Renamed, or with each other's names, they are passed over; and once more after a file was judged and made."""
+    project = made(tmp_path, TWO_LEAVES)
+    for up, again in (("loud", "again"), ("again", "loud"), ("up", "louder")):
+        yaml = TWO_LEAVES.replace("name: again", f"name: {again}").replace("name: up", f"name: {up}")
+        project.write("pipeline.yaml", yaml.replace("from: up", f"from: {up}"))
+        assert planned(project)[0].judged == []
+        project.write("in/a", f"text {up}")
+        assert project.run().done == 2
+        assert planned(project)[0].judged == []
+
+
 CHANGES: dict[str, Callable[[Project], object]] = {
     "source of another size": lambda project: project.write("in/5", "longer than before"),
     "source of another time": lambda project: os.utime(project.folder / "in/5", (1, 1)),
