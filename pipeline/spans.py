@@ -27,7 +27,9 @@ from pipeline.outputs import Template
 # whatever else comes or goes, so that a new file changes no span but its own.
 _MASK = 0x3FF
 # What a span says, and how: one of another format is not equal to any, and so is made anew.
-_FORMAT = b"2 "
+_FORMAT = b"3 "
+# The bits of a mode that say what it is the mode of.
+_TYPE = 0o170000
 # What stands for an output that is not there, or is no file.
 _NOTHING = (-1, -1)
 
@@ -65,33 +67,35 @@ class Digests:
 
     def found(self, span: Sequence[Source]) -> bytes:
         """The digest of sources and of their outputs as they are."""
-        numbers = [number for source in span for number in source[1:]]
+        paths, sizes, times = map(list, zip(*span, strict=True))
+        numbers = sizes + times
         for place in self._places:
-            numbers += _stats(place.template, span)
-        return self._digest([source.path for source in span], numbers)
+            numbers += _stats(place.template, paths)
+        return self._digest(paths, numbers)
 
     def recorded(self, rows: Iterable[Row]) -> Span | None:
         """What the ledger's rows of a span come to; None where one of them leaves anything to be done."""
-        paths: list[bytes] = []
-        numbers: list[int] = []
+        paths, sizes, times = list[bytes](), list[int](), list[int]()
         outputs: list[list[int]] = [[] for _ in self._places]
         counts, files = Counter[str](), Counter[str]()
         for row in rows:
-            identity = [row.source_size, row.source_mtime_ns]
             if not paths or paths[-1] != row.source:
                 paths.append(row.source)
-                numbers += identity
+                sizes.append(row.source_size)
+                times.append(row.source_mtime_ns)
                 files[_why(row)] += 1
             number = self._place_of(row)
             if number is None:
                 return None
             its = outputs[number]
-            if len(its) != len(numbers) - 2 or numbers[-2:] != identity:
+            is_same = (row.source_size, row.source_mtime_ns) == (sizes[-1], times[-1])
+            if not is_same or len(its) != 2 * len(paths) - 2:
                 return None
             its += (row.size or 0, row.mtime_ns or 0) if row.status == "done" else _NOTHING
             counts[_why(row)] += 1
-        if not paths or any(len(its) != len(numbers) for its in outputs):
+        if not paths or any(len(its) != 2 * len(paths) for its in outputs):
             return None
+        numbers = sizes + times
         for its in outputs:
             numbers += its
         both = {why: (count, files[why]) for why, count in counts.items()}
@@ -133,23 +137,23 @@ def _is_settled(row: Row, place: Place) -> bool:
         return False
 
 
-def _stats(template: Template, span: Sequence[Source]) -> list[int]:
+def _stats(template: Template, sources: Sequence[bytes]) -> list[int]:
     """What stat says of the outputs of one stage: size and time of each.
 
-    Their folders are kept open, which halves its cost.
+    Their folders are kept open, which halves its cost; to list them as well would only add to it.
     """
     numbers: list[int] = []
     folder, fd = b"", -1
     try:
-        for source in span:
-            place, name = template.fill_apart(source.path)
+        for source in sources:
+            place, name = template.fill_apart(source)
             if place != folder:
                 folder, fd = place, _opened(place, fd)
             try:
                 found = os.stat(name, dir_fd=fd) if fd >= 0 else None
             except OSError:
                 found = None
-            if found and stat.S_ISREG(found.st_mode):
+            if found and found.st_mode & _TYPE == stat.S_IFREG:
                 numbers += found.st_size, found.st_mtime_ns
             else:
                 numbers += _NOTHING
