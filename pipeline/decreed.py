@@ -27,8 +27,8 @@ def adopt(ledger: Ledger, outputs: Iterable[Made], decree: int) -> None:
         source, size_bytes, mtime_ns = each.source, each.size_bytes, kept_time(each.mtime_ns)
         values = (each.target, source.path, each.stage, source.size_bytes, kept_time(source.mtime_ns), each.recipe)
         ledger.connection.execute(
-            "INSERT INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, size, mtime_ns,"
-            " at_work, decree) VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, 0, ?)",
+            "INSERT OR REPLACE INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, size,"
+            " mtime_ns, at_work, decree) VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, 0, ?)",
             (*values, size_bytes, mtime_ns, decree),
         )
         ledger.failed.forget([(source.path, each.stage)])

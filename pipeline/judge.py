@@ -151,6 +151,8 @@ class Judge:
             return Verdict(leaf.stage, "make", "new", path, target)
         if owner[1] == "intended":
             return Verdict(leaf.stage, "make", "interrupted" if self._exists(path) else "new", path, target)
+        if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.row(target), path):
+            return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
         rival: bytes | None = owner[0]
         if self._is_listed and not os.path.lexists(self._root + owner[0]):
             rival = None  # a list does not come by the sources that are gone
@@ -169,9 +171,9 @@ class Judge:
         if self._force:
             return "make", "forced"
         if not self.sources.is_same(source, row):
-            return "make", self.sources.describe(source, row)
+            return self._redo(row, path, self.sources.describe(source, row))
         if row.recipe != leaf.number:
-            return "make", self._recipe_change(row.recipe, leaf)
+            return self._redo(row, path, self._recipe_change(row.recipe, leaf))
         if row.at_work:
             return "make", "interrupted"
         if row.status == "skipped":
@@ -179,6 +181,14 @@ class Judge:
         if self._behind and self._is_lost(row, path):
             return "make", "interrupted"
         return judge_file(row, path)
+
+    def _redo(self, row: Row, path: bytes, why: str) -> tuple[Action, str]:
+        return ("refuse", "exists, not ours") if self._is_others(row, path) else ("make", why)
+
+    def _is_others(self, row: Row | None, path: bytes) -> bool:
+        """Whether somebody's file is where we made none, since the source was left out."""
+        made_none = row is not None and row.status == "skipped" and row.size is None and not row.at_work
+        return made_none and self._exists(path) and not self._is_unsure(_time_of(path))
 
     def _is_lost(self, row: Row, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""

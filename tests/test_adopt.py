@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline, on_terminal
-from project import Project, ledger_of
+from project import MOODY, Project, ledger_of
 
 FRESH = ("up-to-date", "up to date")
 TWO_STAGES = """
@@ -115,6 +115,17 @@ def test_a_failure_that_was_for_want_of_a_place_is_forgotten(tmp_path: Path, pip
     assert project.run().failed == 1
     assert pipeline("adopt", "--yes").returncode == 0
     assert pipeline("failures").stdout == "" and project.run().exit == 0
+
+
+def test_what_lies_where_nothing_was_made_is_adopted_too(tmp_path: Path, pipeline: Pipeline) -> None:
+    """The record of a source that was left out, and is not any more, gives way."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MOODY)
+    project.write("in/a", "skip this")
+    project.run()
+    project.write("in/a", "good")
+    project.write("out/a", "GOOD")
+    assert "1 output adopted" in pipeline("adopt", "--yes").stderr and project.plan()["up a"] == FRESH
 
 
 # -- accept ------------------------------------------------------------------------------------------------------------

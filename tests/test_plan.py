@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from project import MOODY, ONE_STAGE, Project, contents_below, ledger_of, temporaries
+from project import MOODY, ONE_STAGE, UPPER, Project, contents_below, ledger_of, temporaries
 
 from pipeline.guards import Meant
 from pipeline.judge import Selection
@@ -383,6 +384,51 @@ def test_what_exists_and_is_not_ours_is_refused_alone(tmp_path: Path) -> None:
     assert (summary.done, summary.failed, summary.exit) == (1, 1, 1)
     assert project.outputs() == {"0": b"W", "a": b"precious", "b": b"Y"}
     assert project.run(force=True).exit == 0 and project.outputs() == {"0": b"W", "a": b"X", "b": b"Y"}
+
+
+@pytest.mark.parametrize("change", ["source", "recipe"])
+def test_a_file_in_the_place_of_what_was_left_out_is_not_ours(moody: Project, change: str) -> None:
+    """A source that was left out made nothing: what lies there later is somebody's, until --force says otherwise."""
+    moody.write("in/a", "skip this")
+    moody.run()
+    moody.write("out/a", "precious")
+    assert moody.plan() == {"up a": ("up-to-date", "skipped: not wanted")}
+    if change == "source":
+        moody.write("in/a", "good now")
+    else:
+        moody.write("stages/upper.py", UPPER)
+    for _ in range(2):
+        assert moody.plan()["up a"] == ("refuse", "exists, not ours")
+        assert moody.run().failed == 1 and moody.outputs() == {"a": b"precious"}
+    assert moody.run(force=True).done == 1 and moody.outputs()["a"] != b"precious"
+
+
+def test_what_a_killed_run_put_there_is_ours(moody: Project) -> None:
+    """A run that was killed before it could record what it made where nothing was: made anew, not refused."""
+    moody.write("in/a", "skip this")
+    moody.run()
+    moody.write("in/a", "good now")
+    if (child := os.fork()) == 0:
+        Ledger.record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment,method-assign]
+        moody.run()
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert moody.outputs() == {"a": b"GOOD NOW"}
+    assert moody.run().done == 1 and moody.run().up_to_date == 1
+
+
+def test_a_place_that_was_left_out_is_not_ours_for_another_source_either(tmp_path: Path) -> None:
+    """Another source that wants the path does not get what somebody put there."""
+    project = collide(tmp_path)
+    project.write("stages/upper.py", MOODY)
+    project.write("in/a.x", "skip this")
+    project.write("in/b", "good")
+    project.run()
+    (project.folder / "in/a.x").rename(project.folder / "in/a.y")
+    project.write("in/a.y", "good")
+    project.write("out/a", "precious")
+    assert project.plan()["up a.y"] == ("refuse", "exists, not ours")
+    assert project.run().failed == 1 and project.outputs()["a"] == b"precious"
 
 
 def collide(tmp_path: Path) -> Project:
