@@ -195,8 +195,8 @@ def test_a_lost_state_is_told_what_to_do(project: Project, pipeline: Pipeline) -
     for path in sorted((project.folder / ".pipeline").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     done = pipeline()
-    assert done.returncode == 1
-    assert "what exists and is not in the ledger is left alone; --force makes it anew" in done.stderr
+    assert done.returncode == 2
+    assert "'adopt' takes what is there as made, --force makes it anew" in done.stderr
     assert pipeline("--force").returncode == 0
     assert pipeline().returncode == 0
 
