@@ -62,10 +62,14 @@ def _differences(
 
 
 def _of_stage(before: dict[str, Any], after: dict[str, Any], name: str, file: str) -> Iterator[Difference]:
-    for change in _changes(before["options"], after["options"]):
-        yield Difference(name, "options", f"{name}: {change}")
-    if change := _change_of_code(before["code"], after["code"], file):
-        yield Difference(name, "code", f"{name}: {change}")
+    options = [Difference(name, "options", f"{name}: {each}") for each in _changes(before["options"], after["options"])]
+    change = _change_of_code(before["code"], after["code"], file)
+    code = [Difference(name, "code", f"{name}: {change}")] if change else []
+    # Other code may have other options: then nobody changed those.
+    is_other = (
+        set(before["options"]) != set(after["options"]) or before["code"].split()[:1] != after["code"].split()[:1]
+    )
+    yield from code + options if is_other else options + code
     for change in _changed_files(before.get("depends", {}), after.get("depends", {})):
         contents = change.startswith("contents of ")
         yield Difference(name, "depends", f"{name}: {change}" if contents else f"{name}: depends: {change}")
@@ -131,7 +135,8 @@ def _changes(before: dict[str, Any], after: dict[str, Any], absent: str = "null"
 
 def _shown(value: Any) -> str:
     value = as_written(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    is_plain = isinstance(value, str) and value and value == value.strip()
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def _is_path(value: Any) -> bool:

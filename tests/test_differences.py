@@ -30,6 +30,9 @@ def initializer(code: str = "models.load 1", *initargs: Any) -> dict[str, Any]:
         (recipe({"width": 1}), recipe({"width": 2}), "options", "web: width 1 -> 2"),
         (recipe({"mode": "a"}), recipe({"mode": "b"}), "options", "web: mode a -> b"),
         (recipe({}), recipe({"new": True}), "options", "web: new null -> true"),
+        (recipe({"mark": "!"}), recipe({"mark": ""}), "options", 'web: mark ! -> ""'),
+        (recipe({"mark": ""}, "up.up 1"), recipe({}, "up.up 2"), "code", "web: code changed (stages/web.py)"),
+        (recipe({"mark": ""}, "up.up 1"), recipe({"mark": 1}, "low.Low 2"), "code", "web: uses up -> low.Low"),
         (recipe({"map": {"a": 1}}), recipe({"map": {"a": 2}}), "options", 'web: map {"a": 1} -> {"a": 2}'),
         (
             recipe({"logo": path("l.png", "1")}),
