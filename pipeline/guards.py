@@ -25,6 +25,7 @@ from pipeline.names import shown
 from pipeline.outputs import Template
 from pipeline.owners import Owner, claim, is_claimed, other_owner, owner_here
 from pipeline.plan import Plan
+from pipeline.reasons import NOT_OURS
 from pipeline.state import known_identity
 
 # What an empty disk has of itself.
@@ -181,10 +182,10 @@ class Guards:
 
     def _check_record(self, plan: Plan) -> None:
         """Outputs of which a ledger without a single row knows nothing are those of a lost one."""
-        exist = plan.count("refuse", "exists")
+        exist = plan.count("refuse", NOT_OURS)
         if not exist or not is_blank(self._ledger):
             return
-        first = next(each.path for each in plan.spool.decisions("refuse") if each.why.startswith("exists"))
+        first = next(each.path for each in plan.spool.decisions("refuse") if each.why == NOT_OURS)
         those = f"the {exist:,} outputs that are there, the first {shown(first)}" if exist > 1 else shown(first)
         raise UsageError(
             f"no ledger in {_shown(str(self._config.state))} knows of {those}; "

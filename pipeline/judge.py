@@ -18,6 +18,7 @@ from pipeline.failures import Failure, Patience
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.outputs import Template
+from pipeline.reasons import NOT_OURS
 from pipeline.recipe import Recipe
 from pipeline.spool import Action, Verdict
 
@@ -147,12 +148,12 @@ class Judge:
             if not self._force and self._exists(path):
                 if self._is_unsure(_time_of(path)):
                     return Verdict(leaf.stage, "make", "interrupted", path, target)
-                return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
+                return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
             return Verdict(leaf.stage, "make", "new", path, target)
         if owner[1] == "intended":
             return Verdict(leaf.stage, "make", "interrupted" if self._exists(path) else "new", path, target)
         if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.row(target), path):
-            return Verdict(leaf.stage, "refuse", "exists, not ours", path, target)
+            return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
         rival: bytes | None = owner[0]
         if self._is_listed and not os.path.lexists(self._root + owner[0]):
             rival = None  # a list does not come by the sources that are gone
@@ -183,7 +184,7 @@ class Judge:
         return judge_file(row, path)
 
     def _redo(self, row: Row, path: bytes, why: str) -> tuple[Action, str]:
-        return ("refuse", "exists, not ours") if self._is_others(row, path) else ("make", why)
+        return ("refuse", NOT_OURS) if self._is_others(row, path) else ("make", why)
 
     def _is_others(self, row: Row | None, path: bytes) -> bool:
         """Whether somebody's file is where we made none, since the source was left out."""

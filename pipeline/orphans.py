@@ -12,7 +12,8 @@ from pipeline.discover import Walk
 from pipeline.failures import Failure
 from pipeline.judge import is_as_left
 from pipeline.ledger import Row
-from pipeline.spool import PATH_CHANGED, SKIPPED_NOW, Orphan, Spool, Verdict
+from pipeline.reasons import PATH_CHANGED
+from pipeline.spool import SKIPPED_NOW, Orphan, Spool, Verdict
 
 
 class Gone:

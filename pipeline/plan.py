@@ -23,6 +23,7 @@ from pipeline.ledger import Follower, Ledger, Row, Span
 from pipeline.listing import Listing
 from pipeline.messages import Source
 from pipeline.orphans import Gone
+from pipeline.reasons import planned_reason
 from pipeline.recipe import Step, Surroundings, recipe_for
 from pipeline.renames import Moves
 from pipeline.spans import Digests, Place, spans_of
@@ -224,13 +225,13 @@ class _Work:
             verdicts = self._moves.find(source, rows, verdicts)
         leader = foremost(verdicts)
         if leader.action == "up-to-date" and not self._everything:
-            plan.files["up-to-date", leader.why] += 1
+            plan.files["up-to-date", planned_reason("up-to-date", leader.why)] += 1
         for verdict in verdicts:
             if self._everything or verdict.action != "up-to-date":
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
                 plan.spool.add(source, verdict, leads=verdict is leader, late=bool(failures))
             else:
-                plan.counts["up-to-date", verdict.why] += 1
+                plan.counts["up-to-date", planned_reason("up-to-date", verdict.why)] += 1
         self._pass_on(verdicts, rows, recorded, failures)
         return leader.action == "make"
 

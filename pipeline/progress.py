@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from pipeline.messages import MOVED, Outcome, Result
 from pipeline.names import indented, shown
+from pipeline.reasons import reason_of
 
 # How many failed files the summary names; `failures` lists them all.
 _NAMED = 20
@@ -74,7 +74,7 @@ class Summary:
         """Count a failed output."""
         self.failed += 1
         self.exit = max(self.exit, 1)
-        self.reasons[reason_of(result)] += 1
+        self.reasons[reason_of(result.text) if result.kind == "error" else result.kind or "error"] += 1
         if len(self.failures) < _NAMED:
             self.failures.append((source, result))
 
@@ -120,13 +120,6 @@ def _named(failures: list[tuple[bytes, Result]], verbose: bool) -> list[str]:
         if verbose and results[0].detail:
             lines.append(indented(results[0].detail))
     return lines
-
-
-def reason_of(result: Result) -> str:
-    """A failure without its particulars, to be counted by."""
-    if result.kind != "error":
-        return result.kind or "error"
-    return re.split(r"[:;,(]", result.text, maxsplit=1)[0].strip()
 
 
 class Progress:

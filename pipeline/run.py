@@ -30,6 +30,7 @@ from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.pruning import Pruner
+from pipeline.reasons import NOT_OURS
 from pipeline.refusals import describe, describe_room
 from pipeline.renames import Renamer
 from pipeline.signals import Signals
@@ -214,7 +215,7 @@ class _Run:
         if summary.held > summary.dismissed:
             summary.exit = 1
         for refused in plan.spool.decisions("refuse"):
-            kind: Kind = "collision" if refused.why.startswith(("collision", "exists")) else "error"
+            kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
             journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", refused.why, kind),)))
         for action in _NOT_HANDED_OUT if self.unclean else ():
             for spared in plan.spool.decisions(action):
@@ -271,7 +272,7 @@ class _Run:
         """Say what is left to be said; there is no plan where the machine did not let us make one."""
         if self.selection.only and plan and not plan.sources:
             self.journal.note(f"no file matches --only {self.selection.only!r}")
-        if any("exists" in result.text for _, result in self.summary.failures if result.kind == "collision"):
+        if any(result.text == NOT_OURS for _, result in self.summary.failures):
             self.journal.note("what exists and is not in the ledger is left alone; --force makes it anew")
         if any(result.detail or result.kind not in ("error", "changed") for _, result in self.summary.failures):
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")

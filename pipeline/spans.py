@@ -22,6 +22,7 @@ from pipeline.errors import FileFailure
 from pipeline.ledger import Row, Span, kept_time
 from pipeline.messages import Source
 from pipeline.outputs import Template
+from pipeline.reasons import planned_reason
 
 # A span begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
 # whatever else comes or goes, so that a new file changes no span but its own.
@@ -124,7 +125,7 @@ class Digests:
 
 
 def _why(row: Row) -> str:
-    return "up to date" if row.status == "done" else f"skipped: {row.reason}"
+    return "up to date" if row.status == "done" else planned_reason("up-to-date", f"skipped: {row.reason}")
 
 
 def _is_settled(row: Row, place: Place) -> bool:

@@ -14,6 +14,7 @@ from pipeline.failures import Failure
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
 from pipeline.names import shown
+from pipeline.reasons import PATH_CHANGED, planned_reason
 
 Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 # What is said of a source of which several outputs differ: the foremost of these.
@@ -22,19 +23,12 @@ _PLACE = {action: place for place, action in enumerate(ACTIONS)}
 
 # Why an output is an orphan although its source and stage are as they were: the source is left out by now.
 SKIPPED_NOW = "skipped now"
-PATH_CHANGED = "path changed"
 # Of what is to be renamed, and so no orphan: its path is free.
 _MOVED = "moved"
 
 # What claims a target: also what is not to be made now, or it would depend on the moment who has the path.
 _WANTED = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _NEW = "action IN ('make', 'rename')"
-# A reason without the particulars of one file, to be counted by: there may be as many of those as files.
-_REASON = f"""
-CASE WHEN action = 'rename' THEN '{PATH_CHANGED}' WHEN why LIKE 'source changed (%' THEN 'source changed'
-     WHEN why LIKE 'output torn (%' THEN 'output torn' WHEN why LIKE 'collision with %' THEN 'collision' ELSE why END
-"""
-
 # Rows: inserted together, and read together.
 _CHUNK = 500
 
@@ -280,12 +274,14 @@ class Spool:
         """The sources of which a template leads to this output."""
         return [row[0] for row in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
 
-    def counts(self) -> list[tuple[Action, str, int, int]]:
-        """How many outputs, and how many sources of which that is what is said, by what is to be done and why."""
-        return self._all(
-            f"SELECT action, {_REASON} AS reason, count(*), sum(leads) FROM plan GROUP BY action, reason"
-            " ORDER BY min(seq)"
-        )
+    def counts(self) -> Iterator[tuple[Action, str, int, int]]:
+        """How many outputs, and how many sources of which that is what is said, by what is to be done and why.
+
+        A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
+        """
+        which = "SELECT action, why, count(*), sum(leads) FROM plan GROUP BY action, why ORDER BY min(seq)"
+        for action, why, outputs, files in self._connection.execute(which):
+            yield action, planned_reason(action, why), outputs, files
 
     def count_jobs(self) -> int:
         """How many sources have something to make."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
 from pipeline.names import counted
+from pipeline.reasons import NOT_OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ def _made(plan: Plan, leaves: dict[str, Leaf]) -> Iterator[Made]:
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
     """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
     for decision in plan.spool.decisions("refuse"):
-        if not decision.why.startswith("exists"):
+        if decision.why != NOT_OURS:
             continue
         try:
             found = os.lstat(decision.path)
