@@ -182,7 +182,10 @@ class Pass:
 
     def _check(self, index: int, made: Any) -> None:
         """Hold a stage to its return annotation. Raises Skip where a filter says no."""
-        stage, name = self.tree.stages[index], self._name(index)
+        stage = self.tree.stages[index]
+        if stage.makes is not None and is_kind(made, stage.makes):
+            return
+        name = self._name(index)
         if made is None:
             raise FileFailure(f"stage {name!r} returned None; return a value, or raise Skip(reason) ({stage.where})")
         if stage.makes is None:
@@ -190,7 +193,7 @@ class Pass:
                 raise FileFailure(f"stage {name!r} returned {_type(made)}, not True or False ({stage.where})")
             if not made:
                 raise Skip(f"left out by stage {name!r}")
-        elif not is_kind(made, stage.makes):
+        else:
             raise FileFailure(f"stage {name!r} returned {_type(made)}, not {stage.makes.name} ({stage.where})")
 
     def _check_path(self, index: int, made: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline.progress import Progress, Summary
 # Seconds between commits of the ledger: what a killed run may have to redo.
 COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
-_INTEND_AHEAD = 256
+_INTEND_AHEAD = 1024
 # The graver exit code wins; a signal is graver than all of these.
 _BY_GRAVITY = (0, 5, 1, 4, 2, 3, 70)
 
@@ -71,8 +71,9 @@ class Journal:
             # What the machine did not let us write is no attempt of the file's.
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
+        failed_before = self.summary.failed
         self._record(outcome, tried=True)
-        if self.summary.count_tried(outcome):
+        if self.summary.failed > failed_before and self.summary.count_tried(outcome):
             self._check_errors()
         self._progress.step(outcome)
         if self.heartbeat:
@@ -90,13 +91,13 @@ class Journal:
         self._ledger.record(outcome, self._key, self.recipes, tried)
         self.summary.add(outcome)
         for result in outcome.results:
-            if result.status == "done" and result.text:
-                self._write(f"{shown(outcome.source.path)} ({result.stage}): {result.text}")
             if result.status == "failed":
                 name = f"{shown(outcome.source.path)} ({result.stage})"
                 self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self.summary.run])
+            elif result.text and result.status == "done":
+                self._write(f"{shown(outcome.source.path)} ({result.stage}): {result.text}")
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""

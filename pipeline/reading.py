@@ -40,7 +40,8 @@ class Reading:
     def begin(self) -> None:
         """Note what the source is now. Raises one of GONE, OSError, FileFailure, SourceMoved."""
         for _ in range(_TRIES):
-            self.source = self._identity()
+            found = self._look()
+            self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
                 self.contents = contents.read(self._path) if self._hashes else None
@@ -51,11 +52,13 @@ class Reading:
     def moved(self) -> SourceMoved | None:
         """What became of the source, if it is not the same any more."""
         try:
-            return SourceMoved("changed") if self._identity() != self.source else None
+            found = self._look()
         except GONE:
             return SourceMoved("vanished")
         except FileFailure:
             return SourceMoved("changed")
+        same = found.st_size == self.source.size_bytes and found.st_mtime_ns == self.source.mtime_ns
+        return None if same else SourceMoved("changed")
 
     def refuse_moved(self) -> None:
         """Raise SourceMoved if the source is not the same any more."""
@@ -71,11 +74,11 @@ class Reading:
             return self.moved() or error
         return error
 
-    def _identity(self) -> Source:
+    def _look(self) -> os.stat_result:
         found = os.stat(self._path)
         if not stat.S_ISREG(found.st_mode):  # to open a FIFO would be to wait for ever
             raise FileFailure("is no regular file any more")
-        return Source(self.source.path, found.st_size, found.st_mtime_ns)
+        return found
 
 
 def _tick_ns(source: Source) -> int:

@@ -194,7 +194,7 @@ def test_another_option_redoes_what_is_below_it_only(tree: Project) -> None:
     assert stale(tree) == {"second a": "second: mark 2 -> 3"}
     tree.edit("pipeline.yaml", "uses: upper\n    output", "uses: upper\n    with: {mark: x}\n    output")
     assert set(stale(tree)) == {"first a", "second a"}
-    assert stale(tree)["second a"] == "first: mark  -> x"
+    assert stale(tree)["second a"] == 'first: mark "" -> x'
 
 
 def test_an_option_written_out_as_its_default_is_no_change(tree: Project) -> None:
