@@ -232,14 +232,9 @@ class _Work:
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
                 plan.spool.add(source, verdict, leads=verdict is leader, late=bool(failures))
             else:
-<<<<<<< HEAD
                 plan.counts["up-to-date", planned_reason("up-to-date", verdict.why)] += 1
-        self._pass_on(verdicts, rows, recorded, failures)
-=======
-                plan.counts["up-to-date", verdict.why] += 1
         if rows or failures:
             self._pass_on(verdicts, rows, recorded, failures)
->>>>>>> 49eb02c (A job's way through journal and plan in fewer steps)
         return leader.action == "make"
 
     def _pass_on(
