@@ -19,18 +19,29 @@ class Made(NamedTuple):
     recipe: int
     size_bytes: int
     mtime_ns: int
+    digest: bytes | None
+    """Of what is in it; None where it cannot be read."""
+    source_digest: bytes | None
+    source_ctime_ns: int | None
+    """These two under `changed_by: hash` only."""
 
 
 def adopt(ledger: Ledger, outputs: Iterable[Made], decree: int) -> None:
     """Record outputs as done, by a decree."""
+    columns = (
+        "target, source, stage, status, source_size, source_mtime_ns, source_digest, source_ctime_ns, recipe, size,"
+        " mtime_ns, digest, at_work, decree"
+    )
     for each in outputs:
-        source, size_bytes, mtime_ns = each.source, each.size_bytes, kept_time(each.mtime_ns)
-        values = (each.target, source.path, each.stage, source.size_bytes, kept_time(source.mtime_ns), each.recipe)
+        source = each.source
         ledger.connection.execute(
-            "INSERT OR REPLACE INTO outputs (target, source, stage, status, source_size, source_mtime_ns, recipe, size,"
-            " mtime_ns, at_work, decree) VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, 0, ?)",
-            (*values, size_bytes, mtime_ns, decree),
-        )
+            f"INSERT OR REPLACE INTO outputs ({columns}) VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            (
+                each.target, source.path, each.stage, source.size_bytes, kept_time(source.mtime_ns),
+                each.source_digest, each.source_ctime_ns, each.recipe, each.size_bytes, kept_time(each.mtime_ns),
+                each.digest, decree,
+            ),
+        )  # fmt: skip
         ledger.failed.forget([(source.path, each.stage)])
 
 

@@ -47,9 +47,15 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return run
 
 
-def on_terminal(command: str, cwd: Path) -> tuple[int, str]:
+def answered(arguments: str, answer: str, cwd: Path) -> tuple[int, str]:
+    """Run the program on a terminal at which somebody types this, and see what is on the screen afterwards."""
+    return on_terminal(f"python -m pipeline {arguments}", cwd, f"{answer}\n")
+
+
+def on_terminal(command: str, cwd: Path, typed: str = "") -> tuple[int, str]:
     """Run a shell command on a terminal of its own; gives the exit code and what is on the screen afterwards."""
     ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(

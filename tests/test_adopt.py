@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Pipeline, on_terminal
+from conftest import Pipeline, answered
 from project import MOODY, Project, ledger_of
 
 FRESH = ("up-to-date", "up to date")
@@ -52,7 +53,7 @@ def test_a_lost_ledger_does_not_cost_the_work(project: Project, pipeline: Pipeli
         "6 outputs adopted",
     ]
     assert project.run().up_to_date == 6 and project.outputs() == before
-    assert decrees(project) == [("adopt", {"outputs": {"up": 3, "twice": 3}, "only": None})]
+    assert decrees(project) == [("adopt", {"outputs": {"up": 3, "twice": 3}})]
     with ledger_of(project.folder) as ledger:
         assert {row.decree for row in ledger.rows()} == {1}
     assert pipeline("adopt").stderr == "no outputs to adopt\n"
@@ -84,15 +85,49 @@ def test_only_what_can_be_as_made_is_adopted(tmp_path: Path, pipeline: Pipeline)
     assert project.plan()["up later"] == FRESH and project.plan()["up link"] == ("refuse", "exists, not ours")
 
 
+def test_what_was_adopted_is_known_as_if_it_were_made(project: Project, pipeline: Pipeline) -> None:
+    """`verify` has contents to compare with, and `explain` tells by which decree it is taken as made."""
+    shutil.rmtree(project.folder / ".pipeline")
+    pipeline("adopt", "--yes", "--only", "a")
+    assert pipeline("verify").stderr == "2 outputs verified: 2 as recorded\n"
+    said = pipeline("explain", "out/up/a").stdout
+    assert re.search(r'^  decreed: by adopt, [-\d]+ [:\d]+: outputs \{"up": 1, "twice": 1\}, only a$', said, re.M), said
+    before = (project.folder / "out/up/a").stat()
+    os.utime(project.write("out/up/a", "TEXT B"), ns=(0, before.st_mtime_ns))
+    assert "out/up/a: contents changed" in pipeline("verify").stdout
+
+
+def test_what_was_adopted_is_judged_by_contents_too(project: Project, pipeline: Pipeline) -> None:
+    """Under `changed_by: hash` a source that is touched makes nothing stale, and one whose contents changed does."""
+    shutil.rmtree(project.folder / ".pipeline")
+    project.edit("pipeline.yaml", "inputs: in", "inputs: in\nchanged_by: hash")
+    pipeline("adopt", "--yes")
+    os.utime(project.folder / "in/a", (1, 1))
+    assert project.plan()["up a"] == FRESH
+    os.utime(project.write("in/b", "text x"), (1, 1))
+    assert project.plan()["up b"] == ("make", "source changed (its contents)")
+    assert project.run().done == 2
+
+
 def test_adopt_asks_first(project: Project, pipeline: Pipeline) -> None:
-    """On a terminal y is needed; where nobody can be asked, --yes, and nothing was done without it."""
+    """On a terminal y is needed, and anything else is no; where nobody can be asked, --yes."""
     shutil.rmtree(project.folder / ".pipeline")
     refused = pipeline("adopt")
     assert refused.returncode == 2 and "--yes" in refused.stderr and decrees(project) == []
-    code, screen = on_terminal("echo n | python -m pipeline adopt", project.folder)
-    assert code == 2 or "nothing was adopted" in screen
-    assert pipeline("run").returncode == 2
-    assert pipeline("adopt", "--only", "[").returncode in (0, 2)
+    for answer in ("", "n"):
+        code, screen = answered("adopt", answer, project.folder)
+        assert code == 0 and "nothing was adopted" in screen and decrees(project) == []
+    assert answered("adopt", "y", project.folder)[0] == 0 and len(decrees(project)) == 1
+    assert project.run().up_to_date == 6
+
+
+def test_accept_asks_first(project: Project, pipeline: Pipeline) -> None:
+    """As `adopt` does."""
+    project.edit("stages/upper.py", "text.upper() + mark", "mark.join([text.upper(), ''])")
+    code, screen = answered("accept --stage up --because code", "n", project.folder)
+    assert code == 0 and "nothing was accepted" in screen and decrees(project) == []
+    code, screen = answered("accept --stage up --because code", "y", project.folder)
+    assert code == 0 and "6 outputs accepted" in screen and project.run().up_to_date == 6
 
 
 def test_another_pipelines_outputs_are_not_adopted(project: Project, pipeline: Pipeline) -> None:

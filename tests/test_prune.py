@@ -5,14 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import pty
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Pipeline
+from conftest import Pipeline, answered
 from project import ONE_STAGE, Project, ledger_of, made, temporaries
 
 from pipeline.commit import temporary_for
@@ -65,18 +62,7 @@ def test_it_asks_on_a_terminal_and_nowhere_else(project: Project, pipeline: Pipe
     ran = pipeline("prune")
     assert ran.returncode == 2 and "--yes" in ran.stderr and len(project.outputs()) == 4
     for answer, left in (("", 4), ("n", 4), ("y", 3)):
-        assert answered(project, answer) == 0 and len(project.outputs()) == left
-
-
-def answered(project: Project, answer: str) -> int:
-    """The exit code of `prune` on a terminal at which somebody types this."""
-    ours, theirs = pty.openpty()
-    os.write(ours, f"{answer}\n".encode())
-    command = [sys.executable, "-m", "pipeline", "prune"]
-    process = subprocess.run(command, cwd=project.folder, stdin=theirs, stdout=theirs, stderr=theirs, timeout=60)
-    os.close(theirs)
-    os.close(ours)
-    return process.returncode
+        assert answered("prune", answer, project.folder)[0] == 0 and len(project.outputs()) == left
 
 
 def test_json_alone_only_lists(project: Project, pipeline: Pipeline) -> None:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipeline.config import Config
+    from pipeline.contents import Reading
     from pipeline.decreed import Made
-    from pipeline.judge import Leaf
     from pipeline.ledger import Ledger
+    from pipeline.messages import Source
     from pipeline.plan import Plan
     from pipeline.spool import Decision
 
@@ -69,22 +70,55 @@ def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int
         print("nothing was adopted", file=sys.stderr)
         return 0
     ledger.begin()
-    said = {"outputs": {stage: count for (stage, why), count in counts.items() if not why}, "only": arguments.only}
+    said: dict[str, object] = {"outputs": {stage: count for (stage, why), count in counts.items() if not why}}
+    said |= {"only": arguments.only} if arguments.only is not None else {}
     decree = ledger.decrees.add("adopt", said)
-    adopt(ledger, _made(plan, {leaf.stage: leaf for leaf in leaves}), decree)
+    adopt(ledger, _made(plan, config), decree)
     ledger.commit()
     print(f"{counted(total, 'output')} adopted", file=sys.stderr)
     return 0
 
 
-def _made(plan: Plan, leaves: dict[str, Leaf]) -> Iterator[Made]:
+def _made(plan: Plan, config: Config) -> Iterator[Made]:
+    """What can be adopted, read: its contents are what `verify` compares with, those of its source may decide."""
     from pipeline.decreed import Made
 
+    leaves = {leaf.stage: leaf for leaf in plan.leaves}
     for decision, found, why in _found(plan):
-        leaf = leaves[decision.stage]
-        if not why and leaf.number is not None:
-            key = leaf.template.key(decision.path)
-            yield Made(decision.source, key, leaf.stage, leaf.number, found.st_size, found.st_mtime_ns)
+        leaf, source = leaves[decision.stage], decision.source
+        if why or leaf.number is None:
+            continue
+        reading = _read(decision.path, found.st_size, found.st_mtime_ns)
+        read_from = _read_source(config, source) if config.changed_by == "hash" else None
+        yield Made(
+            source,
+            decision.target,
+            leaf.stage,
+            leaf.number,
+            found.st_size,
+            found.st_mtime_ns,
+            reading.digest if reading else None,
+            read_from.digest if read_from else None,
+            read_from.ctime_ns if read_from and read_from.was_at_rest else None,
+        )
+
+
+def _read_source(config: Config, source: Source) -> Reading | None:
+    path = os.path.join(os.fsencode(config.inputs.root), source.path)
+    return _read(path, source.size_bytes, source.mtime_ns)
+
+
+def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
+    """What is in a file; None where it cannot be read, or is not what it was."""
+    from pipeline.contents import read
+    from pipeline.ledger import kept_time
+
+    try:
+        reading = read(path)
+    except OSError:
+        return None
+    is_same = (reading.size_bytes, kept_time(reading.mtime_ns)) == (size_bytes, kept_time(mtime_ns))
+    return reading if is_same else None
 
 
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
