@@ -28,9 +28,7 @@ VERBS = {
     "failures": "list the files that failed and have not been done since",
 }
 # Words of the program's that have no work behind them yet.
-_NOT_YET = (
-    "runs", "report", "try", "stages", "new", "schema",
-)  # fmt: skip
+_NOT_YET = ("runs", "report", "try", "stages", "new", "schema")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +70,8 @@ def _execute(arguments: list[str]) -> int:
     parser.add_argument("pipeline", nargs="?", metavar="PIPELINE.yaml", help="default: ./pipeline.yaml")
     parser.add_argument("-f", "--file", help="the pipeline, whatever its name ends in")
     command.add_arguments(parser)
-    parsed = parser.parse_args(rest)
+    # Options may stand anywhere, also between the pipeline and a path.
+    parsed = parser.parse_intermixed_args(_spell_out(rest))
     parsed.file = parsed.file or parsed.pipeline or "pipeline.yaml"
     with contextlib.suppress(AttributeError):  # a closed stream
         if getattr(parsed, "json", False):  # JSON is UTF-8, whatever the locale
@@ -82,6 +81,14 @@ def _execute(arguments: list[str]) -> int:
     code: int = command.execute(parsed)
     sys.stdout.flush()
     return code
+
+
+def _spell_out(arguments: list[str]) -> list[str]:
+    """The arguments without a "--": what comes after one is a path, also where it begins with a dash."""
+    if "--" not in arguments:
+        return arguments
+    at = arguments.index("--")
+    return arguments[:at] + [f"./{each}" if each.startswith("-") else each for each in arguments[at + 1 :]]
 
 
 def _refuse_unknown_verb(arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline, on_terminal
+from project import Project
 
 YAML = """\
 inputs: in
@@ -64,11 +65,26 @@ def test_a_pipeline_of_any_name_can_be_given(texts: Path, pipeline: Pipeline) ->
     assert "no verb 'nightly'" in pipeline("nightly").stderr
 
 
-@pytest.mark.parametrize("verb", ["report", "adopt", "schema", "new", "try"])
+@pytest.mark.parametrize("verb", ["report", "runs", "schema", "new", "try"])
 def test_a_verb_of_a_later_day_is_refused(pipeline: Pipeline, verb: str) -> None:
     """A verb that has no work behind it yet says so, and nothing is run."""
     done = pipeline(verb)
     assert (done.returncode, done.stderr) == (2, f"'{verb}' is not supported yet\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "pipeline.yaml", "--json", "in/-1"), ("explain", "--json", "in/-1", "pipeline.yaml"),
+        ("explain", "-f", "pipeline.yaml", "in/-1", "--json"), ("explain", "pipeline.yaml", "--json", "--", "-1"),
+        ("plan", "--set", "name=x", "pipeline.yaml", "--json"), ("plan", "pipeline.yaml", "--set", "name=x", "--json"),
+    ],
+)  # fmt: skip
+def test_options_stand_anywhere(tmp_path: Path, pipeline: Pipeline, arguments: tuple[str, ...]) -> None:
+    """Before the pipeline, after it, and between it and a path; after -- a path may begin with a dash."""
+    Project(tmp_path).write("in/-1", "x")
+    ran = pipeline(*arguments)
+    assert (ran.returncode, ran.stderr) == (0, "") and json.loads(ran.stdout)["source"] == "-1"
 
 
 def test_a_misspelt_verb_is_asked_about(pipeline: Pipeline) -> None:
