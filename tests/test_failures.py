@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import MOODY, ONE_STAGE, Project, ledger_of, temporaries
+from project import MOODY, ONE_STAGE, Project, ledger_of, made, temporaries
 
 from pipeline.config import Errors
 from pipeline.failures import Failure
@@ -290,10 +290,10 @@ def test_others_are_not_dismissed(held: Project, pipeline: Pipeline) -> None:
 
 def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> None:
     """A file in the way of an output is somebody's to move."""
-    project = Project(tmp_path)
+    project = made(tmp_path, "b")
     project.write("in/a", "x")
     project.write("out/a", "precious")
-    project.run()
+    assert project.run().exit == 1
     said = pipeline("failures", "--dismiss", "a").stderr.splitlines()
     assert said == ["0 failures dismissed", "1 left: no stage failed over them, the place of their outputs is taken"]
     assert project.run().exit == 1
