@@ -152,7 +152,7 @@ class Guards:
         outputs = f"{count:,} outputs" if count != 1 else "1 output"
         raise EnvironmentFailure(
             f"the output folder {shown(template.folder)} {what}, and the ledger knows of {outputs} there; "
-            "is its disk mounted? if this is meant, --rebuild makes them anew"
+            "is its disk mounted? if this is meant, 'run --rebuild' makes them anew"
         )
 
     # -- after the plan ------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Guards:
             return
         those = f"none of the {known:,} known files is" if known != 1 else "the one known file is not"
         what = f"{those} in the input root {root}" if why is None else f"the input root {root} cannot be listed: {why}"
-        raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, --rebuild goes on without them")
+        raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, 'run --rebuild' goes on without them")
 
     def _check_record(self, plan: Plan) -> None:
         """Outputs of which a ledger without a single row knows nothing are those of a lost one."""

@@ -30,8 +30,11 @@ from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
 from pipeline.vocabulary import Declared, declare, duration_s, pixels, size_bytes, who_at
 
 
-def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
-    """Read and check a pipeline, with `--set` edits laid over it. Raises ConfigError with every complaint."""
+def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:
+    """Read and check a pipeline, with `--set` edits laid over it. Raises ConfigError with every complaint.
+
+    Whoever does not read the inputs may go on where the disk on which they are is away.
+    """
     document = read_document(str(file), _read(file))
     for edit in edits:
         apply_edit(document, edit)
@@ -40,19 +43,20 @@ def load_config(file: Path, edits: Sequence[str] = ()) -> Config:
     with stdout_to_stderr():  # a stage's module may print when it is imported
         found = _find_stages(document, folder)
         config = _Checker(document, declared, found, file, folder).config() if declared else None
-    if config and len(document.complaints) == 1:
-        _refuse_lost_root(config)
+    if config and len(document.complaints) == 1 and _is_root_lost(config):
+        if not reads_inputs:
+            return config
+        text = f"the input root {config.inputs.root} does not exist, and there is a ledger of what was made from it"
+        ways = "is its disk mounted? if this is meant, make it an empty folder, and 'run --rebuild' goes on"
+        raise EnvironmentFailure(f"{text}; {ways}")
     document.raise_complaints()
     assert config is not None  # a file that does not fit has complaints
     return config
 
 
-def _refuse_lost_root(config: Config) -> None:
+def _is_root_lost(config: Config) -> bool:
     """Where only the input root is missing, and it was there before, nobody wrote anything wrong."""
-    root = config.inputs.root
-    if not os.path.lexists(root) and (config.state / "ledger.sqlite").exists():
-        text = f"the input root {root} does not exist, and there is a ledger of what was made from it"
-        raise EnvironmentFailure(f"{text}; is its disk mounted?")
+    return not config.inputs.root.exists() and (config.state / "ledger.sqlite").exists()
 
 
 def _read(file: Path) -> bytes:

@@ -43,7 +43,7 @@ def test_a_root_without_any_known_file_stops_the_run(project: Project, pipeline:
     ran, planned = pipeline(), pipeline("plan")
     assert ran.returncode == 3 and ran.stdout == "" and contents_below(project.folder / "out") == before
     expected = f"none of the 3 known files is in the input root {project.folder}/in; is its disk mounted?"
-    assert ran.stderr == f"{expected} if this is meant, --rebuild goes on without them\n"
+    assert ran.stderr == f"{expected} if this is meant, 'run --rebuild' goes on without them\n"
     assert planned.returncode == 0 and f"a run would end with exit code 3: {expected}" in planned.stderr
     assert project.run(meant=REBUILD).done == 1
     assert project.run().exit == 0
@@ -63,12 +63,20 @@ def test_an_empty_root_that_was_meant_is_no_news(project: Project) -> None:
     assert project.run().done == 1
 
 
-def test_a_root_that_is_gone_is_the_machines_fault(project: Project, pipeline: Pipeline) -> None:
-    """Exit 3 where there is a ledger of what was made from it; a mistake in the YAML, exit 2, where there is none."""
+@pytest.mark.parametrize("link", [False, True])
+def test_a_root_that_is_gone_is_the_machines_fault(project: Project, pipeline: Pipeline, link: bool) -> None:
+    """Exit 3 where there is a ledger of what was made from it; a mistake in the YAML, exit 2, where there is none.
+
+    What does not need the inputs tells what it knows.
+    """
     (project.folder / "in").rename(project.folder / "away")
+    if link:
+        (project.folder / "in").symlink_to("not-mounted")
     for verb in ("run", "plan"):
         ran = pipeline(verb)
         assert ran.returncode == 3 and "does not exist, and there is a ledger of what was made from it" in ran.stderr
+    for verb in ("status", "failures", "verify"):
+        assert pipeline(verb).returncode == 0
     shutil.rmtree(project.folder / ".pipeline")
     ran = pipeline()
     assert ran.returncode == 2 and "pipeline.yaml:2:9: the input root 'in' does not exist" in ran.stderr
@@ -86,7 +94,7 @@ def test_an_output_folder_without_its_outputs_stops_the_run(project: Project, lo
         out.symlink_to("nowhere")
     left = os.listdir(out) if out.exists() else None
     expected = rf"output folder .*out is {'empty' if lost == 'empty' else 'gone'}, and the ledger knows of 3 outputs"
-    with pytest.raises(EnvironmentFailure, match=expected + r" there; is its disk mounted\? .* --rebuild"):
+    with pytest.raises(EnvironmentFailure, match=expected + r" there; is its disk mounted\? .* 'run --rebuild'"):
         project.run()
     assert (os.listdir(out) if out.exists() else None) == left
     with ledger_of(project.folder) as ledger:

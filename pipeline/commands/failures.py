@@ -35,7 +35,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.load import load_config
     from pipeline.opening import open_to_read
 
-    config = load_config(Path(arguments.file))
+    config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
         return _dismiss(config, arguments.dismiss)
     patience = Patience(config.errors.hold_after)

@@ -25,7 +25,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.heartbeat import read_progress
     from pipeline.load import load_config
 
-    config = load_config(Path(arguments.file))
+    config = load_config(Path(arguments.file), reads_inputs=False)
     standing, said = read_progress(config.state)
     if standing == "never":
         standing, said = _recorded(config.state / "ledger.sqlite")

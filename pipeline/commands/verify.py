@@ -26,7 +26,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.load import load_config
     from pipeline.verifying import verify
 
-    config = load_config(Path(arguments.file))
+    config = load_config(Path(arguments.file), reads_inputs=False)
     counts: Counter[str] = Counter()
     without_digest = 0
     for finding in verify(config.state / "ledger.sqlite", config.folder):
