@@ -109,6 +109,14 @@ class Template:
         stem, suffix = _split_name(name)
         return place, wanted % {b"name": name, b"stem": stem, b"suffix": suffix, b"part": b""}
 
+    def target_of(self, source: bytes) -> bytes:
+        """The path of a source's output as the ledger keeps it. Raises FileFailure where the name cannot be one."""
+        return self._mirrored + source if self._is_mirror else self.key(self.fill(source))
+
+    @cached_property
+    def _mirrored(self) -> bytes:
+        return self.key(self._place + b"/")
+
     def key(self, path: bytes) -> bytes:
         """An output's path as the ledger keeps it, so that a project can be moved."""
         return self.written_folder + path[len(self.folder) :]

@@ -17,6 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import FileFailure
 from pipeline.ledger import Row, Span, kept_time
@@ -28,11 +29,14 @@ from pipeline.reasons import planned_reason
 # whatever else comes or goes, so that a new file changes no span but its own.
 _MASK = 0x3FF
 # What a span says, and how: one of another format is not equal to any, and so is made anew.
-_FORMAT = b"3 "
+_FORMAT = b"4 "
 # The bits of a mode that say what it is the mode of.
 _TYPE = 0o170000
-# What stands for an output that is not there, or is no file.
-_NOTHING = (-1, -1)
+# What stands for size and time of an output that is not there, or is no file.
+_NOTHING = -1
+_UP_TO_DATE = "up to date"
+# The columns of a row on which it depends whether anything is to be done: those up to `at_work`.
+_JUDGED_COLUMNS = Row._fields.index("at_work") + 1
 
 
 @dataclass(frozen=True)
@@ -76,43 +80,55 @@ class Digests:
 
     def recorded(self, rows: Iterable[Row]) -> Span | None:
         """What the ledger's rows of a span come to; None where one of them leaves anything to be done."""
-        paths, sizes, times = list[bytes](), list[int](), list[int]()
-        outputs: list[list[int]] = [[] for _ in self._places]
-        counts, files = Counter[str](), Counter[str]()
+        known = list(rows)
+        return self._span(self._by_name(known)) or self._span(self._by_target(known))
+
+    def _by_name(self, rows: Iterable[Row]) -> list[list[Row]]:
+        """The rows of each place, going by what the stages are called."""
+        by_place: list[list[Row]] = [[] for _ in self._places]
+        nowhere: list[Row] = []
         for row in rows:
-            if not paths or paths[-1] != row.source:
-                paths.append(row.source)
-                sizes.append(row.source_size)
-                times.append(row.source_mtime_ns)
-                files[_why(row)] += 1
-            number = self._place_of(row)
-            if number is None:
+            number = self._by_stage.get(row.stage)
+            (nowhere if number is None else by_place[number]).append(row)
+        return [] if nowhere else by_place
+
+    def _by_target(self, rows: Iterable[Row]) -> list[list[Row]]:
+        """The same, going by where the outputs lie: stages may have been called otherwise when they were made."""
+        by_place: list[list[Row]] = [[] for _ in self._places]
+        for row in rows:
+            fitting = (
+                number for number, place in enumerate(self._places) if _targets(place, [row.source]) == [row.target]
+            )
+            if (number := next(fitting, None)) is None:
+                return []
+            by_place[number].append(row)
+        return by_place
+
+    def _span(self, by_place: list[list[Row]]) -> Span | None:
+        """The span of these rows; looked at column by column, since row by row would cost several times as much."""
+        first: tuple[tuple[Any, ...], ...] | None = None
+        outputs: list[int] = []
+        counts, files = Counter[str](), Counter[str]()
+        for place, rows in zip(self._places, by_place, strict=False):
+            columns = list(zip(*rows, strict=True))[:_JUDGED_COLUMNS]
+            if not columns:
                 return None
-            its = outputs[number]
-            is_same = (row.source_size, row.source_mtime_ns) == (sizes[-1], times[-1])
-            if not is_same or len(its) != 2 * len(paths) - 2:
+            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, at_work = columns
+            first = first or (sources, sizes, times)
+            is_settled = not any(at_work) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
+            if not is_settled or (sources, sizes, times) != first or list(targets) != _targets(place, sources):
                 return None
-            its += (row.size or 0, row.mtime_ns or 0) if row.status == "done" else _NOTHING
-            counts[_why(row)] += 1
-        if not paths or any(len(its) != 2 * len(paths) for its in outputs):
+            are_done = [status == "done" for status in statuses]
+            for numbers in (its_sizes, its_times):
+                outputs += [(number or 0) if done else _NOTHING for number, done in zip(numbers, are_done, strict=True)]
+            whys = Counter({_UP_TO_DATE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
+            files = files or whys
+            counts += whys
+        if first is None:
             return None
-        numbers = sizes + times
-        for its in outputs:
-            numbers += its
+        paths, numbers = list(first[0]), [*first[1], *first[2], *outputs]
         both = {why: (count, files[why]) for why, count in counts.items()}
         return Span(paths[0], None, len(paths), self._digest(paths, numbers), both)
-
-    def _place_of(self, row: Row) -> int | None:
-        """The number of the place whose output a row has as it should be; None where it has none so.
-
-        Stages may be called otherwise than when the row was written: then its target says whose it is.
-        """
-        if row.status == "intended" or row.at_work:
-            return None
-        named = self._by_stage.get(row.stage)
-        if named is not None and _is_settled(row, self._places[named]):
-            return named
-        return next((number for number, place in enumerate(self._places) if _is_settled(row, place)), None)
 
     def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
         digest = hashlib.blake2b(self._tree, digest_size=16)
@@ -125,25 +141,23 @@ class Digests:
 
 
 def _why(row: Row) -> str:
-    return "up to date" if row.status == "done" else planned_reason("up-to-date", f"skipped: {row.reason}")
+    return _UP_TO_DATE if row.status == "done" else planned_reason("up-to-date", f"skipped: {row.reason}")
 
 
-def _is_settled(row: Row, place: Place) -> bool:
-    """Whether what a row has is the output of a place, by its recipe."""
-    if row.recipe != place.recipe:
-        return False
+def _targets(place: Place, sources: Sequence[bytes]) -> list[bytes]:
+    """Where the outputs of sources lie, as the ledger keeps it; none where one of them can have none."""
     try:
-        return row.target == place.template.key(place.template.fill(row.source))
+        return [place.template.target_of(source) for source in sources]
     except FileFailure:
-        return False
+        return []
 
 
 def _stats(template: Template, sources: Sequence[bytes]) -> list[int]:
-    """What stat says of the outputs of one stage: size and time of each.
+    """What stat says of the outputs of one stage: the sizes, and then the times.
 
     Their folders are kept open, which halves its cost; to list them as well would only add to it.
     """
-    numbers: list[int] = []
+    sizes, times = list[int](), list[int]()
     folder, fd = b"", -1
     try:
         for source in sources:
@@ -154,13 +168,12 @@ def _stats(template: Template, sources: Sequence[bytes]) -> list[int]:
                 found = os.stat(name, dir_fd=fd) if fd >= 0 else None
             except OSError:
                 found = None
-            if found and found.st_mode & _TYPE == stat.S_IFREG:
-                numbers += found.st_size, found.st_mtime_ns
-            else:
-                numbers += _NOTHING
+            is_file = found is not None and found.st_mode & _TYPE == stat.S_IFREG
+            sizes.append(found.st_size if found and is_file else _NOTHING)
+            times.append(found.st_mtime_ns if found and is_file else _NOTHING)
     finally:
         _opened(b"", fd)
-    return numbers
+    return sizes + times
 
 
 def _opened(folder: bytes, before: int) -> int:
