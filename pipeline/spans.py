@@ -126,9 +126,9 @@ class Digests:
             counts += whys
         if first is None:
             return None
-        paths, numbers = list(first[0]), [*first[1], *first[2], *outputs]
+        paths, all_numbers = list(first[0]), [*first[1], *first[2], *outputs]
         both = {why: (count, files[why]) for why, count in counts.items()}
-        return Span(paths[0], None, len(paths), self._digest(paths, numbers), both)
+        return Span(paths[0], None, len(paths), self._digest(paths, all_numbers), both)
 
     def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
         digest = hashlib.blake2b(self._tree, digest_size=16)
