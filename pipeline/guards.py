@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,18 +104,27 @@ class Guards:
             "state": str(config.state),
         }
 
+    def describe_state(self) -> str:
+        """A sentence for who only reads, where the state is another pipeline's; else nothing."""
+        whose, _ = self._another_pipeline()
+        return whose and f"{whose}: what is said here is of that"
+
     def _another_pipelines_state(self) -> str:
+        whose, we = self._another_pipeline()
+        return whose and f"{whose}; {we} needs a state or a name of its own, or takes this one over: {self._command()}"
+
+    def _another_pipeline(self) -> tuple[str, str]:
+        """Whose the state is and what we are beside that; nothing where it is ours."""
         then, now = self._ledger.facts.get("pipeline"), self._identity()
         if then is None:
-            return ""
+            return "", ""
         state, yaml = _shown(os.path.relpath(self._config.state, self._config.folder)), _shown(then["yaml"])
-        ways = f"needs a state or a name of its own, or takes this one over: {self._command()}"
         if (then["yaml"], then["root"]) != (now["yaml"], now["root"]):
             over = f"{_shown(now['yaml'])} over {_shown(now['root'])}"
-            return f"the state {state} is that of {yaml} over {_shown(then['root'])}; {over} {ways}"
+            return f"the state {state} is that of {yaml} over {_shown(then['root'])}", over
         if then["state"] == now["state"] and _is_another_file(Path(then["folder"], then["yaml"]), self._config.file):
-            return f"the state {state} is that of {_shown(then['folder'])}/{yaml}; its copy {ways}"
-        return ""
+            return f"the state {state} is that of {_shown(then['folder'])}/{yaml}", "its copy"
+        return "", ""
 
     def _another_owner(self, template: Template) -> str:
         known = self._places.get(_written(template), {})
@@ -261,3 +271,9 @@ def _is_another_file(file: Path, ours: Path) -> bool:
         return not os.path.samefile(file, ours)
     except OSError:
         return False
+
+
+def say_whose(config: Config, ledger: Ledger) -> None:
+    """Say on stderr whose the state is, where it is not this pipeline's."""
+    if said := guards_of(config, ledger).describe_state():
+        print(said, file=sys.stderr)

@@ -29,12 +29,13 @@ def progress_file(state_folder: Path) -> Path:
 class Heartbeat:
     """Writes the progress of a run, about once a second."""
 
-    def __init__(self, state: State, pipeline: str) -> None:
+    def __init__(self, state: State, pipeline: str, yaml: str) -> None:
         self._file = progress_file(state.folder)
         self._next = 0.0
         self._said: dict[str, Any] = {
             "run": state.run,
             "pipeline": pipeline,
+            "yaml": yaml,
             "pid": os.getpid(),
             "process": _process(os.getpid()),
             "host": socket.gethostname(),

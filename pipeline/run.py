@@ -96,7 +96,7 @@ class _Run:
         self.unclean: list[str] = []
         """The runs that may have left temporaries."""
         self.engine: Engine | None = None
-        self.heartbeat = self.journal.heartbeat = Heartbeat(state, config.name)
+        self.heartbeat = self.journal.heartbeat = Heartbeat(state, config.name, config.file.name)
 
     def go(self, grace_s: float) -> Summary:
         began = time.monotonic()

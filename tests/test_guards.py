@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -199,6 +200,22 @@ def test_a_copied_yaml_with_the_same_state_is_refused(project: Project, pipeline
     with ledger_of(project.folder) as ledger:
         decree = next(ledger.decrees.all())
     assert decree.verb == "take-over" and "is that of pipeline.yaml" in decree.said["of"][0]
+
+
+@pytest.mark.parametrize("verb", ["failures", "verify", "explain in/a", "status", "plan"])
+def test_who_only_reads_is_told_whose_it_is(project: Project, pipeline: Pipeline, verb: str) -> None:
+    """One sentence on stderr, so that another pipeline's files are not taken for one's own; none where they are."""
+    assert pipeline(*verb.split()).stderr in ("", "3 outputs verified: 3 as recorded\n")
+    project.write("other.yaml", (project.folder / "pipeline.yaml").read_text() + "name: pipeline\n")
+    said = pipeline(*verb.split(), "-f", "other.yaml").stderr
+    assert len(re.findall(r"(is that|was one) of pipeline\.yaml.*", said)) == 1, said
+
+
+def test_another_pipelines_failures_are_not_dismissed(project: Project, pipeline: Pipeline) -> None:
+    """What it knows is its own matter."""
+    project.write("other.yaml", (project.folder / "pipeline.yaml").read_text() + "name: pipeline\n")
+    ran = pipeline("failures", "other.yaml", "--dismiss", "*")
+    assert ran.returncode == 2 and "is that of pipeline.yaml over in; other.yaml over in needs" in ran.stderr
 
 
 def test_another_root_with_the_same_state_is_refused(project: Project) -> None:

@@ -31,6 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.explanation import Explainer
+    from pipeline.guards import say_whose
     from pipeline.load import load_config
     from pipeline.opening import open_to_read
 
@@ -38,6 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(file), arguments.set)
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
+        say_whose(config, ledger)
         explainer = Explainer(config, ledger)
         explanation = explainer.explain(explainer.find(os.fsencode(path)))
     if arguments.json:

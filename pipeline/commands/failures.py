@@ -32,6 +32,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.failures import Patience
+    from pipeline.guards import say_whose
     from pipeline.load import load_config
     from pipeline.opening import open_to_read
 
@@ -40,6 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return _dismiss(config, arguments.dismiss)
     patience = Patience(config.errors.hold_after)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
+        say_whose(config, ledger)
         is_unchanged = _unchanged(config, ledger)
         for each in ledger.failures():
             is_left_alone = patience.is_over(each) and is_unchanged(each)
@@ -98,6 +100,7 @@ def _dismiss(config: Config, pattern: str) -> int:
     from contextlib import closing
 
     from pipeline.discover import matcher
+    from pipeline.guards import guards_of
     from pipeline.load import pattern_problem
     from pipeline.opening import is_new, open_to_write
     from pipeline.state import open_state
@@ -107,6 +110,7 @@ def _dismiss(config: Config, pattern: str) -> int:
     dismissed, refused = 0, 0
     if not is_new(config.state / "ledger.sqlite"):
         with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
+            guards_of(config, ledger).check_owners()
             ledger.begin()
             dismissed, refused = ledger.failed.dismiss(matcher([pattern]), pattern)
             ledger.commit()

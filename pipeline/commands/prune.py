@@ -55,7 +55,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
     from pipeline.places import Places
     from pipeline.pruning import Pruner
 
-    plan = _plan(config, state, ledger)
+    plan = _plan(config, ledger)
     counts, size_bytes = _count(fates(plan.spool, config.folder))
     if arguments.json:
         _list(fates(plan.spool, config.folder))
@@ -74,14 +74,13 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
     return _report(pruner.prune(fates(plan.spool, config.folder)))
 
 
-def _plan(config: Config, state: State, ledger: Ledger) -> Plan:
+def _plan(config: Config, ledger: Ledger) -> Plan:
     """What a run over everything would find. Raises FilemillError where a guard would stop that."""
-    from pipeline.guards import NOTHING_ODD, Guards
+    from pipeline.guards import guards_of
     from pipeline.judge import Selection
-    from pipeline.owners import owner_here
     from pipeline.plan import leaves_of, make_plan
 
-    guards = Guards(config, ledger, owner_here(state.folder, state.id, config.name), NOTHING_ODD)
+    guards = guards_of(config, ledger)
     guards.check_places()
     plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
     guards.check_plan(plan, Selection())

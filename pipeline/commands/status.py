@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
+
+from pipeline.names import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +31,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     standing, said = read_progress(config.state)
+    if (yaml := said.pop("yaml", config.file.name)) != config.file.name:
+        whose = f"{shown(os.fsencode(yaml))}: what is said here is of that"
+        print(f"the last run with the state {shown(os.fsencode(config.state))} was one of {whose}", file=sys.stderr)
     if standing == "never":
         standing, said = _recorded(config.state / "ledger.sqlite")
     if arguments.json:

@@ -23,10 +23,14 @@ def execute(arguments: argparse.Namespace) -> int:
     """Print a line for every output that is not as it is recorded; nothing is written or repaired."""
     from pathlib import Path
 
+    from pipeline.guards import say_whose
     from pipeline.load import load_config
+    from pipeline.opening import open_to_read
     from pipeline.verifying import verify
 
     config = load_config(Path(arguments.file), reads_inputs=False)
+    with open_to_read(config.state / "ledger.sqlite") as ledger:
+        say_whose(config, ledger)
     counts: Counter[str] = Counter()
     without_digest = 0
     for finding in verify(config.state / "ledger.sqlite", config.folder):
