@@ -36,12 +36,14 @@ def last_pace(ledger: Ledger) -> Pace | None:
 def estimate(files: int, pace: Pace) -> str:
     """How long so many files may take, in words."""
     speed = pace.per_second
-    return f"about {_duration(files / speed)} at the last run's pace ({speed:,.{0 if speed >= 100 else 1}f} files/s)"
+    return f"{_duration(files / speed)} at the last run's pace ({speed:,.{0 if speed >= 100 else 1}f} files/s)"
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
     if seconds < _MINUTE_S:
-        return f"{seconds:.1f} s"
+        return f"about {seconds:.1f} s"
     if seconds < _HOUR_S:
-        return f"{seconds / _MINUTE_S:.0f} min"
-    return f"{seconds / _HOUR_S:.1f} h" if seconds < 2 * _DAY_S else f"{seconds / _DAY_S:.0f} days"
+        return f"about {seconds / _MINUTE_S:.0f} min"
+    return f"about {seconds / _HOUR_S:.1f} h" if seconds < 2 * _DAY_S else f"about {seconds / _DAY_S:.0f} days"
