@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pipeline.contents import Contents
 from pipeline.errors import EnvironmentFailure
@@ -331,34 +331,3 @@ class Ledger:
 def kept_time(mtime_ns: int) -> int:
     """A file's time as the ledger can hold it."""
     return mtime_ns if -_LATEST_NS <= mtime_ns <= _LATEST_NS else max(-_LATEST_NS, min(mtime_ns, _LATEST_NS))
-
-
-T = TypeVar("T", Row, Failure)
-
-
-class Follower(Generic[T]):
-    """Keeps a stream of records in step with a walk over the same order of sources."""
-
-    def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:
-        self._records: Iterator[T] = records
-        self._passed: Callable[[T], None] = passed
-        self._next: T | None = next(records, None)
-
-    def take(self, source: bytes) -> list[T]:
-        """The records of a source; those of sources before it, which the walk did not meet, are passed."""
-        found: list[T] = []
-        if self._next is None or self._next.source > source:
-            return found
-        while self._next is not None and self._next.source <= source:
-            if self._next.source == source:
-                found.append(self._next)
-            else:
-                self._passed(self._next)
-            self._next = next(self._records, None)
-        return found
-
-    def pass_the_rest(self) -> None:
-        """The walk has ended: no other record was met."""
-        while self._next is not None:
-            self._passed(self._next)
-            self._next = next(self._records, None)

@@ -18,8 +18,9 @@ from pipeline.changed import Met
 from pipeline.config import Config, StageConfig
 from pipeline.discover import Walk, matcher
 from pipeline.failures import Failure
+from pipeline.follower import Follower
 from pipeline.judge import Judge, Leaf, Selection
-from pipeline.ledger import Follower, Ledger, Row, Span
+from pipeline.ledger import Ledger, Row, Span
 from pipeline.listing import Listing
 from pipeline.messages import Source
 from pipeline.orphans import Gone

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.ledger import Follower, Ledger, Row, kept_time
+from pipeline.follower import Follower
+from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Kind, Outcome, Result, Source, Target
 from pipeline.recipe import Recipe
 
