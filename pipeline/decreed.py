@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline.ledger import Ledger, kept_time
 from pipeline.messages import Source
+from pipeline.names import counted
+from pipeline.reasons import planned_reason
+
+
+class Tally:
+    """How many outputs a decree is to be about, by stage, and how many it cannot be about, with why not."""
+
+    def __init__(self, found: Iterable[tuple[str, str]]) -> None:
+        counts = Counter((stage, planned_reason("make", why)) for stage, why in found)
+        self.fit = {stage: count for (stage, why), count in counts.items() if not why}
+        self.left = {key: count for key, count in counts.items() if key[1]}
+
+    @property
+    def total(self) -> int:
+        """How many it is to be about."""
+        return sum(self.fit.values())
+
+    def lines(self, *, some: str, none: str, left: str) -> Iterator[str]:
+        """What is shown of it: the count with what is said of `some`, or that there are `none`; and what is `left`."""
+        yield f"{counted(self.total, 'output')} {some}" if self.fit else f"no outputs {none}"
+        yield from (f"  {count:>9,}  {stage}" for stage, count in self.fit.items())
+        if self.left:
+            yield f"{counted(sum(self.left.values()), 'output')} left, {left}"
+        yield from (f"  {count:>9,}  {stage}: {why}" for (stage, why), count in self.left.items())
 
 
 class Made(NamedTuple):
@@ -48,5 +73,6 @@ def adopt(ledger: Ledger, outputs: Iterable[Made], decree: int) -> None:
 def accept(ledger: Ledger, outputs: Iterable[tuple[bytes, int]], decree: int) -> None:
     """Record outputs, by their keys, as made by the recipes of these numbers, by a decree."""
     statement = "UPDATE outputs SET recipe = ?, decree = ? WHERE target = ?"
-    ledger.connection.executemany(statement, ((recipe, decree, target) for target, recipe in outputs))
+    for target, recipe in outputs:
+        ledger.connection.execute(statement, (recipe, decree, target))
     ledger.forget_spans([(b"", None)])

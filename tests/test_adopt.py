@@ -195,7 +195,7 @@ def test_what_is_stale_for_more_is_left(project: Project, pipeline: Pipeline) ->
         "2 outputs to accept, stale for nothing but up: code",
         "          2  up",
         "4 outputs left, stale for more",
-        "          1  up: source changed (size 6 -> 12)",
+        "          1  up: source changed",
         "          3  twice: twice: code changed (stages/twice.py)",
         "2 outputs accepted",
     ]

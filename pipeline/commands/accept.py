@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
@@ -56,7 +55,7 @@ def _check(word: str, known: list[str], option: str, what: str) -> None:
 
 def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.asking import may_go_on
-    from pipeline.decreed import accept
+    from pipeline.decreed import Tally, accept
     from pipeline.judge import Selection
     from pipeline.plan import leaves_of, make_plan
 
@@ -64,20 +63,21 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
     leaves = leaves_of(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection())
     by_stage = {leaf.stage: leaf for leaf in leaves}
-    counts = Counter((leaf.stage, why) for leaf, _, why in _stale(plan, ledger, by_stage, stage, part))
-    fit = {name: count for (name, why), count in counts.items() if not why}
-    print(*_describe(counts, f"{stage}: {part}"), sep="\n", file=sys.stderr)
-    if not fit:
+    tally = Tally((leaf.stage, why) for leaf, _, why in _stale(plan, ledger, by_stage, stage, part))
+    because = f"stale for nothing but {stage}: {part}"
+    none = f"to accept: none is {because}"
+    print(*tally.lines(some=f"to accept, {because}", none=none, left="stale for more"), sep="\n", file=sys.stderr)
+    if not tally.fit:
         return 0
     if not may_go_on(yes=arguments.yes):
         print("nothing was accepted", file=sys.stderr)
         return 0
     ledger.begin()
-    decree = ledger.decrees.add("accept", {"stage": stage, "because": part, "outputs": fit})
+    decree = ledger.decrees.add("accept", {"stage": stage, "because": part, "outputs": tally.fit})
     found = _stale(plan, ledger, by_stage, stage, part)
-    accept(ledger, [(target, leaf.number) for leaf, target, why in found if not why and leaf.number], decree)
+    accept(ledger, ((target, leaf.number) for leaf, target, why in found if not why and leaf.number), decree)
     ledger.commit()
-    print(f"{counted(sum(fit.values()), 'output')} accepted", file=sys.stderr)
+    print(f"{counted(tally.total, 'output')} accepted", file=sys.stderr)
     return 0
 
 
@@ -102,17 +102,3 @@ def _stale(
         if is_for_it:
             # The plan asks for the source before the recipe, and says the first that it finds.
             yield leaf, target, other or ("" if decision.why == first else decision.why)
-
-
-def _describe(counts: Counter[tuple[str, str]], because: str) -> Iterator[str]:
-    """The counts by stage, and those of outputs that are stale for more apart from them."""
-    fit = {stage: count for (stage, why), count in counts.items() if not why}
-    if fit:
-        yield f"{counted(sum(fit.values()), 'output')} to accept, stale for nothing but {because}"
-    else:
-        yield f"no outputs to accept: none is stale for nothing but {because}"
-    yield from (f"  {count:>9,}  {stage}" for stage, count in fit.items())
-    left = {key: count for key, count in counts.items() if key[1]}
-    if left:
-        yield f"{counted(sum(left.values()), 'output')} left, stale for more"
-    yield from (f"  {count:>9,}  {stage}: {why}" for (stage, why), count in left.items())

@@ -6,7 +6,6 @@ import argparse
 import os
 import stat
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
@@ -55,27 +54,28 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.asking import may_go_on
-    from pipeline.decreed import adopt
+    from pipeline.decreed import Tally, adopt
     from pipeline.judge import Selection
     from pipeline.plan import leaves_of, make_plan
 
     leaves = leaves_of(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
-    counts = Counter((decision.stage, why) for decision, _, why in _found(plan))
-    print(*_describe(counts), sep="\n", file=sys.stderr)
-    total = sum(count for (_, why), count in counts.items() if not why)
-    if not total:
+    tally = Tally((decision.stage, why) for decision, _, why in _found(plan))
+    some = "to adopt, as made from the files as they are by the stages as they are"
+    left = "to be moved away, or made anew by --force"
+    print(*tally.lines(some=some, none="to adopt", left=left), sep="\n", file=sys.stderr)
+    if not tally.fit:
         return 0
     if not may_go_on(yes=arguments.yes):
         print("nothing was adopted", file=sys.stderr)
         return 0
     ledger.begin()
-    said: dict[str, object] = {"outputs": {stage: count for (stage, why), count in counts.items() if not why}}
+    said: dict[str, object] = {"outputs": tally.fit}
     said |= {"only": arguments.only} if arguments.only is not None else {}
     decree = ledger.decrees.add("adopt", said)
     adopt(ledger, _made(plan, config), decree)
     ledger.commit()
-    print(f"{counted(total, 'output')} adopted", file=sys.stderr)
+    print(f"{counted(tally.total, 'output')} adopted", file=sys.stderr)
     return 0
 
 
@@ -141,18 +141,3 @@ def _why_not(decision: Decision, found: os.stat_result) -> str:
     if found.st_mtime_ns // _SECOND_NS < decision.source.mtime_ns // _SECOND_NS:
         return "older than its source"
     return ""
-
-
-def _describe(counts: Counter[tuple[str, str]]) -> Iterator[str]:
-    """The counts by stage, and what cannot be adopted apart from them."""
-    fit = {stage: count for (stage, why), count in counts.items() if not why}
-    if fit:
-        outputs = counted(sum(fit.values()), "output")
-        yield f"{outputs} to adopt, as made from the files as they are by the stages as they are"
-    else:
-        yield "no outputs to adopt"
-    yield from (f"  {count:>9,}  {stage}" for stage, count in fit.items())
-    left = {key: count for key, count in counts.items() if key[1]}
-    if left:
-        yield f"{counted(sum(left.values()), 'output')} left, to be moved away, or made anew by --force"
-    yield from (f"  {count:>9,}  {stage}: {why}" for (stage, why), count in left.items())
