@@ -143,22 +143,13 @@ class _Checker:
         files = depends.of_stages(declared)
         if len(stages) == len(declared_stages):
             stages = with_siblings(stages, self._document)
-        pool = declared.pool
         return Config(
             file=self._file,
             name=name,
             folder=self._folder,
             inputs=inputs,
             stages=tuple(replace(stage, depends=its) for stage, its in zip(stages, files, strict=False)),
-            pool=Pool(
-                processes=pool.processes,
-                maxtasksperchild=pool.maxtasksperchild,
-                context=pool.context,
-                initializer=pool.initializer,
-                initargs=pool.initargs,
-                max_memory_bytes=size_bytes(pool.max_memory),
-                start_timeout_s=duration_s(pool.start_timeout) or 0.0,
-            ),
+            pool=self._pool(),
             engine=declared.engine,
             state=state,
             timeout_s=duration_s(declared.timeout),
@@ -196,6 +187,18 @@ class _Checker:
                     self._document.complain(("inputs", key, index), f"{key}: {problem}")
         limits, settle_s = Limits(pixels(inputs.max_pixels), inputs.max_side), duration_s(inputs.settle) or 0.0
         return Inputs(root, self._written(inputs.root), inputs.include, inputs.exclude, limits, settle_s)
+
+    def _pool(self) -> Pool:
+        pool = self._declared.pool
+        return Pool(
+            processes=pool.processes,
+            maxtasksperchild=pool.maxtasksperchild,
+            context=pool.context,
+            initializer=pool.initializer,
+            initargs=pool.initargs,
+            max_memory_bytes=size_bytes(pool.max_memory),
+            start_timeout_s=duration_s(pool.start_timeout) or 0.0,
+        )
 
     def _check_initializer(self) -> None:
         pool = self._declared.pool

@@ -32,8 +32,9 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), reads_inputs=False)
     standing, said = read_progress(config.state)
     if (yaml := said.pop("yaml", config.file.name)) != config.file.name:
+        state = shown(os.fsencode(os.path.relpath(config.state, config.folder)))
         whose = f"{shown(os.fsencode(yaml))}: what is said here is of that"
-        print(f"the last run with the state {shown(os.fsencode(config.state))} was one of {whose}", file=sys.stderr)
+        print(f"the last run with the state {state} was one of {whose}", file=sys.stderr)
     if standing == "never":
         standing, said = _recorded(config.state / "ledger.sqlite")
     if arguments.json:
