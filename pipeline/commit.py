@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from pipeline.errors import EnvironmentFailure
+from pipeline.errors import EnvironmentFailure, FileFailure
 from pipeline.names import shown
 from pipeline.outputs import OWNER_FILE
+from pipeline.reasons import NO_FILE
 
 TEMPORARY_PREFIX = b".filemill-"
 
@@ -68,7 +69,7 @@ class Committer:
             finally:
                 os.close(fd)
             check()
-            os.rename(temporary, target)
+            _give_name(temporary, target)
         except BaseException:
             _discard(temporary)
             raise
@@ -86,7 +87,7 @@ class Committer:
                 found = os.fstat(file.fileno())
             digest = digest_of(temporary)
             check()
-            os.rename(temporary, target)
+            _give_name(temporary, target)
         except BaseException:
             _discard(temporary)
             raise
@@ -110,7 +111,7 @@ class Committer:
             os.chmod(temporary, self._mode)
             found, digest = os.stat(temporary), digest_of(temporary)
             check()
-            os.rename(temporary, target)
+            _give_name(temporary, target)
         except BaseException:
             _discard(temporary)
             raise
@@ -161,6 +162,13 @@ def _write_all(fd: int, data: bytes) -> None:
     written = os.write(fd, data)
     while written < len(data):  # a disk that is nearly full takes a part, and says so at the next one
         written += os.write(fd, memoryview(data)[written:])
+
+
+def _give_name(temporary: bytes, target: bytes) -> None:
+    try:
+        os.rename(temporary, target)
+    except IsADirectoryError:
+        raise FileFailure(f"{NO_FILE}: {shown(target)}") from None
 
 
 def _discard(path: bytes) -> None:

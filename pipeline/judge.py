@@ -18,7 +18,7 @@ from pipeline.failures import Failure, Patience
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.outputs import Template
-from pipeline.reasons import NOT_OURS
+from pipeline.reasons import NO_FILE, NOT_OURS
 from pipeline.recipe import Recipe
 from pipeline.spool import Action, Verdict
 
@@ -239,7 +239,7 @@ def judge_file(row: Row, path: bytes) -> tuple[Action, str]:
     if found.st_size == row.size and found.st_mtime_ns == row.mtime_ns:
         return "up-to-date", "up to date"
     if not stat.S_ISREG(found.st_mode):
-        return "refuse", "something that is no file stands in its place"
+        return "refuse", NO_FILE
     near = _is_near(found, row.mtime_ns)
     if found.st_size == row.size and near:
         return "up-to-date", "up to date"

@@ -11,6 +11,7 @@ _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""",
 
 PATH_CHANGED = "path changed"
 NOT_OURS = "exists, not ours"
+NO_FILE = "something that is no file stands in its place"
 # What a plan says with particulars, by how it begins.
 _SAID = {
     "source changed (": "source changed",

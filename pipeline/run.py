@@ -137,7 +137,7 @@ class _Run:
 
     def _refuse(self, error: FilemillError) -> None:
         """Put on record that there was a run in which nothing was made, and why."""
-        self.summary.exit = error.exit_code
+        self.summary.exit, self.summary.stopped = error.exit_code, error.text
         self.log.write(f"refused: {error}\n")
         self.heartbeat.end(self.summary)
         self.ledger.end_run(error.exit_code, self.summary.as_json(), swept=False)
@@ -216,7 +216,9 @@ class _Run:
             summary.exit = 1
         for refused in plan.spool.decisions("refuse"):
             kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
-            journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", refused.why, kind),)))
+            is_named = not refused.target or refused.why.startswith("collision")
+            text = refused.why if is_named else f"{refused.why}: {shown(refused.target)}"
+            journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
         for action in _NOT_HANDED_OUT if self.unclean else ():
             for spared in plan.spool.decisions(action):
                 if spared.path:
@@ -272,8 +274,9 @@ class _Run:
         """Say what is left to be said; there is no plan where the machine did not let us make one."""
         if self.selection.only and plan and not plan.sources:
             self.journal.note(f"no file matches --only {self.selection.only!r}")
-        if any(result.text == NOT_OURS for _, result in self.summary.failures):
-            self.journal.note("what exists and is not in the ledger is left alone; --force makes it anew")
+        if any(result.text.startswith(NOT_OURS) for _, result in self.summary.failures):
+            note = "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
+            self.journal.note(note)
         if any(result.detail or result.kind not in ("error", "changed") for _, result in self.summary.failures):
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
         if plan and plan.judged and self.summary.exit in (0, 1):

@@ -15,6 +15,7 @@ from pipeline.commit import digest_of
 from pipeline.judge import is_as_left, judge_file
 from pipeline.ledger import Row
 from pipeline.opening import open_to_read
+from pipeline.reasons import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.
 _THREADS = 4
@@ -100,7 +101,7 @@ def examine(row: Row, path: bytes) -> Finding:
     try:
         before = os.stat(path)
         if not stat.S_ISREG(before.st_mode):
-            return Finding(row, "edited", "something that is no file stands in its place")
+            return Finding(row, "edited", NO_FILE)
         if not is_as_left(before, row.size, row.mtime_ns):
             _, why = judge_file(row, path)
             if why.startswith("output torn"):

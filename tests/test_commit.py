@@ -13,6 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from pipeline.commit import Committer, digest_of, remove_temporaries, temporary_for
+from pipeline.errors import FileFailure
 
 
 def writes(data: bytes) -> Callable[[BinaryIO], None]:
@@ -97,9 +98,9 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path, error: type[BaseExc
 
 
 def test_a_folder_under_the_targets_name_fails_and_leaves_nothing(tmp_path: Path) -> None:
-    """Even where only the rename fails, the temporary goes."""
+    """Even where only the rename fails, the temporary goes; what is in the way is named."""
     (tmp_path / "x").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(FileFailure, match=r"something that is no file stands in its place: .*/x"):
         Committer("run").write(os.fsencode(tmp_path / "x"), writes(b"1"))
     assert os.listdir(tmp_path) == ["x"]
 

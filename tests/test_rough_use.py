@@ -52,7 +52,7 @@ def test_a_text_that_is_no_utf8_is_a_text(project: Project, pipeline: Pipeline, 
     project.write("stages/upper.py", STAGE.format(body=f"raise {raised}"))
     done = pipeline("--json", "--engine", engine)
     assert done.returncode == (1 if raised.startswith("ValueError") else 0), done.stderr
-    assert r"\udcff" in pipeline("failures").stdout + pipeline("plan").stdout
+    assert r"\udcff" in pipeline("failures").stdout + pipeline("plan", "-v").stdout
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif", ".png", ".tif", ".tiff", ".gif"])
@@ -178,7 +178,12 @@ def test_a_folder_in_an_outputs_place_is_left_alone(project: Project, pipeline: 
     (project.folder / "out" / "a.txt").mkdir()
     done = pipeline()
     assert done.returncode == 1
-    assert "a.txt (up): something that is no file stands in its place" in done.stderr
+    assert "a.txt (up): something that is no file stands in its place: out/a.txt" in done.stderr
+    for when in (1, 2):  # the plan looks at the source first
+        os.utime(project.folder / "in" / "a.txt", (when, when))
+        done = pipeline()
+        assert done.returncode == 1 and "something that is no file stands in its place: /" in done.stderr
+        assert "Errno" not in done.stderr
 
 
 def test_an_edit_right_after_the_run_is_kept(project: Project, pipeline: Pipeline) -> None:

@@ -93,3 +93,14 @@ def test_a_stopped_run_says_why(tmp_path: Path, pipeline: Pipeline) -> None:
     project.write("in/c", b"\xff")
     assert project.run().exit == 4
     assert "with exit 4, stopped: 2 of 3 files failed already" in pipeline("status").stdout
+
+
+def test_a_refused_run_says_why(project: Project, pipeline: Pipeline) -> None:
+    """Whoever asks in the morning is told what stopped the night's run, before it did anything."""
+    assert project.run().exit == 0
+    (project.folder / "in").rename(project.folder / "away")
+    (project.folder / "in").mkdir()
+    assert pipeline().returncode == 3
+    said = pipeline("status").stdout
+    assert said.startswith("pipeline: nothing done (0 files")
+    assert "with exit 3, stopped: none of the 40 known files is in the input root" in said
