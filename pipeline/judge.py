@@ -184,6 +184,7 @@ class Judge:
         return judge_file(row, path)
 
     def _redo(self, row: Row, path: bytes, why: str) -> tuple[Action, str]:
+        """To be made for this reason, if it is ours to write."""
         return ("refuse", NOT_OURS) if self._is_others(row, path) else ("make", why)
 
     def _is_others(self, row: Row | None, path: bytes) -> bool:
