@@ -46,8 +46,8 @@ def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = T
     if config and len(document.complaints) == 1 and _is_root_lost(config):
         if not reads_inputs:
             return config
-        text = f"the input root {config.inputs.root} does not exist, and there is a ledger of what was made from it"
-        ways = "is its disk mounted? if this is meant, make it an empty folder, and 'run --rebuild' goes on"
+        text = f"the input root {config.inputs.root} does not exist, and this pipeline has run before"
+        ways = "is its disk mounted, and its name right? if this is meant, make the folder, and 'run --rebuild' goes on"
         raise EnvironmentFailure(f"{text}; {ways}")
     document.raise_complaints()
     assert config is not None  # a file that does not fit has complaints

@@ -75,7 +75,7 @@ def test_a_root_that_is_gone_is_the_machines_fault(project: Project, pipeline: P
         (project.folder / "in").symlink_to("not-mounted")
     for verb in ("run", "plan"):
         ran = pipeline(verb)
-        assert ran.returncode == 3 and "does not exist, and there is a ledger of what was made from it" in ran.stderr
+        assert ran.returncode == 3 and "does not exist, and this pipeline has run before" in ran.stderr
     for verb in ("status", "failures", "verify"):
         assert pipeline(verb).returncode == 0
     shutil.rmtree(project.folder / ".pipeline")
