@@ -56,7 +56,7 @@ def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = T
 
 def _is_root_lost(config: Config) -> bool:
     """Where only the input root is missing, and it was there before, nobody wrote anything wrong."""
-    return not config.inputs.root.exists() and (config.state / "ledger.sqlite").exists()
+    return not os.path.exists(config.inputs.root) and os.path.exists(config.state / "ledger.sqlite")
 
 
 def _read(file: Path) -> bytes:

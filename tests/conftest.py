@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import pty
 import re
@@ -17,6 +18,12 @@ from pool_engines import make, method
 __all__ = ["make", "method"]  # fixtures of the pool's tests
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A stage that a test edits twice within a second must not come from a cache; and no process of the hundreds that the
+# tests start shall have to compile the program itself.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+for package in ("pipeline", "stages"):
+    compileall.compile_dir(ROOT / package, quiet=1)
 
 Pipeline = Callable[..., "subprocess.CompletedProcess[str]"]
 

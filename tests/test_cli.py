@@ -231,7 +231,7 @@ def test_a_run_beside_another_leaves(texts: Path, pipeline: Pipeline) -> None:
 def test_a_closed_stdout_is_no_error(texts: Path) -> None:
     """`plan -v | head -1` ends quietly."""
     code, screen = on_terminal("python -m pipeline plan -v | head -1", texts)
-    assert (code, screen) == (0, "3 outputs of 3 files")
+    assert (code, screen) == (0, "up: inputs (Path) -> str -> upper -> str -> out/{dir}/{name}")
 
 
 def test_a_bug_of_ours_is_owned_up_to(capsys: pytest.CaptureFixture[str]) -> None:
