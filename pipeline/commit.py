@@ -84,14 +84,10 @@ class Committer:
                 write(file)
                 file.flush()
                 os.fchmod(file.fileno(), self._mode)
-                found = os.fstat(file.fileno())
-            digest = digest_of(temporary)
-            check()
-            _give_name(temporary, target)
+            return _reveal(temporary, target, check)
         except BaseException:
             _discard(temporary)
             raise
-        return Committed(found.st_size, found.st_mtime_ns, digest)
 
     def move(self, path: Path, target: bytes, check: Check = lambda: None) -> Committed | None:
         """Commit a file by renaming it; None where it must be copied instead.
@@ -109,13 +105,10 @@ class Committer:
         try:
             # A scratch file often comes from mkstemp, which lets nobody else read it.
             os.chmod(temporary, self._mode)
-            found, digest = os.stat(temporary), digest_of(temporary)
-            check()
-            _give_name(temporary, target)
+            return _reveal(temporary, target, check)
         except BaseException:
             _discard(temporary)
             raise
-        return Committed(found.st_size, found.st_mtime_ns, digest)
 
     def _create(self, temporary: bytes) -> int:
         """A new file to write into, in a folder that is there."""
@@ -137,6 +130,14 @@ class Committer:
                     refuse_lost(root)
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
+
+
+def _reveal(temporary: bytes, target: bytes, check: Check) -> Committed:
+    """Give a file that is whole the name of its output."""
+    found, digest = os.stat(temporary), digest_of(temporary)
+    check()
+    _give_name(temporary, target)
+    return Committed(found.st_size, found.st_mtime_ns, digest)
 
 
 def refuse_lost(folder: bytes) -> None:
