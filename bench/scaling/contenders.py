@@ -141,7 +141,7 @@ MAKERS = (
     Contender("make -j2", "make", ["make", "-s", "-j2"], 10_000, True, _write("Makefile", MAKE)),
     Contender("ninja -j2", "ninja", ["ninja", "--quiet", "-j2"], 10_000, True, _ninja),
     Contender("xargs -P2", "xargs", _xargs("xargs", "-0", "-n1", "-P2"), 10_000),
-    Contender("GNU parallel -j2", "parallel", _xargs("parallel", "-0", "-j2"), 1000),
+    Contender("GNU parallel -j2", "parallel", _xargs("parallel", "-0", "-q", "-j2"), 1000),
     Contender("snakemake -j2", "py:snakemake", _SNAKEMAKE, 1000, True, _write("Snakefile", SNAKEMAKE)),
 )
 WALKS = (
