@@ -109,6 +109,20 @@ def test_a_killed_forkserver_costs_nothing(make: Make) -> None:
     assert len(run(engine, [job(f"ok {n}") for n in range(300)])) == 300
 
 
+def test_the_forkserver_is_killed_while_its_workers_start(make: Make) -> None:
+    """Workers that are not yet the leaders of a group outlive it: they are found, and take no batch away."""
+    from multiprocessing import forkserver
+
+    for number in range(60):
+        engine = make("forkserver")
+        killer = threading.Timer(number * 0.01, lambda: os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL))
+        engine.warm_up()
+        killer.start()
+        assert len(run(engine, [job(f"sleep 0.002 {n}") for n in range(50)], most_s=20)) == 50
+        killer.join()
+        engine.close()
+
+
 class Drill:
     """The process of pool_drill.py, once both its workers are at work."""
 

@@ -57,6 +57,7 @@ class Member:
     doom: Doom | None = None
     doomed_at: float = 0.0
     killed_at: float | None = None
+    was_abandoned = False
 
     def kill(self) -> None:
         self.killed_at = self.killed_at or time.monotonic()

@@ -80,6 +80,8 @@ class Worker(BaseProcess):
     """Only until it is started; does not cross."""
     is_absent = False
     is_given_up = False
+    _handle: int | None = None
+    """Stands for the process itself where Linux gives one, and not for its number, which may be given anew."""
 
     def start(self) -> None:
         """Start, if the crew still wants us; what the machine refuses is asked for a few times."""
@@ -93,6 +95,7 @@ class Worker(BaseProcess):
                 try:
                     with end_signals_held_back(), _main_hidden():
                         super().start()
+                    self._take_hold()
                     return crew.welcome(self)
                 except (OSError, EOFError) as error:
                     refusal = error
@@ -114,7 +117,28 @@ class Worker(BaseProcess):
 
     @property
     def is_dead(self) -> bool:
-        return self.is_absent or bool(wait([self.sentinel], 0))
+        return self.is_absent or (self._has_hung_up and not self.is_abandoned)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it is alive although its end was told: its forkserver, which would tell of it, was killed."""
+        if self._handle is None or not self._has_hung_up:
+            return False
+        if not wait([self._handle], 0):
+            return True
+        os.close(self._handle)
+        self._handle = None
+        return False
+
+    @property
+    def _has_hung_up(self) -> bool:
+        return bool(wait([self.sentinel], 0))
+
+    def _take_hold(self) -> None:
+        """Only of a forkserver's child: the others' ends are told by themselves."""
+        if hasattr(os, "pidfd_open") and getattr(self, "_start_method", None) == "forkserver":
+            with suppress(OSError):  # it has ended already, or the kernel is older than 5.3
+                self._handle = os.pidfd_open(self.pid or 0)
 
     def is_alive(self) -> bool:
         return not (self.is_absent or self.is_given_up) and super().is_alive()

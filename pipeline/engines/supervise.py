@@ -110,6 +110,9 @@ class Supervisor:
             self.fail(EnvironmentFailure(member.give_up()))
         elif member.killed_at:
             member.kill()
+        elif member.worker.is_abandoned:
+            member.was_abandoned = True
+            member.kill()
         elif member.doom:
             self._carry_out(member, member.doom, now)
         elif now.state == State.START_FAILED:
@@ -168,11 +171,11 @@ class Supervisor:
         last = self._table.read(member.seat.number)
         output = capture.read(member.seat.capture)
         self._remove(member)
-        if last.state == State.STARTING:
+        if last.state == State.STARTING and not member.was_abandoned:
             self._count_dead_start(member, code, output)
         else:
             self._dead_starts = self._killed_starts = 0
-        if last.state in (State.IDLE, State.AT_WORK):
+        if last.state in (State.IDLE, State.AT_WORK) or member.was_abandoned:
             self.news.put(Death(last, _fall(member, last, code, output)))
 
     def _remove(self, member: Member) -> None:
@@ -201,6 +204,8 @@ def _fall(member: Member, last: Reading, code: int, output: str) -> Fall:
     doom = member.doom
     if doom and _is_still_at(doom, last):
         return Fall(doom.kind, last.stage, doom.text, doom.remark, output=output)
+    if member.was_abandoned:
+        return Fall("crashed", last.stage, "killed, as the forkserver had been", output=output)
     remark = ""
     if code == -KILL_SIGNAL:
         held = f"; the worker held {in_words(member.held_bytes)}" if member.held_bytes else ""
