@@ -330,7 +330,7 @@ def test_of_fifty_starts_at_once_one_runs(tmp_path: Path) -> None:
 # -- clocks ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", [0, 1, -(10**18), 4 * 10**18, int((time.time() + 1e6) * 1e9)])
+@pytest.mark.parametrize("when", [0, 1, -(10**18), 4 * 10**18, 2 * 10**18])
 def test_times_of_1970_and_of_the_future_are_times(project: Project, when: int) -> None:
     """A source or an output with any time is made once, and up to date then."""
     os.utime(project.folder / "in/a", ns=(when, when))
