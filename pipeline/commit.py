@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -25,6 +26,8 @@ _DIGEST_SIZE = 16
 
 Check = Callable[[], None]
 """Asked before an output gets its name; raises where it must not."""
+GiveName = Callable[[bytes, bytes], None]
+"""Given a temporary and its target when the file is whole."""
 
 
 class Committed(NamedTuple):
@@ -44,7 +47,12 @@ def temporary_for(target: bytes, run: str) -> bytes:
 
 def run_of(temporary: bytes) -> str:
     """The run that a temporary's name tells."""
-    return os.fsdecode(temporary[len(TEMPORARY_PREFIX) :].partition(b"-")[2])
+    return os.fsdecode(temporary[len(TEMPORARY_PREFIX) :].partition(b"-")[2].partition(b".")[0])
+
+
+def run_apart(run: str, source: bytes) -> str:
+    """What stands for the run in the temporaries of a source that shares its targets' names with others."""
+    return f"{run}.{hashlib.blake2b(source, digest_size=8).hexdigest()}"
 
 
 class Committer:
@@ -56,8 +64,14 @@ class Committer:
         self._mode = 0o666 & ~_umask()
         self._folders: set[bytes] = set()
 
-    def put(self, target: bytes, data: bytes, check: Check = lambda: None) -> Committed:
-        """Commit bytes that are at hand."""
+    def apart(self, source: bytes) -> Committer:
+        """One whose temporaries are nobody else's: nobody knows beforehand which parts two sources make."""
+        other = copy(self)
+        other._run = run_apart(self._run, source)
+        return other
+
+    def put(self, target: bytes, data: bytes, check: Check = lambda: None, name: GiveName | None = None) -> Committed:
+        """Commit bytes that are at hand; `name` is what gives the file that is whole its name."""
         temporary = temporary_for(target, self._run)
         fd = self._create(temporary)
         try:
@@ -69,13 +83,19 @@ class Committer:
             finally:
                 os.close(fd)
             check()
-            _give_name(temporary, target)
+            (name or give_name)(temporary, target)
         except BaseException:
             _discard(temporary)
             raise
         return Committed(found.st_size, found.st_mtime_ns, hashlib.blake2b(data, digest_size=_DIGEST_SIZE).digest())
 
-    def write(self, target: bytes, write: Callable[[BinaryIO], None], check: Check = lambda: None) -> Committed:
+    def write(
+        self,
+        target: bytes,
+        write: Callable[[BinaryIO], None],
+        check: Check = lambda: None,
+        name: GiveName | None = None,
+    ) -> Committed:
         """Commit what `write` puts into the file it is given."""
         temporary = temporary_for(target, self._run)
         file = open(self._create(temporary), "wb")
@@ -84,12 +104,14 @@ class Committer:
                 write(file)
                 file.flush()
                 os.fchmod(file.fileno(), self._mode)
-            return _reveal(temporary, target, check)
+            return _reveal(temporary, target, check, name or give_name)
         except BaseException:
             _discard(temporary)
             raise
 
-    def move(self, path: Path, target: bytes, check: Check = lambda: None) -> Committed | None:
+    def move(
+        self, path: Path, target: bytes, check: Check = lambda: None, name: GiveName | None = None
+    ) -> Committed | None:
         """Commit a file by renaming it; None where it must be copied instead.
 
         It must where it lies on another device, and where it has a second name, which may be the source's.
@@ -105,7 +127,7 @@ class Committer:
         try:
             # A scratch file often comes from mkstemp, which lets nobody else read it.
             os.chmod(temporary, self._mode)
-            return _reveal(temporary, target, check)
+            return _reveal(temporary, target, check, name or give_name)
         except BaseException:
             _discard(temporary)
             raise
@@ -132,11 +154,11 @@ class Committer:
             self._folders.add(folder)
 
 
-def _reveal(temporary: bytes, target: bytes, check: Check) -> Committed:
+def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Committed:
     """Give a file that is whole the name of its output."""
     found, digest = os.stat(temporary), digest_of(temporary)
     check()
-    _give_name(temporary, target)
+    name(temporary, target)
     return Committed(found.st_size, found.st_mtime_ns, digest)
 
 
@@ -165,7 +187,8 @@ def _write_all(fd: int, data: bytes) -> None:
         written += os.write(fd, memoryview(data)[written:])
 
 
-def _give_name(temporary: bytes, target: bytes) -> None:
+def give_name(temporary: bytes, target: bytes) -> None:
+    """Rename a file that is whole to its target. Raises FileFailure where that is a folder."""
     try:
         os.rename(temporary, target)
     except IsADirectoryError:

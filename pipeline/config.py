@@ -59,6 +59,10 @@ class StageConfig:
     """Whether its pictures stay in their own colours."""
     depends: tuple[str, ...] = ()
     """Other files whose contents count for it and all below; relative to the YAML's folder."""
+    match: tuple[str, ...] = ()
+    """Patterns of the sources that it reads; none for all."""
+    leaves_no_file: bool = False
+    """Whether it says `output: none`: what it does leaves no more than a row in the ledger."""
 
 
 @dataclass(frozen=True)
@@ -137,5 +141,10 @@ class Config:
 
     @property
     def leaves(self) -> Iterator[StageConfig]:
-        """The stages that have an output."""
+        """The stages that have an output file."""
         return (stage for stage in self.stages if stage.output is not None)
+
+    @property
+    def ends(self) -> Iterator[StageConfig]:
+        """The stages that have an output, or none to show."""
+        return (stage for stage in self.stages if stage.output is not None or stage.leaves_no_file)

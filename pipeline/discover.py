@@ -241,6 +241,17 @@ def matcher(patterns: Sequence[str]) -> Match:
     return lambda path: spec.match_file(_one_case(os.fsdecode(path)))
 
 
+def pattern_problem(pattern: str) -> str:
+    """What is wrong with a gitignore-style pattern; empty if nothing is."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([pattern])
+    except ValueError:
+        return f"{pattern!r} is no gitignore pattern"
+    return ""
+
+
 def deciding(patterns: Sequence[str], path: bytes) -> str | None:
     """The pattern by which a path matches; None where it does not."""
     from pathspec import GitIgnoreSpec

@@ -240,12 +240,12 @@ class Explainer:
 
     def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
         """What a run would do with the outputs of an input, in the order of the tree."""
-        planned = {each.stage: each for each in self._plan.spool.decisions_of(source.path)}
+        planned = {(each.stage, each.target): each for each in self._plan.spool.decisions_of(source.path)}
         judge, decisions = Judge(self._config, self._ledger, self._leaves, Selection()), []
         for met, recorded, failed in judge.sources.ahead([(source, list(rows.values()), failures)]):
             for each in judge.judge(met, {row.target: row for row in recorded}, failed):
                 judged = Decision(met, each.stage, each.path, each.target, each.action, each.why)
-                decisions.append(planned.get(each.stage, judged))
+                decisions.append(planned.get((each.stage, each.target), judged))
         return decisions
 
     def _output(

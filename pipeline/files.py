@@ -20,6 +20,10 @@ class Files:
         self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
         self._connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
 
+    def leave_out(self, target: bytes) -> None:
+        """Say of an output that it is not made any more, though its file is there."""
+        self._connection.execute("UPDATE outputs SET status = 'skipped' WHERE target = ?", (target,))
+
     def forget(self, target: bytes) -> None:
         """Say that there is no file of an output that is left out by now."""
         forget = "UPDATE outputs SET size = NULL, mtime_ns = NULL, digest = NULL WHERE target = ?"

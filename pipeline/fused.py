@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.commit import Committed, remove_temporaries
+from pipeline.commit import Check, Committed, GiveName, remove_temporaries
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.limits import limited_to
 from pipeline.messages import Job, Kind, Result, Target
 from pipeline.names import one_line
 from pipeline.notes import Notes, collected
+from pipeline.parts import PartNames, Parts
 from pipeline.reading import GONE, Reading
 from pipeline.refusals import FULL, OPENING, WRITING, blame_machine
 from pipeline.tree import Tree
-from pipeline.types import Item, Skip
+from pipeline.types import Item, Part, Skip
 from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, in_memory, is_kind, write
 from pipeline.values import Kind as ValueKind
 
 _HERE = Path(__file__).parent
+# What no stage can yield.
+_END = object()
 
 Enter = Callable[[int], None]
 """Told the index of the stage about to be called, and -1 after it: how a supervisor knows what killed a worker."""
@@ -93,11 +96,19 @@ class Pass:
         self._scratch: Path | None = None
         self._scratch_files = 0
         self._given_paths: set[Path] = set()
+        self._part: str | None = None
+        """The name of the part that is on its way."""
+        self._parts: dict[bytes, Parts] = {}
+        """What is made of each output that is one of parts."""
+        self._left_out: dict[bytes, str] = {}
+        """Why the first part of an output was left out."""
 
     def go(self) -> None:
         if unclean_runs := self.tree.blueprint.unclean_runs:
             for target in self.job.targets:
                 remove_temporaries(target.path, unclean_runs)
+                if target.around[0]:
+                    self.tree.parts.remove_temporaries(self.job.source.path, target.path, unclean_runs)
         try:
             self.reading.begin()
         except GONE:
@@ -124,7 +135,12 @@ class Pass:
         wants = [self.tree.stages[index].takes or kind for index in children]
         shared = _Shared(value, kind, notes, wants, self._scratch_file)
         for position, index in enumerate(children):
+            if self._part is not None and not self._below(index):
+                continue  # with an earlier part it went wrong, and so nothing of it is kept
             try:
+                if self.tree.stages[index].fans_out:
+                    self._fan_out(index, shared, position)
+                    continue
                 made = self._call(index, shared, position)
             except Skip as skip:
                 self._leave_out(index, _text(skip) or f"left out by stage {self._name(index)!r}")
@@ -134,6 +150,66 @@ class Pass:
                 self._fail_below(index, blame_machine(error, self._scratch or self.tree.blueprint.scratch, FULL))
             else:
                 self._deliver(index, *made)
+
+    def _fan_out(self, index: int, shared: _Shared, position: int) -> None:
+        """Take the parts of a stage one by one, each through all that is below it, and then commit them together."""
+        stage, names = self.tree.stages[index], PartNames(self._name(index))
+        try:
+            with collected() as noted:
+                parts = self._call_with(index, self._give(shared, position), shared.wants[position])
+            if not hasattr(parts, "__next__"):
+                raise FileFailure(f"stage {names.stage!r} returned {_type(parts)}, not an iterator ({stage.where})")
+            notes = shared.notes(shared.wants[position]) | noted
+            while self._below(index) and self._next_part(index, parts, names, notes):
+                pass
+            if not names.count:
+                raise FileFailure(f"stage {names.stage!r} yielded nothing; raise Skip(reason) instead ({stage.where})")
+            for target in self._below(index):
+                self._reveal(target, names.count)
+        finally:
+            self._part = None
+            for each in self._parts.values():
+                each.discard()
+            shared.taken(position)
+
+    def _next_part(self, index: int, parts: Iterator[Any], names: PartNames, notes: Notes) -> bool:
+        """Take the next part, if there is one, through the tree; only that one is in memory."""
+        stage, before = self.tree.stages[index], self._scratch_files
+        assert stage.makes is not None
+        with collected() as noted:
+            self.enter(index)
+            try:
+                made = next(parts, _END)
+            finally:
+                self.enter(-1)
+            if made is _END:
+                return False
+            self._refuse_changed(index)
+            name, value = (made.name, made.value) if isinstance(made, Part) else (None, made)
+            self._part = names.take(name)
+            self._check(index, value)
+            made = self._made(index, value)
+        try:
+            self._deliver(index, *made, notes | noted)
+        finally:
+            self._part = None
+            self._forget_scratch_files(before)
+        return True
+
+    def _reveal(self, target: Target, count: int) -> None:
+        """Commit the parts of one output, if any is left of them."""
+        parts = self._parts.get(target.path)
+        if parts is None:
+            reason = f"{count} {'part' if count == 1 else 'parts'} left out: {self._left_out[target.path]}"
+            self.results[target.path] = Result(target.stage, target.path, "skipped", reason)
+            return
+        try:
+            made = parts.reveal(self.reading.refuse_moved)
+        except BaseException as error:
+            self._fail(target, blame_machine(error, target.path, WRITING))
+        else:
+            text = "; ".join(parts.notes)
+            self.results[target.path] = Result(target.stage, target.path, "done", text, parts=made)
 
     def _call(self, index: int, shared: _Shared, position: int) -> tuple[Any, ValueKind, Notes]:
         """Call a stage with its share of a value; gives what goes on."""
@@ -145,14 +221,21 @@ class Pass:
                 self._check(index, made)
                 if stage.makes is None:  # whatever it noted, the value goes on untouched
                     return shared.pass_by(position, given), shared.kind, shared.notes(shared.kind)
-                if stage.makes is PATH:
-                    self._check_path(index, made)
                 if wanted is PATH and made == given:  # it may be a sibling's too, and must be copied
                     self._given_paths.add(given)
-                makes = COLOURED if self.tree.nodes[index].own_colours and stage.makes is IMAGE else stage.makes
-                return convert(made, stage.makes, makes, self._scratch_file), makes, shared.notes(wanted) | noted
+                return *self._made(index, made), shared.notes(wanted) | noted
         finally:
             shared.taken(position)
+
+    def _made(self, index: int, made: Any) -> tuple[Any, ValueKind]:
+        """What a stage made, as it goes on."""
+        makes = self.tree.stages[index].makes
+        assert makes is not None
+        if makes is PATH:
+            self._check_path(index, made)
+        if self.tree.nodes[index].own_colours and makes is IMAGE:
+            return convert(made, makes, COLOURED, self._scratch_file), COLOURED
+        return convert(made, makes, makes, self._scratch_file), makes
 
     def _give(self, shared: _Shared, position: int) -> Any:
         """The share of a stage; what the machine refuses here is not the stage's doing."""
@@ -170,15 +253,21 @@ class Pass:
             given.least, given.own_colours = node.least, node.own_colours
         elif kind in (IMAGE, COLOURED):
             given = first_frame(given)
-        handed = Item(given, os.fsdecode(self.job.source.path), self._scratch_folder()) if stage.wants_item else given
+        handed = given
+        if stage.wants_item:
+            handed = Item(given, os.fsdecode(self.job.source.path), self._scratch_folder(), self._part)
         self.enter(index)
         try:
             made = self.tree.calls[index](handed)
         finally:
             self.enter(-1)
-        if kind is PATH and self.reading.moved():
-            raise FileFailure(f"stage {self._name(index)!r} changed its input")
+        if kind is PATH:
+            self._refuse_changed(index)
         return made
+
+    def _refuse_changed(self, index: int) -> None:
+        if self.reading.moved():
+            raise FileFailure(f"stage {self._name(index)!r} changed its input")
 
     def _check(self, index: int, made: Any) -> None:
         """Hold a stage to its return annotation. Raises Skip where a filter says no."""
@@ -214,36 +303,57 @@ class Pass:
         if place is not None:
             target = self.job.targets[place]
             try:
-                self._commit(index, target, value, kind, notes)
+                if self._part is not None:
+                    self._commit_part(index, target, value, kind, notes)
+                elif self.tree.nodes[index].leaves_no_file:
+                    self.results[target.path] = Result(target.stage, target.path, "done", "; ".join(notes))
+                else:
+                    committed, notes = self._write(index, target.path, value, kind, notes, self.reading.refuse_moved)
+                    text = "; ".join(notes)
+                    self.results[target.path] = Result(target.stage, target.path, "done", text, None, "", *committed)
             except BaseException as error:
                 self._fail(target, blame_machine(error, target.path, WRITING))
         self._hand_on(index, value, kind, notes)
 
-    def _commit(self, index: int, target: Target, value: Any, kind: ValueKind, notes: Notes) -> None:
-        committer, check = self.tree.committer, self.reading.refuse_moved
+    def _commit_part(self, index: int, target: Target, value: Any, kind: ValueKind, notes: Notes) -> None:
+        """Write the part that is on its way, under no name yet."""
+        parts = self._parts.get(target.path)
+        if parts is None:
+            parts = self._parts[target.path] = Parts(self.job.source.path, target, self.tree.parts)
+        assert self._part is not None
+        if self.tree.nodes[index].leaves_no_file:
+            parts.add_nothing(self._part, notes)
+            return
+
+        def commit(path: bytes, name: GiveName) -> tuple[Committed, Notes]:
+            return self._write(index, path, value, kind, notes, lambda: None, name)
+
+        parts.add(self._part, commit)
+
+    def _write(
+        self, index: int, path: bytes, value: Any, kind: ValueKind, notes: Notes, check: Check,
+        name: GiveName | None = None,
+    ) -> tuple[Committed, Notes]:  # fmt: skip
+        """Write a value to its output, which `name` then gives its name; gives what there is to know of it."""
+        committer = self.tree.committer.apart(self.job.source.path) if name else self.tree.committer
         data = in_memory(value, kind)
         if data is not None:
-            committed = committer.put(target.path, data, check)
-        elif moved := self._move(index, target, value, kind):
-            committed = moved
-        else:
-            save, suffix = dict(self.tree.nodes[index].save), os.path.splitext(os.fsdecode(target.path))[1]
+            return committer.put(path, data, check, name), notes
+        if kind is PATH and self._may_move(index, value) and (moved := committer.move(value, path, check, name)):
+            return moved, notes
+        save, suffix = dict(self.tree.nodes[index].save), os.path.splitext(os.fsdecode(path))[1]
 
-            def fill(file: BinaryIO) -> None:
-                write(value, kind, file, suffix, save, Path(self.path))
+        def fill(file: BinaryIO) -> None:
+            write(value, kind, file, suffix, save, Path(self.path))
 
-            with collected() as noted:
-                committed = committer.write(target.path, fill, check)
-            notes = notes | noted
-        self.results[target.path] = Result(target.stage, target.path, "done", "; ".join(notes), None, "", *committed)
+        with collected() as noted:
+            return committer.write(path, fill, check, name), notes | noted
 
-    def _move(self, index: int, target: Target, path: Any, kind: ValueKind) -> Committed | None:
-        """Commit a file that a stage made in the scratch folder by renaming it; any other is copied."""
-        if kind is not PATH or self.course.children.get(index) or self._scratch is None or path in self._given_paths:
-            return None
-        if path.is_symlink() or self._scratch not in path.resolve().parents:
-            return None
-        return self.tree.committer.move(path, target.path, self.reading.refuse_moved)
+    def _may_move(self, index: int, path: Path) -> bool:
+        """Whether a file may be renamed, being one that a stage made in the scratch folder; any other is copied."""
+        if self.course.children.get(index) or self._scratch is None or path in self._given_paths:
+            return False
+        return not path.is_symlink() and self._scratch in path.resolve().parents
 
     # -- the scratch folder --------------------------------------------------------------------------------------------
 
@@ -260,6 +370,12 @@ class Pass:
         self._scratch_files += 1
         return self._scratch_folder() / f"value-{self._scratch_files}{suffix}"
 
+    def _forget_scratch_files(self, before: int) -> None:
+        """Remove what was written for the part that is through: a file may have thousands."""
+        for number in range(before + 1, self._scratch_files + 1):
+            for file in self._scratch_folder().glob(f"value-{number}.*"):
+                file.unlink(missing_ok=True)
+
     # -- what became of it ---------------------------------------------------------------------------------------------
 
     def _name(self, index: int) -> str:
@@ -275,7 +391,10 @@ class Pass:
 
     def _leave_out(self, index: int, reason: str) -> None:
         for target in self._below(index):
-            self.results[target.path] = Result(target.stage, target.path, "skipped", reason)
+            if self._part is None:
+                self.results[target.path] = Result(target.stage, target.path, "skipped", reason)
+            else:
+                self._left_out.setdefault(target.path, reason)
 
     def _fail_below(self, index: int, error: BaseException) -> None:
         for target in self._below(index):

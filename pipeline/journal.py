@@ -13,9 +13,10 @@ from pipeline.config import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.heartbeat import Heartbeat
 from pipeline.ledger import Ledger
+from pipeline.made_parts import MadeParts
 from pipeline.messages import KILLED, Job, Outcome
 from pipeline.names import shown
-from pipeline.outputs import Template
+from pipeline.outputs import NoFile, Template
 from pipeline.progress import Progress, Summary
 
 # Seconds between commits of the ledger: what a killed run may have to redo.
@@ -30,7 +31,12 @@ class Journal:
     """Writes down what becomes of every job, and why the run ends if it ends before its time."""
 
     def __init__(
-        self, ledger: Ledger, summary: Summary, log: TextIO, progress: Progress, templates: Mapping[str, Template]
+        self,
+        ledger: Ledger,
+        summary: Summary,
+        log: TextIO,
+        progress: Progress,
+        templates: Mapping[str, Template | NoFile],
     ) -> None:
         self.summary = summary
         self.recipes: dict[str, int] = {}
@@ -45,6 +51,8 @@ class Journal:
         self._log = log
         self._progress = progress
         self._templates = templates
+        self.made_parts: MadeParts | None = None
+        """What is known of outputs in parts, where there are any."""
         self._committed_at = time.monotonic()
 
     @property
@@ -88,6 +96,8 @@ class Journal:
 
     def _record(self, outcome: Outcome, *, tried: bool) -> None:
         self._ledger.begin()
+        if self.made_parts:
+            self.made_parts.record(outcome)
         self._ledger.record(outcome, self._key, self.recipes, tried)
         self.summary.add(outcome)
         for result in outcome.results:

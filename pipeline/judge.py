@@ -7,17 +7,19 @@ import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pipeline.changed import ByContents, ByTime, Note, same_source
 from pipeline.commit import digest_of
 from pipeline.config import Config, StageConfig
 from pipeline.differences import Difference, differences
+from pipeline.discover import Match
 from pipeline.errors import FileFailure
 from pipeline.failures import Failure, Patience
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
-from pipeline.outputs import Template
+from pipeline.outputs import ALL_PARTS, NO_FILE_KEY, NoFile, Template
 from pipeline.reasons import NO_FILE, NOT_OURS
 from pipeline.recipe import Recipe
 from pipeline.spool import Action, Verdict
@@ -25,6 +27,7 @@ from pipeline.spool import Action, Verdict
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
 _SAME_TIME_NS = 2_000_000_000
 _SECOND_NS = 1_000_000_000
+_UP_TO_DATE: tuple[Action, str] = ("up-to-date", "up to date")
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,32 @@ class Leaf:
     """One output of the tree: its template, its recipe, and the recipe's number if the ledger knows it."""
 
     stage: str
-    template: Template
+    template: Template | NoFile
     recipe: Recipe
     number: int | None
     route: tuple[StageConfig, ...]
     """The stages from the root of the tree to this one."""
+    matches: Match | None = None
+    """Tells which sources it is made of; None for all."""
+
+    @property
+    def has_file(self) -> bool:
+        """Whether there is anything to look at when it is done."""
+        return isinstance(self.template, Template)
+
+    @cached_property
+    def has_parts(self) -> bool:
+        """Whether it is a number of outputs, of which only who makes them knows how many and what they are called."""
+        return any(stage.stage.fans_out for stage in self.route)
+
+    def fill(self, source: bytes) -> bytes:
+        """The path of a source's output; of one in parts, what stands for all of them. Raises FileFailure."""
+        return self.template.fill(source, ALL_PARTS if self.has_parts else "")
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether it is one file for every source."""
+        return self.has_file and not self.has_parts and self.matches is None
 
 
 class Judge:
@@ -69,6 +93,7 @@ class Judge:
     ) -> None:
         self._ledger = ledger
         self._leaves = leaves
+        self._stages = {leaf.stage for leaf in leaves}
         self._force = selection.force
         self._patience = Patience(config.errors.hold_after, selection.retry_failed)
         self._settle_ns = round(config.inputs.settle_s * 1e9)
@@ -83,7 +108,7 @@ class Judge:
         """The folder in which an output was looked for last, and whether it is there."""
         self._whys: dict[tuple[int, str], str] = {}
         self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
-        folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves}
+        folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves if leaf.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
         }
@@ -95,6 +120,9 @@ class Judge:
             return self._leave_alone(source, recorded)
         verdicts = []
         for leaf in self._leaves:
+            if not leaf.is_plain:
+                verdicts += self._judge_other(source, leaf, recorded, failures)
+                continue
             try:
                 path = leaf.template.fill(source.path)
                 if leaf.stage in self._above_root:
@@ -114,14 +142,66 @@ class Judge:
             verdicts.append(verdict)
         return verdicts
 
+    def _judge_other(
+        self, source: Source, leaf: Leaf, recorded: dict[bytes, Row], failures: list[Failure]
+    ) -> list[Verdict]:
+        """The verdicts on what is not one file for every source; none where the source is not for this leaf."""
+        if leaf.matches and not leaf.matches(source.path):
+            return []
+        try:
+            path = leaf.fill(source.path)
+            if leaf.stage in self._above_root:
+                self._refuse_among_inputs(leaf, path)
+        except FileFailure as error:
+            return [Verdict(leaf.stage, "refuse", str(error))]
+        target = leaf.template.key(path)
+        row = recorded.pop(target, None) or self._renamed(leaf, recorded)
+        if row is None:
+            verdict = self._unrecorded(leaf, path, target)
+        else:
+            action, why = self._recorded(source, leaf, row, path)
+            verdict = Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
+        parts = take_parts(leaf, source.path, recorded) if leaf.has_parts else []
+        if verdict.action == "up-to-date" and parts:
+            if row is not None and row.status == "skipped":
+                recorded |= {part.target: part for part in parts}
+                return [verdict]
+            verdicts = [self._judge_part(leaf, source, part) for part in parts]
+            stale = next((each for each in verdicts if each.action != "up-to-date"), None)
+            if stale is None:
+                return verdicts
+            verdict = verdict._replace(action=stale.action, why=stale.why)
+        if failures and verdict.action == "make" and not self._force:
+            verdict = self._after_failure(source, leaf, verdict, failures)
+        return [verdict]
+
+    def _judge_part(self, leaf: Leaf, source: Source, row: Row) -> Verdict:
+        """The verdict on one part of an output that is as its recipe has it."""
+        path = leaf.template.fill(source.path, row.part or "")
+        action, why = judge_file(row, path) if leaf.has_file else _UP_TO_DATE
+        said = why if action == "up-to-date" else f"part {row.part}: {why}"
+        return Verdict(leaf.stage, action, said, path, row.target, None, True)
+
+    def _renamed(self, leaf: Leaf, recorded: dict[bytes, Row]) -> Row | None:
+        """What is recorded of a leaf without a file whose stage had another name."""
+        if leaf.has_file:
+            return None
+        for row in recorded.values():
+            is_open = row.target.startswith(NO_FILE_KEY) and not row.part and row.stage not in self._stages
+            if is_open and row.recipe == leaf.number:
+                return recorded.pop(row.target)
+        return None
+
     def _leave_alone(self, source: Source, recorded: dict[bytes, Row]) -> list[Verdict]:
         """The verdicts on a source that somebody may be writing to: nothing of it is judged, and nothing is gone."""
         owned = {row.target for row in recorded.values() if row.status != "intended"}
         recorded.clear()
         verdicts = []
         for leaf in self._leaves:
+            if leaf.matches and not leaf.matches(source.path):
+                continue
             try:
-                path = leaf.template.fill(source.path)
+                path = leaf.fill(source.path)
             except FileFailure:  # to be said when it is settled
                 verdicts.append(Verdict(leaf.stage, "settling", "settling"))
                 continue
@@ -145,7 +225,7 @@ class Judge:
     def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
         owner = self._ledger.owner(target)
         if owner is None:
-            if not self._force and self._exists(path):
+            if leaf.has_file and not self._force and self._exists(path):
                 if self._is_unsure(_time_of(path)):
                     return Verdict(leaf.stage, "make", "interrupted", path, target)
                 return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
@@ -179,6 +259,8 @@ class Judge:
             return "make", "interrupted"
         if row.status == "skipped":
             return "up-to-date", f"skipped: {row.reason}"
+        if not leaf.has_file or leaf.has_parts:
+            return _UP_TO_DATE
         if self._behind and self._is_lost(row, path):
             return "make", "interrupted"
         return judge_file(row, path)
@@ -207,6 +289,16 @@ class Judge:
         if (old, leaf.stage) not in self._whys:
             self._whys[old, leaf.stage] = differences_from(self._ledger.recipe_parts(old), leaf)[0].text
         return self._whys[old, leaf.stage]
+
+
+def take_parts(leaf: Leaf, source: bytes, recorded: dict[bytes, Row]) -> list[Row]:
+    """What is recorded of the parts of one output, taken out of the records of its source."""
+    template = leaf.template
+    return [
+        recorded.pop(row.target)
+        for row in list(recorded.values())
+        if row.part and row.status != "skipped" and template.key(template.fill(source, row.part)) == row.target
+    ]
 
 
 def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:
@@ -238,12 +330,12 @@ def judge_file(row: Row, path: bytes) -> tuple[Action, str]:
     except OSError:
         return "make", "output missing"
     if found.st_size == row.size and found.st_mtime_ns == row.mtime_ns:
-        return "up-to-date", "up to date"
+        return _UP_TO_DATE
     if not stat.S_ISREG(found.st_mode):
         return "refuse", NO_FILE
     near = _is_near(found, row.mtime_ns)
     if found.st_size == row.size and near:
-        return "up-to-date", "up to date"
+        return _UP_TO_DATE
     # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
     same_time = near and (found.st_mtime_ns == row.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0)
     if same_time or found.st_size == 0:

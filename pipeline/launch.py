@@ -60,6 +60,7 @@ def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Bluepri
             save=stage.output.save if stage.output else {},
             least=stage.least,
             own_colours=stage.own_colours,
+            leaves_no_file=stage.leaves_no_file,
         )
         for stage in config.stages
     )
@@ -74,5 +75,6 @@ def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Bluepri
         initargs=config.pool.initargs,
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
+        parts=state.parts,
         output_folders=tuple({leaf.output.template.folder for leaf in config.leaves if leaf.output}),
     )

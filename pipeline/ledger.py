@@ -25,19 +25,19 @@ _LATEST_NS = 2**63 - 1
 _RECORD = """
 INSERT INTO outputs
     (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, digest,
-    source_digest, source_ctime_ns, at_work)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
+    source_digest, source_ctime_ns, part, at_work)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
     source = excluded.source, stage = excluded.stage, status = excluded.status,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
     source_digest = excluded.source_digest, source_ctime_ns = excluded.source_ctime_ns,
     recipe = excluded.recipe, reason = excluded.reason, at_work = 0, decree = NULL,
     size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns),
-    digest = coalesce(excluded.digest, digest)
+    digest = coalesce(excluded.digest, digest), part = excluded.part
 """
 
 _ROW = (
     "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work,"
-    " digest, source_digest, source_ctime_ns, decree"
+    " digest, source_digest, source_ctime_ns, decree, part"
 )
 
 
@@ -63,6 +63,8 @@ class Row(NamedTuple):
     """These two under `changed_by: hash` only."""
     decree: int | None = None
     """The number of the decree by which the row says what it does, if it is not by a run."""
+    part: str | None = None
+    """Of a fan-out's output, the name of the part; empty for all of them together."""
 
 
 class Span(NamedTuple):
@@ -294,14 +296,20 @@ class Ledger:
                 self.intents.end(target)
             else:
                 self._record_output(outcome, result, target, recipes[result.stage])
+                for part in result.parts:
+                    one = Result(result.stage, part.path, "done", "", None, "", *part[2:])
+                    self._record_output(outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
 
-    def _record_output(self, outcome: Outcome, result: Result, target: bytes, recipe: int) -> None:
-        source, done = outcome.source, result.status == "done"
+    def _record_output(
+        self, outcome: Outcome, result: Result, target: bytes, recipe: int, part: str | None = None
+    ) -> None:
+        source, has_file = outcome.source, bool(result.digest)
         self._waiting.append(
             (
                 target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
-                result.text, result.size_bytes if done else None, kept_time(result.mtime_ns) if done else None,
-                result.digest if done else None, outcome.source_digest or None, outcome.source_ctime_ns,
+                result.text, result.size_bytes if has_file else None, kept_time(result.mtime_ns) if has_file else None,
+                result.digest or None, outcome.source_digest or None, outcome.source_ctime_ns,
+                "" if result.parts else part,
             )
         )  # fmt: skip
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.branches import check_fan_outs, check_match
 from pipeline.config import Config, Errors, Inputs, Output, Pool, Prune, StageConfig
 from pipeline.depends import Depends, versions_of
+from pipeline.discover import pattern_problem
 from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
 from pipeline.limits import Limits
 from pipeline.options import check_options
-from pipeline.outputs import Template, TemplateError, always_same, parse_template
+from pipeline.outputs import NO_OUTPUT, Template, TemplateError, always_same, parse_template
 from pipeline.siblings import with_siblings
 from pipeline.signature import Stage, keyword_options
 from pipeline.stage import check_call, find, find_function, set_stage_path
@@ -229,9 +231,23 @@ class _Checker:
                 continue
             have = _kind_at(parent, made)
             self._check_types(index, found.stage, have, made[parent] if parent is not None else None)
-            output = self._output(index, found.stage.makes or have) if declared.output else None
-            timeout_s = duration_s(declared.timeout)
-            made.append(StageConfig(declared.name, found.stage, found.options, parent, output, timeout_s, found.box))
+            check_match(self._document, index, declared, parent)
+            leaves_no_file = declared.output is not None and declared.output.path == NO_OUTPUT
+            has_file = declared.output is not None and not leaves_no_file
+            made.append(
+                StageConfig(
+                    declared.name,
+                    found.stage,
+                    found.options,
+                    parent,
+                    self._output(index, found.stage.makes or have) if has_file else None,
+                    duration_s(declared.timeout),
+                    found.box,
+                    match=declared.match,
+                    leaves_no_file=leaves_no_file,
+                )
+            )
+        check_fan_outs(self._document, made)
         return made
 
     def _check_names(self) -> None:
@@ -248,6 +264,8 @@ class _Checker:
         declared = self._declared.stages[index]
         names = [stage.name for stage in self._declared.stages]
         who = f"stage {declared.name!r}"
+        if declared.from_ is None and declared.match:
+            return None
         if declared.from_ is None:
             before = self._declared.stages[index - 1] if index else None
             if before is not None and before.output is not None:
@@ -293,14 +311,15 @@ class _Checker:
         except TemplateError as error:
             self._document.complain((*place, "path"), f"{who}: {error}")
             return None
-        if "part" in template.fields:
-            self._document.complain((*place, "path"), f"{who}: {{part}} is for stages that fan out")
         if kind is None:
             return Output(template, {})
         return Output(template, self._save(place, who, template, declared.save, kind))
 
     def _save(self, place: Place, who: str, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
         own_format = template.pieces[-1] in (("name",), ("suffix",))
+        if kind.suffixes and not own_format and template.suffix.lower() not in kind.suffixes:
+            text = f"{who}: no {kind.name} can be written as {template.suffix!r}; end with {' or '.join(kind.suffixes)}"
+            self._document.complain((*place, "path"), text)
         saver = saver_for(template.suffix) if kind is IMAGE and not own_format else None
         if kind is IMAGE and not own_format and saver is None:
             what = f"as {template.suffix!r}" if template.suffix else "without a suffix; end with .jpg or {suffix}"
@@ -331,7 +350,8 @@ class _Checker:
                 continue
             place, template = ("stages", index, "output", "path"), config.output.template
             for other, its in seen:
-                if always_same(its, template):
+                # Those that choose among the sources may well leave each other's alone.
+                if always_same(its, template) and not _matches(stages, index):
                     self._document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
             seen.append((config.name, template))
             if os.path.realpath(os.fsdecode(template.folder)) == root:
@@ -355,18 +375,16 @@ def _kind_at(index: int | None, made: Sequence[StageConfig | None]) -> Kind | No
     return PATH
 
 
+def _matches(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
+    """The patterns by which the branch of a stage chooses its sources."""
+    while index is not None and (stage := stages[index]) is not None:
+        if stage.parent is None:
+            return stage.match
+        index = stage.parent
+    return ()
+
+
 def _every_save_option() -> set[str]:
     from pipeline.formats import SAVERS
 
     return {name for saver in SAVERS.values() for name in keyword_options("save", saver)}
-
-
-def pattern_problem(pattern: str) -> str:
-    """What is wrong with a gitignore-style pattern; empty if nothing is."""
-    from pathspec import GitIgnoreSpec
-
-    try:
-        GitIgnoreSpec.from_lines([pattern])
-    except ValueError:
-        return f"{pattern!r} is no gitignore pattern"
-    return ""

@@ -29,6 +29,13 @@ class Target(NamedTuple):
 
     stage: str
     path: bytes
+    """Of a fan-out's output, what stands for all its parts."""
+    around: tuple[bytes, bytes] = (b"", b"")
+    """What comes before and after the name of a part in its path; empty where there are none."""
+    owned: tuple[bytes, ...] = ()
+    """The paths of the parts that were made before."""
+    is_forced: bool = False
+    """Whether a part may take the place of a file that we did not make."""
 
 
 class Job(NamedTuple):
@@ -36,6 +43,16 @@ class Job(NamedTuple):
 
     source: Source
     targets: tuple[Target, ...]
+
+
+class MadePart(NamedTuple):
+    """One part of an output, as it was committed."""
+
+    name: str
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    digest: bytes
 
 
 class Result(NamedTuple):
@@ -52,7 +69,14 @@ class Result(NamedTuple):
     size_bytes: int = 0
     mtime_ns: int = 0
     digest: bytes = b""
-    """Of the contents of the output as it was committed."""
+    """Of the contents of the output as it was committed; empty where there is no file."""
+    parts: tuple[MadePart, ...] = ()
+    """What was made in place of one file by a fan-out."""
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs that were."""
+        return len(self.parts) or 1
 
 
 class Outcome(NamedTuple):

@@ -39,7 +39,9 @@ class Gone:
 
     def unclaimed(self, row: Row) -> None:
         """The source of a row is there, and no template leads from it to the row's output."""
-        self._spool.add_orphan(row, PATH_CHANGED if row.stage in self._stages else "stage gone")
+        is_skipped = row.part and row.status == "skipped"
+        why = SKIPPED_NOW if is_skipped else PATH_CHANGED if row.stage in self._stages else "stage gone"
+        self._spool.add_orphan(row, why)
 
     def skipped(self, row: Row, verdicts: Sequence[Verdict]) -> None:
         """A row of a source that was left out, and that had an output before."""

@@ -14,10 +14,18 @@ from pipeline.errors import FileFailure
 FIELDS = ("dir", "name", "stem", "suffix", "part")
 _FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)
 OWNER_FILE = ".filemill"
+ALL_PARTS = "{part}"
+"""Stands in an output's path for the names of all its parts, none of which can be this."""
+NO_OUTPUT = "none"
+"""What stands for an output where a stage leaves no file."""
+NO_FILE_KEY = b"///none/"
+"""How the keys of such outputs begin, as no path does."""
 
 # Bytes: what a name may have on every common file system; a longer one is refused by open() without saying which.
 _NAME_MAX = 255
 
+# No name has it in it, and so a path can be divided where it stands.
+_A_PART = "\0"
 _SLASHES = re.compile(rb"/+")
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -109,6 +117,11 @@ class Template:
         stem, suffix = _split_name(name)
         return place, wanted % {b"name": name, b"stem": stem, b"suffix": suffix, b"part": b""}
 
+    def around_part(self, source: bytes) -> tuple[bytes, bytes]:
+        """What comes before and after a part's name in the path of a source's output."""
+        parts = self.fill(source, _A_PART).split(_A_PART.encode())
+        return parts[0], parts[1]
+
     def target_of(self, source: bytes) -> bytes:
         """The path of a source's output as the ledger keeps it. Raises FileFailure where the name cannot be one."""
         return self._mirrored + source if self._is_mirror else self.key(self.fill(source))
@@ -120,6 +133,29 @@ class Template:
     def key(self, path: bytes) -> bytes:
         """An output's path as the ledger keeps it, so that a project can be moved."""
         return self.written_folder + path[len(self.folder) :]
+
+
+@dataclass(frozen=True)
+class NoFile:
+    """Takes the place of a template where a stage leaves no file: its rows in the ledger have a key all the same."""
+
+    stage: str
+    text: str = NO_OUTPUT
+    folder: bytes = b""
+    suffix: str = ""
+    fields: frozenset[str] = frozenset()
+
+    def fill(self, source: bytes, part: str = "") -> bytes:
+        """The key of a source; no path begins so."""
+        return NO_FILE_KEY + b"/".join([self.stage.encode(), source, *([part.encode()] if part else [])])
+
+    def key(self, path: bytes) -> bytes:
+        """The same, as the ledger keeps it."""
+        return path
+
+    def around_part(self, source: bytes) -> tuple[bytes, bytes]:
+        """What comes before and after a part's name in the key of a source."""
+        return self.fill(source) + b"/", b""
 
 
 def _format_of(pieces: Iterable[str | tuple[str, ...]]) -> bytes:

@@ -24,6 +24,7 @@ from pipeline.ledger import Ledger, Row, Span
 from pipeline.listing import Listing
 from pipeline.messages import Source
 from pipeline.orphans import Gone
+from pipeline.outputs import NoFile, Template
 from pipeline.reasons import planned_reason
 from pipeline.recipe import Step, Surroundings, recipe_for
 from pipeline.renames import Moves
@@ -48,6 +49,8 @@ class Plan:
     """How many outputs, by what is to be done and why."""
     files: Counter[tuple[Action, str]] = field(default_factory=Counter)
     """How many sources, each by what is foremost of its outputs."""
+    unmatched: int = 0
+    """How many sources no stage reads."""
     meets_known: bool = False
     """Whether any of the sources is one of which an output was on record."""
     judged: list[Range] | None = None
@@ -73,12 +76,13 @@ def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ..
     around = Surroundings(
         config.folder, pool.initializer, pool.initargs, config.depends, config.libraries, contents.digest
     )
-    for stage in config.leaves:
-        assert stage.output is not None
-        template, route = stage.output.template, _route(config, stage)
-        recipe = recipe_for([_step(each) for each in route], stage.output.save, template.suffix, around)
+    for stage in config.ends:
+        route, output = _route(config, stage), stage.output
+        template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
+        recipe = recipe_for([_step(each) for each in route], save, template.suffix, around)
         number = ledger.number_recipe(recipe) if record else known.get(recipe.digest)
-        leaves.append(Leaf(stage.name, template, recipe, number, route))
+        matches = matcher(route[0].match) if route[0].match else None
+        leaves.append(Leaf(stage.name, template, recipe, number, route, matches))
     if record:
         contents.remember()
     return tuple(leaves)
@@ -125,7 +129,8 @@ def make_plan(
     moves = Moves(leaves, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, moves, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
-    if everything or selection.force or selection.is_partial or config.changed_by == "hash":
+    all_plain = all(leaf.is_plain for leaf in leaves)
+    if everything or selection.force or selection.is_partial or config.changed_by == "hash" or not all_plain:
         work.through(sources, ledger, (b"", None), listed=listed)
     else:
         plan.judged = _by_spans(plan, work, ledger)
@@ -157,7 +162,8 @@ def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
 
 def digests_of(leaves: Sequence[Leaf]) -> Digests:
     """The digests of spans for a tree with these outputs."""
-    return Digests([Place(leaf.stage, leaf.template, leaf.number) for leaf in leaves])
+    plain = [(leaf.stage, leaf.template, leaf.number) for leaf in leaves if isinstance(leaf.template, Template)]
+    return Digests([Place(*each) for each in plain])
 
 
 def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[Span]:
@@ -223,6 +229,10 @@ class _Work:
         """Put one source into the plan; says whether it has something to make."""
         plan, recorded = self._plan, {row.target: row for row in rows}
         verdicts = self._judge.judge(source, recorded, failures)
+        if not verdicts:
+            plan.unmatched += 1
+            self._pass_on(verdicts, rows, recorded, failures)
+            return False
         if self._moves and rows and (recorded or len(verdicts) > 1):
             verdicts = self._moves.find(source, rows, verdicts)
         leader = foremost(verdicts)

@@ -35,6 +35,8 @@ class Summary:
     renamed: int = 0
     """Not made, but moved to where they belong by now."""
     settling: int = 0
+    unmatched: int = 0
+    """Sources that no stage reads."""
     vanished: int = 0
     failed_files: int = 0
     """In which a stage failed; not counted is what the plan refused."""
@@ -54,7 +56,7 @@ class Summary:
         """Count what became of one job."""
         for result in outcome.results:
             if result.status == "done":
-                self.done += 1
+                self.done += result.outputs
                 if result.text:
                     self.remarks.update(each.partition(",")[0] for each in result.text.split("; "))
             elif result.status == "skipped":
@@ -81,7 +83,7 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints; what seldom happens has no key where it did not."""
         keys = ["run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources"]
-        keys += [key for key in ("dismissed", "settling", "vanished", "renamed") if getattr(self, key)]
+        keys += [key for key in ("dismissed", "settling", "unmatched", "vanished", "renamed") if getattr(self, key)]
         return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
 
     def lines(self, *, verbose: bool = False) -> list[str]:
@@ -102,7 +104,8 @@ class Summary:
         counted = [("done", self.done), ("renamed", self.renamed), ("up to date", self.up_to_date)]
         counted += [("skipped", self.skipped)]
         counted += [("failed", self.failed), ("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
-        counted += [("settling", self.settling), ("vanished", self.vanished), ("pruned", self.pruned)]
+        counted += [("settling", self.settling), ("unmatched", self.unmatched), ("vanished", self.vanished)]
+        counted += [("pruned", self.pruned)]
         nothing = "nothing done" if self.stopped else "nothing to do"
         parts = [f"{number:,} {word}" for word, number in counted if number] or [nothing]
         files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"

@@ -18,6 +18,7 @@ from pipeline.judge import Leaf, is_as_left
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.names import shown
+from pipeline.outputs import NO_FILE_KEY
 from pipeline.places import Places
 from pipeline.spool import Rename, Spool, Verdict
 
@@ -46,7 +47,7 @@ class Moves:
         movable = [row for row in rows if self._is_to_spare(row, claims.get(row.target), source)]
         wanted = [
             number for number, verdict in enumerate(verdicts)
-            if verdict.action == "make" and not self._has_its_own(verdict, by_target.get(verdict.target))
+            if self._may_be_moved_to(verdict, by_target.get(verdict.target))
         ]  # fmt: skip
         found = list(verdicts)
         left: set[bytes] = set()
@@ -77,12 +78,16 @@ class Moves:
                     return number, row
         return None
 
-    def _has_its_own(self, verdict: Verdict, row: Row | None) -> bool:
-        """Whether what is recorded under its path is of its recipe: then it is to be made for another reason."""
-        return row is not None and row.status != "intended" and row.recipe == self._recipes[verdict.stage]
+    def _may_be_moved_to(self, verdict: Verdict, row: Row | None) -> bool:
+        """Whether an output is to be made since none is recorded for its path, or one of another recipe."""
+        if verdict.action != "make" or verdict.target.startswith(NO_FILE_KEY):
+            return False
+        return row is None or row.status == "intended" or row.recipe != self._recipes[verdict.stage]
 
     def _is_to_spare(self, row: Row, claim: Verdict | None, source: Source) -> bool:
         """Whether a row says of a source as it is that something was made of it, which no verdict wants as it is."""
+        if row.part is not None or row.target.startswith(NO_FILE_KEY):
+            return False
         if row.status == "intended" or row.at_work or not self._sources.is_same(source, row):
             return False
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])

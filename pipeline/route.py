@@ -26,9 +26,10 @@ def describe_stage(config: Config, stage: StageConfig) -> str:
         in_scratch = wants is PATH
         steps.append(f"Path (a {have.scratch_suffix} file in the scratch folder)" if in_scratch else wants.name)
     steps.append(stage.stage.uses)
-    steps.append(makes.name if makes is not None else "the same, or left out")
-    if stage.output is not None:
-        steps.append(stage.output.template.text)
+    many = "parts, each " if stage.stage.fans_out else ""
+    steps.append(many + makes.name if makes is not None else "the same, or left out")
+    if stage.output is not None or stage.leaves_no_file:
+        steps.append(stage.output.template.text if stage.output else "no file")
     return " -> ".join(steps)
 
 

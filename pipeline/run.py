@@ -22,10 +22,13 @@ from pipeline.judge import Selection
 from pipeline.launch import open_engine
 from pipeline.ledger import Ledger
 from pipeline.looking import is_damage
+from pipeline.made_parts import MadeParts
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.opening import open_to_write
+from pipeline.outputs import NoFile
 from pipeline.pace import Pace
+from pipeline.parts import PartList
 from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
@@ -81,7 +84,7 @@ class _Run:
         progress: Progress,
         log: TextIO,
     ) -> None:
-        templates = {leaf.name: leaf.output.template for leaf in config.leaves if leaf.output}
+        templates = {stage.name: stage.output.template if stage.output else NoFile(stage.name) for stage in config.ends}
         self.config = config
         self.selection = selection
         self.state = state
@@ -151,6 +154,9 @@ class _Run:
         # Workers take a while to start, and may do so while it is found out what else there is for them.
         on_work = self._open_engine if self.config.engine == "pool" else lambda: None
         plan = make_plan(self.config, self.ledger, leaves, self.selection, record=True, on_work=on_work)
+        parts, base = PartList(self.state.parts), os.fsencode(self.config.folder)
+        self.made_parts = MadeParts(self.ledger, leaves, parts, base, force=self.selection.force)
+        self.journal.made_parts = self.made_parts
         self.guards.check_plan(plan, self.selection)
         self.guards.settle(plan, self.selection)
         for note in self.guards.notes:
@@ -171,7 +177,7 @@ class _Run:
         self.journal.errors, self.journal.planned = self.config.errors, plan.jobs
         self.heartbeat.planned = plan.jobs
         root = _folder_at(self.config.inputs.root)
-        jobs, fed, draining = self.journal.intended(plan.spool.jobs()), False, False
+        jobs, fed, draining = self.made_parts.told(self.journal.intended(plan.spool.jobs())), False, False
         with Signals(grace_s) as signals, closing(self._open_engine()) as engine:
             while engine.busy or not fed:
                 if not draining and (signals.first or self.journal.is_stopped):
@@ -211,7 +217,7 @@ class _Run:
         summary, journal = self.summary, self.journal
         summary.sources, summary.up_to_date = plan.sources, plan.count("up-to-date")
         summary.held, summary.dismissed = plan.count("held"), plan.count("held", "dismissed")
-        summary.settling = plan.count("settling")
+        summary.settling, summary.unmatched = plan.count("settling"), plan.unmatched
         if summary.held > summary.dismissed:
             summary.exit = 1
         for refused in plan.spool.decisions("refuse"):
@@ -289,6 +295,7 @@ class _Run:
         if swept and not self.summary.exit and self.ledger.facts.get("behind"):
             self.ledger.facts.forget("behind")
         self.ledger.end_run(self.summary.exit, self.summary.as_json() | self.pace.as_json(), swept=swept)
+        PartList(self.state.parts).clear(self.ledger.unclean_runs())
 
 
 def _folder_at(path: Path) -> tuple[int, int] | None:

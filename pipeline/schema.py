@@ -64,6 +64,7 @@ CREATE TABLE outputs (
     digest BLOB,                    -- of the contents of the file we wrote
     source_digest BLOB, source_ctime_ns INTEGER, -- under `changed_by: hash` only
     decree INTEGER,                 -- by which the row says what it does, if not by a run
+    part TEXT,                      -- the name of a fan-out's part; empty for all of them together, which have no file
     PRIMARY KEY (source, target)
 ) WITHOUT ROWID;
 """
@@ -91,6 +92,7 @@ ALTER TABLE outputs ADD COLUMN digest BLOB;
 ALTER TABLE outputs ADD COLUMN source_digest BLOB;
 ALTER TABLE outputs ADD COLUMN source_ctime_ns INTEGER;
 ALTER TABLE outputs ADD COLUMN decree INTEGER;
+ALTER TABLE outputs ADD COLUMN part TEXT;
 {_DIGESTS}{_FACTS}{_DECREES}{_INTENTS}
 """
 _NEW = _FAILURES + _RECIPES + _OUTPUTS + _RUNS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS

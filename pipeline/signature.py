@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import StageError
-from pipeline.types import FitBox, Item
+from pipeline.types import FitBox, Item, Part
 from pipeline.values import PICTURE, Kind, kind_of
 
+# How an author says that there are many.
+_ITERATORS = (Iterator, Iterable, Generator)
 # What a stage may take or make, for the messages.
 _CHOICES = "Path, bytes, str, Image.Image"
 
@@ -32,9 +34,13 @@ class Stage:
     """None for a bare Item, which takes what the stage before makes."""
     wants_item: bool
     makes: Kind | None
-    """None for a filter, after which the value before it goes on."""
+    """None for a filter, after which the value before it goes on. Of a fan-out, what each part is."""
     options: dict[str, inspect.Parameter]
     """Its keyword-only parameters, annotations resolved."""
+    gathers: bool = False
+    """Whether it is called once for a group of files, with an iterator of Items."""
+    fans_out: bool = False
+    """Whether it makes an iterator of parts."""
 
     @property
     def is_filter(self) -> bool:
@@ -98,21 +104,21 @@ def read_signature(uses: str, target: Callable[..., Any], module: str) -> Stage:
     else:
         raise StageError(f"{where}: a stage is a function or a class, not {_a(type(target).__name__)}")
     hints = _hints(where, call)
-    takes, wants_item = _takes(where, positional, hints)
-    makes = _makes(where, hints)
-    _refuse_async(where, call)
-    return Stage(uses, target, where, module, takes, wants_item, makes, options)
+    takes, wants_item, gathers = _takes(where, positional, hints)
+    makes, fans_out = _makes(where, hints)
+    _refuse_async(where, call, fans_out)
+    return Stage(uses, target, where, module, takes, wants_item, makes, options, gathers, fans_out)
 
 
 def _a(word: str) -> str:
     return f"an {word}" if word[:1].lower() in "aeiou" else f"a {word}"
 
 
-def _refuse_async(where: str, call: Callable[..., Any]) -> None:
+def _refuse_async(where: str, call: Callable[..., Any], fans_out: bool) -> None:
     if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
         raise StageError(f"{where}: a stage cannot be async; say 'def' and return the value")
-    if inspect.isgeneratorfunction(call):
-        raise StageError(f"{where}: it yields, but does not say '-> Iterator[...]'; return the value")
+    if inspect.isgeneratorfunction(call) and not fans_out:
+        raise StageError(f"{where}: it yields, but does not say '-> Iterator[...]'")
 
 
 def _class_options(where: str, target: type) -> dict[str, inspect.Parameter]:
@@ -176,7 +182,8 @@ def _options(
     return {each.name: each.replace(annotation=hints[each.name]) for each in parameters}
 
 
-def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any]) -> tuple[Kind | None, bool]:
+def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any]) -> tuple[Kind | None, bool, bool]:
+    """What a stage takes, whether in an Item, and whether it takes many of them."""
     if len(positional) != 1 or positional[0].kind in (
         inspect.Parameter.VAR_POSITIONAL,
         inspect.Parameter.VAR_KEYWORD,
@@ -191,27 +198,39 @@ def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any
     if name not in hints:
         raise StageError(f"{where}: parameter {name!r} has no annotation; it says what the stage takes: {_CHOICES}")
     annotation = hints[name]
+    if each := _element(annotation):
+        annotation = each[0]
+        if annotation is not Item and typing.get_origin(annotation) is not Item:
+            named = _named(annotation)
+            raise StageError(f"{where}: a stage that gathers takes an Iterator[Item[...]], not an Iterator[{named}]")
     wants_item = annotation is Item or typing.get_origin(annotation) is Item
     if annotation is Item:
-        return None, True
+        return None, True, bool(each)
     inner = typing.get_args(annotation)[0] if wants_item else annotation
     kind = kind_of(inner)
     if kind is None:
         raise StageError(f"{where}: a stage cannot take {_named(inner)}; it takes {_CHOICES}, Picture or Item")
-    return kind, wants_item
+    return kind, wants_item, bool(each)
 
 
-def _makes(where: str, hints: dict[str, Any]) -> Kind | None:
+def _element(annotation: Any) -> tuple[Any, ...]:
+    """What an iterator is annotated to give, as the first of a tuple; empty where it is no iterator."""
+    return typing.get_args(annotation) if typing.get_origin(annotation) in _ITERATORS else ()
+
+
+def _makes(where: str, hints: dict[str, Any]) -> tuple[Kind | None, bool]:
+    """What a stage makes, and whether in parts."""
     if "return" not in hints:
         raise StageError(f"{where}: no return annotation; it says what the stage makes: {_CHOICES} or bool")
     annotation = hints["return"]
     if annotation is bool:
-        return None
+        return None, False
+    parts = _element(annotation)
+    if parts:
+        annotation = typing.get_args(parts[0])[0] if typing.get_origin(parts[0]) is Part else parts[0]
     kind = kind_of(annotation)
     if kind is not None and kind.name != "Picture":
-        return kind
-    if typing.get_origin(annotation) is not None and "Iterator" in _named(annotation):
-        raise StageError(f"{where}: fan-out (-> {_named(annotation)}) is not supported yet")
+        return kind, bool(parts)
     or_none = annotation is type(None) or type(None) in typing.get_args(annotation)
     hint = "leave a file out with 'raise Skip(reason)'" if or_none else ""
     raise StageError(f"{where}: a stage cannot make {_named(annotation)}; it makes {_CHOICES} or bool", hint=hint)

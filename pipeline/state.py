@@ -44,6 +44,11 @@ class State:
         return self.folder / "scratch"
 
     @property
+    def parts(self) -> Path:
+        """Where the workers list the parts that they are about to write."""
+        return self.folder / "parts"
+
+    @property
     def slots(self) -> Path:
         """Where the workers' output is kept until it is read."""
         return self.folder / "slots"

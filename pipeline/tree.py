@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.commit import Committer
 from pipeline.limits import DEFAULT_LIMITS, Limits
+from pipeline.parts import PartList
 from pipeline.signature import Stage
 from pipeline.stage import find, find_function
 from pipeline.types import FitBox
@@ -33,6 +34,8 @@ class Node:
     """The largest box that it, or one that reads the same picture, fits a picture into."""
     own_colours: bool = False
     """Whether pictures stay in their own colours."""
+    leaves_no_file: bool = False
+    """Whether that it was done is all there is to say."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Blueprint:
     """Whether the contents of sources are remembered."""
     output_folders: tuple[bytes, ...] = ()
     """The folders that are claimed for outputs, and must not get lost."""
+    parts: Path = Path()
+    """The folder for the lists of parts."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
@@ -89,6 +94,7 @@ class Tree:
         self.stages: list[Stage] = [find(node.uses, blueprint.folder) for node in self.nodes]
         self.calls = [stage.build(dict(node.options)) for stage, node in zip(self.stages, self.nodes, strict=True)]
         self.committer = Committer(blueprint.run, blueprint.output_folders)
+        self.parts = PartList(blueprint.parts, blueprint.run)
         self.children: dict[int | None, list[int]] = {}
         for index, node in enumerate(self.nodes):
             self.children.setdefault(node.parent, []).append(index)

@@ -7,11 +7,14 @@ pipeline over texts never pays for it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import GenericAlias
+from typing import Any, BinaryIO, get_origin
 
 from pipeline.errors import FileFailure, Unreadable
 from pipeline.types import Picture
@@ -35,6 +38,8 @@ class Kind:
     """The suffix, and so the format, of a file that holds such a value between two stages; it loses nothing."""
     copy: Convert = lambda value: value
     """What gives each consumer its own; values that cannot be changed are shared."""
+    suffixes: tuple[str, ...] = ()
+    """The suffixes that an output of it may have; any where there are none."""
 
 
 def _read_bytes(path: str | Path) -> bytes:
@@ -142,6 +147,7 @@ COLOURED = Kind("Image.Image in its own colours", _load_image, _write_png, ".png
 PICTURE = Kind("Picture", _open_picture, _write_never, "")
 
 _KINDS: dict[type, Kind] = {Path: PATH, bytes: BYTES, str: TEXT, Picture: PICTURE}
+_BUILT_IN = (PATH, BYTES, TEXT, IMAGE, PICTURE)
 
 _IN_MEMORY: dict[tuple[str, str], Convert] = {
     (IMAGE.name, IMAGE.name): _image_in_srgb,
@@ -156,8 +162,33 @@ _IN_MEMORY: dict[tuple[str, str], Convert] = {
 }
 
 
+def register(
+    type_: type,
+    read: Callable[[Path], Any],
+    write: Callable[[Any, BinaryIO], None],
+    suffixes: Sequence[str],
+    copy: Convert = deepcopy,
+) -> None:
+    """Let values of a type travel between stages, and stages say so in their annotations.
+
+    `read` makes one from a file, `write` puts one into a file that is open for writing in binary mode. The suffixes,
+    such as `.npy`, are those that an output of it may have; the first is that of files between two stages. All
+    consumers of a value but the last are given a `copy`. To be called where the type's stages are imported, and so in
+    every worker. Raises ValueError for a type or a suffix that is taken, or is none.
+    """
+    name = f"{type_.__module__}.{type_.__qualname__}"
+    if kind_of(type_) in _BUILT_IN:
+        raise ValueError(f"{name} is known already, and is not to be read or written otherwise")
+    wrong = [each for each in suffixes if not re.fullmatch(r"\.[^./\0]+", each)]
+    if wrong or not suffixes:
+        raise ValueError(f"{name} needs suffixes such as '.npy', not {wrong or list(suffixes)}")
+    _KINDS[type_] = Kind(name, read, write, suffixes[0], copy, tuple(suffixes))
+
+
 def kind_of(annotation: Any) -> Kind | None:
     """The kind that an annotation names, if it names one."""
+    if not isinstance(annotation, type) or isinstance(annotation, GenericAlias):
+        annotation = get_origin(annotation)  # of NDArray[float32], for instance
     if not isinstance(annotation, type):
         return None
     # By name, so that nobody imports Pillow to find out that a stage wants none of it.

@@ -52,12 +52,10 @@ Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
 _NOT_YET: tuple[Place, ...] = (
-    ("stages", "*", "match"), ("stages", "*", "gather"),
-    ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
+    ("stages", "*", "gather"), ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
 )  # fmt: skip
 _NOT_YET_VALUES: dict[Place, str] = {
     ("engine",): "dask",
-    ("stages", "*", "output", "path"): "none",
 }
 
 

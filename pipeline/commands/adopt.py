@@ -38,8 +38,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from pathlib import Path
 
+    from pipeline.discover import pattern_problem
     from pipeline.guards import guards_of
-    from pipeline.load import load_config, pattern_problem
+    from pipeline.load import load_config
     from pipeline.opening import open_to_write
     from pipeline.state import open_state
 

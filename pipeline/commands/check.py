@@ -21,6 +21,6 @@ def execute(arguments: argparse.Namespace) -> int:
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     for stage in config.stages:
         parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"
-        output = f" -> {stage.output.template.text}" if stage.output else ""
+        output = f" -> {stage.output.template.text}" if stage.output else " -> no file" if stage.leaves_no_file else ""
         print(f"{stage.name}: {parent} -> {stage.stage.uses}{output}")
     return 0

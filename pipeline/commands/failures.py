@@ -99,9 +99,8 @@ def _dismiss(config: Config, pattern: str) -> int:
     """Dismiss what matches; nobody may run meanwhile, since the ledger has one writer."""
     from contextlib import closing
 
-    from pipeline.discover import matcher
+    from pipeline.discover import matcher, pattern_problem
     from pipeline.guards import guards_of
-    from pipeline.load import pattern_problem
     from pipeline.opening import is_new, open_to_write
     from pipeline.state import open_state
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.commands.run import add_selection, edits_of, meant_by, selection_of
 from pipeline.errors import FilemillError
 from pipeline.names import as_json, counted, shown
+from pipeline.outputs import NO_FILE_KEY
 
 if TYPE_CHECKING:
     from pipeline.orphans import Fate
@@ -88,6 +89,8 @@ def _print_counts(plan: Plan) -> None:
     for (action, why), outputs in rows:
         files = plan.files[action, why]
         print(f"{f'{files:,}' if files else '':>9} {outputs:>9,}  {_said(action, why)}")
+    if plan.unmatched:
+        print(f"{plan.unmatched:>9,} {0:>9}  unmatched: no stage reads them")
 
 
 def _print_estimate(plan: Plan, pace: Pace | None) -> None:
@@ -121,6 +124,8 @@ def _print_decisions(plan: Plan, found: Iterable[Fate], json_lines: bool) -> Non
 
 
 def _print_line(source: bytes, stage: str, action: str, why: str, target: bytes, json_lines: bool) -> None:
+    if target.startswith(NO_FILE_KEY):
+        target = b""
     if json_lines:
         fields = {"stage": stage, "action": action, "why": why} | (as_json(target, "output") if target else {})
         print(json.dumps(as_json(source) | fields, ensure_ascii=False))
