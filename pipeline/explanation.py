@@ -23,6 +23,7 @@ from pipeline.ledger import Ledger, Row
 from pipeline.messages import Source
 from pipeline.names import shown
 from pipeline.orphans import fate_of
+from pipeline.outputs import NO_FILE_KEY
 from pipeline.plan import Plan, leaves_of, make_plan, walk_of
 from pipeline.route import describe_stage
 from pipeline.spool import Decision
@@ -154,13 +155,15 @@ class Explainer:
         """All about an input, or about one output and the way to it."""
         walk = walk_of(self._config)
         identity = walk.look_up(subject.source)
-        standing = "an input" if identity else self._why_no_input(subject.source, walk.left_out_names[-1][1])
+        leaves = [leaf for leaf in self._leaves if leaf.matches is None or leaf.matches(subject.source)]
+        standing = "an input" if leaves else "an input that no stage reads"
+        standing = standing if identity else self._why_no_input(subject.source, walk.left_out_names[-1][1])
         outputs = list(self._outputs(subject.source, identity))
         if subject.target is not None:
             path = self._path(subject.target)
             outputs = [each for each in outputs if each.path == path]
         named = {each.stage for each in outputs}
-        leaves = [leaf for leaf in self._leaves if subject.target is None or leaf.stage in named]
+        leaves = [leaf for leaf in leaves if subject.target is None or leaf.stage in named]
         config, initializer = self._config, self._config.pool.initializer or ""
         given = self._leaves[0].recipe.parts.get("initializer", {}).get("initargs", [])
         return Explanation(
@@ -230,6 +233,8 @@ class Explainer:
             row, failure = rows.pop(each.target, None), failures.get(each.stage)
             yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
         for row in rows.values():
+            if row.part == "" and row.status == "done":  # it stands for parts, of which each has said its own
+                continue
             path, action, why = self._path(row.target), "keep", "nothing is known of its source now"
             if new := next((each.target for each in self._plan.spool.renames() if each.moved_from == row.target), b""):
                 action, why = "rename", f"belongs at {shown(new)} now"
@@ -258,7 +263,7 @@ class Explainer:
         decree = row.decree if row else None
         return OutputExplained(
             stage,
-            path,
+            b"" if path.startswith(NO_FILE_KEY) else path,
             action,
             why,
             {name: value for name, value in as_written(leaf.recipe.parts["save"]).items() if name != "format"}

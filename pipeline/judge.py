@@ -291,13 +291,17 @@ class Judge:
         return self._whys[old, leaf.stage]
 
 
-def take_parts(leaf: Leaf, source: bytes, recorded: dict[bytes, Row]) -> list[Row]:
-    """What is recorded of the parts of one output, taken out of the records of its source."""
+def take_parts(leaf: Leaf, source: bytes, recorded: dict[bytes, Row], *, left_out: bool = False) -> list[Row]:
+    """What is recorded of the parts of one output, taken out of the records of its source; also of those that were
+    `left_out` at last, if it is asked.
+    """
     template = leaf.template
     return [
         recorded.pop(row.target)
         for row in list(recorded.values())
-        if row.part and row.status != "skipped" and template.key(template.fill(source, row.part)) == row.target
+        if row.part
+        and (left_out or row.status != "skipped")
+        and template.key(template.fill(source, row.part)) == row.target
     ]
 
 

@@ -33,7 +33,7 @@ class MadeParts:
         leaf = self._leaves.get(target.stage)
         if leaf is None:
             return target
-        owned = tuple(self._path(row) for row in self._rows(leaf, source))
+        owned = tuple(self._path(row) for row in self._rows(leaf, source, left_out=True))
         return target._replace(around=leaf.template.around_part(source), owned=owned, is_forced=self._force)
 
     def record(self, outcome: Outcome) -> None:
@@ -55,8 +55,9 @@ class MadeParts:
             else:
                 self._ledger.files.leave_out(row.target)
 
-    def _rows(self, leaf: Leaf, source: bytes) -> list[Row]:
-        return take_parts(leaf, source, {row.target: row for row in self._ledger.rows(source, source + b"\0")})
+    def _rows(self, leaf: Leaf, source: bytes, *, left_out: bool = False) -> list[Row]:
+        recorded = {row.target: row for row in self._ledger.rows(source, source + b"\0")}
+        return take_parts(leaf, source, recorded, left_out=left_out)
 
     def _path(self, row: Row) -> bytes:
         if row.target.startswith(NO_FILE_KEY):

@@ -84,7 +84,7 @@ class Template:
             filled = _SLASHES.sub(b"/", filled)
         # Nothing else can be wrong with a name.
         if len(filled) > _NAME_MAX or b"/." in filled or filled.endswith(b"/"):
-            _check_components(filled)
+            check_components(filled)
         return self._place + filled
 
     @cached_property
@@ -165,7 +165,8 @@ def _format_of(pieces: Iterable[str | tuple[str, ...]]) -> bytes:
     )
 
 
-def _check_components(filled: bytes) -> None:
+def check_components(filled: bytes) -> None:
+    """Raise FileFailure where what is filled in cannot be the path of an output; it begins with a slash."""
     shown = repr(os.fsdecode(filled[1:]))
     if filled.endswith(b"/"):
         raise FileFailure(f"output {shown} would have no name")

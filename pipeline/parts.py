@@ -18,6 +18,7 @@ from pipeline.errors import FileFailure
 from pipeline.messages import MadePart, Target
 from pipeline.names import shown
 from pipeline.notes import Notes
+from pipeline.outputs import check_components
 from pipeline.reasons import NO_FILE, NOT_OURS
 
 # Digits of a part's index, so that names sort as the parts come.
@@ -107,6 +108,7 @@ class Parts:
         """Write one part; it has no name yet. Raises FileFailure where somebody else's file has its path."""
         before, after = self._target.around
         path = before + name.encode() + after
+        check_components(path[before.rindex(b"/") :])
         if os.path.lexists(path):
             self._refuse_others(path)
         self._noted.note(self._source, self._target, path)

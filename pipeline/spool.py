@@ -145,7 +145,9 @@ class Spool:
 
     def add_orphan(self, row: Row, why: str) -> None:
         """Add a recorded output that no current source and template produces."""
-        orphan = Orphan(row.target, row.source, row.stage, row.status, why, row.size, row.mtime_ns)
+        # What stands for parts is no file, and to be forgotten as what was never made.
+        status = "intended" if row.part == "" else row.status
+        orphan = Orphan(row.target, row.source, row.stage, status, why, row.size, row.mtime_ns)
         self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
 
     def add_moved(self, row: Row) -> None:

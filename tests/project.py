@@ -99,7 +99,7 @@ class Project:
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
             plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection(only))
-            return [orphan.target.decode() for orphan in plan.spool.orphans()]
+            return [orphan.target.decode() for orphan in plan.spool.orphans() if orphan.status != "intended"]
 
     def outputs(self) -> dict[str, bytes]:
         """Every file below `out/` that is not our own, by its path there."""

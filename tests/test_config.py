@@ -195,7 +195,6 @@ def test_not_yet(refused: Callable[..., list[str]], rest: str, place: str, word:
 @pytest.mark.parametrize(
     ("key", "word"),
     [
-        ("match: ['*']", "'match'"),
         ("gather: true", "'gather'"), ("group: x", "'group'"), ("partial: true", "'partial'"), ("pool: {}", "'pool'"),
     ],
 )  # fmt: skip
@@ -206,17 +205,10 @@ def test_not_yet_in_a_stage(refused: Callable[..., list[str]], key: str, word: s
 
 
 @pytest.mark.parametrize("output", ["none", "{path: none}"])
-def test_output_none_not_yet(refused: Callable[..., list[str]], output: str) -> None:
-    """`output: none` is not mistaken for a file of that name."""
-    said = refused(pipeline_with(stage=f"{{name: a, uses: raw, output: {output}}}"))
-    assert "stage 'a': 'output: none' is not supported yet" in said[0]
-
-
-def test_fan_out_not_yet(project: Path, refused: Callable[..., list[str]]) -> None:
-    """So is a stage that fans out."""
-    text = "from collections.abc import Iterator\ndef many(value: bytes) -> Iterator[bytes]: ...\n"
-    (project / "stages" / "many.py").write_text(text)
-    assert "is not supported yet" in refused(pipeline_with(stage="{name: a, uses: many, output: 'out/{name}'}"))[0]
+def test_output_none_is_no_file_of_that_name(load: Callable[..., Config], output: str) -> None:
+    """A stage may leave no file, and then has no template."""
+    stage = load(pipeline_with(stage=f"{{name: a, uses: raw, output: {output}}}")).stages[0]
+    assert (stage.output, stage.leaves_no_file) == (None, True)
 
 
 # -- what it may not say -----------------------------------------------------------------------------------------------

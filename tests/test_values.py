@@ -11,10 +11,25 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from project import Project
 
-from pipeline.errors import FileFailure, Unreadable
+from pipeline.errors import ConfigError, FileFailure, Unreadable
+from pipeline.load import load_config
 from pipeline.types import Picture
-from pipeline.values import BYTES, IMAGE, PATH, PICTURE, TEXT, Kind, can_convert, convert, is_kind, kind_of, write
+from pipeline.values import (
+    BYTES,
+    IMAGE,
+    PATH,
+    PICTURE,
+    TEXT,
+    Kind,
+    can_convert,
+    convert,
+    is_kind,
+    kind_of,
+    register,
+    write,
+)
 
 KINDS = [PATH, BYTES, TEXT, IMAGE, PICTURE]
 IMPOSSIBLE = {
@@ -191,3 +206,65 @@ def test_texts_never_load_pillow() -> None:
         "assert 'PIL' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# -- types of one's own ------------------------------------------------------------------------------------------------
+
+ARRAYS = """
+import numpy as np
+import numpy.typing as npt
+from collections.abc import Iterator
+from PIL import Image
+from pipeline import values
+
+values.register(np.ndarray, np.load, lambda array, file: np.save(file, array), [".npy"])
+
+def to_array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L"))
+
+def halve(array: npt.NDArray[np.uint8]) -> np.ndarray:
+    array //= 2  # in place: a sibling must not see it
+    return array
+
+def brighten(array: np.ndarray, *, by: int = 10) -> np.ndarray:
+    return np.minimum(array.astype(int) + by, 255).astype(np.uint8)
+
+def to_image(array: np.ndarray) -> Image.Image:
+    return Image.fromarray(array)
+"""
+
+
+def test_arrays_travel_after_one_registration(tmp_path: Path) -> None:
+    """A type of the user's own module goes from stage to stage and into files; siblings do not see what is done to it
+    in place.
+    """
+    import numpy as np
+
+    yaml = """
+inputs: in
+stages:
+  - {name: array, uses: 'stages.arrays:to_array', output: 'out/array/{stem}.npy'}
+  - {name: halved, from: array, uses: 'stages.arrays:halve', output: 'out/halved/{stem}.npy'}
+  - {name: bright, from: array, uses: 'stages.arrays:brighten'}
+  - {name: shown, from: bright, uses: 'stages.arrays:to_image', output: 'out/shown/{stem}.png'}
+engine: serial
+"""
+    project = Project(tmp_path, yaml)
+    project.write("stages/arrays.py", ARRAYS)
+    Image.new("L", (4, 3), 100).save(tmp_path / "in/a.png")
+    assert project.run().done == 3
+    assert (np.load(tmp_path / "out/array/a.npy") == np.full((3, 4), 100)).all()
+    assert (np.load(tmp_path / "out/halved/a.npy") == np.full((3, 4), 50)).all()
+    assert (np.asarray(Image.open(tmp_path / "out/shown/a.png").convert("L")) == np.full((3, 4), 110)).all()
+    project.edit("pipeline.yaml", "{stem}.npy'}\n  - {name: bright", "{stem}.txt'}\n  - {name: bright")
+    with pytest.raises(ConfigError, match=r"no numpy\.ndarray can be written as '\.txt'; end with \.npy"):
+        load_config(tmp_path / "pipeline.yaml")
+
+
+def test_what_is_known_is_not_registered() -> None:
+    """What the program itself knows, and a suffix that is none, are refused."""
+    for known in (str, bytes, Path, Image.Image):
+        with pytest.raises(ValueError, match="is known already"):
+            register(known, Path.read_bytes, lambda value, file: None, [".x"])
+    with pytest.raises(ValueError, match=r"needs suffixes such as '.npy', not \['npy'\]"):
+        register(dict, Path.read_bytes, lambda value, file: None, ["npy"])

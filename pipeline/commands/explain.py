@@ -108,6 +108,7 @@ def _record(output: OutputExplained) -> str:
     if row.status == "intended":
         return "about to be made by a run that did not end"
     made = f"skipped: {row.reason}" if row.status == "skipped" else _file(row.size, row.mtime_ns)
+    made = "done" if row.status == "done" and row.size is None else made
     return f"{made}; of a source of {_file(row.source_size, row.source_mtime_ns)}"
 
 
