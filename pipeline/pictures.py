@@ -44,6 +44,9 @@ _TURNS = {
     8: (Image.Transpose.ROTATE_90, True, True, False),
 }
 _ORIENTATION = 0x0112
+# Bytes before a PNG's first chunk, and the chunks in which it may say how it is turned.
+_PNG_SIGNATURE = 8
+_PNG_TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 # Bytes in which a GIF's end mark is looked for: some programs write a few after it.
 _END = 16
 
@@ -251,12 +254,26 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1, upright, where there is none and where the EXIF is broken."""
     if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
         return 1
-    if image.format == "PNG":  # its EXIF may stand after the pixels, and a damaged file must not pass for a broken EXIF
-        image.load()
+    if image.format == "PNG" and _has_text_after_pixels(image.fp):  # type: ignore[attr-defined]
+        image.load()  # here, since a damaged file must not pass for a broken EXIF
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        # Not the method of Pillow's PNG, which decodes whatever there is.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
         return 1
+
+
+def _has_text_after_pixels(file: IO[bytes]) -> bool:
+    """Whether a PNG's EXIF or XMP may stand after its pixels (PNG 3, 5.6), and is read only with them."""
+    here, has_pixels, has_text = file.tell(), False, False
+    file.seek(_PNG_SIGNATURE)
+    while not has_text and len(head := file.read(8)) == 8:
+        size_bytes, kind = struct.unpack(">I4s", head)
+        has_pixels |= kind == b"IDAT"
+        has_text = has_pixels and kind in _PNG_TEXTS
+        file.seek(size_bytes + 4, io.SEEK_CUR)
+    file.seek(here)
+    return has_text
 
 
 def as_plain(image: Image.Image, *, own_colours: bool = False) -> Image.Image:

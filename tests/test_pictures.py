@@ -567,7 +567,9 @@ def test_the_content_decides_not_the_suffix(tmp_path: Path) -> None:
     path = tmp_path / "liar.jpg"
     path.write_bytes(encode(paint(8, 8), "PNG"))
 
-    assert open_picture(path).format == "PNG"
+    picture = open_picture(path)
+    assert picture.format == "PNG"
+    picture.close()
 
 
 @pytest.mark.parametrize("data", [
