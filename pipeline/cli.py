@@ -26,9 +26,11 @@ VERBS = {
     "accept": "take what is stale because of a change that makes no difference as up to date",
     "adopt": "take outputs that are there, and not on record, as made",
     "failures": "list the files that failed and have not been done since",
+    "stages": "list every stage there is, or tell all about one",
+    "schema": "write the JSON Schema of pipeline.yaml, for editors",
 }
 # Words of the program's that have no work behind them yet.
-_NOT_YET = ("runs", "report", "try", "stages", "new", "schema")
+_NOT_YET = ("runs", "report", "try", "new")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -14,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from pipeline.document import Place, did_you_mean
 from pipeline.errors import StageError
@@ -175,3 +177,16 @@ def absolute(value: Any, folder: Path) -> Any:
         fields = [each.name for each in dataclasses.fields(value) if each.init]
         return dataclasses.replace(value, **{name: absolute(getattr(value, name), folder) for name in fields})
     return value
+
+
+def json_schema(parameter: inspect.Parameter) -> dict[str, Any]:
+    """What may be given for an option, as JSON Schema, with its default; empty where pydantic cannot say it."""
+    adapter = _adapter(parameter)
+    try:
+        said = adapter.json_schema(ref_template="#/definitions/{model}")
+    except Exception:  # a type with a validator of its own says no more than that
+        said = {}
+    if parameter.default not in (parameter.empty, None):
+        with contextlib.suppress(PydanticSerializationError):
+            said = {**said, "default": to_jsonable_python(parameter.default)}
+    return said

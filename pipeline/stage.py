@@ -18,7 +18,8 @@ import pipeline
 from pipeline.errors import StageError
 from pipeline.signature import Stage, place, read_signature, said
 
-_BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
+BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
+"""The folder of the stages that come with the program."""
 
 
 def set_stage_path(folder: Path) -> None:
@@ -30,7 +31,7 @@ def set_stage_path(folder: Path) -> None:
     """
     importlib.invalidate_caches()
     own = (folder / "stages").resolve()
-    places = [str(place) for place in dict.fromkeys((own, _BUNDLED)) if place.is_dir()]
+    places = [str(place) for place in dict.fromkeys((own, BUNDLED)) if place.is_dir()]
     package = sys.modules.get("stages")
     if package is None or list(getattr(package, "__path__", [])) != places:
         for name in [name for name in sys.modules if name == "stages" or name.startswith("stages.")]:

@@ -51,10 +51,10 @@ Count = Annotated[int, Field(ge=1)]
 Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
-_NOT_YET: tuple[Place, ...] = (
+NOT_YET: tuple[Place, ...] = (
     ("stages", "*", "gather"), ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
 )  # fmt: skip
-_NOT_YET_VALUES: dict[Place, str] = {
+NOT_YET_VALUES: dict[Place, str] = {
     ("engine",): "dask",
 }
 
@@ -65,27 +65,45 @@ class _Model(BaseModel):
 
 class Inputs(_Model):
     root: Text
+    """The folder of the input files, relative to this file's; short form `inputs: FOLDER`."""
     include: tuple[Text, ...] = ()
+    """Only files that match one of these patterns, as in .gitignore, case ignored; default: every file."""
     exclude: tuple[Text, ...] = ()
+    """Files and folders that are left out; hidden ones are anyway."""
     settle: Duration | None = None
+    """Leave files modified less than this ago, such as 5s, for the next run."""
     max_pixels: Pixels = "100MP"
+    """Larger pictures are refused from their header."""
     max_side: Count = 65_500
+    """Pictures with a longer side, in pixels, are refused."""
 
 
 class Output(_Model):
     path: Text
+    """Where the output goes, with the fields {dir}, {name}, {stem}, {suffix} and {part}; short form `output: PATH`;
+    `none` for a stage that leaves no file.
+    """
     save: dict[str, Any] = {}
+    """How a picture is saved, in the options of its format."""
 
 
 class Stage(_Model):
     name: Name
+    """What it is called in messages; renaming a stage redoes nothing."""
     uses: Text
+    """The stage: a name such as resize, package.module:Name or ./folder/file.py:Name."""
     with_: dict[str, Any] = Field(default={}, alias="with")
+    """Its options."""
     from_: str | None = Field(default=None, alias="from")
+    """The stage whose value it reads, or `inputs`; default: the stage before, if that has no output."""
     output: Output | None = None
+    """Where what it makes is written, and how."""
     timeout: Duration | None = None
+    """For each call of it, such as 10s."""
     depends: tuple[Text, ...] = ()
+    """Files whose contents count as part of its recipe; names and patterns."""
     match: tuple[Text, ...] = ()
+    """Patterns of the sources that it reads, as in .gitignore; default: all."""
     gather: bool = False
     group: Text | None = None
     partial: bool = False
@@ -94,44 +112,69 @@ class Stage(_Model):
 
 class Pool(_Model):
     processes: Count | None = None
+    """How many workers; default: the CPUs this process may use."""
     maxtasksperchild: Count | None = None
+    """After how many files a worker is replaced; default: never."""
     context: Literal["fork", "forkserver", "spawn"] = "forkserver"
+    """How workers are started."""
     initializer: Function | None = None
+    """A function beside this file, module:function, that runs once in each worker before the stages are built."""
     initargs: tuple[Any, ...] = ()
+    """What the initializer is called with."""
     max_memory: Size | None = None
+    """Per worker, such as 2GiB; default: an even share of 80 % of what there is."""
     start_timeout: Duration = "10m"
+    """How long a worker may take to get ready."""
 
 
 class Retry(_Model):
     max: Annotated[int, Field(ge=0)] = 0
+    """How often a file that failed by an exception is tried again at once."""
     backoff: Duration = "1s"
+    """How long to wait before that."""
 
 
 class Errors(_Model):
     max: Percent | Count | None = None
+    """How many files may fail, as a number or a share such as 5%, before the run is stopped."""
     hold_after: Count | Literal["never"] = 3
+    """After how many failed runs a file is held; `never`."""
 
 
 class Prune(_Model):
     max: Percent
+    """The share of the recorded outputs, such as 10%, up to which orphans are removed."""
 
 
 class Declared(_Model):
     """The file as it is written, key by key."""
 
     name: Name | None = None
+    """What the pipeline is called; default: this file's stem."""
     inputs: Inputs
+    """Where the input files are and which of them count."""
     stages: tuple[Stage, ...]
+    """The stages, each after the one that it reads from."""
     pool: Pool = Pool()
+    """The workers, in the standard library's words."""
     timeout: Duration | None = None
+    """For each file, such as 60s."""
     retry: Retry = Retry()
+    """What is done about a file that failed by an exception; default: nothing in the same run."""
     errors: Errors = Errors()
+    """When a run is stopped, and when a file is held."""
     changed_by: Literal["mtime", "hash"] = "mtime"
+    """What tells that a source changed: its size and time, or its contents."""
     depends: tuple[Text, ...] = ()
+    """Files whose contents count as part of every recipe; names and patterns."""
     libraries: tuple[Text, ...] = ()
+    """Distributions whose versions count as part of every recipe."""
     prune: Prune | None = None
+    """Remove orphans at the end of every run, if they are not too many; default: never."""
     engine: Literal["serial", "pool", "dask"] = "pool"
+    """Who runs the jobs."""
     state: Text | None = None
+    """The folder of the ledger, the lock and the logs; default: .pipeline/NAME."""
 
 
 def declare(document: Document) -> Declared | None:
@@ -200,10 +243,10 @@ def _general(place: Place) -> Place:
 def _refuse_what_is_not_built_yet(document: Document) -> None:
     for place in list(document.values):
         general, who = _general(place), who_at(document.data, place)
-        if general in _NOT_YET:
+        if general in NOT_YET:
             word = place[-1] if who else ".".join(map(str, place))
             document.complain(place, f"{who}{word!r} is not supported yet", key=True)
-        value = _NOT_YET_VALUES.get(general)
+        value = NOT_YET_VALUES.get(general)
         if value and document.at(place) == value:
             word = place[2] if who else place[0]
             document.complain(place, f"{who}'{word}: {value}' is not supported yet")

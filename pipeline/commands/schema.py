@@ -1,0 +1,33 @@
+"""Write the JSON Schema of pipeline.yaml with the options of every stage, by which editors complete and check it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `schema` takes."""
+    parser.add_argument("-o", "--output", metavar="FILE", help="write it there instead of on stdout")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Write the schema for pipelines in the folder of the pipeline, whether there is one or not."""
+    from pipeline.catalogue import list_stages
+    from pipeline.editor import as_text, modeline, pipeline_schema, write_schema
+
+    pipeline = Path(arguments.file)
+    entries = list_stages(pipeline.resolve().parent)
+    for entry in entries:
+        if entry.problem:
+            print(f"left out: {entry.name}: {entry.problem}", file=sys.stderr)
+    schema = pipeline_schema(entries)
+    if arguments.output is None:
+        print(as_text(schema), end="")
+        return 0
+    write_schema(schema, Path(arguments.output))
+    if sys.stderr.isatty():
+        line = modeline(Path(arguments.output), pipeline)
+        print(f"editors find it by this first line of the pipeline:\n{line}", file=sys.stderr)
+    return 0

@@ -1,0 +1,149 @@
+"""List every stage that a pipeline here can use by name, with what it takes and makes; or tell all about one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.names import one_line
+
+if TYPE_CHECKING:
+    from pipeline.catalogue import Entry
+    from pipeline.signature import Stage
+
+# Characters to a line.
+_WIDTH = 110
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `stages` takes."""
+    parser.add_argument("name", nargs="?", metavar="STAGE", help="tell all about this one, by its name or as in 'uses'")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line for every stage")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """List the stages, or show one."""
+    from pipeline.catalogue import find_stage, list_stages
+
+    file, name = _in_order(arguments)
+    folder = Path(file).resolve().parent
+    if name is None:
+        entries = list_stages(folder)
+        _print_json(entries) if arguments.json else _print_list(entries)
+        return 0
+    entry = find_stage(name, folder)
+    if arguments.json:
+        _print_json([entry])
+    else:
+        print(*_described(entry), sep="\n")
+    return 0
+
+
+def _in_order(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    """The pipeline and the name of a stage, of which either may be left out."""
+    file, first, last = arguments.file, arguments.pipeline, arguments.name
+    if first is None or (last is not None and _is_pipeline(first)):
+        return file, last
+    if last is not None:
+        return last, first
+    if _is_pipeline(first):
+        return file, None
+    return (file if file != first else "pipeline.yaml"), first
+
+
+def _is_pipeline(word: str) -> bool:
+    return word.endswith((".yaml", ".yml"))
+
+
+def _print_json(entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        print(json.dumps(_as_json(entry), ensure_ascii=False))
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    from pipeline import about
+
+    said: dict[str, Any] = {"name": entry.name, "file": str(entry.file), "bundled": entry.is_bundled}
+    if entry.stage is None:
+        return said | {"problem": entry.problem}
+    options = [
+        {"name": option.name, "type": option.words, "required": option.is_required}
+        | {"default": option.schema.get("default"), "doc": option.doc}
+        for option in about.options(entry.stage)
+    ]
+    return said | {
+        "where": entry.stage.where,
+        "takes": about.takes(entry.stage),
+        "makes": about.makes(entry.stage),
+        "doc": about.doc(entry.stage),
+        "options": options,
+    }
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def _print_list(entries: list[Entry]) -> None:
+    """Two lists in columns: what there is beside the pipeline, and what is bundled; and what cannot be used."""
+    width = max(len(entry.name) for entry in entries)
+    for is_bundled, title in ((False, "stages/"), (True, "bundled")):
+        listed = [entry for entry in entries if entry.stage and entry.is_bundled == is_bundled]
+        print(title, *_rows(listed, width), sep="\n") if listed else None
+    for entry in entries:
+        if entry.stage is None:
+            print(f"cannot be used: {entry.name}: {one_line(entry.problem)}")
+
+
+def _rows(entries: list[Entry], width: int) -> Iterator[str]:
+    from pipeline import about
+
+    signs = [f"{about.takes(each.stage)} -> {about.makes(each.stage)}" for each in entries if each.stage]
+    for entry, sign in zip(entries, signs, strict=True):
+        assert entry.stage
+        says = one_line(about.first_sentence(entry.stage))
+        yield f"  {entry.name:<{width}}  {sign:<{max(map(len, signs))}}  {says}".rstrip()
+
+
+def _described(entry: Entry) -> Iterator[str]:
+    from pipeline import about
+
+    stage = entry.stage
+    assert stage is not None
+    yield f"{entry.name}: {about.takes(stage)} -> {about.makes(stage)}"
+    yield stage.where
+    if written := about.doc(stage):
+        yield from ("", written)
+    options = about.options(stage)
+    yield from ("", "options" if options else "no options")
+    for option in options:
+        default = "required" if option.is_required else f"default {json.dumps(option.schema.get('default'))}"
+        yield from _wrapped(f"{option.name}: {option.words}; {default}", "  ")
+        if not about.says(stage, option.doc):
+            yield from _wrapped(option.doc, "      ")
+    yield from ("", "example", *_example(entry.name, stage))
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
+
+
+def _example(uses: str, stage: Stage) -> Iterator[str]:
+    """How a pipeline may use the stage."""
+    import yaml
+
+    from pipeline import about
+
+    name = re.sub(r"\W+", "_", uses.rpartition(":")[2] or uses).strip("_")
+    yield f"  - name: {name}"
+    yield f"    uses: {uses}"
+    if given := about.example(stage):
+        yield f"    with: {yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=1000).strip()}"
+    if stage.gathers:
+        yield "    gather: true"
+    if not stage.is_filter:
+        yield f"    output: out/{about.output_name(stage, name)}"
