@@ -38,7 +38,7 @@ def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
     try:
         whole.go()
     finally:
-        whole.clean_up()
+        whole.scratch.clean_up()
     results = tuple(whole.results[target.path] for target in job.targets)
     outcome = Outcome(whole.reading.source, results, time.perf_counter() - began, whole.environment)
     if (read := whole.reading.contents) is not None:
