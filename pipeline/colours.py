@@ -143,13 +143,22 @@ def _is_usable(icc_profile: bytes, mode: str) -> bool:
 def colour_in(image: Image.Image, colour: str) -> tuple[int, ...]:
     """A colour named as in CSS, in the colours of an image of mode L, LA, RGB or RGBA; with alpha where it has any."""
     red, green, blue, *alpha = ImageColor.getrgb(colour)
+    pixel = in_colours_of(image, Image.new("RGB", (1, 1), (red, green, blue)))
+    return (*pixel.getpixel((0, 0)), *alpha)  # type: ignore[misc]
+
+
+def in_colours_of(image: Image.Image, other: Image.Image) -> Image.Image:
+    """Another image, RGB or RGBA and in sRGB, in the colours of an image of mode L, LA, RGB or RGBA."""
     profile = image.info.get("icc_profile")
     if not profile:
-        return (red, green, blue, *alpha)
+        return other
     transform = ImageCms.buildTransform(_srgb(), io.BytesIO(profile), "RGB", _opaque(image.mode))
-    pixel = ImageCms.applyTransform(Image.new("RGB", (1, 1), (red, green, blue)), transform)
-    assert pixel is not None
-    return (*pixel.convert("RGB").getpixel((0, 0)), *alpha)  # type: ignore[misc]
+    converted = ImageCms.applyTransform(other.convert("RGB"), transform)
+    assert converted is not None
+    converted = converted.convert("RGB")
+    if other.mode == "RGBA":
+        converted.putalpha(other.getchannel("A"))
+    return converted
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
