@@ -42,6 +42,9 @@ def check_fan_outs(document: Document, stages: Sequence[StageConfig | None]) -> 
         if config.stage.fans_out and fan_out is not None:
             text = f"stage {config.name!r} fans out below {fan_out.name!r}; there may be one on a way"
             document.complain(("stages", index, "uses"), f"{text} ({config.stage.where})")
+        if config.pool and fan_out is not None:
+            text = f"stage {config.name!r} cannot have a pool of its own below {fan_out.name!r}, which fans out"
+            document.complain(("stages", index, "pool"), f"{text}; say 'pool' there", key=True)
         if config.output is not None:
             in_parts = config.stage.fans_out or fan_out is not None
             _check_part(document, index, config, config.output.template, in_parts)

@@ -39,6 +39,20 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """How the workers are run, in the standard library's words."""
+
+    processes: int | None
+    maxtasksperchild: int | None
+    context: str
+    initializer: str | None
+    initargs: tuple[Any, ...]
+    max_memory_bytes: int | None
+    """Per worker."""
+    start_timeout_s: float
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """One named step of the tree."""
 
@@ -63,20 +77,8 @@ class StageConfig:
     """Patterns of the sources that it reads; none for all."""
     leaves_no_file: bool = False
     """Whether it says `output: none`: what it does leaves no more than a row in the ledger."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """How the workers are run, in the standard library's words."""
-
-    processes: int | None
-    maxtasksperchild: int | None
-    context: str
-    initializer: str | None
-    initargs: tuple[Any, ...]
-    max_memory_bytes: int | None
-    """Per worker."""
-    start_timeout_s: float
+    pool: Pool | None = None
+    """Its own, if it is not to run in the workers of all others."""
 
 
 @dataclass(frozen=True)

@@ -75,17 +75,22 @@ def _of_stage(before: dict[str, Any], after: dict[str, Any], name: str, file: st
         yield Difference(name, "depends", f"{name}: {change}" if contents else f"{name}: depends: {change}")
     for change in _changes(before.get("decoding", {}), after.get("decoding", {})):
         yield Difference(name, "decoding", f"{name}: decoded {change}")
+    yield from _of_initializer(before.get("initializer"), after.get("initializer"), name)
 
 
-def _of_initializer(before: dict[str, Any] | None, after: dict[str, Any] | None) -> Iterator[Difference]:
+def _of_initializer(
+    before: dict[str, Any] | None, after: dict[str, Any] | None, stage: str = ""
+) -> Iterator[Difference]:
+    who = f"{stage}: " if stage else ""
     if before is None or after is None:
         if before != after:
-            yield Difference("", "initializer", f"initializer {'added' if before is None else 'removed'}")
+            yield Difference(stage, "initializer", f"{who}initializer {'added' if before is None else 'removed'}")
         return
     if change := _change_of_code(before["code"], after["code"], ""):
-        yield Difference("", "initializer", f"initializer: {change}")
+        yield Difference(stage, "initializer", f"{who}initializer: {change}")
     for change in _changes({"initargs": before["initargs"]}, {"initargs": after["initargs"]}):
-        yield Difference("", "initargs", change if change.startswith("initargs") else f"initargs: {change}")
+        said = change if change.startswith("initargs") else f"initargs: {change}"
+        yield Difference(stage, "initargs", f"{who}{said}")
 
 
 def _change_of_code(before: str, after: str, file: str) -> str:

@@ -208,7 +208,10 @@ class Explainer:
 
     def _stage(self, stage: StageConfig, part: dict[str, Any]) -> StageExplained:
         files, recipe = self._code(stage.stage.target, stage.stage.module)
-        contents = [path for path, _ in contents_within(part["options"])]
+        own = part.get("initializer", {})
+        if own and stage.pool and stage.pool.initializer:
+            files += [each for each in self._code(find_function(stage.pool.initializer))[0] if each not in files]
+        contents = [path for path, _ in contents_within([part["options"], own.get("initargs", [])])]
         return StageExplained(
             stage.name,
             describe_stage(self._config, stage),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.commit import Check, Committed, GiveName, remove_temporaries
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
+from pipeline.handing import put, take
 from pipeline.limits import limited_to
-from pipeline.messages import Job, Kind, Result, Target
+from pipeline.messages import Begin, Handed, Job, Kind, Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.parts import PartNames, Parts
 from pipeline.raised import failed, said, text_of
@@ -45,6 +47,8 @@ class Pass:
         self.results: dict[bytes, Result] = {}
         self.environment = ""
         self.scratch = Scratch(tree.blueprint.scratch)
+        self.handed: list[Handed] = []
+        """What other pools are to go on with."""
         self._given_paths: set[Path] = set()
         self._part: str | None = None
         """The name of the part that is on its way."""
@@ -59,8 +63,11 @@ class Pass:
                 remove_temporaries(target.path, unclean_runs)
                 if target.around[0]:
                     self.tree.parts.remove_temporaries(self.job.source.path, target.path, unclean_runs)
+        begin = self.job.begin
         try:
             self.reading.begin()
+            if begin and self.reading.source != self.job.source:
+                raise SourceMoved("changed")
         except GONE:
             self._fail_all("the file was gone when its turn came", "vanished")
         except SourceMoved as moved:
@@ -69,12 +76,53 @@ class Pass:
             self._fail_all(said(error), "error")
         else:
             with limited_to(self.tree.blueprint.limits):
-                self._hand_on(None, Path(self.path) if self.course.shows_path else self.path, PATH, {})
+                if begin:
+                    self._go_on(begin)
+                else:
+                    self._hand_on(None, Path(self.path) if self.course.shows_path else self.path, PATH, {})
+
+    # -- between pools -------------------------------------------------------------------------------------------------
+
+    def _go_on(self, begin: Begin) -> None:
+        """Go on with a value from another pool."""
+        try:
+            value, kind = take(begin, Path(self.path))
+        except OSError as error:
+            refused = blame_machine(error, begin.file, OPENING)
+            for target in self.job.targets:
+                self._fail(target, refused)
+        else:
+            self._hand_on(begin.stage, value, kind, dict.fromkeys(begin.notes))
+
+    def _hand_over(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
+        """Leave a value to the stages that read it in other pools, before anything here may change it."""
+        for engine, indexes in self.course.elsewhere.get(parent, {}).items():
+            stages = tuple(dict.fromkeys(target.stage for index in indexes for target in self._below(index)))
+            if not stages:
+                continue
+            is_source = kind is PATH and str(value) == self.path
+            file = Path() if is_source else self._handed_file(value, kind)
+            try:
+                if not is_source:
+                    put(value, kind, file, may_move=self._may_move(parent, value) if kind is PATH else False)
+            except BaseException as error:
+                for index in indexes:
+                    self._fail_below(index, blame_machine(error, file, WRITING))
+                continue
+            begin = Begin(parent, b"" if is_source else os.fsencode(file), kind.name, tuple(notes))
+            self.handed.append(Handed(engine, begin, stages))
+
+    def _handed_file(self, value: Any, kind: ValueKind) -> Path:
+        suffix = value.suffix if kind is PATH else kind.scratch_suffix
+        name = f"{os.getpid()}-{time.monotonic_ns()}{suffix}"
+        return self.tree.blueprint.scratch / "handed" / name
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
     def _hand_on(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Give a value to every stage that reads it, and what they make to their outputs and to those below."""
+        if self.course.elsewhere:
+            self._hand_over(parent, value, kind, notes)
         children = self.course.children.get(parent)
         if not children:
             return
@@ -261,9 +309,11 @@ class Pass:
             committer, path, value, kind, notes, check, name, save=save, source=self.path, may_move=may_move
         )
 
-    def _may_move(self, index: int, path: Path) -> bool:
+    def _may_move(self, index: int | None, path: Path) -> bool:
         """Whether a file may be renamed, being one that a stage made in the scratch folder; any other is copied."""
-        if self.course.children.get(index) or path in self._given_paths:
+        if self.course.children.get(index) or len(self.course.elsewhere.get(index, ())) > 1:
+            return False
+        if path in self._given_paths:
             return False
         return self.scratch.holds(path)
 

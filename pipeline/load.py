@@ -30,6 +30,7 @@ from pipeline.stdio import stdout_to_stderr
 from pipeline.types import FitBox
 from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
 from pipeline.vocabulary import Declared, declare, duration_s, pixels, size_bytes, who_at
+from pipeline.vocabulary import Pool as DeclaredPool
 
 
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:
@@ -139,7 +140,10 @@ class _Checker:
             self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
         declared_stages = self._stages()
         self._check_outputs(declared_stages)
-        self._check_initializer()
+        self._check_initializer(declared.pool, ())
+        for index, stage in enumerate(declared.stages):
+            if stage.pool:
+                self._check_initializer(stage.pool, ("stages", index))
         stages = tuple(stage for stage in declared_stages if stage is not None)
         depends = Depends(self._document, self._folder, inputs.root, state, stages)
         files = depends.of_stages(declared)
@@ -151,7 +155,7 @@ class _Checker:
             folder=self._folder,
             inputs=inputs,
             stages=tuple(replace(stage, depends=its) for stage, its in zip(stages, files, strict=False)),
-            pool=self._pool(),
+            pool=_pool_of(declared.pool),
             engine=declared.engine,
             state=state,
             timeout_s=duration_s(declared.timeout),
@@ -190,30 +194,20 @@ class _Checker:
         limits, settle_s = Limits(pixels(inputs.max_pixels), inputs.max_side), duration_s(inputs.settle) or 0.0
         return Inputs(root, self._written(inputs.root), inputs.include, inputs.exclude, limits, settle_s)
 
-    def _pool(self) -> Pool:
-        pool = self._declared.pool
-        return Pool(
-            processes=pool.processes,
-            maxtasksperchild=pool.maxtasksperchild,
-            context=pool.context,
-            initializer=pool.initializer,
-            initargs=pool.initargs,
-            max_memory_bytes=size_bytes(pool.max_memory),
-            start_timeout_s=duration_s(pool.start_timeout) or 0.0,
-        )
-
-    def _check_initializer(self) -> None:
-        pool = self._declared.pool
+    def _check_initializer(self, pool: DeclaredPool, place: Place) -> None:
+        who = who_at(self._document.data, (*place, "pool")) if place else ""
         if pool.initializer is None:
             if pool.initargs:
-                self._document.complain(("pool", "initargs"), "initargs: there is no 'initializer' to take them")
+                text = f"{who}initargs: there is no 'initializer' to take them"
+                self._document.complain((*place, "pool", "initargs"), text)
             return
         try:
             set_stage_path(self._folder)
             function = find_function(pool.initializer)
             check_call(function, pool.initargs)
         except StageError as error:
-            self._document.complain(("pool", "initializer"), f"initializer: {error.text}", hint=error.hint)
+            text = f"{who}initializer: {error.text}"
+            self._document.complain((*place, "pool", "initializer"), text, hint=error.hint)
 
     # -- the tree ------------------------------------------------------------------------------------------------------
 
@@ -244,6 +238,7 @@ class _Checker:
                     duration_s(declared.timeout),
                     found.box,
                     match=declared.match,
+                    pool=_pool_of(declared.pool) if declared.pool else None,
                     leaves_no_file=leaves_no_file,
                 )
             )
@@ -357,6 +352,18 @@ class _Checker:
             if os.path.realpath(os.fsdecode(template.folder)) == root:
                 text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
                 self._document.complain(place, f"{text}; put them under a folder of their own")
+
+
+def _pool_of(declared: DeclaredPool) -> Pool:
+    return Pool(
+        processes=declared.processes,
+        maxtasksperchild=declared.maxtasksperchild,
+        context=declared.context,
+        initializer=declared.initializer,
+        initargs=declared.initargs,
+        max_memory_bytes=size_bytes(declared.max_memory),
+        start_timeout_s=duration_s(declared.start_timeout) or 0.0,
+    )
 
 
 class _Lost:

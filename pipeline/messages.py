@@ -38,11 +38,33 @@ class Target(NamedTuple):
     """Whether a part may take the place of a file that we did not make."""
 
 
+class Begin(NamedTuple):
+    """Where a job begins that does not begin with its source: the value of a stage in another pool, in a file."""
+
+    stage: int | None
+    """The index of that stage; None for the source."""
+    file: bytes
+    """Empty where the value is the source itself."""
+    kind: str
+    """What kind of value it is."""
+    notes: tuple[str, ...]
+    """What is to be known of it."""
+
+
 class Job(NamedTuple):
     """One source and the outputs it needs this time."""
 
     source: Source
     targets: tuple[Target, ...]
+    begin: Begin | None = None
+
+
+class Handed(NamedTuple):
+    """What a job leaves to another pool: the outputs of these stages, to be made from a value."""
+
+    engine: int
+    begin: Begin
+    stages: tuple[str, ...]
 
 
 class MadePart(NamedTuple):
@@ -95,6 +117,10 @@ class Outcome(NamedTuple):
     `changed_by: hash` only.
     """
     source_ctime_ns: int | None = None
+    handed: tuple[Handed, ...] = ()
+    """What another pool is to go on with."""
+    goes_on: bool = False
+    """Whether there are more outcomes to come of the same source."""
 
 
 class StageInfo(NamedTuple):
@@ -105,3 +131,5 @@ class StageInfo(NamedTuple):
     """The index of the stage it reads from; None for the source."""
     timeout_s: float | None = None
     """The limit of each call of it."""
+    engine: int = 0
+    """Which of the engines runs it; 0 is the one whose pool all share that have none of their own."""

@@ -42,6 +42,9 @@ class Step:
     own_colours: bool = False
     depends: tuple[str, ...] = ()
     """The files whose contents count beside those that its options name; relative to the YAML's folder."""
+    initializer: str | None = None
+    """Of the pool that it has for itself; and what that is given."""
+    initargs: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,7 @@ def recipe_for(route: Sequence[Step], save: dict[str, Any], suffix: str, around:
         "values": values.RECIPE,
     }
     if around.initializer:
-        parts["initializer"] = {
-            "code": code_of(find_function(around.initializer), around.folder),
-            "initargs": [_initarg(each, around) for each in around.initargs],
-        }
+        parts["initializer"] = _of_initializer(around.initializer, around.initargs, around)
     if around.depends:
         parts["depends"] = _contents_of_all(around.depends, around)
     if around.libraries:
@@ -92,7 +92,16 @@ def _of_step(step: Step, around: Surroundings) -> dict[str, Any]:
     }
     if step.depends:
         parts["depends"] = _contents_of_all(step.depends, around)
+    if step.initializer:
+        parts["initializer"] = _of_initializer(step.initializer, step.initargs, around)
     return parts
+
+
+def _of_initializer(name: str, initargs: Sequence[Any], around: Surroundings) -> dict[str, Any]:
+    return {
+        "code": code_of(find_function(name), around.folder),
+        "initargs": [_initarg(each, around) for each in initargs],
+    }
 
 
 def _contents_of_all(files: Sequence[str], around: Surroundings) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Node:
     """Whether pictures stay in their own colours."""
     leaves_no_file: bool = False
     """Whether that it was done is all there is to say."""
+    engine: int = 0
+    """Which of the engines runs it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Blueprint:
     unclean_runs: tuple[str, ...]
     """The killed runs whose temporaries may still lie beside the targets."""
     nodes: tuple[Node, ...]
-    initializer: str | None = None
-    initargs: tuple[Any, ...] = ()
+    initializers: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    """The functions to be called before the stages are built, each with its arguments."""
     limits: Limits = DEFAULT_LIMITS
     hashes_sources: bool = False
     """Whether the contents of sources are remembered."""
@@ -60,6 +62,8 @@ class Blueprint:
     """The folders that are claimed for outputs, and must not get lost."""
     parts: Path = Path()
     """The folder for the lists of parts."""
+    engine: int | None = None
+    """Which of the engines this is for; None for the only one."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
@@ -73,10 +77,17 @@ class Course:
         self.targets = {tree.index[name]: place for place, name in enumerate(stages)}
         """For each stage that has an output to be made, its place among the job's targets."""
         needed = frozenset[int]().union(*(tree.route[name] for name in stages))
-        self.children = {
-            parent: [index for index in below if index in needed] for parent, below in tree.children.items()
-        }
-        """For each stage on the way, and None for the source, those that read from it."""
+        self.children: dict[int | None, list[int]] = {}
+        """For each stage on the way, and None for the source, those that read from it..."""
+        self.elsewhere: dict[int | None, dict[int, list[int]]] = {}
+        """...and those that do in other pools, by engine."""
+        for parent, below in tree.children.items():
+            for index in filter(needed.__contains__, below):
+                engine = tree.nodes[index].engine
+                if tree.blueprint.engine in (None, engine):
+                    self.children.setdefault(parent, []).append(index)
+                else:
+                    self.elsewhere.setdefault(parent, {}).setdefault(engine, []).append(index)
         takes = [tree.stages[index].takes for index in self.children.get(None, ())]
         # A Path costs as much as it does to read a small file.
         self.shows_path = not all(kind in (TEXT, BYTES) for kind in takes)
@@ -89,10 +100,15 @@ class Tree:
     def __init__(self, blueprint: Blueprint) -> None:
         self.blueprint = blueprint
         self.nodes = blueprint.nodes
-        if blueprint.initializer:
-            _initialize(find_function(blueprint.initializer), blueprint)
+        for name, arguments in blueprint.initializers:
+            _initialize(find_function(name), arguments, blueprint.folder)
         self.stages: list[Stage] = [find(node.uses, blueprint.folder) for node in self.nodes]
-        self.calls = [stage.build(dict(node.options)) for stage, node in zip(self.stages, self.nodes, strict=True)]
+        self.calls = {
+            index: stage.build(dict(node.options))
+            for index, (stage, node) in enumerate(zip(self.stages, self.nodes, strict=True))
+            if blueprint.engine in (None, node.engine)
+        }
+        """What is called for each stage that runs here."""
         self.committer = Committer(blueprint.run, blueprint.output_folders)
         self.parts = PartList(blueprint.parts, blueprint.run)
         self.children: dict[int | None, list[int]] = {}
@@ -116,12 +132,12 @@ class Tree:
         return frozenset({index}) | (self._route(parent) if parent is not None else frozenset())
 
 
-def _initialize(function: Callable[..., Any], blueprint: Blueprint) -> None:
+def _initialize(function: Callable[..., Any], arguments: Sequence[Any], folder: Path) -> None:
     """Call the pool's initializer; an argument that it annotates as a Path is relative to the YAML's folder."""
     hints = inspect.get_annotations(function, eval_str=True)
     names = list(inspect.signature(function).parameters)
-    arguments = [
-        blueprint.folder / each if name and hints.get(name) is Path else each
-        for name, each in zip(names + [""] * len(blueprint.initargs), blueprint.initargs, strict=False)
+    given = [
+        folder / each if name and hints.get(name) is Path else each
+        for name, each in zip(names + [""] * len(arguments), arguments, strict=False)
     ]
-    function(*arguments)
+    function(*given)

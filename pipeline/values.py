@@ -197,6 +197,11 @@ def kind_of(annotation: Any) -> Kind | None:
     return _KINDS.get(annotation)
 
 
+def kind_named(name: str) -> Kind:
+    """The kind of this name."""
+    return next(kind for kind in (*_BUILT_IN, COLOURED, *_KINDS.values()) if kind.name == name)
+
+
 def can_convert(have: Kind, want: Kind) -> bool:
     """Whether a value of one kind can be handed to a stage that wants the other."""
     same = have is want

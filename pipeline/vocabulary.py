@@ -52,7 +52,7 @@ Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
 NOT_YET: tuple[Place, ...] = (
-    ("stages", "*", "gather"), ("stages", "*", "group"), ("stages", "*", "partial"), ("stages", "*", "pool"),
+    ("stages", "*", "gather"), ("stages", "*", "group"), ("stages", "*", "partial"),
 )  # fmt: skip
 NOT_YET_VALUES: dict[Place, str] = {
     ("engine",): "dask",
@@ -87,6 +87,23 @@ class Output(_Model):
     """How a picture is saved, in the options of its format."""
 
 
+class Pool(_Model):
+    processes: Count | None = None
+    """How many workers; default: the CPUs this process may use."""
+    maxtasksperchild: Count | None = None
+    """After how many files a worker is replaced; default: never."""
+    context: Literal["fork", "forkserver", "spawn"] = "forkserver"
+    """How workers are started."""
+    initializer: Function | None = None
+    """A function beside this file, module:function, that runs once in each worker before the stages are built."""
+    initargs: tuple[Any, ...] = ()
+    """What the initializer is called with."""
+    max_memory: Size | None = None
+    """Per worker, such as 2GiB; default: an even share of 80 % of what there is."""
+    start_timeout: Duration = "10m"
+    """How long a worker may take to get ready."""
+
+
 class Stage(_Model):
     name: Name
     """What it is called in messages; renaming a stage redoes nothing."""
@@ -107,24 +124,8 @@ class Stage(_Model):
     gather: bool = False
     group: Text | None = None
     partial: bool = False
-    pool: dict[str, Any] | None = None
-
-
-class Pool(_Model):
-    processes: Count | None = None
-    """How many workers; default: the CPUs this process may use."""
-    maxtasksperchild: Count | None = None
-    """After how many files a worker is replaced; default: never."""
-    context: Literal["fork", "forkserver", "spawn"] = "forkserver"
-    """How workers are started."""
-    initializer: Function | None = None
-    """A function beside this file, module:function, that runs once in each worker before the stages are built."""
-    initargs: tuple[Any, ...] = ()
-    """What the initializer is called with."""
-    max_memory: Size | None = None
-    """Per worker, such as 2GiB; default: an even share of 80 % of what there is."""
-    start_timeout: Duration = "10m"
-    """How long a worker may take to get ready."""
+    pool: Pool | None = None
+    """A pool of its own, with the keys of the shared one."""
 
 
 class Retry(_Model):
@@ -231,7 +232,7 @@ def _keys_at(place: Place) -> list[str]:
     """The keys that the vocabulary knows in the mapping at this place."""
     models: dict[Place, type[BaseModel]] = {
         (): Declared, ("inputs",): Inputs, ("stages", "*"): Stage, ("stages", "*", "output"): Output,
-        ("pool",): Pool, ("retry",): Retry, ("errors",): Errors, ("prune",): Prune,
+        ("pool",): Pool, ("stages", "*", "pool"): Pool, ("retry",): Retry, ("errors",): Errors, ("prune",): Prune,
     }  # fmt: skip
     return [info.alias or name for name, info in models[_general(place)].model_fields.items()]
 

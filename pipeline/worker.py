@@ -39,8 +39,10 @@ def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
         whole.go()
     finally:
         whole.scratch.clean_up()
-    results = tuple(whole.results[target.path] for target in job.targets)
+    results = tuple([whole.results[target.path] for target in job.targets if target.path in whole.results])
     outcome = Outcome(whole.reading.source, results, time.perf_counter() - began, whole.environment)
+    if whole.handed:
+        outcome = outcome._replace(handed=tuple(whole.handed))
     if (read := whole.reading.contents) is not None:
         ctime_ns = read.ctime_ns if read.was_at_rest else None
         outcome = outcome._replace(source_digest=read.digest, source_ctime_ns=ctime_ns)

@@ -195,7 +195,7 @@ def test_not_yet(refused: Callable[..., list[str]], rest: str, place: str, word:
 @pytest.mark.parametrize(
     ("key", "word"),
     [
-        ("gather: true", "'gather'"), ("group: x", "'group'"), ("partial: true", "'partial'"), ("pool: {}", "'pool'"),
+        ("gather: true", "'gather'"), ("group: x", "'group'"), ("partial: true", "'partial'"),
     ],
 )  # fmt: skip
 def test_not_yet_in_a_stage(refused: Callable[..., list[str]], key: str, word: str) -> None:

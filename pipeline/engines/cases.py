@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import capture
-from pipeline.messages import Job, Kind, Outcome, Result, StageInfo
+from pipeline.messages import Handed, Job, Kind, Outcome, Result, StageInfo
 
 
 class Fall(NamedTuple):
@@ -53,6 +53,7 @@ class Case:
     """Whether the rest, as it is now, has cost a worker once."""
     attempts: int = 0
     retries_taken: int = 0
+    handed: tuple[Handed, ...] = ()
 
     def __init__(self, job: Job, retries_left: int = 0) -> None:
         self.job = self.rest = job
@@ -72,6 +73,7 @@ class Case:
         self.first = self.first or outcome
         self.seconds += outcome.seconds
         self.environment = outcome.environment
+        self.handed += outcome.handed
         self._note_output(outcome.output)
         self.attempts += 1
         latest: dict[str, list[Result]] = {}
@@ -101,7 +103,11 @@ class Case:
         results = [result for found in self.results.values() for result in found]
         first = self.first or Outcome(self.job.source, ())
         return first._replace(
-            results=tuple(results), seconds=self.seconds, environment=self.environment, output=self.output
+            results=tuple(results),
+            seconds=self.seconds,
+            environment=self.environment,
+            output=self.output,
+            handed=self.handed,
         )
 
     @property

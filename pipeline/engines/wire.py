@@ -21,14 +21,14 @@ _made: Any = tuple.__new__
 
 
 def pack_jobs(jobs: Sequence[Job]) -> bytes:
-    rows = [(tuple(job.source), [tuple(target) for target in job.targets]) for job in jobs]
+    rows = [(tuple(job.source), [tuple(target) for target in job.targets], job.begin) for job in jobs]
     return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
 
 
 def unpack_jobs(data: bytes) -> list[Job]:
     return [
-        Job(_made(Source, source), tuple([_made(Target, target) for target in targets]))
-        for source, targets in pickle.loads(data)
+        Job(_made(Source, source), tuple([_made(Target, target) for target in targets]), begin)
+        for source, targets, begin in pickle.loads(data)
     ]
 
 
