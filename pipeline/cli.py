@@ -27,10 +27,11 @@ VERBS = {
     "adopt": "take outputs that are there, and not on record, as made",
     "failures": "list the files that failed and have not been done since",
     "stages": "list every stage there is, or tell all about one",
+    "new": "write a stage with its test, or a pipeline for a folder",
     "schema": "write the JSON Schema of pipeline.yaml, for editors",
 }
 # Words of the program's that have no work behind them yet.
-_NOT_YET = ("runs", "report", "try", "new")
+_NOT_YET = ("runs", "report", "try")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

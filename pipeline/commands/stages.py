@@ -30,7 +30,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """List the stages, or show one."""
     from pipeline.catalogue import find_stage, list_stages
 
-    file, name = _in_order(arguments)
+    file, name = in_order(arguments)
     folder = Path(file).resolve().parent
     if name is None:
         entries = list_stages(folder)
@@ -44,7 +44,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _in_order(arguments: argparse.Namespace) -> tuple[str, str | None]:
+def in_order(arguments: argparse.Namespace) -> tuple[str, str | None]:
     """The pipeline and the name of a stage, of which either may be left out."""
     file, first, last = arguments.file, arguments.pipeline, arguments.name
     if first is None or (last is not None and _is_pipeline(first)):

@@ -1,0 +1,70 @@
+"""Write a stage with a test that passes, or a pipeline for the files in a folder; nothing is overwritten."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from pipeline.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `new` takes."""
+    parser.add_argument(
+        "name", nargs="?", metavar="STAGE", help="write stages/STAGE.py, and its test, beside the pipeline"
+    )
+    takes = "what the new stage takes (image)"
+    parser.add_argument("--takes", choices=("image", "text", "bytes", "path"), default="image", help=takes)
+    folder = "write a pipeline.yaml for the files in FOLDER"
+    parser.add_argument("--pipeline", dest="folder", metavar="FOLDER", help=folder)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Write it, and say what may be done next."""
+    from pipeline.commands.stages import in_order
+
+    file, name = in_order(arguments)
+    if (name is None) == (arguments.folder is None):
+        raise UsageError("say what is new: 'new STAGE', or 'new --pipeline FOLDER'")
+    if name is None:
+        return _write_pipeline(Path(arguments.folder), Path(file))
+    return _write_stage(name, Path(file), arguments.takes)
+
+
+def _write_stage(name: str, file: Path, takes: str) -> int:
+    from pipeline.catalogue import list_stages
+    from pipeline.editor import SCHEMA_FILE, pipeline_schema, write_schema
+    from pipeline.new_stage import write_stage
+
+    folder = file.resolve().parent
+    _print(write_stage(name, folder, takes))
+    schema = folder / SCHEMA_FILE
+    if schema.exists():  # it holds the options of every stage
+        write_schema(pipeline_schema(list_stages(folder)), schema)
+    at = "" if folder == Path.cwd() else f"cd {shlex.quote(os.path.relpath(folder))} && "
+    lines = [f"next: {at}pytest tests/stages", f"      {at}python -m pipeline stages {name}"]
+    print(*lines, sep="\n", file=sys.stderr)
+    return 0
+
+
+def _write_pipeline(folder: Path, file: Path) -> int:
+    from pipeline.new_pipeline import write_pipeline
+
+    written, found = write_pipeline(folder, file)
+    _print(written)
+    named = "" if os.path.normpath(file) == "pipeline.yaml" else f" {_argument(file)}"
+    print(f"{folder}: {found}\nnext: python -m pipeline{named}", file=sys.stderr)
+    return 0
+
+
+def _argument(file: Path) -> str:
+    said = shlex.quote(str(file))
+    return said if file.suffix in (".yaml", ".yml") else f"-f {said}"
+
+
+def _print(written: list[Path]) -> None:
+    for file in written:
+        print(os.path.relpath(file))
