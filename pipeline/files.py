@@ -20,6 +20,15 @@ class Files:
         self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
         self._connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
 
+    def take_over(self, target: bytes, source: bytes, stage: str, size: int, mtime_ns: int, part: bytes) -> None:
+        """Say of a part that a killed run has made it; of what, and how, only that knew."""
+        self._connection.execute(
+            "INSERT INTO outputs (target, source, stage, status, recipe, size, mtime_ns, at_work, part)"
+            " VALUES (?, ?, ?, 'done', 0, ?, ?, 0, ?) ON CONFLICT (target) DO UPDATE SET"
+            " size = excluded.size, mtime_ns = excluded.mtime_ns WHERE source = excluded.source",
+            (target, source, stage, size, mtime_ns, part.decode()),
+        )
+
     def leave_out(self, target: bytes) -> None:
         """Say of an output that it is not made any more, though its file is there."""
         self._connection.execute("UPDATE outputs SET status = 'skipped' WHERE target = ?", (target,))

@@ -61,8 +61,6 @@ class Pass:
         if unclean_runs := self.tree.blueprint.unclean_runs:
             for target in self.job.targets:
                 remove_temporaries(target.path, unclean_runs)
-                if target.around[0]:
-                    self.tree.parts.remove_temporaries(self.job.source.path, target.path, unclean_runs)
         begin = self.job.begin
         try:
             self.reading.begin()

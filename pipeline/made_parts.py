@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from pipeline.commit import remove_temporaries, run_apart
 from pipeline.judge import Leaf, is_as_left, take_parts
 from pipeline.ledger import Ledger, Row
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
 from pipeline.outputs import NO_FILE_KEY
-from pipeline.parts import PartList
+from pipeline.parts import Noted, PartList
 
 
 class MadeParts:
@@ -21,6 +22,31 @@ class MadeParts:
         self._noted = noted
         self._folder = folder
         self._force = force
+
+    def take_over(self, unclean_runs: Sequence[str]) -> None:
+        """Record the parts that killed runs have made and could not record, and remove what they left half made."""
+        heads: dict[tuple[bytes, bytes], Row | None] = {}
+        for part in self._noted.noted():
+            key = part.source, part.target
+            if key not in heads:
+                heads[key] = self._head(*key)
+            if (head := heads[key]) is not None:
+                remove_temporaries(part.path, [run_apart(run, part.source) for run in unclean_runs])
+                self._record_noted(part, head)
+
+    def _head(self, source: bytes, path: bytes) -> Row | None:
+        """What is recorded of an output in parts that a run was stopped at."""
+        rows = self._ledger.rows(source, source + b"\0")
+        return next((row for row in rows if row.at_work and self._path(row) == path), None)
+
+    def _record_noted(self, part: Noted, head: Row) -> None:
+        try:
+            found = os.lstat(part.path)
+        except OSError:
+            return
+        if (found.st_size, found.st_mtime_ns) == (part.size_bytes, part.mtime_ns):
+            key = part.path if os.path.isabs(head.target) else os.path.relpath(part.path, self._folder)
+            self._ledger.files.take_over(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
 
     def told(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The same jobs, told where their parts go and which were made before."""
@@ -44,7 +70,9 @@ class MadeParts:
 
     def _record(self, leaf: Leaf, source: bytes, result: Result) -> None:
         if result.kind in KILLED:  # nobody has cleared up after it
-            self._noted.remove_temporaries(source, result.path, [self._ledger.run])
+            for part in self._noted.noted(self._ledger.run):
+                if (part.source, part.target) == (source, result.path):
+                    remove_temporaries(part.path, [run_apart(self._ledger.run, source)])
         if result.status == "failed":
             return
         paths = {part.path for part in result.parts}

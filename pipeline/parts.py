@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from pipeline.commit import Check, Committed, GiveName, give_name, remove_temporaries, run_apart
+from pipeline.commit import Check, Committed, GiveName, give_name
 from pipeline.errors import FileFailure
 from pipeline.messages import MadePart, Target
 from pipeline.names import shown
@@ -53,30 +54,48 @@ class PartNames:
         return name
 
 
+class Noted(NamedTuple):
+    """A part that a worker was about to write, or had written."""
+
+    source: bytes
+    target: bytes
+    """The path that stands for all parts of the output."""
+    name: bytes
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    """These two are -1 of one that was not whole yet."""
+
+
 class PartList:
-    """The paths of parts that the runs of a state folder began to write, a file for each run and worker."""
+    """The parts that the runs of a state folder have been at, in a file for each run and worker."""
 
     def __init__(self, folder: Path, run: str = "") -> None:
         self._folder = folder
         self._run = run
         self._fd = -1
 
-    def note(self, source: bytes, target: Target, path: bytes) -> None:
-        """Say that this part is ours to write, before it is."""
+    def note(self, part: Noted) -> None:
+        """Say that a part is ours to write, before it is; and what it is, before it gets its name."""
         if self._fd < 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self._folder / f"{self._run}.{os.getpid()}", flags, 0o666)
-        os.write(self._fd, b"\0".join([source, target.path, path, b""]))
+        os.write(self._fd, b"\0".join([*part[:4], b"%d" % part.size_bytes, b"%d" % part.mtime_ns, b""]))
 
-    def paths(self, source: bytes, target: bytes) -> Iterator[bytes]:
-        """Those of one output of a source that were noted, by whichever run."""
-        for file in sorted(self._folder.glob("*")):
-            with suppress(FileNotFoundError):
-                fields = file.read_bytes().split(b"\0")
-                for each in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
-                    if each[:2] == (source, target):
-                        yield each[2]
+    def noted(self, run: str = "") -> Iterator[Noted]:
+        """What was noted by a run, or by all of them; what was noted last in a file may be half a note."""
+        for file in sorted(self._folder.glob(f"{run}.*" if run else "*")):
+            fields = file.read_bytes().split(b"\0")[:-1]
+            columns = [fields[column :: len(Noted._fields)] for column in range(len(Noted._fields))]
+            for source, target, name, path, size_bytes, mtime_ns in zip(*columns, strict=False):
+                yield Noted(source, target, name, path, int(size_bytes), int(mtime_ns))
+
+    def is_ours(self, source: bytes, path: bytes) -> bool:
+        """Whether this very run made a file as a part of a source: in a worker that died before it could say so."""
+        found = os.lstat(path)
+        wanted = source, path, found.st_size, found.st_mtime_ns
+        return any((each.source, each.path, each.size_bytes, each.mtime_ns) == wanted for each in self.noted(self._run))
 
     def clear(self, kept_runs: Iterable[str]) -> None:
         """Forget what runs noted of which nothing can be left; all but these."""
@@ -84,11 +103,6 @@ class PartList:
         for file in self._folder.glob("*"):
             if file.name.partition(".")[0] not in kept:
                 file.unlink(missing_ok=True)
-
-    def remove_temporaries(self, source: bytes, target: bytes, runs: Sequence[str]) -> None:
-        """Remove what runs that did not end well left beside the parts of an output."""
-        for path in set(self.paths(source, target)):
-            remove_temporaries(path, [run_apart(run, source) for run in runs])
 
 
 class Parts:
@@ -111,8 +125,10 @@ class Parts:
         check_components(path[before.rindex(b"/") :])
         if os.path.lexists(path):
             self._refuse_others(path)
-        self._noted.note(self._source, self._target, path)
+        noted = Noted(self._source, self._target.path, name.encode(), path, -1, -1)
+        self._noted.note(noted)
         committed, notes = commit(path, lambda temporary, path: self._temporaries.__setitem__(path, temporary))
+        self._noted.note(noted._replace(size_bytes=committed.size_bytes, mtime_ns=committed.mtime_ns))
         self.notes |= notes
         self._made.append(MadePart(name, path, *committed))
 
@@ -124,7 +140,7 @@ class Parts:
 
     def _refuse_others(self, path: bytes) -> None:
         target = self._target
-        if path in target.owned or target.is_forced or path in self._noted.paths(self._source, target.path):
+        if path in target.owned or target.is_forced or self._noted.is_ours(self._source, path):
             self._replaced.add(path)
         else:
             raise FileFailure(f"{NOT_OURS}: {shown(path)}")

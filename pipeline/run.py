@@ -153,10 +153,11 @@ class _Run:
         self.journal.recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         # Workers take a while to start, and may do so while it is found out what else there is for them.
         on_work = self._open_engine if self.config.engine == "pool" else lambda: None
-        plan = make_plan(self.config, self.ledger, leaves, self.selection, record=True, on_work=on_work)
         parts, base = PartList(self.state.parts), os.fsencode(self.config.folder)
         self.made_parts = MadeParts(self.ledger, leaves, parts, base, force=self.selection.force)
         self.journal.made_parts = self.made_parts
+        self.made_parts.take_over(self.unclean)
+        plan = make_plan(self.config, self.ledger, leaves, self.selection, record=True, on_work=on_work)
         self.guards.check_plan(plan, self.selection)
         self.guards.settle(plan, self.selection)
         for note in self.guards.notes:
