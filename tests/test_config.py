@@ -25,7 +25,7 @@ from pipeline.load import load_config
 from pipeline.vocabulary import duration_s, size_bytes
 
 STAGES = {
-    "text": "def text(value: str, *, n: int = 1) -> str: ...\n",
+    "prose": "def prose(value: str, *, n: int = 1) -> str: ...\n",
     "keep": "def keep(value: str) -> bool: ...\n",
     "keep_image": "from PIL import Image\ndef keep_image(value: Image.Image) -> bool: ...\n",
     "raw": "def raw(value: bytes) -> bytes: ...\n",
@@ -105,7 +105,7 @@ stages:
     output: out/thumb/{dir}/{stem}.jpg
   - name: text
     from: inputs
-    uses: text
+    uses: prose
   - name: words
     uses: keep
     output: out/words/
@@ -370,8 +370,8 @@ def test_the_tree(load: Load, refused: Callable[..., list[str]], old: str, new: 
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [
-        ("text", "resize", "stage 'b' takes Picture, but 'a' makes str; there is no conversion ("),
-        ("resize", "text", "stage 'b' takes str, but 'a' makes Image.Image; there is no conversion ("),
+        ("prose", "resize", "stage 'b' takes Picture, but 'a' makes str; there is no conversion ("),
+        ("resize", "prose", "stage 'b' takes str, but 'a' makes Image.Image; there is no conversion ("),
     ],
 )
 def test_types_of_neighbours(refused: Callable[..., list[str]], first: str, second: str, said: str) -> None:
