@@ -26,12 +26,13 @@ VERBS = {
     "accept": "take what is stale because of a change that makes no difference as up to date",
     "adopt": "take outputs that are there, and not on record, as made",
     "failures": "list the files that failed and have not been done since",
+    "try": "take one file through the pipeline in this process, step by step",
     "stages": "list every stage there is, or tell all about one",
     "new": "write a stage with its test, or a pipeline for a folder",
     "schema": "write the JSON Schema of pipeline.yaml, for editors",
 }
 # Words of the program's that have no work behind them yet.
-_NOT_YET = ("runs", "report", "try")
+_NOT_YET = ("runs", "report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

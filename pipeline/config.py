@@ -138,6 +138,8 @@ class Config:
     """Files whose contents count for every output; relative to the YAML's folder."""
     libraries: Mapping[str, str] = field(default_factory=dict)
     """The versions of the distributions that count for every output, by name."""
+    other_folders: tuple[bytes, ...] = ()
+    """More folders that are left out of the walk, beside those of the outputs and the state."""
     warnings: tuple[str, ...] = ()
     """What may be meant, but is unlikely to be; each with its line."""
 

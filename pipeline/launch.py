@@ -27,7 +27,7 @@ def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine
     if config.engine == "serial":
         from pipeline.engines.serial import SerialEngine
 
-        return SerialEngine(_blueprint(config, state, unclean_runs).pack(), config.retries, config.backoff_s)
+        return SerialEngine(blueprint_of(config, state, unclean_runs).pack(), config.retries, config.backoff_s)
     from pipeline.engines.machine import available_processes
 
     pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
@@ -58,7 +58,7 @@ def _open_pool(
     from pipeline.engines.pool import PoolEngine, PoolSettings
 
     blueprint = replace(
-        _blueprint(config, state, unclean_runs),
+        blueprint_of(config, state, unclean_runs),
         engine=None if is_only else number,
         initializers=_initializers(pool),
     )
@@ -112,7 +112,7 @@ def _modules_for_pictures(config: Config) -> tuple[str, ...]:
     return ("pipeline.pictures", "pipeline.formats") if has_pictures else ()
 
 
-def _blueprint(config: Config, state: State, unclean_runs: list[str]) -> Blueprint:
+def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Blueprint:
     """What the workers need to know of the pipeline, as plain data."""
     nodes = tuple(
         Node(

@@ -102,6 +102,7 @@ def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
 def walk_of(config: Config) -> Walk:
     """The walk over the input root, less what we write ourselves."""
     own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
+    own.update(config.other_folders)
     return Walk(os.fsencode(config.inputs.root), config.inputs.include, config.inputs.exclude, own)
 
 

@@ -65,7 +65,7 @@ def test_a_pipeline_of_any_name_can_be_given(texts: Path, pipeline: Pipeline) ->
     assert "no verb 'nightly'" in pipeline("nightly").stderr
 
 
-@pytest.mark.parametrize("verb", ["report", "runs", "try"])
+@pytest.mark.parametrize("verb", ["report", "runs"])
 def test_a_verb_of_a_later_day_is_refused(pipeline: Pipeline, verb: str) -> None:
     """A verb that has no work behind it yet says so, and nothing is run."""
     done = pipeline(verb)

@@ -35,7 +35,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.load import load_config
     from pipeline.opening import open_to_read
 
-    file, path = _in_order(arguments)
+    file, path = in_order(arguments)
     config = load_config(Path(file), arguments.set)
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _in_order(arguments: argparse.Namespace) -> tuple[str, str]:
+def in_order(arguments: argparse.Namespace) -> tuple[str, str]:
     """The pipeline and the path, also where the pipeline was named last."""
     first, last = arguments.file, arguments.path
     if first == arguments.pipeline and last.endswith((".yaml", ".yml")) and not first.endswith((".yaml", ".yml")):

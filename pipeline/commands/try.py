@@ -1,0 +1,135 @@
+"""Take one file through the pipeline in this process: every step with its time, and failures with their traceback."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pipeline.errors import EnvironmentFailure, StageError
+from pipeline.names import counted, indented, shown
+from pipeline.outputs import NO_FILE_KEY
+
+if TYPE_CHECKING:
+    from pipeline.trying import Trial, Tried
+    from pipeline.watched import Event
+
+# Lines of an output in text that are shown, the characters of each, and the bytes that are looked at.
+_SHOWN, _WIDTH, _SHOWN_BYTES = 5, 100, 2000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `try` takes."""
+    parser.add_argument("path", metavar="FILE", help="an input, or any other file")
+    parser.add_argument("--stage", metavar="NAME", help="only as far as this stage, whether it has an output or not")
+    parser.add_argument("--pdb", action="store_true", help="open the debugger where a stage raised")
+    parser.add_argument("--keep", action="store_true", help="keep what was made, to be looked at")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in 'run'")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Try it, and say what happened."""
+    from pipeline.commands.explain import in_order
+    from pipeline.load import load_config
+    from pipeline.trying import prepare
+
+    file, path = in_order(arguments)
+    config = load_config(Path(file), arguments.set, reads_inputs=False)
+    folder = Path(tempfile.mkdtemp(prefix="filemill-try-"))
+    try:
+        trial = prepare(config, path, arguments.stage, folder)
+        for note in (*config.warnings, *trial.notes):
+            print(f"note: {note}", file=sys.stderr)
+        print(f"{shown(trial.job.source.path)}: {counted(trial.job.source.size_bytes, 'byte')}", flush=True)
+        tried = _try(trial, with_debugger=arguments.pdb)
+        _tell_results(trial, tried)
+        if arguments.keep:
+            print(f"kept: {folder / 'output'}")
+        elif any(tried.outputs):
+            print("--keep keeps what was made", file=sys.stderr)
+        if arguments.pdb and tried.errors:
+            _debug(tried.errors, trial)
+        return _exit_code(tried)
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try(trial: Trial, *, with_debugger: bool) -> Tried:
+    """Take the file through, and tell every step as it happens."""
+    from pipeline.stdio import stdout_to_stderr
+    from pipeline.trying import run_trial
+
+    try:
+        with _our_stdout() as out, stdout_to_stderr():  # what the stages print is no data
+            return run_trial(trial, lambda event: print(_line(event), file=out, flush=True))
+    except StageError as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+            if with_debugger:
+                _debug([error.__cause__], trial)
+        raise
+
+
+def _debug(errors: Sequence[BaseException], trial: Trial) -> None:
+    from pipeline.trying import debug
+
+    if not any(debug(error, trial.config) for error in errors):
+        print("no debugger: what failed is not in a stage's own code", file=sys.stderr)
+
+
+def _exit_code(tried: Tried) -> int:
+    if any(isinstance(error, KeyboardInterrupt) for error in tried.errors):
+        raise KeyboardInterrupt
+    if tried.environment:
+        return EnvironmentFailure.exit_code
+    return int(any(result.status == "failed" for result in tried.results))
+
+
+@contextlib.contextmanager
+def _our_stdout() -> Iterator[TextIO]:
+    """Stdout as it is now, whatever becomes of it."""
+    sys.stdout.flush()
+    with open(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as out:
+        yield out
+
+
+def _line(event: Event) -> str:
+    return f"{event.seconds * 1000:10,.1f} ms  {event.stage}: {event.what} {event.value}"
+
+
+def _tell_results(trial: Trial, tried: Tried) -> None:
+    """Say what became of each output, with the traceback of a failure and the beginning of a text."""
+    for result in tried.results:
+        if result.status != "done":
+            print(f"{result.stage}: {result.status}: {result.text}")
+            if result.detail:
+                print(indented(result.detail), file=sys.stderr)
+            continue
+        note = f" ({result.text})" if result.text else ""
+        made = result.parts or [result]
+        for each in made:
+            is_file = each.path.startswith(b"/") and not each.path.startswith(NO_FILE_KEY)
+            where = f"{shown(trial.below(each.path))}, {counted(each.size_bytes, 'byte')}" if is_file else "no file"
+            print(f"{result.stage}: done: {where}{note}")
+            if is_file and len(made) == 1:
+                print(*_beginning(Path(os.fsdecode(each.path))), sep="", end="")
+
+
+def _beginning(file: Path) -> Iterator[str]:
+    """The first lines of a text, set off; nothing of any other file."""
+    with open(file, "rb") as opened:
+        beginning = opened.read(_SHOWN_BYTES)
+    try:
+        lines = beginning.decode("utf-8").splitlines() if b"\0" not in beginning else []
+    except UnicodeDecodeError:
+        return
+    for line in lines[:_SHOWN]:
+        yield f"{indented(line[:_WIDTH])}\n"
