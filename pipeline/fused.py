@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commit import Check, Committed, GiveName, remove_temporaries
+from pipeline.conduct import Conduct, refuse_given
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.handing import put, take
 from pipeline.limits import limited_to
@@ -49,7 +50,6 @@ class Pass:
         self.scratch = Scratch(tree.blueprint.scratch)
         self.handed: list[Handed] = []
         """What other pools are to go on with."""
-        self._given_paths: set[Path] = set()
         self._part: str | None = None
         """The name of the part that is on its way."""
         self._parts: dict[bytes, Parts] = {}
@@ -94,7 +94,8 @@ class Pass:
 
     def _hand_over(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Leave a value to the stages that read it in other pools, before anything here may change it."""
-        for engine, indexes in self.course.elsewhere.get(parent, {}).items():
+        others = self.course.elsewhere.get(parent, {})
+        for engine, indexes in others.items():
             stages = tuple(dict.fromkeys(target.stage for index in indexes for target in self._below(index)))
             if not stages:
                 continue
@@ -102,7 +103,8 @@ class Pass:
             file = Path() if is_source else self._handed_file(value, kind)
             try:
                 if not is_source:
-                    put(value, kind, file, may_move=self._may_move(parent, value) if kind is PATH else False)
+                    is_last = engine == list(others)[-1]
+                    put(value, kind, file, may_move=is_last and kind is PATH and self._may_move(parent, value))
             except BaseException as error:
                 for index in indexes:
                     self._fail_below(index, blame_machine(error, file, WRITING))
@@ -148,7 +150,8 @@ class Pass:
         stage, names = self.tree.stages[index], PartNames(self._name(index))
         try:
             with collected() as noted:
-                parts = self._call_with(index, self._give(shared, position), shared.wants[position])
+                given, kept = self._give(shared, position), shared.kept_path(position)
+                parts = self._call_with(index, given, shared.wants[position], kept)
             if not hasattr(parts, "__next__"):
                 returned = type(parts).__name__
                 raise FileFailure(f"stage {names.stage!r} returned {returned}, not an iterator ({stage.where})")
@@ -210,12 +213,12 @@ class Pass:
         try:
             with collected() as noted:
                 given = self._give(shared, position)
-                made = self._call_with(index, given, wanted)
+                made = self._call_with(index, given, wanted, shared.kept_path(position))
                 check_returned(stage, self._name(index), made)
                 if stage.makes is None:  # whatever it noted, the value goes on untouched
                     return shared.pass_by(position, given), shared.kind, shared.notes(shared.kind)
-                if wanted is PATH and made == given:  # it may be a sibling's too, and must be copied
-                    self._given_paths.add(given)
+                if wanted is PATH:
+                    refuse_given(stage, self._name(index), given, made)
                 return *self._made(index, made), shared.notes(wanted) | noted
         finally:
             shared.taken(position)
@@ -239,8 +242,8 @@ class Pass:
                 raise blame_machine(error, self.scratch.folder or self.path, WRITING) from error
             raise blame_machine(error, self.path, OPENING) from error
 
-    def _call_with(self, index: int, given: Any, kind: ValueKind) -> Any:
-        """Call a stage with a value; gives what it made."""
+    def _call_with(self, index: int, given: Any, kind: ValueKind, kept: Path | None) -> Any:
+        """Call a stage with a value; gives what it made. It must leave as it is what is `kept` for others."""
         stage, node = self.tree.stages[index], self.tree.nodes[index]
         if kind is PICTURE:
             given.least, given.own_colours = node.least, node.own_colours
@@ -249,18 +252,20 @@ class Pass:
         handed = given
         if stage.wants_item:
             handed = Item(given, os.fsdecode(self.job.source.path), self.scratch.made(), self._part)
+        conduct = Conduct(stage, node.name, kept if kept and self.scratch.holds(kept) else None)
         self.enter(index)
         try:
             made = self.tree.calls[index](handed)
         finally:
             self.enter(-1)
+        conduct.check()
         if kind is PATH:
             self._refuse_changed(index)
         return made
 
     def _refuse_changed(self, index: int) -> None:
         if self.reading.moved():
-            raise FileFailure(f"stage {self._name(index)!r} changed its input")
+            raise FileFailure(f"stage {self._name(index)!r} changed its input ({self.tree.stages[index].where})")
 
     def _deliver(self, index: int, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Commit the stage's own output, if this job is to make it, and hand the value on."""
@@ -301,7 +306,8 @@ class Pass:
     ) -> tuple[Committed, Notes]:  # fmt: skip
         """Write a value to its output, which `name` then gives its name; gives what there is to know of it."""
         committer = self.tree.committer.apart(self.job.source.path) if name else self.tree.committer
-        may_move = kind is PATH and self._may_move(index, value)
+        is_last = not self.course.elsewhere.get(index)
+        may_move = is_last and kind is PATH and self._may_move(index, value)
         save = self.tree.nodes[index].save
         return write_output(
             committer, path, value, kind, notes, check, name, save=save, source=self.path, may_move=may_move
@@ -309,9 +315,7 @@ class Pass:
 
     def _may_move(self, index: int | None, path: Path) -> bool:
         """Whether a file may be renamed, being one that a stage made in the scratch folder; any other is copied."""
-        if self.course.children.get(index) or len(self.course.elsewhere.get(index, ())) > 1:
-            return False
-        if path in self._given_paths:
+        if index is None or self.course.children.get(index) or self.tree.stages[index].is_filter:
             return False
         return self.scratch.holds(path)
 

@@ -39,6 +39,11 @@ class Shared:
         """What was noted of the value as it is given out in this kind."""
         return self._notes.get(kind, self._notes[self.kind])
 
+    def kept_path(self, position: int) -> Path | None:
+        """The file that the consumer at this position is given, if others are given the same."""
+        is_shared = self.kind is PATH and self.wants[position] is PATH and len(self.wants) > 1
+        return self._loaded[PATH] if is_shared else None
+
     def taken(self, position: int) -> None:
         """Close the picture once no consumer after this one wants it: its pixels are many."""
         picture = self._loaded.get(PICTURE)

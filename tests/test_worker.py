@@ -40,8 +40,10 @@ def same(text: str, *, mark: str = "") -> str:
 def same_bytes(data: bytes) -> bytes:
     return data
 
-def same_path(path: Path) -> Path:
-    return path
+def copied(item: Item[Path]) -> Path:
+    made = item.scratch / f"copied{item.value.suffix}"
+    made.write_bytes(item.value.read_bytes())
+    return made
 
 def load(image: Image.Image) -> Image.Image:
     CALLS.append("load")
@@ -329,9 +331,9 @@ def test_a_class_is_built_once(bench: Bench) -> None:
 
 def test_values_are_converted_on_the_way(bench: Bench) -> None:
     """Text to bytes, bytes to a file and a file to text: the framework puts in what is missing."""
-    bench.start(("upper", None), ("same_bytes", "upper"), ("same_path", "same_bytes"), ("same", "same_path"))
+    bench.start(("upper", None), ("same_bytes", "upper"), ("copied", "same_bytes"), ("same", "copied"))
     bench.text("x.txt", "a\r\nü")
-    results = bench.work("x.txt", "upper", "same_bytes", "same_path", "same")
+    results = bench.work("x.txt", "upper", "same_bytes", "copied", "same")
 
     assert set(statuses(results).values()) == {"done"}
     assert {(bench.out / f"{name}.txt").read_bytes() for name in results} == {"A\r\nÜ".encode()}
@@ -475,7 +477,7 @@ def test_a_stage_that_changes_its_input_fails(bench: Bench, stage: str) -> None:
     bench.text("x.txt")
     results = bench.work("x.txt", stage, "same")
 
-    assert {result.text for result in results.values()} == {f"stage '{stage}' changed its input"}
+    assert all(result.text.startswith(f"stage '{stage}' changed its input (") for result in results.values())
     assert not bench.out.exists()
 
 
@@ -530,17 +532,17 @@ def test_a_file_made_in_scratch_becomes_the_output(bench: Bench) -> None:
 
 def test_a_file_made_in_scratch_that_others_still_read_is_copied(bench: Bench) -> None:
     """Those below get the file though it is an output as well."""
-    bench.start(("in_scratch", None), ("upper", "in_scratch"), ("same_path", "in_scratch"))
+    bench.start(("in_scratch", None), ("upper", "in_scratch"), ("copied", "in_scratch"))
     bench.text("x.txt")
-    bench.work("x.txt", "in_scratch", "upper", "same_path")
+    bench.work("x.txt", "in_scratch", "upper", "copied")
 
-    assert bench.made("in_scratch") == bench.made("same_path") == "hellohello"
+    assert bench.made("in_scratch") == bench.made("copied") == "hellohello"
     assert bench.made("upper") == "HELLOHELLO"
 
 
-@pytest.mark.parametrize("stage", ["same_path", "link_in_scratch"])
-def test_a_commit_never_takes_the_source(bench: Bench, stage: str) -> None:
-    """A stage that returns its input, or a link to it, has it copied."""
+def test_a_commit_never_takes_the_source(bench: Bench) -> None:
+    """A stage that returns a link to its input has it copied."""
+    stage = "link_in_scratch"
     bench.start((stage, None))
     bench.text("x.txt")
     os.chmod(bench.root / "x.txt", 0o600)
@@ -573,23 +575,23 @@ def test_a_hard_link_to_the_source_is_copied(bench: Bench) -> None:
 
 
 def test_a_scratch_file_handed_to_two_siblings_serves_both(bench: Bench) -> None:
-    """Two stages that give on the same scratch file both have their output, though one of them is moved first."""
-    bench.start(("in_scratch", None), ("same_path-a", "in_scratch"), ("same_path-b", "in_scratch"))
+    """Two stages that read the same scratch file both have their output, though that of one is moved first."""
+    bench.start(("in_scratch", None), ("copied-a", "in_scratch"), ("copied-b", "in_scratch"))
     bench.text("x.txt")
-    results = bench.work("x.txt", "same_path-a", "same_path-b")
+    results = bench.work("x.txt", "copied-a", "copied-b")
 
-    assert statuses(results) == {"same_path-a": "done", "same_path-b": "done"}, results
-    assert bench.made("same_path-a") == bench.made("same_path-b") == "hellohello"
+    assert statuses(results) == {"copied-a": "done", "copied-b": "done"}, results
+    assert bench.made("copied-a") == bench.made("copied-b") == "hellohello"
 
 
 def test_an_image_for_a_program_lies_in_scratch_without_loss(bench: Bench) -> None:
     """A stage that wants a Path from one that makes an image gets a PNG of it."""
-    bench.start(("load", None), ("same_path", "load"))
+    bench.start(("load", None), ("copied", "load"))
     noise = Image.effect_noise((30, 20), 90)
     noise.save(bench.root / "x.png")
-    bench.work("x.png", "same_path", suffix=".png")
+    bench.work("x.png", "copied", suffix=".png")
 
-    assert Image.open(io.BytesIO((bench.out / "same_path.png").read_bytes())).tobytes() == noise.tobytes()
+    assert Image.open(io.BytesIO((bench.out / "copied.png").read_bytes())).tobytes() == noise.tobytes()
 
 
 # -- the machine -------------------------------------------------------------------------------------------------------
