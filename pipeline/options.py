@@ -114,6 +114,8 @@ def describe(error: Any) -> str:
     if isinstance(value, (str, int, float, bool, type(None))) and kind not in ("value_error", "assertion_error"):
         shown = json.dumps(value, ensure_ascii=False)
         text += f", not {shown}" if len(shown) < _SHOWN else ""
+    if kind == "string_type" and isinstance(value, dict) and list(value.values()) == [None]:
+        text += f', not a mapping; in quotes, as in "{{{next(iter(value))}}}", it is text'
     if kind in ("literal_error", "enum") and isinstance(value, str):
         text += did_you_mean(value, re.findall(r"'([^']*)'", str(error["ctx"]["expected"])))
     return text

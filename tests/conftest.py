@@ -54,6 +54,14 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return run
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it is more than what its parent has yet to hear of."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def answered(arguments: str, answer: str, cwd: Path) -> tuple[int, str]:
     """Run the program on a terminal at which somebody types this, and see what is on the screen afterwards."""
     return on_terminal(f"python -m pipeline {arguments}", cwd, f"{answer}\n")

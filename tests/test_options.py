@@ -90,6 +90,7 @@ def test_types_accepted(annotation: Any, given: Any, value: Any) -> None:
         (bool, "no", 'true or false is needed, not "no"'),
         (str, 5, "text is needed, not 5"),
         (Path, 5, "text is needed, not 5"),
+        (list[str], [{"source": None}], 'text is needed, not a mapping; in quotes, as in "{source}", it is text'),
         (list[int], 5, "a list is needed, not 5"),
         (list[int], {"a": 1}, "a list is needed"),
         (dict[str, int], [1], "a mapping is needed"),

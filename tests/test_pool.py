@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import is_running
 from pool_engines import Make, kinds, run, texts
 from pool_jobs import job, outside
 
@@ -117,15 +118,8 @@ def test_limits_hold_while_the_consumer_is_busy(make: Make, method: str, tmp_pat
     engine.submit(job(f"child 100 {tmp_path}/pids"))
     engine.poll(0)
     time.sleep(1.4)
-    assert not any(_is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert not any(is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
     assert [o.results[0].kind for o in engine.poll(0.2)] == ["timeout"]
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_a_limit_tells_where_the_time_went(make: Make) -> None:
@@ -233,7 +227,7 @@ def test_leftovers_of_a_job_are_killed(make: Make, method: str) -> None:
     """A program left behind, even an orphan in its own session, cannot write into the next file's text."""
     engine = make(method, processes=1)
     found = run(engine, [job("leave"), job("sleep 0.8")])
-    assert not _is_running(int(texts(found)["leave"]))
+    assert not is_running(int(texts(found)["leave"]))
     assert [o.output for o in found] == ["", ""]
 
 
@@ -242,9 +236,9 @@ def test_programs_of_the_initializer_stay(make: Make, method: str) -> None:
     engine = make(method, processes=1, blueprint=b"kept")
     found = run(engine, [job("child 0.01"), job("loaded")])
     pid = int(texts(found)["loaded"].split()[-1])
-    assert _is_running(pid)
+    assert is_running(pid)
     engine.close()
-    assert not _is_running(pid)
+    assert not is_running(pid)
 
 
 def test_workers_have_no_terminal_and_one_thread(make: Make, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +329,7 @@ def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) ->
     began = time.monotonic()
     engine.close()
     assert time.monotonic() - began < 1
-    assert not any(_is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert not any(is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
     assert not threading.enumerate()[1:] or not any("pool" in t.name for t in threading.enumerate())
 
 

@@ -1,0 +1,107 @@
+"""Runs a program to its end without a shell or a terminal, and leaves no process of it behind."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from pipeline.errors import FileFailure
+
+# Bytes of stderr that are kept, which is what a pipe holds, and characters of it that are shown, from its end.
+_KEPT, _SHOWN = 65_536, 350
+# Seconds between two looks whether a program has ended: only one that leaves stderr to others does not say so itself.
+_TICK_S = 0.05
+_F_SETSIG = 10  # fcntl has no name for it
+
+
+def run(argv: Sequence[str], program: str, folder: Path, environment: Mapping[str, str]) -> None:
+    """Run a program in a folder. Raises FileFailure with how it ended and what it said at last, if that is not well.
+
+    In a worker it belongs to the worker's process group, which is killed at a timeout and when the parent is gone. In a
+    process that is no worker it has a group of its own, which dies with the program and with that process.
+    """
+    is_alone, name = multiprocessing.parent_process() is None, Path(argv[0]).name
+    ends = os.pipe()
+    with open(ends[0], "rb") as watched, open(ends[1], "wb"):
+        try:
+            process = subprocess.Popen(
+                argv, executable=program, cwd=folder, env=environment,
+                stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE,
+                process_group=0 if is_alone else None, pass_fds=[watched.fileno()] if is_alone else (),
+            )  # fmt: skip
+        except OSError as error:
+            raise FileFailure(f"{name} cannot be started: {error.strerror}") from error
+        try:
+            if is_alone:
+                _bind(process.pid, watched.fileno())
+            said = _listen(process)
+            code = process.wait()
+        finally:
+            _end(process, is_alone)
+    if code:
+        how = f"failed (exit code {code})" if code > 0 else f"was killed ({_name(-code)})"
+        raise FileFailure(f"{name} {how}{_last_words(said)}")
+
+
+def _bind(group: int, watched: int) -> None:
+    """Have the kernel kill a process group when the other end of this pipe is closed, be it by SIGKILL.
+
+    As a worker does with its own group. What is watched stays open where the program has inherited it.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(watched, fcntl.F_SETOWN, -group)
+        fcntl.fcntl(watched, _F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(watched, fcntl.F_SETFL, fcntl.fcntl(watched, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _listen(process: subprocess.Popen[bytes]) -> bytes:
+    """Hand on what a program writes to its stderr until it has ended; gives the end of that."""
+    assert process.stderr
+    pipe, said, block, has_ended = process.stderr.fileno(), b"", b" ", False
+    # What it left behind may keep stderr open for ever: when it has ended, what is in the pipe is all.
+    while block and not has_ended:
+        has_ended = process.poll() is not None
+        if wait([pipe], 0 if has_ended else _TICK_S):
+            block = os.read(pipe, _KEPT)
+            said = (said + block)[-_KEPT:]
+            with suppress(OSError):  # nobody may be there to read it
+                os.write(2, block)
+    return said
+
+
+def _end(process: subprocess.Popen[bytes], leads_group: bool) -> None:
+    """Kill what is left of a program, of which there is more than its children when we leave by an exception."""
+    with suppress(ProcessLookupError, PermissionError):
+        if leads_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+    process.wait()
+    if process.stderr:
+        process.stderr.close()
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _last_words(said: bytes) -> str:
+    """The last lines of what a program said, as many as are worth showing, after a colon."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", said.decode(errors="backslashreplace")) if line.strip()]
+    shown = ""
+    for line in reversed(lines):
+        if len(shown) + len(line) > _SHOWN:
+            break
+        shown = f"{line} / {shown}" if shown else line
+    return f": {shown or lines[-1][-_SHOWN:]}" if lines else ""
