@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pipeline.config import Config, StageConfig
+from pipeline.discover import Match, matcher
 from pipeline.values import PATH, Kind
 
 
@@ -13,6 +16,18 @@ def handed_to(config: Config, stage: StageConfig) -> Kind:
         if stage.stage.makes is not None:
             return stage.stage.makes
     return PATH
+
+
+def reads(config: Config, stage: StageConfig, source: bytes) -> bool:
+    """Whether the branch of a stage is for this source, by its `match`."""
+    while stage.parent is not None:
+        stage = config.stages[stage.parent]
+    return not stage.match or _matcher(stage.match)(source)
+
+
+@cache
+def _matcher(patterns: tuple[str, ...]) -> Match:
+    return matcher(patterns)
 
 
 def describe_stage(config: Config, stage: StageConfig) -> str:

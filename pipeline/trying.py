@@ -18,14 +18,13 @@ from typing import Any
 
 from pipeline import elsewhere
 from pipeline.config import Config, Output, StageConfig
-from pipeline.discover import matcher
 from pipeline.errors import FileFailure, UsageError
 from pipeline.launch import blueprint_of
 from pipeline.messages import Job, Result, Source, Target
 from pipeline.names import counted, shown
 from pipeline.outputs import ALL_PARTS, NoFile, parse_template
 from pipeline.plan import walk_of
-from pipeline.route import handed_to
+from pipeline.route import handed_to, reads
 from pipeline.stage import set_stage_path
 from pipeline.state import State
 from pipeline.tree import Tree
@@ -112,18 +111,11 @@ def _wanted(config: Config, path: bytes, stage: str | None) -> list[str]:
 
             raise UsageError(f"no stage {stage!r}{did_you_mean(stage, names) or f'; there are {names}'}")
         return [stage]
-    wanted = [each.name for each in config.leaves if _reads(config, each, path)]
+    wanted = [each.name for each in config.leaves if reads(config, each, path)]
     if not wanted:
         text = "no stage that has an output reads it, by their 'match'"
         raise UsageError(f"{shown(path)}: {text}", hint="--stage NAME tries one all the same")
     return wanted
-
-
-def _reads(config: Config, stage: StageConfig, path: bytes) -> bool:
-    """Whether the branch of a stage is for this source."""
-    while stage.parent is not None:
-        stage = config.stages[stage.parent]
-    return not stage.match or matcher(stage.match)(path)
 
 
 def _with_output(config: Config, stage: StageConfig, folder: Path, wanted: list[str], is_kept: bool) -> StageConfig:

@@ -6,9 +6,13 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from pipeline.errors import UsageError
+
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.guards import Meant
     from pipeline.judge import Selection
+    from pipeline.progress import Progress, Summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is in hand may take so long at a signal",
     )
     add_selection(parser)
+    sample = "run N files, chosen at random, into the folder of --output-root; nothing else is touched"
+    parser.add_argument("--sample", type=_count, metavar="N", help=sample)
+    parser.add_argument("--output-root", metavar="DIR", help="where the outputs of --sample go, below their own paths")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="choose the files of --sample that this seed chose before"
+    )
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -95,12 +105,44 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.progress import Progress, say
     from pipeline.run import run
 
+    _refuse_half_a_sample(arguments)
     config = load_config(Path(arguments.file), edits_of(arguments))
-    selection = selection_of(arguments)
     quiet = arguments.quiet or arguments.json
     progress = Progress(quiet=quiet, verbose=arguments.verbose)
-    summary = run(config, selection, progress, arguments.grace, meant_by(arguments))
+    if arguments.sample is not None:
+        summary = _run_sample(config, arguments, progress)
+    else:
+        summary = run(config, selection_of(arguments), progress, arguments.grace, meant_by(arguments))
     if arguments.json:
         print(json.dumps(summary.as_json()))
     say(summary, quiet=quiet, verbose=arguments.verbose)
     return summary.exit
+
+
+def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:
+    """Raise UsageError where --sample and what belongs to it do not stand together."""
+    if arguments.sample is None:
+        for word, given in (("--output-root", arguments.output_root), ("--seed", arguments.seed)):
+            if given is not None:
+                raise UsageError(f"{word} is for --sample N; say how many files")
+        return
+    if arguments.output_root is None:
+        raise UsageError("--sample needs --output-root DIR, a folder for the outputs of the sample")
+    for word, given in (("--limit", arguments.limit), ("--files-from", arguments.files_from)):
+        if given is not None:
+            raise UsageError(f"--sample and {word} each say which files; leave one of them out")
+
+
+def _run_sample(config: Config, arguments: argparse.Namespace, progress: Progress) -> Summary:
+    """Run a sample, and say which, since another run of it may be wanted."""
+    import sys
+    from pathlib import Path
+
+    from pipeline.sampling import Sample, new_seed, run_sample
+
+    seed = arguments.seed if arguments.seed is not None else new_seed()
+    sample = Sample(arguments.sample, Path(arguments.output_root), seed, arguments.only)
+    summary = run_sample(config, sample, progress, arguments.grace)
+    if not summary.exit and not sys.stderr.isatty() and not arguments.quiet:  # where no summary says it
+        print(summary.notes[-1], file=sys.stderr)
+    return summary
