@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.commit import Check, Committed, GiveName
+from pipeline.commit import Committed
 from pipeline.fused import Pass
 from pipeline.messages import Job, Target
 from pipeline.names import counted, shown
@@ -66,9 +66,9 @@ class WatchedPass(Pass):
             self._tell(Event(self._name(self._at), f"{shared.kind.name} ->", describe(given), _since(began)))
         return given
 
-    def _call_with(self, index: int, given: Any, kind: ValueKind) -> Any:
+    def _call_with(self, index: int, *given: Any, **also: Any) -> Any:
         try:
-            made = super()._call_with(index, given, kind)
+            made = super()._call_with(index, *given, **also)
         except Skip as skip:
             self._tell(Event(self._name(index), "left out", text_of(skip), self._seconds))
             raise
@@ -84,12 +84,9 @@ class WatchedPass(Pass):
             self._tell(Event(self._name(index), "made", f"part {self._part}: {describe(made)}", self._seconds))
         return super()._made(index, made)
 
-    def _write(
-        self, index: int, path: bytes, value: Any, kind: ValueKind, notes: Notes, check: Check,
-        name: GiveName | None = None,
-    ) -> tuple[Committed, Notes]:  # fmt: skip
+    def _write(self, index: int, path: bytes, *value: Any, **also: Any) -> tuple[Committed, Notes]:
         began = time.perf_counter()
-        committed, notes = super()._write(index, path, value, kind, notes, check, name)
+        committed, notes = super()._write(index, path, *value, **also)
         wrote = f"{shown(path.rpartition(b'/')[2])}, {counted(committed.size_bytes, 'byte')}"
         self._tell(Event(self._name(index), "wrote", wrote, _since(began)))
         return committed, notes
