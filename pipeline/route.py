@@ -40,7 +40,7 @@ def describe_stage(config: Config, stage: StageConfig) -> str:
     if wants is not None and wants is not have:
         in_scratch = wants is PATH
         steps.append(f"Path (a {have.scratch_suffix} file in the scratch folder)" if in_scratch else wants.name)
-    steps.append(stage.stage.uses)
+    steps.append(f"{stage.stage.uses} (in a pool of its own)" if stage.pool else stage.stage.uses)
     many = "parts, each " if stage.stage.fans_out else ""
     steps.append(many + makes.name if makes is not None else "the same, or left out")
     if stage.output is not None or stage.leaves_no_file:
