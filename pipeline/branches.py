@@ -1,4 +1,4 @@
-"""What `match`, fan-outs and `output: none` ask of the tree, beyond what each stage says by itself."""
+"""What `match`, fan-outs and gathers ask of the tree, beyond what each stage says by itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_match(document: Document, index: int, declared: Declared, parent: int 
 def check_fan_outs(document: Document, stages: Sequence[StageConfig | None]) -> None:
     """One fan-out on a way, and a name of its own for each part."""
     for index, config in enumerate(stages):
-        if config is None:
+        if config is None or config.stage.gathers:
             continue
         above = fan_out_above(stages, config.parent)
         fan_out = stages[above] if above is not None else None
@@ -56,3 +56,57 @@ def _check_part(document: Document, index: int, config: StageConfig, template: T
         document.complain(place, f"{who}: every part of a file would have the one output; use {{part}} in its path")
     if not in_parts and _PART in template.fields:
         document.complain(place, f"{who}: {{part}} is for stages that fan out")
+
+
+def check_gathers(document: Document, declared: Sequence[Declared], stages: Sequence[StageConfig | None]) -> None:
+    """A stage that gathers is said to, reads the output files of another, and is at the end of its way."""
+    for index, (said, config) in enumerate(zip(declared, stages, strict=True)):
+        if config is None:
+            continue
+        place, who = ("stages", index), f"stage {config.name!r}"
+        for key in ("group", "partial"):
+            if getattr(said, key) and not said.gather:
+                document.complain((*place, key), f"{who}: {key!r} is for a stage that says 'gather: true'", key=True)
+        if said.gather and not config.stage.gathers:
+            text = f"{who}: 'gather' is for a stage that takes an Iterator[Item[...]], which this one does not"
+            document.complain((*place, "gather"), f"{text} ({config.stage.where})", key=True)
+        elif config.stage.gathers and not said.gather:
+            text = f"{who} takes an iterator of many files; say 'gather: true'"
+            document.complain((*place, "uses"), f"{text} ({config.stage.where})")
+        parent = stages[config.parent] if config.parent is not None else None
+        if parent is not None and parent.stage.gathers:
+            document.complain(place, f"{who} reads from {parent.name!r}, which gathers; nothing can")
+        if config.stage.gathers:
+            is_lost = config.parent is not None and parent is None
+            problem = "" if is_lost else _why_nothing_to_gather(parent)
+            if problem:
+                document.complain((*place, "from") if said.from_ else place, f"{who} {problem}")
+            _check_gathered(document, index, config)
+
+
+def _why_nothing_to_gather(parent: StageConfig | None) -> str:
+    """Why no files can be gathered from there; empty if they can."""
+    if parent is None:
+        return "gathers what another stage has written; name that with 'from'"
+    if parent.output is None and not parent.stage.gathers:
+        return f"gathers the output files of {parent.name!r}, which has none"
+    return ""
+
+
+def _check_gathered(document: Document, index: int, config: StageConfig) -> None:
+    """What it makes of a group is one thing, and where it goes depends on the group alone."""
+    place, who = ("stages", index), f"stage {config.name!r}"
+    if config.stage.fans_out:
+        text = f"{who} gathers and fans out; what it makes of a group is one output"
+        document.complain((*place, "uses"), f"{text} ({config.stage.where})")
+    if config.output is None:
+        return
+    if config.stage.is_filter:
+        document.complain((*place, "output"), f"{who} makes nothing that could be written; say 'output: none'")
+    fields = config.group.fields if config.group else frozenset()
+    for field in sorted(config.output.template.fields - fields):
+        text = f"{who}: {{{field}}} differs within a group; in the path may be what 'group' has in it"
+        document.complain((*place, "output", "path"), text)
+    if config.output.save.get("metadata", "strip") != "strip":
+        text = f"{who}: a group has no one source of which metadata could be kept"
+        document.complain((*place, "output", "save", "metadata"), text)

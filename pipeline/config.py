@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.limits import DEFAULT_LIMITS, Limits
-from pipeline.outputs import Template
+from pipeline.outputs import Group, Template
 from pipeline.signature import Stage
 from pipeline.types import FitBox
 
@@ -79,6 +79,10 @@ class StageConfig:
     """Whether it says `output: none`: what it does leaves no more than a row in the ledger."""
     pool: Pool | None = None
     """Its own, if it is not to run in the workers of all others."""
+    group: Group | None = None
+    """What the groups are called of which it gathers each; None for one group of all files."""
+    partial: bool = False
+    """Whether it gathers also where files of a group failed."""
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from pipeline.discover import deciding
 from pipeline.errors import UsageError
 from pipeline.facts import Decree
 from pipeline.failures import Failure
+from pipeline.groups import is_group
 from pipeline.judge import Judge, Leaf, Selection, differences_from, is_as_left
 from pipeline.ledger import Ledger, Row
 from pipeline.messages import Source
-from pipeline.names import shown
+from pipeline.names import counted, shown
 from pipeline.orphans import fate_of
 from pipeline.outputs import NO_FILE_KEY
 from pipeline.plan import Plan, leaves_of, make_plan, walk_of
@@ -106,6 +107,7 @@ class Explainer:
         self._config = config
         self._ledger = ledger
         self._leaves = leaves_of(config, ledger, record=False)
+        self._of_files = tuple(leaf for leaf in self._leaves if not leaf.gathers)
         self._plan: Plan = make_plan(config, ledger, self._leaves, Selection())
         self._root = os.path.join(os.fsencode(config.inputs.root), b"")
 
@@ -153,9 +155,11 @@ class Explainer:
 
     def explain(self, subject: Subject) -> Explanation:
         """All about an input, or about one output and the way to it."""
+        if is_group(subject.source):
+            return self._explain_group(subject.source)
         walk = walk_of(self._config)
         identity = walk.look_up(subject.source)
-        leaves = [leaf for leaf in self._leaves if leaf.matches is None or leaf.matches(subject.source)]
+        leaves = [leaf for leaf in self._of_files if leaf.matches is None or leaf.matches(subject.source)]
         standing = "an input" if leaves else "an input that no stage reads"
         standing = standing if identity else self._why_no_input(subject.source, walk.left_out_names[-1][1])
         outputs = list(self._outputs(subject.source, identity))
@@ -164,10 +168,24 @@ class Explainer:
             outputs = [each for each in outputs if each.path == path]
         named = {each.stage for each in outputs}
         leaves = [leaf for leaf in leaves if subject.target is None or leaf.stage in named]
+        return self._with_surroundings(subject.source, identity, standing, leaves, outputs)
+
+    def _explain_group(self, group: bytes) -> Explanation:
+        """All about what is made of a group."""
+        planned = self._plan.spool.decisions_of(group)
+        members = counted(planned[0].source.size_bytes, "member") if planned else ""
+        outputs = list(self._outputs(group, None))
+        leaves = [leaf for leaf in self._leaves if leaf.stage in {each.stage for each in planned}]
+        standing = f"a group of {members}" if planned else "a group that is gone"
+        return self._with_surroundings(group, None, standing, leaves, outputs)
+
+    def _with_surroundings(
+        self, source: bytes, identity: Source | None, standing: str, leaves: list[Leaf], outputs: list[OutputExplained]
+    ) -> Explanation:
         config, initializer = self._config, self._config.pool.initializer or ""
         given = self._leaves[0].recipe.parts.get("initializer", {}).get("initargs", [])
         return Explanation(
-            subject.source,
+            source,
             identity,
             standing,
             list(self._stages(leaves)),
@@ -232,8 +250,11 @@ class Explainer:
         rows = {row.target: row for row in self._rows(source)}
         failures = {failure.stage: failure for failure in self._failures(source)}
         leaves = {leaf.stage: leaf for leaf in self._leaves}
-        for each in self._decisions(identity, rows, list(failures.values())) if identity else ():
-            row, failure = rows.pop(each.target, None), failures.get(each.stage)
+        decisions = self._plan.spool.decisions_of(source) if is_group(source) else []
+        decisions += self._decisions(identity, rows, list(failures.values())) if identity else []
+        for each in decisions:
+            row = rows.pop(each.target, None) or self._recorded_otherwise(each)
+            failure = failures.get(each.stage)
             yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
         for row in rows.values():
             if row.part == "" and row.status == "done":  # it stands for parts, of which each has said its own
@@ -246,10 +267,15 @@ class Explainer:
                 action, why = fate.action, f"orphan: {fate.why}"
             yield self._output(row.stage, path, action, why, row, None, None)
 
+    def _recorded_otherwise(self, decision: Decision) -> Row | None:
+        """What is recorded of a group whose stage was called otherwise."""
+        row = self._ledger.row(decision.target) if is_group(decision.source.path) else None
+        return row if row and is_group(row.source) else None
+
     def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
         """What a run would do with the outputs of an input, in the order of the tree."""
         planned = {(each.stage, each.target): each for each in self._plan.spool.decisions_of(source.path)}
-        judge, decisions = Judge(self._config, self._ledger, self._leaves, Selection()), []
+        judge, decisions = Judge(self._config, self._ledger, self._of_files, Selection()), []
         for met, recorded, failed in judge.sources.ahead([(source, list(rows.values()), failures)]):
             for each in judge.judge(met, {row.target: row for row in recorded}, failed):
                 judged = Decision(met, each.stage, each.path, each.target, each.action, each.why)

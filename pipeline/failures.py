@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from pipeline.groups import OF_FILES
 from pipeline.messages import MOVED, Result, Source
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
@@ -87,16 +88,19 @@ class Failures:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        connection.execute("CREATE TEMP TABLE moved (source BLOB, stage TEXT)")
         self._has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
 
-    def all(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
+    def all(
+        self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
+    ) -> Iterator[Failure]:
         """Every failure, in byte order of its source: of sources from `first` on and before `after`; only of those in
-        the table `listed` if it is asked.
+        the table `listed`, or only of files and not of groups, if it is asked.
         """
         if listed:
             among = "listed CROSS JOIN failures ON source = path ORDER BY path, stage"
             return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}"))
-        among = f"failures {between(after)} ORDER BY source, stage"
+        among = f"failures {between(after)}{f' AND {OF_FILES}' if of_files else ''} ORDER BY source, stage"
         return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}", (first, after)))
 
     def output(self, failure: Failure) -> str:
@@ -109,10 +113,17 @@ class Failures:
     def record(self, run: str, source: Source, result: Result, recipe: int | None, printed: str, tried: bool) -> None:
         """Remember a failure; whether it counts as an attempt is seen when the run has ended."""
         if result.kind in MOVED:
+            self._connection.execute("INSERT INTO moved VALUES (?, ?)", (source.path, result.stage))
             return
         self._has_any = True
         values = (source.path, result.stage, result.kind or "error", result.text, run, tried)
         self._connection.execute(_RECORD, (*values, source.size_bytes, source.mtime_ns, recipe, _shorten(printed)))
+
+    def missing(self, stage: str) -> Iterator[bytes]:
+        """The sources of which a stage failed to make what it should have by now, also those that changed meanwhile."""
+        which = "SELECT source FROM failures WHERE stage = ?1 AND dismissed_at IS NULL"
+        moved = "SELECT source FROM moved WHERE stage = ?1"
+        return (source for (source,) in self._connection.execute(f"{which} UNION {moved}", (stage,)))
 
     def forget(self, failures: Iterable[tuple[bytes, str]]) -> None:
         """Forget what has been done since, or says nothing any more: source and stage of each."""

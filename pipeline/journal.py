@@ -11,11 +11,11 @@ from typing import TextIO
 from pipeline.commit import remove_temporaries
 from pipeline.config import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
+from pipeline.groups import shown_source
 from pipeline.heartbeat import Heartbeat
 from pipeline.ledger import Ledger
 from pipeline.made_parts import MadeParts
 from pipeline.messages import KILLED, Job, Outcome
-from pipeline.names import shown
 from pipeline.outputs import NoFile, Template
 from pipeline.progress import Progress, Summary
 
@@ -104,12 +104,12 @@ class Journal:
         self.summary.add(outcome)
         for result in outcome.results:
             if result.status == "failed":
-                name = f"{shown(outcome.source.path)} ({result.stage})"
+                name = f"{shown_source(outcome.source.path)} ({result.stage})"
                 self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self.summary.run])
             elif result.text and result.status == "done":
-                self._write(f"{shown(outcome.source.path)} ({result.stage}): {result.text}")
+                self._write(f"{shown_source(outcome.source.path)} ({result.stage}): {result.text}")
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""

@@ -17,6 +17,7 @@ from pipeline.differences import Difference, differences
 from pipeline.discover import Match
 from pipeline.errors import FileFailure
 from pipeline.failures import Failure, Patience
+from pipeline.groups import group_in, is_group
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.outputs import ALL_PARTS, NO_FILE_KEY, NoFile, Template
@@ -56,7 +57,7 @@ class Leaf:
     recipe: Recipe
     number: int | None
     route: tuple[StageConfig, ...]
-    """The stages from the root of the tree to this one."""
+    """The stages from the root of the tree to this one; of one that gathers, itself alone."""
     matches: Match | None = None
     """Tells which sources it is made of; None for all."""
 
@@ -73,6 +74,11 @@ class Leaf:
     def fill(self, source: bytes) -> bytes:
         """The path of a source's output; of one in parts, what stands for all of them. Raises FileFailure."""
         return self.template.fill(source, ALL_PARTS if self.has_parts else "")
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it is made of groups of files, and of no source."""
+        return self.route[-1].stage.gathers
 
     @cached_property
     def is_plain(self) -> bool:
@@ -154,13 +160,8 @@ class Judge:
                 self._refuse_among_inputs(leaf, path)
         except FileFailure as error:
             return [Verdict(leaf.stage, "refuse", str(error))]
-        target = leaf.template.key(path)
-        row = recorded.pop(target, None) or self._renamed(leaf, recorded)
-        if row is None:
-            verdict = self._unrecorded(leaf, path, target)
-        else:
-            action, why = self._recorded(source, leaf, row, path)
-            verdict = Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
+        row = recorded.pop(leaf.template.key(path), None) or self._renamed(leaf, recorded)
+        verdict = self._judge_at(source, leaf, row, path)
         parts = take_parts(leaf, source.path, recorded) if leaf.has_parts else []
         if verdict.action == "up-to-date" and parts:
             if row is not None and row.status == "skipped":
@@ -174,6 +175,30 @@ class Judge:
         if failures and verdict.action == "make" and not self._force:
             verdict = self._after_failure(source, leaf, verdict, failures)
         return [verdict]
+
+    def judge_group(self, group: Source, leaf: Leaf, path: bytes, failures: list[Failure]) -> Verdict:
+        """The verdict on what is made of a group, going by its members as they are."""
+        try:
+            if leaf.stage in self._above_root:
+                self._refuse_among_inputs(leaf, path)
+        except FileFailure as error:
+            return Verdict(leaf.stage, "refuse", str(error))
+        row = self._ledger.row(leaf.template.key(path))
+        if row is not None and row.source != group.path:
+            was_its = is_group(row.source) and group_in(row.source) == group_in(group.path)
+            row = row if was_its and row.stage not in self._stages else None
+        verdict = self._judge_at(group, leaf, row, path)
+        if failures and verdict.action == "make" and not self._force:
+            return self._after_failure(group, leaf, verdict, failures)
+        return verdict
+
+    def _judge_at(self, source: Source, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
+        """The verdict on the output of one path."""
+        target = leaf.template.key(path)
+        if row is None:
+            return self._unrecorded(leaf, path, target)
+        action, why = self._recorded(source, leaf, row, path)
+        return Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
 
     def _judge_part(self, leaf: Leaf, source: Source, row: Row) -> Verdict:
         """The verdict on one part of an output that is as its recipe has it."""
@@ -235,7 +260,7 @@ class Judge:
         if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.row(target), path):
             return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
         rival: bytes | None = owner[0]
-        if self._is_listed and not os.path.lexists(self._root + owner[0]):
+        if self._is_listed and not is_group(owner[0]) and not os.path.lexists(self._root + owner[0]):
             rival = None  # a list does not come by the sources that are gone
         return Verdict(leaf.stage, "make", "new", path, target, rival)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.groups import OF_FILES
 from pipeline.ledger import Ledger
 
 # "0" is what comes after "/".
@@ -28,5 +29,6 @@ def count_made_below(ledger: Ledger, folder: bytes) -> int:
 
 def count_known_sources(ledger: Ledger, without: tuple[bytes, ...] = ()) -> int:
     """The sources of which something was made or left out, less those in some folders."""
-    found = ledger.connection.execute("SELECT DISTINCT source FROM outputs WHERE status != 'intended'")
+    which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {OF_FILES}"
+    found = ledger.connection.execute(which)
     return sum(not source.startswith(without) for (source,) in found)

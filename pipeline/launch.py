@@ -86,7 +86,8 @@ def _initializers(*pools: Pool | None) -> tuple[tuple[str, tuple[Any, ...]], ...
 def _infos(config: Config) -> list[StageInfo]:
     engines = engines_of(config.stages)
     return [
-        StageInfo(stage.name, stage.parent, stage.timeout_s, engine)
+        # A job of groups begins with the stage that gathers them.
+        StageInfo(stage.name, None if stage.stage.gathers else stage.parent, stage.timeout_s, engine)
         for stage, engine in zip(config.stages, engines, strict=True)
     ]
 
@@ -101,7 +102,7 @@ def engines_of(stages: Sequence[StageConfig]) -> list[int]:
     own = {stage.name: number for number, stage in own_pools(stages).items()}
     found: list[int] = []
     for stage in stages:
-        fan_out = fan_out_above(stages, stage.parent)
+        fan_out = None if stage.stage.gathers else fan_out_above(stages, stage.parent)
         found.append(own.get(stage.name, 0 if fan_out is None else found[fan_out]))
     return found
 

@@ -14,6 +14,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.facts import Decrees, Facts
 from pipeline.failures import Failure, Failures, between
 from pipeline.files import Files
+from pipeline.groups import OF_FILES
 from pipeline.intents import Intent, Intents
 from pipeline.messages import KILLED, Job, Outcome, Result
 from pipeline.recipe import Recipe
@@ -132,15 +133,18 @@ class Ledger:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def rows(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Row]:
+    def rows(
+        self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
+    ) -> Iterator[Row]:
         """Every output, in byte order of its source: of sources from `first` on and before `after`; only of those in
-        the table `listed` if it is asked.
+        the table `listed`, or only of files and not of groups, if it is asked.
         """
         self._write_outputs()
         if listed:
             among = "listed CROSS JOIN outputs ON source = path ORDER BY path"
             return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
-        found = self.connection.execute(f"SELECT {_ROW} FROM outputs {between(after)} ORDER BY source", (first, after))
+        which = f"{between(after)}{f' AND {OF_FILES}' if of_files else ''}"
+        found = self.connection.execute(f"SELECT {_ROW} FROM outputs {which} ORDER BY source", (first, after))
         return map(Row._make, found)
 
     def span(self, first: bytes) -> Span | None:
@@ -164,10 +168,12 @@ class Ledger:
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE target = ?", (target,)).fetchone()
         return Row._make(found) if found else None
 
-    def failures(self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False) -> Iterator[Failure]:
+    def failures(
+        self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
+    ) -> Iterator[Failure]:
         """Every failure, in byte order of its source; with the same choice."""
         self._write_outputs()
-        return self.failed.all(first, after, listed=listed)
+        return self.failed.all(first, after, listed=listed, of_files=of_files)
 
     def recipes(self) -> dict[int, str]:
         """Every recipe's digest, by its number."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.branches import check_fan_outs, check_match
+from pipeline.branches import check_fan_outs, check_gathers, check_match
 from pipeline.config import Config, Errors, Inputs, Output, Pool, Prune, StageConfig
 from pipeline.depends import Depends, versions_of
 from pipeline.discover import pattern_problem
@@ -22,13 +22,13 @@ from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_me
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
 from pipeline.limits import Limits
 from pipeline.options import check_options
-from pipeline.outputs import NO_OUTPUT, Template, TemplateError, always_same, parse_template
+from pipeline.outputs import NO_OUTPUT, Group, Template, TemplateError, always_same, parse_group, parse_template
 from pipeline.siblings import with_siblings
 from pipeline.signature import Stage, keyword_options
 from pipeline.stage import check_call, find, find_function, set_stage_path
 from pipeline.stdio import stdout_to_stderr
 from pipeline.types import FitBox
-from pipeline.values import IMAGE, PATH, Kind, can_convert, saver_for
+from pipeline.values import BYTES, IMAGE, PATH, Kind, can_convert, saver_for
 from pipeline.vocabulary import Declared, declare, duration_s, pixels, size_bytes, who_at
 from pipeline.vocabulary import Pool as DeclaredPool
 
@@ -240,9 +240,12 @@ class _Checker:
                     match=declared.match,
                     pool=_pool_of(declared.pool) if declared.pool else None,
                     leaves_no_file=leaves_no_file,
+                    group=self._group(index),
+                    partial=declared.partial,
                 )
             )
         check_fan_outs(self._document, made)
+        check_gathers(self._document, self._declared.stages, made)
         return made
 
     def _check_names(self) -> None:
@@ -290,11 +293,21 @@ class _Checker:
     def _check_types(self, index: int, stage: Stage, have: Kind | None, read: StageConfig | None) -> None:
         if stage.takes is None or have is None or can_convert(have, stage.takes):
             return
+        if stage.gathers and stage.takes is BYTES:  # it reads the files as they were written
+            return
         who, maker = f"stage {self._declared.stages[index].name!r}", read.name if read else "inputs"
         text = f"{who} takes {stage.takes.name}, but {maker!r} makes {have.name}"
         self._document.complain(("stages", index, "uses"), f"{text}; there is no conversion ({stage.where})")
 
     # -- outputs -------------------------------------------------------------------------------------------------------
+
+    def _group(self, index: int) -> Group | None:
+        declared = self._declared.stages[index]
+        try:
+            return parse_group(declared.group) if declared.group is not None else None
+        except TemplateError as error:
+            self._document.complain(("stages", index, "group"), f"stage {declared.name!r}: group: {error}")
+            return None
 
     def _output(self, index: int, kind: Kind | None) -> Output | None:
         declared = self._declared.stages[index].output
@@ -302,7 +315,7 @@ class _Checker:
         place: Place = ("stages", index, "output")
         who = f"stage {self._declared.stages[index].name!r}"
         try:
-            template = parse_template(declared.path, self._folder)
+            template = parse_template(declared.path, self._folder, of_groups=self._declared.stages[index].gather)
         except TemplateError as error:
             self._document.complain((*place, "path"), f"{who}: {error}")
             return None

@@ -17,7 +17,10 @@ MOVED: tuple[Kind, ...] = ("vanished", "changed")
 
 
 class Source(NamedTuple):
-    """The identity of an input: its path relative to the input root, in bytes, plus what stat says of it."""
+    """The identity of an input: its path relative to the input root, in bytes, plus what stat says of it.
+
+    Of a group that is gathered: what stands for it, how many members it has, and a digest of them; see groups.py.
+    """
 
     path: bytes
     size_bytes: int
@@ -36,6 +39,8 @@ class Target(NamedTuple):
     """The paths of the parts that were made before."""
     is_forced: bool = False
     """Whether a part may take the place of a file that we did not make."""
+    members: bytes = b""
+    """Of what is made of a group, the file that lists its members."""
 
 
 class Begin(NamedTuple):

@@ -73,13 +73,7 @@ class Template:
 
         The source's path is relative to the input root, in bytes; so is the answer.
         """
-        if self._is_mirror:
-            filled = b"/" + source
-        else:
-            folder, _, name = source.rpartition(b"/")
-            stem, suffix = _split_name(name)
-            values = {b"dir": folder, b"name": name, b"stem": stem, b"suffix": suffix, b"part": part.encode()}
-            filled = self._format % values
+        filled = b"/" + source if self._is_mirror else self._format % _values(source, part)
         if b"//" in filled:  # an empty {dir} leaves a slash too many
             filled = _SLASHES.sub(b"/", filled)
         # Nothing else can be wrong with a name.
@@ -158,6 +152,33 @@ class NoFile:
         return self.fill(source) + b"/", b""
 
 
+@dataclass(frozen=True)
+class Group:
+    """What the groups of a stage that gathers are called: its fields tell them apart."""
+
+    text: str
+    pieces: tuple[str | tuple[str], ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields it uses."""
+        return frozenset(piece[0] for piece in self.pieces if isinstance(piece, tuple))
+
+    @cached_property
+    def _format(self) -> bytes:
+        return _format_of(self.pieces)
+
+    def fill(self, source: bytes, part: str = "") -> bytes:
+        """The name of the group to which the output of a source belongs."""
+        return self._format % _values(source, part)
+
+
+def _values(source: bytes, part: str) -> dict[bytes, bytes]:
+    folder, _, name = source.rpartition(b"/")
+    stem, suffix = _split_name(name)
+    return {b"dir": folder, b"name": name, b"stem": stem, b"suffix": suffix, b"part": part.encode()}
+
+
 def _format_of(pieces: Iterable[str | tuple[str, ...]]) -> bytes:
     return b"".join(
         b"%%(%s)b" % each[0].encode() if isinstance(each, tuple) else os.fsencode(each).replace(b"%", b"%%")
@@ -185,13 +206,21 @@ def _split_name(name: bytes) -> tuple[bytes, bytes]:
     return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, b"")
 
 
-def parse_template(text: str, base: Path) -> Template:
-    """Read a template; a relative one lies under `base`. Raises TemplateError."""
+def parse_group(text: str) -> Group:
+    """Read what the groups are called. Raises TemplateError."""
+    return Group(text, tuple(_pieces(text)))
+
+
+def parse_template(text: str, base: Path, *, of_groups: bool = False) -> Template:
+    """Read a template; a relative one lies under `base`. Raises TemplateError.
+
+    An output `of_groups` may be the only one, and then has no fields.
+    """
     if not text or "\0" in text:
         raise TemplateError("an output path is needed")
-    under = ("{name}" if "{dir}" in text else "{dir}/{name}") if text.endswith("/") else ""
+    under = ("{name}" if "{dir}" in text else "{dir}/{name}") if text.endswith("/") and not of_groups else ""
     pieces = _pieces(text + under)
-    if all(isinstance(piece, str) for piece in pieces):
+    if not of_groups and all(isinstance(piece, str) for piece in pieces):
         raise TemplateError(f"every file would have the one output {text!r}; use {{stem}} or {{name}} in it")
     first = pieces[0] if isinstance(pieces[0], str) else ""
     literal, _, rest = first.rpartition("/")

@@ -19,6 +19,7 @@ from pipeline.config import Config, StageConfig
 from pipeline.discover import Walk, matcher
 from pipeline.failures import Failure
 from pipeline.follower import Follower
+from pipeline.gathers import Gathers
 from pipeline.judge import Judge, Leaf, Selection
 from pipeline.ledger import Ledger, Row, Span
 from pipeline.listing import Listing
@@ -55,6 +56,10 @@ class Plan:
     """Whether any of the sources is one of which an output was on record."""
     judged: list[Range] | None = None
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
+    gathers: Gathers | None = None
+    """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
+    counts_of_groups: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    """How many outputs of groups, which are not among the others."""
 
     def pass_over(self, span: Span) -> None:
         """Count a span of sources of which nothing is to be done."""
@@ -63,6 +68,16 @@ class Plan:
         for why, (outputs, files) in span.counts.items():
             self.counts["up-to-date", why] += outputs
             self.files["up-to-date", why] += files
+
+    def count_groups(self) -> None:
+        """Count what is made of groups, as it is planned by now."""
+        found = self.spool.counts(of_groups=True)
+        self.counts_of_groups = Counter({(action, why): outputs for action, why, outputs, _ in found})
+
+    @property
+    def jobs_of_groups(self) -> int:
+        """How many groups have something to make."""
+        return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
 
     def count(self, action: Action, why: str = "") -> int:
         """How many outputs the plan does this to, for a reason that begins so."""
@@ -77,7 +92,8 @@ def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ..
         config.folder, pool.initializer, pool.initargs, config.depends, config.libraries, contents.digest
     )
     for stage in config.ends:
-        route, output = _route(config, stage), stage.output
+        # What was made of the sources says itself when it changed.
+        route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
         recipe = recipe_for([_step(each) for each in route], save, template.suffix, around)
         number = ledger.number_recipe(recipe) if record else known.get(recipe.digest)
@@ -124,22 +140,30 @@ def make_plan(
     root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
     sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
     plan = Plan(Spool(ledger, len(leaves)), leaves, walk)
-    judge = Judge(config, ledger, leaves, selection, plan.spool.add_reading if record else None)
+    of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
+    if len(of_files) < len(leaves) and not selection.is_partial:
+        plan.gathers = Gathers(config, ledger, leaves, selection, plan.spool)
+    judge = Judge(config, ledger, of_files, selection, plan.spool.add_reading if record else None)
     gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
     is_moving = not (selection.force or ledger.facts.get("behind"))
-    moves = Moves(leaves, os.fsencode(config.folder), judge.sources) if is_moving else None
+    moves = Moves(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, moves, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
-    all_plain = all(leaf.is_plain for leaf in leaves)
+    all_plain = all(leaf.is_plain for leaf in of_files)
     if everything or selection.force or selection.is_partial or config.changed_by == "hash" or not all_plain:
         work.through(sources, ledger, (b"", None), listed=listed)
     else:
         plan.judged = _by_spans(plan, work, ledger)
+    if plan.gathers:
+        plan.gathers.plan()
     plan.spool.settle(keep_orphans=not selection.is_partial)
     for action, why, outputs, files in plan.spool.counts():
         plan.counts[action, why] += outputs
         plan.files[action, why] += files
+    if plan.gathers and plan.count("refuse"):  # what collides is known since it was settled
+        plan.gathers.plan_anew(is_made=False)
+    plan.count_groups()
     plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
     return plan
 
@@ -164,7 +188,8 @@ def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
 
 def digests_of(leaves: Sequence[Leaf]) -> Digests:
     """The digests of spans for a tree with these outputs."""
-    plain = [(leaf.stage, leaf.template, leaf.number) for leaf in leaves if isinstance(leaf.template, Template)]
+    of_files = [leaf for leaf in leaves if not leaf.gathers]
+    plain = [(each.stage, each.template, each.number) for each in of_files if isinstance(each.template, Template)]
     return Digests([Place(*each) for each in plain])
 
 
@@ -172,8 +197,8 @@ def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range
     """Those of the ranges in which a run has left nothing to be done, as spans."""
     digests = digests_of(leaves)
     for first, after in ranges:
-        has_failed = next(ledger.failures(first, after), None) is not None
-        span = None if has_failed else digests.recorded(ledger.rows(first, after))
+        has_failed = next(ledger.failures(first, after, of_files=True), None) is not None
+        span = None if has_failed else digests.recorded(ledger.rows(first, after, of_files=True))
         if span:
             yield span._replace(after=after)
 
@@ -203,8 +228,8 @@ class _Work:
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
         """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
         plan = self._plan
-        rows = Follower(ledger.rows(*within, listed=listed), self._gone.not_met)
-        failures = Follower(ledger.failures(*within, listed=listed), self._gone.failure)
+        rows = Follower(ledger.rows(*within, listed=listed, of_files=True), self._gone.not_met)
+        failures = Follower(ledger.failures(*within, listed=listed, of_files=True), self._gone.failure)
         for source, recorded, failed in self._judge.sources.ahead(self._met(sources, rows, failures)):
             plan.sources += 1
             if self._decide(source, recorded, failed):

@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.groups import shown_source
 from pipeline.messages import MOVED, Outcome, Result
-from pipeline.names import indented, shown
+from pipeline.names import indented
 from pipeline.reasons import reason_of
 
 # How many failed files the summary names; `failures` lists them all.
@@ -119,7 +120,7 @@ def _named(failures: list[tuple[bytes, Result]], verbose: bool) -> list[str]:
         alike.setdefault((source, result.text), []).append(result)
     lines = []
     for (source, text), results in alike.items():
-        lines.append(f"  {shown(source)} ({', '.join(result.stage for result in results)}): {text}")
+        lines.append(f"  {shown_source(source)} ({', '.join(result.stage for result in results)}): {text}")
         if verbose and results[0].detail:
             lines.append(indented(results[0].detail))
     return lines
@@ -143,7 +144,7 @@ class Progress:
     def step(self, outcome: Outcome) -> None:
         """One file is through."""
         if self._verbose and outcome.output:
-            self._print(f"{shown(outcome.source.path)} printed:\n{indented(outcome.output)}")
+            self._print(f"{shown_source(outcome.source.path)} printed:\n{indented(outcome.output)}")
         if self._bar is not None:
             self._bar.update()
 

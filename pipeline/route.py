@@ -35,6 +35,8 @@ def describe_stage(config: Config, stage: StageConfig) -> str:
 
     A kind between two arrows is a conversion that nobody wrote down.
     """
+    if stage.stage.gathers:
+        return _describe_gather(config, stage)
     have, wants, makes = handed_to(config, stage), stage.stage.takes, stage.stage.makes
     steps = [f"{config.stages[stage.parent].name if stage.parent is not None else 'inputs'} ({have.name})"]
     if wants is not None and wants is not have:
@@ -46,6 +48,16 @@ def describe_stage(config: Config, stage: StageConfig) -> str:
     if stage.output is not None or stage.leaves_no_file:
         steps.append(stage.output.template.text if stage.output else "no file")
     return " -> ".join(steps)
+
+
+def _describe_gather(config: Config, stage: StageConfig) -> str:
+    """The same of one that gathers: `up (its files, by {dir}) -> many str -> names -> str -> out/{dir}.txt`."""
+    assert stage.parent is not None
+    takes, makes = stage.stage.takes or handed_to(config, stage), stage.stage.makes
+    which = f"its files, by {stage.group.text}" if stage.group else "all its files"
+    steps = [f"{config.stages[stage.parent].name} ({which})", f"many {takes.name}", stage.stage.uses]
+    steps += [makes.name] if makes else []
+    return " -> ".join([*steps, stage.output.template.text if stage.output else "no file"])
 
 
 def describe_route(config: Config) -> list[str]:

@@ -7,7 +7,8 @@ import shlex
 import sqlite3
 import time
 import traceback
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +16,8 @@ from pipeline.commit import refuse_lost, remove_temporaries
 from pipeline.config import Config
 from pipeline.engines import Engine
 from pipeline.errors import EnvironmentFailure, FilemillError, PolicyStop, WorkersFailed
+from pipeline.gathers import Gathers
+from pipeline.groups import OF_FILES, OF_GROUPS
 from pipeline.guards import NOTHING_ODD, Guards, Meant, guards_of
 from pipeline.heartbeat import Heartbeat
 from pipeline.journal import COMMIT_EVERY_S, Journal
@@ -23,7 +26,7 @@ from pipeline.launch import open_engine
 from pipeline.ledger import Ledger
 from pipeline.looking import is_damage
 from pipeline.made_parts import MadeParts
-from pipeline.messages import Kind, Outcome, Result
+from pipeline.messages import Job, Kind, Outcome, Result
 from pipeline.names import shown
 from pipeline.opening import open_to_write
 from pipeline.outputs import NoFile
@@ -33,7 +36,7 @@ from pipeline.places import Places
 from pipeline.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.progress import Progress, Summary
 from pipeline.pruning import Pruner
-from pipeline.reasons import NOT_OURS
+from pipeline.reasons import NO_FILE, NOT_OURS
 from pipeline.refusals import describe, describe_room
 from pipeline.renames import Renamer
 from pipeline.signals import Signals
@@ -171,35 +174,69 @@ class _Run:
         return self.engine
 
     def _work(self, plan: Plan, grace_s: float) -> None:
-        """The loop: feed the engine while it has room, record what comes back, stop when nothing is left."""
-        if not plan.jobs:
+        """First what is made of files, and then what is made of groups of them."""
+        if not plan.jobs and plan.gathers is None:
             return
-        self.progress.start(plan.jobs)
-        self.journal.errors, self.journal.planned = self.config.errors, plan.jobs
-        self.heartbeat.planned = plan.jobs
-        root = _folder_at(self.config.inputs.root)
-        jobs, fed, draining = self.made_parts.told(self.journal.intended(plan.spool.jobs())), False, False
-        with Signals(grace_s) as signals, closing(self._open_engine()) as engine:
-            while engine.busy or not fed:
-                if not draining and (signals.first or self.journal.is_stopped):
-                    if signals.first:
-                        self.progress.tell(f"{signals.name}: finishing what is in hand; a second one stops at once")
-                    engine.drain()
-                    draining = fed = True
-                signals.check_grace()
-                while not fed and engine.has_room:
-                    if job := next(jobs, None):
-                        engine.submit(job)
-                    else:
-                        fed = True
-                for outcome in engine.poll(COMMIT_EVERY_S):
-                    self.journal.record(outcome)
-                if not self.journal.is_stopped:
-                    self._check_folders(root)
-                self.journal.commit_if_due()
+        with Signals(grace_s) as signals:
+            try:
+                if plan.jobs:
+                    jobs = self.made_parts.told(self.journal.intended(plan.spool.jobs()))
+                    self._feed(jobs, plan.jobs, signals)
+                if plan.gathers and not (signals.first or self.journal.is_stopped):
+                    self._gather(plan, plan.gathers, signals)
+            finally:
+                if self.engine:
+                    self.engine.close()
         if signals.first:
             cut = ", what was in hand was cut off" if signals.interrupted else ""
             self.journal.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
+
+    def _gather(self, plan: Plan, gathers: Gathers, signals: Signals) -> None:
+        """Make what is to be made of groups, by what there is of their members now."""
+        self.journal.commit()
+        self.ledger.begin()
+        if plan.jobs or self.summary.renamed:
+            gathers.plan_anew(is_made=True)
+            plan.count_groups()
+        gathers.forget_past_failures()
+        self._count_planned(plan.counts_of_groups)
+        self._note_refused(plan, OF_GROUPS)
+        self.journal.commit()
+        if count := plan.jobs_of_groups:
+            scratch = os.fsencode(self.state.scratch)
+            jobs = gathers.told(self.journal.intended(plan.spool.jobs_of_groups()), scratch)
+            self._feed(jobs, count, signals, lambda outcome: gathers.forget_list(outcome, scratch))
+
+    def _feed(
+        self, jobs: Iterator[Job], count: int, signals: Signals, is_done: Callable[[Outcome], None] | None = None
+    ) -> None:
+        """The loop: feed the engine while it has room, record what comes back, stop when nothing is left."""
+        self.progress.stop()
+        self.progress.start(count)
+        self.journal.errors = self.config.errors
+        self.journal.planned += count
+        self.heartbeat.planned += count
+        root, engine = _folder_at(self.config.inputs.root), self._open_engine()
+        fed = draining = False
+        while engine.busy or not fed:
+            if not draining and (signals.first or self.journal.is_stopped):
+                if signals.first:
+                    self.progress.tell(f"{signals.name}: finishing what is in hand; a second one stops at once")
+                engine.drain()
+                draining = fed = True
+            signals.check_grace()
+            while not fed and engine.has_room:
+                if job := next(jobs, None):
+                    engine.submit(job)
+                else:
+                    fed = True
+            for outcome in engine.poll(COMMIT_EVERY_S):
+                self.journal.record(outcome)
+                if is_done:
+                    is_done(outcome)
+            if not self.journal.is_stopped:
+                self._check_folders(root)
+            self.journal.commit_if_due()
 
     def _check_folders(self, root: tuple[int, int] | None) -> None:
         """Files that vanish are no matter of ours, unless the whole disk did; nor may that of the outputs."""
@@ -215,17 +252,9 @@ class _Run:
 
     def _take_stock(self, plan: Plan) -> None:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
-        summary, journal = self.summary, self.journal
-        summary.sources, summary.up_to_date = plan.sources, plan.count("up-to-date")
-        summary.held, summary.dismissed = plan.count("held"), plan.count("held", "dismissed")
-        summary.settling, summary.unmatched = plan.count("settling"), plan.unmatched
-        if summary.held > summary.dismissed:
-            summary.exit = 1
-        for refused in plan.spool.decisions("refuse"):
-            kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
-            is_named = not refused.target or refused.why.startswith("collision")
-            text = refused.why if is_named else f"{refused.why}: {shown(refused.target)}"
-            journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
+        self.summary.sources, self.summary.unmatched = plan.sources, plan.unmatched
+        self._count_planned(plan.counts)
+        self._note_refused(plan, OF_FILES)
         for action in _NOT_HANDED_OUT if self.unclean else ():
             for spared in plan.spool.decisions(action):
                 if spared.path:
@@ -238,8 +267,26 @@ class _Run:
         self.ledger.forget(failures=plan.spool.past_failures())
         self.ledger.take_readings()
         self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
-        journal.commit()
+        self.journal.commit()
         self._note_what_was_not_met(plan)
+
+    def _count_planned(self, counts: Counter[tuple[Action, str]]) -> None:
+        """Count what needs no worker."""
+        summary = self.summary
+        for (action, why), outputs in counts.items():
+            summary.up_to_date += outputs if action == "up-to-date" else 0
+            summary.settling += outputs if action == "settling" else 0
+            summary.held += outputs if action == "held" else 0
+            summary.dismissed += outputs if action == "held" and why.startswith("dismissed") else 0
+        if summary.held > summary.dismissed:
+            summary.exit = max(summary.exit, 1)
+
+    def _note_refused(self, plan: Plan, which: str) -> None:
+        """Write down what the plan refuses, of files or of groups."""
+        for refused in plan.spool.decisions("refuse", which):
+            kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
+            text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
+            self.journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
 
     def _rename(self, plan: Plan) -> None:
         """Move what only has another path by now, before a job may write to its old one."""

@@ -5,12 +5,13 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pipeline.contents import Reading
 from pipeline.failures import Failure
+from pipeline.groups import OF_FILES, OF_GROUPS, is_group, shown_source
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
 from pipeline.names import shown
@@ -154,6 +155,20 @@ class Spool:
         """Add an output that is to be renamed."""
         self.add_orphan(row, _MOVED)
 
+    def add_orphans_of_groups(self, why: Callable[[str, bool], str]) -> None:
+        """Add what is recorded of groups and nothing makes any more; why, is said by stage and by whether the group is
+        there.
+        """
+        self._write()
+        self._connection.execute(f"DELETE FROM orphans WHERE {OF_GROUPS}")
+        planned = f"FROM plan WHERE {OF_GROUPS}"
+        found = self._connection.execute(
+            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns FROM outputs"
+            f" WHERE {OF_GROUPS} AND target NOT IN (SELECT target {planned})"
+        )
+        orphans = [(*row[:4], why(row[2], bool(row[4])), *row[5:]) for row in found]
+        self._connection.executemany("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphans)
+
     def add_skipped(self) -> None:
         """Add, after the run, what is left of sources that it left out."""
         self._connection.execute(
@@ -173,6 +188,29 @@ class Spool:
 
     def settle(self, *, keep_orphans: bool) -> None:
         """End the filling: refuse what two sources want; the one that already has its output keeps it."""
+        self._settle_rivals()
+        self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
+        self._settle_targets()
+        if self._has_renames:
+            self._settle_moved()
+        # An orphan whose path a current source takes over is none.
+        kept = f"target IN (SELECT target FROM plan WHERE {_NEW})" if keep_orphans else "TRUE"
+        self._connection.execute(f"DELETE FROM orphans WHERE {kept}")
+        self._connection.execute("COMMIT")
+
+    def settle_groups(self) -> None:
+        """End the filling with what is made of groups, after that with all else."""
+        self._settle_rivals()
+        self._settle_targets(f"AND target IN (SELECT target FROM plan WHERE {OF_GROUPS})")
+        taken = f"SELECT target FROM plan WHERE {_NEW} AND {OF_GROUPS}"
+        self._connection.execute(f"DELETE FROM orphans WHERE target IN ({taken})")
+
+    def forget_groups(self) -> None:
+        """Forget what is made of groups: it is to be planned anew."""
+        self._connection.execute(f"DELETE FROM plan WHERE {OF_GROUPS}")
+
+    def _settle_rivals(self) -> None:
+        """Refuse what is recorded as another source's."""
         self._write()
         self._connection.execute(
             f"UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND {_NEW}"
@@ -181,19 +219,15 @@ class Spool:
         )
         for seq, rival in self._chunks("SELECT seq, rival FROM plan WHERE why = 'rival' AND seq > ? ORDER BY seq", 0):
             self._refuse(seq, rival)
-        self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
+
+    def _settle_targets(self, which: str = "") -> None:
+        """Refuse what several want."""
         for (target,) in self._chunks(
-            f"SELECT target FROM plan WHERE {_WANTED} AND target > ?"
+            f"SELECT target FROM plan WHERE {_WANTED} {which} AND target > ?"
             " GROUP BY target HAVING count(*) > 1 ORDER BY target",
             b"",
         ):
             self._settle_target(target)
-        if self._has_renames:
-            self._settle_moved()
-        # An orphan whose path a current source takes over is none.
-        kept = f"target IN (SELECT target FROM plan WHERE {_NEW})" if keep_orphans else "TRUE"
-        self._connection.execute(f"DELETE FROM orphans WHERE {kept}")
-        self._connection.execute("COMMIT")
 
     def _settle_moved(self) -> None:
         """What was to be renamed and is refused its new path is an orphan."""
@@ -222,9 +256,11 @@ class Spool:
 
     def _refuse(self, seq: int, rival: bytes) -> None:
         source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
-        other = shown(rival) if rival != source else "another stage's"
+        other = shown_source(rival) if rival != source else "another stage's"
         why = f"collision with {other}: both want {shown(target)}"
         self._connection.execute("UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?", (why, seq))
+        if is_group(source):
+            return
         near = (seq - self._outputs_per_source, seq + self._outputs_per_source)
         of_source = self._all("SELECT seq, action FROM plan WHERE seq BETWEEN ? AND ? AND source = ?", *near, source)
         leader = min(of_source, key=lambda row: (_PLACE[row[1]], row[0]))[0]
@@ -236,9 +272,19 @@ class Spool:
 
     def jobs(self) -> Iterator[Job]:
         """The jobs: for each source the outputs it is to make, in byte order, those that are late after the others."""
-        yield from self._jobs("NOT late")
+        yield from self._jobs(f"{OF_FILES} AND NOT late")
         if self._has_late:
-            yield from self._jobs("late")
+            yield from self._jobs(f"{OF_FILES} AND late")
+
+    def jobs_of_groups(self) -> Iterator[Job]:
+        """The same, of what is made of groups: one job each."""
+        for when in ("NOT late", "late"):
+            for _, stage, path, *source in self._chunks(
+                "SELECT seq, stage, path, source, source_size, source_mtime_ns FROM plan"
+                f" WHERE seq > ? AND action = 'make' AND {OF_GROUPS} AND {when} ORDER BY seq",
+                0,
+            ):
+                yield Job(Source(*source), (Target(stage, path),))
 
     def _jobs(self, which: str) -> Iterator[Job]:
         source, targets = Source(b"", 0, 0), list[Target]()
@@ -255,9 +301,9 @@ class Spool:
         if targets:
             yield Job(source, tuple(targets))
 
-    def decisions(self, action: Action | None = None) -> Iterator[Decision]:
+    def decisions(self, action: Action | None = None, which: str = "TRUE") -> Iterator[Decision]:
         """What the plan holds, in byte order; read in chunks, so that the ledger can be written meanwhile."""
-        return self._decisions("TRUE" if action is None else f"action = '{action}'")
+        return self._decisions(which if action is None else f"{which} AND action = '{action}'")
 
     def _decisions(self, which: str, *values: object) -> Iterator[Decision]:
         for row in self._chunks(
@@ -272,22 +318,29 @@ class Spool:
         """What the plan holds of one source."""
         return list(self._decisions("source = ?", source))
 
+    def decisions_of_stage(self, stage: str) -> Iterator[Decision]:
+        """What the plan holds of one stage."""
+        self._write()
+        return self._decisions("stage = ?", stage)
+
     def wanted_by(self, target: bytes) -> list[bytes]:
         """The sources of which a template leads to this output."""
         return [row[0] for row in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
 
-    def counts(self) -> Iterator[tuple[Action, str, int, int]]:
+    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, str, int, int]]:
         """How many outputs, and how many sources of which that is what is said, by what is to be done and why.
 
         A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
         """
-        which = "SELECT action, why, count(*), sum(leads) FROM plan GROUP BY action, why ORDER BY min(seq)"
-        for action, why, outputs, files in self._connection.execute(which):
+        which = f"WHERE {OF_GROUPS if of_groups else OF_FILES} GROUP BY action, why ORDER BY min(seq)"
+        found = self._connection.execute(f"SELECT action, why, count(*), sum(leads) FROM plan {which}")
+        for action, why, outputs, files in found:
             yield action, planned_reason(action, why), outputs, files
 
     def count_jobs(self) -> int:
         """How many sources have something to make."""
-        return int(self._all("SELECT count(DISTINCT source) FROM plan WHERE action = 'make'")[0][0])
+        which = f"action = 'make' AND {OF_FILES}"
+        return int(self._all(f"SELECT count(DISTINCT source) FROM plan WHERE {which}")[0][0])
 
     def renames(self) -> Iterator[Rename]:
         """What is to be renamed, those of a source together."""

@@ -16,7 +16,7 @@ from pipeline.parts import PartList
 from pipeline.signature import Stage
 from pipeline.stage import find, find_function
 from pipeline.types import FitBox
-from pipeline.values import BYTES, TEXT
+from pipeline.values import BYTES, PATH, TEXT, Kind
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,16 @@ class Tree:
         if course is None:
             course = self._courses[stages] = Course(self, stages)
         return course
+
+    def gathers(self, index: int) -> Kind:
+        """As what a stage that gathers is given each file: as it says, or as what was written there was made."""
+        above: int | None = index
+        while above is not None:
+            stage = self.stages[above]
+            if kind := stage.takes if above == index else stage.makes:
+                return kind
+            above = self.nodes[above].parent
+        return PATH
 
     def _route(self, index: int) -> frozenset[int]:
         """A stage and all it descends from."""

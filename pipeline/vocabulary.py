@@ -51,9 +51,7 @@ Count = Annotated[int, Field(ge=1)]
 Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
-NOT_YET: tuple[Place, ...] = (
-    ("stages", "*", "gather"), ("stages", "*", "group"), ("stages", "*", "partial"),
-)  # fmt: skip
+NOT_YET: tuple[Place, ...] = ()
 NOT_YET_VALUES: dict[Place, str] = {
     ("engine",): "dask",
 }

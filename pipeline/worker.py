@@ -15,6 +15,7 @@ import pickle
 import time
 
 from pipeline.fused import Enter, Pass
+from pipeline.gathered import Gathering
 from pipeline.messages import Job, Outcome
 from pipeline.stage import set_stage_path
 from pipeline.tree import Tree
@@ -34,6 +35,8 @@ def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
     """Make the outputs of one job; what goes wrong is in its outcome."""
     assert _tree is not None
     began = time.perf_counter()
+    if job.targets[0].members:
+        return _gather(_tree, job, enter, began)
     whole = Pass(_tree, job, enter)
     try:
         whole.go()
@@ -47,3 +50,13 @@ def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
         ctime_ns = read.ctime_ns if read.was_at_rest else None
         outcome = outcome._replace(source_digest=read.digest, source_ctime_ns=ctime_ns)
     return outcome
+
+
+def _gather(tree: Tree, job: Job, enter: Enter, began: float) -> Outcome:
+    """Make the output of a group."""
+    gathering = Gathering(tree, job, enter)
+    try:
+        gathering.go()
+    finally:
+        gathering.scratch.clean_up()
+    return Outcome(job.source, (gathering.result,), time.perf_counter() - began, gathering.environment)

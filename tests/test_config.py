@@ -192,18 +192,6 @@ def test_not_yet(refused: Callable[..., list[str]], rest: str, place: str, word:
     assert refused(pipeline_with(rest=rest)) == [f"{place}: {word} is not supported yet"]
 
 
-@pytest.mark.parametrize(
-    ("key", "word"),
-    [
-        ("gather: true", "'gather'"), ("group: x", "'group'"), ("partial: true", "'partial'"),
-    ],
-)  # fmt: skip
-def test_not_yet_in_a_stage(refused: Callable[..., list[str]], key: str, word: str) -> None:
-    """So is one of a stage, with the stage's name."""
-    said = refused(pipeline_with(stage="{" + key + ", " + STAGE[1:]))
-    assert said == [f"3:6: stage 'a': {word} is not supported yet"]
-
-
 @pytest.mark.parametrize("output", ["none", "{path: none}"])
 def test_output_none_is_no_file_of_that_name(load: Callable[..., Config], output: str) -> None:
     """A stage may leave no file, and then has no template."""

@@ -54,7 +54,7 @@ def test_done_is_remembered(ledger: Ledger) -> None:
     assert ledger.owner(b"out/a") == (b"a", "intended")
     done(ledger)
     (row,) = ledger.rows()
-    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None)
+    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None, None)
 
 
 @pytest.fixture

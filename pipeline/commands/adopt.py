@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.groups import is_group
 from pipeline.names import counted
 from pipeline.reasons import NOT_OURS
 
@@ -139,6 +140,8 @@ def _why_not(decision: Decision, found: os.stat_result) -> str:
         return "no regular file"
     if not found.st_size:
         return "empty"
+    if is_group(decision.source.path):  # how old its members are makes no difference
+        return ""
     if found.st_mtime_ns // _SECOND_NS < decision.source.mtime_ns // _SECOND_NS:
         return "older than its source"
     return ""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pipeline.groups import is_group, shown_source, source_as_json
 from pipeline.names import as_json, counted, indented, shown
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def in_order(arguments: argparse.Namespace) -> tuple[str, str]:
 def _lines(explanation: Explanation) -> Iterator[str]:
     identity = explanation.identity
     size = f", {_file(identity.size_bytes, identity.mtime_ns)}" if identity else ""
-    yield f"{shown(explanation.source)}: {explanation.standing}{size}"
+    yield f"{shown_source(explanation.source)}: {explanation.standing}{size}"
     for output in explanation.outputs:
         yield from ("", *_output_lines(output))
     for stage in explanation.stages:
@@ -109,6 +110,8 @@ def _record(output: OutputExplained) -> str:
         return "about to be made by a run that did not end"
     made = f"skipped: {row.reason}" if row.status == "skipped" else _file(row.size, row.mtime_ns)
     made = "done" if row.status == "done" and row.size is None else made
+    if is_group(row.source):
+        return f"{made}; of {counted(row.source_size, 'member')}"
     return f"{made}; of a source of {_file(row.source_size, row.source_mtime_ns)}"
 
 
@@ -153,7 +156,7 @@ def _moment(ns: float | None) -> str:
 def _as_json(explanation: Explanation) -> dict[str, Any]:
     identity = explanation.identity
     return {
-        **as_json(explanation.source),
+        **source_as_json(explanation.source),
         "standing": explanation.standing,
         "size": identity.size_bytes if identity else None,
         "mtime_ns": identity.mtime_ns if identity else None,
@@ -172,9 +175,11 @@ def _stage_as_json(stage: StageExplained) -> dict[str, Any]:
 
 def _output_as_json(output: OutputExplained) -> dict[str, Any]:
     row, found, failure, decree = output.row, output.found, output.failure, output.decree
+    is_of_group = row is not None and is_group(row.source)
     recorded = None if row is None else {
         "status": row.status, "reason": row.reason, "size": row.size, "mtime_ns": row.mtime_ns,
-        "source_size": row.source_size, "source_mtime_ns": row.source_mtime_ns,
+        "members" if is_of_group else "source_size": row.source_size,
+        "source_mtime_ns": None if is_of_group else row.source_mtime_ns,
         "digest": row.digest.hex() if row.digest else None,
         "source_digest": row.source_digest.hex() if row.source_digest else None,
     }  # fmt: skip

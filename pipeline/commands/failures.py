@@ -9,8 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.groups import is_group, shown_source, source_as_json
 from pipeline.messages import Source
-from pipeline.names import as_json, indented, shown
+from pipeline.names import indented
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _line(failure: Failure) -> str:
     kind = "" if failure.error.startswith(failure.kind) else f"{failure.kind}: "
-    return f"{shown(failure.source)} ({failure.stage}): {kind}{failure.error}"
+    return f"{shown_source(failure.source)} ({failure.stage}): {kind}{failure.error}"
 
 
 def _standing(failure: Failure, patience: Patience, is_left_alone: bool) -> str:
@@ -73,7 +74,7 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
     fields = {"stage": failure.stage, "kind": failure.kind, "error": failure.error, "attempts": failure.attempts}
     if is_left_alone:
         fields["dismissed" if failure.dismissed_at is not None else "held"] = True
-    return as_json(failure.source) | fields
+    return source_as_json(failure.source) | fields
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
@@ -85,6 +86,8 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     root = os.fsencode(config.inputs.root)
 
     def is_unchanged(failure: Failure) -> bool:
+        if is_group(failure.source):  # whose members are known to a plan only
+            return failure.recipe == recipes.get(failure.stage)
         try:
             found = os.stat(os.path.join(root, failure.source))
         except OSError:

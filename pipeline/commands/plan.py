@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.commands.run import add_selection, edits_of, meant_by, selection_of
 from pipeline.errors import FilemillError
+from pipeline.groups import shown_source, source_as_json
 from pipeline.names import as_json, counted, shown
 from pipeline.outputs import NO_FILE_KEY
 
@@ -83,9 +84,10 @@ def _print_counts(plan: Plan) -> None:
     """A table whose columns add up to the files and to the outputs."""
     from pipeline.spool import ACTIONS
 
-    print(f"{counted(plan.counts.total(), 'output')} of {counted(plan.sources, 'file')}")
+    counts = plan.counts + plan.counts_of_groups
+    print(f"{counted(counts.total(), 'output')} of {counted(plan.sources, 'file')}")
     print(f"{'files':>9} {'outputs':>9}")
-    rows = sorted(plan.counts.items(), key=lambda row: (ACTIONS.index(row[0][0]), -row[1], row[0]))
+    rows = sorted(counts.items(), key=lambda row: (ACTIONS.index(row[0][0]), -row[1], row[0]))
     for (action, why), outputs in rows:
         files = plan.files[action, why]
         print(f"{f'{files:,}' if files else '':>9} {outputs:>9,}  {_said(action, why)}")
@@ -97,8 +99,8 @@ def _print_estimate(plan: Plan, pace: Pace | None) -> None:
     """How long it may take, if anything is known and to be made."""
     from pipeline.pace import estimate
 
-    if pace and plan.jobs:
-        print(estimate(plan.jobs, pace))
+    if pace and plan.jobs + plan.jobs_of_groups:
+        print(estimate(plan.jobs + plan.jobs_of_groups, pace))
 
 
 def _said(action: Action, why: str) -> str:
@@ -128,7 +130,7 @@ def _print_line(source: bytes, stage: str, action: str, why: str, target: bytes,
         target = b""
     if json_lines:
         fields = {"stage": stage, "action": action, "why": why} | (as_json(target, "output") if target else {})
-        print(json.dumps(as_json(source) | fields, ensure_ascii=False))
+        print(json.dumps(source_as_json(source) | fields, ensure_ascii=False))
     else:
         output = f" -> {shown(target)}" if target else ""
-        print(f"{action:<11} {stage:<12} {shown(source)}{output}: {why}")
+        print(f"{action:<11} {stage:<12} {shown_source(source)}{output}: {why}")

@@ -9,6 +9,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pipeline.groups import source_as_json
 from pipeline.names import as_json, counted, shown
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ def _list(found: Iterator[Fate]) -> None:
         if fate.action != "forget":
             orphan = fate.orphan
             fields = {"stage": orphan.stage, "action": fate.action, "why": fate.why, "size_bytes": orphan.size}
-            print(json.dumps(as_json(orphan.source) | fields | as_json(orphan.target, "output"), ensure_ascii=False))
+            print(
+                json.dumps(
+                    source_as_json(orphan.source) | fields | as_json(orphan.target, "output"), ensure_ascii=False
+                )
+            )
 
 
 def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pipeline.groups import source_as_json
 from pipeline.names import as_json, counted, shown
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _line(finding: Finding) -> str:
 def _as_json(finding: Finding) -> dict[str, str]:
     row = finding.row
     fields = {"stage": row.stage, "finding": finding.kind, "text": finding.text}
-    return as_json(row.source) | fields | as_json(row.target, "output")
+    return source_as_json(row.source) | fields | as_json(row.target, "output")
 
 
 def _say(counts: Counter[str], without_digest: int) -> None:
