@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commit import remove_temporaries
+from pipeline.conduct import Conduct
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.limits import limited_to
 from pipeline.member_list import Member, read_members
@@ -71,6 +72,7 @@ class Gathering:
     def _make(self) -> tuple[Any, Notes]:
         """Call the stage with its members; gives what it made."""
         with collected() as notes:
+            conduct = Conduct(self._stage, self.target.stage, None)
             self._enter(self._index)
             try:
                 made = self._tree.calls[self._index](self._items())
@@ -81,8 +83,9 @@ class Gathering:
                 self._enter(-1)
             if self._error is not None:
                 raise self._error
+            conduct.check()
             if self._kind is PATH and self._has_moved():
-                raise FileFailure(f"stage {self.target.stage!r} changed its input")
+                raise FileFailure(f"stage {self.target.stage!r} changed its input ({self._stage.where})")
             check_returned(self._stage, self.target.stage, made)
             if self._stage.makes is PATH:
                 check_path(self.target.stage, made, self._tree.root)

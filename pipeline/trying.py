@@ -71,8 +71,10 @@ def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Tria
     """Find the file and the outputs that are to be made of it below a folder. Raises UsageError."""
     config, path, notes = _find(config, given)
     wanted = _wanted(config, path, stage)
-    left_out = [] if stage else elsewhere.without_file(config)
+    left_out = [] if stage else [each.name for each in config.stages if each.leaves_no_file and not each.stage.gathers]
     notes += [f"stage {name!r} leaves no file, and is not run; '--stage {name}' runs it" for name in left_out]
+    gathers = [each.name for each in config.stages if each.stage.gathers]
+    notes += [f"stage {name!r} gathers many files, and is not run" for name in gathers]
     is_kept = stage in elsewhere.without_file(config)
     moved = elsewhere.below(config, folder / "output", folder / "state")
     moved = replace(moved, stages=tuple(_with_output(moved, each, folder, wanted, is_kept) for each in moved.stages))
@@ -110,8 +112,10 @@ def _wanted(config: Config, path: bytes, stage: str | None) -> list[str]:
             from pipeline.document import did_you_mean
 
             raise UsageError(f"no stage {stage!r}{did_you_mean(stage, names) or f'; there are {names}'}")
+        if config.stages[names.index(stage)].stage.gathers:
+            raise UsageError(f"stage {stage!r} gathers many files, and cannot be tried with one")
         return [stage]
-    wanted = [each.name for each in config.leaves if reads(config, each, path)]
+    wanted = [each.name for each in config.leaves if not each.stage.gathers and reads(config, each, path)]
     if not wanted:
         text = "no stage that has an output reads it, by their 'match'"
         raise UsageError(f"{shown(path)}: {text}", hint="--stage NAME tries one all the same")
