@@ -90,11 +90,13 @@ def _find_stage(document: Document, folder: Path, index: int) -> _Found | None:
     uses, given = (declared.get("uses"), declared.get("with", {})) if isinstance(declared, dict) else (None, None)
     if not isinstance(uses, str) or not isinstance(given, dict):
         return None  # the vocabulary has said so
+    where = ""
     try:
         stage = find(uses, folder)
+        where = f"{stage.where}: "
         options, problems = check_options(stage.options, given)
     except StageError as error:
-        document.complain((*place, "uses"), f"{who}{error.text}", hint=error.hint)
+        document.complain((*place, "uses"), f"{who}{where}{error.text}", hint=error.hint)
         return None
     for each in problems:
         name, text = str(each.place[0]) if each.place else "", each.text

@@ -47,6 +47,9 @@ class Problem:
     """Whether the key is at fault rather than what it holds."""
 
 
+_PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, list, dict, or a dataclass of these"
+
+
 def check_options(
     known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
@@ -69,10 +72,29 @@ def check_options(
                 raise _no_type(parameter, error) from error
             problems += [Problem((name, *each.place), f"option {name!r}: {each.text}", each.key) for each in wrong]
         elif parameter.default is parameter.empty:
+            _refuse_odd_type(adapter, parameter)
             problems.append(Problem((), f"option {name!r} is missing"))
         else:
+            _refuse_odd_default(adapter, parameter)
             options[name] = parameter.default
     return options, problems
+
+
+def _refuse_odd_type(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
+    """Raise StageError for a type, such as a function, that has values but none that a file can hold."""
+    try:
+        adapter.json_schema()
+    except Exception as error:
+        raise _no_type(parameter, error) from error
+
+
+def _refuse_odd_default(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
+    """Raise StageError for a default that no file can hold: nobody could tell whether it changed."""
+    try:
+        adapter.dump_json(parameter.default, warnings=False)
+    except Exception:
+        text = f"the default of option {parameter.name!r} is no plain data: {parameter.default!r}"
+        raise StageError(text, hint=_PLAIN_DATA) from None
 
 
 def _choices(known: Mapping[str, inspect.Parameter]) -> str:
@@ -94,7 +116,11 @@ def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
 def _no_type(parameter: inspect.Parameter, error: Exception) -> StageError:
     # pydantic raises its own, TypeError and more, according to what it meets, and some only with a value at hand.
     reason = str(error).partition("\n")[0]
-    return StageError(f"option {parameter.name!r} has a type that YAML cannot give: {reason}")
+    named = inspect.formatannotation(parameter.annotation)
+    text = f"option {parameter.name!r} has a type that YAML cannot give: {named}"
+    if "pydantic-core schema" not in reason:  # that says no more than that, and much of pydantic
+        text += f" ({reason})"
+    return StageError(text, hint=_PLAIN_DATA)
 
 
 def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]:

@@ -179,6 +179,21 @@ def test_types_that_yaml_cannot_give(annotation: Any) -> None:
         check_options(known, {"x": "a"})
 
 
+@pytest.mark.parametrize("default", [object(), print, open])
+def test_a_default_is_plain_data(default: Any) -> None:
+    """A default that no file can hold is refused: whether it changed could not be told, and all would be made anew."""
+    known = {"x": inspect.Parameter("x", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Any)}
+    with pytest.raises(StageError, match="the default of option 'x' is no plain data: <"):
+        check_options(known, {})
+
+
+def test_a_function_is_no_option() -> None:
+    """Of an option that must be given and cannot be, that is said, and not that it is missing."""
+    known = {"x": inspect.Parameter("x", inspect.Parameter.KEYWORD_ONLY, annotation=Callable[[int], int])}
+    with pytest.raises(StageError, match=r"option 'x' has a type that YAML cannot give: .*Callable"):
+        check_options(known, {})
+
+
 def test_a_field_is_no_default() -> None:
     """`n: int = Field(5)`, as other libraries have it, is answered with how to say it here."""
     known = {"n": inspect.Parameter("n", inspect.Parameter.KEYWORD_ONLY, default=Field(5), annotation=int)}
