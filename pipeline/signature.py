@@ -50,10 +50,16 @@ class Stage:
     def check(self, options: dict[str, Any]) -> None:
         """Ask the stage whether its options go together, where its class or function has a `check` for that.
 
-        Raises ValueError with what is wrong.
+        Raises ValueError with what is wrong, and StageError where it raises anything else.
         """
-        if check := getattr(self.target, "check", None):
-            check(**options)
+        check = getattr(self.target, "check", None)
+        try:
+            if check:
+                check(**options)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise StageError(f"{self.where}: the check of {self.uses!r} raised {said(error)}") from error
 
     def fit_box(self, options: dict[str, Any]) -> FitBox | None:
         """The box into which it fits pictures, where its class or function has a `fit_box` that says so.

@@ -32,6 +32,7 @@ STAGES = {
     "where": "from pathlib import Path\ndef where(value: Path, *, logo: Path | None = None) -> Path: ...\n",
     "needs": "def needs(value: bytes, *, model: str) -> bytes: ...\n",
     "broken": "def broken(value: bytes, n: int) -> bytes: ...\n",
+    "checked": "def checked(value: bytes) -> bytes: ...\ndef check(**options): {}['n']\nchecked.check = check\n",
     "quality": "from PIL import Image\ndef quality(value: Image.Image, *, quality: int = 1) -> Image.Image: ...\n",
 }
 
@@ -316,6 +317,12 @@ def test_a_broken_stage_says_its_own_line(project: Path, refused: Callable[..., 
     said = refused(pipeline_with(stage="{name: a, uses: broken, output: 'o/{name}'}"))
     assert said[0].startswith(f"3:21: stage 'a': {project}/stages/broken.py:1: a stage has exactly one parameter")
     assert said[1] == "  hint: options from pipeline.yaml stand after a '*'"
+
+
+def test_a_check_that_fails_itself_is_the_stages_fault(project: Path, refused: Callable[..., list[str]]) -> None:
+    """What a stage's `check` raises, where that is no ValueError, is said with its file and line."""
+    said = refused(pipeline_with(stage="{name: a, uses: checked, output: 'o/{name}'}"))
+    assert said == [f"3:21: stage 'a': {project}/stages/checked.py:1: the check of 'checked' raised KeyError: 'n'"]
 
 
 TREE = """\
