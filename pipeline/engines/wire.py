@@ -18,18 +18,27 @@ Answer = Outcome | Fall
 
 # What `_make` of a named tuple comes down to, at a third of its time.
 _made: Any = tuple.__new__
+_NO_PARTS = tuple(Target("", b""))
 
 
 def pack_jobs(jobs: Sequence[Job]) -> bytes:
-    rows = [(tuple(job.source), [tuple(target) for target in job.targets], job.begin) for job in jobs]
+    rows = [(tuple(job.source), [_bare(target) for target in job.targets], job.begin) for job in jobs]
     return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
 
 
 def unpack_jobs(data: bytes) -> list[Job]:
     return [
-        Job(_made(Source, source), tuple([_made(Target, target) for target in targets]), begin)
+        _made(
+            Job,
+            (_made(Source, source), tuple([_made(Target, each + _NO_PARTS[len(each) :]) for each in targets]), begin),
+        )
         for source, targets, begin in pickle.loads(data)
     ]
+
+
+def _bare(target: Target) -> tuple[Any, ...]:
+    """A target without what only those in parts have."""
+    return tuple(target) if target.around[0] else target[:2]
 
 
 def pack_answers(jobs: Sequence[Job], answers: Sequence[Answer]) -> bytes:
