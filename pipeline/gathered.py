@@ -36,6 +36,7 @@ class Gathering:
         self.environment = ""
         self.scratch = Scratch(tree.blueprint.scratch)
         self._tree = tree
+        self._folder = os.path.join(os.fsencode(tree.blueprint.folder), b"")
         self._index = tree.index[self.target.stage]
         self._stage = tree.stages[self._index]
         self._node = tree.nodes[self._index]
@@ -137,7 +138,8 @@ class Gathering:
             value.least, value.own_colours = self._node.least, self._node.own_colours
         elif self._kind is IMAGE:
             value = first_frame(value)
-        return Item(value, os.fsdecode(member.source), self.scratch.made(), member.part)
+        output = os.fsdecode(member.path.removeprefix(self._folder))
+        return Item(value, os.fsdecode(member.source), self.scratch.made(), member.part, output)
 
     def _refuse_moved(self) -> None:
         if self._has_moved():

@@ -30,6 +30,8 @@ class Item(Generic[T]):
     scratch: Path
     """A folder of this job's own, on the machine's disk; it is gone when the job ends."""
     part: str | None = None
+    output: str | None = None
+    """Of one that is gathered: the file itself, relative to the folder of pipeline.yaml if it lies there."""
 
 
 @dataclass(frozen=True)

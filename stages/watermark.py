@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw
 
 from pipeline import Picture
 from pipeline.animation import map_frames
@@ -15,6 +15,7 @@ from pipeline.colours import in_colours_of, to_mode
 from pipeline.errors import Unreadable
 from pipeline.formats import Colour
 from pipeline.pictures import open_picture
+from stages._lettering import load_font, refuse_missing
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
@@ -22,7 +23,6 @@ RECIPE = 1
 Position = Literal[
     "centre", "center", "top", "right", "bottom", "left", "top left", "top right", "bottom left", "bottom right",
 ]  # fmt: skip
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # Pixels: a text is drawn so high, once, and made smaller for each picture.
 _TEXT_HEIGHT = 200
 
@@ -72,7 +72,7 @@ class Watermark:
         if logo is not None and (font or color != "white"):
             raise ValueError(f"'{'font' if font else 'color'}' is for a 'text', not for a 'logo'")
         if text is not None and font is None:
-            refuse_missing(text, load_font(None))
+            refuse_missing(text, load_font(None, _TEXT_HEIGHT))
 
     def __call__(self, picture: Picture) -> Image.Image:
         return map_frames(picture.load(frames=self._frames), self._lay)
@@ -115,7 +115,7 @@ def draw(text: str, color: str, font_file: Path | None) -> Image.Image:
 
     Raises ValueError for a letter that the font does not have.
     """
-    font = load_font(font_file)
+    font = load_font(font_file, _TEXT_HEIGHT)
     refuse_missing(text, font)
     stroke, (red, green, blue) = _TEXT_HEIGHT // 25, ImageColor.getrgb(color)[:3]
     box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, stroke_width=stroke)
@@ -127,22 +127,3 @@ def draw(text: str, color: str, font_file: Path | None) -> Image.Image:
         layer.putalpha(alpha)
         mark.alpha_composite(layer)
     return mark
-
-
-def load_font(file: Path | None) -> Font:
-    """Give the font in a file, or Pillow's own."""
-    if file is None:
-        return ImageFont.load_default(_TEXT_HEIGHT)
-    try:
-        return ImageFont.truetype(str(file), _TEXT_HEIGHT)
-    except OSError as error:
-        raise ValueError(f"the font {file} cannot be read: {error}") from None
-
-
-def refuse_missing(text: str, font: Font) -> None:
-    """Raise ValueError for a letter that would come out as the box by which a font says that it does not have it."""
-    box = bytes(font.getmask("\U0010ffff"))
-    if missing := [
-        letter for letter in dict.fromkeys(text) if bytes(font.getmask(letter)) == box and not letter.isspace()
-    ]:
-        raise ValueError(f"the font has no {', '.join(map(repr, missing))}; name one that has with 'font'")
