@@ -18,7 +18,7 @@ Answer = Outcome | Fall
 
 # What `_make` of a named tuple comes down to, at a third of its time.
 _made: Any = tuple.__new__
-_NO_PARTS = tuple(Target("", b""))
+_PLAIN = tuple(Target("", b""))
 
 
 def pack_jobs(jobs: Sequence[Job]) -> bytes:
@@ -30,15 +30,15 @@ def unpack_jobs(data: bytes) -> list[Job]:
     return [
         _made(
             Job,
-            (_made(Source, source), tuple([_made(Target, each + _NO_PARTS[len(each) :]) for each in targets]), begin),
+            (_made(Source, source), tuple([_made(Target, each + _PLAIN[len(each) :]) for each in targets]), begin),
         )
         for source, targets, begin in pickle.loads(data)
     ]
 
 
 def _bare(target: Target) -> tuple[Any, ...]:
-    """A target without what only those in parts have."""
-    return tuple(target) if target.around[0] else target[:2]
+    """A target without what only those in parts and of groups have."""
+    return target[:2] if target[2:] == _PLAIN[2:] else tuple(target)
 
 
 def pack_answers(jobs: Sequence[Job], answers: Sequence[Answer]) -> bytes:
