@@ -187,6 +187,34 @@ def shown(path: Path) -> str:
     assert sorted(each.name for each in (tmp_path / "in").iterdir()) == ["a.txt", "b.dat"]
 
 
+def test_a_stage_that_gathers_may_have_one(tmp_path: Path) -> None:
+    """It is called in its own workers, which load nothing else, when the files of its group are made."""
+    project = Project(tmp_path, """
+inputs: in
+stages:
+  - {name: one, uses: 'stages.many:one', output: 'out/{name}'}
+  - {name: all, from: one, gather: true, uses: 'stages.many:Joined', pool: {processes: 1}, output: 'out/all.txt'}
+pool: {processes: 2}
+""")  # fmt: skip
+    project.write("stages/many.py", """
+import os
+from collections.abc import Iterator
+from pipeline import Item
+def one(text: str) -> str:
+    return f"{text} {os.getpid()}"
+class Joined:
+    def __call__(self, items: Iterator[Item[str]]) -> str:
+        return ",".join(item.value.partition(" ")[0] for item in items) + f" {os.getpid()}"
+""")  # fmt: skip
+    for name in "abc":
+        project.write(f"in/{name}", name)
+    assert line(project).returncode == 0
+    outputs = project.outputs()
+    joined, pid = outputs.pop("all.txt").split()
+    assert joined == b"a,b,c"
+    assert pid not in {text.split()[1] for text in outputs.values()}
+
+
 @pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(project: Project, rounds: int) -> None:
     """After a kill -9 the same line ends as an undisturbed one does, and nobody is left."""
