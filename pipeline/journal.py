@@ -83,6 +83,7 @@ class Journal:
         self._record(outcome, tried=True)
         if self.summary.failed > failed_before and self.summary.count_tried(outcome):
             self._check_errors()
+        self._progress.follow(outcome)
         if outcome.goes_on:
             return
         self._progress.step(outcome)

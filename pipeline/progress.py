@@ -141,6 +141,9 @@ class Progress:
 
             self._bar = tqdm(total=jobs, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True)
 
+    def follow(self, outcome: Outcome) -> None:
+        """Hear of whatever became of a file, also where other stages are still at work on it."""
+
     def step(self, outcome: Outcome) -> None:
         """One file is through."""
         if self._verbose and outcome.output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
@@ -40,6 +41,8 @@ class Signals:
         self.first, self._at = number, time.monotonic()
 
     def __enter__(self) -> Signals:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python gives signals to the main thread only, which is whoever called us
         for number in _CAUGHT:
             # nohup ignores SIGHUP, a shell's background job SIGINT: that is left as it is.
             if signal.getsignal(number) is not signal.SIG_IGN:

@@ -34,18 +34,40 @@ def set_stage_path(folder: Path) -> None:
     places = [str(place) for place in dict.fromkeys((own, BUNDLED)) if place.is_dir()]
     package = sys.modules.get("stages")
     if package is None or list(getattr(package, "__path__", [])) != places:
-        for name in [name for name in sys.modules if name == "stages" or name.startswith("stages.")]:
-            del sys.modules[name]
+        forget_stages()
         _make_package("stages", places, own / "__init__.py")
     _add_to_path(folder, own)
     if _FolderFinder not in sys.meta_path:
         sys.meta_path.append(_FolderFinder)
 
 
+def forget_stages() -> None:
+    """Have every stage imported anew, with what lies beside it: another pipeline's may have the same names."""
+    for name in [name for name in sys.modules if _is_of_stages(name.partition(".")[0])]:
+        del sys.modules[name]
+    sys.path[:] = [each for each in sys.path if each not in _added]
+    _added.clear()
+
+
+def _is_of_stages(package: str) -> bool:
+    """Whether a top-level module is one of stages, or was found in a folder that we put on `sys.path`."""
+    if package == "stages" or package.startswith(_FolderFinder.PREFIX):
+        return True
+    module = sys.modules.get(package)
+    lies = next(iter(getattr(module, "__path__", None) or ()), None) or getattr(module, "__file__", None)
+    return lies is not None and os.path.dirname(lies) in _added
+
+
+_added: list[str] = []
+"""What we put on `sys.path`, for the pipeline that was loaded last."""
+
+
 def _add_to_path(*folders: Path) -> None:
     """Let stages import what lies beside them, and beside the YAML."""
     # At the end, so that no file there can take the name of a module that others import.
-    sys.path.extend(str(each) for each in folders if str(each) not in sys.path)
+    new = [str(each) for each in folders if str(each) not in sys.path]
+    sys.path.extend(new)
+    _added.extend(new)
 
 
 def _make_package(name: str, places: list[str], init: Path) -> None:
@@ -75,19 +97,19 @@ class _FolderFinder:
     The package's name holds the folder's, so that pickle finds in a worker the classes that its options are of.
     """
 
-    _PREFIX = "filemill_folder_"
+    PREFIX = "filemill_folder_"
 
     @classmethod
     def package_of(cls, folder: Path) -> str:
         """The name of the package of a folder."""
-        return cls._PREFIX + os.fsencode(folder).hex()
+        return cls.PREFIX + os.fsencode(folder).hex()
 
     @classmethod
     def find_spec(cls, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """Find the package of a folder; what lies in it is then found as in any package."""
-        if path is not None or not name.startswith(cls._PREFIX):
+        if path is not None or not name.startswith(cls.PREFIX):
             return None
-        folder = Path(os.fsdecode(bytes.fromhex(name.removeprefix(cls._PREFIX))))
+        folder = Path(os.fsdecode(bytes.fromhex(name.removeprefix(cls.PREFIX))))
         _add_to_path(folder)
         return _package_spec(name, [str(folder)], folder / "__init__.py")
 
