@@ -13,6 +13,7 @@ from pipeline.colours import colour_in, to_mode
 from pipeline.formats import Colour
 from pipeline.limits import refuse_if_too_large
 from pipeline.types import Fit
+from stages._position import Position, fractions
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
@@ -20,10 +21,6 @@ RECIPE = 1
 # JPEG holds no longer side.
 Pixels = Annotated[int, Gt(0), Le(65_500)]
 Filter = Literal["lanczos", "bicubic", "hamming", "bilinear", "box", "nearest"]
-Position = Literal[
-    "centre", "center", "top", "right", "bottom", "left",
-    "top left", "top right", "bottom left", "bottom right", "left top", "right top", "left bottom", "right bottom",
-]  # fmt: skip
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 
@@ -59,7 +56,7 @@ class Resize:
         frames: Literal["first", "all"] = "first",
     ) -> None:
         self._width, self._height, self._fit, self._enlarge = width, height, fit, enlarge
-        self._at, self._background = _fractions(position), background
+        self._at, self._background = fractions(position), background
         self._resample, self._gap, self._frames = Image.Resampling[filter.upper()], gap, frames
 
     @staticmethod
@@ -71,7 +68,7 @@ class Resize:
             raise ValueError("resize needs a 'width', a 'height' or both")
         if fit in ("cover", "contain", "fill") and not (width and height):
             raise ValueError(f"fit '{fit}' needs a 'width' and a 'height'")
-        if fit not in ("cover", "contain") and _fractions(position) != (0.5, 0.5):
+        if fit not in ("cover", "contain") and fractions(position) != (0.5, 0.5):
             raise ValueError(f"'position' is for fit 'cover' and 'contain', not '{fit}'")
         if fit != "contain" and background != "white":
             raise ValueError(f"'background' is for fit 'contain', not '{fit}'; what transparency is laid on when a "
@@ -89,13 +86,6 @@ class Resize:
             whole = self._width, self._height
             return map_frames(image, lambda frame: pad(frame, whole, self._background, self._at))
         return image
-
-
-def _fractions(position: str) -> tuple[float, float]:
-    """Which part of what is over lies to the left and above: 0 at the left or top, 1 at the right or bottom."""
-    words = position.split()
-    across = 0.0 if "left" in words else 1.0 if "right" in words else 0.5
-    return across, 0.0 if "top" in words else 1.0 if "bottom" in words else 0.5
 
 
 def fit_to(

@@ -16,13 +16,11 @@ from pipeline.errors import Unreadable
 from pipeline.formats import Colour
 from pipeline.pictures import open_picture
 from stages._lettering import load_font, refuse_missing
+from stages._position import Position, fractions
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
 
-Position = Literal[
-    "centre", "center", "top", "right", "bottom", "left", "top left", "top right", "bottom left", "bottom right",
-]  # fmt: skip
 # Pixels: a text is drawn so high, once, and made smaller for each picture.
 _TEXT_HEIGHT = 200
 
@@ -94,8 +92,7 @@ class Watermark:
         room = size[0] - 2 * margin, size[1] - 2 * margin
         scale = min(min(size[axis] * self._scale, room[axis]) / self._mark.size[axis] for axis in (0, 1))
         width, height = (max(1, round(self._mark.size[axis] * scale)) for axis in (0, 1))
-        across = 0.0 if "left" in self._position else 1.0 if "right" in self._position else 0.5
-        down = 0.0 if "top" in self._position else 1.0 if "bottom" in self._position else 0.5
+        across, down = fractions(self._position)
         return width, height, margin + int((room[0] - width) * across), margin + int((room[1] - height) * down)
 
 

@@ -16,7 +16,8 @@ from test_pictures import STORED, SWAPPED, decode, encode, paint, saved, worst
 
 from pipeline.errors import ConfigError, Unreadable
 from pipeline.pictures import OpenedPicture, open_picture
-from stages.watermark import Position, Watermark
+from stages._position import Position
+from stages.watermark import Watermark
 
 RED, GREY = (200, 40, 20, 160), (90, 90, 90, 160)
 Box = tuple[int, int, int, int]
