@@ -219,6 +219,8 @@ class Pass:
                     return shared.pass_by(position, given), shared.kind, shared.notes(shared.kind)
                 if wanted is PATH:
                     refuse_given(stage, self._name(index), given, made)
+                if self._part is not None and stage.makes is PATH and self.scratch.holds(made):
+                    self.scratch.of_part.append(made)
                 return *self._made(index, made), shared.notes(wanted) | noted
         finally:
             shared.taken(position)

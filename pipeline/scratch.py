@@ -18,6 +18,8 @@ class Scratch:
         """None until it is needed."""
         self.files = 0
         """How many files of ours were asked for."""
+        self.of_part: list[Path] = []
+        """What stages have made in it of the part that is on its way."""
 
     def made(self) -> Path:
         """The folder, which is there now. Raises what the machine is to blame for."""
@@ -35,10 +37,12 @@ class Scratch:
         return self.made() / f"value-{self.files}{suffix}"
 
     def forget_after(self, number: int) -> None:
-        """Remove our files but for so many, the first: a job in parts may have thousands."""
+        """Remove our files but for so many, the first, and what was made of a part: a job may have thousands."""
         for each in range(number + 1, self.files + 1):
             for file in self.made().glob(f"value-{each}.*"):
                 file.unlink(missing_ok=True)
+        while self.of_part:
+            self.of_part.pop().unlink(missing_ok=True)
 
     def holds(self, path: Path) -> bool:
         """Whether a file lies in it, and is not only linked there."""

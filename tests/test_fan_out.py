@@ -118,6 +118,23 @@ def test_an_error_below_drops_what_is_below_it(project: Project) -> None:
     assert not temporaries(project.folder)
 
 
+def test_what_is_made_of_a_part_in_the_scratch_folder_goes_with_it(tmp_path: Path) -> None:
+    """A file of a hundred parts that go through programs needs room for one of them."""
+    project = Project(tmp_path, """
+inputs: in
+stages:
+  - {name: lines, uses: lines}
+  - {name: copy, uses: command, with: {argv: [cp, "{source}", "{target}"], suffix: .txt}}
+  - {name: count, uses: "stages.lines:count", output: "out/{stem}-{part}.txt"}
+engine: serial
+""")  # fmt: skip
+    project.write("stages/lines.py", f"{LINES}\n\ndef count(item: Item[str]) -> str:\n"
+                  "    return ' '.join(sorted(path.suffix for path in item.scratch.iterdir()))\n")  # fmt: skip
+    project.write("in/a.txt", "one\ntwo\nthree")
+    assert project.run().done == 3
+    assert set(project.outputs().values()) == {b".txt .txt"}  # what the program read, and what it made
+
+
 def test_a_skip_drops_one_part(project: Project) -> None:
     """The others are made; and a file of which all are dropped is left out, and stays so."""
     project.write("in/a.txt", "one\ndrop\ntwo")
