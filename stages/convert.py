@@ -13,10 +13,10 @@ RECIPE = 1
 
 
 def convert(picture: Picture, *, frames: Literal["all", "first"] = "all") -> Image.Image:
-    """Changes the format of a picture: to the one that the output's suffix names, every pixel kept.
+    """Changes the format of a picture, to the one that the output's suffix names.
 
-    The picture goes through whole and upright, and in sRGB unless the output says `color: keep`. What else of it is
-    kept, and how it is compressed, is said under `output.save`.
+    The picture goes through whole and upright, with 8 bits a channel, and in sRGB unless the output says `color: keep`.
+    What else of it is kept, and how it is compressed, is said under `output.save`.
 
     `frames` says what becomes of a GIF, WebP, PNG or AVIF that moves: with `all` an output in GIF or WebP moves as
     well, with `first` only the first frame is read, which is quicker.
