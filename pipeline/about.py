@@ -123,20 +123,16 @@ def _shown(value: Any) -> str:
 
 # -- an example --------------------------------------------------------------------------------------------------------
 
-_SAMPLES: dict[str, Any] = {
-    "integer": 1, "number": 1.0, "string": "text", "array": [], "object": {},
-}  # fmt: skip
-
 
 def example(stage: Stage) -> dict[str, Any]:
     """Options that the stage accepts: those that it needs, and others while it says that these do not go together."""
     known = options(stage)
-    given = {each.name: _sample(each.schema) for each in known if each.is_required}
-    others = [each for each in known if not each.is_required]
-    while others and not _is_accepted(stage, given):
-        given[others[0].name] = _sample(others[0].schema)
-        others = others[1:]
-    return given
+    needed = given = {each.name: _sample(each.schema) for each in known if each.is_required}
+    for other in (each for each in known if not each.is_required):
+        if _is_accepted(stage, given):
+            return given
+        given = given | {other.name: _sample(other.schema)}
+    return given if _is_accepted(stage, given) else needed
 
 
 def output_name(stage: Stage, name: str) -> str:
@@ -159,17 +155,24 @@ def _is_accepted(stage: Stage, given: dict[str, Any]) -> bool:
 
 
 def _sample(schema: dict[str, Any]) -> Any:
+    """A value that an option may have: what a person would put another in place of."""
     if schema.get("default") is not None:
         return schema["default"]
     for several in ("anyOf", "oneOf"):
         if several in schema:
             return _sample(schema[several][0])
-    if schema.get("type") == "boolean":
-        return True
-    if "enum" in schema or "const" in schema:
-        return schema.get("const", schema.get("enum", [""])[0])
-    sample = _SAMPLES.get(schema.get("type", ""), "text")
-    if isinstance(sample, (int, float)):  # a size, most likely: as large as it may be, up to a hundred
-        low, high = schema.get("minimum", schema.get("exclusiveMinimum", 0)), schema.get("maximum", 100)
-        sample = max(low, min(100, high))
-    return sample
+    match schema:
+        case {"enum": [first, *_]} | {"const": first}:
+            return first
+        case {"type": "boolean"}:
+            return True
+        case {"type": "integer" | "number"}:  # a size, most likely: as large as it may be, up to a hundred
+            low, high = schema.get("minimum", schema.get("exclusiveMinimum", 0)), schema.get("maximum", 100)
+            return max(low, min(100, high))
+        case {"type": "array"}:
+            return [_sample(schema.get("items", {}))]
+        case {"type": "object"}:
+            return {}
+        case {"format": "path"}:
+            return "path/of/a.file"
+    return "text"

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from pipeline.catalogue import list_stages
 from pipeline.discover import Walk
+from pipeline.document import plain_scalar
 from pipeline.editor import SCHEMA_FILE, modeline, pipeline_schema, write_schema
 from pipeline.errors import UsageError
 from pipeline.load import load_config
-from pipeline.names import counted
+from pipeline.names import counted, shown
 
 # Files that are looked at; what more there are is most likely like them.
 _LOOKED_AT = 20_000
@@ -29,7 +32,17 @@ class _Kind:
     name: str
     suffixes: tuple[str, ...]
     stages: str
-    """What is done with them: YAML, with `{match}` where their patterns may stand and `{stem}` for what tells them."""
+    """What is done with them: YAML, in which MATCH, OUT and STEM are filled in."""
+    program: str = ""
+    """What has to be installed for that: a program,"""
+    module: str = ""
+    """or a module."""
+
+    @property
+    def can_be_done(self) -> bool:
+        """Whether what it takes is here."""
+        has_program = not self.program or shutil.which(self.program) is not None
+        return has_program and (not self.module or importlib.util.find_spec(self.module) is not None)
 
 
 _PICTURES = _Kind(
@@ -37,7 +50,7 @@ _PICTURES = _Kind(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".bmp"),
     """\
   - name: web                      # fits into 1600 x 1600 pixels, never larger than it was
-    uses: resize{match}
+    uses: resizeMATCH
     with: {width: 1600, height: 1600}
     output: OUT/web/{dir}/STEM.webp
   - name: thumb                    # fills 200 x 200 pixels
@@ -52,21 +65,58 @@ _TEXTS = _Kind(
     (".txt", ".md", ".csv", ".tsv", ".log", ".srt", ".rst"),
     """\
   - name: text                     # UTF-8, and lines that end as on Unix
-    uses: text{match}
+    uses: textMATCH
     with: {fallback: cp1252}
     output: OUT/text/{dir}/{name}
 """,
+)
+_PDFS = _Kind(
+    "PDF",
+    (".pdf",),
+    """\
+  - name: pages                    # a picture of every page
+    uses: pagesMATCH
+    with: {dpi: 150}
+    output: OUT/pages/{dir}/STEM-{part}.jpg
+""",
+    module="pypdfium2",
+)
+_SOUNDS = _Kind(
+    "sound",
+    (".wav", ".flac", ".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".wma"),
+    """\
+  - name: sound                    # Opus, as small as it sounds well
+    uses: commandMATCH
+    with:
+      argv: [ffmpeg, -nostdin, -loglevel, error, -i, "{source}", -map, "0:a", -b:a, 96k, "{target}"]
+      suffix: .opus
+    output: OUT/sound/{dir}/STEM.opus
+""",
+    program="ffmpeg",
+)
+_FILMS = _Kind(
+    "film",
+    (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg"),
+    """\
+  - name: still                    # the first picture of a film
+    uses: commandMATCH
+    with:
+      argv: [ffmpeg, -nostdin, -loglevel, error, -i, "{source}", -frames:v, "1", "{target}"]
+      suffix: .jpg
+    output: OUT/still/{dir}/STEM.jpg
+""",
+    program="ffmpeg",
 )
 _OTHERS = _Kind(
     "other file",
     (),
     """\
   - name: checksum                 # a line for each file, as sha256sum writes it
-    uses: checksum{match}
+    uses: checksumMATCH
     output: OUT/checksum/{dir}/{name}.sha256
 """,
 )
-_KINDS = (_PICTURES, _TEXTS)
+_KINDS = (_PICTURES, _TEXTS, _PDFS, _SOUNDS, _FILMS)
 
 
 def write_pipeline(folder: Path, file: Path) -> tuple[list[Path], str]:
@@ -79,70 +129,71 @@ def write_pipeline(folder: Path, file: Path) -> tuple[list[Path], str]:
         raise UsageError(f"{file} exists; nothing is overwritten", hint=hint)
     if not folder.is_dir():
         raise UsageError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}")
-    names = _names(folder)
-    found = Counter(_kind_of(name) for name in names)
-    if not found:
+    files = _files_by_kind(folder)
+    if not files:
         raise UsageError(f"there is no file in {folder}; put some there first")
+    if any("\udc80" <= letter <= "\udcff" for letter in str(folder)):
+        raise UsageError(f"{shown(os.fsencode(folder))}: a name that is not UTF-8 cannot stand in a pipeline")
     schema = file.with_name(SCHEMA_FILE)
-    text = f"{modeline(schema, file)}\n{_pipeline(folder, file, found, names)}"
+    text = f"{modeline(schema, file)}\n{_pipeline(folder, file, files)}"
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "x", encoding="utf-8") as opened:
         opened.write(text)
     load_config(file)
     write_schema(pipeline_schema(list_stages(file.resolve().parent)), schema)
-    return [file, schema], _said(found, len(names))
+    return [file, schema], _said(files)
 
 
-def _said(found: Counter[_Kind], looked_at: int) -> str:
+def _files_by_kind(folder: Path) -> dict[_Kind, list[str]]:
+    """The files that a pipeline would find there, or as many as are looked at, by what can be done with them."""
+    kinds = {suffix: kind for kind in _KINDS if kind.can_be_done for suffix in kind.suffixes}
+    files: dict[_Kind, list[str]] = {}
+    for source in islice(Walk(os.fsencode(folder)), _LOOKED_AT):
+        name = os.fsdecode(source.path)
+        files.setdefault(kinds.get(_suffix(name), _OTHERS), []).append(name)
+    return files
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _said(files: dict[_Kind, list[str]]) -> str:
     """What was found, in a line."""
-    known = [counted(found[kind], kind.name) for kind in found if kind is not _OTHERS]
-    first = f"the first {_LOOKED_AT:,} files are " if looked_at == _LOOKED_AT else ""
-    others = counted(found[_OTHERS], _OTHERS.name) if found[_OTHERS] else ""
-    if known and others:
-        others = f"; left out: {others}"
-    return first + ", ".join(known) + others
+    said = ", ".join(counted(len(names), kind.name) for kind, names in files.items() if kind is not _OTHERS)
+    if _OTHERS in files:
+        said += ("; left out: " if said else "") + counted(len(files[_OTHERS]), _OTHERS.name)
+    first = f"the first {_LOOKED_AT:,} files are " if sum(map(len, files.values())) == _LOOKED_AT else ""
+    return first + said
 
 
-def _names(folder: Path) -> list[bytes]:
-    """The files that a pipeline would find there, or as many as are looked at."""
-    return [source.path for source in islice(Walk(os.fsencode(folder)), _LOOKED_AT)]
-
-
-def _kind_of(name: bytes) -> _Kind:
-    suffix = os.path.splitext(os.fsdecode(name))[1].lower()
-    return next((kind for kind in _KINDS if suffix in kind.suffixes), _OTHERS)
-
-
-def _pipeline(folder: Path, file: Path, found: Counter[_Kind], names: list[bytes]) -> str:
-    """The YAML for what was found; what is not known is only named where there is anything else."""
-    kinds = [kind for kind in _KINDS if found[kind]] or [_OTHERS]
-    root = os.path.relpath(folder.resolve(), file.resolve().parent)
-    lines = ["inputs:", f"  root: {_quoted(root)}"]
+def _pipeline(folder: Path, file: Path, files: dict[_Kind, list[str]]) -> str:
+    """The YAML for what was found; files of which nothing is known are left out where there are others."""
+    kinds = [kind for kind in _KINDS if kind in files] or [_OTHERS]
+    lines = ["inputs:", f"  root: {_quoted(os.path.relpath(folder.resolve(), file.resolve().parent))}"]
     if kinds != [_OTHERS]:
-        lines.append(f"  include: [{', '.join(_patterns(kinds, names))}]")
+        lines.append(f"  include: {_patterns(kinds, files)}")
     elif not (own := os.path.relpath(file.resolve(), folder.resolve())).startswith(".."):
         beside = os.path.join(os.path.dirname(own), SCHEMA_FILE)
         lines.append(f"  exclude: [{_quoted('/' + own)}, {_quoted('/' + beside)}]")
     lines.append("stages:")
     for kind in kinds:
-        stem = "{stem}" if _are_told_apart(names, kind) else "{name}"
-        match = f"\n    match: [{', '.join(_patterns([kind], names))}]" if len(kinds) > 1 else ""
-        stages = kind.stages.replace("{match}", match).replace("STEM", stem)
-        lines.append(stages.replace("OUT", _output_folder(file)).rstrip("\n"))
+        match = f"\n    match: {_patterns([kind], files)}" if len(kinds) > 1 else ""
+        stem = "{stem}" if _are_told_apart(files[kind]) else "{name}"
+        stages = kind.stages.replace("MATCH", match).replace("STEM", stem).replace("OUT", _output_folder(file))
+        lines.append(stages.rstrip("\n"))
     return "\n".join(lines) + "\n"
 
 
-def _patterns(kinds: Iterable[_Kind], names: list[bytes]) -> Iterator[str]:
-    """A pattern for each of the kinds' suffixes that were found."""
-    seen = {os.path.splitext(os.fsdecode(name))[1].lower() for name in names}
-    for kind in kinds:
-        yield from (f'"*{suffix}"' for suffix in kind.suffixes if suffix in seen)
+def _patterns(kinds: Iterable[_Kind], files: dict[_Kind, list[str]]) -> str:
+    """A list of a pattern for each suffix that files of these kinds have."""
+    suffixes = dict.fromkeys(_suffix(name) for kind in kinds for name in files[kind])
+    return f"[{', '.join(_quoted(f'*{suffix}') for suffix in suffixes)}]"
 
 
-def _are_told_apart(names: list[bytes], kind: _Kind) -> bool:
-    """Whether no two files of a kind have the same name but for the suffix, and so would want one output."""
-    stems = Counter(os.path.splitext(name)[0].lower() for name in names if _kind_of(name) is kind)
-    return not stems or max(stems.values()) == 1
+def _are_told_apart(names: list[str]) -> bool:
+    """Whether no two have the same name but for the suffix, and so would want one output."""
+    return len({os.path.splitext(name)[0].lower() for name in names}) == len(names)
 
 
 def _output_folder(file: Path) -> str:
@@ -151,8 +202,7 @@ def _output_folder(file: Path) -> str:
     return next(name for name in names if not os.path.lexists(file.with_name(name)))
 
 
-def _quoted(path: str) -> str:
-    """A path as YAML, in quotes where it is no plain word."""
-    if re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./ -]*", path) and path.strip() == path and not path.isdecimal():
-        return path
-    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _quoted(text: str) -> str:
+    """A text as YAML, in quotes where it is no plain word."""
+    is_plain = re.fullmatch(r"[A-Za-z0-9_./]([A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?", text) and plain_scalar(text) == text
+    return text if is_plain else json.dumps(text, ensure_ascii=False)

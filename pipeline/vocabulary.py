@@ -120,8 +120,11 @@ class Stage(_Model):
     match: tuple[Text, ...] = ()
     """Patterns of the sources that it reads, as in .gitignore; default: all."""
     gather: bool = False
+    """Called once for a group of files, with an iterator of those that its `from:` stage made."""
     group: Text | None = None
+    """What the files of one group have in common, such as {dir}; default: all are one group."""
     partial: bool = False
+    """Whether a group is made where some of its files failed."""
     pool: Pool | None = None
     """A pool of its own, with the keys of the shared one."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +26,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     sys.path[:] = path
+
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -116,6 +121,8 @@ def test_two_commands_make_a_first_picture(tmp_path: Path, pipeline: Pipeline) -
         (["a.jpg", "a.txt"], {"resize", "text"}),
         (["a.xyz"], {"checksum"}),
         (["a.jpg", "a.png"], {"resize"}),
+        (["a.pdf", "b.PDF", "a.jpg"], {"pages", "resize"}),
+        pytest.param(["a.wav", "b.mp4"], {"command"}, marks=needs_ffmpeg),
     ],
 )
 def test_what_a_folder_holds_decides_what_is_done(tmp_path: Path, names: list[str], uses: set[str]) -> None:
@@ -126,6 +133,37 @@ def test_what_a_folder_holds_decides_what_is_done(tmp_path: Path, names: list[st
     assert {stage.stage.uses for stage in config.stages} == uses and not config.warnings
     has_twins = names == ["a.jpg", "a.png"]
     assert ("{name}.webp" in (tmp_path / "pipeline.yaml").read_text()) is has_twins
+
+
+def test_what_is_not_installed_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the program that a kind of file takes, it is as one that nothing is known of."""
+    fill(tmp_path / "in", "a.wav")
+    monkeypatch.setenv("PATH", "")
+    assert main(["new", "--pipeline", "in"]) == 0
+    assert load_config(tmp_path / "pipeline.yaml").stages[0].stage.uses == "checksum"
+
+
+@needs_ffmpeg
+def test_sounds_and_films_go_through_ffmpeg(tmp_path: Path, pipeline: Pipeline) -> None:
+    """What is written for them works as it stands."""
+    (tmp_path / "in").mkdir()
+    made = [
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=0.2",
+        "in/a.wav",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=duration=0.2",
+        "in/b.mp4",
+    ]
+    subprocess.run(["ffmpeg", "-loglevel", "error", *made], cwd=tmp_path, check=True)
+    assert main(["new", "--pipeline", "in"]) == 0
+    ran = pipeline()
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "output/sound/a.opus").stat().st_size and (tmp_path / "output/still/b.jpg").stat().st_size
 
 
 def test_a_folder_may_hold_its_own_pipeline(tmp_path: Path, pipeline: Pipeline) -> None:
@@ -156,6 +194,7 @@ def test_a_pipeline_of_any_name_and_place(tmp_path: Path, capfd: pytest.CaptureF
         (["x", "--pipeline", "in"], "say what is new: 'new STAGE', or 'new --pipeline FOLDER'\n"),
         (["--pipeline", "nowhere"], "nowhere does not exist\n"),
         (["--pipeline", "in/a.txt"], "in/a.txt is no folder\n"),
+        (["--pipeline", os.fsdecode(b"b\xe9")], "b\\xe9: a name that is not UTF-8 cannot stand in a pipeline\n"),
         (["--pipeline", "empty"], "there is no file in empty; put some there first\n"),
         (["there.yaml", "--pipeline", "in"], "there.yaml exists; nothing is overwritten\n  hint: name another: "
                                              "python -m pipeline new other.yaml --pipeline in\n"),
@@ -167,6 +206,7 @@ def test_a_pipeline_that_cannot_be_written_is_refused(
     """In one sentence, and nothing is written."""
     fill(tmp_path, "in/a.txt", "there.yaml")
     (tmp_path / "empty").mkdir()
+    fill(tmp_path, os.fsdecode(b"b\xe9/a.txt"))
     before = contents_below(tmp_path)
     assert (main(["new", *arguments]), capfd.readouterr().err) == (2, says)
     assert contents_below(tmp_path) == before

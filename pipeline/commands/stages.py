@@ -144,6 +144,7 @@ def _example(uses: str, stage: Stage) -> Iterator[str]:
     if given := about.example(stage):
         yield f"    with: {yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=1000).strip()}"
     if stage.gathers:
+        yield "    from: web                      # a stage that has an output"
         yield "    gather: true"
     if not stage.is_filter:
         yield f"    output: out/{about.output_name(stage, name)}"
