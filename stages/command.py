@@ -15,7 +15,7 @@ from annotated_types import MinLen
 
 from pipeline import Item
 from pipeline.errors import FileFailure
-from stages._program import run
+from pipeline.programs import run_program
 
 # Bumped when a program is given other words for the same options.
 RECIPE = 1
@@ -88,7 +88,7 @@ class Command:
             if self._works_in_place:
                 source = target = Path(shutil.copyfile(source, target))
             values = {**self._files, "source": source, "target": target}
-            run([fill(word, values) for word in self._argv], self._program, folder, self._environment)
+            run_program([fill(word, values) for word in self._argv], self._program, folder, self._environment)
             if not target.is_file():
                 raise FileFailure(f"{Path(self._program).name} ended well (exit code 0), but {self._lost(target)}")
             return target.rename(scratch / f"{folder.name}-{target.name}")

@@ -14,9 +14,9 @@ from pipeline import FitBox, Item, Picture
 from pipeline.colours import in_srgb
 from pipeline.errors import FileFailure, Unreadable
 from pipeline.formats import Colour
+from pipeline.lettering import load_font, with_what_there_is
 from pipeline.limits import refuse_if_too_large
 from pipeline.names import shown
-from stages._lettering import load_font, with_what_there_is
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1

@@ -19,6 +19,6 @@ def convert(picture: Picture, *, frames: Literal["all", "first"] = "all") -> Ima
     What else of it is kept, and how it is compressed, is said under `output.save`.
 
     `frames` says what becomes of a GIF, WebP, PNG or AVIF that moves: with `all` an output in GIF or WebP moves as
-    well, with `first` only the first frame is read, which is quicker.
+    well, and all frames together must be within `inputs.max_pixels`; with `first` no other is read.
     """
     return picture.load(frames=frames)

@@ -12,8 +12,8 @@ from pipeline.animation import map_frames
 from pipeline.colours import colour_in, to_mode
 from pipeline.formats import Colour
 from pipeline.limits import refuse_if_too_large
+from pipeline.position import Position, fractions
 from pipeline.types import Fit
-from stages._position import Position, fractions
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1

@@ -14,9 +14,9 @@ from pipeline.animation import map_frames
 from pipeline.colours import in_colours_of, to_mode
 from pipeline.errors import Unreadable
 from pipeline.formats import Colour
+from pipeline.lettering import load_font, refuse_missing
 from pipeline.pictures import open_picture
-from stages._lettering import load_font, refuse_missing
-from stages._position import Position, fractions
+from pipeline.position import Position, fractions
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1

@@ -13,8 +13,8 @@ from test_pictures import STORED, encode, mean, paint
 
 from pipeline.options import check_options
 from pipeline.pictures import OpenedPicture, open_picture
+from pipeline.position import Position
 from pipeline.stage import read_signature
-from stages._position import Position
 from stages.resize import Box, Filter, Resize, Size, fit_to, pad
 
 SIDES = st.one_of(st.integers(1, 65_500), st.integers(1, 40))

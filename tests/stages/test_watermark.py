@@ -16,7 +16,7 @@ from test_pictures import STORED, SWAPPED, decode, encode, paint, saved, worst
 
 from pipeline.errors import ConfigError, Unreadable
 from pipeline.pictures import OpenedPicture, open_picture
-from stages._position import Position
+from pipeline.position import Position
 from stages.watermark import Watermark
 
 RED, GREY = (200, 40, 20, 160), (90, 90, 90, 160)

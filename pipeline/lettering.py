@@ -1,4 +1,4 @@
-"""Fonts for the stages that write on pictures, and the letters that a font has not."""
+"""Fonts for what is written on pictures, and the letters that a font has not."""
 
 from __future__ import annotations
 

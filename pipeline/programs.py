@@ -23,7 +23,7 @@ _TICK_S = 0.05
 _F_SETSIG = 10  # fcntl has no name for it
 
 
-def run(argv: Sequence[str], program: str, folder: Path, environment: Mapping[str, str]) -> None:
+def run_program(argv: Sequence[str], program: str, folder: Path, environment: Mapping[str, str]) -> None:
     """Run a program in a folder. Raises FileFailure with how it ended and what it said at last, if that is not well.
 
     In a worker it belongs to the worker's process group, which is killed at a timeout and when the parent is gone. In a
