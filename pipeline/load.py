@@ -10,25 +10,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.branches import check_fan_outs, check_gathers, check_match
-from pipeline.config import Config, Errors, Inputs, Output, Pool, Prune, StageConfig
+from pipeline.config import Config, Errors, Inputs, Pool, Prune, StageConfig
 from pipeline.depends import Depends, versions_of
+from pipeline.destinations import check_outputs, output_of
 from pipeline.discover import pattern_problem
 from pipeline.document import MAX_BYTES, Document, Place, apply_edit, did_you_mean, read_document
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
 from pipeline.limits import Limits
-from pipeline.options import check_options
-from pipeline.outputs import NO_OUTPUT, Group, Template, TemplateError, always_same, parse_group, parse_template
+from pipeline.outputs import NO_OUTPUT, Group, TemplateError, parse_group
 from pipeline.siblings import with_siblings
-from pipeline.signature import Stage, keyword_options
-from pipeline.stage import check_call, find, find_function, set_stage_path
+from pipeline.signature import Stage
+from pipeline.stage import check_call, find_function, set_stage_path
 from pipeline.stdio import stdout_to_stderr
-from pipeline.types import FitBox
-from pipeline.values import BYTES, IMAGE, PATH, Kind, can_convert, saver_for
+from pipeline.uses import Found, find_stages
+from pipeline.values import BYTES, PATH, Kind, can_convert
 from pipeline.vocabulary import Declared, declare, duration_s, pixels, size_bytes, who_at
 from pipeline.vocabulary import Pool as DeclaredPool
 
@@ -44,7 +43,7 @@ def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = T
     declared = declare(document)
     folder = file.resolve().parent
     with stdout_to_stderr():  # a stage's module may print when it is imported
-        found = _find_stages(document, folder)
+        found = find_stages(document, folder)
         config = _Checker(document, declared, found, file, folder).config() if declared else None
     if config and len(document.complaints) == 1 and _is_root_lost(config):
         if not reads_inputs:
@@ -71,62 +70,11 @@ def _read(file: Path) -> bytes:
         raise ConfigError(f"{file}: {reason}", hint="name the pipeline: python -m pipeline FILE.yaml") from None
 
 
-def _find_stages(document: Document, folder: Path) -> list[_Found | None]:
-    """Find each stage and check its options, whatever else is wrong with the file; None for one with complaints."""
-    declared = document.data.get("stages")
-    if not isinstance(declared, list):
-        return []
-    try:
-        set_stage_path(folder)
-    except StageError as error:
-        document.complain(("stages",), error.text)
-        return [None] * len(declared)
-    return [_find_stage(document, folder, index) for index in range(len(declared))]
-
-
-def _find_stage(document: Document, folder: Path, index: int) -> _Found | None:
-    place: Place = ("stages", index)
-    declared, who = document.at(place), who_at(document.data, place)
-    uses, given = (declared.get("uses"), declared.get("with", {})) if isinstance(declared, dict) else (None, None)
-    if not isinstance(uses, str) or not isinstance(given, dict):
-        return None  # the vocabulary has said so
-    where = ""
-    try:
-        stage = find(uses, folder)
-        where = f"{stage.where}: "
-        options, problems = check_options(stage.options, given)
-    except StageError as error:
-        document.complain((*place, "uses"), f"{who}{where}{error.text}", hint=error.hint)
-        return None
-    for each in problems:
-        name, text = str(each.place[0]) if each.place else "", each.text
-        if name not in stage.options and name in _every_save_option():
-            text = f"no option {name!r}; how an output is saved is said under output.save"
-        document.complain((*place, "with", *each.place), f"{who}{text}", key=each.key)
-    box = None
-    try:
-        if not problems:
-            stage.check(options)
-            box = stage.fit_box(options)
-    except ValueError as error:
-        document.complain((*place, "with"), f"{who}{error}")
-    except StageError as error:
-        document.complain((*place, "uses"), f"{who}{error.text}")
-    return _Found(stage, options, box)
-
-
-@dataclass(frozen=True)
-class _Found:
-    stage: Stage
-    options: dict[str, Any]
-    box: FitBox | None
-
-
 class _Checker:
     """Takes what is declared through everything that only a look at the whole tree can tell."""
 
     def __init__(
-        self, document: Document, declared: Declared, found: Sequence[_Found | None], file: Path, folder: Path
+        self, document: Document, declared: Declared, found: Sequence[Found | None], file: Path, folder: Path
     ) -> None:
         self._document = document
         self._declared = declared
@@ -141,7 +89,7 @@ class _Checker:
         if state == inputs.root:
             self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
         declared_stages = self._stages()
-        self._check_outputs(declared_stages)
+        check_outputs(self._document, declared_stages, inputs.root)
         self._check_initializer(declared.pool, ())
         for index, stage in enumerate(declared.stages):
             if stage.pool:
@@ -230,13 +178,15 @@ class _Checker:
             check_match(self._document, index, declared, parent)
             leaves_no_file = declared.output is not None and declared.output.path == NO_OUTPUT
             has_file = declared.output is not None and not leaves_no_file
+            kind = found.stage.makes or have
+            output = output_of(self._document, index, declared, kind, self._folder) if has_file else None
             made.append(
                 StageConfig(
                     declared.name,
                     found.stage,
                     found.options,
                     parent,
-                    self._output(index, found.stage.makes or have) if has_file else None,
+                    output,
                     duration_s(declared.timeout),
                     found.box,
                     match=declared.match,
@@ -311,63 +261,6 @@ class _Checker:
             self._document.complain(("stages", index, "group"), f"stage {declared.name!r}: group: {error}")
             return None
 
-    def _output(self, index: int, kind: Kind | None) -> Output | None:
-        declared = self._declared.stages[index].output
-        assert declared is not None
-        place: Place = ("stages", index, "output")
-        who = f"stage {self._declared.stages[index].name!r}"
-        try:
-            template = parse_template(declared.path, self._folder, of_groups=self._declared.stages[index].gather)
-        except TemplateError as error:
-            self._document.complain((*place, "path"), f"{who}: {error}")
-            return None
-        if kind is None:
-            return Output(template, {})
-        return Output(template, self._save(place, who, template, declared.save, kind))
-
-    def _save(self, place: Place, who: str, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
-        own_format = template.pieces[-1] in (("name",), ("suffix",))
-        if kind.suffixes and not own_format and template.suffix.lower() not in kind.suffixes:
-            text = f"{who}: no {kind.name} can be written as {template.suffix!r}; end with {' or '.join(kind.suffixes)}"
-            self._document.complain((*place, "path"), text)
-        saver = saver_for(template.suffix) if kind is IMAGE and not own_format else None
-        if kind is IMAGE and not own_format and saver is None:
-            what = f"as {template.suffix!r}" if template.suffix else "without a suffix; end with .jpg or {suffix}"
-            self._document.complain((*place, "path"), f"{who}: no picture can be written {what}")
-            return {}
-        if saver is None:
-            if given:
-                why = "its format differs from file to file" if kind is IMAGE else "it does not make a picture"
-                self._document.complain((*place, "save"), f"{who}: has no save options, since {why}", key=True)
-            return {}
-        from pipeline.formats import check_save
-
-        options, problems = check_options(keyword_options("save", saver), given)
-        for each in problems:
-            self._document.complain((*place, "save", *each.place), f"{who}: save: {each.text}", key=each.key)
-        try:
-            if not problems:
-                check_save(template.suffix, options)
-        except ValueError as error:
-            self._document.complain((*place, "save"), f"{who}: save: {error}")
-        return options
-
-    def _check_outputs(self, stages: Sequence[StageConfig | None]) -> None:
-        root = os.path.realpath(self._path(self._declared.inputs.root))
-        seen: list[tuple[str, Template]] = []
-        for index, config in enumerate(stages):
-            if config is None or config.output is None:
-                continue
-            place, template = ("stages", index, "output", "path"), config.output.template
-            for other, its in seen:
-                # Those that choose among the sources may well leave each other's alone.
-                if always_same(its, template) and not _matches(stages, index):
-                    self._document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
-            seen.append((config.name, template))
-            if os.path.realpath(os.fsdecode(template.folder)) == root:
-                text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
-                self._document.complain(place, f"{text}; put them under a folder of their own")
-
 
 def _pool_of(declared: DeclaredPool) -> Pool:
     return Pool(
@@ -395,18 +288,3 @@ def _kind_at(index: int | None, made: Sequence[StageConfig | None]) -> Kind | No
             return config.stage.makes
         index = config.parent
     return PATH
-
-
-def _matches(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
-    """The patterns by which the branch of a stage chooses its sources."""
-    while index is not None and (stage := stages[index]) is not None:
-        if stage.parent is None:
-            return stage.match
-        index = stage.parent
-    return ()
-
-
-def _every_save_option() -> set[str]:
-    from pipeline.formats import SAVERS
-
-    return {name for saver in SAVERS.values() for name in keyword_options("save", saver)}

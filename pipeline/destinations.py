@@ -1,0 +1,87 @@
+"""Where the outputs of each stage go and how they are saved, checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Output, StageConfig
+from pipeline.document import Document, Place
+from pipeline.options import check_options
+from pipeline.outputs import Template, TemplateError, always_same, parse_template
+from pipeline.signature import keyword_options
+from pipeline.values import IMAGE, Kind, saver_for
+from pipeline.vocabulary import Stage as Declared
+
+
+def output_of(document: Document, index: int, stage: Declared, kind: Kind | None, folder: Path) -> Output | None:
+    """Where a stage's output goes, and how a value of this kind is saved there; None where its template is none."""
+    declared, place, who = stage.output, ("stages", index, "output"), f"stage {stage.name!r}"
+    assert declared is not None
+    try:
+        template = parse_template(declared.path, folder, of_groups=stage.gather)
+    except TemplateError as error:
+        document.complain((*place, "path"), f"{who}: {error}")
+        return None
+    if kind is None:
+        return Output(template, {})
+    return Output(template, _save(document, place, who, template, declared.save, kind))
+
+
+def _save(
+    document: Document, place: Place, who: str, template: Template, given: dict[str, Any], kind: Kind
+) -> dict[str, Any]:
+    own_format = template.pieces[-1] in (("name",), ("suffix",))
+    if kind.suffixes and not own_format and template.suffix.lower() not in kind.suffixes:
+        text = f"{who}: no {kind.name} can be written as {template.suffix!r}; end with {' or '.join(kind.suffixes)}"
+        document.complain((*place, "path"), text)
+    saver = saver_for(template.suffix) if kind is IMAGE and not own_format else None
+    if kind is IMAGE and not own_format and saver is None:
+        what = f"as {template.suffix!r}" if template.suffix else "without a suffix; end with .jpg or {suffix}"
+        document.complain((*place, "path"), f"{who}: no picture can be written {what}")
+        return {}
+    if saver is None:
+        if given:
+            why = "its format differs from file to file" if kind is IMAGE else "it does not make a picture"
+            document.complain((*place, "save"), f"{who}: has no save options, since {why}", key=True)
+        return {}
+    from pipeline.formats import check_save
+
+    options, problems = check_options(keyword_options("save", saver), given)
+    for each in problems:
+        document.complain((*place, "save", *each.place), f"{who}: save: {each.text}", key=each.key)
+    try:
+        if not problems:
+            check_save(template.suffix, options)
+    except ValueError as error:
+        document.complain((*place, "save"), f"{who}: save: {error}")
+    return options
+
+
+def check_outputs(document: Document, stages: Sequence[StageConfig | None], root: Path) -> None:
+    """No two stages may always have the same output, nor may any lie among the inputs."""
+    real = os.path.realpath(root)
+    seen: list[tuple[str, Template]] = []
+    for index, config in enumerate(stages):
+        if config is None or config.output is None:
+            continue
+        place, template = ("stages", index, "output", "path"), config.output.template
+        for other, its in seen:
+            # Those that choose among the sources may well leave each other's alone.
+            if always_same(its, template) and not _matches(stages, index):
+                document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
+        seen.append((config.name, template))
+        if os.path.realpath(os.fsdecode(template.folder)) == real:
+            text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
+            document.complain(place, f"{text}; put them under a folder of their own")
+
+
+def _matches(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
+    """The patterns by which the branch of a stage chooses its sources."""
+    while index is not None and (stage := stages[index]) is not None:
+        if stage.parent is None:
+            return stage.match
+        index = stage.parent
+    return ()
