@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import is_running
 from pool_engines import Make, run
 from pool_jobs import job
-from test_pool import _is_running
 
 from pipeline.engines.crew import waiting_for
 
@@ -150,13 +150,13 @@ def test_nobody_outlives_the_parent(method: str, tmp_path: Path) -> None:
         folder.mkdir()
         drill = Drill(method, folder, 100)
         pids = drill.pids()
-        assert len(pids) == 4 and all(map(_is_running, pids))
+        assert len(pids) == 4 and all(map(is_running, pids))
         drill.process.kill()
         drill.process.wait()
         with open(folder / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         deadline = time.monotonic() + 1
-        while any(map(_is_running, pids)):
+        while any(map(is_running, pids)):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         drill.process.communicate()
@@ -171,7 +171,7 @@ def test_a_signal_drains(method: str, tmp_path: Path, number: int, to_group: boo
     out, err = drill.process.communicate(timeout=5)
     lines = out.split("\n")
     assert (lines.count("OUTCOME done"), lines[-2], err) == (2, f"END {int(number)}", "")
-    assert not any(map(_is_running, drill.pids()))
+    assert not any(map(is_running, drill.pids()))
 
 
 def test_a_second_signal_stops_at_once(method: str, tmp_path: Path) -> None:
@@ -182,4 +182,4 @@ def test_a_second_signal_stops_at_once(method: str, tmp_path: Path) -> None:
         time.sleep(0.2)
     out, err = drill.process.communicate(timeout=2)
     assert (out.split("\n")[-2], err) == ("END 2 2", "")
-    assert not any(map(_is_running, drill.pids()))
+    assert not any(map(is_running, drill.pids()))
