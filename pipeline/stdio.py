@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,7 +29,13 @@ def discard_stdout() -> None:
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Lead what is printed meanwhile, by programs that are started too, to stderr."""
+    """Lead what is printed meanwhile, by programs that are started too, to stderr.
+
+    That is for the process as a whole, and so left alone in a thread beside which others may print what they like.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -87,6 +87,17 @@ def test_outcomes_are_given_while_it_runs(project: Project) -> None:
     assert outcomes.summary and outcomes.summary.failed == 1
 
 
+def test_who_follows_a_run_may_print(project: Project) -> None:
+    """What is printed meanwhile goes where it is meant to, whatever the engine."""
+    code = """
+from pipeline import iterate, load
+for outcome in iterate(load("pipeline.yaml"), only="a.*"):
+    print(outcome.results[0].status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.folder, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
 def test_who_leaves_ends_the_run(project: Project) -> None:
     """Leaving the `with` ends it: what came so far is on record, and the next run does the rest."""
     project.write(
