@@ -21,7 +21,7 @@ from pipeline.returned import check_path, check_returned
 from pipeline.scratch import Scratch
 from pipeline.tree import Tree
 from pipeline.types import Item, Skip
-from pipeline.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame
+from pipeline.values import BYTES, COLOURED, IMAGE, PATH, PICTURE, TEXT, convert, first_frame
 from pipeline.writing import write_output
 
 Enter = Callable[[int], None]
@@ -128,8 +128,11 @@ class Gathering:
             del item
 
     def _item(self, member: Member) -> Item[Any]:
+        path = os.fsdecode(member.path)
         try:
-            value = convert(Path(os.fsdecode(member.path)), PATH, self._kind, self.scratch.file)
+            # A Path costs as much as it does to read a small file.
+            file = path if self._kind in (TEXT, BYTES) else Path(path)
+            value = convert(file, PATH, self._kind, self.scratch.file)
         except OSError as error:
             raise blame_machine(error, member.path, OPENING) from error
         except FileFailure as error:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.changed import ByTime
 from pipeline.config import Config
 from pipeline.failures import Failure
-from pipeline.groups import AFTER, FIRST, OF_GROUPS
+from pipeline.groups import GROUPS, OF_GROUPS
 from pipeline.judge import Judge, Leaf, Selection
 from pipeline.ledger import Ledger, Row
 from pipeline.member_list import write_members
@@ -53,6 +53,13 @@ class Gathers:
         self._judge.sources = _ByMembers()
         self._members = {leaf.stage: Members(config, ledger, leaf) for leaf in self._leaves}
         Members.prepare(ledger)
+
+    @staticmethod
+    def are_needed(ledger: Ledger, leaves: Sequence[Leaf]) -> bool:
+        """Whether anything is made of groups, or was."""
+        if any(leaf.gathers for leaf in leaves):
+            return True
+        return any(next(found, None) for found in (ledger.rows(*GROUPS), ledger.failures(*GROUPS)))
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
@@ -116,7 +123,7 @@ class Gathers:
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
         still = f"SELECT source, stage FROM temp.plan WHERE {OF_GROUPS} AND action != 'up-to-date'"
-        failures = self._ledger.failures(FIRST, AFTER)
+        failures = self._ledger.failures(*GROUPS)
         open_ones = set(self._ledger.connection.execute(still))
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
         self._ledger.forget(failures=past)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.names import as_json, shown
 
-FIRST, AFTER = b"/", b"0"
+GROUPS = b"/", b"0"
 """Between these lie the groups in the order of sources, and nothing else: "0" is what comes after "/"."""
 OF_GROUPS = "(source >= X'2F' AND source < X'30')"
 """The same, as a condition on what the ledger and the plan hold."""

@@ -245,7 +245,7 @@ class _Checker:
     def _check_types(self, index: int, stage: Stage, have: Kind | None, read: StageConfig | None) -> None:
         if stage.takes is None or have is None or can_convert(have, stage.takes):
             return
-        if stage.gathers and stage.takes is BYTES:  # it reads the files as they were written
+        if stage.gathers and (stage.takes is BYTES or stage.takes.suffixes):  # it reads the files as they are
             return
         who, maker = f"stage {self._declared.stages[index].name!r}", read.name if read else "inputs"
         text = f"{who} takes {stage.takes.name}, but {maker!r} makes {have.name}"

@@ -141,7 +141,7 @@ def make_plan(
     sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
     plan = Plan(Spool(ledger, len(leaves)), leaves, walk)
     of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
-    if len(of_files) < len(leaves) and not selection.is_partial:
+    if not selection.is_partial and Gathers.are_needed(ledger, leaves):
         plan.gathers = Gathers(config, ledger, leaves, selection, plan.spool)
     judge = Judge(config, ledger, of_files, selection, plan.spool.add_reading if record else None)
     gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
