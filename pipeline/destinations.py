@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config import Output, StageConfig
 from pipeline.document import Document, Place
+from pipeline.errors import StageError
 from pipeline.options import check_options
 from pipeline.outputs import Template, TemplateError, always_same, parse_template
 from pipeline.signature import keyword_options
@@ -73,9 +74,21 @@ def check_outputs(document: Document, stages: Sequence[StageConfig | None], root
             if always_same(its, template) and not _matches(stages, index):
                 document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
         seen.append((config.name, template))
+        if problem := _misnamed(config, template):
+            document.complain(place, f"stage {config.name!r}: {problem}")
         if os.path.realpath(os.fsdecode(template.folder)) == real:
             text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
             document.complain(place, f"{text}; put them under a folder of their own")
+
+
+def _misnamed(config: StageConfig, template: Template) -> str:
+    """What the stage itself has against the suffix of its output."""
+    try:
+        if template.suffix:
+            config.stage.check_output(template.suffix, config.options)
+    except (ValueError, StageError) as error:
+        return str(error)
+    return ""
 
 
 def _matches(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:

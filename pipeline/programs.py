@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -36,13 +37,12 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
             process = subprocess.Popen(
                 argv, executable=program, cwd=folder, env=environment,
                 stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE,
-                process_group=0 if is_alone else None, pass_fds=[watched.fileno()] if is_alone else (),
+                pass_fds=[watched.fileno()] if is_alone else (), process_group=0 if is_alone else None,
+                preexec_fn=partial(_bind, watched.fileno()) if is_alone else None,
             )  # fmt: skip
         except OSError as error:
             raise FileFailure(f"{name} cannot be started: {error.strerror}") from error
         try:
-            if is_alone:
-                _bind(process.pid, watched.fileno())
             said = _listen(process)
             code = process.wait()
         finally:
@@ -52,13 +52,13 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
         raise FileFailure(f"{name} {how}{_last_words(said)}")
 
 
-def _bind(group: int, watched: int) -> None:
-    """Have the kernel kill a process group when the other end of this pipe is closed, be it by SIGKILL.
+def _bind(watched: int) -> None:
+    """Have the kernel kill our process group when the other end of this pipe is closed, be it by SIGKILL.
 
-    As a worker does with its own group. What is watched stays open where the program has inherited it.
+    As a worker does with its own group. What is watched stays open in the program, which inherits it.
     """
     if sys.platform == "linux":
-        fcntl.fcntl(watched, fcntl.F_SETOWN, -group)
+        fcntl.fcntl(watched, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(watched, _F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(watched, fcntl.F_SETFL, fcntl.fcntl(watched, fcntl.F_GETFL) | os.O_ASYNC)
 

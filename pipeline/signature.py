@@ -52,14 +52,24 @@ class Stage:
 
         Raises ValueError with what is wrong, and StageError where it raises anything else.
         """
-        check = getattr(self.target, "check", None)
+        self._ask("check", options)
+
+    def check_output(self, suffix: str, options: dict[str, Any]) -> None:
+        """Ask the stage whether what it makes may be called so, where its class or function has a `check_output`.
+
+        Raises as `check` does.
+        """
+        self._ask("check_output", options, suffix)
+
+    def _ask(self, name: str, options: dict[str, Any], *given: str) -> None:
+        asked = getattr(self.target, name, None)
         try:
-            if check:
-                check(**options)
+            if asked:
+                asked(*given, **options)
         except ValueError:
             raise
         except Exception as error:
-            raise StageError(f"{self.where}: the check of {self.uses!r} raised {said(error)}") from error
+            raise StageError(f"{self.where}: the {name} of {self.uses!r} raised {said(error)}") from error
 
     def fit_box(self, options: dict[str, Any]) -> FitBox | None:
         """The box into which it fits pictures, where its class or function has a `fit_box` that says so.

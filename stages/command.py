@@ -80,6 +80,14 @@ class Command:
             raise ValueError(f"suffix: {suffix!r} is none; say one such as '.webp'")
         _check_program(argv[0], [field for _, field in words[0] if field], os.environ | (env or {}))
 
+    @staticmethod
+    def check_output(ending: str, /, *, argv: tuple[str, ...], suffix: str | None, **others: object) -> None:
+        """Refuse an output by whose name it would be something else than the program made. Raises ValueError."""
+        if suffix is None and "{target}" in "".join(argv):
+            raise ValueError(f"its output ends with {ending!r}; say 'suffix: {ending}', so that the program makes that")
+        if suffix is not None and not suffix.lower().endswith(ending.lower()):
+            raise ValueError(f"its output ends with {ending!r}, but what it makes with {suffix!r}, its 'suffix'")
+
     def __call__(self, item: Item[Path]) -> Path:
         scratch, source = Path(os.path.abspath(item.scratch)), Path(os.path.abspath(item.value))
         with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as name:

@@ -177,9 +177,8 @@ def test_without_a_target_it_works_on_a_copy(tmp_path: Path) -> None:
 
 def test_a_file_of_its_own_counts_as_part_of_the_recipe(tmp_path: Path) -> None:
     """Another script under the old name makes the outputs stale."""
-    project = project_with(
-        tmp_path, '{argv: [sh, "{s}", "{source}", "{target}"], files: {s: s.sh}}', ".txt", a_txt=b"a"
-    )
+    options = '{argv: [sh, "{s}", "{source}", "{target}"], suffix: .txt, files: {s: s.sh}}'
+    project = project_with(tmp_path, options, ".txt", a_txt=b"a")
     project.write("s.sh", 'tr a b < "$1" > "$2"')
     assert project.run().done == 1 and project.outputs() == {"a.txt": b"b"}
     project.write("s.sh", 'tr a c < "$1" > "$2"')
@@ -340,6 +339,11 @@ def wait_until_gone(*pids: int) -> None:
         ('{argv: [sh, "{source}"], suffix: .x}', "'suffix' is for a '{target}', which is not in argv"),
         ('{argv: [sh, "{source}", "{target}"], suffix: webp}', "suffix: 'webp' is none; say one such as '.webp'"),
         ('{argv: [sh, "{source}", "{target}"], suffix: ./x}', "suffix: './x' is none"),
+        (
+            '{argv: [sh, "{source}", "{target}"]}',
+            "its output ends with '.x'; say 'suffix: .x', so that the program makes",
+        ),
+        ('{argv: [sh, "{source}", "{target}"], suffix: .y}', "its output ends with '.x', but what it makes with '.y'"),
         ('{argv: [sh, "{source}", "a\\0"]}', "there is a NUL"),
         ('{argv: [sh, "{source}"], env: {A=B: x}}', "env: 'A=B' is no name of a variable"),
         ('{argv: [sh, "{source}"], files: {source: x}}', "files: 'source' cannot be a field"),
@@ -352,6 +356,22 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path, options: str, said: str) 
     with pytest.raises(ConfigError) as raised:
         project_with(tmp_path, options, ".x").run()
     assert said in raised.value.text
+
+
+@pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        ('{argv: [cp, "{source}", "{target}"], suffix: .tar.GZ}', "out/{stem}.gz"),
+        ('{argv: [cp, "{source}", "{target}"]}', "out/"),
+        ('{argv: [cp, "{source}", "{target}"]}', "out/{stem}{suffix}"),
+        ('{argv: [touch, "{source}"]}', "out/{stem}.jpg"),
+    ],
+)
+def test_an_output_is_called_what_is_made(tmp_path: Path, options: str, output: str) -> None:
+    """It has the target's suffix, or the source's own where the target has that."""
+    project = project_with(tmp_path, options, ".x", a_txt=b"a")
+    project.edit("pipeline.yaml", "out/{dir}/{stem}.x", '"' + output + '"')
+    assert project.run().done == 1
 
 
 def test_a_script_that_cannot_be_run_is_named(tmp_path: Path) -> None:
