@@ -75,7 +75,7 @@ def option(parameter: inspect.Parameter, text: str) -> Option:
 
 def _doc_of(name: str, text: str) -> str:
     """What a docstring says of an option: an entry of its own, or the sentences that have its name in backquotes."""
-    key = rf"(?::param )?`?{re.escape(name)}`?(?: ?\([^)\n]*\))?:"
+    key = rf"(?::param )?(?:{re.escape(name)}|`{re.escape(name)}`)(?: ?\([^)\n]*\))?:"
     if entry := re.search(rf"^[ \t]*{key} +(\S.*(?:\n[ \t]{{4,}}\S.*)*)", text, re.M):
         return " ".join(entry[1].split())
     paragraphs = [" ".join(each.split()) for each in text.split("\n\n")]

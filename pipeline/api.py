@@ -15,11 +15,13 @@ import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, TypedDict, Unpack
 
 from pipeline.config import Config
+from pipeline.document import did_you_mean
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.guards import Meant
 from pipeline.judge import Selection
@@ -49,65 +51,54 @@ def load(file: str | Path, edits: Sequence[str] = ()) -> Config:
         return load_config(Path(file), edits)
 
 
+class Options(TypedDict, total=False):
+    """The options of `run`, by their names on the command line."""
+
+    processes: int
+    engine: Literal["pool", "serial"]
+    only: str
+    limit: int
+    files: Iterable[str | bytes | Path]
+    """Those of `--files-from`: relative to the input root, or absolute."""
+    force: bool
+    retry_failed: bool
+    rebuild: bool
+    take_over: bool
+
+
 def run(
-    pipeline: Config,
-    *,
-    processes: int | None = None,
-    engine: str | None = None,
-    only: str | None = None,
-    limit: int | None = None,
-    files: Iterable[str | bytes | Path] | None = None,
-    force: bool = False,
-    retry_failed: bool = False,
-    rebuild: bool = False,
-    take_over: bool = False,
-    progress: bool = False,
-    grace_s: float = GRACE_S,
-) -> Summary:
-    """Bring every output up to date, and say what was done; the arguments are the options of `run`, by their names.
+    pipeline: Config, *, progress: bool = False, grace_s: float = GRACE_S, **options: Unpack[Options]
+) -> Summary:  # fmt: skip
+    """Bring every output up to date, and say what was done; `options` are those of `run` on the command line.
 
     A failed file raises nothing: `summary.exit` is 1 then, as it would be the program's exit code. Raises
     FilemillError where nothing was run. With `progress` the summary is printed on stderr, and before it a bar if that
-    is a terminal. In the main thread a first Ctrl-C lets what is in hand be finished, and a second one does not.
+    is a terminal. In the main thread a first Ctrl-C lets what is in hand be finished, for `grace_s` seconds, and a
+    second one does not.
     """
-    chosen = _Choice(pipeline, processes, engine, only, limit, files, force, retry_failed, rebuild, take_over, grace_s)
     with _alone():
-        summary = chosen.run(Progress(quiet=not progress))
+        summary = _run(pipeline, options, Progress(quiet=not progress), grace_s)
     if progress:
         print("\n".join(summary.lines()), file=sys.stderr)
     return summary
 
 
-def iterate(
-    pipeline: Config,
-    *,
-    processes: int | None = None,
-    engine: str | None = None,
-    only: str | None = None,
-    limit: int | None = None,
-    files: Iterable[str | bytes | Path] | None = None,
-    force: bool = False,
-    retry_failed: bool = False,
-    rebuild: bool = False,
-    take_over: bool = False,
-) -> Outcomes:
-    """Run a pipeline, and give the outcome of every file as soon as it is there; the arguments are those of `run`.
+def iterate(pipeline: Config, **options: Unpack[Options]) -> Outcomes:
+    """Run a pipeline, and give the outcome of every file as soon as it is there; `options` are those of `run`.
 
     Who takes no more of them, by `close` or by leaving a `with`, ends the run: what is done is on record, and the next
     one goes on.
     """
-    return Outcomes(
-        _Choice(pipeline, processes, engine, only, limit, files, force, retry_failed, rebuild, take_over, GRACE_S)
-    )
+    return Outcomes(pipeline, options)
 
 
 class Outcomes(Iterator[Outcome]):
     """The outcomes of a run that is on, in the order in which they come; it begins with the first one taken."""
 
-    def __init__(self, chosen: _Choice) -> None:
+    def __init__(self, pipeline: Config, options: Options) -> None:
         self.summary: Summary | None = None
         """What was done, once the run has ended."""
-        self._outcomes = self._follow(chosen)
+        self._outcomes = self._follow(pipeline, options)
 
     def __next__(self) -> Outcome:
         return next(self._outcomes)
@@ -122,14 +113,14 @@ class Outcomes(Iterator[Outcome]):
         """End the run if it is still on; waits until it has."""
         self._outcomes.close()
 
-    def _follow(self, chosen: _Choice) -> Generator[Outcome, None, None]:
+    def _follow(self, pipeline: Config, options: Options) -> Generator[Outcome, None, None]:
         """Let the run go on in a thread of its own, so that whoever follows it stays what they are: interruptible."""
         feed, raised = _Feed(), list[BaseException]()
 
         def go() -> None:
             try:
                 with _alone():
-                    self.summary = chosen.run(feed)
+                    self.summary = _run(pipeline, options, feed, GRACE_S)
             except BaseException as error:
                 raised.append(error)
             finally:
@@ -176,42 +167,33 @@ class _Feed(Progress):
         return iter(self._queue.get, None)
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """A pipeline, and what is chosen for one run of it."""
+def _run(pipeline: Config, options: Options, progress: Progress, grace_s: float) -> Summary:
+    """Run a pipeline with options that anybody may have written."""
+    for name in options:
+        if name not in Options.__annotations__:
+            raise UsageError(f"no option {name!r}{did_you_mean(name, Options.__annotations__)}")
+    files, limit = options.get("files"), options.get("limit")
+    _refuse_unless(limit is None or limit > 0, "limit", limit, "a number from 1")
+    names = None if files is None else map(os.fsencode, files)
+    is_forced, is_retrying = options.get("force", False), options.get("retry_failed", False)
+    selection = Selection(options.get("only"), limit, is_forced, is_retrying, names)
+    meant = Meant(options.get("rebuild", False), options.get("take_over", False))
+    return run_pipeline(_chosen(pipeline, options), selection, progress, grace_s, meant)
 
-    pipeline: Config
-    processes: int | None
-    engine: str | None
-    only: str | None
-    limit: int | None
-    files: Iterable[str | bytes | Path] | None
-    force: bool
-    retry_failed: bool
-    rebuild: bool
-    take_over: bool
-    grace_s: float
 
-    def run(self, progress: Progress) -> Summary:
-        names = None if self.files is None else (os.fsencode(each) for each in self.files)
-        selection = Selection(self.only, self.limit, self.force, self.retry_failed, names)
-        config = self._config()
-        return run_pipeline(config, selection, progress, self.grace_s, Meant(self.rebuild, self.take_over))
-
-    def _config(self) -> Config:
-        """The pipeline with what is chosen, and with its own stages, if another one was loaded since."""
-        config = self.pipeline
-        if self.processes is not None:
-            _refuse_unless(self.processes > 0, "processes", self.processes, "a number from 1")
-            config = replace(config, pool=replace(config.pool, processes=self.processes))
-        if self.engine is not None:
-            _refuse_unless(self.engine in ("pool", "serial"), "engine", self.engine, "'pool' or 'serial'")
-            config = replace(config, engine=self.engine)
-        _refuse_unless(self.limit is None or self.limit > 0, "limit", self.limit, "a number from 1")
-        with stdout_to_stderr():
-            set_stage_path(config.folder)
-            stages = [replace(each, stage=find(each.stage.uses, config.folder)) for each in config.stages]
-        return replace(config, stages=tuple(stages))
+def _chosen(config: Config, options: Options) -> Config:
+    """The pipeline with what is chosen, and with its own stages, if another one was loaded since."""
+    processes, engine = options.get("processes"), options.get("engine")
+    if processes is not None:
+        _refuse_unless(processes > 0, "processes", processes, "a number from 1")
+        config = replace(config, pool=replace(config.pool, processes=processes))
+    if engine is not None:
+        _refuse_unless(engine in ("pool", "serial"), "engine", engine, "'pool' or 'serial'")
+        config = replace(config, engine=engine)
+    with stdout_to_stderr():
+        set_stage_path(config.folder)
+        stages = [replace(each, stage=find(each.stage.uses, config.folder)) for each in config.stages]
+    return replace(config, stages=tuple(stages))
 
 
 def _refuse_unless(is_right: bool, name: str, given: object, needed: str) -> None:

@@ -163,12 +163,16 @@ def _add_save_options(output: Schema) -> None:
     from pipeline.formats import SAVERS
 
     output["allOf"] = []
-    for suffix, saver in SAVERS.items():
+    for saver in dict.fromkeys(SAVERS.values()):
         options = [about.option(each, inspect.getdoc(saver) or "") for each in keyword_options("save", saver).values()]
-        save = _mapping_of(options, {}, "save")
-        anycase = "".join(f"[{letter}{letter.upper()}]" for letter in suffix.removeprefix("."))
-        path = {"type": "string", "pattern": rf"\.{anycase}$"}
-        output["allOf"].append({"if": _where("path", path), "then": {"properties": {"save": save}}})
+        suffixes = "|".join(_in_any_case(suffix) for suffix, its in SAVERS.items() if its is saver)
+        path = {"type": "string", "pattern": rf"\.({suffixes})$"}
+        then = {"properties": {"save": _mapping_of(options, {}, "save")}}
+        output["allOf"].append({"if": _where("path", path), "then": then})
+
+
+def _in_any_case(suffix: str) -> str:
+    return "".join(f"[{letter}{letter.upper()}]" for letter in suffix.removeprefix("."))
 
 
 def _where(key: str, schema: Schema) -> Schema:

@@ -45,7 +45,7 @@ def new_seed() -> int:
 
 def run_sample(config: Config, sample: Sample, progress: Progress, grace_s: float) -> Summary:
     """Run a sample; every output lands below its folder. Raises FilemillError where nothing was run."""
-    folder = Path.cwd() / os.path.expanduser(sample.folder)
+    folder = Path(os.path.abspath(os.path.expanduser(sample.folder)))
     elsewhere.refuse_overlap(config, folder)
     _refuse_others(folder)
     names, total = _draw(config, sample)

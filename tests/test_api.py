@@ -66,7 +66,9 @@ def test_the_options_of_run_are_arguments(project: Project) -> None:
     with pytest.raises(UsageError, match="processes: a number from 1 is needed, not 0"):
         run(config, processes=0)
     with pytest.raises(UsageError, match="engine: 'pool' or 'serial' is needed, not 'dask'"):
-        run(config, engine="dask")
+        run(config, engine="dask")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no option 'proceses'; did you mean 'processes'"):
+        run(config, proceses=2)  # type: ignore[call-arg]
 
 
 def test_what_is_wrong_with_the_whole_is_raised(project: Project) -> None:

@@ -142,6 +142,11 @@ def test_stages_of_another_folder(tmp_path: Path, capfd: pytest.CaptureFixture[s
         assert run(capfd, "stages", *arguments)[1].startswith("shout: str -> str\n"), arguments
 
 
+def test_one_stage_at_a_time(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of two names neither is taken for a pipeline's."""
+    assert run(capfd, "stages", "grey", "keep") == (2, "", "'grey' and 'keep': name one stage at a time\n")
+
+
 def test_a_misspelt_stage_is_asked_about(capfd: pytest.CaptureFixture[str]) -> None:
     """A name that is none ends with 2 and what may have been meant."""
     assert run(capfd, "stages", "gray") == (2, "", "no stage 'gray'; did you mean 'grey'?\n")

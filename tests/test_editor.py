@@ -30,7 +30,10 @@ class Corner(BaseModel):
 
 def stamp(data: bytes, *, logo: Path, at: Corner | None = None, size: tuple[int, int] = (1, 2),
           mode: Annotated[Literal["on", "under"], Field(description="Over or under it.")] = "on") -> bytes:
-    """Stamps a file with a `logo`. Nothing else."""
+    """Stamps a file with a `logo`. Nothing else.
+
+    `mode: on` is seen best.
+    """
     return data
 '''
 HEAD = "inputs: in\nstages:\n  - name: a\n"
@@ -127,6 +130,9 @@ def test_options_and_keys_have_their_docs(tmp_path: Path) -> None:
     schema = pipeline_schema(list_stages(tmp_path))
     options = schema["definitions"]["with-stamp"]["properties"]
     assert options["logo"]["description"] == "Stamps a file with a `logo`."
+    assert schema["definitions"]["with-resize"]["properties"]["frames"]["description"].startswith(
+        "`frames: all` resizes"
+    )
     assert options["mode"]["description"] == "Over or under it." and options["mode"]["default"] == "on"
     uses = schema["definitions"]["Stage"]["properties"]["uses"]["anyOf"]
     assert {"const": "stamp", "description": "Stamps a file with a `logo`"} in uses
@@ -158,6 +164,12 @@ def test_schema_overwrites_nothing_else(tmp_path: Path, capfd: pytest.CaptureFix
     code, _, said = run(capfd, "schema", "-o", "pipeline.yaml")
     assert (code, said) == (2, "pipeline.yaml exists and is no JSON Schema; name another file\n")
     assert (tmp_path / "pipeline.yaml").read_text() == "inputs: in\n"
+
+
+def test_schema_is_not_written_by_mistake(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A file that is named without -o is no pipeline."""
+    says = "x.json is no pipeline; '-o x.json' writes the schema there\n"
+    assert run(capfd, "schema", "x.json") == (2, "", says)
 
 
 def test_a_stage_that_cannot_be_imported_is_left_out_with_the_reason(

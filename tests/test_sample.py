@@ -68,7 +68,7 @@ def test_a_sample_lands_elsewhere_and_touches_nothing(
     before = {each: (each.read_bytes(), os.stat(each).st_mtime_ns) for each in tmp_path.rglob("*") if each.is_file()}
     code, said = sample(capfd, "--set", "stages.up.with.mark=!")
     assert code == 0
-    assert re.fullmatch(rf"a sample of 5 of 20 files, seed \d+: {re.escape(str(project.folder))}/\.\./some\n", said)
+    assert re.fullmatch(rf"a sample of 5 of 20 files, seed \d+: {re.escape(str(tmp_path))}/some\n", said)
     made = outputs(tmp_path / "some")
     own = [name for name in made if name.startswith("out/in/")]
     outside = [name for name in made if name.startswith(f"{tmp_path}/beside/in/".lstrip("/"))]

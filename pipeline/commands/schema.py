@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.errors import UsageError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `schema` takes."""
@@ -17,7 +19,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.catalogue import list_stages
     from pipeline.editor import as_text, modeline, pipeline_schema, write_schema
 
-    pipeline = Path(arguments.file)
+    pipeline, named = Path(arguments.file), arguments.pipeline
+    if named and not named.endswith((".yaml", ".yml")):
+        raise UsageError(f"{named} is no pipeline; '-o {named}' writes the schema there")
     entries = list_stages(pipeline.resolve().parent)
     for entry in entries:
         if entry.problem:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import UsageError
 from pipeline.names import one_line
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def in_order(arguments: argparse.Namespace) -> tuple[str, str | None]:
     file, first, last = arguments.file, arguments.pipeline, arguments.name
     if first is None or (last is not None and _is_pipeline(first)):
         return file, last
+    if last is not None and not _is_pipeline(last):
+        raise UsageError(f"{first!r} and {last!r}: name one stage at a time")
     if last is not None:
         return last, first
     if _is_pipeline(first):
