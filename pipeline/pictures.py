@@ -254,7 +254,8 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1, upright, where there is none and where the EXIF is broken."""
     if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
         return 1
-    if image.format == "PNG" and _has_text_after_pixels(image.fp):  # type: ignore[attr-defined]
+    file: IO[bytes] | None = getattr(image, "fp", None)  # none where it is decoded already
+    if image.format == "PNG" and file and _has_text_after_pixels(file):
         image.load()  # here, since a damaged file must not pass for a broken EXIF
     try:
         # Not the method of Pillow's PNG, which decodes whatever there is.

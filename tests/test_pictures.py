@@ -739,6 +739,16 @@ def test_an_image_that_a_stage_opened_itself_is_turned_upright(tmp_path: Path) -
     assert as_plain(opened).tobytes() == paint(80, 60).tobytes()
 
 
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "GIF", "TIFF", "WEBP"])
+def test_a_picture_that_a_stage_has_opened_and_decoded_is_taken(tmp_path: Path, name: str) -> None:
+    """Pillow has let go of its file by then, or has not, as it likes."""
+    (tmp_path / "a").write_bytes(encode(paint(8, 6), name))
+    image = Image.open(tmp_path / "a")
+    image.load()
+    assert as_plain(image).size == (8, 6)
+    image.close()
+
+
 def test_the_profile_of_a_stages_image_is_converted() -> None:
     """A stage's image that still carries a profile is brought to sRGB and given on without it."""
     image = Image.new("RGB", (8, 8), (250, 10, 10))
