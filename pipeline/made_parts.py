@@ -59,8 +59,12 @@ class MadeParts:
         leaf = self._leaves.get(target.stage)
         if leaf is None:
             return target
-        owned = tuple(self._path(row) for row in self._rows(leaf, source, left_out=True))
-        return target._replace(around=leaf.template.around_part(source), owned=owned, is_forced=self._force)
+        before, after = leaf.template.around_part(source)
+        owned = [self._path(row) for row in self._rows(leaf, source, left_out=True)]
+        # A killed run may have moved parts to where they belong, and not have recorded it.
+        intended = [self._path(row) for row in self._ledger.rows(source, source + b"\0") if row.status == "intended"]
+        owned += [path for path in intended if path.startswith(before) and path.endswith(after)]
+        return target._replace(around=(before, after), owned=tuple(owned), is_forced=self._force)
 
     def record(self, outcome: Outcome) -> None:
         """Bring what was made before up to date with what became of a job, before that is recorded."""

@@ -97,6 +97,8 @@ class Rename(NamedTuple):
     target: bytes
     """Where it belongs, as the ledger keeps it."""
     moved_from: bytes
+    is_whole: bool
+    """Whether it is no file, but stands for the parts of one output."""
 
 
 class Orphan(NamedTuple):
@@ -126,7 +128,9 @@ class Spool:
     # -- filling -------------------------------------------------------------------------------------------------------
 
     def add(self, source: Source, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
-        """Add what is to be done about one output; `late`, after all that is not, if it is to be made."""
+        """Add what is to be done about one output; `late`, after all that is not, if it is to be made, and if it stands
+        for parts that are renamed.
+        """
         self._has_late |= late
         self._has_renames |= verdict.action == "rename"
         self._waiting.append(
@@ -238,6 +242,11 @@ class Spool:
             (PATH_CHANGED, _MOVED),
         )
 
+    def leave(self, part: Rename) -> None:
+        """Leave a part that could not be renamed to those who make all of them: where it lies it is an orphan."""
+        self._connection.execute("DELETE FROM plan WHERE seq = ?", (part.seq,))
+        self._connection.execute("UPDATE orphans SET why = ? WHERE target = ?", (PATH_CHANGED, part.moved_from))
+
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed: what lies at its old path is an orphan."""
         self._connection.execute("UPDATE plan SET action = 'make', why = 'new' WHERE seq = ?", (rename.seq,))
@@ -333,7 +342,9 @@ class Spool:
         A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
         """
         which = f"WHERE {OF_GROUPS if of_groups else OF_FILES} GROUP BY action, why ORDER BY min(seq)"
-        found = self._connection.execute(f"SELECT action, why, count(*), sum(leads) FROM plan {which}")
+        # What stands for parts that are renamed is none beside them.
+        outputs = "sum(action != 'rename' OR NOT late)"
+        found = self._connection.execute(f"SELECT action, why, {outputs}, sum(leads) FROM plan {which}")
         for action, why, outputs, files in found:
             yield action, planned_reason(action, why), outputs, files
 
@@ -345,7 +356,7 @@ class Spool:
     def renames(self) -> Iterator[Rename]:
         """What is to be renamed, those of a source together."""
         which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
-        columns = "seq, source, stage, path, target, moved_from"
+        columns = "seq, source, stage, path, target, moved_from, late"
         return map(Rename._make, self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0))
 
     def orphans(self) -> Iterator[Orphan]:
