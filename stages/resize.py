@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]
 
 
 class Resize:
-    """Makes a picture smaller, to a width, a height or both, in pixels of the upright picture.
+    """Makes a picture smaller, to a `width`, a `height` or both, in pixels of the upright picture.
 
     `fit` says what to do when both are given and the shape differs, with the names of CSS's object-fit: `inside`
     keeps the whole picture within the box, `outside` covers the box and lets the picture stand over, `cover` does
