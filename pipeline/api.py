@@ -86,6 +86,7 @@ def run(
 def iterate(pipeline: Config, **options: Unpack[Options]) -> Outcomes:
     """Run a pipeline, and give the outcome of every file as soon as it is there; `options` are those of `run`.
 
+    There is one for each pool that a file goes through, where stages have their own, and one for each group.
     Who takes no more of them, by `close` or by leaving a `with`, ends the run: what is done is on record, and the next
     one goes on.
     """

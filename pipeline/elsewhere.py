@@ -15,7 +15,7 @@ from pipeline.outputs import Template
 def below(config: Config, folder: Path, state: Path) -> Config:
     """The same pipeline with every output below a folder, under the path that its template has in pipeline.yaml.
 
-    What leaves no file is left out, since what it does could not be done elsewhere; `without_file` names it.
+    What leaves no file is left out, since what it does could not be done elsewhere; `not_run` names it.
     """
     return replace(
         config,
@@ -31,9 +31,10 @@ def own_folders(config: Config) -> tuple[bytes, ...]:
     return (*(leaf.output.template.folder for leaf in config.leaves if leaf.output), os.fsencode(config.state))
 
 
-def without_file(config: Config) -> list[str]:
-    """The names of the stages that leave no file."""
-    return [stage.name for stage in config.stages if stage.leaves_no_file]
+def not_run(config: Config) -> dict[str, str]:
+    """The stages that do not run there, and why."""
+    gathers = {stage.name: "gathers many files" for stage in config.stages if stage.stage.gathers}
+    return {stage.name: "leaves no file" for stage in config.stages if stage.leaves_no_file} | gathers
 
 
 def _moved(stage: StageConfig, config: Config, folder: Path) -> StageConfig:

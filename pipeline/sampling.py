@@ -55,8 +55,7 @@ def run_sample(config: Config, sample: Sample, progress: Progress, grace_s: floa
     meant = Meant(rebuild=True, take_over=True)  # by a state that knows nothing of the last sample
     moved = elsewhere.below(config, folder, state)
     summary = run(moved, Selection(force=True, names=names), progress, grace_s, meant)
-    left_out = [f"stage {name!r} leaves no file, and was not run" for name in elsewhere.without_file(config)]
-    summary.notes += left_out
+    summary.notes += [f"stage {name!r} {why}, and was not run" for name, why in elsewhere.not_run(config).items()]
     summary.notes.append(f"a sample of {len(names):,} of {counted(total, 'file')}, seed {sample.seed}: {folder}")
     return summary
 

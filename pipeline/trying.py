@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline import elsewhere
 from pipeline.config import Config, Output, StageConfig
+from pipeline.document import did_you_mean
 from pipeline.errors import FileFailure, UsageError
 from pipeline.launch import blueprint_of
 from pipeline.messages import Job, Result, Source, Target
@@ -71,11 +72,9 @@ def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Tria
     """Find the file and the outputs that are to be made of it below a folder. Raises UsageError."""
     config, path, notes = _find(config, given)
     wanted = _wanted(config, path, stage)
-    left_out = [] if stage else [each.name for each in config.stages if each.leaves_no_file and not each.stage.gathers]
-    notes += [f"stage {name!r} leaves no file, and is not run; '--stage {name}' runs it" for name in left_out]
-    gathers = [each.name for each in config.stages if each.stage.gathers]
-    notes += [f"stage {name!r} gathers many files, and is not run" for name in gathers]
-    is_kept = stage in elsewhere.without_file(config)
+    left_out = {} if stage else elsewhere.not_run(config)
+    notes += [f"stage {name!r} {why}, and is not run" for name, why in left_out.items()]
+    is_kept = elsewhere.not_run(config).get(stage or "") == "leaves no file"
     moved = elsewhere.below(config, folder / "output", folder / "state")
     moved = replace(moved, stages=tuple(_with_output(moved, each, folder, wanted, is_kept) for each in moved.stages))
     found = os.stat(moved.inputs.root / os.fsdecode(path))
@@ -89,9 +88,8 @@ def _find(config: Config, given: str) -> tuple[Config, bytes, list[str]]:
     bases = (Path.cwd(), config.inputs.root, config.folder)
     files = [each for base in bases if (each := Path(os.path.normpath(base / given))).is_file()]
     if not files:
-        what = (
-            "a folder; name a file in it" if any((base / given).is_dir() for base in bases) else "there is no such file"
-        )
+        is_folder = any((base / given).is_dir() for base in bases)
+        what = "a folder; name a file in it" if is_folder else "there is no such file"
         raise UsageError(f"{shown(os.fsencode(given))}: {what}")
     file = files[0]
     for root in dict.fromkeys((config.inputs.root, Path(os.path.realpath(config.inputs.root)))):
@@ -109,8 +107,6 @@ def _wanted(config: Config, path: bytes, stage: str | None) -> list[str]:
     names = [each.name for each in config.stages]
     if stage is not None:
         if stage not in names:
-            from pipeline.document import did_you_mean
-
             raise UsageError(f"no stage {stage!r}{did_you_mean(stage, names) or f'; there are {names}'}")
         if config.stages[names.index(stage)].stage.gathers:
             raise UsageError(f"stage {stage!r} gathers many files, and cannot be tried with one")

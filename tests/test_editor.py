@@ -39,7 +39,7 @@ def stamp(data: bytes, *, logo: Path, at: Corner | None = None, size: tuple[int,
 HEAD = "inputs: in\nstages:\n  - name: a\n"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a stage of its own, beside those that are bundled."""
     path = list(sys.path)
@@ -50,12 +50,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.path[:] = path
 
 
-def complaints(text: str, folder: Path) -> list[str]:
-    """What a validator has against a YAML text, down to the branches that do not fit."""
+@pytest.fixture(scope="module")
+def validator(tmp_path_factory: pytest.TempPathFactory) -> Draft7Validator:
+    """Checks what is read from YAML by the schema for this project; made once, since the stages stay the same."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "stages").mkdir()
+    (folder / "stages" / "stamp.py").write_text(STAGE)
     schema = pipeline_schema(list_stages(folder))
     Draft7Validator.check_schema(schema)
+    return Draft7Validator(schema)
+
+
+def complaints(text: str, validator: Draft7Validator) -> list[str]:
+    """What a validator has against a YAML text, down to the branches that do not fit."""
     found: list[str] = []
-    errors = list(Draft7Validator(schema).iter_errors(yaml.safe_load(text)))
+    errors = list(validator.iter_errors(yaml.safe_load(text)))
     while errors:
         error = errors.pop()
         found.append(error.message)
@@ -75,11 +84,11 @@ def documented() -> list[tuple[str, str]]:
     return [("pipeline.yaml", (ROOT / "pipeline.yaml").read_text()), *blocks]
 
 
-def test_every_pipeline_of_the_docs_fits(tmp_path: Path) -> None:
+def test_every_pipeline_of_the_docs_fits(validator: Draft7Validator) -> None:
     """What the docs and the example say is right for an editor, too."""
     assert len(documented()) >= 3
     for name, text in documented():
-        assert not complaints(text, tmp_path), f"{name}:\n{text}"
+        assert not complaints(text, validator), f"{name}:\n{text}"
 
 
 @pytest.mark.parametrize(
@@ -92,9 +101,9 @@ def test_every_pipeline_of_the_docs_fits(tmp_path: Path) -> None:
         "    uses: resize\n    match: ['*.png']\n    output: none\n    timeout: 500ms\n",
     ],
 )
-def test_what_is_right_fits(tmp_path: Path, stage: str) -> None:
+def test_what_is_right_fits(validator: Draft7Validator, stage: str) -> None:
     """Short forms and long ones, stages of all names, options of all types."""
-    assert not complaints(HEAD + stage, tmp_path)
+    assert not complaints(HEAD + stage, validator)
 
 
 @pytest.mark.parametrize(
@@ -119,15 +128,15 @@ def test_what_is_right_fits(tmp_path: Path, stage: str) -> None:
         (HEAD + "    uses: resize\npool: {max_memory: 2GB!}\n", "'2GB!' does not match"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_does_not_fit(tmp_path: Path, text: str, says: str) -> None:
+def test_what_is_wrong_does_not_fit(validator: Draft7Validator, text: str, says: str) -> None:
     """What `check` refuses, an editor marks: options, types, units, keys, and what has no work behind it yet."""
-    found = complaints(text, tmp_path)
+    found = complaints(text, validator)
     assert any(says in each for each in found), found
 
 
-def test_options_and_keys_have_their_docs(tmp_path: Path) -> None:
+def test_options_and_keys_have_their_docs(project: Path) -> None:
     """An editor shows of an option what its type or the stage's docstring says, of a key what the vocabulary says."""
-    schema = pipeline_schema(list_stages(tmp_path))
+    schema = pipeline_schema(list_stages(project))
     options = schema["definitions"]["with-stamp"]["properties"]
     assert options["logo"]["description"] == "Stamps a file with a `logo`."
     assert schema["definitions"]["with-resize"]["properties"]["frames"]["description"].startswith(
@@ -148,35 +157,35 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, s
     return code, *capfd.readouterr()
 
 
-def test_schema_is_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_schema_is_written(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """On stdout, or into a file, also one of its own that is there; with no pipeline.yaml at hand, too."""
     code, printed, _ = run(capfd, "schema")
     assert code == 0 and json.loads(printed)["definitions"]["with-stamp"]
     for _ in range(2):
         assert run(capfd, "schema", "-o", "pipeline.schema.json") == (0, "", "")
-    assert (tmp_path / "pipeline.schema.json").read_text() == printed
-    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+    assert (project / "pipeline.schema.json").read_text() == printed
+    assert [each.name for each in project.iterdir() if each.name.startswith(".")] == []
 
 
-def test_schema_overwrites_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_schema_overwrites_nothing_else(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A file that is no schema keeps what is in it."""
-    (tmp_path / "pipeline.yaml").write_text("inputs: in\n")
+    (project / "pipeline.yaml").write_text("inputs: in\n")
     code, _, said = run(capfd, "schema", "-o", "pipeline.yaml")
     assert (code, said) == (2, "pipeline.yaml exists and is no JSON Schema; name another file\n")
-    assert (tmp_path / "pipeline.yaml").read_text() == "inputs: in\n"
+    assert (project / "pipeline.yaml").read_text() == "inputs: in\n"
 
 
-def test_schema_is_not_written_by_mistake(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_schema_is_not_written_by_mistake(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A file that is named without -o is no pipeline."""
     says = "x.json is no pipeline; '-o x.json' writes the schema there\n"
     assert run(capfd, "schema", "x.json") == (2, "", says)
 
 
 def test_a_stage_that_cannot_be_imported_is_left_out_with_the_reason(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """One broken stage does not cost the others their completion."""
-    (tmp_path / "stages" / "broken.py").write_text("import nonesuch\n")
+    (project / "stages" / "broken.py").write_text("import nonesuch\n")
     code, printed, said = run(capfd, "schema")
     definitions: dict[str, Any] = json.loads(printed)["definitions"]
     assert code == 0 and "with-stamp" in definitions and "with-broken" not in definitions

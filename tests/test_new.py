@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Pipeline
+from conftest import Pipeline
+from PIL import Image
 from project import contents_below
 
 from pipeline.cli import main
@@ -36,8 +37,9 @@ def fill(folder: Path, *names: str) -> None:
     for name in names:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        picture = ROOT / "data" / "input" / "lake.jpg"
-        file.write_bytes(picture.read_bytes() if file.suffix.lower() == ".jpg" else b"some text\r\n")
+        file.write_bytes(b"some text\r\n")
+        if file.suffix.lower() == ".jpg":
+            Image.new("RGB", (90, 60), "tan").save(file)
 
 
 def test_a_new_stage_works_and_its_test_passes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

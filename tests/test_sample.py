@@ -36,16 +36,22 @@ engine: serial
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project whose outputs lie below its input root, and beside it; run once, and the current folder."""
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project whose outputs lie below its input root, and beside it; the current folder."""
     (tmp_path / "project").mkdir()
     project = Project(tmp_path / "project", YAML)
     for number in range(20):
         project.write(f"in/{number:02}.txt", f"text {number}")
     project.write("in/other.md", "no stage reads this")
     monkeypatch.chdir(project.folder)
-    assert project.run().done == 60
     return project
+
+
+@pytest.fixture
+def project(fresh: Project) -> Project:
+    """The same, after a run."""
+    assert fresh.run().done == 60
+    return fresh
 
 
 def sample(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -121,7 +127,7 @@ def test_a_sample_may_be_of_some_files_only(
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(
-    project: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
+    fresh: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     """Half a sample, and a folder in which it would do harm, are refused in a sentence, and nothing is written."""
     (tmp_path / "full").mkdir()
@@ -129,17 +135,17 @@ def test_what_cannot_be_is_refused(
     before = contents_below(tmp_path)
     assert main(["run", *arguments]) == 2
     said = capfd.readouterr().err
-    assert said.endswith(says.replace("HERE", str(project.folder))) and said.count("\n") == 1
+    assert said.endswith(says.replace("HERE", str(fresh.folder))) and said.count("\n") == 1
     assert contents_below(tmp_path) == before
 
 
-def test_a_sample_in_the_pool(example: Path, pipeline: Pipeline) -> None:
+def test_a_sample_in_the_pool(fresh: Project, tmp_path: Path, pipeline: Pipeline) -> None:
     """Workers make a sample as they make everything; before there has been any run, too; --json says how many."""
-    ran = pipeline("run", "--sample", "4", "--output-root", "../some", "--json")
+    fresh.edit("pipeline.yaml", "engine: serial", "pool: {processes: 2}")
+    ran = pipeline("run", "--sample", "4", "--output-root", "../some", "--json", cwd=fresh.folder)
     assert (ran.returncode, json.loads(ran.stdout)["done"]) == (0, 8), ran.stderr
-    made = outputs(example.parent / "some")
-    assert len([name for name in made if name.startswith("data/output/thumb/")]) == 4
-    assert not (example / ".pipeline").exists() and not (example / "data" / "output").exists()
+    assert len([name for name in outputs(tmp_path / "some") if name.startswith("out/in/")]) == 4
+    assert not (fresh.folder / ".pipeline").exists() and not (fresh.folder / "out").exists()
 
 
 def test_a_failure_is_one_in_a_sample_too(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
@@ -151,9 +157,9 @@ def test_a_failure_is_one_in_a_sample_too(project: Project, capfd: pytest.Captur
     assert main(["failures"]) == 0 and "ValueError" not in capfd.readouterr().out
 
 
-def test_templates_below_another_folder(project: Project, tmp_path: Path) -> None:
+def test_templates_below_another_folder(fresh: Project, tmp_path: Path) -> None:
     """What decides an output's bytes is the same elsewhere: only its folder is another."""
-    config = load_config(project.folder / "pipeline.yaml")
+    config = load_config(fresh.folder / "pipeline.yaml")
     moved = below(config, tmp_path / "x", tmp_path / "x" / "state")
     for one, other in zip(config.leaves, moved.leaves, strict=True):
         assert one.output and other.output

@@ -123,7 +123,7 @@ def test_every_step_is_told_with_its_time_and_value(project: Path, capfd: pytest
         "parts: done: out/parts/a-w1.txt, 3 bytes",
         "parts: done: out/parts/a-w2.txt, 5 bytes",
     ])  # fmt: skip
-    assert "note: stage 'sent' leaves no file, and is not run; '--stage sent' runs it\n" in said
+    assert "note: stage 'sent' leaves no file, and is not run\n" in said
     assert said.endswith("--keep keeps what was made\n")
 
 
@@ -253,6 +253,16 @@ def test_what_cannot_be_tried_is_said(
 ) -> None:
     """In one sentence, with nothing run."""
     assert run(capfd, *arguments) == (2, "", says)
+
+
+def test_what_gathers_is_not_tried(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of one file nothing can be gathered: that is noted, or refused where nothing else was asked for."""
+    gathers = "  - {name: list, from: loud, uses: manifest, gather: true, output: out/list.csv}\n"
+    (project / "pipeline.yaml").write_text(YAML + gathers)
+    code, printed, said = run(capfd, "in/sub/a.txt")
+    assert code == 0 and "loud: done" in printed and "note: stage 'list' gathers many files, and is not run\n" in said
+    code, _, said = run(capfd, "in/sub/a.txt", "--stage", "list")
+    assert (code, said) == (2, "stage 'list' gathers many files, and cannot be tried with one\n")
 
 
 def test_pictures_are_told_by_mode_and_size(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
