@@ -88,7 +88,7 @@ class Failures:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        connection.execute("CREATE TEMP TABLE moved (source BLOB, stage TEXT)")
+        connection.execute("CREATE TEMP TABLE changed (source BLOB, stage TEXT)")
         self._has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
 
     def all(
@@ -113,7 +113,8 @@ class Failures:
     def record(self, run: str, source: Source, result: Result, recipe: int | None, printed: str, tried: bool) -> None:
         """Remember a failure; whether it counts as an attempt is seen when the run has ended."""
         if result.kind in MOVED:
-            self._connection.execute("INSERT INTO moved VALUES (?, ?)", (source.path, result.stage))
+            if result.kind == "changed":
+                self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source.path, result.stage))
             return
         self._has_any = True
         values = (source.path, result.stage, result.kind or "error", result.text, run, tried)
@@ -122,8 +123,8 @@ class Failures:
     def missing(self, stage: str) -> Iterator[bytes]:
         """The sources of which a stage failed to make what it should have by now, also those that changed meanwhile."""
         which = "SELECT source FROM failures WHERE stage = ?1 AND dismissed_at IS NULL"
-        moved = "SELECT source FROM moved WHERE stage = ?1"
-        return (source for (source,) in self._connection.execute(f"{which} UNION {moved}", (stage,)))
+        changed = "SELECT source FROM changed WHERE stage = ?1"
+        return (source for (source,) in self._connection.execute(f"{which} UNION {changed}", (stage,)))
 
     def forget(self, failures: Iterable[tuple[bytes, str]]) -> None:
         """Forget what has been done since, or says nothing any more: source and stage of each."""

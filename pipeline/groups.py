@@ -46,4 +46,5 @@ def source_as_json(source: bytes) -> dict[str, Any]:
     """The same for programs: the key `source`, and for a group that without a value, and the key `group`."""
     if not is_group(source):
         return dict(as_json(source))
-    return {"source": None} | as_json(group_in(source) or b"", "group")
+    group = group_in(source)
+    return {"source": None, **({"group": None} if group is None else as_json(group, "group"))}

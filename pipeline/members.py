@@ -69,7 +69,10 @@ class Members:
         self._group = gather.group
         self._of = made.name
         self._template: Template = made.output.template
-        self._needs_part = "part" in (self._group.fields if self._group else ())
+        fields = self._group.fields if self._group else frozenset()
+        self._needs_part, self._goes_by_folder = "part" in fields, fields <= {"dir"}
+        self._folder_before: bytes | None = None
+        self._place_before = b"", b""
 
     @staticmethod
     def prepare(ledger: Ledger) -> None:
@@ -117,7 +120,7 @@ class Members:
                 self._add_absent(source, "failed")
                 continue
             now = there.st_size, kept_time(there.st_mtime_ns)
-            was = (size, mtime_ns) if is_as_left(there, size, mtime_ns) else now
+            was = (size, mtime_ns) if now == (size, mtime_ns) or is_as_left(there, size, mtime_ns) else now
             yield (self._leaf.stage, *self._place(source, part), target, source, part, *was, *now)
 
     def _path(self, source: bytes, part: str | None, target: bytes) -> bytes:
@@ -136,6 +139,14 @@ class Members:
 
     def _place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
         """The group of an output, and where that goes."""
+        if not self._goes_by_folder:
+            return self._find_place(source, part)
+        folder = source[: source.rfind(b"/") + 1]
+        if folder != self._folder_before:  # they come in the order of their sources
+            self._folder_before, self._place_before = folder, self._find_place(source, part)
+        return self._place_before
+
+    def _find_place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
         stands = source_of(self._leaf.stage, self._group.fill(source, part or "") if self._group else None)
         try:
             of_group = self._leaf.template.fill(source if self._leaf.has_file else stands, part or "")

@@ -71,8 +71,9 @@ class Plan:
 
     def count_groups(self) -> None:
         """Count what is made of groups, as it is planned by now."""
-        found = self.spool.counts(of_groups=True)
-        self.counts_of_groups = Counter({(action, why): outputs for action, why, outputs, _ in found})
+        self.counts_of_groups = Counter()
+        for action, why, outputs, _ in self.spool.counts(of_groups=True):
+            self.counts_of_groups[action, why] += outputs
 
     @property
     def jobs_of_groups(self) -> int:

@@ -9,6 +9,9 @@ from functools import lru_cache
 _BEFORE = re.compile(r"[:;,(]")
 _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""", re.VERBOSE)
 
+# How many of a group are in a state: the state is the reason.
+_MEMBERS = re.compile(r"[\d,]+ members? (?=failed$|to be made$)")
+
 PATH_CHANGED = "path changed"
 NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
@@ -23,6 +26,8 @@ _SAID = {
 
 def reason_of(text: str) -> str:
     """What an error, or a stage that leaves a file out, has said."""
+    if counted := _MEMBERS.match(text):
+        return f"members {text[counted.end() :]}"
     head = _BEFORE.split(text, maxsplit=1)[0].strip()
     return _PARTICULAR.sub("...", head or text)
 
@@ -35,4 +40,6 @@ def planned_reason(action: str, why: str) -> str:
     for begin, said in _SAID.items():
         if why.startswith(begin):
             return said
-    return reason_of(why) if action == "refuse" and why != NOT_OURS else why
+    if (action == "refuse" and why != NOT_OURS) or _MEMBERS.match(why):
+        return reason_of(why)
+    return why

@@ -20,6 +20,7 @@ from pipeline.reasons import planned_reason, reason_of
         ("nothing like 'a.jpg' is known", "nothing like ... is known"),
         ("it isn't there, and that won't do", "it isn't there"),
         ("stage 'web' changed its input", "stage 'web' changed its input"),
+        ("1,200 members failed", "members failed"),
         (": 17", ": ..."),
         ("", ""),
     ],
@@ -34,6 +35,7 @@ def test_what_was_said_of_one_file_is_left_out(text: str, reason: str) -> None:
     [
         ("make", "source changed (size 10 -> 12)", "source changed"),
         ("make", "web: width 1600 -> 1200", "web: width 1600 -> 1200"),
+        ("make", "1 member to be made", "members to be made"),
         ("make", "failed before (error, attempt 2 of 3)", "failed before (error, attempt 2 of 3)"),
         ("rename", "moved from out/a", "path changed"),
         ("refuse", "exists, not ours", "exists, not ours"),
