@@ -194,9 +194,14 @@ def test_what_is_dismissed_is_not_waited_for(project: Project) -> None:
 
 def test_a_source_that_changes_meanwhile_is_waited_for(project: Project) -> None:
     """What is to be made of it is made by the next run, and its group then; one that vanishes is not waited for."""
-    moving = f"import os\n    if text == 'moving':\n        open('{project.folder}/in/a/1.txt', 'w').write('moved')\n"
-    moving += f"    if text == 'fleeting':\n        os.unlink('{project.folder}/in/b/2.txt')\n    if"
-    project.edit("stages/upper.py", "if", moving)
+    body = f"""
+    from pathlib import Path
+    if text == "moving":
+        Path("{project.folder}/in/a/1.txt").write_text("moved")
+    if text == "fleeting":
+        Path("{project.folder}/in/b/2.txt").unlink()
+"""
+    project.edit("stages/upper.py", "-> str:\n", "-> str:" + body)
     project.write("in/a/1.txt", "moving")
     project.write("in/b/2.txt", "fleeting")
     summary = project.run()
