@@ -163,6 +163,7 @@ class Judge:
         row = recorded.pop(leaf.template.key(path), None) or self._renamed(leaf, recorded)
         verdict = self._judge_at(source, leaf, row, path)
         parts = take_parts(leaf, source.path, recorded) if leaf.has_parts else []
+        take_intended(leaf, source.path, recorded)
         if verdict.action == "up-to-date" and parts:
             if row is not None and row.status == "skipped":
                 recorded |= {part.target: part for part in parts}
@@ -344,6 +345,16 @@ def take_parts(leaf: Leaf, source: bytes, recorded: dict[bytes, Row], *, left_ou
         and (left_out or row.status != "skipped")
         and template.key(template.fill(source, row.part)) == row.target
     ]
+
+
+def take_intended(leaf: Leaf, source: bytes, recorded: dict[bytes, Row]) -> list[Row]:
+    """What a killed run may have moved to where parts of one output belong, taken out of the records of its source."""
+    intended = [row for row in recorded.values() if row.status == "intended"] if leaf.has_parts else []
+    if not intended:
+        return []
+    before, after = leaf.template.around_part(source)
+    begin = leaf.template.key(before)
+    return [recorded.pop(row.target) for row in intended if row.target.startswith(begin) and row.target.endswith(after)]
 
 
 def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:

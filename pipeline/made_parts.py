@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from pipeline.commit import remove_temporaries, run_apart
-from pipeline.judge import Leaf, is_as_left, take_parts
+from pipeline.judge import Leaf, is_as_left, take_intended, take_parts
 from pipeline.ledger import Ledger, Row
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
 from pipeline.outputs import NO_FILE_KEY
@@ -59,12 +59,11 @@ class MadeParts:
         leaf = self._leaves.get(target.stage)
         if leaf is None:
             return target
-        before, after = leaf.template.around_part(source)
-        owned = [self._path(row) for row in self._rows(leaf, source, left_out=True)]
-        # A killed run may have moved parts to where they belong, and not have recorded it.
-        intended = [self._path(row) for row in self._ledger.rows(source, source + b"\0") if row.status == "intended"]
-        owned += [path for path in intended if path.startswith(before) and path.endswith(after)]
-        return target._replace(around=(before, after), owned=tuple(owned), is_forced=self._force)
+        recorded = self._recorded(source)
+        owned = take_parts(leaf, source, recorded, left_out=True) + take_intended(leaf, source, recorded)
+        return target._replace(
+            around=leaf.template.around_part(source), owned=tuple(map(self._path, owned)), is_forced=self._force
+        )
 
     def record(self, outcome: Outcome) -> None:
         """Bring what was made before up to date with what became of a job, before that is recorded."""
@@ -79,17 +78,17 @@ class MadeParts:
                     remove_temporaries(part.path, [run_apart(self._ledger.run, source)])
         if result.status == "failed":
             return
-        paths = {part.path for part in result.parts}
-        gone = [row for row in self._rows(leaf, source) if self._path(row) not in paths]
+        paths, recorded = {part.path for part in result.parts}, self._recorded(source)
+        gone = [row for row in take_parts(leaf, source, recorded) if self._path(row) not in paths]
+        self._ledger.forget(targets=[row.target for row in take_intended(leaf, source, recorded)])
         for row in gone:
             if result.status == "done" and self._remove(row):
                 self._ledger.forget(targets=[row.target])
             else:
                 self._ledger.files.leave_out(row.target)
 
-    def _rows(self, leaf: Leaf, source: bytes, *, left_out: bool = False) -> list[Row]:
-        recorded = {row.target: row for row in self._ledger.rows(source, source + b"\0")}
-        return take_parts(leaf, source, recorded, left_out=left_out)
+    def _recorded(self, source: bytes) -> dict[bytes, Row]:
+        return {row.target: row for row in self._ledger.rows(source, source + b"\0")}
 
     def _path(self, row: Row) -> bytes:
         if row.target.startswith(NO_FILE_KEY):
