@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import StageError
+from pipeline.document import read_document
+from pipeline.errors import ConfigError, StageError
 from pipeline.signature import Stage
 from pipeline.stage import BUNDLED, find, set_stage_path
 from pipeline.stdio import stdout_to_stderr
@@ -37,6 +40,29 @@ def list_stages(folder: Path) -> list[Entry]:
     with stdout_to_stderr():  # a module may print when it is imported
         set_stage_path(folder)
         return [_entry(name, file, folder) for name, file in _modules()]
+
+
+def visible_stages(pipeline: Path) -> list[Entry]:
+    """Every stage that a pipeline can use by name, and those that it names by their file or package, if it is there."""
+    folder = pipeline.resolve().parent
+    entries = list_stages(folder)
+    for uses in dict.fromkeys(_uses_of(pipeline)):
+        if re.search("[.:/]", uses):
+            with suppress(StageError):  # `check` says what is wrong with it
+                entries.append(find_stage(uses, folder))
+    return entries
+
+
+def _uses_of(pipeline: Path) -> Iterator[str]:
+    """What the stages of a pipeline use, as far as the file can be read."""
+    try:
+        data = read_document(str(pipeline), pipeline.read_bytes()).data
+    except (OSError, ConfigError):
+        return
+    stages = data.get("stages")
+    for stage in stages if isinstance(stages, list) else []:
+        if isinstance(stage, dict) and isinstance(stage.get("uses"), str):
+            yield stage["uses"]
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -11,6 +11,7 @@ import copy
 import inspect
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,9 @@ def _add_short_form(whole: Schema, model: str, key: str, inner: str) -> None:
 def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
     """Offer the stages under `uses`, and under `with` the options of the one that is named there."""
     stage = whole["Stage"]
-    offered = [{"const": name, "description": about.first_sentence(each)} for name, each in stages.items()]
+    offered = [
+        {"const": name, "title": name, "description": about.first_sentence(each)} for name, each in stages.items()
+    ]
     described = {"description": stage["properties"]["uses"].get("description", "")}
     stage["properties"]["uses"] = {**described, "anyOf": [*offered, _ELSEWHERE]}
     stage["allOf"] = []
@@ -125,8 +128,9 @@ def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
             options = about.options(each)
         except StageError:  # `stages` and `check` say what is wrong with it
             continue
-        whole[f"with-{name}"] = _mapping_of(options, whole, name)
-        then: Schema = {"properties": {"with": {"$ref": f"#/definitions/with-{name}"}}}
+        key = "with-" + re.sub(r"\W", "_", name, flags=re.ASCII)  # as it can stand in a reference
+        whole[key] = _mapping_of(options, whole, key)
+        then: Schema = {"properties": {"with": {"$ref": f"#/definitions/{key}"}}}
         if any(option.is_required for option in options):
             then["required"] = ["with"]
         stage["allOf"].append({"if": _where("uses", {"const": name}), "then": then})
@@ -186,7 +190,7 @@ def _finished(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     made = {key: _finished(each) for key, each in schema.items()}
-    if isinstance(made.get("title"), str):
+    if isinstance(made.get("title"), str) and "const" not in made:
         del made["title"]
     if made.get("default", "") is None or ("default" in made and "$ref" in made):
         del made["default"]

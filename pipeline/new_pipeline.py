@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pipeline.catalogue import list_stages
+from pipeline.catalogue import visible_stages
 from pipeline.discover import Walk
 from pipeline.document import plain_scalar
 from pipeline.editor import SCHEMA_FILE, modeline, pipeline_schema, write_schema
@@ -140,7 +140,7 @@ def write_pipeline(folder: Path, file: Path) -> tuple[list[Path], str]:
     with open(file, "x", encoding="utf-8") as opened:
         opened.write(text)
     load_config(file)
-    write_schema(pipeline_schema(list_stages(file.resolve().parent)), schema)
+    write_schema(pipeline_schema(visible_stages(file)), schema)
     return [file, schema], _said(files)
 
 

@@ -144,7 +144,7 @@ def test_options_and_keys_have_their_docs(project: Path) -> None:
     )
     assert options["mode"]["description"] == "Over or under it." and options["mode"]["default"] == "on"
     uses = schema["definitions"]["Stage"]["properties"]["uses"]["anyOf"]
-    assert {"const": "stamp", "description": "Stamps a file with a `logo`"} in uses
+    assert {"const": "stamp", "title": "stamp", "description": "Stamps a file with a `logo`"} in uses
     models = {"Pipeline": schema, **schema["definitions"]}
     for name in ("Pipeline", "Inputs", "Output", "Stage", "Pool", "Retry", "Errors", "Prune"):
         for key, said in models[name]["properties"].items():
@@ -155,6 +155,22 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, s
     """The program in this process: exit code, stdout and stderr."""
     code = main(arguments)
     return code, *capfd.readouterr()
+
+
+def test_stages_that_the_pipeline_names_otherwise_are_known_too(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Those of a file or a package that is named in the pipeline at hand have their options in the schema."""
+    (project / "more").mkdir()
+    (project / "more" / "odd-name.py").write_text("def Pick(data: bytes, *, most: int) -> bytes: return data\n")
+    stage = "    uses: ./more/odd-name.py:Pick\n    output: out/\n    with: "
+    (project / "pipeline.yaml").write_text(HEAD + stage + "{}\n")
+    schema = json.loads(run(capfd, "schema")[1])
+    validator = Draft7Validator(schema)
+    assert not complaints(HEAD + stage + "{most: 3}\n", validator)
+    assert "'most' is a required property" in complaints(HEAD + stage + "{}\n", validator)
+    (project / "pipeline.yaml").write_text("{{")
+    assert "with-__more_odd_name_py_Pick" not in json.loads(run(capfd, "schema")[1])["definitions"]
 
 
 def test_schema_is_written(project: Path, capfd: pytest.CaptureFixture[str]) -> None:

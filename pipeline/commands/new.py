@@ -35,7 +35,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _write_stage(name: str, file: Path, takes: str) -> int:
-    from pipeline.catalogue import list_stages
+    from pipeline.catalogue import visible_stages
     from pipeline.editor import SCHEMA_FILE, pipeline_schema, write_schema
     from pipeline.new_stage import write_stage
 
@@ -43,7 +43,7 @@ def _write_stage(name: str, file: Path, takes: str) -> int:
     _print(write_stage(name, folder, takes))
     schema = folder / SCHEMA_FILE
     if schema.exists():  # it holds the options of every stage
-        write_schema(pipeline_schema(list_stages(folder)), schema)
+        write_schema(pipeline_schema(visible_stages(file)), schema)
     at = "" if folder == Path.cwd() else f"cd {shlex.quote(os.path.relpath(folder))} && "
     lines = [f"next: {at}pytest tests/stages", f"      {at}python -m pipeline stages {name}"]
     print(*lines, sep="\n", file=sys.stderr)

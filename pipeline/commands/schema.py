@@ -16,13 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the schema for pipelines in the folder of the pipeline, whether there is one or not."""
-    from pipeline.catalogue import list_stages
+    from pipeline.catalogue import visible_stages
     from pipeline.editor import as_text, modeline, pipeline_schema, write_schema
 
     pipeline, named = Path(arguments.file), arguments.pipeline
     if named and not named.endswith((".yaml", ".yml")):
         raise UsageError(f"{named} is no pipeline; '-o {named}' writes the schema there")
-    entries = list_stages(pipeline.resolve().parent)
+    entries = visible_stages(pipeline)
     for entry in entries:
         if entry.problem:
             print(f"left out: {entry.name}: {entry.problem}", file=sys.stderr)
