@@ -17,6 +17,8 @@ _TYPES = {"integer": "whole number", "number": "number", "string": "text", "bool
           "object": "mapping", "array": "list"}  # fmt: skip
 # What ends a sentence, as people write them in docstrings.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`'\"])")
+# How a docstring shows what may be said.
+_EXAMPLE = re.compile(r"`with: (\{[^`]*\})`")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,14 @@ def _shown(value: Any) -> str:
 
 
 def example(stage: Stage) -> dict[str, Any]:
-    """Options that the stage accepts: those that it needs, and others while it says that these do not go together."""
+    """Options that the stage accepts: those of the example in its docstring, if there is one.
+
+    Otherwise those that it needs, and others while it says that these do not go together.
+    """
+    if shown := _EXAMPLE.search(" ".join(doc(stage).split())):
+        import yaml
+
+        return dict(yaml.safe_load(shown[1]))
     known = options(stage)
     needed = given = {each.name: _sample(each.schema) for each in known if each.is_required}
     for other in (each for each in known if not each.is_required):
@@ -139,6 +148,7 @@ def output_name(stage: Stage, name: str) -> str:
     """A name below an output folder that suits what the stage makes."""
     kind = stage.makes
     suffix = kind.suffixes[0] if kind and kind.suffixes else ".jpg" if kind is IMAGE else ""
+    suffix = str(example(stage).get("suffix", suffix))
     if stage.gathers:
         return f"{name}{suffix}"
     part = "-{part}" if stage.fans_out else ""

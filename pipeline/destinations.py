@@ -82,10 +82,9 @@ def check_outputs(document: Document, stages: Sequence[StageConfig | None], root
 
 
 def _misnamed(config: StageConfig, template: Template) -> str:
-    """What the stage itself has against the suffix of its output."""
+    """What the stage itself has against the suffix of its output; empty where that is the source's."""
     try:
-        if template.suffix:
-            config.stage.check_output(template.suffix, config.options)
+        config.stage.check_output(template.suffix, config.options)
     except (ValueError, StageError) as error:
         return str(error)
     return ""

@@ -57,7 +57,7 @@ class Stage:
     def check_output(self, suffix: str, options: dict[str, Any]) -> None:
         """Ask the stage whether what it makes may be called so, where its class or function has a `check_output`.
 
-        Raises as `check` does.
+        The suffix is empty where it is the source's own. Raises as `check` does.
         """
         self._ask("check_output", options, suffix)
 

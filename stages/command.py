@@ -30,7 +30,8 @@ class Command:
     `argv` is the program and its arguments, each a text of its own: no shell ever sees them, so that nothing in them,
     nor in a file's name, has a meaning for one. In them `{source}` is the path of the file to read and `{target}` that
     of the file to make, both absolute; `{{` is a brace. Where `{target}` is not in it, the program changes a file in
-    place: `{source}` is a copy then, which becomes the result, and the source itself is never touched.
+    place: `{source}` is a copy then, which becomes the result, and the source itself is never touched. So
+    `with: {argv: [cwebp, -quiet, "{source}", -o, "{target}"], suffix: .webp}` makes WebP of pictures.
 
     `suffix` is what the target's name ends with, by which many programs know the format to make, such as `.webp`;
     without it, that of the source. `env` sets environment variables. `files` names files that the program needs, such
@@ -83,10 +84,10 @@ class Command:
     @staticmethod
     def check_output(ending: str, /, *, argv: tuple[str, ...], suffix: str | None, **others: object) -> None:
         """Refuse an output by whose name it would be something else than the program made. Raises ValueError."""
-        if suffix is None and "{target}" in "".join(argv):
+        if suffix is None and ending and "{target}" in "".join(argv):
             raise ValueError(f"its output ends with {ending!r}; say 'suffix: {ending}', so that the program makes that")
-        if suffix is not None and not suffix.lower().endswith(ending.lower()):
-            raise ValueError(f"its output ends with {ending!r}, but what it makes with {suffix!r}, its 'suffix'")
+        if suffix is not None and not (ending and suffix.lower().endswith(ending.lower())):
+            raise ValueError(f"its output does not end with {suffix!r}, which is the 'suffix' of what it makes")
 
     def __call__(self, item: Item[Path]) -> Path:
         scratch, source = Path(os.path.abspath(item.scratch)), Path(os.path.abspath(item.value))

@@ -23,10 +23,11 @@ RECIPE = 1
 
 
 class ContactSheet:
-    """Lays small pictures on a sheet, row by row in the order of their paths, each with its name below it.
+    """Lays small pictures on one sheet, each with its name.
 
-    `columns` is how many stand in a row, `cell` how many pixels each may be wide and high; none is made larger than it
-    is. `gap` is the distance between two, in pixels, and `background` what is between them, as a CSS colour.
+    They stand row by row in the order of their paths. `columns` is how many stand in a row, `cell` how many pixels each
+    may be wide and high; none is made larger than it is. `gap` is the distance between two, in pixels, and `background`
+    what is between them, as a CSS colour.
 
     `captions: false` leaves the names out. They are written in `font`, a TrueType or OpenType file, or in Pillow's own
     font, which has the letters of English: of others the accents are left out, or "?" stands for them.

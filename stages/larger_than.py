@@ -13,10 +13,11 @@ RECIPE = 1
 
 
 class LargerThan:
-    """Lets through the pictures that are larger than all that is named, and leaves out the others.
+    """Leaves out pictures that are too small.
 
-    `width` and `height` are in pixels of the upright picture, `megapixels` in millions of them; one of exactly that
-    size is left out. Only the header is read, so that a folder of small pictures costs next to nothing.
+    A picture must be larger than all that is named. `width` and `height` are in pixels of the upright picture,
+    `megapixels` in millions of them; one of exactly that size is left out. Only the header is read, so that a folder of
+    small pictures costs next to nothing.
     """
 
     def __init__(

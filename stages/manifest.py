@@ -29,7 +29,7 @@ def manifest(
     format: Literal["csv", "jsonl"] = "csv",
     columns: Annotated[tuple[Column, ...], MinLen(1)] = ("path", "source", "size", "sha256"),
 ) -> Path:
-    """Lists files in the order of their paths, a line each.
+    """Lists files, with sizes and checksums, in the order of their paths.
 
     `format` is `csv`, with a line of headings, or `jsonl`, one JSON object a line. `columns` are what is said of each
     file: its `path` relative to the folder of pipeline.yaml, the `source` of which it was made relative to the input

@@ -25,10 +25,11 @@ _MISSING = "pages needs pypdfium2: pip install 'filemill[pdf]'"
 
 
 class Pages:
-    """Makes a picture of every page of a PDF, on white, as a viewer shows it, with what is filled into its forms.
+    """Makes a picture of every page of a PDF.
 
-    `dpi` is how many pixels are made of an inch. `first` and `last` are the numbers of the first and the last page to
-    make, counted from 1; without them, all are made. A PDF that has none of these pages is left out.
+    A page is on white, and as a viewer shows it: turned, and with what is filled into its forms. `dpi` is how many
+    pixels are made of an inch. `first` and `last` are the numbers of the first and the last page to make, counted from
+    1; without them, all are made. A PDF that has none of these pages is left out.
 
     The pages' pictures are named by their numbers, as `{part}` in the output's path: 0001, 0002 and so on.
     """

@@ -26,13 +26,13 @@ Box = tuple[float, float, float, float]
 
 
 class Resize:
-    """Makes a picture smaller, to a `width`, a `height` or both, in pixels of the upright picture.
+    """Makes a picture smaller.
 
-    `fit` says what to do when both are given and the shape differs, with the names of CSS's object-fit: `inside`
-    keeps the whole picture within the box, `outside` covers the box and lets the picture stand over, `cover` does
-    so and cuts off what stands over, `contain` pads with `background` (a CSS colour), `fill` distorts. `position`
-    is the side or corner that `cover` keeps, and to which `contain` moves the picture. A picture is never made
-    larger unless `enlarge` says so.
+    `width` and `height`, of which one is enough, are in pixels of the upright picture. `fit` says what to do when both
+    are given and the shape differs, with the names of CSS's object-fit: `inside` keeps the whole picture within the
+    box, `outside` covers the box and lets the picture stand over, `cover` does so and cuts off what stands over,
+    `contain` pads with `background` (a CSS colour), `fill` distorts. `position` is the side or corner that `cover`
+    keeps, and to which `contain` moves the picture. A picture is never made larger unless `enlarge` says so.
 
     `filter` is how pixels are averaged, in Pillow's words. `gap` trades time for likeness to the best possible
     picture: a JPEG is decoded, and any picture averaged in whole steps, down to no less than `gap` times the size

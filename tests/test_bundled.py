@@ -28,6 +28,13 @@ def test_a_bundled_stage_tells_all_about_itself(name: str, tmp_path: Path) -> No
     assert len(Path(stage.where.rpartition(":")[0]).read_text().splitlines()) < 180
 
 
+def test_an_example_in_the_docstring_is_the_one_shown(tmp_path: Path) -> None:
+    """No other would make sense of a program that nobody knows."""
+    set_stage_path(tmp_path)
+    given = about.example(find("command", tmp_path))
+    assert given == {"argv": ["cwebp", "-quiet", "{source}", "-o", "{target}"], "suffix": ".webp"}
+
+
 def test_the_page_has_all_of_them() -> None:
     """Once each, with what they take and make."""
     assert sorted(re.findall(r"^\| `(\w+)` \|", SECTION, re.M)) == NAMES

@@ -343,7 +343,10 @@ def wait_until_gone(*pids: int) -> None:
             '{argv: [sh, "{source}", "{target}"]}',
             "its output ends with '.x'; say 'suffix: .x', so that the program makes",
         ),
-        ('{argv: [sh, "{source}", "{target}"], suffix: .y}', "its output ends with '.x', but what it makes with '.y'"),
+        (
+            '{argv: [sh, "{source}", "{target}"], suffix: .y}',
+            "its output does not end with '.y', which is the 'suffix' of what it makes",
+        ),
         ('{argv: [sh, "{source}", "a\\0"]}', "there is a NUL"),
         ('{argv: [sh, "{source}"], env: {A=B: x}}', "env: 'A=B' is no name of a variable"),
         ('{argv: [sh, "{source}"], files: {source: x}}', "files: 'source' cannot be a field"),
@@ -356,6 +359,14 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path, options: str, said: str) 
     with pytest.raises(ConfigError) as raised:
         project_with(tmp_path, options, ".x").run()
     assert said in raised.value.text
+
+
+def test_an_output_with_the_sources_suffix_is_no_other_format(tmp_path: Path) -> None:
+    """A folder of files that are called as they were, and are something else, is nobody's wish."""
+    project = project_with(tmp_path, '{argv: [cp, "{source}", "{target}"], suffix: .y}', ".x")
+    project.edit("pipeline.yaml", "out/{dir}/{stem}.x", "out/")
+    with pytest.raises(ConfigError, match=r"stage 'made': its output does not end with '\.y'"):
+        project.run()
 
 
 @pytest.mark.parametrize(
