@@ -14,7 +14,7 @@ import queue
 import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -147,22 +147,22 @@ class _Feed(Progress):
         """Whether nobody follows any more."""
         self._queue: queue.Queue[Outcome | None] = queue.Queue(_WAITING)
 
-    def follow(self, outcome: Outcome) -> None:
-        if not self._put(outcome):
+    def check_followed(self) -> None:
+        if self.is_left or not threading.main_thread().is_alive():
             raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")
+
+    def follow(self, outcome: Outcome) -> None:
+        self._put(outcome)
 
     def end(self) -> None:
         """Say that there are no more."""
         self._put(None)
 
-    def _put(self, outcome: Outcome | None) -> bool:
+    def _put(self, outcome: Outcome | None) -> None:
         while not self.is_left and threading.main_thread().is_alive():
-            try:
+            with suppress(queue.Full):
                 self._queue.put(outcome, timeout=_LOOK_EVERY_S)
-                return True
-            except queue.Full:
-                continue
-        return False
+                return
 
     def __iter__(self) -> Iterator[Outcome]:
         return iter(self._queue.get, None)

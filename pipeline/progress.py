@@ -144,6 +144,9 @@ class Progress:
     def follow(self, outcome: Outcome) -> None:
         """Hear of whatever became of a file, also where other stages are still at work on it."""
 
+    def check_followed(self) -> None:
+        """Raise EnvironmentFailure where somebody followed the run, and does so no more."""
+
     def step(self, outcome: Outcome) -> None:
         """One file is through."""
         if self._verbose and outcome.output:

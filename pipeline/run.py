@@ -225,6 +225,7 @@ class _Run:
                 engine.drain()
                 draining = fed = True
             signals.check_grace()
+            self.progress.check_followed()
             while not fed and engine.has_room:
                 if job := next(jobs, None):
                     engine.submit(job)

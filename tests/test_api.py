@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,19 @@ def test_who_leaves_ends_the_run(project: Project) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "filemill-run"]
     rest = run(config)
     assert rest.exit == 0 and 0 < rest.up_to_date < 23 and rest.up_to_date + rest.done == 23
+
+
+def test_leaving_does_not_wait_for_what_is_in_hand(project: Project) -> None:
+    """A job that takes minutes is cut off, as by a second Ctrl-C, and is done by the next run."""
+    sleeps = (
+        "import time\ndef upper(text: str) -> str:\n    time.sleep(100 if text[0] == 'b' else 0)\n    return text\n"
+    )
+    project.write("stages/upper.py", sleeps)
+    config = load(project.folder / "pipeline.yaml")
+    began = time.monotonic()
+    with iterate(config, engine="pool", processes=2) as outcomes:
+        next(outcomes)
+    assert time.monotonic() - began < 50 and outcomes.summary and outcomes.summary.exit == 3
 
 
 def test_what_stops_a_run_is_raised_to_who_follows_it(project: Project) -> None:
