@@ -10,12 +10,12 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 
-from pipeline.changed import ByTime
 from pipeline.config import Config
 from pipeline.failures import Failure
+from pipeline.group_judge import MEMBERS_CHANGED, GroupJudge
 from pipeline.groups import GROUPS, OF_GROUPS
-from pipeline.judge import Judge, Leaf, Selection
-from pipeline.ledger import Ledger, Row
+from pipeline.judge import Leaf, Selection
+from pipeline.ledger import Ledger
 from pipeline.member_list import write_members
 from pipeline.members import Gathered, Members
 from pipeline.messages import Job, Outcome, Source
@@ -23,20 +23,6 @@ from pipeline.names import counted
 from pipeline.reasons import PATH_CHANGED
 from pipeline.refusals import WRITING, blame_machine
 from pipeline.spool import Spool, Verdict
-
-_CHANGED = "members changed"
-
-
-class _ByMembers(ByTime):
-    """Groups are the same if their members are."""
-
-    def is_same(self, source: Source, row: Row) -> bool:
-        """Whether a group is as a row has it."""
-        return (source.size_bytes, source.mtime_ns) == (row.source_size, row.source_mtime_ns)
-
-    def describe(self, source: Source, row: Row) -> str:
-        """How it changed."""
-        return _CHANGED
 
 
 class Gathers:
@@ -49,8 +35,7 @@ class Gathers:
         self._spool = spool
         self._leaves = [leaf for leaf in leaves if leaf.gathers]
         self._stages = {leaf.stage for leaf in leaves}
-        self._judge = Judge(config, ledger, tuple(leaves), selection)
-        self._judge.sources = _ByMembers()
+        self._judge = GroupJudge(config, ledger, tuple(leaves), selection)
         self._members = {leaf.stage: Members(config, ledger, leaf) for leaf in self._leaves}
         Members.prepare(ledger)
 
@@ -109,7 +94,7 @@ class Gathers:
         if group.to_be_made:
             return verdict._replace(action="make", why=f"{counted(group.to_be_made, 'member')} to be made")
         if group.to_be_moved and verdict.action != "make":
-            return verdict._replace(action="make", why=_CHANGED)
+            return verdict._replace(action="make", why=MEMBERS_CHANGED)
         return verdict
 
     def _why_gone(self, stage: str, group_is_there: bool) -> str:

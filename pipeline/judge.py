@@ -17,7 +17,7 @@ from pipeline.differences import Difference, differences
 from pipeline.discover import Match
 from pipeline.errors import FileFailure
 from pipeline.failures import Failure, Patience
-from pipeline.groups import GROUPS, group_in, is_group, source_of
+from pipeline.groups import is_group
 from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Source
 from pipeline.outputs import ALL_PARTS, NO_FILE_KEY, NoFile, Template
@@ -161,7 +161,7 @@ class Judge:
         except FileFailure as error:
             return [Verdict(leaf.stage, "refuse", str(error))]
         row = recorded.pop(leaf.template.key(path), None) or self._renamed(leaf, recorded)
-        verdict = self._judge_at(source, leaf, row, path)
+        verdict = self.judge_at(source, leaf, row, path)
         parts = take_parts(leaf, source.path, recorded) if leaf.has_parts else []
         take_intended(leaf, source.path, recorded)
         if verdict.action == "up-to-date" and parts:
@@ -177,39 +177,7 @@ class Judge:
             verdict = self._after_failure(source, leaf, verdict, failures)
         return [verdict]
 
-    def judge_group(self, group: Source, leaf: Leaf, path: bytes, failures: list[Failure]) -> Verdict:
-        """The verdict on what is made of a group, going by its members as they are."""
-        try:
-            if leaf.stage in self._above_root:
-                self._refuse_among_inputs(leaf, path)
-        except FileFailure as error:
-            return Verdict(leaf.stage, "refuse", str(error))
-        row = self._row_of_group(group, leaf, path)
-        verdict = self._judge_at(group, leaf, row, path)
-        if row is not None and verdict.action == "up-to-date":
-            verdict = verdict._replace(target=row.target)
-        if failures and verdict.action == "make" and not self._force:
-            return self._after_failure(group, leaf, verdict, failures)
-        return verdict
-
-    def _row_of_group(self, group: Source, leaf: Leaf, path: bytes) -> Row | None:
-        """What is recorded of a group, also if its stage was called otherwise."""
-        row = self._ledger.row(leaf.template.key(path))
-        if row is not None:
-            was_its = is_group(row.source) and group_in(row.source) == group_in(group.path)
-            return row if row.source == group.path or (was_its and row.stage not in self._stages) else None
-        for stage in () if leaf.has_file else self._former_gathers:
-            row = self._ledger.row(NoFile(stage).fill(source_of(stage, group_in(group.path))))
-            if row is not None and row.recipe == leaf.number:
-                return row
-        return None
-
-    @cached_property
-    def _former_gathers(self) -> set[str]:
-        """What stages were called that gathered, and are not now."""
-        return {row.stage for row in self._ledger.rows(*GROUPS)} - self._stages
-
-    def _judge_at(self, source: Source, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
+    def judge_at(self, source: Source, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
         """The verdict on the output of one path."""
         target = leaf.template.key(path)
         if row is None:

@@ -13,7 +13,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from project import Project, ledger_of, temporaries
+from project import MOODY, Project, ledger_of, temporaries
 
 from pipeline.errors import ConfigError
 from pipeline.load import load_config
@@ -26,7 +26,7 @@ from pipeline import Item, Skip
 def names(items: Iterator[Item[str]], *, mark: str = "") -> str:
     """A line for each member."""
     text = "".join(f"{item.source} {item.part or '-'} {item.value}{mark}\\n" for item in items)
-    if "skip" in text.lower():
+    if "over" in text.lower():
         raise Skip("not wanted")
     if "break" in text.lower():
         raise ValueError("broken sheet")
@@ -38,15 +38,6 @@ stages:
   - {name: up, uses: upper, output: 'out/up/{dir}/{name}'}
   - {name: sheet, from: up, uses: names, gather: true, group: '{dir}', output: 'out/{dir}/sheet.txt'}
 engine: serial
-"""
-MOODY = """
-from pipeline import Skip
-def upper(text: str) -> str:
-    if text.startswith("left out"):
-        raise Skip("not wanted")
-    if text.startswith("bad"):
-        raise ValueError("bad text")
-    return text.upper()
 """
 
 
@@ -213,8 +204,8 @@ def test_a_source_that_changes_meanwhile_is_waited_for(project: Project) -> None
 def test_a_member_that_is_left_out_is_none(project: Project) -> None:
     """Skipped files are not gathered; a group of none but such is gone."""
     project.run()
-    project.write("in/a/1.txt", "left out")
-    project.write("in/b/1.txt", "left out")
+    project.write("in/a/1.txt", "skip")
+    project.write("in/b/1.txt", "skip")
     summary = project.run()
     assert (summary.done, summary.skipped, summary.failed) == (1, 2, 0)
     assert sheets(project)["a"] == "a/2.txt - TEXT A/2.TXT\n"
@@ -224,7 +215,7 @@ def test_a_member_that_is_left_out_is_none(project: Project) -> None:
 def test_it_fails_and_skips_as_any_other(project: Project) -> None:
     """What a gather raises is its own failure, counted in attempts, held, and let go when a member changes."""
     project.write("in/a/1.txt", "break")
-    project.write("in/b/1.txt", "skip")
+    project.write("in/b/1.txt", "over")
     summary = project.run()
     assert (summary.done, summary.failed, summary.skipped) == (3, 1, 1)
     assert "  group a (sheet): ValueError: broken sheet (in stage 'sheet')" in summary.lines()
@@ -261,7 +252,7 @@ def test_what_it_returns_is_held_to_its_signature(project: Project, body: str, s
 def test_a_member_that_cannot_be_read_is_named(project: Project) -> None:
     """Also where the stage does not let the error through: half a group is never gathered for the whole."""
     project.edit("stages/upper.py", "def upper(text: str) -> str:", "def upper(text: bytes) -> bytes:")
-    project.edit("stages/upper.py", 'startswith("left out")', 'startswith(b"left out")')
+    project.edit("stages/upper.py", 'startswith("skip")', 'startswith(b"skip")')
     project.edit("stages/upper.py", 'startswith("bad")', 'startswith(b"bad")')
     project.edit(
         "stages/names.py",
@@ -279,10 +270,10 @@ def test_a_member_that_changes_meanwhile(project: Project) -> None:
     """What was gathered while someone wrote to a member is thrown away; it counts as no attempt."""
     project.edit(
         "stages/names.py",
-        'if "skip"',
+        'if "over"',
         "for file in Path('out/up/a').glob('2.txt') if 'a/2' in text and not mark else ():\n"
         "        file.write_text('written meanwhile')\n"
-        '    if "skip"',
+        '    if "over"',
     )
     project.edit("stages/names.py", "out/up/a", f"{project.folder}/out/up/a")
     summary = project.run()
