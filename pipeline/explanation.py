@@ -27,8 +27,8 @@ from pipeline.orphans import fate_of
 from pipeline.outputs import NO_FILE_KEY
 from pipeline.plan import Plan, leaves_of, make_plan, walk_of
 from pipeline.route import describe_stage
-from pipeline.spool import Decision
 from pipeline.stage import find_function
+from pipeline.verdicts import Decision
 
 
 @dataclass(frozen=True)

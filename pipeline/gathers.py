@@ -22,7 +22,8 @@ from pipeline.messages import Job, Outcome, Source
 from pipeline.names import counted
 from pipeline.reasons import PATH_CHANGED
 from pipeline.refusals import WRITING, blame_machine
-from pipeline.spool import Spool, Verdict
+from pipeline.spool import Spool
+from pipeline.verdicts import Verdict
 
 
 class Gathers:

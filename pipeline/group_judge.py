@@ -13,7 +13,7 @@ from pipeline.judge import Judge, Leaf, Selection
 from pipeline.ledger import Ledger, Row
 from pipeline.messages import Source
 from pipeline.outputs import NoFile
-from pipeline.spool import Verdict
+from pipeline.verdicts import Verdict
 
 MEMBERS_CHANGED = "members changed"
 

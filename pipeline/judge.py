@@ -23,7 +23,7 @@ from pipeline.messages import Source
 from pipeline.outputs import ALL_PARTS, NO_FILE_KEY, NoFile, Template
 from pipeline.reasons import NO_FILE, NOT_OURS
 from pipeline.recipe import Recipe
-from pipeline.spool import Action, Verdict
+from pipeline.verdicts import Action, Verdict
 
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
 _SAME_TIME_NS = 2_000_000_000

@@ -11,7 +11,7 @@ from pipeline.ledger import Row
 from pipeline.messages import Source
 from pipeline.names import shown
 from pipeline.outputs import ALL_PARTS
-from pipeline.spool import Verdict
+from pipeline.verdicts import Verdict
 
 
 def move_parts(

@@ -13,7 +13,8 @@ from pipeline.failures import Failure
 from pipeline.judge import is_as_left
 from pipeline.ledger import Row
 from pipeline.reasons import PATH_CHANGED
-from pipeline.spool import SKIPPED_NOW, Orphan, Spool, Verdict
+from pipeline.spool import SKIPPED_NOW, Spool
+from pipeline.verdicts import Orphan, Verdict
 
 
 class Gone:

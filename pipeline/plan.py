@@ -30,7 +30,8 @@ from pipeline.reasons import planned_reason
 from pipeline.recipe import Step, Surroundings, recipe_for
 from pipeline.renames import Moves
 from pipeline.spans import Digests, Place, spans_of
-from pipeline.spool import Action, Spool, Verdict, foremost
+from pipeline.spool import Spool
+from pipeline.verdicts import Action, Verdict, foremost
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""

@@ -21,7 +21,8 @@ from pipeline.moved_parts import is_part_of, move_parts
 from pipeline.names import shown
 from pipeline.outputs import NO_FILE_KEY
 from pipeline.places import Places
-from pipeline.spool import Rename, Spool, Verdict
+from pipeline.spool import Spool
+from pipeline.verdicts import Rename, Verdict
 
 # Renames that are noted together before they are done.
 _BATCH = 256

@@ -40,8 +40,8 @@ from pipeline.reasons import NO_FILE, NOT_OURS
 from pipeline.refusals import describe, describe_room
 from pipeline.renames import Renamer
 from pipeline.signals import Signals
-from pipeline.spool import Action
 from pipeline.state import State, open_state
+from pipeline.verdicts import Action
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0

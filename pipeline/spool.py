@@ -5,9 +5,8 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from pipeline.contents import Reading
 from pipeline.failures import Failure
@@ -16,11 +15,7 @@ from pipeline.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
 from pipeline.names import shown
 from pipeline.reasons import PATH_CHANGED, planned_reason
-
-Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
-# What is said of a source of which several outputs differ: the foremost of these.
-ACTIONS: tuple[Action, ...] = ("make", "rename", "refuse", "held", "settling", "up-to-date")
-_PLACE = {action: place for place, action in enumerate(ACTIONS)}
+from pipeline.verdicts import PLACE, Action, Decision, Orphan, Rename, Verdict
 
 # Why an output is an orphan although its source and stage are as they were: the source is left out by now.
 SKIPPED_NOW = "skipped now"
@@ -50,68 +45,6 @@ CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows t
 ) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 """
-
-
-def foremost(verdicts: Sequence[Verdict]) -> Verdict:
-    """What is said of a source as a whole: of several alike, the first in the order of the tree."""
-    return verdicts[0] if len(verdicts) == 1 else min(verdicts, key=lambda verdict: _PLACE[verdict.action])
-
-
-class Verdict(NamedTuple):
-    """What is to be done about one output and why, with what a job needs to carry it out. A tuple, as a Row is."""
-
-    stage: str
-    action: Action
-    why: str
-    path: bytes = b""
-    target: bytes = b""
-    """The path as the ledger keeps it."""
-    rival: bytes | None = None
-    """The source recorded for this output, where it is another."""
-    owned: bool = False
-    """Whether the output is recorded as made from this source, or left out."""
-    moved_from: bytes | None = None
-    """Where it lies, if it is to be renamed; as the ledger keeps it."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is to be done about one output, and why, for a person to read."""
-
-    source: Source
-    stage: str
-    path: bytes
-    target: bytes
-    """The path as the ledger keeps it."""
-    action: Action
-    why: str
-
-
-class Rename(NamedTuple):
-    """An output that lies where it belonged before."""
-
-    seq: int
-    source: bytes
-    stage: str
-    path: bytes
-    target: bytes
-    """Where it belongs, as the ledger keeps it."""
-    moved_from: bytes
-    is_whole: bool
-    """Whether it is no file, but stands for the parts of one output."""
-
-
-class Orphan(NamedTuple):
-    """A recorded output that no current source and template produces, and why."""
-
-    target: bytes
-    source: bytes
-    stage: str
-    status: str
-    why: str
-    size: int | None
-    mtime_ns: int | None
-    """What is recorded of the file."""
 
 
 class Spool:
@@ -272,7 +205,7 @@ class Spool:
             return
         near = (seq - self._outputs_per_source, seq + self._outputs_per_source)
         of_source = self._all("SELECT seq, action FROM plan WHERE seq BETWEEN ? AND ? AND source = ?", *near, source)
-        leader = min(of_source, key=lambda row: (_PLACE[row[1]], row[0]))[0]
+        leader = min(of_source, key=lambda row: (PLACE[row[1]], row[0]))[0]
         self._connection.executemany(
             "UPDATE plan SET leads = ? WHERE seq = ?", ((each == leader, each) for each, _ in of_source)
         )

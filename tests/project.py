@@ -18,7 +18,7 @@ from pipeline.plan import Plan, leaves_of, make_plan
 from pipeline.progress import Progress, Summary
 from pipeline.run import run
 from pipeline.seal import put_seal
-from pipeline.spool import Decision
+from pipeline.verdicts import Decision
 
 UPPER = '''
 def upper(text: str, *, mark: str = "") -> str:

@@ -19,7 +19,7 @@ from pipeline.guards import Meant
 from pipeline.judge import Selection
 from pipeline.load import load_config
 from pipeline.plan import Plan, leaves_of, make_plan
-from pipeline.spool import Orphan
+from pipeline.verdicts import Orphan
 
 # Names with which a span begins, and others: so a handful of files makes several spans.
 FIRSTS = list(itertools.islice((n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF), 6))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.ledger import Ledger
     from pipeline.messages import Source
     from pipeline.plan import Plan
-    from pipeline.spool import Decision
+    from pipeline.verdicts import Decision
 
 # Nanoseconds: a copy may have cut the time of an output, or of its source, to whole seconds.
 _SECOND_NS = 1_000_000_000

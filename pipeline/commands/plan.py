@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.orphans import Fate
     from pipeline.pace import Pace
     from pipeline.plan import Plan
-    from pipeline.spool import Action
+    from pipeline.verdicts import Action
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def _warn(check: Callable[[], None]) -> bool:
 
 def _print_counts(plan: Plan) -> None:
     """A table whose columns add up to the files and to the outputs."""
-    from pipeline.spool import ACTIONS
+    from pipeline.verdicts import ACTIONS
 
     counts = plan.counts + plan.counts_of_groups
     print(f"{counted(counts.total(), 'output')} of {counted(plan.sources, 'file')}")
