@@ -66,6 +66,7 @@ def options(stage: Stage) -> list[Option]:
 
 
 def option(parameter: inspect.Parameter, text: str) -> Option:
+    """One option, of which the docstring says something."""
     schema = json_schema(parameter)
     said = schema.get("description") or _doc_of(parameter.name, text)
     if said:
@@ -131,10 +132,8 @@ def example(stage: Stage) -> dict[str, Any]:
 
     Otherwise those that it needs, and others while it says that these do not go together.
     """
-    if shown := _EXAMPLE.search(" ".join(doc(stage).split())):
-        import yaml
-
-        return dict(yaml.safe_load(shown[1]))
+    if shown := _shown_example(stage):
+        return shown
     known = options(stage)
     needed = given = {each.name: _sample(each.schema) for each in known if each.is_required}
     for other in (each for each in known if not each.is_required):
@@ -142,6 +141,18 @@ def example(stage: Stage) -> dict[str, Any]:
             return given
         given = given | {other.name: _sample(other.schema)}
     return given if _is_accepted(stage, given) else needed
+
+
+def _shown_example(stage: Stage) -> dict[str, Any] | None:
+    """What a docstring shows as an example, if that is one."""
+    import yaml
+
+    shown = _EXAMPLE.search(" ".join(doc(stage).split()))
+    try:
+        given = yaml.safe_load(shown[1]) if shown else None
+    except yaml.YAMLError:
+        return None
+    return given if isinstance(given, dict) and given.keys() <= stage.options.keys() else None
 
 
 def output_name(stage: Stage, name: str) -> str:

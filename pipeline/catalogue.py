@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import about
 from pipeline.document import read_document
 from pipeline.errors import ConfigError, StageError
 from pipeline.signature import Stage
@@ -79,7 +80,7 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 def _entry(name: str, file: Path, folder: Path) -> Entry:
     try:
-        return Entry(name, file, find(name, folder))
+        return Entry(name, file, _usable(name, folder))
     except StageError as error:
         return Entry(name, file, None, error.text)
 
@@ -88,5 +89,12 @@ def find_stage(uses: str, folder: Path) -> Entry:
     """The stage that a pipeline in this folder means by a name. Raises StageError where there is none to be used."""
     with stdout_to_stderr():
         set_stage_path(folder)
-        stage = find(uses, folder)
+        stage = _usable(uses, folder)
     return Entry(uses, Path(sys.modules[stage.module].__file__ or stage.module), stage)
+
+
+def _usable(uses: str, folder: Path) -> Stage:
+    """A stage that is found, and whose options YAML can give. Raises StageError."""
+    stage = find(uses, folder)
+    about.options(stage)
+    return stage

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline import about, vocabulary
 from pipeline.catalogue import Entry
-from pipeline.errors import StageError, UsageError
+from pipeline.errors import UsageError
 from pipeline.signature import Stage, keyword_options
 
 Schema = dict[str, Any]
@@ -124,10 +124,7 @@ def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
     stage["properties"]["uses"] = {**described, "anyOf": [*offered, _ELSEWHERE]}
     stage["allOf"] = []
     for name, each in stages.items():
-        try:
-            options = about.options(each)
-        except StageError:  # `stages` and `check` say what is wrong with it
-            continue
+        options = about.options(each)
         key = "with-" + re.sub(r"\W", "_", name, flags=re.ASCII)  # as it can stand in a reference
         whole[key] = _mapping_of(options, whole, key)
         then: Schema = {"properties": {"with": {"$ref": f"#/definitions/{key}"}}}

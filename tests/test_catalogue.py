@@ -82,6 +82,11 @@ def test_every_stage_is_listed_with_what_it_takes_and_makes(capfd: pytest.Captur
         ("leaves", "import sys\nsys.exit(3)\n", r".*leaves\.py:2: cannot be imported: SystemExit: 3"),
         ("tables", "x = 1\n", r".*tables\.py: no function or class 'tables' or 'Tables' .*"),
         ("bare", "def bare(x): ...\n", r".*bare\.py:1: parameter 'x' has no annotation.*"),
+        (
+            "typed",
+            "def typed(x: bytes, *, of: object()) -> bytes: ...\n",
+            r"option 'of' has a type that YAML cannot give.*",
+        ),
         ("resize", "x = 1\n", r".*resize\.py has the name of a bundled stage"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
-from pipeline.names import one_line
+from pipeline.names import as_json, one_line
 
 if TYPE_CHECKING:
     from pipeline.catalogue import Entry
@@ -33,15 +34,13 @@ def execute(arguments: argparse.Namespace) -> int:
 
     file, name = in_order(arguments)
     folder = Path(file).resolve().parent
-    if name is None:
-        entries = list_stages(folder)
-        _print_json(entries) if arguments.json else _print_list(entries)
-        return 0
-    entry = find_stage(name, folder)
+    entries = list_stages(folder) if name is None else [find_stage(name, folder)]
     if arguments.json:
-        _print_json([entry])
+        _print_json(entries)
+    elif name is None:
+        _print_list(entries)
     else:
-        print(*_described(entry), sep="\n")
+        print(*_described(entries[0]), sep="\n")
     return 0
 
 
@@ -71,7 +70,7 @@ def _print_json(entries: Iterable[Entry]) -> None:
 def _as_json(entry: Entry) -> dict[str, Any]:
     from pipeline import about
 
-    said: dict[str, Any] = {"name": entry.name, "file": str(entry.file), "bundled": entry.is_bundled}
+    said: dict[str, Any] = {"name": entry.name, "bundled": entry.is_bundled} | as_json(os.fsencode(entry.file), "file")
     if entry.stage is None:
         return said | {"problem": entry.problem}
     options = [
@@ -96,7 +95,8 @@ def _print_list(entries: list[Entry]) -> None:
     width = max(len(entry.name) for entry in entries)
     for is_bundled, title in ((False, "stages/"), (True, "bundled")):
         listed = [entry for entry in entries if entry.stage and entry.is_bundled == is_bundled]
-        print(title, *_rows(listed, width), sep="\n") if listed else None
+        if listed:
+            print(title, *_rows(listed, width), sep="\n")
     for entry in entries:
         if entry.stage is None:
             print(f"cannot be used: {entry.name}: {one_line(entry.problem)}")
