@@ -63,25 +63,29 @@ def check_gathers(document: Document, declared: Sequence[Declared], stages: Sequ
     for index, (said, config) in enumerate(zip(declared, stages, strict=True)):
         if config is None:
             continue
+        _check_said(document, index, said, config)
         place, who = ("stages", index), f"stage {config.name!r}"
-        for key in ("group", "partial"):
-            if getattr(said, key) and not said.gather:
-                document.complain((*place, key), f"{who}: {key!r} is for a stage that says 'gather: true'", key=True)
-        if said.gather and not config.stage.gathers:
-            text = f"{who}: 'gather' is for a stage that takes an Iterator[Item[...]], which this one does not"
-            document.complain((*place, "gather"), f"{text} ({config.stage.where})", key=True)
-        elif config.stage.gathers and not said.gather:
-            text = f"{who} takes an iterator of many files; say 'gather: true'"
-            document.complain((*place, "uses"), f"{text} ({config.stage.where})")
         parent = stages[config.parent] if config.parent is not None else None
         if parent is not None and parent.stage.gathers:
             document.complain(place, f"{who} reads from {parent.name!r}, which gathers; nothing can")
-        if config.stage.gathers:
-            is_lost = config.parent is not None and parent is None
-            problem = "" if is_lost else _why_nothing_to_gather(parent)
-            if problem:
+        if config.stage.gathers and (config.parent is None or parent is not None):
+            if problem := _why_nothing_to_gather(parent):
                 document.complain((*place, "from") if said.from_ else place, f"{who} {problem}")
-            _check_gathered(document, index, config)
+            _check_gathered(document, index, config, in_parts=fan_out_above(stages, config.parent) is not None)
+
+
+def _check_said(document: Document, index: int, said: Declared, config: StageConfig) -> None:
+    """What is said of a stage goes with what its signature says."""
+    place, who, gathers = ("stages", index), f"stage {config.name!r}", config.stage.gathers
+    for key in ("group", "partial"):
+        if getattr(said, key) and not said.gather:
+            document.complain((*place, key), f"{who}: {key!r} is for a stage that says 'gather: true'", key=True)
+    if said.gather and not gathers:
+        text = f"{who}: 'gather' is for a stage that takes an Iterator[Item[...]], which this one does not"
+        document.complain((*place, "gather"), f"{text} ({config.stage.where})", key=True)
+    elif gathers and not said.gather:
+        text = f"{who} takes an iterator of many files; say 'gather: true'"
+        document.complain((*place, "uses"), f"{text} ({config.stage.where})")
 
 
 def _why_nothing_to_gather(parent: StageConfig | None) -> str:
@@ -93,17 +97,20 @@ def _why_nothing_to_gather(parent: StageConfig | None) -> str:
     return ""
 
 
-def _check_gathered(document: Document, index: int, config: StageConfig) -> None:
+def _check_gathered(document: Document, index: int, config: StageConfig, *, in_parts: bool) -> None:
     """What it makes of a group is one thing, and where it goes depends on the group alone."""
     place, who = ("stages", index), f"stage {config.name!r}"
     if config.stage.fans_out:
         text = f"{who} gathers and fans out; what it makes of a group is one output"
         document.complain((*place, "uses"), f"{text} ({config.stage.where})")
+    fields = config.group.fields if config.group else frozenset()
+    if _PART in fields and not in_parts:
+        text = f"{who}: group: {{part}} is for what is made by stages that fan out"
+        document.complain((*place, "group"), text)
     if config.output is None:
         return
     if config.stage.is_filter:
         document.complain((*place, "output"), f"{who} makes nothing that could be written; say 'output: none'")
-    fields = config.group.fields if config.group else frozenset()
     for field in sorted(config.output.template.fields - fields):
         text = f"{who}: {{{field}}} differs within a group; in the path may be what 'group' has in it"
         document.complain((*place, "output", "path"), text)

@@ -443,6 +443,7 @@ def test_accept_and_force(project: Project) -> None:
         ("output: 'out/up/{dir}/{name}'", "output: none", "gathers the output files of 'up', which has none"),
         ("group: '{dir}'", "group: '{stem}'", "{dir} differs within a group; in the path may be"),
         ("group: '{dir}', ", "", "{dir} differs within a group"),
+        ("group: '{dir}'", "group: '{dir}{part}'", "group: {part} is for what is made by stages that fan out"),
         ("group: '{dir}'", "group: '{folder}'", "stage 'sheet': group: no field {folder}; there are"),
         ("out/{dir}/sheet.txt", "out/{dir}/", "'out/{dir}/' names a folder"),
         ("uses: names", "uses: 'stages.names:parts'", "gathers and fans out; what it makes of a group is one output"),
