@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,8 @@ from pipeline.plan import walk_of
 from pipeline.progress import Progress, Summary
 from pipeline.route import reads
 from pipeline.run import run
-from pipeline.state import open_state
 
-# The state of the last sample in a folder, by which it is known that the folder is one for samples.
+# The state of the samples in a folder, by which it is known that the folder is one for samples.
 _STATE = ".filemill-sample"
 
 
@@ -49,11 +47,8 @@ def run_sample(config: Config, sample: Sample, progress: Progress, grace_s: floa
     elsewhere.refuse_overlap(config, folder)
     _refuse_others(folder)
     names, total = _draw(config, sample)
-    state = folder / _STATE
-    open_state(state, config.name).close()  # nobody else's sample is at work there
-    shutil.rmtree(state)
-    meant = Meant(rebuild=True, take_over=True)  # by a state that knows nothing of the last sample
-    moved = elsewhere.below(config, folder, state)
+    meant = Meant(rebuild=True, take_over=True)  # the last sample there may have been of anything
+    moved = elsewhere.below(config, folder, folder / _STATE)
     summary = run(moved, Selection(force=True, names=names), progress, grace_s, meant)
     summary.notes += [f"stage {name!r} {why}, and was not run" for name, why in elsewhere.not_run(config).items()]
     summary.notes.append(f"a sample of {len(names):,} of {counted(total, 'file')}, seed {sample.seed}: {folder}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 from conftest import Pipeline
-from project import Project, contents_below
+from project import Project, contents_below, temporaries
 
 from pipeline.cli import main
 from pipeline.elsewhere import below
@@ -96,6 +97,26 @@ def test_a_seed_takes_the_same_files_again(project: Project, tmp_path: Path, cap
         main(["run", "--sample", "5", "--output-root", f"../some-{other}", "--seed", str(other)])
         names.add(tuple(sorted(outputs(tmp_path / f"some-{other}"))))
     assert len(names) > 1
+
+
+def test_what_a_killed_sample_left_is_cleared_away(fresh: Project, tmp_path: Path, pipeline: Pipeline) -> None:
+    """`kill -9` in the middle, and the same line again makes the whole sample, with nothing half-made beside it."""
+    killer = """
+import os, signal
+from pathlib import Path
+def upper(text: str, *, mark: str = "") -> str:
+    if Path("../kill").exists() and len(list(Path("../some/out/in").glob("*"))) > 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return text.upper()
+"""
+    fresh.write("stages/upper.py", killer)
+    arguments = ["run", "--sample", "9", "--seed", "1", "--output-root", "../some"]
+    (tmp_path / "kill").touch()
+    assert pipeline(*arguments, cwd=fresh.folder).returncode == -signal.SIGKILL
+    (tmp_path / "kill").unlink()
+    assert pipeline(*arguments, cwd=fresh.folder).returncode == 0
+    assert len(outputs(tmp_path / "some")) == 18
+    assert temporaries(tmp_path / "some") == [tmp_path / "some" / ".filemill-sample"]
 
 
 def test_a_sample_may_be_of_some_files_only(
