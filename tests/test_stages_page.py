@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy
 import pytest
+import yaml
 from conftest import ROOT, on_terminal
+from jsonschema import Draft7Validator
 from PIL import Image
 
+from pipeline.catalogue import list_stages
 from pipeline.cli import main
+from pipeline.editor import pipeline_schema
 
 PAGE = (ROOT / "docs" / "stages.md").read_text().partition("\n## Bundled stages\n")[0]
+README = (ROOT / "README.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 HEAD = "inputs: data/input\nengine: serial\nstages:\n"
@@ -71,6 +76,16 @@ def test_every_stage_of_the_page_can_be_used(project: Path, capfd: pytest.Captur
     assert listed.count("  ") and "cannot be used" not in listed
     for name in ("average", "frame", "landscape", "pack", "sharpen", "tiles", "tint"):
         assert re.search(rf"^  {name} +\S.* -> \S+ +\w.*$", listed, re.M), listed
+
+
+def test_an_editor_finds_nothing_wrong(project: Path) -> None:
+    """Every YAML of the page, and the README's piece of one, fits the schema of a project with these stages."""
+    validator = Draft7Validator(pipeline_schema(list_stages(project)))
+    pieces = [text for language, text in BLOCK.findall(PAGE + README) if language == "yaml" and text.startswith("  - ")]
+    assert len(pieces) > 8
+    for piece in pieces:
+        errors = list(validator.iter_errors(yaml.safe_load(HEAD + piece)))
+        assert not errors, f"{piece}\n{errors}"
 
 
 def test_the_first_stage_has_ten_lines_at_most() -> None:
