@@ -60,6 +60,7 @@ class Pages:
         with open(path, "rb") as file:
             document = self._open(file)
             try:
+                document.init_forms()
                 count = len(document)
                 if count < self._first:
                     raise Skip(f"no page {self._first}: it has {count}")
@@ -73,13 +74,11 @@ class Pages:
         if not file.read(1):
             raise Unreadable("empty file")
         try:
-            document = self._library.PdfDocument(file)
-            document.init_forms()
+            return self._library.PdfDocument(file)
         except self._library.PdfiumError as error:
             if error.err_code == self._library.raw.FPDF_ERR_PASSWORD:
                 raise Unreadable("encrypted PDF: it cannot be read without its password") from None
             raise Unreadable("not a PDF, or a damaged one") from None
-        return document
 
     def _render(self, document: Any, number: int) -> Image.Image:
         try:
