@@ -374,3 +374,15 @@ def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) ->
 
 def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
     return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= _SAME_TIME_NS
+
+
+def look(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
+    """Whether a file was moved there by a run that was killed before it could say so."""
+    return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from pipeline.changed import ByTime
-from pipeline.judge import Leaf, is_as_left
+from pipeline.judge import Leaf, is_as_left, is_the_same, look
 from pipeline.ledger import Row
 from pipeline.messages import Source
 from pipeline.names import shown
@@ -43,13 +43,14 @@ def is_part_of(row: Row, whole: bytes) -> bool:
 
 
 def _rename(leaf: Leaf, source: Source, row: Row, folder: bytes) -> Verdict | None:
-    """The move of one part; None where it is not as we left it, or its new place is taken."""
+    """The move of one part; None where it is not as we left it, or its new place is taken by anything but itself."""
     path = leaf.template.fill(source.path, row.part or "")
-    try:
-        here = os.lstat(os.path.join(folder, row.target))
-    except OSError:
-        return None
-    if not is_as_left(here, row.size, row.mtime_ns) or os.path.lexists(path):
+    here, there = look(os.path.join(folder, row.target)), look(path)
+    if there is not None:
+        may_move = is_the_same(there, row.size, row.mtime_ns)  # a killed run has moved it
+    else:
+        may_move = here is not None and is_as_left(here, row.size, row.mtime_ns)
+    if not may_move:
         return None
     why = f"moved from {shown(row.target)}"
     return Verdict(leaf.stage, "rename", why, path, leaf.template.key(path), None, True, row.target)

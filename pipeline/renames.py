@@ -14,8 +14,8 @@ from itertools import groupby
 
 from pipeline.changed import ByTime
 from pipeline.intents import Intent
-from pipeline.judge import Leaf, is_as_left
-from pipeline.ledger import Ledger, Row, kept_time
+from pipeline.judge import Leaf, is_as_left, is_the_same, look
+from pipeline.ledger import Ledger, Row
 from pipeline.messages import Source
 from pipeline.moved_parts import is_part_of, move_parts
 from pipeline.names import shown
@@ -106,25 +106,13 @@ class Moves:
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
 
     def _can_move(self, row: Row, verdict: Verdict, left: set[bytes]) -> bool:
-        there = None if verdict.target in left else _look(verdict.path)
+        there = None if verdict.target in left else look(verdict.path)
         if row.status == "skipped":  # there is no file
             return row.size is None and there is None
         if there is None:
-            here = _look(os.path.join(self._folder, row.target))
+            here = look(os.path.join(self._folder, row.target))
             return here is not None and is_as_left(here, row.size, row.mtime_ns)
-        return verdict.why == "interrupted" and _is_the_same(there, row.size, row.mtime_ns)
-
-
-def _look(path: bytes) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
-
-
-def _is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file was moved there by a run that was killed before it could say so."""
-    return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns
+        return verdict.why == "interrupted" and is_the_same(there, row.size, row.mtime_ns)
 
 
 class Renamer:
@@ -198,8 +186,8 @@ class Renamer:
         if folder != self._old:
             self._places.remove_if_empty(self._old)
             self._old = folder
-        here, there = _look(old), _look(each.path)
-        if there is not None and _is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
+        here, there = look(old), look(each.path)
+        if there is not None and is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
             return here is None or (os.path.samestat(here, there) and _unlink(old))
         if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._places.is_ours(folder):
             return False
