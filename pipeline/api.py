@@ -24,7 +24,7 @@ from pipeline.config import Config
 from pipeline.document import did_you_mean
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.guards import Meant
-from pipeline.judge import Selection
+from pipeline.leaf import Selection
 from pipeline.load import load_config
 from pipeline.messages import Outcome
 from pipeline.progress import Progress, Summary

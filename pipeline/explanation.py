@@ -19,8 +19,10 @@ from pipeline.errors import UsageError
 from pipeline.facts import Decree
 from pipeline.failures import Failure
 from pipeline.groups import is_group
-from pipeline.judge import Judge, Leaf, Selection, differences_from, is_as_left
+from pipeline.judge import Judge
+from pipeline.leaf import Leaf, Selection, differences_from
 from pipeline.ledger import Ledger, Row
+from pipeline.left import is_as_left
 from pipeline.messages import Source
 from pipeline.names import counted, shown
 from pipeline.orphans import fate_of

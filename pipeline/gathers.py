@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.failures import Failure
 from pipeline.group_judge import MEMBERS_CHANGED, GroupJudge
 from pipeline.groups import GROUPS, OF_GROUPS
-from pipeline.judge import Leaf, Selection
+from pipeline.leaf import Leaf, Selection
 from pipeline.ledger import Ledger
 from pipeline.member_list import write_members
 from pipeline.members import Gathered, Members

@@ -9,7 +9,8 @@ from pipeline.config import Config
 from pipeline.errors import FileFailure
 from pipeline.failures import Failure
 from pipeline.groups import GROUPS, group_in, is_group, source_of
-from pipeline.judge import Judge, Leaf, Selection
+from pipeline.judge import Judge
+from pipeline.leaf import Leaf, Selection
 from pipeline.ledger import Ledger, Row
 from pipeline.messages import Source
 from pipeline.outputs import NoFile

@@ -19,8 +19,8 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import EnvironmentFailure, UsageError
-from pipeline.judge import Selection
 from pipeline.known import count_known_sources, count_made_below, is_blank, made_below
+from pipeline.leaf import Selection
 from pipeline.ledger import Ledger
 from pipeline.names import shown
 from pipeline.outputs import Template

@@ -3,87 +3,20 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 from pipeline.changed import ByContents, ByTime, Note, same_source
-from pipeline.commit import digest_of
-from pipeline.config import Config, StageConfig
-from pipeline.differences import Difference, differences
-from pipeline.discover import Match
+from pipeline.config import Config
 from pipeline.errors import FileFailure
 from pipeline.failures import Failure, Patience
 from pipeline.groups import is_group
-from pipeline.ledger import Ledger, Row, kept_time
+from pipeline.leaf import Leaf, Selection, differences_from, take_intended, take_parts
+from pipeline.ledger import Ledger, Row
+from pipeline.left import UP_TO_DATE, holds, judge_file, time_of
 from pipeline.messages import Source
-from pipeline.outputs import ALL_PARTS, NO_FILE_KEY, NoFile, Template
-from pipeline.reasons import NO_FILE, NOT_OURS
-from pipeline.recipe import Recipe
+from pipeline.outputs import NO_FILE_KEY
+from pipeline.reasons import NOT_OURS
 from pipeline.verdicts import Action, Verdict
-
-# Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
-_SAME_TIME_NS = 2_000_000_000
-_SECOND_NS = 1_000_000_000
-_UP_TO_DATE: tuple[Action, str] = ("up-to-date", "up to date")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which of the files with work are done this time; it never says what exists."""
-
-    only: str | None = None
-    limit: int | None = None
-    force: bool = False
-    retry_failed: bool = False
-    names: Iterable[bytes] | None = None
-    """The names of the files, where they are listed; each may be given once only."""
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether files may have been passed over, so that nothing can be called gone."""
-        return self.only is not None or self.limit is not None or self.names is not None
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One output of the tree: its template, its recipe, and the recipe's number if the ledger knows it."""
-
-    stage: str
-    template: Template | NoFile
-    recipe: Recipe
-    number: int | None
-    route: tuple[StageConfig, ...]
-    """The stages from the root of the tree to this one; of one that gathers, itself alone."""
-    matches: Match | None = None
-    """Tells which sources it is made of; None for all."""
-
-    @property
-    def has_file(self) -> bool:
-        """Whether there is anything to look at when it is done."""
-        return isinstance(self.template, Template)
-
-    @cached_property
-    def has_parts(self) -> bool:
-        """Whether it is a number of outputs, of which only who makes them knows how many and what they are called."""
-        return any(stage.stage.fans_out for stage in self.route)
-
-    def fill(self, source: bytes) -> bytes:
-        """The path of a source's output; of one in parts, what stands for all of them. Raises FileFailure."""
-        return self.template.fill(source, ALL_PARTS if self.has_parts else "")
-
-    @property
-    def gathers(self) -> bool:
-        """Whether it is made of groups of files, and of no source."""
-        return self.route[-1].stage.gathers
-
-    @cached_property
-    def is_plain(self) -> bool:
-        """Whether it is one file for every source."""
-        return self.has_file and not self.has_parts and self.matches is None
 
 
 class Judge:
@@ -188,7 +121,7 @@ class Judge:
     def _judge_part(self, leaf: Leaf, source: Source, row: Row) -> Verdict:
         """The verdict on one part of an output that is as its recipe has it."""
         path = leaf.template.fill(source.path, row.part or "")
-        action, why = judge_file(row, path) if leaf.has_file else _UP_TO_DATE
+        action, why = judge_file(row, path) if leaf.has_file else UP_TO_DATE
         said = why if action == "up-to-date" else f"part {row.part}: {why}"
         return Verdict(leaf.stage, action, said, path, row.target, None, True)
 
@@ -236,7 +169,7 @@ class Judge:
         owner = self._ledger.owner(target)
         if owner is None:
             if leaf.has_file and not self._force and self._exists(path):
-                if self._is_unsure(_time_of(path)):
+                if self._is_unsure(time_of(path)):
                     return Verdict(leaf.stage, "make", "interrupted", path, target)
                 return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
             return Verdict(leaf.stage, "make", "new", path, target)
@@ -270,7 +203,7 @@ class Judge:
         if row.status == "skipped":
             return "up-to-date", f"skipped: {row.reason}"
         if not leaf.has_file or leaf.has_parts:
-            return _UP_TO_DATE
+            return UP_TO_DATE
         if self._behind and self._is_lost(row, path):
             return "make", "interrupted"
         return judge_file(row, path)
@@ -282,13 +215,13 @@ class Judge:
     def _is_others(self, row: Row | None, path: bytes) -> bool:
         """Whether somebody's file is where we made none, since the source was left out."""
         made_none = row is not None and row.status == "skipped" and row.size is None and not row.at_work
-        return made_none and self._exists(path) and not self._is_unsure(_time_of(path))
+        return made_none and self._exists(path) and not self._is_unsure(time_of(path))
 
     def _is_lost(self, row: Row, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
-        mtime_ns = _time_of(path)
+        mtime_ns = time_of(path)
         if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):
-            return row.digest is None or not _holds(path, row.digest)
+            return row.digest is None or not holds(path, row.digest)
         return mtime_ns != row.mtime_ns and self._is_unsure(mtime_ns)
 
     def _is_unsure(self, mtime_ns: int | None) -> bool:
@@ -299,90 +232,3 @@ class Judge:
         if (old, leaf.stage) not in self._whys:
             self._whys[old, leaf.stage] = differences_from(self._ledger.recipe_parts(old), leaf)[0].text
         return self._whys[old, leaf.stage]
-
-
-def take_parts(leaf: Leaf, source: bytes, recorded: dict[bytes, Row], *, left_out: bool = False) -> list[Row]:
-    """What is recorded of the parts of one output, taken out of the records of its source; also of those that were
-    `left_out` at last, if it is asked.
-    """
-    template = leaf.template
-    return [
-        recorded.pop(row.target)
-        for row in list(recorded.values())
-        if row.part
-        and (left_out or row.status != "skipped")
-        and template.key(template.fill(source, row.part)) == row.target
-    ]
-
-
-def take_intended(leaf: Leaf, source: bytes, recorded: dict[bytes, Row]) -> list[Row]:
-    """What a killed run may have moved to where parts of one output belong, taken out of the records of its source."""
-    intended = [row for row in recorded.values() if row.status == "intended"] if leaf.has_parts else []
-    if not intended:
-        return []
-    before, after = leaf.template.around_part(source)
-    begin = leaf.template.key(before)
-    return [recorded.pop(row.target) for row in intended if row.target.startswith(begin) and row.target.endswith(after)]
-
-
-def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:
-    """All that differs between the recipe of an output as it was recorded and as it is, in the order of telling."""
-    names = [each.name for each in leaf.route]
-    files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
-    return differences(old, leaf.recipe.parts, names, files)
-
-
-def _holds(path: bytes, digest: bytes) -> bool:
-    """Whether a file's contents are those of a digest."""
-    try:
-        return digest_of(path) == digest
-    except OSError:
-        return False
-
-
-def _time_of(path: bytes) -> int | None:
-    try:
-        return os.lstat(path).st_mtime_ns
-    except OSError:
-        return None
-
-
-def judge_file(row: Row, path: bytes) -> tuple[Action, str]:
-    """Whether the output is as we left it."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "make", "output missing"
-    if found.st_size == row.size and found.st_mtime_ns == row.mtime_ns:
-        return _UP_TO_DATE
-    if not stat.S_ISREG(found.st_mode):
-        return "refuse", NO_FILE
-    near = _is_near(found, row.mtime_ns)
-    if found.st_size == row.size and near:
-        return _UP_TO_DATE
-    # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
-    same_time = near and (found.st_mtime_ns == row.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0)
-    if same_time or found.st_size == 0:
-        return "make", f"output torn (size {row.size} -> {found.st_size})"
-    return "up-to-date", "edited by someone else: kept"
-
-
-def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file is the one that we wrote, and nobody changed it since."""
-    return stat.S_ISREG(found.st_mode) and found.st_size == size and _is_near(found, mtime_ns)
-
-
-def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
-    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= _SAME_TIME_NS
-
-
-def look(path: bytes) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
-
-
-def is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file was moved there by a run that was killed before it could say so."""
-    return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns

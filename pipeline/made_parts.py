@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 from pipeline.commit import remove_temporaries, run_apart
-from pipeline.judge import Leaf, is_as_left, take_intended, take_parts
+from pipeline.leaf import Leaf, take_intended, take_parts
 from pipeline.ledger import Ledger, Row
+from pipeline.left import is_as_left
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
 from pipeline.outputs import NO_FILE_KEY
 from pipeline.parts import Noted, PartList

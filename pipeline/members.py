@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple
 from pipeline.config import Config
 from pipeline.errors import FileFailure
 from pipeline.groups import OF_FILES, source_of
-from pipeline.judge import Leaf, is_as_left
+from pipeline.leaf import Leaf
 from pipeline.ledger import Ledger, kept_time
+from pipeline.left import is_as_left
 from pipeline.member_list import Member
 from pipeline.messages import Source
 from pipeline.outputs import Template

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable
 
 from pipeline.changed import ByTime
-from pipeline.judge import Leaf, is_as_left, is_the_same, look
+from pipeline.leaf import Leaf
 from pipeline.ledger import Row
+from pipeline.left import is_as_left, is_the_same, look
 from pipeline.messages import Source
 from pipeline.names import shown
 from pipeline.outputs import ALL_PARTS

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from pipeline.discover import Walk
 from pipeline.failures import Failure
-from pipeline.judge import is_as_left
 from pipeline.ledger import Row
+from pipeline.left import is_as_left
 from pipeline.reasons import PATH_CHANGED
 from pipeline.spool import SKIPPED_NOW, Spool
 from pipeline.verdicts import Orphan, Verdict

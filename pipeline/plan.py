@@ -20,7 +20,8 @@ from pipeline.discover import Walk, matcher
 from pipeline.failures import Failure
 from pipeline.follower import Follower
 from pipeline.gathers import Gathers
-from pipeline.judge import Judge, Leaf, Selection
+from pipeline.judge import Judge
+from pipeline.leaf import Leaf, Selection
 from pipeline.ledger import Ledger, Row, Span
 from pipeline.listing import Listing
 from pipeline.messages import Source

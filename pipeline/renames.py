@@ -14,8 +14,9 @@ from itertools import groupby
 
 from pipeline.changed import ByTime
 from pipeline.intents import Intent
-from pipeline.judge import Leaf, is_as_left, is_the_same, look
+from pipeline.leaf import Leaf
 from pipeline.ledger import Ledger, Row
+from pipeline.left import is_as_left, is_the_same, look
 from pipeline.messages import Source
 from pipeline.moved_parts import is_part_of, move_parts
 from pipeline.names import shown

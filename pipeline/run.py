@@ -21,8 +21,8 @@ from pipeline.groups import OF_FILES, OF_GROUPS
 from pipeline.guards import NOTHING_ODD, Guards, Meant, guards_of
 from pipeline.heartbeat import Heartbeat
 from pipeline.journal import COMMIT_EVERY_S, Journal
-from pipeline.judge import Selection
 from pipeline.launch import open_engine
+from pipeline.leaf import Selection
 from pipeline.ledger import Ledger
 from pipeline.looking import is_damage
 from pipeline.made_parts import MadeParts

@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.discover import matcher
 from pipeline.errors import UsageError
 from pipeline.guards import Meant
-from pipeline.judge import Selection
+from pipeline.leaf import Selection
 from pipeline.names import counted
 from pipeline.plan import walk_of
 from pipeline.progress import Progress, Summary

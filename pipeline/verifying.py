@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline.commit import digest_of
-from pipeline.judge import is_as_left, judge_file
 from pipeline.ledger import Row
+from pipeline.left import is_as_left, judge_file
 from pipeline.opening import open_to_read
 from pipeline.reasons import NO_FILE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.guards import NOTHING_ODD, Meant
-from pipeline.judge import Selection
+from pipeline.leaf import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
 from pipeline.marker import marker_of

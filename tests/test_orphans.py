@@ -11,7 +11,7 @@ import pytest
 from conftest import Pipeline
 from project import Project, ledger_of, made
 
-from pipeline.judge import Selection
+from pipeline.leaf import Selection
 from pipeline.load import load_config
 from pipeline.orphans import fates
 from pipeline.plan import leaves_of, make_plan

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from project import MOODY, ONE_STAGE, UPPER, Project, contents_below, ledger_of, temporaries
 
 from pipeline.guards import Meant
-from pipeline.judge import Selection
+from pipeline.leaf import Selection
 from pipeline.ledger import Ledger
 from pipeline.load import load_config
 from pipeline.messages import Job, Source, Target

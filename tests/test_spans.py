@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.guards import Meant
-from pipeline.judge import Selection
+from pipeline.leaf import Selection
 from pipeline.load import load_config
 from pipeline.plan import Plan, leaves_of, make_plan
 from pipeline.verdicts import Orphan

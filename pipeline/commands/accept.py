@@ -12,7 +12,7 @@ from pipeline.names import counted
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from pipeline.judge import Leaf
+    from pipeline.leaf import Leaf
     from pipeline.ledger import Ledger
     from pipeline.plan import Plan
 
@@ -56,7 +56,7 @@ def _check(word: str, known: list[str], option: str, what: str) -> None:
 def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.asking import may_go_on
     from pipeline.decreed import Tally, accept
-    from pipeline.judge import Selection
+    from pipeline.leaf import Selection
     from pipeline.plan import leaves_of, make_plan
 
     stage, part = arguments.stage, arguments.because
@@ -85,7 +85,7 @@ def _stale(
     plan: Plan, ledger: Ledger, leaves: dict[str, Leaf], stage: str, part: str
 ) -> Iterator[tuple[Leaf, bytes, str]]:
     """Every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
-    from pipeline.judge import differences_from
+    from pipeline.leaf import differences_from
 
     known: dict[tuple[int, str], tuple[bool, str, str]] = {}
     for decision in plan.spool.decisions("make"):

@@ -57,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.asking import may_go_on
     from pipeline.decreed import Tally, adopt
-    from pipeline.judge import Selection
+    from pipeline.leaf import Selection
     from pipeline.plan import leaves_of, make_plan
 
     leaves = leaves_of(config, ledger, record=True)

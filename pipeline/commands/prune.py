@@ -78,7 +78,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
 def _plan(config: Config, ledger: Ledger) -> Plan:
     """What a run over everything would find. Raises FilemillError where a guard would stop that."""
     from pipeline.guards import guards_of
-    from pipeline.judge import Selection
+    from pipeline.leaf import Selection
     from pipeline.plan import leaves_of, make_plan
 
     guards = guards_of(config, ledger)

@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.guards import Meant
-    from pipeline.judge import Selection
+    from pipeline.leaf import Selection
     from pipeline.progress import Progress, Summary
 
 
@@ -83,7 +83,7 @@ def edits_of(arguments: argparse.Namespace) -> list[str]:
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """The arguments that say which files count."""
-    from pipeline.judge import Selection
+    from pipeline.leaf import Selection
     from pipeline.listing import read_names
 
     names = read_names(arguments.files_from) if arguments.files_from is not None else None
