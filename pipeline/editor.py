@@ -49,13 +49,15 @@ def pipeline_schema(entries: Iterable[Entry]) -> Schema:
 
 
 def write_schema(schema: Schema, file: Path) -> None:
-    """Write a schema whole or not at all. Raises UsageError where something else has the name."""
-    if file.exists() and not _is_schema(file):
-        raise UsageError(f"{file} exists and is no JSON Schema; name another file")
+    """Write a schema whole or not at all. Raises UsageError where it cannot be, or something else has the name."""
     written = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        if file.exists() and not _is_schema(file):
+            raise UsageError(f"{file} exists and is no JSON Schema; name another file")
         written.write_text(as_text(schema), encoding="utf-8")
         written.replace(file)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
     finally:
         written.unlink(missing_ok=True)
 

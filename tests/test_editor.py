@@ -183,11 +183,18 @@ def test_schema_is_written(project: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert [each.name for each in project.iterdir() if each.name.startswith(".")] == []
 
 
-def test_schema_overwrites_nothing_else(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A file that is no schema keeps what is in it."""
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("pipeline.yaml", "pipeline.yaml exists and is no JSON Schema; name another file\n"),
+        ("stages", "stages cannot be written: Is a directory\n"),
+        ("no/where.json", "no/where.json cannot be written: No such file or directory\n"),
+    ],
+)
+def test_schema_overwrites_nothing_else(project: Path, capfd: pytest.CaptureFixture[str], file: str, says: str) -> None:
+    """A file that is no schema keeps what is in it, and what cannot be written is said in a sentence."""
     (project / "pipeline.yaml").write_text("inputs: in\n")
-    code, _, said = run(capfd, "schema", "-o", "pipeline.yaml")
-    assert (code, said) == (2, "pipeline.yaml exists and is no JSON Schema; name another file\n")
+    assert run(capfd, "schema", "-o", file) == (2, "", says)
     assert (project / "pipeline.yaml").read_text() == "inputs: in\n"
 
 
