@@ -221,12 +221,14 @@ def test_only_the_end_of_much_is_kept(tmp_path: Path) -> None:
     """A program may say a hundred megabytes, all in a line even, and nothing waits for it or grows."""
     script = "head -c 100000000 /dev/zero | tr '\\0' 'x' >&2; echo and more >&2; echo last >&2; exit 1"
     stderr = os.dup(2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
         with pytest.raises(FileFailure) as raised:
             shell(script)(item(tmp_path))
     finally:
         os.dup2(stderr, 2)
+        os.close(stderr)
     assert raised.value.text == "sh failed (exit code 1): last"
 
 
@@ -283,7 +285,7 @@ def sleeper(folder: Path, engine: str, limit: str = "") -> Project:
 
 def test_a_timeout_kills_the_program_and_its_children(tmp_path: Path, pipeline: Pipeline) -> None:
     """None of them is alive when the run has ended, and the file has failed by its name."""
-    sleeper(tmp_path, "pool", "timeout: 1s")
+    sleeper(tmp_path, "pool", "timeout: 2s")
     ended = pipeline("pipeline.yaml")
     assert ended.returncode == 1
     assert "a.txt (slow): " in ended.stderr
