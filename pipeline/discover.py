@@ -38,6 +38,9 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 Match = Callable[[bytes], bool]
 
+# What making a named tuple comes down to, at half of its time.
+_made: Callable[[type[Source], tuple[bytes, int, int]], Source] = tuple.__new__
+
 
 class Walk:
     """One walk over the input root. Iterate it once; then it knows what it left out and could not list.
@@ -115,7 +118,7 @@ class Walk:
         try:
             found = os.stat(name, dir_fd=folder_fd)
             if found.st_mode & _TYPE == stat.S_IFREG:
-                return Source(path, found.st_size, found.st_mtime_ns)
+                return _made(Source, (path, found.st_size, found.st_mtime_ns))
         except OSError:
             pass
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import FileFailure
 
@@ -32,6 +33,20 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 class TemplateError(ValueError):
     """A template that cannot be read; the text says what is wrong."""
+
+
+class Apart(NamedTuple):
+    """Where outputs lie, and what they are called, each told by itself."""
+
+    in_dir: bool
+    """Whether each lies in its source's own folder below ours; else all of them in ours."""
+    name: bytes
+    """The format of their names."""
+
+    @property
+    def keeps_name(self) -> bool:
+        """Whether each has its source's own name."""
+        return self.name == b"%(name)b"
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ class Template:
         return self.folder.rstrip(b"/")
 
     @cached_property
-    def _apart(self) -> tuple[bool, bytes] | None:
+    def apart(self) -> Apart | None:
         """Whether outputs lie in the source's own folder under ours, and the format of their names; None where a
         folder's name depends on the source's.
         """
@@ -96,14 +111,14 @@ class Template:
             pieces[:2] = [str(pieces[1])[1:]] if isinstance(pieces[1], str) else pieces[:2]
         if any(piece == ("dir",) or (isinstance(piece, str) and "/" in piece) for piece in pieces):
             return None
-        return in_dir, _format_of(pieces)
+        return Apart(in_dir, _format_of(pieces))
 
     def fill_apart(self, source: bytes) -> tuple[bytes, bytes]:
         """The absolute folder and the name of a source's output, as `fill` has it where that raises nothing."""
-        if self._apart is None:
+        if self.apart is None:
             folder, _, name = self.fill(source).rpartition(b"/")
             return folder, name
-        in_dir, wanted = self._apart
+        in_dir, wanted = self.apart
         folder, _, name = source.rpartition(b"/")
         place = self.folder + b"/" + folder if in_dir and folder else self.folder
         if wanted == b"%(name)b":

@@ -158,19 +158,27 @@ def _stats(template: Template, sources: Sequence[bytes]) -> list[int]:
     Their folders are kept open, which halves its cost; to list them as well would only add to it.
     """
     sizes, times = list[int](), list[int]()
-    folder, fd = b"", -1
+    apart, stat_of, regular = template.apart, os.stat, stat.S_IFREG
+    before, folder, fd = b"/", b"", -1
     try:
         for source in sources:
-            place, name = template.fill_apart(source)
-            if place != folder:
-                folder, fd = place, _opened(place, fd)
+            # Mostly the source's own name, in the folder of the source before.
+            above, _, name = source.rpartition(b"/")
+            if above != before or apart is None or not apart.keeps_name:
+                before = above
+                place, name = template.fill_apart(source)
+                if place != folder:
+                    folder, fd = place, _opened(place, fd)
             try:
-                found = os.stat(name, dir_fd=fd) if fd >= 0 else None
+                found = stat_of(name, dir_fd=fd) if fd >= 0 else None
             except OSError:
                 found = None
-            is_file = found is not None and found.st_mode & _TYPE == stat.S_IFREG
-            sizes.append(found.st_size if found and is_file else _NOTHING)
-            times.append(found.st_mtime_ns if found and is_file else _NOTHING)
+            if found is not None and found.st_mode & _TYPE == regular:
+                sizes.append(found.st_size)
+                times.append(found.st_mtime_ns)
+            else:
+                sizes.append(_NOTHING)
+                times.append(_NOTHING)
     finally:
         _opened(b"", fd)
     return sizes + times
