@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.groups import OF_FILES
+from pipeline.groups import OF_FILES, is_group
 from pipeline.messages import MOVED, Result, Source
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
@@ -139,7 +139,9 @@ class Failures:
 
     def dismiss(self, matches: Callable[[bytes], bool], pattern: str) -> tuple[int, int]:
         """Put on record that files need not be done as they are; gives how many, and how many only a plan refuses."""
-        found = [(each.source, each.stage, each.tried) for each in self.all() if matches(each.source)]
+        matching = (each for each in self.all() if matches(each.source))
+        # A group that waits for its members goes with them.
+        found = [(each.source, each.stage, each.tried) for each in matching if each.tried or not is_group(each.source)]
         self._connection.executemany(
             "UPDATE failures SET dismissed_at = ?, dismissed_by = ? WHERE source = ? AND stage = ?",
             ((time.time(), pattern, source, stage) for source, stage, tried in found if tried),
