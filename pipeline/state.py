@@ -59,8 +59,9 @@ class State:
         return self.folder / "runs" / f"{self.run}.log"
 
     def close(self) -> None:
-        """Remove the scratch folder and let the next run in."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        """Remove what was there for this run only, or for one that was killed, and let the next run in."""
+        for folder in (self.scratch, self.slots):
+            shutil.rmtree(folder, ignore_errors=True)
         os.close(self.lock_fd)
 
 
