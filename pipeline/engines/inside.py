@@ -9,11 +9,10 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from pipeline.engines import capture, slots, wire
 from pipeline.engines.cases import Fall
-from pipeline.engines.process import KILL_SIGNAL, LINUX
+from pipeline.engines.process import KILL_SIGNAL, LINUX, children
 from pipeline.engines.slots import (
     BATCH,
     DRAINING,
@@ -187,12 +186,3 @@ def kill_leftovers(kept: set[int]) -> None:
                 os.kill(pid, KILL_SIGNAL)
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0 if time.monotonic() < deadline else os.WNOHANG)
-
-
-def children() -> set[int]:
-    """Give the processes whose parent this one is, zombies included."""
-    found: set[int] = set()
-    for thread in Path("/proc/self/task").iterdir():
-        with suppress(OSError):
-            found.update(map(int, (thread / "children").read_text().split()))
-    return found

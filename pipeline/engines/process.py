@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.engines import capture, slots
@@ -148,11 +149,13 @@ class Worker(BaseProcess):
             super().join(timeout)
 
     def kill(self) -> None:
-        """Kill the worker and every process it started that is still in its group."""
+        """Kill the worker and every process it started: those in its group, and below it those that left that."""
         if not self.is_dead:
+            started = descendants(self.ident or 0) if LINUX else []
             kill_group(self.ident)
-            with suppress(ProcessLookupError):
-                os.kill(self.ident or 0, KILL_SIGNAL)
+            for pid in (self.ident or 0, *started):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, KILL_SIGNAL)
 
     def terminate(self) -> None:
         """Kill: a Pool that terminates must not wait for workers that ignore SIGTERM."""
@@ -193,6 +196,24 @@ for _method in multiprocessing.get_all_start_methods():
     _process: Any = getattr(multiprocessing.get_context(_method), "Process")  # noqa: B009, typeshed lacks it
     WORKER_TYPES[_method] = type(_name, (Worker, _process), {"__module__": __name__})
     globals()[_name] = WORKER_TYPES[_method]
+
+
+def children(pid: int | str = "self") -> set[int]:
+    """Give the processes whose parent this one is, zombies included."""
+    found: set[int] = set()
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found.update(map(int, (thread / "children").read_text().split()))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Give the processes that this one has started, and those that these have."""
+    found: list[int] = []
+    for child in children(pid):
+        found += [child, *descendants(child)]
+    return found
 
 
 def kill_group(pid: int | None) -> None:

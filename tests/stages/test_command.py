@@ -284,8 +284,9 @@ def sleeper(folder: Path, engine: str, limit: str = "") -> Project:
 
 
 def test_a_timeout_kills_the_program_and_its_children(tmp_path: Path, pipeline: Pipeline) -> None:
-    """None of them is alive when the run has ended, and the file has failed by its name."""
-    sleeper(tmp_path, "pool", "timeout: 2s")
+    """None of them is alive when the run has ended, not even one with a session of its own, and the file has failed."""
+    project = sleeper(tmp_path, "pool", "timeout: 2s")
+    project.edit("sleep.sh", "sleep 100 &", "setsid sleep 100 &")
     ended = pipeline("pipeline.yaml")
     assert ended.returncode == 1
     assert "a.txt (slow): " in ended.stderr
