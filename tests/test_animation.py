@@ -406,9 +406,11 @@ def between(image: Image.Image) -> Image.Image:
     return image.convert("L")
 """
 PROGRAM = """
+import shutil
 from pathlib import Path
-def between(file: Path) -> Path:
-    return file
+from pipeline import Item
+def between(item: Item[Path]) -> Path:
+    return shutil.copyfile(item.value, item.scratch / "copy.png")
 """
 OPENS = """
 import io
