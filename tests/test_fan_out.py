@@ -324,7 +324,7 @@ def test_what_cannot_be_is_said_at_once(project: Project, old: str, new: str, sa
         load_config(project.folder / "pipeline.yaml")
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(project: Project, rounds: int) -> None:
     """After a kill the same line makes the same parts and leaves no temporary, also where there are fewer or more."""
     project.edit("pipeline.yaml", "engine: serial", "pool: {processes: 2}")

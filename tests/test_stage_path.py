@@ -113,8 +113,14 @@ def run(python: Path | str, project: Path, context: str, cwd: Path) -> subproces
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("where", ["project", "elsewhere"])
-@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize(
+    ("context", "where"),
+    [
+        ("fork", "elsewhere"), ("forkserver", "project"), ("spawn", "elsewhere"),
+        *(pytest.param(*each, marks=pytest.mark.slow)
+          for each in (("fork", "project"), ("forkserver", "elsewhere"), ("spawn", "project"))),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("init", [True, False], ids=["init", "no-init"])
 @pytest.mark.parametrize("way", ["regular", "editable"])
 def test_stages_are_found(install: Install, project: Path, way: str, init: bool, context: str, where: str) -> None:
