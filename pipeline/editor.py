@@ -99,11 +99,8 @@ def _docs_of(model: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 def _leave_out_unsupported(whole: Schema) -> None:
     """An editor offers nothing that would be refused."""
-    for place in vocabulary.NOT_YET:
-        model = "Stage" if place[:1] == ("stages",) else "Declared"
-        del whole[model]["properties"][str(place[-1])]
-    for place, value in vocabulary.NOT_YET_VALUES.items():
-        whole["Declared"]["properties"][str(place[-1])]["enum"].remove(value)
+    for key, value in vocabulary.NOT_YET.items():
+        whole["Declared"]["properties"][key]["enum"].remove(value)
 
 
 def _add_short_form(whole: Schema, model: str, key: str, inner: str) -> None:

@@ -53,6 +53,8 @@ class Journal:
         self._templates = templates
         self.made_parts: MadeParts | None = None
         """What is known of outputs in parts, where there are any."""
+        self._failed_on_their_way: set[bytes] = set()
+        """The files that failed in one pool and are still to come from another."""
         self._committed_at = time.monotonic()
 
     @property
@@ -81,14 +83,23 @@ class Journal:
             outcome = outcome._replace(results=kept)
         failed_before = self.summary.failed
         self._record(outcome, tried=True)
-        if self.summary.failed > failed_before and self.summary.count_tried(outcome):
-            self._check_errors()
+        if self.summary.failed > failed_before:
+            self._count_failed(outcome)
         self._progress.follow(outcome)
         if outcome.goes_on:
             return
+        self._failed_on_their_way.discard(outcome.source.path)
         self._progress.step(outcome)
         if self.heartbeat:
             self.heartbeat.through += 1
+
+    def _count_failed(self, outcome: Outcome) -> None:
+        """Count a file in which a stage failed, and once, though it may fail in several pools."""
+        path = outcome.source.path
+        if path not in self._failed_on_their_way and self.summary.count_tried(outcome):
+            if outcome.goes_on:
+                self._failed_on_their_way.add(path)
+            self._check_errors()
 
     def _check_errors(self) -> None:
         allowance, failed = self.errors.allowance(self.planned), self.summary.failed_files

@@ -51,10 +51,7 @@ Count = Annotated[int, Field(ge=1)]
 Pixels = Count | Annotated[str, StringConstraints(pattern=_PIXELS)]
 
 # What stands in the vocabulary and has no work behind it yet: refused, never ignored.
-NOT_YET: tuple[Place, ...] = ()
-NOT_YET_VALUES: dict[Place, str] = {
-    ("engine",): "dask",
-}
+NOT_YET = {"engine": "dask"}
 
 
 class _Model(BaseModel):
@@ -243,15 +240,9 @@ def _general(place: Place) -> Place:
 
 
 def _refuse_what_is_not_built_yet(document: Document) -> None:
-    for place in list(document.values):
-        general, who = _general(place), who_at(document.data, place)
-        if general in NOT_YET:
-            word = place[-1] if who else ".".join(map(str, place))
-            document.complain(place, f"{who}{word!r} is not supported yet", key=True)
-        value = NOT_YET_VALUES.get(general)
-        if value and document.at(place) == value:
-            word = place[2] if who else place[0]
-            document.complain(place, f"{who}'{word}: {value}' is not supported yet")
+    for key, value in NOT_YET.items():
+        if document.data.get(key) == value:
+            document.complain((key,), f"'{key}: {value}' is not supported yet")
 
 
 def duration_s(text: str | None) -> float | None:

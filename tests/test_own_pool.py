@@ -141,6 +141,19 @@ def test_what_goes_wrong_costs_what_is_below_it(project: Project) -> None:
     assert {"grey/die.png", "text/bad.txt"} <= set(project.outputs())
 
 
+def test_a_file_that_fails_in_both_pools_is_one_failed_file(project: Project) -> None:
+    """The error budget counts files: one whose outputs fail in two pools is no second one."""
+    project.edit(
+        "stages/work.py", "    return path.read_bytes()[:4].hex()", "    return path.read_bytes()[:4].decode('ascii')"
+    )
+    project.edit("pipeline.yaml", "pool: {processes: 2}", "pool: {processes: 2}\nerrors: {max: 1}")
+    for path in (project.folder / "in").iterdir():
+        path.unlink()
+    Image.new("RGB", (8, 8)).save(project.folder / "in/bad.png")
+    found = line(project, "--json")
+    assert found.returncode == 1 and '"done": 1,' in found.stdout and '"failed": 3' in found.stdout, found.stderr
+
+
 def test_only_what_is_stale_goes_through_the_slow_stage(project: Project) -> None:
     """A change below it, beside it or in its pool's settings makes only that anew."""
     line(project)
