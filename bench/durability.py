@@ -51,13 +51,14 @@ PICTURES = (
 POOL = "pool: {processes: 2, context: fork}\n"
 
 RENAME_ONLY = """
-from pipeline import marker
+from pipeline.ledger import checkpoint as marker
 marker.Marker.sync = lambda self: None
 marker.SYNC_EVERY_S = 1e9
 """
 NOW_AND_THEN = ""
 EACH_COMMIT = """
-from pipeline import ledger, marker
+from pipeline.ledger import ledger
+from pipeline.ledger import checkpoint as marker
 marker.SYNC_EVERY_S = 1e9
 commit = ledger.Ledger.commit
 def sync_and_commit(self):

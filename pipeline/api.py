@@ -20,18 +20,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypedDict, Unpack
 
-from pipeline.config import Config
-from pipeline.document import did_you_mean
+from pipeline.config.load import load_config
+from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
-from pipeline.guards import Meant
-from pipeline.leaf import Selection
-from pipeline.load import load_config
 from pipeline.messages import Outcome
-from pipeline.progress import Progress, Summary
-from pipeline.run import GRACE_S
-from pipeline.run import run as run_pipeline
-from pipeline.stage import find, forget_stages, set_stage_path
+from pipeline.operations.guards import Meant
+from pipeline.operations.run import GRACE_S
+from pipeline.operations.run import run as run_pipeline
+from pipeline.planning.output_spec import Selection
+from pipeline.report.progress import Progress, Summary
+from pipeline.stage.resolve import find, forget_stages, set_stage_path
 from pipeline.stdio import stdout_to_stderr
+from pipeline.text import did_you_mean
 
 # Outcomes that wait for whoever follows a run; while there are more, the run waits.
 _WAITING = 1000

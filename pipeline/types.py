@@ -91,6 +91,6 @@ class Picture(ABC):
         leave out what it can: it delivers at least `gap` times the size. `resample` is one of Pillow's
         `Image.Resampling` (default LANCZOS). Raises `Unreadable` for a truncated or damaged file.
 
-        With `frames="all"` an animation comes as a `pipeline.animation.Animation`: an image that is its first
-        frame, and has all of them in `.frames`; `pipeline.animation.map_frames` changes each.
+        With `frames="all"` an animation comes as a `pipeline.images.animation.Animation`: an image that is its first
+        frame, and has all of them in `.frames`; `pipeline.images.animation.map_frames` changes each.
         """

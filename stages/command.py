@@ -15,7 +15,7 @@ from annotated_types import MinLen
 
 from pipeline import Item
 from pipeline.errors import FileFailure
-from pipeline.programs import run_program
+from pipeline.stage.program import run_program
 
 # Bumped when a program is given other words for the same options.
 RECIPE = 1

@@ -11,12 +11,12 @@ from annotated_types import Ge, Le
 from PIL import Image, ImageColor, ImageDraw
 
 from pipeline import FitBox, Item, Picture
-from pipeline.colours import in_srgb
 from pipeline.errors import FileFailure, Unreadable
-from pipeline.formats import Colour
-from pipeline.lettering import load_font, with_what_there_is
-from pipeline.limits import refuse_if_too_large
-from pipeline.names import shown
+from pipeline.images.color import in_srgb
+from pipeline.images.drawing import load_font, with_what_there_is
+from pipeline.images.encode import Colour
+from pipeline.images.limits import refuse_if_too_large
+from pipeline.text import shown
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1

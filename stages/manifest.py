@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from pipeline import Item, Skip
-from pipeline.names import as_json
+from pipeline.text import as_json
 
 # Bumped when the same options give another list.
 RECIPE = 1

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline import Part, Skip
 from pipeline.errors import Unreadable
-from pipeline.limits import refuse_if_too_large
+from pipeline.images.limits import refuse_if_too_large
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1

@@ -8,11 +8,11 @@ from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageColor
 
 from pipeline import FitBox, Picture
-from pipeline.animation import map_frames
-from pipeline.colours import colour_in, to_mode
-from pipeline.formats import Colour
-from pipeline.limits import refuse_if_too_large
-from pipeline.position import Position, fractions
+from pipeline.images.animation import map_frames
+from pipeline.images.color import colour_in, to_mode
+from pipeline.images.drawing import Position, fractions
+from pipeline.images.encode import Colour
+from pipeline.images.limits import refuse_if_too_large
 from pipeline.types import Fit
 
 # Bumped when the same options give other pixels, so that the outputs are redone.

@@ -10,13 +10,12 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from PIL import Image, ImageColor, ImageDraw
 
 from pipeline import Picture
-from pipeline.animation import map_frames
-from pipeline.colours import in_colours_of, to_mode
 from pipeline.errors import Unreadable
-from pipeline.formats import Colour
-from pipeline.lettering import load_font, refuse_missing
-from pipeline.pictures import open_picture
-from pipeline.position import Position, fractions
+from pipeline.images.animation import map_frames
+from pipeline.images.color import in_colours_of, to_mode
+from pipeline.images.decode import open_picture
+from pipeline.images.drawing import Position, fractions, load_font, refuse_missing
+from pipeline.images.encode import Colour
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1

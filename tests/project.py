@@ -8,17 +8,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.guards import NOTHING_ODD, Meant
-from pipeline.leaf import Selection
-from pipeline.ledger import Ledger
-from pipeline.load import load_config
-from pipeline.marker import marker_of
-from pipeline.opening import open_to_read
-from pipeline.plan import Plan, leaves_of, make_plan
-from pipeline.progress import Progress, Summary
-from pipeline.run import run
-from pipeline.seal import put_seal
-from pipeline.verdicts import Decision
+from pipeline.config.load import load_config
+from pipeline.ledger.checkpoint import marker_of, put_seal
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.session import open_to_read
+from pipeline.operations.guards import NOTHING_ODD, Meant
+from pipeline.operations.run import run
+from pipeline.planning.decisions import Decision
+from pipeline.planning.output_spec import Selection
+from pipeline.planning.plan import Plan, leaves_of, make_plan
+from pipeline.report.progress import Progress, Summary
 
 UPPER = '''
 def upper(text: str, *, mark: str = "") -> str:

@@ -16,11 +16,11 @@ from PIL import Image, ImageChops, ImageDraw, ImageStat
 from project import Project
 from test_pictures import encode, paint, png_chunk
 
-from pipeline.animation import Animation, Timing
 from pipeline.errors import FileFailure, Unreadable
-from pipeline.formats import SAVERS
+from pipeline.images.animation import Animation, Timing
+from pipeline.images.decode import OpenedPicture, open_picture
+from pipeline.images.encode import SAVERS
 from pipeline.notes import collected
-from pipeline.pictures import OpenedPicture, open_picture
 from stages.resize import Resize
 
 MOVING = ("GIF", "WEBP", "PNG", "AVIF")

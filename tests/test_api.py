@@ -242,8 +242,8 @@ def test_the_names_are_light_and_lasting() -> None:
     code = """
 import sys, pipeline
 assert not {"pydantic", "sqlite3", "yaml", "PIL", "pipeline.api"} & set(sys.modules)
-import pipeline.run, pipeline.load
-from pipeline.run import GRACE_S
+import pipeline.operations.run, pipeline.load
+from pipeline.operations.run import GRACE_S
 from pipeline import load, run
 assert load.__module__ == run.__module__ == "pipeline.api" and callable(pipeline.run)
 assert set(pipeline.__all__) <= {name for name in pipeline.__all__ if hasattr(pipeline, name)}

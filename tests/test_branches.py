@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from project import Project
 
+from pipeline.config.load import load_config
 from pipeline.errors import ConfigError
-from pipeline.load import load_config
 
 MIXED = """
 inputs: in

@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT
 from test_readme import blocks
 
-from pipeline import about, load, run
-from pipeline.stage import find, set_stage_path
+from pipeline import load, run
+from pipeline.stage import describe as about
+from pipeline.stage.resolve import find, set_stage_path
 
 NAMES = sorted(file.stem for file in (ROOT / "stages").glob("[!_]*.py"))
 SECTION = (ROOT / "docs" / "stages.md").read_text().partition("\n## Bundled stages\n")[2]

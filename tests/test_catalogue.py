@@ -1,4 +1,4 @@
-"""pipeline/catalogue.py, about.py and `stages`: what there is, what each takes, makes and knows."""
+"""pipeline/config/catalogue.py, about.py and `stages`: what there is, what each takes, makes and knows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from conftest import Pipeline
 
 from pipeline.cli import main
-from pipeline.load import load_config
+from pipeline.config.load import load_config
 
 GREY = '''
 from typing import Annotated, Literal

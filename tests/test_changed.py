@@ -13,7 +13,7 @@ import pytest
 from conftest import Pipeline
 from project import MOODY, ONE_STAGE, Project
 
-from pipeline import contents
+from pipeline.files import digest as contents
 
 BY_HASH = ONE_STAGE + "changed_by: hash\n"
 FRESH = {"up a": ("up-to-date", "up to date"), "up b": ("up-to-date", "up to date")}
@@ -22,13 +22,13 @@ FRESH = {"up a": ("up-to-date", "up to date"), "up b": ("up-to-date", "up to dat
 @pytest.fixture(autouse=True)
 def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """What these tests write counts as settled at once."""
-    monkeypatch.setattr("pipeline.contents._AT_REST_NS", 0)
+    monkeypatch.setattr("pipeline.files.digest._AT_REST_NS", 0)
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the sources that a plan reads."""
-    from pipeline import changed
+    from pipeline.planning import source_state as changed
 
     names: list[str] = []
     real = changed.read
@@ -139,7 +139,7 @@ def test_a_write_within_the_tick_of_a_reading_is_not_missed(
     project: Project, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that was not at rest when it was read is read again by the next plan."""
-    monkeypatch.setattr("pipeline.contents._AT_REST_NS", 10**18)
+    monkeypatch.setattr("pipeline.files.digest._AT_REST_NS", 10**18)
     project.write("in/a", "ONE")
     assert project.run().done == 1 and rows(project)[0][2] is None
     read.clear()

@@ -1,4 +1,4 @@
-"""pipeline/colours.py and `color: keep`: pictures in their own colours, and the same ones brought to sRGB."""
+"""pipeline/images/color.py and `color: keep`: pictures in their own colours, and the same ones brought to sRGB."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from test_pictures import (
     xyz,
 )  # fmt: skip
 
-from pipeline.colours import in_own_colours, in_srgb, srgb_profile, to_mode
 from pipeline.errors import ConfigError
+from pipeline.images.color import in_own_colours, in_srgb, srgb_profile, to_mode
+from pipeline.images.decode import as_plain, open_picture
 from pipeline.notes import collected
-from pipeline.pictures import as_plain, open_picture
-from pipeline.progress import Summary
+from pipeline.report.progress import Summary
 
 UNUSABLE = "its colour profile cannot be used: read as sRGB"
 KEEPING = [".jpg", ".png", ".webp", ".avif", ".tiff"]

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import pytest
 
-from pipeline.commit import Committer, digest_of, remove_temporaries, temporary_for
 from pipeline.errors import FileFailure
+from pipeline.files.atomic import Committer, digest_of, remove_temporaries, temporary_for
 
 
 def writes(data: bytes) -> Callable[[BinaryIO], None]:
@@ -180,5 +180,5 @@ def test_temporaries_of_killed_runs_are_removed_by_name(tmp_path: Path) -> None:
 
 def test_commit_imports_nothing_heavy() -> None:
     """Every spawned worker pays for what this module imports."""
-    code = "import sys, pipeline.commit; print([m for m in ('PIL', 'pydantic', 'sqlite3') if m in sys.modules])"
+    code = "import sys, pipeline.files.atomic; print([m for m in ('PIL', 'pydantic', 'sqlite3') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""pipeline/config.py and vocabulary.py: what pipeline.yaml may say, and every complaint about what it may not."""
+"""pipeline/config/model.py and vocabulary.py: what pipeline.yaml may say, and every complaint about what it may not."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from conftest import Pipeline
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Config, Errors
-from pipeline.document import read_document
+from pipeline.config.document import read_document
+from pipeline.config.load import load_config
+from pipeline.config.model import Config, Errors
+from pipeline.config.schema import duration_s, size_bytes
 from pipeline.errors import ConfigError
-from pipeline.load import load_config
-from pipeline.vocabulary import duration_s, size_bytes
 
 STAGES = {
     "prose": "def prose(value: str, *, n: int = 1) -> str: ...\n",

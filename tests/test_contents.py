@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from project import ONE_STAGE, Project
 
-from pipeline.contents import Contents, contents_of
-from pipeline.ledger import Ledger
-from pipeline.load import load_config
-from pipeline.plan import leaves_of
+from pipeline.config.load import load_config
+from pipeline.files.digest import Contents, contents_of
+from pipeline.ledger.ledger import Ledger
+from pipeline.planning.plan import leaves_of
 
 LOGO_STAGE = """
 from pathlib import Path
@@ -34,7 +34,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 @pytest.fixture
 def model(tmp_path: Path, connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file at rest, its digest remembered, and a wrong one put in its place: what shows it was not read again."""
-    monkeypatch.setattr("pipeline.contents._AT_REST_NS", 0)
+    monkeypatch.setattr("pipeline.files.digest._AT_REST_NS", 0)
     file = tmp_path / "model"
     file.write_bytes(b"weights")
     os.utime(file, (7, 7))
@@ -103,7 +103,7 @@ def test_contents_are_what_counts_of_a_file(tmp_path: Path) -> None:
 
 def test_a_run_remembers_and_a_plan_does_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a run writes the ledger; a plan makes use of what it finds there."""
-    monkeypatch.setattr("pipeline.contents._AT_REST_NS", 0)
+    monkeypatch.setattr("pipeline.files.digest._AT_REST_NS", 0)
     project = Project(tmp_path, ONE_STAGE.replace("uses: upper", "uses: upper\n    with: {logo: logo.txt}"))
     project.write("stages/upper.py", LOGO_STAGE)
     os.utime(project.write("logo.txt", "1"), (7, 7))

@@ -18,7 +18,7 @@ from PIL import Image
 from test_pictures import encode, paint
 
 from pipeline.errors import Unreadable
-from pipeline.pictures import open_picture
+from pipeline.images.decode import open_picture
 
 REASONS = ("empty file", "not a picture", "unsupported", "unsupported picture", "truncated picture", "damaged picture",
            "too large")  # fmt: skip

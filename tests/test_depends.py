@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from project import Project
 
-from pipeline.config import Config
+from pipeline.config.load import load_config
+from pipeline.config.model import Config
 from pipeline.errors import ConfigError
-from pipeline.load import load_config
 
 TREE = """
 inputs: in

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.differences import Difference, differences
+from pipeline.planning.recipe_diff import Difference, differences
 
 
 def recipe(options: dict[str, Any], code: str = "up.up 1", save: dict[str, Any] | None = None, **more: Any) -> Any:

@@ -16,7 +16,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.discover import Walk, matcher
+from pipeline.files.walk import Walk, matcher
 
 NAMES = st.binary(min_size=1, max_size=6).filter(
     lambda name: b"/" not in name and b"\0" not in name and not name.startswith(b".")
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_listed_is_noted(tmp_path: Path) -> None:
             folder.chmod(0o755)
     # Root may list anything. All is imported before it becomes nobody, who may not even find Python.
     code = (
-        "import os; from pipeline.discover import Walk; os.geteuid() or os.setuid(65534);"
+        "import os; from pipeline.files.walk import Walk; os.geteuid() or os.setuid(65534);"
         f"walk = Walk({os.fsencode(tmp_path)!r}); print([source.path for source in walk], walk.unlisted)"
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

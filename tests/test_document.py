@@ -1,4 +1,4 @@
-"""pipeline/document.py: scalars, positions, bounds, and the edits of the command line."""
+"""pipeline/config/document.py: scalars, positions, bounds, and the edits of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.document import MAX_NODES, MAX_SHOWN, Document, apply_edit, plain_scalar, read_document
+from pipeline.config.document import MAX_NODES, MAX_SHOWN, Document, apply_edit, plain_scalar, read_document
 from pipeline.errors import ConfigError
 
 

@@ -1,4 +1,4 @@
-"""pipeline/editor.py and `schema`: an editor takes for right and wrong what the program does."""
+"""pipeline/config/json_schema.py and `schema`: an editor takes for right and wrong what the program does."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import yaml
 from conftest import ROOT
 from jsonschema import Draft7Validator
 
-from pipeline.catalogue import list_stages
 from pipeline.cli import main
-from pipeline.editor import pipeline_schema
+from pipeline.config.catalogue import list_stages
+from pipeline.config.json_schema import pipeline_schema
 
 STAGE = '''
 from dataclasses import dataclass

@@ -16,10 +16,10 @@ from conftest import Pipeline
 from project import MOODY, ONE_STAGE, Project
 
 from pipeline import cli
-from pipeline.load import load_config
-from pipeline.opening import open_to_write
-from pipeline.route import describe_route
-from pipeline.state import open_state
+from pipeline.config.load import load_config
+from pipeline.config.routes import describe_route
+from pipeline.files.state_dir import open_state
+from pipeline.ledger.session import open_to_write
 
 TREE = """
 inputs: {root: in, exclude: ["drafts/*", "!drafts/keep"], include: ["*.txt", "keep", "x*"]}

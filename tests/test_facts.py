@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 
 
 @pytest.fixture

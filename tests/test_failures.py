@@ -15,12 +15,12 @@ import pytest
 from conftest import Pipeline
 from project import MOODY, ONE_STAGE, Project, ledger_of, made, temporaries
 
-from pipeline.config import Errors
-from pipeline.failures import Failure
-from pipeline.ledger import Ledger
+from pipeline.config.model import Errors
+from pipeline.files.state_dir import open_state
+from pipeline.ledger.failures import Failure
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.session import open_to_read
 from pipeline.messages import Kind, Outcome, Result, Source
-from pipeline.opening import open_to_read
-from pipeline.state import open_state
 
 HELD = ("held", "held after 3 failed attempts")
 ENDINGS = pytest.mark.parametrize(("ending", "counts"), [(0, 1), (1, 1), (5, 1), (3, 0), (4, 0), (70, 0), (130, 0)])

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from project import Project, temporaries
 
+from pipeline.config.load import load_config
 from pipeline.errors import ConfigError
-from pipeline.load import load_config
 
 LINES = '''
 import os, time

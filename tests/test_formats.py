@@ -1,4 +1,4 @@
-"""pipeline/formats.py: every save option is heard, refused where it is wrong, and gives the same bytes."""
+"""pipeline/images/encode.py: every save option is heard, refused where it is wrong, and gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from project import Project
 from test_pictures import decode, encode, mean, paint, saved, worst
 
 from pipeline.errors import ConfigError, FileFailure
-from pipeline.formats import SAVERS, flatten
+from pipeline.images.encode import SAVERS, flatten
 
 FORMATS = [".jpg", ".webp", ".avif", ".png", ".tiff", ".gif"]
 ROOT = Path(__file__).parent.parent
@@ -197,7 +197,7 @@ def test_bytes_do_not_depend_on_the_cpus(tmp_path: Path) -> None:
         "import sys, os, io, hashlib\n"
         "if sys.argv[1] == 'one': os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
         "from PIL import Image\n"
-        "from pipeline.formats import SAVERS\n"
+        "from pipeline.images.encode import SAVERS\n"
         "image = Image.open(sys.argv[2]); image.load()\n"
         "for suffix in ('.avif', '.webp', '.jpg'):\n"
         "    file = io.BytesIO(); SAVERS[suffix](image, file)\n"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from project import MOODY, Project, ledger_of, temporaries
 
+from pipeline.config.load import load_config
 from pipeline.errors import ConfigError
-from pipeline.load import load_config
 
 GATHER = '''
 from collections.abc import Iterator
@@ -295,7 +295,8 @@ def test_one_member_is_in_memory(project: Project) -> None:
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from pipeline import Item, values
+from pipeline import Item
+from pipeline import values
 class Text(str): pass
 values.register(Text, lambda path: Text(path.read_text()), lambda text, file: file.write(text.encode()), [".txt"])
 def names(items: Iterator[Item[Text]]) -> str:

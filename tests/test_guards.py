@@ -16,7 +16,7 @@ from conftest import Pipeline
 from project import ONE_STAGE, Project, contents_below, ledger_of
 
 from pipeline.errors import EnvironmentFailure, UsageError
-from pipeline.guards import Meant
+from pipeline.operations.guards import Meant
 
 REBUILD, TAKE_OVER = Meant(rebuild=True), Meant(take_over=True)
 NAMES = ("a", "b", "sub/c")
@@ -286,7 +286,7 @@ def test_a_clone_over_the_same_folder_is_refused(project: Project, tmp_path: Pat
 
 FIFTY = """
 import os, sys
-import pipeline.run, pipeline.load, pipeline.commands.run  # once for all
+import pipeline.operations.run, pipeline.load, pipeline.commands.run  # once for all
 from pipeline.cli import main
 go, children = os.pipe(), {}
 for number in range(50):

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.follower import Follower
-from pipeline.ledger import Ledger, Row, kept_time
+from pipeline.ledger.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Kind, Outcome, Result, Source, Target
-from pipeline.recipe import Recipe
+from pipeline.planning.plan import Follower
+from pipeline.planning.recipe import Recipe
 
 SOURCE = Source(b"a", 10, 1000)
 RECIPES = {"up": 1}

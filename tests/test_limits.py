@@ -14,10 +14,10 @@ from project import Project
 from test_animation import gif, moving, scenes
 from test_pictures import bomb_bmp, bomb_jpeg, bomb_png, decode, encode, paint
 
+from pipeline.config.load import load_config
 from pipeline.errors import Unreadable
-from pipeline.limits import Limits, limited_to
-from pipeline.load import load_config
-from pipeline.pictures import open_picture
+from pipeline.images.decode import open_picture
+from pipeline.images.limits import Limits, limited_to
 
 # -- bombs, format by format -------------------------------------------------------------------------------------------
 

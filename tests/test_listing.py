@@ -20,10 +20,10 @@ from project import ONE_STAGE, Project, contents_below
 from test_discover import PATHS, make
 from test_journey import ODD_NAMES
 
-from pipeline.discover import Walk
 from pipeline.errors import UsageError
-from pipeline.ledger import Ledger
-from pipeline.listing import Listing, read_names
+from pipeline.files.walk import Walk
+from pipeline.ledger.ledger import Ledger
+from pipeline.planning.file_list import Listing, read_names
 
 FRESH = ("up-to-date", "up to date")
 

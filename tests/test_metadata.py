@@ -1,4 +1,4 @@
-"""pipeline/metadata.py: what of a source's EXIF, XMP and profile is in an output, by real pipelines over real files."""
+"""pipeline/images/metadata.py: what of a source's EXIF, XMP and profile is in an output, by real pipelines over real files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from project import Project
 from test_pictures import SWAPPED, decode, encode, mean, paint, png_chunk
 
 from pipeline.errors import ConfigError, FileFailure
-from pipeline.formats import SAVERS
-from pipeline.metadata import XMP_TAG, read_metadata
+from pipeline.images.encode import SAVERS
+from pipeline.images.metadata import XMP_TAG, read_metadata
 
 UPRIGHT = paint(40, 60)
 STORED = UPRIGHT.transpose(Image.Transpose.ROTATE_90)  # what orientation 6 turns upright
@@ -536,8 +536,8 @@ def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
         "import sys, io, hashlib\n"
         "from pathlib import Path\n"
         "from PIL import Image\n"
-        "from pipeline.formats import SAVERS\n"
-        "from pipeline.metadata import read_metadata\n"
+        "from pipeline.images.encode import SAVERS\n"
+        "from pipeline.images.metadata import read_metadata\n"
         "wanted = frozenset(['icc', 'exif', 'xmp'])\n"
         "kept = read_metadata(Path(sys.argv[1]), wanted)\n"
         "for suffix in ('.jpg', '.png', '.webp', '.avif'):\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.mounts import mount_of, parse
+from pipeline.files.file_system import mount_of, parse
 
 MOUNTINFO = rb"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

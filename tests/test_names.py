@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.names import as_json, shown
+from pipeline.text import as_json, shown
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from PIL import Image
 from project import contents_below
 
 from pipeline.cli import main
-from pipeline.load import load_config
-from pipeline.new_stage import TAKES
+from pipeline.config.load import load_config
+from pipeline.operations.scaffold_stage import TAKES
 
 
 @pytest.fixture(autouse=True)

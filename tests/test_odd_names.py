@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from project import MOODY, Project, temporaries
 from test_journey import ODD_NAMES, source_of
 
-from pipeline.names import shown
+from pipeline.text import shown
 
 # Bytes that are one byte of many a name's trouble, and whole pieces of others.
 _PIECES = [

@@ -15,14 +15,15 @@ import pytest
 from conftest import ROOT, Pipeline
 from project import MOODY, ONE_STAGE, Project
 
-from pipeline import journal, opening
-from pipeline.commit import temporary_for
 from pipeline.errors import EnvironmentFailure, UsageError
-from pipeline.ledger import Ledger
+from pipeline.files.atomic import temporary_for
+from pipeline.files.state_dir import open_state
+from pipeline.ledger import session as opening
+from pipeline.ledger.checkpoint import good_copy, keep_copy, put_seal, read_seal
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.session import open_to_read, open_to_write
 from pipeline.messages import Outcome
-from pipeline.opening import open_to_read, open_to_write
-from pipeline.seal import good_copy, keep_copy, put_seal, read_seal
-from pipeline.state import open_state
+from pipeline.operations import recorder as journal
 
 COUNT = 12
 NAMES = [f"{number:02}" for number in range(COUNT)]
@@ -284,7 +285,7 @@ def test_a_reader_changes_nothing(project: Project, pipeline: Pipeline, killed: 
 
 def test_no_verb_opens_the_ledger_by_itself() -> None:
     """What opens it in place without looking, or without the lock, would spoil its seal."""
-    for file in [*(ROOT / "pipeline/commands").glob("*.py"), ROOT / "pipeline/run.py"]:
+    for file in [*(ROOT / "pipeline/commands").glob("*.py"), ROOT / "pipeline/operations/run.py"]:
         calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
         names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
         assert "Ledger" not in names, f"{file.name}: use open_to_read or open_to_write"

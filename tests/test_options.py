@@ -1,4 +1,4 @@
-"""pipeline/options.py: what a signature accepts, strictly, and how a refusal reads."""
+"""pipeline/stage/options.py: what a signature accepts, strictly, and how a refusal reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
 from pipeline.errors import StageError
-from pipeline.options import absolute, check_options
+from pipeline.stage.options import absolute, check_options
 
 
 class Colour(enum.Enum):

@@ -11,10 +11,10 @@ import pytest
 from conftest import Pipeline
 from project import Project, ledger_of, made
 
-from pipeline.leaf import Selection
-from pipeline.load import load_config
-from pipeline.orphans import fates
-from pipeline.plan import leaves_of, make_plan
+from pipeline.config.load import load_config
+from pipeline.planning.orphans import fates
+from pipeline.planning.output_spec import Selection
+from pipeline.planning.plan import leaves_of, make_plan
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import FileFailure
-from pipeline.outputs import TemplateError, always_same, parse_template
+from pipeline.files.template import TemplateError, always_same, parse_template
 
 BASE = Path("/project")
 NAMES = (

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from project import Project, temporaries
 
-from pipeline.engines.linked import LinkedEngine
+from pipeline.config.load import load_config
+from pipeline.engines.chained import LinkedEngine
 from pipeline.errors import ConfigError
-from pipeline.load import load_config
 from pipeline.messages import Job, Outcome, Source, StageInfo, Target
 
 STAGES = '''

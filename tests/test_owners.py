@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.owners import Owner, claim, is_claimed, other_owner, owner_here
-from pipeline.state import State, open_state
+from pipeline.files.ownership import Owner, claim, is_claimed, other_owner, owner_here
+from pipeline.files.state_dir import State, open_state
 
 
 def opened(folder: Path) -> State:

@@ -9,7 +9,7 @@ import pytest
 from conftest import Pipeline
 from project import Project, ledger_of
 
-from pipeline.pace import Pace, estimate, last_pace
+from pipeline.planning.estimate import Pace, estimate, last_pace
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import pytest
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageFilter, ImageStat
 
 from pipeline.errors import FileFailure, Unreadable
-from pipeline.formats import SAVERS, flatten
-from pipeline.pictures import OpenedPicture, as_plain, open_picture
+from pipeline.images.decode import OpenedPicture, as_plain, open_picture
+from pipeline.images.encode import SAVERS, flatten
 from stages.resize import Resize
 
 PLAIN = ("L", "LA", "RGB", "RGBA")
@@ -584,7 +584,9 @@ def test_no_foreign_program_is_ever_started(data: bytes, tmp_path: Path) -> None
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     ghostscript.chmod(0o755)
     (tmp_path / "x.eps").write_bytes(data)
-    code = f"from pathlib import Path; from pipeline.pictures import *; open_picture(Path('{tmp_path}/x.eps')).load()"
+    code = (
+        f"from pathlib import Path; from pipeline.images.decode import *; open_picture(Path('{tmp_path}/x.eps')).load()"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", code], env={"PATH": str(tmp_path)}, capture_output=True, text=True, cwd=Path.cwd()
     )

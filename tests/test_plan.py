@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import MOODY, ONE_STAGE, UPPER, Project, contents_below, ledger_of, temporaries
 
-from pipeline.guards import Meant
-from pipeline.leaf import Selection
-from pipeline.ledger import Ledger
-from pipeline.load import load_config
+from pipeline.config.load import load_config
+from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Job, Source, Target
-from pipeline.plan import leaves_of, make_plan
+from pipeline.operations.guards import Meant
+from pipeline.planning.output_spec import Selection
+from pipeline.planning.plan import leaves_of, make_plan
 
 # What lets a run go on where all the files that it knew are gone.
 REBUILD = Meant(rebuild=True)

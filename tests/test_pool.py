@@ -15,9 +15,8 @@ from conftest import is_running
 from pool_engines import Make, kinds, run, texts
 from pool_jobs import job, outside
 
-from pipeline.engines import crew, wire
-from pipeline.engines.cases import Case, Fall, Next
-from pipeline.engines.machine import available_processes
+from pipeline.engines.attempts import Case, Fall, Next
+from pipeline.engines.host import available_processes
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.messages import Job, Outcome, Result, Source, Target
 
@@ -336,8 +335,8 @@ def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) ->
 def test_a_worker_that_cannot_be_killed_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in the kernel, it would be waited for without end; a signal that does nothing stands in."""
     engine = make(timeout_s=0.2)
-    monkeypatch.setattr("pipeline.engines.process.KILL_SIGNAL", signal.SIGCONT)
-    monkeypatch.setattr(crew, "STUCK_S", 0.5)
+    monkeypatch.setattr("pipeline.engines.worker_process.KILL_SIGNAL", signal.SIGCONT)
+    monkeypatch.setattr(pool_session, "STUCK_S", 0.5)
     with pytest.raises(EnvironmentFailure, match=r"worker \d+ has survived SIGKILL for 0.5 s: it is in state S"):
         run(engine, [job("sleep 100")])
     pids = [member.worker.pid for member in engine._crew.members] + [_pid_in(engine)]
@@ -413,11 +412,11 @@ def test_what_the_machine_refused_is_delivered_at_once() -> None:
 def test_nothing_is_lost_on_the_wire() -> None:
     """Every field of a job and of an outcome arrives as it was sent, also one that is added one day."""
     jobs = [Job(Source(b"a", 1, 2), (Target("web", b"/a"), Target("thumb", b"/b"))), Job(Source(b"b", 3, 4), ())]
-    assert wire.unpack_jobs(wire.pack_jobs(jobs)) == jobs
+    assert wire_format.unpack_jobs(wire_format.pack_jobs(jobs)) == jobs
     result = Result("web", b"/a", "failed", "text", "crashed", "detail", 5, 6)
     others = [f"field {number}" for number in range(2, len(Outcome._fields))]
     answers = [
         Outcome(Source(b"a", 7, 8), (result, result), *others),  # type: ignore[arg-type]
         Fall("timeout", 1, "text", "remark", "detail", "output"),
     ]
-    assert wire.unpack_answers(jobs, wire.pack_answers(jobs, answers)) == answers
+    assert wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers)) == answers

@@ -20,7 +20,7 @@ from conftest import is_running
 from pool_engines import Make, run
 from pool_jobs import job
 
-from pipeline.engines.crew import waiting_for
+from pipeline.engines.pool_session import waiting_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import Pipeline, answered
 from project import ONE_STAGE, Project, ledger_of, made, temporaries
 
-from pipeline.commit import temporary_for
+from pipeline.files.atomic import temporary_for
 
 NIGHTLY = ONE_STAGE + "prune: {max: 50%}\n"
 FRESH = ("up-to-date", "up to date")

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import FileFailure, SourceMoved
 from pipeline.messages import Source
-from pipeline.reading import Reading
+from pipeline.worker.source import Reading
 
 
 def begin(file: Path) -> tuple[Reading, float]:

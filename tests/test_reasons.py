@@ -8,7 +8,7 @@ import pytest
 from conftest import Pipeline
 from project import Project, ledger_of
 
-from pipeline.reasons import planned_reason, reason_of
+from pipeline.text import planned_reason, reason_of
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from project import Project
 
-from pipeline.ledger import Ledger
-from pipeline.load import load_config
-from pipeline.plan import leaves_of
-from pipeline.recipe import Recipe
+from pipeline.config.load import load_config
+from pipeline.ledger.ledger import Ledger
+from pipeline.planning.plan import leaves_of
+from pipeline.planning.recipe import Recipe
 
 # -- parts -------------------------------------------------------------------------------------------------------------
 

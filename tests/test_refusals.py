@@ -17,7 +17,7 @@ from conftest import Pipeline
 from kill_drill import Gallery, calls_below, injecting, strace
 from project import Project, contents_below, temporaries
 
-from pipeline.refusals import describe_room
+from pipeline.files.file_system import describe_room
 
 __all__ = ["strace"]  # a fixture
 

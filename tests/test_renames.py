@@ -12,7 +12,7 @@ import pytest
 from conftest import Pipeline
 from project import Project, ledger_of, made
 
-from pipeline.intents import Intent
+from pipeline.ledger.intents import Intent
 
 FRESH = ("up-to-date", "up to date")
 NAMES = ("a", "b.txt", "sub/c", "sub/deep/d")

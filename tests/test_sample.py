@@ -13,8 +13,8 @@ from conftest import Pipeline
 from project import Project, contents_below, temporaries
 
 from pipeline.cli import main
-from pipeline.elsewhere import below
-from pipeline.load import load_config
+from pipeline.config.load import load_config
+from pipeline.config.relocate import below
 
 YAML = """
 inputs: .

@@ -13,7 +13,7 @@ import pytest
 from conftest import Pipeline
 from project import ONE_STAGE, Project, ledger_of, temporaries
 
-from pipeline.commit import temporary_for
+from pipeline.files.atomic import temporary_for
 
 SETTLING = ("settling", "settling")
 FRESH = ("up-to-date", "up to date")

@@ -18,9 +18,9 @@ from PIL import Image
 from project import Project
 from test_pictures import STORED, encode, paint
 
-from pipeline.animation import Animation
+from pipeline.images.animation import Animation
+from pipeline.images.decode import OpenedPicture, open_picture
 from pipeline.notes import collected
-from pipeline.pictures import OpenedPicture, open_picture
 from pipeline.types import FitBox
 from stages.resize import Resize
 

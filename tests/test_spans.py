@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import MOODY, ONE_STAGE, Project, ledger_of
 
-from pipeline.guards import Meant
-from pipeline.leaf import Selection
-from pipeline.load import load_config
-from pipeline.plan import Plan, leaves_of, make_plan
-from pipeline.verdicts import Orphan
+from pipeline.config.load import load_config
+from pipeline.operations.guards import Meant
+from pipeline.planning.decisions import Orphan
+from pipeline.planning.output_spec import Selection
+from pipeline.planning.plan import Plan, leaves_of, make_plan
 
 # Names with which a span begins, and others: so a handful of files makes several spans.
 FIRSTS = list(itertools.islice((n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF), 6))

@@ -1,4 +1,4 @@
-"""pipeline/stage.py: finding a stage by its name, and reading the contract off its signature."""
+"""pipeline/stage/resolve.py: finding a stage by its name, and reading the contract off its signature."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import StageError
-from pipeline.signature import Stage
-from pipeline.stage import check_call, find, find_function, set_stage_path
-from pipeline.values import BYTES, IMAGE, PATH, PICTURE, TEXT
+from pipeline.stage.resolve import check_call, find, find_function, set_stage_path
+from pipeline.stage.signature import Stage
+from pipeline.stage.values import BYTES, IMAGE, PATH, PICTURE, TEXT
 
 Find = Callable[..., Stage]
 

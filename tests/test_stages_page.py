@@ -14,9 +14,9 @@ from conftest import ROOT, on_terminal
 from jsonschema import Draft7Validator
 from PIL import Image
 
-from pipeline.catalogue import list_stages
 from pipeline.cli import main
-from pipeline.editor import pipeline_schema
+from pipeline.config.catalogue import list_stages
+from pipeline.config.json_schema import pipeline_schema
 
 PAGE = (ROOT / "docs" / "stages.md").read_text().partition("\n## Bundled stages\n")[0]
 README = (ROOT / "README.md").read_text()

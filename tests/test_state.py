@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
-from pipeline.state import State, open_state
+from pipeline.files.state_dir import State, open_state
 
-HOLD = "import sys, time; from pathlib import Path; from pipeline.state import open_state;"
+HOLD = "import sys, time; from pathlib import Path; from pipeline.files.state_dir import open_state;"
 HOLD += "open_state(Path(sys.argv[1]), 'p'); print('held', flush=True); time.sleep(60)"
 
 

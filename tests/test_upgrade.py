@@ -8,7 +8,7 @@ from pathlib import Path
 
 from project import MOODY, Project
 
-from pipeline.schema import VERSION
+from pipeline.ledger.schema import VERSION
 
 VERSION_1 = """
 CREATE TABLE recipes (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, parts TEXT NOT NULL);

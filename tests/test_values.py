@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 from project import Project
 
+from pipeline.config.load import load_config
 from pipeline.errors import ConfigError, FileFailure, Unreadable
-from pipeline.load import load_config
-from pipeline.types import Picture
-from pipeline.values import (
+from pipeline.stage.values import (
     BYTES,
     IMAGE,
     PATH,
@@ -30,6 +29,7 @@ from pipeline.values import (
     register,
     write,
 )
+from pipeline.types import Picture
 
 KINDS = [PATH, BYTES, TEXT, IMAGE, PICTURE]
 IMPOSSIBLE = {

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import worker
-from pipeline.commit import temporary_for
+from pipeline.files.atomic import temporary_for
 from pipeline.messages import Job, Outcome, Result, Source, Target
-from pipeline.tree import Blueprint, Node
+from pipeline.worker import main as worker
+from pipeline.worker.tree import Blueprint, Node
 
 STAGES = '''
 import builtins, os

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
 from pipeline.errors import UsageError
-from pipeline.names import counted
+from pipeline.text import counted
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
-    from pipeline.leaf import Leaf
-    from pipeline.ledger import Ledger
-    from pipeline.plan import Plan
+    from pipeline.config.model import Config
+    from pipeline.ledger.ledger import Ledger
+    from pipeline.planning.output_spec import Leaf
+    from pipeline.planning.plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +30,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from pathlib import Path
 
-    from pipeline.differences import Part
-    from pipeline.guards import guards_of
-    from pipeline.load import load_config
-    from pipeline.opening import open_to_write
-    from pipeline.state import open_state
+    from pipeline.config.load import load_config
+    from pipeline.files.state_dir import open_state
+    from pipeline.ledger.session import open_to_write
+    from pipeline.operations.guards import guards_of
+    from pipeline.planning.recipe_diff import Part
 
     config = load_config(Path(arguments.file))
     _check(arguments.stage, [stage.name for stage in config.stages], "--stage", "stage")
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check(word: str, known: list[str], option: str, what: str) -> None:
-    from pipeline.document import did_you_mean
+    from pipeline.text import did_you_mean
 
     if word not in known:
         asks = did_you_mean(word, known) or f"; there are {', '.join(known)}"
@@ -54,10 +54,10 @@ def _check(word: str, known: list[str], option: str, what: str) -> None:
 
 
 def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.asking import may_go_on
-    from pipeline.decreed import Tally, accept
-    from pipeline.leaf import Selection
-    from pipeline.plan import leaves_of, make_plan
+    from pipeline.ledger.overrides import Tally, accept
+    from pipeline.operations.prune import may_go_on
+    from pipeline.planning.output_spec import Selection
+    from pipeline.planning.plan import leaves_of, make_plan
 
     stage, part = arguments.stage, arguments.because
     leaves = leaves_of(config, ledger, record=True)
@@ -85,7 +85,7 @@ def _stale(
     plan: Plan, ledger: Ledger, leaves: dict[str, Leaf], stage: str, part: str
 ) -> Iterator[tuple[Leaf, bytes, str]]:
     """Every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
-    from pipeline.leaf import differences_from
+    from pipeline.planning.output_spec import differences_from
 
     known: dict[tuple[int, str], tuple[bool, str, str]] = {}
     for decision in plan.spool.decisions("make"):

@@ -9,20 +9,18 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.groups import is_group
-from pipeline.names import counted
-from pipeline.reasons import NOT_OURS
+from pipeline.text import NOT_OURS, counted, is_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.config import Config
-    from pipeline.contents import Reading
-    from pipeline.decreed import Made
-    from pipeline.ledger import Ledger
+    from pipeline.config.model import Config
+    from pipeline.files.digest import Reading
+    from pipeline.ledger.ledger import Ledger
+    from pipeline.ledger.overrides import Made
     from pipeline.messages import Source
-    from pipeline.plan import Plan
-    from pipeline.verdicts import Decision
+    from pipeline.planning.decisions import Decision
+    from pipeline.planning.plan import Plan
 
 # Nanoseconds: a copy may have cut the time of an output, or of its source, to whole seconds.
 _SECOND_NS = 1_000_000_000
@@ -39,11 +37,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from pathlib import Path
 
-    from pipeline.discover import pattern_problem
-    from pipeline.guards import guards_of
-    from pipeline.load import load_config
-    from pipeline.opening import open_to_write
-    from pipeline.state import open_state
+    from pipeline.config.load import load_config
+    from pipeline.files.state_dir import open_state
+    from pipeline.files.walk import pattern_problem
+    from pipeline.ledger.session import open_to_write
+    from pipeline.operations.guards import guards_of
 
     if arguments.only is not None and (problem := pattern_problem(arguments.only)):
         raise UsageError(f"--only: {problem}")
@@ -55,10 +53,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.asking import may_go_on
-    from pipeline.decreed import Tally, adopt
-    from pipeline.leaf import Selection
-    from pipeline.plan import leaves_of, make_plan
+    from pipeline.ledger.overrides import Tally, adopt
+    from pipeline.operations.prune import may_go_on
+    from pipeline.planning.output_spec import Selection
+    from pipeline.planning.plan import leaves_of, make_plan
 
     leaves = leaves_of(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
@@ -83,7 +81,7 @@ def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int
 
 def _made(plan: Plan, config: Config) -> Iterator[Made]:
     """What can be adopted, read: its contents are what `verify` compares with, those of its source may decide."""
-    from pipeline.decreed import Made
+    from pipeline.ledger.overrides import Made
 
     leaves = {leaf.stage: leaf for leaf in plan.leaves}
     for decision, found, why in _found(plan):
@@ -112,8 +110,8 @@ def _read_source(config: Config, source: Source) -> Reading | None:
 
 def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
     """What is in a file; None where it cannot be read, or is not what it was."""
-    from pipeline.contents import read
-    from pipeline.ledger import kept_time
+    from pipeline.files.digest import read
+    from pipeline.ledger.ledger import kept_time
 
     try:
         reading = read(path)

@@ -15,7 +15,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Check, and print a line a stage."""
     from pathlib import Path
 
-    from pipeline.load import load_config
+    from pipeline.config.load import load_config
 
     config = load_config(Path(arguments.file), arguments.set)
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)

@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.groups import is_group, shown_source, source_as_json
-from pipeline.names import as_json, counted, indented, shown
+from pipeline.text import as_json, counted, indented, is_group, shown, shown_source, source_as_json
 
 if TYPE_CHECKING:
-    from pipeline.explanation import Explanation, OutputExplained, StageExplained
+    from pipeline.operations.explain import Explanation, OutputExplained, StageExplained
 
 # Lines of what was printed that are shown; --json has all that is kept.
 _PRINTED = 10
@@ -31,10 +30,10 @@ def execute(arguments: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from pipeline.explanation import Explainer
-    from pipeline.guards import say_whose
-    from pipeline.load import load_config
-    from pipeline.opening import open_to_read
+    from pipeline.config.load import load_config
+    from pipeline.ledger.session import open_to_read
+    from pipeline.operations.explain import Explainer
+    from pipeline.operations.guards import say_whose
 
     file, path = in_order(arguments)
     config = load_config(Path(file), arguments.set)

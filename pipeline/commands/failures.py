@@ -9,16 +9,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.groups import is_group, shown_source, source_as_json
 from pipeline.messages import Source
-from pipeline.names import indented
+from pipeline.text import indented, is_group, shown_source, source_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipeline.config import Config
-    from pipeline.failures import Failure, Patience
-    from pipeline.ledger import Ledger
+    from pipeline.config.model import Config
+    from pipeline.ledger.failures import Failure, Patience
+    from pipeline.ledger.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +31,10 @@ def execute(arguments: argparse.Namespace) -> int:
     """Print a line for each failed output, and below it what its stages printed; or dismiss some of them."""
     from pathlib import Path
 
-    from pipeline.failures import Patience
-    from pipeline.guards import say_whose
-    from pipeline.load import load_config
-    from pipeline.opening import open_to_read
+    from pipeline.config.load import load_config
+    from pipeline.ledger.failures import Patience
+    from pipeline.ledger.session import open_to_read
+    from pipeline.operations.guards import say_whose
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
@@ -79,8 +78,8 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Tells whether source and recipe of a failure are still those with which it failed."""
-    from pipeline.changed import same_source
-    from pipeline.plan import leaves_of
+    from pipeline.planning.plan import leaves_of
+    from pipeline.planning.source_state import same_source
 
     recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
     root = os.fsencode(config.inputs.root)
@@ -102,10 +101,10 @@ def _dismiss(config: Config, pattern: str) -> int:
     """Dismiss what matches; nobody may run meanwhile, since the ledger has one writer."""
     from contextlib import closing
 
-    from pipeline.discover import matcher, pattern_problem
-    from pipeline.guards import guards_of
-    from pipeline.opening import is_new, open_to_write
-    from pipeline.state import open_state
+    from pipeline.files.state_dir import open_state
+    from pipeline.files.walk import matcher, pattern_problem
+    from pipeline.ledger.session import is_new, open_to_write
+    from pipeline.operations.guards import guards_of
 
     if problem := pattern_problem(pattern):
         raise UsageError(f"--dismiss: {problem}")

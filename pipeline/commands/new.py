@@ -35,9 +35,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _write_stage(name: str, file: Path, takes: str) -> int:
-    from pipeline.catalogue import visible_stages
-    from pipeline.editor import SCHEMA_FILE, pipeline_schema, write_schema
-    from pipeline.new_stage import write_stage
+    from pipeline.config.catalogue import visible_stages
+    from pipeline.config.json_schema import SCHEMA_FILE, pipeline_schema, write_schema
+    from pipeline.operations.scaffold_stage import write_stage
 
     folder = file.resolve().parent
     _print(write_stage(name, folder, takes))
@@ -51,7 +51,7 @@ def _write_stage(name: str, file: Path, takes: str) -> int:
 
 
 def _write_pipeline(folder: Path, file: Path) -> int:
-    from pipeline.new_pipeline import write_pipeline
+    from pipeline.operations.scaffold_pipeline import write_pipeline
 
     written, found = write_pipeline(folder, file)
     _print(written)

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.commands.run import add_selection, edits_of, meant_by, selection_of
 from pipeline.errors import FilemillError
-from pipeline.groups import shown_source, source_as_json
-from pipeline.names import as_json, counted, shown
-from pipeline.outputs import NO_FILE_KEY
+from pipeline.files.template import NO_FILE_KEY
+from pipeline.text import as_json, counted, shown, shown_source, source_as_json
 
 if TYPE_CHECKING:
-    from pipeline.orphans import Fate
-    from pipeline.pace import Pace
-    from pipeline.plan import Plan
-    from pipeline.verdicts import Action
+    from pipeline.planning.decisions import Action
+    from pipeline.planning.estimate import Pace
+    from pipeline.planning.orphans import Fate
+    from pipeline.planning.plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +38,13 @@ def execute(arguments: argparse.Namespace) -> int:
     """Plan, and print the counts by reason, or every decision."""
     from pathlib import Path
 
-    from pipeline.guards import guards_of
-    from pipeline.load import load_config
-    from pipeline.opening import open_to_read
-    from pipeline.orphans import fates
-    from pipeline.pace import last_pace
-    from pipeline.plan import leaves_of, make_plan
-    from pipeline.route import describe_route
+    from pipeline.config.load import load_config
+    from pipeline.config.routes import describe_route
+    from pipeline.ledger.session import open_to_read
+    from pipeline.operations.guards import guards_of
+    from pipeline.planning.estimate import last_pace
+    from pipeline.planning.orphans import fates
+    from pipeline.planning.plan import leaves_of, make_plan
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
@@ -82,7 +81,7 @@ def _warn(check: Callable[[], None]) -> bool:
 
 def _print_counts(plan: Plan) -> None:
     """A table whose columns add up to the files and to the outputs."""
-    from pipeline.verdicts import ACTIONS
+    from pipeline.planning.decisions import ACTIONS
 
     counts = plan.counts + plan.counts_of_groups
     print(f"{counted(counts.total(), 'output')} of {counted(plan.sources, 'file')}")
@@ -97,7 +96,7 @@ def _print_counts(plan: Plan) -> None:
 
 def _print_estimate(plan: Plan, pace: Pace | None) -> None:
     """How long it may take, if anything is known and to be made."""
-    from pipeline.pace import estimate
+    from pipeline.planning.estimate import estimate
 
     if pace and plan.jobs + plan.jobs_of_groups:
         print(estimate(plan.jobs + plan.jobs_of_groups, pace))

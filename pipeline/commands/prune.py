@@ -9,18 +9,17 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pipeline.groups import source_as_json
-from pipeline.names import as_json, counted, shown
+from pipeline.text import as_json, counted, shown, source_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.config import Config
-    from pipeline.ledger import Ledger
-    from pipeline.orphans import Fate
-    from pipeline.plan import Plan
-    from pipeline.pruning import Pruned
-    from pipeline.state import State
+    from pipeline.config.model import Config
+    from pipeline.files.state_dir import State
+    from pipeline.ledger.ledger import Ledger
+    from pipeline.operations.prune import Pruned
+    from pipeline.planning.orphans import Fate
+    from pipeline.planning.plan import Plan
 
 # How many are shown by name before anything is asked.
 _SHOWN = 20
@@ -37,9 +36,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from pathlib import Path
 
-    from pipeline.load import load_config
-    from pipeline.opening import is_new, open_to_write
-    from pipeline.state import open_state
+    from pipeline.config.load import load_config
+    from pipeline.files.state_dir import open_state
+    from pipeline.ledger.session import is_new, open_to_write
 
     config = load_config(Path(arguments.file))
     if is_new(config.state / "ledger.sqlite"):
@@ -51,10 +50,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.asking import may_go_on
-    from pipeline.orphans import fates
-    from pipeline.places import Places
-    from pipeline.pruning import Pruner
+    from pipeline.files.ownership import Places
+    from pipeline.operations.prune import Pruner, may_go_on
+    from pipeline.planning.orphans import fates
 
     plan = _plan(config, ledger)
     counts, size_bytes = _count(fates(plan.spool, config.folder))
@@ -77,9 +75,9 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
 
 def _plan(config: Config, ledger: Ledger) -> Plan:
     """What a run over everything would find. Raises FilemillError where a guard would stop that."""
-    from pipeline.guards import guards_of
-    from pipeline.leaf import Selection
-    from pipeline.plan import leaves_of, make_plan
+    from pipeline.operations.guards import guards_of
+    from pipeline.planning.output_spec import Selection
+    from pipeline.planning.plan import leaves_of, make_plan
 
     guards = guards_of(config, ledger)
     guards.check_places()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
-    from pipeline.guards import Meant
-    from pipeline.leaf import Selection
-    from pipeline.progress import Progress, Summary
+    from pipeline.config.model import Config
+    from pipeline.operations.guards import Meant
+    from pipeline.planning.output_spec import Selection
+    from pipeline.report.progress import Progress, Summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +83,8 @@ def edits_of(arguments: argparse.Namespace) -> list[str]:
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """The arguments that say which files count."""
-    from pipeline.leaf import Selection
-    from pipeline.listing import read_names
+    from pipeline.planning.file_list import read_names
+    from pipeline.planning.output_spec import Selection
 
     names = read_names(arguments.files_from) if arguments.files_from is not None else None
     return Selection(arguments.only, arguments.limit, arguments.force, arguments.retry_failed, names)
@@ -92,7 +92,7 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
 
 def meant_by(arguments: argparse.Namespace) -> Meant:
     """The arguments that let a guard pass."""
-    from pipeline.guards import Meant
+    from pipeline.operations.guards import Meant
 
     return Meant(rebuild=arguments.rebuild, take_over=arguments.take_over)
 
@@ -101,9 +101,9 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run, and say what was done."""
     from pathlib import Path
 
-    from pipeline.load import load_config
-    from pipeline.progress import Progress, say
-    from pipeline.run import run
+    from pipeline.config.load import load_config
+    from pipeline.operations.run import run
+    from pipeline.report.progress import Progress, say
 
     _refuse_half_a_sample(arguments)
     config = load_config(Path(arguments.file), edits_of(arguments))
@@ -138,7 +138,7 @@ def _run_sample(config: Config, arguments: argparse.Namespace, progress: Progres
     import sys
     from pathlib import Path
 
-    from pipeline.sampling import Sample, new_seed, run_sample
+    from pipeline.operations.sample import Sample, new_seed, run_sample
 
     seed = arguments.seed if arguments.seed is not None else new_seed()
     sample = Sample(arguments.sample, Path(arguments.output_root), seed, arguments.only)

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the schema for pipelines in the folder of the pipeline, whether there is one or not."""
-    from pipeline.catalogue import visible_stages
-    from pipeline.editor import as_text, modeline, pipeline_schema, write_schema
+    from pipeline.config.catalogue import visible_stages
+    from pipeline.config.json_schema import as_text, modeline, pipeline_schema, write_schema
 
     pipeline, named = Path(arguments.file), arguments.pipeline
     if named and not named.endswith((".yaml", ".yml")):

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
-from pipeline.names import as_json, one_line
+from pipeline.text import as_json, one_line
 
 if TYPE_CHECKING:
-    from pipeline.catalogue import Entry
-    from pipeline.signature import Stage
+    from pipeline.config.catalogue import Entry
+    from pipeline.stage.signature import Stage
 
 # Characters to a line.
 _WIDTH = 110
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """List the stages, or show one."""
-    from pipeline.catalogue import find_stage, list_stages
+    from pipeline.config.catalogue import find_stage, list_stages
 
     file, name = in_order(arguments)
     folder = Path(file).resolve().parent
@@ -68,7 +68,7 @@ def _print_json(entries: Iterable[Entry]) -> None:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    from pipeline import about
+    from pipeline.stage import describe as about
 
     said: dict[str, Any] = {"name": entry.name, "bundled": entry.is_bundled} | as_json(os.fsencode(entry.file), "file")
     if entry.stage is None:
@@ -103,7 +103,7 @@ def _print_list(entries: list[Entry]) -> None:
 
 
 def _rows(entries: list[Entry], width: int) -> Iterator[str]:
-    from pipeline import about
+    from pipeline.stage import describe as about
 
     signs = [f"{about.takes(each.stage)} -> {about.makes(each.stage)}" for each in entries if each.stage]
     for entry, sign in zip(entries, signs, strict=True):
@@ -113,7 +113,7 @@ def _rows(entries: list[Entry], width: int) -> Iterator[str]:
 
 
 def _described(entry: Entry) -> Iterator[str]:
-    from pipeline import about
+    from pipeline.stage import describe as about
 
     stage = entry.stage
     assert stage is not None
@@ -139,7 +139,7 @@ def _example(uses: str, stage: Stage) -> Iterator[str]:
     """How a pipeline may use the stage."""
     import yaml
 
-    from pipeline import about
+    from pipeline.stage import describe as about
 
     name = re.sub(r"\W+", "_", uses.rpartition(":")[2] or uses).strip("_")
     yield f"  - name: {name}"

@@ -9,12 +9,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline.names import shown
+from pipeline.text import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.heartbeat import Standing
+    from pipeline.report.heartbeat import Standing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +26,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """Print the line. The ledger is not opened while a run is on."""
     from pathlib import Path
 
-    from pipeline.heartbeat import read_progress
-    from pipeline.load import load_config
+    from pipeline.config.load import load_config
+    from pipeline.report.heartbeat import read_progress
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     standing, said = read_progress(config.state)
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _recorded(ledger_file: Path) -> tuple[Standing, dict[str, Any]]:
     """The last run on record, where none has left word of itself."""
-    from pipeline.opening import open_to_read
+    from pipeline.ledger.session import open_to_read
 
     with open_to_read(ledger_file) as ledger:
         last = ledger.last_run()

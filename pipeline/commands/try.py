@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import EnvironmentFailure, StageError
-from pipeline.names import counted, indented, shown
-from pipeline.outputs import NO_FILE_KEY
+from pipeline.files.template import NO_FILE_KEY
+from pipeline.text import counted, indented, shown
 
 if TYPE_CHECKING:
-    from pipeline.trying import Trial, Tried
-    from pipeline.watched import Event
+    from pipeline.operations.trial import Trial, Tried
+    from pipeline.worker.trace import Event
 
 # Lines of an output in text that are shown, the characters of each, and the bytes that are looked at.
 _SHOWN, _WIDTH, _SHOWN_BYTES = 5, 100, 2000
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Try it, and say what happened."""
     from pipeline.commands.explain import in_order
-    from pipeline.load import load_config
-    from pipeline.trying import prepare
+    from pipeline.config.load import load_config
+    from pipeline.operations.trial import prepare
 
     file, path = in_order(arguments)
     config = load_config(Path(file), arguments.set, reads_inputs=False)
@@ -64,8 +64,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _try(trial: Trial, *, with_debugger: bool) -> Tried:
     """Take the file through, and tell every step as it happens."""
+    from pipeline.operations.trial import run_trial
     from pipeline.stdio import stdout_to_stderr
-    from pipeline.trying import run_trial
 
     try:
         with _our_stdout() as out, stdout_to_stderr():  # what the stages print is no data
@@ -79,7 +79,7 @@ def _try(trial: Trial, *, with_debugger: bool) -> Tried:
 
 
 def _debug(errors: Sequence[BaseException], trial: Trial) -> None:
-    from pipeline.trying import debug
+    from pipeline.operations.trial import debug
 
     if not any(debug(error, trial.config) for error in errors):
         print("no debugger: what failed is not in a stage's own code", file=sys.stderr)

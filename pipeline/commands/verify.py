@@ -8,11 +8,10 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pipeline.groups import source_as_json
-from pipeline.names import as_json, counted, shown
+from pipeline.text import as_json, counted, shown, source_as_json
 
 if TYPE_CHECKING:
-    from pipeline.verifying import Finding
+    from pipeline.operations.verify import Finding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +23,10 @@ def execute(arguments: argparse.Namespace) -> int:
     """Print a line for every output that is not as it is recorded; nothing is written or repaired."""
     from pathlib import Path
 
-    from pipeline.guards import say_whose
-    from pipeline.load import load_config
-    from pipeline.opening import open_to_read
-    from pipeline.verifying import verify
+    from pipeline.config.load import load_config
+    from pipeline.ledger.session import open_to_read
+    from pipeline.operations.guards import say_whose
+    from pipeline.operations.verify import verify
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     with open_to_read(config.state / "ledger.sqlite") as ledger:

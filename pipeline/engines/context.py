@@ -13,8 +13,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from pipeline.engines.process import LINUX, WORKER_TYPES, Hirer, Worker, end_signals_held_back
 from pipeline.engines.queues import BatchQueue
+from pipeline.engines.worker_process import LINUX, WORKER_TYPES, Hirer, Worker, end_signals_held_back
 
 
 def pool_context(method: str, crew: Hirer) -> BaseContext:

@@ -30,13 +30,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engines import wire
-from pipeline.engines.cases import Case, Fall, Next
+from pipeline.engines import wire_format
+from pipeline.engines.attempts import Case, Fall, Next
 from pipeline.engines.context import prepare_method
-from pipeline.engines.crew import Crew
-from pipeline.engines.inside import Work
+from pipeline.engines.pool_session import Crew
 from pipeline.engines.slots import Seating, Slots, State
-from pipeline.engines.supervise import TICK_S, Death, Limits, Supervisor
+from pipeline.engines.supervisor import TICK_S, Death, Limits, Supervisor
+from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.messages import Job, Outcome, StageInfo
 
@@ -188,7 +188,7 @@ class PoolEngine:
                 break
             number = next(self._numbers)
             self._in_flight[number] = batch
-            self._open_crew().feed(number, wire.pack_jobs([case.rest for case in batch]))
+            self._open_crew().feed(number, wire_format.pack_jobs([case.rest for case in batch]))
 
     def _cut_batch(self) -> list[Case]:
         if self._alone:
@@ -224,7 +224,7 @@ class PoolEngine:
         batch = self._in_flight.pop(number, None)
         if batch is None:
             return  # the crew was thought lost, and the batch is on its way again
-        answers = wire.unpack_answers([case.rest for case in batch], packed)
+        answers = wire_format.unpack_answers([case.rest for case in batch], packed)
         if answers:
             mean_s = seconds / len(answers)
             self._mean_s = mean_s if self._mean_s is None else self._mean_s + LATEST_WEIGHT * (mean_s - self._mean_s)
@@ -232,7 +232,7 @@ class PoolEngine:
             self._settle(case, answer)
         self._give_back(batch[len(answers) :])
 
-    def _settle(self, case: Case, answer: wire.Answer) -> None:
+    def _settle(self, case: Case, answer: wire_format.Answer) -> None:
         if isinstance(answer, Fall):
             self._send_on(case, case.fall(answer, self._stages))
         elif case.is_settled_by(answer):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from pipeline import worker
-from pipeline.engines.cases import Case, Next
+from pipeline.engines.attempts import Case, Next
 from pipeline.errors import WorkersFailed
 from pipeline.messages import Job, Outcome
 from pipeline.stdio import stdout_to_stderr
+from pipeline.worker import main as worker
 
 
 class SerialEngine:

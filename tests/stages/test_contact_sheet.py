@@ -14,9 +14,9 @@ from test_pictures import SWAPPED, decode, encode, paint
 
 from pipeline import Item
 from pipeline.errors import FileFailure
-from pipeline.lettering import load_font, with_what_there_is
-from pipeline.limits import Limits, limited_to
-from pipeline.pictures import OpenedPicture, open_picture
+from pipeline.images.decode import OpenedPicture, open_picture
+from pipeline.images.drawing import load_font, with_what_there_is
+from pipeline.images.limits import Limits, limited_to
 from stages.contact_sheet import ContactSheet
 
 Color = tuple[int, ...]

@@ -11,9 +11,9 @@ from test_animation import durations, moving, plays, scenes, seen
 from test_metadata import XMP, exif_of_a_camera
 from test_pictures import STORED, SWAPPED, decode, encode, mean, paint, saved, worst
 
-from pipeline.animation import Animation
+from pipeline.images.animation import Animation
+from pipeline.images.decode import open_picture
 from pipeline.notes import collected
-from pipeline.pictures import open_picture
 from stages.convert import convert
 
 

@@ -12,7 +12,7 @@ from test_pictures import encode, paint
 
 from pipeline import Skip
 from pipeline.errors import ConfigError, Unreadable
-from pipeline.pictures import open_picture
+from pipeline.images.decode import open_picture
 from stages.larger_than import LargerThan
 
 

@@ -15,8 +15,8 @@ from test_animation import durations, moving, scenes, seen
 from test_pictures import STORED, SWAPPED, decode, encode, paint, saved, worst
 
 from pipeline.errors import ConfigError, Unreadable
-from pipeline.pictures import OpenedPicture, open_picture
-from pipeline.position import Position
+from pipeline.images.decode import OpenedPicture, open_picture
+from pipeline.images.drawing import Position
 from stages.watermark import Watermark
 
 RED, GREY = (200, 40, 20, 160), (90, 90, 90, 160)

@@ -1,0 +1,1 @@
+"""From YAML to a frozen Config, with every complaint at once."""

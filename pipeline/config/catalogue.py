@@ -1,0 +1,100 @@
+"""Every stage that a pipeline can use by its name alone: the bundled ones, and those in `stages/` beside its YAML."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.document import read_document
+from pipeline.errors import ConfigError, StageError
+from pipeline.stage import describe as about
+from pipeline.stage.resolve import BUNDLED, find, set_stage_path
+from pipeline.stage.signature import Stage
+from pipeline.stdio import stdout_to_stderr
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One module of a `stages` folder, and the stage in it, if it has one that can be used."""
+
+    name: str
+    file: Path
+    stage: Stage | None
+    problem: str = ""
+    """Why it cannot be used."""
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it came with the program."""
+        return self.file.is_relative_to(BUNDLED)
+
+
+def list_stages(folder: Path) -> list[Entry]:
+    """Every stage that a pipeline in this folder sees by name, its own before the bundled ones, each in order.
+
+    A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` cannot be.
+    """
+    with stdout_to_stderr():  # a module may print when it is imported
+        set_stage_path(folder)
+        return [_entry(name, file, folder) for name, file in _modules()]
+
+
+def visible_stages(pipeline: Path) -> list[Entry]:
+    """Every stage that a pipeline can use by name, and those that it names by their file or package, if it is there."""
+    folder = pipeline.resolve().parent
+    entries = list_stages(folder)
+    for uses in dict.fromkeys(_uses_of(pipeline)):
+        if re.search("[.:/]", uses):
+            with suppress(StageError):  # `check` says what is wrong with it
+                entries.append(find_stage(uses, folder))
+    return entries
+
+
+def _uses_of(pipeline: Path) -> Iterator[str]:
+    """What the stages of a pipeline use, as far as the file can be read."""
+    try:
+        data = read_document(str(pipeline), pipeline.read_bytes()).data
+    except (OSError, ConfigError):
+        return
+    stages = data.get("stages")
+    for stage in stages if isinstance(stages, list) else []:
+        if isinstance(stage, dict) and isinstance(stage.get("uses"), str):
+            yield stage["uses"]
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    """The modules on the stage path; of two that share a name the first."""
+    seen: set[str] = set()
+    for place in map(Path, sys.modules["stages"].__path__):
+        files = [*place.glob("[!_.]*.py"), *place.glob("[!_.]*/__init__.py")]
+        for file in sorted(files):
+            name = file.parent.name if file.name == "__init__.py" else file.stem
+            if name not in seen:
+                seen.add(name)
+                yield name, file
+
+
+def _entry(name: str, file: Path, folder: Path) -> Entry:
+    try:
+        return Entry(name, file, _usable(name, folder))
+    except StageError as error:
+        return Entry(name, file, None, error.text)
+
+
+def find_stage(uses: str, folder: Path) -> Entry:
+    """The stage that a pipeline in this folder means by a name. Raises StageError where there is none to be used."""
+    with stdout_to_stderr():
+        set_stage_path(folder)
+        stage = _usable(uses, folder)
+    return Entry(uses, Path(sys.modules[stage.module].__file__ or stage.module), stage)
+
+
+def _usable(uses: str, folder: Path) -> Stage:
+    """A stage that is found, and whose options YAML can give. Raises StageError."""
+    stage = find(uses, folder)
+    about.options(stage)
+    return stage

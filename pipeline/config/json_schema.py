@@ -1,0 +1,198 @@
+"""The JSON Schema of pipeline.yaml, by which an editor completes and checks it, with the options of every stage.
+
+It is made of the models that validate (`vocabulary.py`) and of the signatures that options are validated against, so
+that it cannot say anything else. In draft 7, which the YAML language server reads best.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import schema as vocabulary
+from pipeline.config.catalogue import Entry
+from pipeline.errors import UsageError
+from pipeline.stage import describe as about
+from pipeline.stage.signature import Stage, keyword_options
+
+Schema = dict[str, Any]
+
+_DRAFT = "http://json-schema.org/draft-07/schema#"
+SCHEMA_FILE = "pipeline.schema.json"
+"""What the schema is called where it lies beside pipeline.yaml."""
+# The keys whose mapping has a short form, in which the value is that of one of its keys.
+_SHORT = {("Declared", "inputs"): "root", ("Stage", "output"): "path"}
+# What is no name of a stage in a `stages` folder.
+_ELSEWHERE = {"type": "string", "pattern": "[.:/]", "description": "package.module:Name or ./folder/file.py:Name"}
+
+
+def pipeline_schema(entries: Iterable[Entry]) -> Schema:
+    """What pipeline.yaml may say where these stages can be seen."""
+    made: Schema = vocabulary.Declared.model_json_schema(ref_template="#/definitions/{model}")
+    definitions: Schema = made.pop("$defs")
+    whole = {"Declared": made, **definitions}
+    _describe(whole)
+    _leave_out_unsupported(whole)
+    for (model, key), inner in _SHORT.items():
+        _add_short_form(whole, model, key, inner)
+    _add_stages(whole, {entry.name: entry.stage for entry in entries if entry.stage})
+    _add_save_options(whole["Output"])
+    root = whole.pop("Declared")
+    root["properties"]["stages"]["minItems"] = 1
+    return {"$schema": _DRAFT, "title": "pipeline.yaml", **_finished(root), "definitions": _finished(whole)}
+
+
+def write_schema(schema: Schema, file: Path) -> None:
+    """Write a schema whole or not at all. Raises UsageError where it cannot be, or something else has the name."""
+    written = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        if file.exists() and not _is_schema(file):
+            raise UsageError(f"{file} exists and is no JSON Schema; name another file")
+        written.write_text(as_text(schema), encoding="utf-8")
+        written.replace(file)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _is_schema(file: Path) -> bool:
+    try:
+        return "$schema" in json.loads(file.read_bytes())
+    except (ValueError, TypeError):
+        return False
+
+
+def as_text(schema: Schema) -> str:
+    """A schema as it is written."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def modeline(schema: Path, pipeline: Path) -> str:
+    """The first line of a pipeline by which an editor finds its schema."""
+    seen = os.path.relpath(schema.resolve(), pipeline.resolve().parent)
+    return f"# yaml-language-server: $schema={seen if seen.startswith('.') else f'./{seen}'}"
+
+
+def _describe(whole: Schema) -> None:
+    """Put the docs of the vocabulary's keys, which stand below them in its source, into the schema."""
+    for node in ast.parse(inspect.getsource(vocabulary)).body:
+        if isinstance(node, ast.ClassDef) and node.name in whole:
+            for field, text in _docs_of(node):
+                key = getattr(vocabulary, node.name).model_fields[field].alias or field
+                whole[node.name]["properties"][key]["description"] = text
+
+
+def _docs_of(model: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """The fields of a model with the text that stands below each."""
+    for field, below in zip(model.body, model.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            text = ast.literal_eval(below.value)
+            yield field.target.id, " ".join(text.split())
+
+
+def _leave_out_unsupported(whole: Schema) -> None:
+    """An editor offers nothing that would be refused."""
+    for key, value in vocabulary.NOT_YET.items():
+        whole["Declared"]["properties"][key]["enum"].remove(value)
+
+
+def _add_short_form(whole: Schema, model: str, key: str, inner: str) -> None:
+    """Let `inputs: photos` stand for `inputs: {root: photos}`."""
+    long = whole[model]["properties"][key]
+    reference = long.get("$ref") or next(each["$ref"] for each in long["anyOf"] if "$ref" in each)
+    short = whole[reference.rpartition("/")[2]]["properties"][inner]
+    others = long.get("anyOf", [{"$ref": reference}])
+    kept = {word: long[word] for word in ("description",) if word in long}
+    whole[model]["properties"][key] = {**kept, "anyOf": [copy.deepcopy(short), *others]}
+
+
+def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
+    """Offer the stages under `uses`, and under `with` the options of the one that is named there."""
+    stage = whole["Stage"]
+    offered = [
+        {"const": name, "title": name, "description": about.first_sentence(each)} for name, each in stages.items()
+    ]
+    described = {"description": stage["properties"]["uses"].get("description", "")}
+    stage["properties"]["uses"] = {**described, "anyOf": [*offered, _ELSEWHERE]}
+    stage["allOf"] = []
+    for name, each in stages.items():
+        options = about.options(each)
+        key = "with-" + re.sub(r"\W", "_", name, flags=re.ASCII)  # as it can stand in a reference
+        whole[key] = _mapping_of(options, whole, key)
+        then: Schema = {"properties": {"with": {"$ref": f"#/definitions/{key}"}}}
+        if any(option.is_required for option in options):
+            then["required"] = ["with"]
+        stage["allOf"].append({"if": _where("uses", {"const": name}), "then": then})
+
+
+def _mapping_of(options: Iterable[about.Option], whole: Schema, owner: str) -> Schema:
+    """A mapping that takes these options and no other; what their types share is defined under the owner's name."""
+    properties: Schema = {}
+    required = []
+    for option in options:
+        schema = dict(option.schema)
+        for name, definition in schema.pop("$defs", {}).items():
+            whole[f"{owner}-{name}"] = _renamed(definition, owner)
+        properties[option.name] = _renamed(schema, owner)
+        required += [option.name] if option.is_required else []
+    return {
+        "type": "object", "properties": properties, "additionalProperties": False,
+        **({"required": required} if required else {}),
+    }  # fmt: skip
+
+
+def _renamed(schema: Any, owner: str) -> Any:
+    """A schema whose references are to the definitions under this owner's name."""
+    if isinstance(schema, dict):
+        return {
+            key: each.replace("#/definitions/", f"#/definitions/{owner}-") if key == "$ref" else _renamed(each, owner)
+            for key, each in schema.items()
+        }
+    return [_renamed(each, owner) for each in schema] if isinstance(schema, list) else schema
+
+
+def _add_save_options(output: Schema) -> None:
+    """Offer under `save` the options of the format that the path's suffix names."""
+    from pipeline.images.encode import SAVERS
+
+    output["allOf"] = []
+    for saver in dict.fromkeys(SAVERS.values()):
+        options = [about.option(each, inspect.getdoc(saver) or "") for each in keyword_options("save", saver).values()]
+        suffixes = "|".join(_in_any_case(suffix) for suffix, its in SAVERS.items() if its is saver)
+        path = {"type": "string", "pattern": rf"\.({suffixes})$"}
+        then = {"properties": {"save": _mapping_of(options, {}, "save")}}
+        output["allOf"].append({"if": _where("path", path), "then": then})
+
+
+def _in_any_case(suffix: str) -> str:
+    return "".join(f"[{letter}{letter.upper()}]" for letter in suffix.removeprefix("."))
+
+
+def _where(key: str, schema: Schema) -> Schema:
+    return {"properties": {key: schema}, "required": [key]}
+
+
+def _finished(schema: Any) -> Any:
+    """The same in the words of draft 7, as strict as the options are checked, without what an editor needs not show."""
+    if isinstance(schema, list):
+        return [_finished(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _finished(each) for key, each in schema.items()}
+    if isinstance(made.get("title"), str) and "const" not in made:
+        del made["title"]
+    if made.get("default", "") is None or ("default" in made and "$ref" in made):
+        del made["default"]
+    if isinstance(made.get("prefixItems"), list):
+        made["items"] = made.pop("prefixItems")
+    if made.get("type") == "object" and "properties" in made:
+        made.setdefault("additionalProperties", False)
+    return made

@@ -1,0 +1,69 @@
+"""A pipeline whose outputs and state are to lie elsewhere, so that nothing of what it made before is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.config.model import Config, StageConfig
+from pipeline.errors import UsageError
+from pipeline.files.template import Template
+
+
+def below(config: Config, folder: Path, state: Path) -> Config:
+    """The same pipeline with every output below a folder, under the path that its template has in pipeline.yaml.
+
+    What leaves no file is left out, since what it does could not be done elsewhere; `not_run` names it.
+    """
+    return replace(
+        config,
+        stages=tuple(_moved(stage, config, folder) for stage in config.stages),
+        state=state,
+        prune=None,
+        other_folders=(*own_folders(config), os.fsencode(folder)),
+    )
+
+
+def own_folders(config: Config) -> tuple[bytes, ...]:
+    """The folders that a pipeline writes to."""
+    return (*(leaf.output.template.folder for leaf in config.leaves if leaf.output), os.fsencode(config.state))
+
+
+def not_run(config: Config) -> dict[str, str]:
+    """The stages that do not run there, and why."""
+    gathers = {stage.name: "gathers many files" for stage in config.stages if stage.stage.gathers}
+    return {stage.name: "leaves no file" for stage in config.stages if stage.leaves_no_file} | gathers
+
+
+def _moved(stage: StageConfig, config: Config, folder: Path) -> StageConfig:
+    stage = replace(stage, leaves_no_file=False)
+    if stage.output is None:
+        return stage
+    return replace(stage, output=replace(stage.output, template=_template_below(stage.output.template, folder)))
+
+
+def _template_below(template: Template, folder: Path) -> Template:
+    """A template whose literal part lies below a folder; one that leads out of the project, by its absolute path."""
+    written = template.written_folder
+    if written.startswith((b"/", b"..")):
+        written = template.folder.lstrip(b"/")
+    moved = os.path.normpath(os.path.join(os.fsencode(folder), written))
+    return replace(template, folder=moved, written_folder=moved)
+
+
+def refuse_overlap(config: Config, folder: Path) -> None:
+    """Raise UsageError where outputs below a folder would lie among the pipeline's own outputs, state or inputs."""
+    place = os.path.realpath(os.fsencode(folder))
+    moved = below(config, folder, folder)
+    places = {os.path.realpath(leaf.output.template.folder) for leaf in moved.leaves if leaf.output}
+    for own in map(os.path.realpath, own_folders(config)):
+        if _lies_in(place, [own]) or any(_lies_in(each, [own]) or _lies_in(own, [each]) for each in places):
+            raise UsageError(f"--output-root {folder}: {os.fsdecode(own)} is the pipeline's own; name another folder")
+    if _lies_in(place, [os.path.realpath(os.fsencode(config.inputs.root))]):
+        raise UsageError(f"--output-root {folder}: it lies among the inputs; name another folder")
+
+
+def _lies_in(path: bytes, folders: Iterable[bytes]) -> bool:
+    return any(os.path.join(path, b"").startswith(os.path.join(each, b"")) for each in folders)

@@ -1,0 +1,65 @@
+"""The route of a file through the tree: what each stage is handed, into what that is converted, what comes out."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pipeline.config.model import Config, StageConfig
+from pipeline.files.walk import Match, matcher
+from pipeline.stage.values import PATH, Kind
+
+
+def handed_to(config: Config, stage: StageConfig) -> Kind:
+    """The kind of value that arrives at a stage; filters hand on what they were handed."""
+    while stage.parent is not None:
+        stage = config.stages[stage.parent]
+        if stage.stage.makes is not None:
+            return stage.stage.makes
+    return PATH
+
+
+def reads(config: Config, stage: StageConfig, source: bytes) -> bool:
+    """Whether the branch of a stage is for this source, by its `match`."""
+    while stage.parent is not None:
+        stage = config.stages[stage.parent]
+    return not stage.match or _matcher(stage.match)(source)
+
+
+@cache
+def _matcher(patterns: tuple[str, ...]) -> Match:
+    return matcher(patterns)
+
+
+def describe_stage(config: Config, stage: StageConfig) -> str:
+    """One stage in a line: `inputs (Path) -> Picture -> resize -> Image.Image -> out/{stem}.webp`.
+
+    A kind between two arrows is a conversion that nobody wrote down.
+    """
+    if stage.stage.gathers:
+        return _describe_gather(config, stage)
+    have, wants, makes = handed_to(config, stage), stage.stage.takes, stage.stage.makes
+    steps = [f"{config.stages[stage.parent].name if stage.parent is not None else 'inputs'} ({have.name})"]
+    if wants is not None and wants is not have:
+        in_scratch = wants is PATH
+        steps.append(f"Path (a {have.scratch_suffix} file in the scratch folder)" if in_scratch else wants.name)
+    steps.append(f"{stage.stage.uses} (in a pool of its own)" if stage.pool else stage.stage.uses)
+    many = "parts, each " if stage.stage.fans_out else ""
+    steps.append(many + makes.name if makes is not None else "the same, or left out")
+    if stage.output is not None or stage.leaves_no_file:
+        steps.append(stage.output.template.text if stage.output else "no file")
+    return " -> ".join(steps)
+
+
+def _describe_gather(config: Config, stage: StageConfig) -> str:
+    """The same of one that gathers: `up (its files, by {dir}) -> many str -> names -> str -> out/{dir}.txt`."""
+    assert stage.parent is not None
+    takes, makes = stage.stage.takes or handed_to(config, stage), stage.stage.makes
+    which = f"its files, by {stage.group.text}" if stage.group else "all its files"
+    steps = [f"{config.stages[stage.parent].name} ({which})", f"many {takes.name}", stage.stage.uses]
+    steps += [makes.name] if makes else []
+    return " -> ".join([*steps, stage.output.template.text if stage.output else "no file"])
+
+
+def describe_route(config: Config) -> list[str]:
+    """The whole tree, a line for each stage."""
+    return [f"{stage.name}: {describe_stage(config, stage)}" for stage in config.stages]

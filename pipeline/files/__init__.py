@@ -1,0 +1,1 @@
+"""Files on disk: the walk, path templates, atomic commits, ownership and digests."""

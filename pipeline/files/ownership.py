@@ -1,0 +1,134 @@
+"""Which pipeline an output folder belongs to, and the removal of folders that are left empty."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import EnvironmentFailure
+from pipeline.files.file_system import describe
+from pipeline.files.template import OWNER_FILE
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A pipeline, as an owner file names it."""
+
+    state: str
+    """Its state's id."""
+    pipeline: str
+    host: str
+    state_folder: str
+
+
+def owner_here(state_folder: Path, state_id: str, pipeline: str) -> Owner:
+    """A pipeline on this machine; the id is empty where there is no state yet."""
+    return Owner(state_id, pipeline, socket.gethostname(), str(state_folder))
+
+
+def is_claimed(place: Path, ours: Owner) -> bool:
+    """Whether the owner file in a folder has our state's id."""
+    return bool(ours.state) and (_said(place) or {}).get("state") == ours.state
+
+
+def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | None:
+    """Whose the folder is, if it is not ours; `known_host` is that from which we claimed it last, if that is known."""
+    said = _said(place)
+    if not said or not _is_anothers(said, ours, place, known_host):
+        return None
+    return Owner(*(str(said.get(key, "?")) for key in ("state", "pipeline", "host", "state_folder")))
+
+
+def claim(place: Path, ours: Owner) -> None:
+    """Say in an output folder, made where there is none, that it is ours. Raises EnvironmentFailure."""
+    said = asdict(ours) | {"folder": str(place)}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if _said(place) == said:
+            return
+        # Of one name, so that what a killed run left is used up by the next.
+        temporary = place / f"{OWNER_FILE}-owner"
+        temporary.write_text(json.dumps(said, indent=1) + "\n")
+        temporary.rename(place / OWNER_FILE)
+    except OSError as error:
+        why = describe(error, error.filename or place)
+        raise EnvironmentFailure(f"the output folder {place} cannot be used: {why}") from error
+
+
+def _said(place: Path) -> dict[str, Any] | None:
+    """What the owner file says; nothing where it is damaged, None where there is none to be read."""
+    try:
+        said = json.loads((place / OWNER_FILE).read_bytes())
+    except OSError:
+        return None
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _is_anothers(said: dict[str, Any], ours: Owner, place: Path, known_host: str | None) -> bool:
+    if said.get("folder") != str(place):
+        # The folder was moved or copied here, and the owner file with it.
+        return said.get("state") != ours.state
+    if said.get("state") != ours.state:
+        # Unless the same state folder was removed and is made anew.
+        return (said.get("state_folder"), said.get("host")) != (ours.state_folder, ours.host)
+    if said.get("host") != ours.host and known_host not in (None, said.get("host")):
+        # One id, but it was not by our ledger that the folder was last claimed: a copy of us on another machine has.
+        return True
+    # One id in two places: a copied state, if the first is still there.
+    elsewhere = Path(str(said.get("state_folder")))
+    return str(elsewhere) != ours.state_folder and _still_there(elsewhere, ours.state)
+
+
+def _still_there(state_folder: Path, state_id: str) -> bool:
+    try:
+        return (state_folder / "id").read_text().strip() == state_id
+    except (OSError, ValueError):
+        return False
+
+
+# Folders of which is remembered whose they are.
+_REMEMBERED = 1000
+
+
+class Places:
+    """Tells which folders are ours: output folders with our owner file in them, and what is below."""
+
+    def __init__(self, folder: Path, state_id: str) -> None:
+        self._base = os.fsencode(folder)
+        self._state_id = state_id
+        self._ours: dict[bytes, bool] = {}
+
+    def is_ours(self, folder: bytes) -> bool:
+        """Whether a folder is one of our output folders, or below one, and reached from it through no link."""
+        if folder not in self._ours:
+            if len(self._ours) >= _REMEMBERED:
+                self._ours.clear()
+            self._ours[folder] = self._find_whether_ours(folder)
+        return self._ours[folder]
+
+    def _find_whether_ours(self, folder: bytes) -> bool:
+        try:
+            owner = json.loads(Path(os.fsdecode(folder), OWNER_FILE).read_bytes())
+            return isinstance(owner, dict) and owner.get("state") == self._state_id
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError):
+            return False
+        above = os.path.dirname(folder)
+        if folder in (self._base, above):  # no output folder: its owner file was taken away
+            return folder == self._base
+        return not os.path.islink(folder) and self.is_ours(above)
+
+    def remove_if_empty(self, folder: bytes) -> None:
+        """Remove a folder, and those above it, as far as they are empty: an output folder holds its owner file."""
+        with suppress(OSError):
+            while folder and not self._base.startswith(folder) and self.is_ours(folder):
+                os.rmdir(folder)
+                folder = os.path.dirname(folder)

@@ -1,0 +1,268 @@
+"""Input root and patterns -> sources, in byte order of their path."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from pipeline.files.file_system import OPENING
+from pipeline.messages import Source
+from pipeline.text import shown
+
+# How many left-out files are known by name for each reason; the rest are counted.
+_NAMED = 20
+# How many are named to a person who did not name them first.
+_NAMED_UNASKED = 3
+# Why a name that somebody listed is no input at all; every other reason is one for which the walk leaves files out.
+NOT_THERE = "not there"
+OUTSIDE = "outside the input root"
+
+_SPECIAL = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+# Files of a folder that are passed on together: that costs less than one by one.
+_TOGETHER = 500
+_SLASH = ord("/")
+# The bits of a mode that say what it is the mode of.
+_TYPE = 0o170000
+
+# What stat says where there is no file of a name.
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+
+Match = Callable[[bytes], bool]
+
+# What making a named tuple comes down to, at half of its time.
+_made: Callable[[type[Source], tuple[bytes, int, int]], Source] = tuple.__new__
+
+
+class Walk:
+    """One walk over the input root. Iterate it once; then it knows what it left out and could not list.
+
+    The order is that of the whole relative path in bytes: a folder sorts as its name plus "/", as in git.
+    """
+
+    def __init__(
+        self, root: bytes, include: Sequence[str] = (), exclude: Sequence[str] = (), without: Collection[bytes] = ()
+    ) -> None:
+        self._root = os.path.join(root, b"")
+        self._included = matcher(include) if include else None
+        self._excluded = matcher(exclude) if exclude else None
+        self._without = _below(root, without)
+        """The folders that are not entered, the outputs' and the state's own; relative, ending in "/"."""
+        self.left_out: Counter[str] = Counter()
+        """How many files were left out, by reason."""
+        self.left_out_names: list[tuple[bytes, str]] = []
+        """The first of them, with their reasons."""
+        self.unlisted: list[tuple[bytes, str]] = []
+        """The folders that could not be listed, and why: what lies in them is unknown, not gone."""
+        self.is_misled = False
+        """Whether a name was looked up that stands for no file that we can see below the root."""
+        self._entered: tuple[bytes, str] = (b"", "")
+        """The folder of the last name that was looked up, and why the walk would not have come into it."""
+
+    def __iter__(self) -> Iterator[Source]:
+        folders = [self._entries(b"")]
+        while folders:
+            found = next(folders[-1], None)
+            if found is None:
+                folders.pop()
+            elif isinstance(found, bytes):
+                folders.append(self._entries(found))
+            else:
+                yield from found
+
+    def _entries(self, folder: bytes) -> Iterator[bytes | list[Source]]:
+        """What counts in one folder, sorted by name: its files, and its folders by their paths, which end in "/".
+
+        Only names are kept, which is what a folder of a million files costs. The folder is open while its files are
+        asked for: a name beside it is found in half the time of a path. It is not while one below it is walked.
+        """
+        fd = -1
+        files: list[Source] = []
+        takes_all = self._included is None and self._excluded is None
+        try:
+            for name in self._names(folder):
+                path = folder + name
+                if name[-1] == _SLASH:
+                    if self._counts(path):
+                        fd = _closed(fd)
+                        yield files
+                        files = []
+                        yield path
+                    continue
+                if not (takes_all or self._counts(path)):
+                    continue
+                if fd < 0:
+                    fd = os.open(self._root + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                if source := self._source_in(path, name, fd):
+                    files.append(source)
+                    if len(files) == _TOGETHER:
+                        yield files
+                        files = []
+            yield files
+        except OSError as error:
+            yield files
+            self._cannot_list(folder, error)
+        finally:
+            _closed(fd)
+
+    def _source_in(self, path: bytes, name: bytes, folder_fd: int) -> Source | None:
+        """What lies there by a name of an open folder, if it is a regular file: nearly always, and so the short way."""
+        try:
+            found = os.stat(name, dir_fd=folder_fd)
+            if found.st_mode & _TYPE == stat.S_IFREG:
+                return _made(Source, (path, found.st_size, found.st_mtime_ns))
+        except OSError:
+            pass
+        try:
+            return self._source(path, name, folder_fd)
+        except OSError as error:
+            if error.errno not in _GONE:  # gone since it was listed is simply gone
+                self.leave_out(path, error.strerror or str(error))
+            return None
+
+    def _names(self, folder: bytes) -> list[bytes]:
+        """The names in a folder, sorted; those of folders end in "/"."""
+        try:
+            with os.scandir(self._root + folder) as entries:
+                names = [
+                    entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
+                    for entry in entries
+                    if not entry.name.startswith(b".")
+                ]
+        except OSError as error:
+            self._cannot_list(folder, error)
+            return []
+        names.sort()
+        return names
+
+    def _cannot_list(self, folder: bytes, error: OSError) -> None:
+        if error.errno in OPENING:
+            raise error  # nothing is wrong with the folder
+        if error.errno != errno.ENOENT or not folder:
+            self.unlisted.append((folder, error.strerror or str(error)))
+
+    def _counts(self, path: bytes) -> bool:
+        if self._excluded is not None and self._excluded(path):
+            return False
+        if path.endswith(b"/"):
+            return path not in self._without
+        return self._included is None or self._included(path)
+
+    def look_up(self, path: bytes) -> Source | None:
+        """The source of this path, as the walk would have come by it; what it would not have is left out."""
+        folder = path[: path.rfind(b"/") + 1]
+        if folder != self._entered[0]:
+            self._entered = (folder, self._why_not_entered(folder))
+        why = self._entered[1] or self._why_not(path)
+        if not why:
+            try:
+                return self._source(path, self._root + path)
+            except OSError as error:
+                why = NOT_THERE if error.errno in (*_GONE, errno.ENAMETOOLONG) else error.strerror or str(error)
+                self.is_misled = True
+        self.leave_out(path, why)
+        return None
+
+    def _why_not_entered(self, folder: bytes) -> str:
+        at = folder.find(b"/") + 1
+        while at:
+            if why := self._why_not(folder[:at]):
+                return why
+            if os.path.islink(self._root + folder[: at - 1]):
+                return "in a linked folder"
+            at = folder.find(b"/", at) + 1
+        return ""
+
+    def _why_not(self, path: bytes) -> str:
+        if path.startswith(b".") or b"/." in path:
+            return "hidden"
+        return "" if self._counts(path) else "not among the inputs"
+
+    def _source(self, path: bytes, name: bytes, folder_fd: int | None = None) -> Source | None:
+        """What lies there, if it is a regular file; `name` is what it is called in the open folder. Raises OSError."""
+        try:
+            found = os.stat(name, dir_fd=folder_fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                self.leave_out(path, "a symlink loop")
+            elif os.path.islink(self._root + path):
+                self.leave_out(path, "a dangling link")
+            else:
+                raise
+            return None
+        if stat.S_ISREG(found.st_mode):
+            return Source(path, found.st_size, found.st_mtime_ns)
+        kind = stat.S_IFMT(found.st_mode)
+        folder = "a linked folder" if os.path.islink(self._root + path) else "a folder"
+        self.leave_out(path, folder if kind == stat.S_IFDIR else _SPECIAL.get(kind, "not a regular file"))
+        return None
+
+    def describe_left_out(self) -> list[str]:
+        """What was left out, a line for each reason."""
+        lines = []
+        for reason, count in self.left_out.items():
+            most = _NAMED if reason in (NOT_THERE, OUTSIDE) else _NAMED_UNASKED
+            names = [shown(path) for path, each in self.left_out_names if each == reason][:most]
+            more = f" and {count - len(names):,} more" if count > len(names) else ""
+            lines.append(f"left out, {reason}: {', '.join(names)}{more}")
+        return lines
+
+    def leave_out(self, path: bytes, reason: str) -> None:
+        """Note a file that is no source, and why."""
+        self.left_out[reason] += 1
+        if self.left_out[reason] <= _NAMED:
+            self.left_out_names.append((path, reason))
+
+
+def _closed(fd: int) -> int:
+    """Close a descriptor, if it is one; gives what stands for none."""
+    if fd >= 0:
+        os.close(fd)
+    return -1
+
+
+def _below(root: bytes, folders: Collection[bytes]) -> frozenset[bytes]:
+    """Those of the folders that lie below the root, relative to it, whatever links either is reached by."""
+    real_root = os.path.join(os.path.realpath(root), b"")
+    real = (os.path.join(os.path.realpath(each), b"") for each in folders)
+    return frozenset(each[len(real_root) :] for each in real if each.startswith(real_root))
+
+
+def matcher(patterns: Sequence[str]) -> Match:
+    """Whether a relative path in bytes matches gitignore-style patterns, case ignored."""
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec.from_lines([_one_case(pattern) for pattern in patterns])
+    return lambda path: spec.match_file(_one_case(os.fsdecode(path)))
+
+
+def pattern_problem(pattern: str) -> str:
+    """What is wrong with a gitignore-style pattern; empty if nothing is."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([pattern])
+    except ValueError:
+        return f"{pattern!r} is no gitignore pattern"
+    return ""
+
+
+def deciding(patterns: Sequence[str], path: bytes) -> str | None:
+    """The pattern by which a path matches; None where it does not."""
+    from pathspec import GitIgnoreSpec
+
+    found = GitIgnoreSpec.from_lines([_one_case(each) for each in patterns]).check_file(_one_case(os.fsdecode(path)))
+    return patterns[found.index] if found.include and found.index is not None else None
+
+
+def _one_case(text: str) -> str:
+    # A line end is the one character that "any" leaves out in pathspec's regular expressions.
+    return text.lower().replace("\n", "\r")

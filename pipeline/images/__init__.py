@@ -1,0 +1,1 @@
+"""Pictures: decoded upright and in sRGB, resampled, and encoded."""

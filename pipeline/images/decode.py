@@ -1,0 +1,294 @@
+"""How a picture is opened and decoded, upright and in sRGB: the rules every picture obeys, in one place.
+
+Worked at the small size wherever a consumer says what size it wants: the decoder leaves out what it can, the rest is
+resampled as stored, and only then come the colours and the turn.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, TypeVar
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from pipeline.errors import Unreadable
+from pipeline.images.animation import count_frames, map_frames, read_first, read_frames
+from pipeline.images.color import in_own_colours, in_srgb, to_plain, to_srgb
+from pipeline.images.diagnosis import open_readable, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.limits import refuse_if_too_large
+from pipeline.images.resample import resample
+from pipeline.notes import note
+from pipeline.types import FitBox, Picture
+
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+Side = TypeVar("Side", int, float)
+
+# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with previews after it.
+_REDUCIBLE = ("JPEG", "MPO")
+# EXIF orientation -> (how to turn the stored picture upright, are the axes swapped, mirrored in x, mirrored in y);
+# the last three take a point of the upright picture back to the stored one. Exif 2.32, tag 0x0112.
+_TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
+    3: (Image.Transpose.ROTATE_180, False, True, True),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
+    5: (Image.Transpose.TRANSPOSE, True, False, False),
+    6: (Image.Transpose.ROTATE_270, True, False, True),
+    7: (Image.Transpose.TRANSVERSE, True, True, True),
+    8: (Image.Transpose.ROTATE_90, True, True, False),
+}
+_ORIENTATION = 0x0112
+# Bytes before a PNG's first chunk, and the chunks in which it may say how it is turned.
+_PNG_SIGNATURE = 8
+_PNG_TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+# Bytes in which a GIF's end mark is looked for: some programs write a few after it.
+_END = 16
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """The pixels that a decoder gave, for all who need no finer ones."""
+
+    scale: int
+    """What the decoder was asked to reduce by."""
+    reduction: float
+    """What it did reduce by."""
+    image: Image.Image
+
+
+class OpenedPicture(Picture):
+    """A Picture over an image of Pillow's that may not be decoded yet."""
+
+    least: FitBox | None = None
+    """The largest box that any stage fits this picture into: then it is decoded once, finely enough for that one."""
+    own_colours = False
+    """Whether it is loaded in its own colours, with their profile in its info, instead of in sRGB."""
+
+    def __init__(
+        self, image: Image.Image, *, upright: bool = False, reopen: Callable[[], Image.Image] | None = None
+    ) -> None:
+        self._image = image
+        self._reopen = reopen
+        self._is_used = False
+        self._decoded: _Decoded | None = None
+        self._stored = image.size
+        with unreadable_if_damaged():
+            self._turn = None if upright else _TURNS.get(_orientation(image))
+        self.size = self._turned(image.size)
+        self.format = image.format
+
+    @property
+    def frames(self) -> int:  # type: ignore[override]
+        """How many frames or pages the file has; counted when asked, since a GIF must be read through for it."""
+        with self._reading():
+            return count_frames(self._image)
+
+    def load(
+        self,
+        size: Size | None = None,
+        *,
+        box: Box | None = None,
+        resample: int | None = None,
+        gap: float = 1.0,
+        frames: Literal["first", "all"] = "first",
+    ) -> Image.Image:
+        self._refuse_impossible(size, box, gap)
+        how = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
+        stored_size, stored_box = size and self._turned(size), self._stored_box(box)
+        read = read_frames if frames == "all" else read_first
+        with self._reading():
+            return read(self._image, lambda frame: self._make(frame, stored_size, stored_box, how, gap))
+
+    def close(self) -> None:
+        """Let go of the file; an image that a stage made is left alone, others may still want it."""
+        self._decoded = None
+        if self._reopen:
+            self._image.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Open the file anew after damage: a reader that stumbled may take what it has read for the whole."""
+        try:
+            with unreadable_if_damaged():
+                yield
+        except Unreadable:
+            if self._reopen:
+                self.close()
+                with unreadable_if_damaged():
+                    self._image, self._is_used = self._reopen(), False
+            raise
+
+    def _turned(self, sides: tuple[Side, Side]) -> tuple[Side, Side]:
+        """From the upright width and height to the stored ones, or back."""
+        return (sides[1], sides[0]) if self._turn and self._turn[1] else sides
+
+    def _refuse_impossible(self, size: Size | None, box: Box | None, gap: float) -> None:
+        """Raise ValueError for what a stage cannot mean, before Pillow's complaint is taken for the file's."""
+        width, height = self.size
+        left, top, right, bottom = box or (0, 0, width, height)
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise ValueError(f"box {box} does not lie in the picture of {width}x{height}")
+        if gap < 1:
+            raise ValueError(f"gap {gap} is less than 1")
+        if size:
+            if min(size) < 1:
+                raise ValueError(f"size {size} has no pixels")
+            refuse_if_too_large(size)
+
+    def _stored_box(self, box: Box | None) -> Box:
+        """Where a region of the upright picture lies in the picture as stored."""
+        width, height = self._stored
+        if box is None:
+            return (0, 0, width, height)
+        if not self._turn:
+            return box
+        _, swapped, mirrored_x, mirrored_y = self._turn
+        left, top, right, bottom = (box[1], box[0], box[3], box[2]) if swapped else box
+        if mirrored_x:
+            left, right = width - right, width - left
+        if mirrored_y:
+            top, bottom = height - bottom, height - top
+        return (left, top, right, bottom)
+
+    def _make(self, frame: Image.Image, size: Size | None, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
+        """Decode and resample as stored, and only then see to the colours and the turn: they cost less when small."""
+        source, reduction = self._decode(frame, size, box, gap)
+        if size:
+            reduced = (box[0] / reduction, box[1] / reduction, box[2] / reduction, box[3] / reduction)
+            image = resample(source, size, how, reduced, gap)
+        else:
+            region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
+            image = source if region == (0, 0, *source.size) else source.crop(region)
+        profile = self._image.info.get("icc_profile")
+        image = in_own_colours(image, profile) if self.own_colours else to_srgb(image, profile)
+        if self._turn:
+            image = image.transpose(self._turn[0])
+        kept = image.info.get("icc_profile") if self.own_colours else None
+        if image is source:  # others may want it too
+            image = image.copy()
+        image.info = {"icc_profile": kept} if kept else {}
+        return image
+
+    # -- decoding ------------------------------------------------------------------------------------------------------
+
+    def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> tuple[Image.Image, float]:
+        """Decode a frame; the first frame of a file is kept for the next who asks for no finer one."""
+        # A file of several frames has one place for their pixels.
+        if frame is not self._image or count_frames(frame) > 1:
+            return to_plain(frame), 1.0
+        scale = self._scale(size, box, gap) if size else 1
+        # Where it cannot be decoded once more, what there is must do.
+        if self._decoded is None or (self._decoded.scale != scale and self._reopen):
+            self._decoded = None
+            self._decoded = self._decode_at(scale)
+        return self._decoded.image, self._decoded.reduction
+
+    def _scale(self, size: Size, box: Box, gap: float) -> int:
+        """By how much the decoder may reduce: it delivers at least `gap` times the size, and the least box's.
+
+        Reckoned with the size that the whole picture would have, not with the box it must fit: that is what makes a
+        JPEG decode at 1/2, 1/4 or 1/8. The decoder rounds up, so a size that was rounded up costs nothing either.
+        """
+        if self._image.format not in _REDUCIBLE:
+            return 1
+        width, height = self._stored
+        wanted = [(width * size[0] / (box[2] - box[0]) * gap, height * size[1] / (box[3] - box[1]) * gap)]
+        if self.least:
+            wanted.append(self._turned(self.least.whole(self.size)))
+        across, down = (math.floor(max(sides)) for sides in zip(*wanted, strict=True))
+        return next((n for n in (8, 4, 2) if -(-width // n) >= across and -(-height // n) >= down), 1)
+
+    def _decode_at(self, scale: int) -> _Decoded:
+        if self._is_used and self._reopen:  # a decoder cannot be asked twice
+            self._image.close()
+            self._image = self._reopen()
+        self._is_used = True
+        width, height = self._stored
+        told = None
+        if scale > 1:
+            told = self._image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        return _Decoded(scale, width / told[1][2] if told else 1.0, to_plain(self._image))
+
+
+def open_picture(file: Path | bytes) -> OpenedPicture:
+    """Open a picture by its content, without decoding it. Raises `Unreadable` for what is none or is too large."""
+    size_bytes = len(file) if isinstance(file, bytes) else file.stat().st_size
+    if size_bytes == 0:
+        raise Unreadable("empty file")
+
+    def reopen() -> Image.Image:
+        return open_readable(io.BytesIO(file) if isinstance(file, bytes) else file)
+
+    with unreadable_if_damaged():
+        try:
+            image = reopen()
+        except UnidentifiedImageError:
+            raise unidentified(file) from None
+    try:
+        if image.format == "GIF":
+            _note_missing_end(image.fp)  # type: ignore[attr-defined]
+        refuse_if_too_large(image.size)
+        refuse_raw(image)
+        return OpenedPicture(image, reopen=reopen)
+    except BaseException:
+        image.close()
+        raise
+
+
+def _note_missing_end(file: IO[bytes]) -> None:
+    """Look for a GIF's end mark: cut between two frames, it reads as a whole one."""
+    here = file.tell()
+    file.seek(-min(_END, file.seek(0, io.SEEK_END)), io.SEEK_END)
+    if b";" not in file.read():
+        note("its end mark is missing: frames may be lost")
+    file.seek(here)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where there is none and where the EXIF is broken."""
+    if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
+        return 1
+    file: IO[bytes] | None = getattr(image, "fp", None)  # none where it is decoded already
+    if image.format == "PNG" and file and _has_text_after_pixels(file):
+        image.load()  # here, since a damaged file must not pass for a broken EXIF
+    try:
+        # Not the method of Pillow's PNG, which decodes whatever there is.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return 1
+
+
+def _has_text_after_pixels(file: IO[bytes]) -> bool:
+    """Whether a PNG's EXIF or XMP may stand after its pixels (PNG 3, 5.6), and is read only with them."""
+    here, has_pixels, has_text = file.tell(), False, False
+    file.seek(_PNG_SIGNATURE)
+    while not has_text and len(head := file.read(8)) == 8:
+        size_bytes, kind = struct.unpack(">I4s", head)
+        has_pixels |= kind == b"IDAT"
+        has_text = has_pixels and kind in _PNG_TEXTS
+        file.seek(size_bytes + 4, io.SEEK_CUR)
+    file.seek(here)
+    return has_text
+
+
+def as_plain(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
+    """What a stage made, in mode L, LA, RGB or RGBA and with nothing beside the pixels that a format would write.
+
+    It is in sRGB, or with `own_colours` in those of the profile in its info.
+    """
+    if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
+        opened = OpenedPicture(image)
+        opened.own_colours = own_colours
+        return opened.load()
+
+    def settle(frame: Image.Image) -> Image.Image:
+        plain = to_plain(frame)
+        return in_own_colours(plain, plain.info.get("icc_profile")) if own_colours else in_srgb(plain)
+
+    return map_frames(image, settle)

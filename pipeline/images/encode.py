@@ -1,0 +1,242 @@
+"""How a picture is saved: one function a format, whose keyword arguments are the options under `save:`.
+
+What they have in common: `background` is the colour on which transparency is laid, `color: keep` leaves a picture in
+its own colours (see `colours`) and embeds their profile, and `metadata` names what of the source's is written as well.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Annotated, Any, BinaryIO, Literal
+
+from annotated_types import Ge, Le, Predicate
+from PIL import Image, ImageColor, ImageFile, PngImagePlugin
+
+from pipeline.errors import FileFailure
+from pipeline.images.animation import gif_options, map_frames, still, webp_options
+from pipeline.images.color import colour_in, in_srgb, srgb_profile, to_mode
+from pipeline.images.metadata import XMP_TAG, Metadata
+from pipeline.notes import note
+
+Quality = Annotated[int, Ge(1), Le(100)]
+# Raises ValueError, in Pillow's words, for a name that is none.
+Colour = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
+Keep = Literal["srgb", "keep"]
+Kept = Mapping[str, bytes]
+"""What of the source's metadata is written into the output, under Pillow's names."""
+# Bytes of EXIF that a JPEG has room for, and pixels a side that libavif reads.
+_EXIF_MAX, _AVIF_MAX = 65_527, 32_768
+NOTHING: Kept = MappingProxyType({})
+
+
+def save_jpeg(
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    quality: Quality = 82,
+    progressive: bool = False,
+    optimize: bool = False,
+    subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] | None = None,
+    background: Colour = "white",
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
+) -> None:
+    """JPEG; transparency is laid on `background`; colour is stored at half size below quality 90."""
+    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    subsampling = subsampling or ("4:4:4" if quality >= 90 else "4:2:0")
+    if len(beside.get("exif", b"")) > _EXIF_MAX:
+        note("its EXIF is too long for a JPEG: left out")
+        del beside["exif"]
+    options = {"quality": quality, "progressive": progressive, "optimize": optimize, "subsampling": subsampling}
+    with _room_for(plain.width * plain.height if progressive or optimize else 0):
+        _save(plain, file, "JPEG", **beside, **options)
+
+
+def save_webp(
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    quality: Quality = 80,
+    lossless: bool = False,
+    method: Annotated[int, Ge(0), Le(6)] = 4,
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
+) -> None:
+    """WebP, which may move; a higher `method` is slower and makes smaller files."""
+    plain, beside = _prepared(image, background, color, metadata, kept, has_grey=False)
+    options = {"quality": quality, "lossless": lossless, "method": method}
+    _save(plain, file, "WEBP", **beside, **options, **webp_options(plain))
+
+
+def save_avif(
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    quality: Quality = 60,
+    speed: Annotated[int, Ge(0), Le(10)] = 6,
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
+) -> None:
+    """AVIF; a lower `speed` makes smaller files. One thread, since its bytes depend on how many there are."""
+    plain, beside = _prepared(still(image), background, color, metadata, kept, has_grey=False)
+    if max(plain.size) > _AVIF_MAX:  # it would be written, and read by nobody
+        raise FileFailure(f"cannot be written as AVIF: its longest side is {max(plain.size)}, limit {_AVIF_MAX}")
+    _save(plain, file, "AVIF", **beside, quality=quality, speed=speed, max_threads=1)
+
+
+def save_png(
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    compress_level: Annotated[int, Ge(0), Le(9)] = 6,
+    optimize: bool = False,
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
+) -> None:
+    """PNG; lossless. A `compress_level` above 6 takes long to save the last byte."""
+    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    if packet := beside.pop("xmp", None):
+        beside["pnginfo"] = PngImagePlugin.PngInfo()
+        beside["pnginfo"].add_itxt("XML:com.adobe.xmp", packet)
+    # No pixels come twice in a photograph: looking for such takes three quarters of the time. A level above zlib's
+    # usual one asks for the last byte.
+    if compress_level <= 6 and not optimize and _has_many_colours(plain):
+        beside["compress_type"] = zlib.Z_RLE
+    _save(plain, file, "PNG", **beside, compress_level=compress_level, optimize=optimize)
+
+
+def _has_many_colours(image: Image.Image) -> bool:
+    """Whether it has a colour for every eight pixels, as photographs have and drawings, text and patterns do not."""
+    sample = image.resize((min(image.width, 512), min(image.height, 512)), Image.Resampling.NEAREST)
+    return sample.getcolors(sample.width * sample.height // 8) is None
+
+
+def save_tiff(
+    image: Image.Image,
+    file: BinaryIO,
+    kept: Kept = NOTHING,
+    *,
+    compression: Literal["none", "lzw", "deflate", "jpeg"] = "lzw",
+    background: Colour | None = None,
+    color: Keep = "srgb",
+    metadata: Metadata = "strip",
+) -> None:
+    """TIFF; lossless unless `compression` is jpeg, which lays transparency on `background` or white."""
+    names = {"none": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "jpeg": "jpeg"}
+    background = background or ("white" if compression == "jpeg" else None)
+    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    if exif := beside.pop("exif", None):
+        beside["exif"] = Image.Exif()
+        beside["exif"].load(exif)
+    if packet := beside.pop("xmp", None):
+        # Pillow takes either of the two, and the EXIF may have other tags in it.
+        tags = beside.setdefault("exif", Image.Exif())
+        tags[XMP_TAG] = packet
+    # In memory first: libtiff would open the file once more, by a name that may not be text.
+    whole = io.BytesIO()
+    _save(plain, whole, "TIFF", **beside, compression=names[compression])
+    file.write(whole.getbuffer())
+
+
+def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, background: Colour | None = None) -> None:
+    """GIF, which may move; at most 256 colours a frame, each pixel transparent or not."""
+    plain, _ = _prepared(image, background, "srgb", "strip", kept)
+    plain = map_frames(plain, _with_sharp_alpha)
+    _save(plain, file, "GIF", **gif_options(plain))
+
+
+Saver = Callable[..., None]
+SAVERS: dict[str, Saver] = {
+    ".jpg": save_jpeg,
+    ".jpeg": save_jpeg,
+    ".webp": save_webp,
+    ".avif": save_avif,
+    ".png": save_png,
+    ".tif": save_tiff,
+    ".tiff": save_tiff,
+    ".gif": save_gif,
+}
+
+
+def check_save(suffix: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for save options that do not go together."""
+    is_tiff = SAVERS[suffix.lower()] is save_tiff
+    if is_tiff and "exif" in options["metadata"] and options["compression"] != "none":
+        raise ValueError("'exif' in a TIFF needs 'compression: none': where libtiff compresses it cannot write EXIF")
+
+
+def _prepared(
+    image: Image.Image,
+    background: str | None,
+    color: Keep,
+    metadata: Metadata,
+    kept: Kept,
+    *,
+    has_grey: bool = True,
+) -> tuple[Image.Image, dict[str, Any]]:
+    """The pixels as the format has them, and what Pillow is to write beside them."""
+
+    def prepare(frame: Image.Image) -> Image.Image:
+        frame = frame if color == "keep" else in_srgb(frame)
+        frame = flatten(frame, background) if background else frame
+        return frame if has_grey else to_mode(frame, {"L": "RGB", "LA": "RGBA"}.get(frame.mode, frame.mode))
+
+    plain = map_frames(image, prepare)
+    # Pixels that are not sRGB are nothing without their profile.
+    has_srgb = "icc" in metadata and plain.mode in ("RGB", "RGBA")
+    profile = plain.info.get("icc_profile") or (srgb_profile() if has_srgb else None)
+    return plain, dict(kept) | ({"icc_profile": profile} if profile else {})
+
+
+@contextmanager
+def _room_for(pixels: int) -> Iterator[None]:
+    """Let Pillow give libjpeg room for a whole scan of great detail: by itself it gives one byte a pixel."""
+    before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, 6 * pixels)
+    try:
+        yield
+    finally:
+        ImageFile.MAXBLOCK = before
+
+
+def flatten(image: Image.Image, background: str) -> Image.Image:
+    """Lay a picture with transparency on a colour, named as in CSS; one without comes back as it is."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    image = to_mode(image, "RGBA")
+    ground = Image.new("RGBA", image.size, colour_in(image, background))
+    ground.alpha_composite(image)
+    flat = ground.convert("RGB")
+    flat.info = dict(image.info)
+    return flat
+
+
+def _with_sharp_alpha(image: Image.Image) -> Image.Image:
+    """Make each pixel opaque or transparent, as a GIF needs it; otherwise the half-transparent ones would darken."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    image = image.convert("RGBA")
+    image.putalpha(image.getchannel("A").point([255 * (alpha >= 128) for alpha in range(256)]))
+    return image
+
+
+def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None:
+    try:
+        image.save(file, name, **options)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise FileFailure(f"cannot be written as {name}: {error}") from error
+    except (ValueError, TypeError, KeyError, OverflowError, RuntimeError, struct.error) as error:
+        raise FileFailure(f"cannot be written as {name}: {error}") from error

@@ -1,0 +1,1 @@
+"""The SQLite memory of what was made from what, and its recovery."""

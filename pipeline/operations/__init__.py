@@ -1,0 +1,1 @@
+"""The logic of each verb, free of argparse."""

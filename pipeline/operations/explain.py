@@ -1,0 +1,315 @@
+"""Everything about one file: where it goes, what counts for it, what the ledger remembers, and what a run would do.
+
+What a run would do is taken from a plan over all files, and where that passed over the file as up to date, from the
+same judge: there is no second opinion.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config.model import Config, StageConfig
+from pipeline.config.routes import describe_stage
+from pipeline.errors import UsageError
+from pipeline.files.template import NO_FILE_KEY
+from pipeline.files.walk import deciding
+from pipeline.ledger.facts import Decree
+from pipeline.ledger.failures import Failure
+from pipeline.ledger.ledger import Ledger, Row
+from pipeline.messages import Source
+from pipeline.planning.decisions import Decision
+from pipeline.planning.freshness import Judge
+from pipeline.planning.orphans import fate_of
+from pipeline.planning.output_spec import Leaf, Selection, differences_from
+from pipeline.planning.output_state import is_as_left
+from pipeline.planning.plan import Plan, leaves_of, make_plan, walk_of
+from pipeline.planning.recipe_diff import as_written, contents_within
+from pipeline.stage import code
+from pipeline.stage.resolve import find_function
+from pipeline.text import counted, is_group, shown
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was asked about: an input, or one output of it."""
+
+    source: bytes
+    target: bytes | None = None
+    """The output, as the ledger keeps it."""
+
+
+@dataclass(frozen=True)
+class StageExplained:
+    """One stage of the route."""
+
+    name: str
+    route: str
+    options: dict[str, Any]
+    """After defaults, as they were written."""
+    code: list[str]
+    """The files whose code counts."""
+    recipe: int | None
+    """The number that stands for the code, where the module says one."""
+    contents: list[str]
+    """The files whose contents count."""
+
+
+@dataclass(frozen=True)
+class OutputExplained:
+    """One output: of a template, or recorded."""
+
+    stage: str
+    path: bytes
+    action: str
+    why: str
+    save: dict[str, Any]
+    differences: list[str]
+    """All that is another in the recipe than it was when the output was made."""
+    found: os.stat_result | None
+    """What is in its place."""
+    row: Row | None
+    decree: Decree | None
+    failure: Failure | None
+    printed: str
+    """By the stages before it failed."""
+
+    @property
+    def is_as_left(self) -> bool:
+        """Whether what is in its place is what we wrote there."""
+        row = self.row
+        return self.found is not None and row is not None and is_as_left(self.found, row.size, row.mtime_ns)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything about one file."""
+
+    source: bytes
+    identity: Source | None
+    """None where it is no input, or none any more."""
+    standing: str
+    stages: list[StageExplained]
+    outputs: list[OutputExplained]
+    initializer: str
+    code: list[str]
+    """The files whose code counts for every output, being the initializer's."""
+    contents: list[str]
+    """The files whose contents count for every output: what the initializer is given, and `depends`."""
+    libraries: dict[str, str]
+
+
+class Explainer:
+    """Looks one file up in everything that is known."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._leaves = leaves_of(config, ledger, record=False)
+        self._of_files = tuple(leaf for leaf in self._leaves if not leaf.gathers)
+        self._plan: Plan = make_plan(config, ledger, self._leaves, Selection())
+        self._root = os.path.join(os.fsencode(config.inputs.root), b"")
+
+    # -- which file --------------------------------------------------------------------------------------------------
+
+    def find(self, given: bytes) -> Subject:
+        """The file of a path: relative to where one is, to the input root or to the YAML. Raises UsageError."""
+        bases = (os.getcwdb(), self._root, os.fsencode(self._config.folder))
+        for full in dict.fromkeys(os.path.normpath(os.path.join(base, given)) for base in bases):
+            if subject := self._output_at(full) or self._input_at(full):
+                return subject
+        name, what = shown(given), "is neither an input nor an output"
+        if any(os.path.isdir(os.path.join(base, given)) for base in bases):
+            raise UsageError(f"{name}: a folder; name a file in it")
+        where = f"; it lies outside the input root {self._config.inputs.root}" if os.path.lexists(given) else ""
+        raise UsageError(f"{name}: {what} of {self._config.name}{where}")
+
+    def _output_at(self, full: bytes) -> Subject | None:
+        folders = [leaf.template for leaf in self._leaves if full.startswith(os.path.join(leaf.template.folder, b""))]
+        relative = os.path.relpath(full, os.fsencode(self._config.folder))
+        for target in dict.fromkeys([*(template.key(full) for template in folders), relative, full]):
+            owner = self._ledger.owner(target)
+            wanted_by = self._plan.spool.wanted_by(target)
+            if owner or wanted_by:
+                return Subject(wanted_by[0] if wanted_by else owner[0], target)  # type: ignore[index]
+        return None
+
+    def _input_at(self, full: bytes) -> Subject | None:
+        for root in (self._root, os.path.join(os.path.realpath(self._root), b"")):
+            source = full[len(root) :] if full.startswith(root) else b""
+            if source and (self._is_file(source) or self._rows(source) or self._failures(source)):
+                return Subject(source)
+        return None
+
+    def _is_file(self, source: bytes) -> bool:
+        return os.path.lexists(self._root + source) and not os.path.isdir(self._root + source)
+
+    def _rows(self, source: bytes) -> list[Row]:
+        return list(self._ledger.rows(source, source + b"\0"))
+
+    def _failures(self, source: bytes) -> list[Failure]:
+        return list(self._ledger.failures(source, source + b"\0"))
+
+    # -- what is known of it -----------------------------------------------------------------------------------------
+
+    def explain(self, subject: Subject) -> Explanation:
+        """All about an input, or about one output and the way to it."""
+        if is_group(subject.source):
+            return self._explain_group(subject.source)
+        walk = walk_of(self._config)
+        identity = walk.look_up(subject.source)
+        leaves = [leaf for leaf in self._of_files if leaf.matches is None or leaf.matches(subject.source)]
+        standing = "an input" if leaves else "an input that no stage reads"
+        standing = standing if identity else self._why_no_input(subject.source, walk.left_out_names[-1][1])
+        outputs = list(self._outputs(subject.source, identity))
+        if subject.target is not None:
+            path = self._path(subject.target)
+            outputs = [each for each in outputs if each.path == path]
+        named = {each.stage for each in outputs}
+        leaves = [leaf for leaf in leaves if subject.target is None or leaf.stage in named]
+        return self._with_surroundings(subject.source, identity, standing, leaves, outputs)
+
+    def _explain_group(self, group: bytes) -> Explanation:
+        """All about what is made of a group."""
+        planned = self._plan.spool.decisions_of(group)
+        members = counted(planned[0].source.size_bytes, "member") if planned else ""
+        outputs = list(self._outputs(group, None))
+        leaves = [leaf for leaf in self._leaves if leaf.stage in {each.stage for each in planned}]
+        standing = f"a group of {members}" if planned else "a group that is gone"
+        return self._with_surroundings(group, None, standing, leaves, outputs)
+
+    def _with_surroundings(
+        self, source: bytes, identity: Source | None, standing: str, leaves: list[Leaf], outputs: list[OutputExplained]
+    ) -> Explanation:
+        config, initializer = self._config, self._config.pool.initializer or ""
+        given = self._leaves[0].recipe.parts.get("initializer", {}).get("initargs", [])
+        return Explanation(
+            source,
+            identity,
+            standing,
+            list(self._stages(leaves)),
+            outputs,
+            initializer,
+            self._code(find_function(initializer))[0] if initializer else [],
+            list(dict.fromkeys([*(path for path, _ in contents_within(given)), *config.depends])),
+            dict(config.libraries),
+        )
+
+    def _path(self, target: bytes) -> bytes:
+        return os.path.normpath(os.path.join(os.fsencode(self._config.folder), target))
+
+    def _why_no_input(self, source: bytes, reason: str) -> str:
+        """Why the walk would not have come by a file."""
+        if not os.path.lexists(self._root + source):
+            return "an input that is gone"
+        inputs, at = self._config.inputs, 0
+        while reason == "not among the inputs" and (at := source.find(b"/", at) + 1 or len(source) + 1):
+            path = source[:at]
+            if pattern := deciding(inputs.exclude, path):
+                return f"not an input: excluded by {pattern!r}"
+            for leaf in self._leaves:
+                if os.path.join(leaf.template.folder, b"") == self._root + path:
+                    return f"not an input: it lies in the output folder of stage {leaf.stage!r}"
+            if at > len(source):
+                return f"not an input: no pattern of include matches it: {', '.join(inputs.include) or 'none'}"
+        return f"not an input: {reason}"
+
+    def _stages(self, leaves: list[Leaf]) -> Iterator[StageExplained]:
+        """The stages on the way to these outputs, each once, in the order of the tree."""
+        parts: dict[str, dict[str, Any]] = {}
+        for leaf in leaves:
+            parts |= {each.name: part for each, part in zip(leaf.route, leaf.recipe.parts["route"], strict=True)}
+        for stage in self._config.stages:
+            if stage.name in parts:
+                yield self._stage(stage, parts[stage.name])
+
+    def _stage(self, stage: StageConfig, part: dict[str, Any]) -> StageExplained:
+        files, recipe = self._code(stage.stage.target, stage.stage.module)
+        own = part.get("initializer", {})
+        if own and stage.pool and stage.pool.initializer:
+            files += [each for each in self._code(find_function(stage.pool.initializer))[0] if each not in files]
+        contents = [path for path, _ in contents_within([part["options"], own.get("initargs", [])])]
+        return StageExplained(
+            stage.name,
+            describe_stage(self._config, stage),
+            as_written(part["options"]),
+            files,
+            recipe,
+            list(dict.fromkeys([*contents, *stage.depends])),
+        )
+
+    def _code(self, target: Any, module: str = "") -> tuple[list[str], int | None]:
+        files, recipe = code.files_of(target, self._config.folder, module)
+        return sorted(os.path.relpath(file) for file in files), recipe
+
+    # -- its outputs -------------------------------------------------------------------------------------------------
+
+    def _outputs(self, source: bytes, identity: Source | None) -> Iterator[OutputExplained]:
+        """Those that the tree makes of it, and then those that are recorded and nothing makes any more."""
+        rows = {row.target: row for row in self._rows(source)}
+        failures = {failure.stage: failure for failure in self._failures(source)}
+        leaves = {leaf.stage: leaf for leaf in self._leaves}
+        decisions = self._plan.spool.decisions_of(source) if is_group(source) else []
+        decisions += self._decisions(identity, rows, list(failures.values())) if identity else []
+        for each in decisions:
+            row = rows.pop(each.target, None) or self._recorded_otherwise(each)
+            failure = failures.get(each.stage)
+            yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
+        for row in rows.values():
+            if row.part == "" and row.status == "done":  # it stands for parts, of which each has said its own
+                continue
+            path, action, why = self._path(row.target), "keep", "nothing is known of its source now"
+            if new := next((each.target for each in self._plan.spool.renames() if each.moved_from == row.target), b""):
+                action, why = "rename", f"belongs at {shown(new)} now"
+            elif orphan := next((each for each in self._plan.spool.orphans() if each.target == row.target), None):
+                fate = fate_of(orphan, path)
+                action, why = fate.action, f"orphan: {fate.why}"
+            yield self._output(row.stage, path, action, why, row, None, None)
+
+    def _recorded_otherwise(self, decision: Decision) -> Row | None:
+        """What is recorded of a group whose stage was called otherwise."""
+        row = self._ledger.row(decision.target) if is_group(decision.source.path) else None
+        return row if row and is_group(row.source) else None
+
+    def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
+        """What a run would do with the outputs of an input, in the order of the tree."""
+        planned = {(each.stage, each.target): each for each in self._plan.spool.decisions_of(source.path)}
+        judge, decisions = Judge(self._config, self._ledger, self._of_files, Selection()), []
+        for met, recorded, failed in judge.sources.ahead([(source, list(rows.values()), failures)]):
+            for each in judge.judge(met, {row.target: row for row in recorded}, failed):
+                judged = Decision(met, each.stage, each.path, each.target, each.action, each.why)
+                decisions.append(planned.get((each.stage, each.target), judged))
+        return decisions
+
+    def _output(
+        self, stage: str, path: bytes, action: str, why: str, row: Row | None, failure: Failure | None,
+        leaf: Leaf | None,
+    ) -> OutputExplained:  # fmt: skip
+        differences = []
+        if row and leaf and row.status != "intended" and row.recipe != leaf.number:
+            differences = [each.text for each in differences_from(self._ledger.recipe_parts(row.recipe), leaf)]
+        decree = row.decree if row else None
+        return OutputExplained(
+            stage,
+            b"" if path.startswith(NO_FILE_KEY) else path,
+            action,
+            why,
+            {name: value for name, value in as_written(leaf.recipe.parts["save"]).items() if name != "format"}
+            if leaf
+            else {},
+            differences,
+            _stat(path),
+            row,
+            next((each for each in self._ledger.decrees.all() if each.number == decree), None),
+            failure,
+            self._ledger.failed.output(failure) if failure else "",
+        )
+
+
+def _stat(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path) if path else None
+    except OSError:
+        return None

@@ -1,0 +1,116 @@
+"""The removal of orphans: each file first, then what the ledger has of it, then the folders that this leaves empty.
+
+A kill in between leaves a record without its file, which the next one forgets.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.config.model import Prune
+from pipeline.errors import PolicyStop, UsageError
+from pipeline.files.atomic import remove_temporaries
+from pipeline.files.ownership import Places
+from pipeline.ledger.ledger import Ledger
+from pipeline.planning.orphans import Fate, fates
+from pipeline.planning.plan_store import SKIPPED_NOW, Spool
+from pipeline.text import counted, shown
+
+# Seconds between commits, as in a run.
+_COMMIT_EVERY_S = 0.1
+# How many that could not be removed are known by name.
+_NAMED = 3
+
+
+@dataclass
+class Pruned:
+    """What became of the orphans."""
+
+    removed: int = 0
+    kept: int = 0
+    """Changed by someone else, or not ours to reach."""
+    failed: int = 0
+    failures: list[str] = field(default_factory=list)
+    """The first that could not be removed, and why."""
+
+    def describe_failures(self) -> str:
+        """What is said of those that could not be removed."""
+        more = f" and {self.failed - len(self.failures):,} more" if self.failed > len(self.failures) else ""
+        return f"{counted(self.failed, 'orphan')} could not be removed: {', '.join(self.failures)}{more}"
+
+
+class Pruner:
+    """Removes orphans, of one pipeline, below the output folders that are its own."""
+
+    def __init__(self, ledger: Ledger, folder: Path, places: Places, unclean: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._folder = folder
+        self._places = places
+        self._unclean = unclean
+
+    def prune_within(self, limit: Prune, spool: Spool) -> Pruned:
+        """Remove a plan's orphans, unless they are more than may be. Raises PolicyStop."""
+        removable = sum(fate.action == "prune" for fate in fates(spool, self._folder))
+        if removable:
+            recorded = self._ledger.files.count()
+            if removable > limit.allowance(recorded):
+                raise PolicyStop(
+                    f"{removable:,} of {counted(recorded, 'output')} are orphans, and prune.max is {limit.max};"
+                    " none was removed; if all of them are meant"
+                )
+        return self.prune(fates(spool, self._folder))
+
+    def prune(self, found: Iterable[Fate]) -> Pruned:
+        """Remove what is as we left it, and forget what is there no more; all else is kept."""
+        pruned, committed_at, folder = Pruned(), time.monotonic(), b""
+        self._ledger.begin()
+        for fate in found:
+            remove_temporaries(fate.path, self._unclean)
+            place = os.path.dirname(fate.path)
+            if folder != place:
+                self._places.remove_if_empty(folder)
+                folder = place
+            if fate.action == "keep" or not self._places.is_ours(place):
+                pruned.kept += 1
+            elif fate.action == "forget" or self._remove(fate, pruned):
+                self._forget(fate)
+            if time.monotonic() - committed_at > _COMMIT_EVERY_S:
+                self._ledger.commit()
+                self._ledger.begin()
+                committed_at = time.monotonic()
+        self._places.remove_if_empty(folder)
+        self._ledger.commit()
+        return pruned
+
+    def _remove(self, fate: Fate, pruned: Pruned) -> bool:
+        try:
+            os.unlink(fate.path)
+        except OSError as error:
+            pruned.failed += 1
+            if pruned.failed <= _NAMED:
+                pruned.failures.append(f"{shown(fate.orphan.target)} ({error.strerror})")
+            return False
+        pruned.removed += 1
+        return True
+
+    def _forget(self, fate: Fate) -> None:
+        self._ledger.has_news = True
+        if fate.orphan.why == SKIPPED_NOW:  # that it was left out stays known
+            self._ledger.files.forget(fate.orphan.target)
+        else:
+            self._ledger.forget(targets=[fate.orphan.target])
+
+
+def may_go_on(*, yes: bool) -> bool:
+    """Whether the user wants it. Raises UsageError where nobody can be asked."""
+    if yes:
+        return True
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("nobody can be asked here whether to go on, and nothing was done; --yes says so beforehand")
+    print("go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,119 @@
+"""Outputs read again and compared with what the ledger has of them: lost, cut short, edited, or decayed on the disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pipeline.files.atomic import digest_of
+from pipeline.ledger.ledger import Row
+from pipeline.ledger.session import open_to_read
+from pipeline.planning.output_state import is_as_left, judge_file
+from pipeline.text import NO_FILE
+
+# Reading is the disk's work, and hashing lets other threads go on.
+_THREADS = 4
+# How many outputs may be in hand at once.
+_AHEAD = 64
+# Findings that are looked at again together.
+_CHUNK = 1000
+
+Kind = Literal["as recorded", "missing", "torn", "edited", "unreadable", "contents changed"]
+
+
+class Finding(NamedTuple):
+    """How an output is found to be."""
+
+    row: Row
+    kind: Kind
+    text: str
+    """The kind with its particulars."""
+
+
+def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
+    """Every output that is recorded as done, as it is found; beside a run, too. `folder` is the YAML's."""
+    base, before = os.fsencode(folder), _state_of(ledger)
+    with open_to_read(ledger) as opened:
+        found = _examine_all((row for row in opened.rows() if _is_settled(row)), base)
+        while chunk := list(islice(found, _CHUNK)):
+            bad = {each.row.target for each in chunk if each.kind != "as recorded"}
+            # What a run has made meanwhile is no finding.
+            anew = _look_again(ledger, base, bad) if bad and _state_of(ledger) != before else {}
+            for each in chunk:
+                if each.row.target not in bad or not anew:
+                    yield each
+                elif again := anew.get(each.row.target):
+                    yield again
+
+
+def _is_settled(row: Row) -> bool:
+    """Whether a row says how its output must be: what a run was stopped at is made by the next in any case."""
+    return row.status == "done" and not row.at_work and row.size is not None
+
+
+def _state_of(ledger: Path) -> list[tuple[int, int]]:
+    """What changes when a run writes to the ledger."""
+    found = []
+    for file in (ledger, ledger.with_name(f"{ledger.name}-wal")):
+        try:
+            there = file.stat()
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((there.st_size, there.st_mtime_ns))
+    return found
+
+
+def _look_again(ledger: Path, base: bytes, targets: set[bytes]) -> dict[bytes, Finding | None]:
+    """The outputs by what the ledger has of them now; None of those that a run is making."""
+    findings: dict[bytes, Finding | None] = {}
+    with open_to_read(ledger) as opened:
+        for target in targets:
+            row = opened.row(target)
+            is_made = row is None or not _is_settled(row) or opened.intents.find(target) is not None
+            findings[target] = None if row is None or is_made else examine(row, os.path.join(base, target))
+    return findings
+
+
+def _examine_all(rows: Iterable[Row], base: bytes) -> Iterator[Finding]:
+    """Each in its order, several at a time."""
+    waiting: deque[Future[Finding]] = deque()
+    with ThreadPoolExecutor(_THREADS, "verify") as readers:
+        try:
+            for row in rows:
+                waiting.append(readers.submit(examine, row, os.path.join(base, row.target)))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+
+def examine(row: Row, path: bytes) -> Finding:
+    """Look at one output, and read it."""
+    try:
+        before = os.stat(path)
+        if not stat.S_ISREG(before.st_mode):
+            return Finding(row, "edited", NO_FILE)
+        if not is_as_left(before, row.size, row.mtime_ns):
+            _, why = judge_file(row, path)
+            if why.startswith("output torn"):
+                return Finding(row, "torn", why.removeprefix("output "))
+            return Finding(row, "edited", "edited by someone else")
+        digest = digest_of(path)
+        if row.digest is None or digest == row.digest:
+            return Finding(row, "as recorded", "")
+        if not is_as_left(os.stat(path), row.size, row.mtime_ns):
+            return Finding(row, "edited", "edited by someone else")
+        return Finding(row, "contents changed", "contents changed, though size and time are as recorded")
+    except (FileNotFoundError, NotADirectoryError):
+        return Finding(row, "missing", "missing")
+    except OSError as error:
+        return Finding(row, "unreadable", f"unreadable: {error.strerror or error}")

@@ -1,0 +1,1 @@
+"""Walk, ledger and config give decisions with reasons."""

@@ -1,0 +1,95 @@
+"""A list of names in place of the walk (`--files-from`): read once, sorted on disk, looked up by the walk's own rules.
+
+A name that the walk would not have come by, such as one that is excluded, is left out here, too: what exists is not
+for a list to say.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from typing import BinaryIO
+
+from pipeline.errors import UsageError
+from pipeline.files.walk import NOT_THERE, OUTSIDE, Walk
+from pipeline.ledger.ledger import Ledger
+from pipeline.messages import Source
+
+# Bytes: no name is longer, so one of them, or what ends the first, is in the beginning of any list.
+_LONGEST_NAME = 4096
+# Bytes read at a time.
+_BLOCK = 1 << 16
+# Names: sorted in together.
+_CHUNK = 1000
+
+
+def read_names(file: str) -> Iterator[bytes]:
+    """The names in a list: NUL-separated if its first name ends so, else one a line. Raises UsageError.
+
+    `-` is stdin. Empty names are left out, and nothing is taken away from the others.
+    """
+    if file == "-":
+        return _names_in(sys.stdin.buffer, "-")
+    try:
+        opened = open(file, "rb")
+    except OSError as error:
+        raise UsageError(f"--files-from {file}: {error.strerror}") from None
+    return _closing(opened, file)
+
+
+def _closing(opened: BinaryIO, file: str) -> Iterator[bytes]:
+    with closing(opened):
+        yield from _names_in(opened, file)
+
+
+def _names_in(opened: BinaryIO, file: str) -> Iterator[bytes]:
+    rest = b""
+    separator = b""
+    while block := opened.read(_BLOCK):
+        separator = separator or (b"\0" if b"\0" in block[: _LONGEST_NAME + 1] else b"\n")
+        *names, rest = (rest + block).split(separator)
+        yield from filter(None, names)
+        if len(rest) > _BLOCK:
+            raise UsageError(f"--files-from {file}: this is no list of names, one a line or each ended by NUL")
+    if rest:
+        yield rest
+
+
+class Listing:
+    """The sources of a list of names, in byte order of their path, whatever the order of the names."""
+
+    def __init__(self, root: bytes, walk: Walk, ledger: Ledger, names: Iterable[bytes]) -> None:
+        self._roots = [os.path.join(each, b"") for each in (os.path.normpath(root), os.path.realpath(root))]
+        self._walk = walk
+        self._connection = ledger.connection
+        self._connection.execute("CREATE TEMP TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._connection.execute("BEGIN")
+        paths = self._paths(names)
+        while chunk := list(islice(paths, _CHUNK)):
+            self._connection.executemany("INSERT OR IGNORE INTO listed VALUES (?)", chunk)
+        self._connection.execute("COMMIT")
+
+    def __iter__(self) -> Iterator[Source]:
+        for (path,) in self._connection.execute("SELECT path FROM listed ORDER BY path"):
+            if source := self._walk.look_up(path):
+                yield source
+
+    def _paths(self, names: Iterable[bytes]) -> Iterator[tuple[bytes]]:
+        """The paths below the root that the names stand for."""
+        for name in names:
+            path = self._path(name)
+            if path is None or b"\0" in path:
+                self._walk.leave_out(name, OUTSIDE if path is None else NOT_THERE)
+                self._walk.is_misled = True
+            else:
+                yield (path,)
+
+    def _path(self, name: bytes) -> bytes | None:
+        full = os.path.normpath(os.path.join(self._roots[0], name))
+        for root in self._roots:
+            if full.startswith(root):
+                return full[len(root) :]
+        return b"" if os.path.join(full, b"") in self._roots else None

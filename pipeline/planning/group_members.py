@@ -1,0 +1,203 @@
+"""Which committed outputs belong to which group, in temporary tables beside the ledger, whatever their number.
+
+ledger, less what is orphaned now --> members    done, and the file is there
+plan, or what failed by now       --> absent     to be made yet, to be moved, or failed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from pipeline.config.model import Config
+from pipeline.errors import FileFailure
+from pipeline.files.group_manifest import Member
+from pipeline.files.template import Template
+from pipeline.ledger.ledger import Ledger, kept_time
+from pipeline.messages import Source
+from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_state import is_as_left
+from pipeline.planning.plan_store import Spool
+from pipeline.text import OF_FILES, source_of
+
+_MEMBERS = """
+CREATE TEMP TABLE members (
+    stage TEXT, grp BLOB, output BLOB, target BLOB, source BLOB, part TEXT,
+    size INTEGER, mtime_ns INTEGER,              -- as it was made, or as somebody has edited it
+    found_size INTEGER, found_mtime_ns INTEGER,  -- as it is
+    PRIMARY KEY (stage, grp, output, target)
+) WITHOUT ROWID
+"""
+_ABSENTEES = """
+CREATE TEMP TABLE absent (
+    stage TEXT, grp BLOB, output BLOB, source BLOB, how TEXT, PRIMARY KEY (stage, grp, output, source)
+) WITHOUT ROWID
+"""
+_PRESENT = "SELECT grp, output, 1 AS present, '' AS how FROM members WHERE stage = ?1"
+_ABSENT = "SELECT grp, output, 0 AS present, how FROM absent WHERE stage = ?1 AND grp != X''"
+
+How = Literal["to be made", "to be moved", "failed"]
+
+
+class Gathered(NamedTuple):
+    """A group, and what there is of it."""
+
+    source: bytes
+    """What stands for it in place of one."""
+    output: bytes
+    """Where what is made of it goes; empty where it can go nowhere."""
+    members: int
+    to_be_made: int
+    to_be_moved: int
+    failed: int
+
+
+class Members:
+    """The members of the groups of one stage that gathers."""
+
+    def __init__(self, config: Config, ledger: Ledger, leaf: Leaf) -> None:
+        gather = leaf.route[-1]
+        assert gather.parent is not None
+        made = config.stages[gather.parent]
+        assert made.output is not None
+        self._connection = ledger.connection
+        self._ledger = ledger
+        self._folder = os.fsencode(config.folder)
+        self._stages = [stage.name for stage in config.stages if stage.name != made.name]
+        self._leaf = leaf
+        self._group = gather.group
+        self._of = made.name
+        self._template: Template = made.output.template
+        fields = self._group.fields if self._group else frozenset()
+        self._needs_part, self._goes_by_folder = "part" in fields, fields <= {"dir"}
+        self._folder_before: bytes | None = None
+        self._place_before = b"", b""
+
+    @staticmethod
+    def prepare(ledger: Ledger) -> None:
+        """Make the tables, empty."""
+        for table in (_MEMBERS, _ABSENTEES):
+            ledger.connection.execute(table)
+
+    # -- filling -------------------------------------------------------------------------------------------------------
+
+    def take_planned(self, spool: Spool) -> None:
+        """Take what there will be: what is there, and what the plan says of the rest."""
+        for each in spool.decisions_of_stage(self._of):
+            if each.action == "make":
+                self._add_absent(each.source.path, "to be made")
+            elif each.action == "rename":
+                self._add_absent(each.source.path, "to be moved")
+            elif each.action == "refuse" or (each.action == "held" and not each.why.startswith("dismissed")):
+                self._add_absent(each.source.path, "failed")
+        self._take_recorded()
+
+    def take_made(self) -> None:
+        """Take what there is after all has been made that could be."""
+        for source in self._ledger.failed.missing(self._of):
+            self._add_absent(source, "failed")
+        self._take_recorded()
+
+    def _take_recorded(self) -> None:
+        self._connection.executemany("INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._recorded())
+
+    def _recorded(self) -> Iterator[tuple[object, ...]]:
+        # A stage may have been called otherwise when they were made; the template tells whose they are.
+        others = ", ".join("?" for _ in self._stages) or "NULL"
+        found = self._connection.execute(
+            "SELECT source, target, part, size, mtime_ns FROM outputs WHERE status = 'done' AND size IS NOT NULL"
+            f" AND stage NOT IN ({others}) AND {OF_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",
+            self._stages,
+        )
+        for source, target, part, size, mtime_ns in found:
+            path = self._path(source, part, target)
+            if not path:
+                continue
+            try:
+                there = os.stat(path)
+            except OSError:
+                self._add_absent(source, "failed")
+                continue
+            now = there.st_size, kept_time(there.st_mtime_ns)
+            was = (size, mtime_ns) if now == (size, mtime_ns) or is_as_left(there, size, mtime_ns) else now
+            yield (self._leaf.stage, *self._place(source, part), target, source, part, *was, *now)
+
+    def _path(self, source: bytes, part: str | None, target: bytes) -> bytes:
+        """Where an output lies; nothing where the stage does not lead there from the source any more."""
+        try:
+            path = self._template.fill(source, part or "")
+        except FileFailure:
+            return b""
+        return path if self._template.key(path) == target else b""
+
+    def _add_absent(self, source: bytes, how: How) -> None:
+        # Of what makes parts, nobody knows the groups to which they would have belonged: it is one of each.
+        place = (b"", b"") if self._needs_part else self._place(source, "")
+        row = (self._leaf.stage, *place, source, how)
+        self._connection.execute("INSERT OR IGNORE INTO absent VALUES (?, ?, ?, ?, ?)", row)
+
+    def _place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
+        """The group of an output, and where that goes."""
+        if not self._goes_by_folder:
+            return self._find_place(source, part)
+        folder = source[: source.rfind(b"/") + 1]
+        if folder != self._folder_before:  # they come in the order of their sources
+            self._folder_before, self._place_before = folder, self._find_place(source, part)
+        return self._place_before
+
+    def _find_place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
+        stands = source_of(self._leaf.stage, self._group.fill(source, part or "") if self._group else None)
+        try:
+            of_group = self._leaf.template.fill(source if self._leaf.has_file else stands, part or "")
+        except FileFailure:
+            return stands, b""
+        return stands, of_group
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def groups(self) -> Iterator[Gathered]:
+        """The groups in their order; the tables may not change meanwhile."""
+        how = "SELECT how, count(*) FROM absent WHERE stage = ? AND grp = X'' GROUP BY how"
+        of_each = dict(self._connection.execute(how, (self._leaf.stage,)).fetchall())
+        counts = "sum(present), sum(how = 'to be made'), sum(how = 'to be moved'), sum(how = 'failed')"
+        among = f"({_PRESENT} UNION ALL {_ABSENT}) GROUP BY grp, output ORDER BY grp, output"
+        for row in self._connection.execute(f"SELECT grp, output, {counts} FROM {among}", (self._leaf.stage,)):
+            found = Gathered._make(row)
+            yield found._replace(
+                to_be_made=found.to_be_made + of_each.get("to be made", 0),
+                to_be_moved=found.to_be_moved + of_each.get("to be moved", 0),
+                failed=found.failed + of_each.get("failed", 0),
+            )
+
+    def identity(self, group: Gathered) -> Source:
+        """What tells a group from what it was: its members in order, each with its path, size and time."""
+        digest, count = hashlib.blake2b(digest_size=8), 0
+        for target, size, mtime_ns in self._select(group.source, group.output, "target, size, mtime_ns"):
+            digest.update(b"%b\0%d %d\0" % (target, size, mtime_ns))
+            count += 1
+        return Source(group.source, count, int.from_bytes(digest.digest()) >> 2)  # SQLite's integers have a sign
+
+    def why_nowhere(self, group: Gathered) -> str:
+        """Why what is made of a group can go nowhere."""
+        table = "SELECT source, part FROM members WHERE stage = ?1 AND grp = ?2 AND output = X''"
+        absent = "SELECT source, '' FROM absent WHERE stage = ?1 AND grp = ?2 AND output = X''"
+        values = (self._leaf.stage, group.source)
+        source, part = self._connection.execute(f"{table} UNION ALL {absent} LIMIT 1", values).fetchone()
+        try:
+            self._leaf.template.fill(source, part or "")
+        except FileFailure as error:
+            return str(error)
+        return ""
+
+    def listed(self, source: bytes, output: bytes) -> Iterator[Member]:
+        """The members of a group in the order of their paths, for the worker."""
+        columns = "target, source, part, found_size, found_mtime_ns"
+        for target, *rest in self._select(source, output, columns):
+            yield Member(os.path.normpath(os.path.join(self._folder, target)), *rest)
+
+    def _select(self, source: bytes, output: bytes, columns: str) -> Iterable[tuple[Any, ...]]:
+        which = "stage = ? AND grp = ? AND output = ? ORDER BY target"
+        values = (self._leaf.stage, source, output)
+        return self._connection.execute(f"SELECT {columns} FROM members WHERE {which}", values)

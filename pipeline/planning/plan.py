@@ -1,0 +1,333 @@
+"""Sources + ledger + config -> the jobs to run, each with its reason; collisions and orphans.
+
+    walk   (byte order) --+
+                          +--> one merge --> judge each output --> spool, on disk --> jobs, counts
+    ledger (same order) --+
+
+Memory does not depend on how many files there are: what is up to date is counted, the rest is spooled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pipeline.config.model import Config, StageConfig
+from pipeline.files.template import NoFile, Template
+from pipeline.files.walk import Walk, matcher
+from pipeline.ledger.failures import Failure
+from pipeline.ledger.ledger import Ledger, Row, Span
+from pipeline.messages import Source
+from pipeline.planning.decisions import Action, Verdict, foremost
+from pipeline.planning.file_list import Listing
+from pipeline.planning.freshness import Judge
+from pipeline.planning.groups import Gathers
+from pipeline.planning.orphans import Gone
+from pipeline.planning.output_spec import Leaf, Selection
+from pipeline.planning.plan_store import Spool
+from pipeline.planning.recipe import Step, Surroundings, recipe_for
+from pipeline.planning.renames import Moves
+from pipeline.planning.source_state import Met
+from pipeline.planning.unchanged import Digests, Place, spans_of
+from pipeline.text import planned_reason
+
+Range = tuple[bytes, bytes | None]
+"""From a source on, and before another; None where there is none after it."""
+
+
+@dataclass
+class Plan:
+    """All that is to be done, and the counts of what is not."""
+
+    spool: Spool
+    leaves: tuple[Leaf, ...]
+    walk: Walk
+    sources: int = 0
+    jobs: int = 0
+    """How many sources have something to make."""
+    counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    """How many outputs, by what is to be done and why."""
+    files: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    """How many sources, each by what is foremost of its outputs."""
+    unmatched: int = 0
+    """How many sources no stage reads."""
+    meets_known: bool = False
+    """Whether any of the sources is one of which an output was on record."""
+    judged: list[Range] | None = None
+    """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
+    gathers: Gathers | None = None
+    """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
+    counts_of_groups: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    """How many outputs of groups, which are not among the others."""
+
+    def pass_over(self, span: Span) -> None:
+        """Count a span of sources of which nothing is to be done."""
+        self.sources += span.sources
+        self.meets_known = True
+        for why, (outputs, files) in span.counts.items():
+            self.counts["up-to-date", why] += outputs
+            self.files["up-to-date", why] += files
+
+    def count_groups(self) -> None:
+        """Count what is made of groups, as it is planned by now."""
+        self.counts_of_groups = Counter()
+        for action, why, outputs, _ in self.spool.counts(of_groups=True):
+            self.counts_of_groups[action, why] += outputs
+
+    @property
+    def jobs_of_groups(self) -> int:
+        """How many groups have something to make."""
+        return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
+
+    def count(self, action: Action, why: str = "") -> int:
+        """How many outputs the plan does this to, for a reason that begins so."""
+        return sum(n for (each, said), n in self.counts.items() if each == action and said.startswith(why))
+
+
+def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ...]:
+    """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
+    known = {digest: number for number, digest in ledger.recipes().items()}
+    pool, contents, leaves = config.pool, ledger.contents, []
+    around = Surroundings(
+        config.folder, pool.initializer, pool.initargs, config.depends, config.libraries, contents.digest
+    )
+    for stage in config.ends:
+        # What was made of the sources says itself when it changed.
+        route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
+        template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
+        recipe = recipe_for([_step(each) for each in route], save, template.suffix, around)
+        number = ledger.number_recipe(recipe) if record else known.get(recipe.digest)
+        matches = matcher(route[0].match) if route[0].match else None
+        leaves.append(Leaf(stage.name, template, recipe, number, route, matches))
+    if record:
+        contents.remember()
+    return tuple(leaves)
+
+
+def _step(stage: StageConfig) -> Step:
+    least = stage.least if stage.least != stage.box else None
+    initializer, initargs = (stage.pool.initializer, stage.pool.initargs) if stage.pool else (None, ())
+    return Step(stage.stage, stage.options, least, stage.own_colours, stage.depends, initializer, initargs)
+
+
+def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
+    above = _route(config, config.stages[stage.parent]) if stage.parent is not None else ()
+    return (*above, stage)
+
+
+def walk_of(config: Config) -> Walk:
+    """The walk over the input root, less what we write ourselves."""
+    own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
+    own.update(config.other_folders)
+    return Walk(os.fsencode(config.inputs.root), config.inputs.include, config.inputs.exclude, own)
+
+
+def make_plan(
+    config: Config,
+    ledger: Ledger,
+    leaves: tuple[Leaf, ...],
+    selection: Selection,
+    *,
+    everything: bool = False,
+    record: bool = False,
+    on_work: Callable[[], object] = lambda: None,
+) -> Plan:
+    """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown.
+
+    With `record`, which is for a run, what was read of sources is spooled, for the ledger. `on_work` is called when it
+    is first seen that there is something to make.
+    """
+    root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
+    sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
+    plan = Plan(Spool(ledger, len(leaves)), leaves, walk)
+    of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
+    if not selection.is_partial and Gathers.are_needed(ledger, leaves):
+        plan.gathers = Gathers(config, ledger, leaves, selection, plan.spool)
+    judge = Judge(config, ledger, of_files, selection, plan.spool.add_reading if record else None)
+    gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
+    # What the ledger may not know of, or is to be made in any case, is not moved.
+    is_moving = not (selection.force or ledger.facts.get("behind"))
+    moves = Moves(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
+    work = _Work(plan, judge, gone, moves, selection, everything, on_work)
+    # The digest of a span tells of sizes and times only.
+    all_plain = all(leaf.is_plain for leaf in of_files)
+    if everything or selection.force or selection.is_partial or config.changed_by == "hash" or not all_plain:
+        work.through(sources, ledger, (b"", None), listed=listed)
+    else:
+        plan.judged = _by_spans(plan, work, ledger)
+    if plan.gathers:
+        plan.gathers.plan()
+    plan.spool.settle(keep_orphans=not selection.is_partial)
+    for action, why, outputs, files in plan.spool.counts():
+        plan.counts[action, why] += outputs
+        plan.files[action, why] += files
+    if plan.gathers and plan.count("refuse"):  # what collides is known since it was settled
+        plan.gathers.plan_anew(is_made=False)
+    plan.count_groups()
+    plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
+    return plan
+
+
+def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
+    """Pass over the spans that are as they were left, and judge the others file by file; gives their ranges."""
+    digests, judged, begin = digests_of(plan.leaves), [], b""
+    for sources, after in spans_of(plan.walk):
+        first, known = sources[0].path, ledger.span(sources[0].path)
+        if known and (known.after, known.digest) == (after, digests.found(sources)):
+            if begin < first:  # what is recorded before the first source of all is of files that are gone
+                work.through((), ledger, (begin, first))
+            plan.pass_over(known)
+        else:
+            work.through(sources, ledger, (begin, after))
+            judged.append((begin, after))
+        begin = after or b""
+    if not plan.sources:
+        work.through((), ledger, (b"", None))
+    return judged
+
+
+def digests_of(leaves: Sequence[Leaf]) -> Digests:
+    """The digests of spans for a tree with these outputs."""
+    of_files = [leaf for leaf in leaves if not leaf.gathers]
+    plain = [(each.stage, each.template, each.number) for each in of_files if isinstance(each.template, Template)]
+    return Digests([Place(*each) for each in plain])
+
+
+def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[Span]:
+    """Those of the ranges in which a run has left nothing to be done, as spans."""
+    digests = digests_of(leaves)
+    for first, after in ranges:
+        has_failed = next(ledger.failures(first, after, of_files=True), None) is not None
+        span = None if has_failed else digests.recorded(ledger.rows(first, after, of_files=True))
+        if span:
+            yield span._replace(after=after)
+
+
+class _Work:
+    """Goes through sources and what is recorded of them in step, and puts every decision into the plan."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        judge: Judge,
+        gone: Gone,
+        moves: Moves | None,
+        selection: Selection,
+        everything: bool,
+        on_work: Callable[[], object],
+    ) -> None:
+        self._plan = plan
+        self._judge = judge
+        self._gone = gone
+        self._moves = moves
+        self._limit = selection.limit
+        self._selected = matcher([selection.only]) if selection.only else None
+        self._everything = everything
+        self._on_work: Callable[[], object] | None = on_work
+
+    def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
+        """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
+        plan = self._plan
+        rows = Follower(ledger.rows(*within, listed=listed, of_files=True), self._gone.not_met)
+        failures = Follower(ledger.failures(*within, listed=listed, of_files=True), self._gone.failure)
+        for source, recorded, failed in self._judge.sources.ahead(self._met(sources, rows, failures)):
+            plan.sources += 1
+            if self._decide(source, recorded, failed):
+                plan.jobs += 1
+                if self._on_work:
+                    self._on_work()
+                    self._on_work = None
+            if self._limit is not None and plan.jobs >= self._limit:
+                return
+        rows.pass_the_rest()
+        failures.pass_the_rest()
+
+    def _met(self, sources: Iterable[Source], rows: Follower[Row], failures: Follower[Failure]) -> Iterator[Met]:
+        """The selected sources, each with what is recorded of it."""
+        for source in sources:
+            # Also of those that are not selected: they are there.
+            recorded, failed = rows.take(source.path), failures.take(source.path)
+            if recorded and not self._plan.meets_known:
+                self._plan.meets_known = any(row.status != "intended" for row in recorded)
+            if not self._selected or self._selected(source.path):
+                yield source, recorded, failed
+
+    def _decide(self, source: Source, rows: list[Row], failures: list[Failure]) -> bool:
+        """Put one source into the plan; says whether it has something to make."""
+        plan, recorded = self._plan, {row.target: row for row in rows}
+        verdicts = self._judge.judge(source, recorded, failures)
+        if not verdicts:
+            plan.unmatched += 1
+            self._pass_on(verdicts, rows, recorded, failures)
+            return False
+        if self._moves and rows and (recorded or len(verdicts) > 1):
+            verdicts = self._moves.find(source, rows, verdicts)
+        leader = foremost(verdicts)
+        if leader.action == "up-to-date" and not self._everything:
+            plan.files["up-to-date", planned_reason("up-to-date", leader.why)] += 1
+        for verdict in verdicts:
+            if self._everything or verdict.action != "up-to-date":
+                # What may fail again comes last: it must not use up the error budget before the rest is done.
+                late = bool(failures) if verdict.action != "rename" else _stands_for_parts(rows, verdict.moved_from)
+                plan.spool.add(source, verdict, leads=verdict is leader, late=late)
+            else:
+                plan.counts["up-to-date", planned_reason("up-to-date", verdict.why)] += 1
+        if rows or failures:
+            self._pass_on(verdicts, rows, recorded, failures)
+        return leader.action == "make"
+
+    def _pass_on(
+        self, verdicts: list[Verdict], rows: list[Row], unclaimed: dict[bytes, Row], failures: list[Failure]
+    ) -> None:
+        """Say of what is recorded of a source that it is an orphan, or moved, or says nothing any more."""
+        moved = {verdict.moved_from for verdict in verdicts}
+        for row in rows:
+            if row.target in moved:
+                self._plan.spool.add_moved(row)
+            elif row.target in unclaimed:
+                self._gone.unclaimed(row)
+            elif row.status == "skipped" and row.size is not None:
+                self._gone.skipped(row, verdicts)
+        if failures:
+            open_stages = {verdict.stage for verdict in verdicts if verdict.action not in ("up-to-date", "rename")}
+            for failure in failures:
+                if failure.stage not in open_stages:
+                    self._plan.spool.add_past_failure(failure)
+
+
+def _stands_for_parts(rows: list[Row], target: bytes | None) -> bool:
+    return any(row.target == target and row.part == "" for row in rows)
+
+
+T = TypeVar("T", Row, Failure)
+
+
+class Follower(Generic[T]):
+    """Keeps a stream of records in step with a walk over the same order of sources."""
+
+    def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:
+        self._records: Iterator[T] = records
+        self._passed: Callable[[T], None] = passed
+        self._next: T | None = next(records, None)
+
+    def take(self, source: bytes) -> list[T]:
+        """The records of a source; those of sources before it, which the walk did not meet, are passed."""
+        found: list[T] = []
+        if self._next is None or self._next.source > source:
+            return found
+        while self._next is not None and self._next.source <= source:
+            if self._next.source == source:
+                found.append(self._next)
+            else:
+                self._passed(self._next)
+            self._next = next(self._records, None)
+        return found
+
+    def pass_the_rest(self) -> None:
+        """The walk has ended: no other record was met."""
+        while self._next is not None:
+            self._passed(self._next)
+            self._next = next(self._records, None)

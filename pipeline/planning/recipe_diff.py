@@ -1,0 +1,165 @@
+"""What differs between two recipes, part by part, in the user's own words."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.text import shown
+
+Part = Literal[
+    "code", "options", "decoding", "depends", "save", "initializer", "initargs", "libraries", "values", "stages"
+]
+"""The named parts of a recipe; `stages` is the length of the route."""
+
+_OTHERWISE = "filemill makes pictures differently now"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is another in a recipe than it was."""
+
+    stage: str
+    """The stage it is of; empty for what counts for the whole pipeline."""
+    part: Part
+    text: str
+    """As `plan` says it, with the stage's name."""
+
+
+def differences(
+    old: dict[str, Any], new: dict[str, Any], names: Sequence[str], where: Sequence[str]
+) -> list[Difference]:
+    """All that differs, the nearest to the root first; `names` and `where` are the stages of the route and their files.
+
+    Parts that only one of the two recipes has differ too; there is something for any two that are not the same.
+    """
+    found = list(_differences(old, new, names, where))
+    return found if found or old == new else [Difference("", "values", _OTHERWISE)]
+
+
+def _differences(
+    old: dict[str, Any], new: dict[str, Any], names: Sequence[str], where: Sequence[str]
+) -> Iterator[Difference]:
+    last = names[-1]
+    routes = old.get("route", []), new["route"]
+    if len(routes[0]) != len(routes[1]):
+        yield Difference(last, "stages", "stages were added or removed above it")
+    else:
+        for before, after, name, file in zip(*routes, names, where, strict=True):
+            yield from _of_stage(before, after, name, file)
+    for change in _changes(old.get("save", {}), new["save"]):
+        yield Difference(last, "save", f"{last}: save {change}")
+    for change in _changed_files(old.get("depends", {}), new.get("depends", {})):
+        yield Difference("", "depends", f"depends: {change}")
+    yield from _of_initializer(old.get("initializer"), new.get("initializer"))
+    for change in _changes(old.get("libraries", {}), new.get("libraries", {}), absent="none"):
+        yield Difference("", "libraries", change)
+    if old.get("values") != new["values"]:
+        yield Difference("", "values", _OTHERWISE)
+
+
+def _of_stage(before: dict[str, Any], after: dict[str, Any], name: str, file: str) -> Iterator[Difference]:
+    options = [Difference(name, "options", f"{name}: {each}") for each in _changes(before["options"], after["options"])]
+    change = _change_of_code(before["code"], after["code"], file)
+    code = [Difference(name, "code", f"{name}: {change}")] if change else []
+    # Other code may have other options: then nobody changed those.
+    is_other = (
+        set(before["options"]) != set(after["options"]) or before["code"].split()[:1] != after["code"].split()[:1]
+    )
+    yield from code + options if is_other else options + code
+    for change in _changed_files(before.get("depends", {}), after.get("depends", {})):
+        contents = change.startswith("contents of ")
+        yield Difference(name, "depends", f"{name}: {change}" if contents else f"{name}: depends: {change}")
+    for change in _changes(before.get("decoding", {}), after.get("decoding", {})):
+        yield Difference(name, "decoding", f"{name}: decoded {change}")
+    yield from _of_initializer(before.get("initializer"), after.get("initializer"), name)
+
+
+def _of_initializer(
+    before: dict[str, Any] | None, after: dict[str, Any] | None, stage: str = ""
+) -> Iterator[Difference]:
+    who = f"{stage}: " if stage else ""
+    if before is None or after is None:
+        if before != after:
+            yield Difference(stage, "initializer", f"{who}initializer {'added' if before is None else 'removed'}")
+        return
+    if change := _change_of_code(before["code"], after["code"], ""):
+        yield Difference(stage, "initializer", f"{who}initializer: {change}")
+    for change in _changes({"initargs": before["initargs"]}, {"initargs": after["initargs"]}):
+        said = change if change.startswith("initargs") else f"initargs: {change}"
+        yield Difference(stage, "initargs", f"{who}{said}")
+
+
+def _change_of_code(before: str, after: str, file: str) -> str:
+    """What changed of a piece of code, as `recipe` writes it: its name, and a digest or the module's own word."""
+    if before == after:
+        return ""
+    (old_name, _, old), (new_name, _, new) = before.partition(" "), after.partition(" ")
+    if old_name != new_name and old_name and new_name:
+        return f"uses {_short(old_name)} -> {_short(new_name)}"
+    place = file
+    if old.startswith("recipe ") and new.startswith("recipe "):
+        place = f"RECIPE {old.removeprefix('recipe ')} -> {new.removeprefix('recipe ')}{f' in {file}' if file else ''}"
+    return f"code changed ({place})" if place else "code changed"
+
+
+def _short(name: str) -> str:
+    module, _, target = name.partition(".")
+    return module if target == module else name
+
+
+def _changed_files(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
+    for path in [*after, *(path for path in before if path not in after)]:
+        name = shown(os.fsencode(path))
+        if path not in before:
+            yield f"{name} added"
+        elif path not in after:
+            yield f"{name} removed"
+        elif before[path] != after[path]:
+            yield f"contents of {name} changed"
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any], absent: str = "null") -> Iterator[str]:
+    """What changed between two sets of options, an entry for each that did."""
+    for key in [*after, *(key for key in before if key not in after)]:
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        shown = [_shown(value) if key in options else absent for value, options in ((old, before), (new, after))]
+        if shown[0] != shown[1]:
+            yield f"{key} {shown[0]} -> {shown[1]}"
+        else:
+            contents = dict(contents_within(old))
+            yield from (
+                f"contents of {path} changed" for path, now in contents_within(new) if contents.get(path) != now
+            )
+
+
+def _shown(value: Any) -> str:
+    value = as_written(value)
+    is_plain = isinstance(value, str) and value and value == value.strip()
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
+
+
+def _is_path(value: Any) -> bool:
+    """Whether this is a Path option, with the digest of what is behind it."""
+    return isinstance(value, dict) and set(value) == {"path", "contents"}
+
+
+def as_written(value: Any) -> Any:
+    """An option as it was written: Paths without the digests of what is behind them."""
+    if isinstance(value, dict):
+        return value["path"] if _is_path(value) else {key: as_written(each) for key, each in value.items()}
+    return [as_written(each) for each in value] if isinstance(value, list) else value
+
+
+def contents_within(value: Any) -> Iterator[tuple[str, str]]:
+    """The Paths within an option, each with the digest of what is behind it."""
+    if _is_path(value):
+        yield value["path"], value["contents"]
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from contents_within(each)

@@ -1,0 +1,112 @@
+"""What the ledger has of the parts of fan-outs: given to the jobs that make them anew, and brought up to date after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from pipeline.files.atomic import remove_temporaries, run_apart
+from pipeline.files.parts import Noted, PartList
+from pipeline.files.template import NO_FILE_KEY
+from pipeline.ledger.ledger import Ledger, Row
+from pipeline.messages import KILLED, Job, Outcome, Result, Target
+from pipeline.planning.output_spec import Leaf, take_intended, take_parts
+from pipeline.planning.output_state import is_as_left
+
+
+class MadeParts:
+    """The parts of all the outputs that are in parts."""
+
+    def __init__(self, ledger: Ledger, leaves: Sequence[Leaf], noted: PartList, folder: bytes, *, force: bool) -> None:
+        self._ledger = ledger
+        self._leaves = {leaf.stage: leaf for leaf in leaves if leaf.has_parts}
+        self._noted = noted
+        self._folder = folder
+        self._force = force
+
+    def take_over(self, unclean_runs: Sequence[str]) -> None:
+        """Record the parts that killed runs have made and could not record, and remove what they left half made."""
+        heads: dict[tuple[bytes, bytes], Row | None] = {}
+        for part in self._noted.noted():
+            key = part.source, part.target
+            if key not in heads:
+                heads[key] = self._head(*key)
+            if (head := heads[key]) is not None:
+                remove_temporaries(part.path, [run_apart(run, part.source) for run in unclean_runs])
+                self._record_noted(part, head)
+
+    def _head(self, source: bytes, path: bytes) -> Row | None:
+        """What is recorded of an output in parts that a run was stopped at."""
+        rows = self._ledger.rows(source, source + b"\0")
+        return next((row for row in rows if row.at_work and self._path(row) == path), None)
+
+    def _record_noted(self, part: Noted, head: Row) -> None:
+        try:
+            found = os.lstat(part.path)
+        except OSError:
+            return
+        if (found.st_size, found.st_mtime_ns) == (part.size_bytes, part.mtime_ns):
+            key = part.path if os.path.isabs(head.target) else os.path.relpath(part.path, self._folder)
+            self._ledger.files.take_over(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
+
+    def told(self, jobs: Iterator[Job]) -> Iterator[Job]:
+        """The same jobs, told where their parts go and which were made before."""
+        return map(self._tell, jobs) if self._leaves else jobs
+
+    def _tell(self, job: Job) -> Job:
+        return job._replace(targets=tuple(self._tell_of(job.source.path, each) for each in job.targets))
+
+    def _tell_of(self, source: bytes, target: Target) -> Target:
+        leaf = self._leaves.get(target.stage)
+        if leaf is None:
+            return target
+        recorded = self._recorded(source)
+        owned = take_parts(leaf, source, recorded, left_out=True) + take_intended(leaf, source, recorded)
+        return target._replace(
+            around=leaf.template.around_part(source), owned=tuple(map(self._path, owned)), is_forced=self._force
+        )
+
+    def record(self, outcome: Outcome) -> None:
+        """Bring what was made before up to date with what became of a job, before that is recorded."""
+        for result in outcome.results:
+            if leaf := self._leaves.get(result.stage):
+                self._record(leaf, outcome.source.path, result)
+
+    def _record(self, leaf: Leaf, source: bytes, result: Result) -> None:
+        if result.kind in KILLED:  # nobody has cleared up after it
+            for part in self._noted.noted(self._ledger.run):
+                if (part.source, part.target) == (source, result.path):
+                    remove_temporaries(part.path, [run_apart(self._ledger.run, source)])
+        if result.status == "failed":
+            return
+        paths, recorded = {part.path for part in result.parts}, self._recorded(source)
+        gone = [row for row in take_parts(leaf, source, recorded) if self._path(row) not in paths]
+        self._ledger.forget(targets=[row.target for row in take_intended(leaf, source, recorded)])
+        for row in gone:
+            if result.status == "done" and self._remove(row):
+                self._ledger.forget(targets=[row.target])
+            else:
+                self._ledger.files.leave_out(row.target)
+
+    def _recorded(self, source: bytes) -> dict[bytes, Row]:
+        return {row.target: row for row in self._ledger.rows(source, source + b"\0")}
+
+    def _path(self, row: Row) -> bytes:
+        if row.target.startswith(NO_FILE_KEY):
+            return row.target
+        return os.path.normpath(os.path.join(self._folder, row.target))
+
+    def _remove(self, row: Row) -> bool:
+        """Remove a part that is not made any more, if it is as we left it; tells whether there is no file now."""
+        if row.size is None:
+            return True
+        path = self._path(row)
+        try:
+            if not is_as_left(os.lstat(path), row.size, row.mtime_ns):
+                return False
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,225 @@
+"""Outputs whose path changed and nothing else: found among what is recorded of a source, and moved instead of made.
+
+    plan   what is to be made, and is recorded under another path with the same recipe and source, and intact there
+    run    noted as ours under the new path -> moved, never over anything -> recorded, before any job is handed out
+
+A kill leaves the file under one of its two paths, or under both; the next plan knows it there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from pipeline.files.ownership import Places
+from pipeline.files.template import NO_FILE_KEY
+from pipeline.ledger.intents import Intent
+from pipeline.ledger.ledger import Ledger, Row
+from pipeline.messages import Source
+from pipeline.planning.decisions import Rename, Verdict
+from pipeline.planning.moved_parts import is_part_of, move_parts
+from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_state import is_as_left, is_the_same, look
+from pipeline.planning.plan_store import Spool
+from pipeline.planning.source_state import ByTime
+from pipeline.text import shown
+
+# Renames that are noted together before they are done.
+_BATCH = 256
+
+
+class Moves:
+    """Finds renames among the verdicts on one source."""
+
+    def __init__(self, leaves: Sequence[Leaf], folder: bytes, sources: ByTime) -> None:
+        self._recipes = {leaf.stage: leaf.number for leaf in leaves}
+        self._in_parts = {leaf.stage: leaf for leaf in leaves if leaf.has_parts and leaf.has_file}
+        self._folder = folder
+        self._sources = sources
+
+    def find(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
+        """The same verdicts, but a rename for what is to be made and lies intact elsewhere.
+
+        One place may have to be left before another can be taken: those are found in that order, and where they wait
+        for each other in a circle all are made.
+        """
+        if not any(verdict.action == "make" for verdict in verdicts):
+            return verdicts
+        if self._in_parts:
+            verdicts = self._find_parts(source, rows, verdicts)
+        by_target = {row.target: row for row in rows}
+        claims = {verdict.target: verdict for verdict in verdicts}
+        movable = [row for row in rows if self._is_to_spare(row, claims.get(row.target), source)]
+        wanted = [
+            number for number, verdict in enumerate(verdicts)
+            if self._may_be_moved_to(verdict, by_target.get(verdict.target))
+        ]  # fmt: skip
+        found = list(verdicts)
+        left: set[bytes] = set()
+        while movable and (step := self._next(wanted, found, movable, by_target, left)):
+            number, row = step
+            why = f"moved from {shown(row.target)}"
+            found[number] = found[number]._replace(action="rename", why=why, moved_from=row.target)
+            wanted.remove(number)
+            movable.remove(row)
+            left.add(row.target)
+        return found
+
+    def _find_parts(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
+        claimed, found = {verdict.target for verdict in verdicts}, list[Verdict]()
+        unclaimed = [row for row in rows if row.target not in claimed]
+        for verdict in verdicts:
+            leaf = self._in_parts.get(verdict.stage)
+            found += move_parts(leaf, source, verdict, unclaimed, self._folder, self._sources) if leaf else [verdict]
+        return found
+
+    def _next(
+        self,
+        wanted: list[int],
+        verdicts: list[Verdict],
+        movable: list[Row],
+        by_target: dict[bytes, Row],
+        left: set[bytes],
+    ) -> tuple[int, Row] | None:
+        for number in wanted:
+            verdict = verdicts[number]
+            at_target = by_target.get(verdict.target)
+            if at_target is not None and at_target.status != "intended" and verdict.target not in left:
+                continue
+            for row in movable:
+                if row.recipe == self._recipes[verdict.stage] and self._can_move(row, verdict, left):
+                    return number, row
+        return None
+
+    def _may_be_moved_to(self, verdict: Verdict, row: Row | None) -> bool:
+        """Whether an output is to be made since none is recorded for its path, or one of another recipe."""
+        if verdict.action != "make" or verdict.target.startswith(NO_FILE_KEY):
+            return False
+        return row is None or row.status == "intended" or row.recipe != self._recipes[verdict.stage]
+
+    def _is_to_spare(self, row: Row, claim: Verdict | None, source: Source) -> bool:
+        """Whether a row says of a source as it is that something was made of it, which no verdict wants as it is."""
+        if row.part is not None or row.target.startswith(NO_FILE_KEY):
+            return False
+        if row.status == "intended" or row.at_work or not self._sources.is_same(source, row):
+            return False
+        return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
+
+    def _can_move(self, row: Row, verdict: Verdict, left: set[bytes]) -> bool:
+        there = None if verdict.target in left else look(verdict.path)
+        if row.status == "skipped":  # there is no file
+            return row.size is None and there is None
+        if there is None:
+            here = look(os.path.join(self._folder, row.target))
+            return here is not None and is_as_left(here, row.size, row.mtime_ns)
+        return verdict.why == "interrupted" and is_the_same(there, row.size, row.mtime_ns)
+
+
+class Renamer:
+    """Carries out the renames of a plan."""
+
+    def __init__(self, ledger: Ledger, spool: Spool, folder: bytes, places: Places) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._folder = folder
+        self._places = places
+        self._made = b""
+        self._old = b""
+
+    def rename(self) -> int:
+        """Move what can be moved, the rest is to be made; gives how many were moved."""
+        done = 0
+        for batch in self._batches():
+            self._ledger.begin()
+            self._ledger.intents.note([Intent(each.target, each.source, each.stage) for each in batch])
+            self._ledger.commit()
+            self._ledger.begin()
+            for _, of_source in groupby(batch, key=lambda rename: rename.source):
+                done += self._rename_all(list(of_source))
+            self._ledger.intents.forget_ended()
+            self._ledger.commit()
+        self._places.remove_if_empty(self._old)
+        return done
+
+    def _batches(self) -> Iterator[list[Rename]]:
+        """The renames, those of a source together."""
+        batch: list[Rename] = []
+        for _, of_source in groupby(self._spool.renames(), key=lambda rename: rename.source):
+            batch += of_source
+            if len(batch) >= _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _rename_all(self, pending: list[Rename]) -> int:
+        """Move the outputs of one source, each when its place is free."""
+        done, in_parts = 0, {each.stage for each in pending if each.is_whole}
+        while pending:
+            taken = {each.moved_from for each in pending}
+            # What stands for parts comes after all of them.
+            free = [each for each in pending if each.target not in taken]
+            each = min(free, key=lambda each: each.is_whole, default=pending[0])
+            pending.remove(each)
+            if each.target not in taken and self._move(each):
+                self._ledger.files.move(each.moved_from, each.target, each.stage)
+                done += not each.is_whole
+            elif each.stage in in_parts and not each.is_whole:
+                self._spool.leave(each)
+            else:
+                self._spool.make_instead(each)
+            self._ledger.intents.end(each.target)
+        return done
+
+    def _move(self, each: Rename) -> bool:
+        self._ledger.has_news = True
+        row = self._ledger.row(each.moved_from)
+        if row is None or row.at_work or row.status == "intended":
+            return False
+        if each.is_whole:
+            rows = self._ledger.rows(each.source, each.source + b"\0")
+            return not any(is_part_of(part, each.moved_from) for part in rows)
+        if row.status == "skipped":
+            return True
+        old = os.path.join(self._folder, row.target)
+        folder = os.path.dirname(old)
+        if folder != self._old:
+            self._places.remove_if_empty(self._old)
+            self._old = folder
+        here, there = look(old), look(each.path)
+        if there is not None and is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
+            return here is None or (os.path.samestat(here, there) and _unlink(old))
+        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._places.is_ours(folder):
+            return False
+        return self._put(old, each.path)
+
+    def _put(self, old: bytes, new: bytes) -> bool:
+        """Give a file its new name, unless that is taken, or lies on another device."""
+        try:
+            if os.path.dirname(new) != self._made:
+                os.makedirs(os.path.dirname(new), exist_ok=True)
+                self._made = os.path.dirname(new)
+            os.link(old, new, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError:  # such as a file system without links
+            try:
+                if os.path.lexists(new):
+                    return False
+                os.rename(old, new)
+            except OSError:
+                return False
+            return True
+        if not _unlink(old):
+            _unlink(new)
+            return False
+        return True
+
+
+def _unlink(path: bytes) -> bool:
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    return True

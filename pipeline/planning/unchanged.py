@@ -1,0 +1,194 @@
+"""Runs of sources that are as the last run left them: known by one digest, and passed over whole.
+
+    walk   --> spans of sources, with what stat says of them and of their outputs --> digest --+
+                                                                                               +-- equal: nothing to do
+    ledger --> spans of rows, with what they remember, made after every run       --> digest --+
+
+A night in which nothing changed so reads one row for a thousand files. A span that differs is judged file by file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import FileFailure
+from pipeline.files.template import Template
+from pipeline.ledger.ledger import Row, Span, kept_time
+from pipeline.messages import Source
+from pipeline.text import planned_reason
+
+# A span begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
+# whatever else comes or goes, so that a new file changes no span but its own.
+_MASK = 0x3FF
+# What a span says, and how: one of another format is not equal to any, and so is made anew.
+_FORMAT = b"4 "
+# The bits of a mode that say what it is the mode of.
+_TYPE = 0o170000
+# What stands for size and time of an output that is not there, or is no file.
+_NOTHING = -1
+_UP_TO_DATE = "up to date"
+# The columns of a row on which it depends whether anything is to be done: those up to `at_work`.
+_JUDGED_COLUMNS = Row._fields.index("at_work") + 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """One output of the tree: its stage, where it goes, and the number of its recipe."""
+
+    stage: str
+    template: Template
+    recipe: int | None
+
+
+def spans_of(sources: Iterable[Source]) -> Iterator[tuple[list[Source], bytes | None]]:
+    """The sources in spans, each with the path at which the next one begins; None after the last."""
+    span: list[Source] = []
+    for source in sources:
+        if span and not zlib.crc32(source.path) & _MASK:
+            yield span, source.path
+            span = []
+        span.append(source)
+    if span:
+        yield span, None
+
+
+class Digests:
+    """The digests of spans, for one tree of stages: another template or recipe makes every one of them another."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = places
+        self._by_stage = {place.stage: number for number, place in enumerate(places)}
+        # Not what the stages are called: renaming one makes no difference.
+        tree = repr([(each.template.key(each.template.folder), each.template.pieces, each.recipe) for each in places])
+        self._tree = _FORMAT + tree.encode()
+
+    def found(self, span: Sequence[Source]) -> bytes:
+        """The digest of sources and of their outputs as they are."""
+        paths, sizes, times = map(list, zip(*span, strict=True))
+        numbers = sizes + times
+        for place in self._places:
+            numbers += _stats(place.template, paths)
+        return self._digest(paths, numbers)
+
+    def recorded(self, rows: Iterable[Row]) -> Span | None:
+        """What the ledger's rows of a span come to; None where one of them leaves anything to be done."""
+        known = list(rows)
+        return self._span(self._by_name(known)) or self._span(self._by_target(known))
+
+    def _by_name(self, rows: Iterable[Row]) -> list[list[Row]]:
+        """The rows of each place, going by what the stages are called."""
+        by_place: list[list[Row]] = [[] for _ in self._places]
+        nowhere: list[Row] = []
+        for row in rows:
+            number = self._by_stage.get(row.stage)
+            (nowhere if number is None else by_place[number]).append(row)
+        return [] if nowhere else by_place
+
+    def _by_target(self, rows: Iterable[Row]) -> list[list[Row]]:
+        """The same, going by where the outputs lie: stages may have been called otherwise when they were made."""
+        by_place: list[list[Row]] = [[] for _ in self._places]
+        for row in rows:
+            fitting = (
+                number for number, place in enumerate(self._places) if _targets(place, [row.source]) == [row.target]
+            )
+            if (number := next(fitting, None)) is None:
+                return []
+            by_place[number].append(row)
+        return by_place
+
+    def _span(self, by_place: list[list[Row]]) -> Span | None:
+        """The span of these rows; looked at column by column, since row by row would cost several times as much."""
+        first: tuple[tuple[Any, ...], ...] | None = None
+        outputs: list[int] = []
+        counts, files = Counter[str](), Counter[str]()
+        for place, rows in zip(self._places, by_place, strict=False):
+            columns = list(zip(*rows, strict=True))[:_JUDGED_COLUMNS]
+            if not columns:
+                return None
+            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, at_work = columns
+            first = first or (sources, sizes, times)
+            is_settled = not any(at_work) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
+            if not is_settled or (sources, sizes, times) != first or list(targets) != _targets(place, sources):
+                return None
+            are_done = [status == "done" for status in statuses]
+            for numbers in (its_sizes, its_times):
+                outputs += [(number or 0) if done else _NOTHING for number, done in zip(numbers, are_done, strict=True)]
+            whys = Counter({_UP_TO_DATE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
+            files = files or whys
+            counts += whys
+        if first is None:
+            return None
+        paths, all_numbers = list(first[0]), [*first[1], *first[2], *outputs]
+        both = {why: (count, files[why]) for why, count in counts.items()}
+        return Span(paths[0], None, len(paths), self._digest(paths, all_numbers), both)
+
+    def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
+        digest = hashlib.blake2b(self._tree, digest_size=16)
+        digest.update(b"\0".join(paths))
+        try:
+            digest.update(array("q", numbers))
+        except OverflowError:  # a time past the year 2262, which the ledger keeps as it can
+            digest.update(array("q", map(kept_time, numbers)))
+        return digest.digest()
+
+
+def _why(row: Row) -> str:
+    return _UP_TO_DATE if row.status == "done" else planned_reason("up-to-date", f"skipped: {row.reason}")
+
+
+def _targets(place: Place, sources: Sequence[bytes]) -> list[bytes]:
+    """Where the outputs of sources lie, as the ledger keeps it; none where one of them can have none."""
+    try:
+        return [place.template.target_of(source) for source in sources]
+    except FileFailure:
+        return []
+
+
+def _stats(template: Template, sources: Sequence[bytes]) -> list[int]:
+    """What stat says of the outputs of one stage: the sizes, and then the times.
+
+    Their folders are kept open, which halves its cost; to list them as well would only add to it.
+    """
+    sizes, times = list[int](), list[int]()
+    apart, stat_of, regular = template.apart, os.stat, stat.S_IFREG
+    before, folder, fd = b"/", b"", -1
+    try:
+        for source in sources:
+            # Mostly the source's own name, in the folder of the source before.
+            above, _, name = source.rpartition(b"/")
+            if above != before or apart is None or not apart.keeps_name:
+                before = above
+                place, name = template.fill_apart(source)
+                if place != folder:
+                    folder, fd = place, _opened(place, fd)
+            try:
+                found = stat_of(name, dir_fd=fd) if fd >= 0 else None
+            except OSError:
+                found = None
+            if found is not None and found.st_mode & _TYPE == regular:
+                sizes.append(found.st_size)
+                times.append(found.st_mtime_ns)
+            else:
+                sizes.append(_NOTHING)
+                times.append(_NOTHING)
+    finally:
+        _opened(b"", fd)
+    return sizes + times
+
+
+def _opened(folder: bytes, before: int) -> int:
+    """The descriptor of a folder, -1 of one that cannot be opened; the one before it is closed."""
+    if before >= 0:
+        os.close(before)
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1

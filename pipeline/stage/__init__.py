@@ -1,0 +1,1 @@
+"""A name and a signature become a checked callable."""

@@ -1,0 +1,224 @@
+"""A signature -> the options it accepts: validation and JSON Schema, by pydantic, in the parent only."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from pipeline.errors import StageError
+from pipeline.text import did_you_mean
+
+# pydantic's types of error -> what is needed, in the words of YAML.
+_NEEDED = {
+    "model_type": "a mapping", "model_attributes_type": "a mapping", "dict_type": "a mapping",
+    "dataclass_type": "a mapping", "list_type": "a list", "tuple_type": "a list", "set_type": "a list",
+    "frozen_set_type": "a list", "string_type": "text", "path_type": "text", "bytes_type": "text",
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false", "none_required": "null",
+}  # fmt: skip
+# What pydantic says of itself and of Python's types in its messages.
+_PYTHON_WORDS = re.compile(
+    r"^(Input|Value error,|Assertion failed,|Tuple|List|Set|Frozenset|Dictionary|String) | after validation"
+)
+# Characters: a longer value is left out of the message; the source line shows it.
+_SHOWN = 80
+
+
+Place = tuple[str | int, ...]
+"""Where something stands in the data: ("stages", 0, "with", "width")."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a value that YAML gave."""
+
+    place: Place
+    """Below the value that was checked."""
+    text: str
+    key: bool = False
+    """Whether the key is at fault rather than what it holds."""
+
+
+_PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, list, dict, or a dataclass of these"
+
+
+def check_options(
+    known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Validate what the YAML gives against a signature; gives the options after defaults, and what is wrong.
+
+    Raises StageError for an annotation that no YAML value can satisfy.
+    """
+    problems: list[Problem] = []
+    for name in given:
+        if name not in known:
+            text = f"no option {name!r}{did_you_mean(name, known) or _choices(known)}"
+            problems.append(Problem((name,), text, key=True))
+    options: dict[str, Any] = {}
+    for name, parameter in known.items():
+        adapter = _adapter(parameter)
+        if name in given:
+            try:
+                options[name], wrong = validate(adapter, given[name])
+            except Exception as error:
+                raise _no_type(parameter, error) from error
+            problems += [Problem((name, *each.place), f"option {name!r}: {each.text}", each.key) for each in wrong]
+        elif parameter.default is parameter.empty:
+            _refuse_odd_type(adapter, parameter)
+            problems.append(Problem((), f"option {name!r} is missing"))
+        else:
+            _refuse_odd_default(adapter, parameter)
+            options[name] = parameter.default
+    return options, problems
+
+
+def _refuse_odd_type(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
+    """Raise StageError for a type, such as a function, that has values but none that a file can hold."""
+    try:
+        adapter.json_schema()
+    except Exception as error:
+        raise _no_type(parameter, error) from error
+
+
+def _refuse_odd_default(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
+    """Raise StageError for a default that no file can hold: nobody could tell whether it changed."""
+    try:
+        adapter.dump_json(parameter.default, warnings=False)
+    except Exception:
+        text = f"the default of option {parameter.name!r} is no plain data: {parameter.default!r}"
+        raise StageError(text, hint=_PLAIN_DATA) from None
+
+
+def _choices(known: Mapping[str, inspect.Parameter]) -> str:
+    return f"; there are {', '.join(map(repr, known))}" if known else "; it has none"
+
+
+def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
+    if isinstance(parameter.default, FieldInfo):
+        raise StageError(
+            f"the default of option {parameter.name!r} is a Field",
+            hint=f"say '{parameter.name}: Annotated[..., Field(...)] = default'",
+        )
+    try:
+        return TypeAdapter(parameter.annotation)
+    except Exception as error:
+        raise _no_type(parameter, error) from error
+
+
+def _no_type(parameter: inspect.Parameter, error: Exception) -> StageError:
+    # pydantic raises its own, TypeError and more, according to what it meets, and some only with a value at hand.
+    reason = str(error).partition("\n")[0]
+    named = inspect.formatannotation(parameter.annotation)
+    text = f"option {parameter.name!r} has a type that YAML cannot give: {named}"
+    if "pydantic-core schema" not in reason:  # that says no more than that, and much of pydantic
+        text += f" ({reason})"
+    return StageError(text, hint=_PLAIN_DATA)
+
+
+def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]:
+    """Validate one value strictly: "800" is no int, true is no 1. A union's complaints are said once."""
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True, extra="forbid"), []
+    except ValidationError as error:
+        return None, problems_of(error, value)
+
+
+def describe(error: Any) -> str:
+    """One of pydantic's complaints in our words, with the user's own value in it."""
+    value, kind = error.get("input"), error["type"]
+    text = _PYTHON_WORDS.sub("", str(error["msg"]))
+    text = f"{_NEEDED[kind]} is needed" if kind in _NEEDED else text[:1].lower() + text[1:]
+    # What a validator of the stage's own says, says it all.
+    if isinstance(value, (str, int, float, bool, type(None))) and kind not in ("value_error", "assertion_error"):
+        shown = json.dumps(value, ensure_ascii=False)
+        text += f", not {shown}" if len(shown) < _SHOWN else ""
+    if kind == "string_type" and isinstance(value, dict) and list(value.values()) == [None]:
+        text += f', not a mapping; in quotes, as in "{{{next(iter(value))}}}", it is text'
+    if kind in ("literal_error", "enum") and isinstance(value, str):
+        text += did_you_mean(value, re.findall(r"'([^']*)'", str(error["ctx"]["expected"])))
+    return text
+
+
+def problems_of(
+    error: ValidationError,
+    data: Any,
+    describe: Callable[[Any], str] = describe,
+    keys_at: Callable[[Place], Iterable[str]] = lambda place: (),
+) -> list[Problem]:
+    """Put pydantic's complaints in our words, each with the place in the data that it is about.
+
+    A union complains once for each of its members, at places of its own making: those are joined.
+    """
+    problems: list[Problem] = []
+    joined: dict[Place, dict[str, None]] = {}
+    for each in error.errors(include_url=False):
+        missing = each["type"] in ("missing", "missing_argument")
+        said = each["loc"][:-1] if missing else each["loc"]
+        place = place_in(data, said)
+        if each["type"] in ("extra_forbidden", "unexpected_keyword_argument") and place == said:
+            name = str(place[-1])
+            problems.append(Problem(place, f"unknown key {name!r}{did_you_mean(name, keys_at(place[:-1]))}", key=True))
+            continue
+        text = f"{_entry(each['loc'][-1])} is missing" if missing else describe(each)
+        if place == said:
+            problems.append(Problem(place, text))
+        else:
+            joined.setdefault(place, {})[text] = None
+    return problems + [Problem(place, "; or ".join(texts)) for place, texts in joined.items()]
+
+
+def _entry(step: str | int) -> str:
+    return f"entry {step + 1}" if isinstance(step, int) else f"key {step!r}"
+
+
+def place_in(data: Any, place: Place) -> Place:
+    """As much of a place as there is in the data."""
+    for depth, step in enumerate(place):
+        listed = isinstance(data, list) and isinstance(step, int) and step < len(data)
+        if not listed and not (isinstance(data, dict) and step in data):
+            return place[:depth]
+        data = data[step]
+    return place
+
+
+def absolute(value: Any, folder: Path) -> Any:
+    """The same options with every relative Path in them made absolute."""
+    if isinstance(value, Path):
+        return folder / os.path.expanduser(value)
+    if isinstance(value, dict):
+        return {key: absolute(each, folder) for key, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(absolute(each, folder) for each in value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)(absolute(each, folder) for each in value)
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: absolute(each, folder) for name, each in value})
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [each.name for each in dataclasses.fields(value) if each.init]
+        return dataclasses.replace(value, **{name: absolute(getattr(value, name), folder) for name in fields})
+    return value
+
+
+def json_schema(parameter: inspect.Parameter) -> dict[str, Any]:
+    """What may be given for an option, as JSON Schema, with its default; empty where pydantic cannot say it."""
+    adapter = _adapter(parameter)
+    try:
+        said = adapter.json_schema(ref_template="#/definitions/{model}")
+    except Exception:  # a type with a validator of its own says no more than that
+        said = {}
+    if parameter.default not in (parameter.empty, None):
+        with contextlib.suppress(PydanticSerializationError):
+            said = {**said, "default": to_jsonable_python(parameter.default)}
+    return said

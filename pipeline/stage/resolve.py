@@ -1,0 +1,240 @@
+"""A name -> a stage: where its module is found, and the function or class in it. Every worker imports this."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import sys
+import types as python_types
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.errors import StageError
+from pipeline.stage.signature import Stage, place, read_signature, said
+
+BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
+"""The folder of the stages that come with the program."""
+
+
+def set_stage_path(folder: Path) -> None:
+    """Put the pipeline's own `stages/` and the bundled one on `stages.__path__`, and its folder on `sys.path`.
+
+    Called before anything else in the parent and in every worker. The package is made here rather than imported,
+    so that it is the same with or without an `__init__.py` in the user's folder, however we are installed and
+    whatever the working directory. Raises StageError where that `__init__.py` raises.
+    """
+    importlib.invalidate_caches()
+    own = (folder / "stages").resolve()
+    places = [str(place) for place in dict.fromkeys((own, BUNDLED)) if place.is_dir()]
+    package = sys.modules.get("stages")
+    if package is None or list(getattr(package, "__path__", [])) != places:
+        forget_stages()
+        _make_package("stages", places, own / "__init__.py")
+    _add_to_path(folder, own)
+    if _FolderFinder not in sys.meta_path:
+        sys.meta_path.append(_FolderFinder)
+
+
+def forget_stages() -> None:
+    """Have every stage imported anew, with what lies beside it: another pipeline's may have the same names."""
+    for name in [name for name in sys.modules if _is_of_stages(name.partition(".")[0])]:
+        del sys.modules[name]
+    sys.path[:] = [each for each in sys.path if each not in _added]
+    _added.clear()
+
+
+def _is_of_stages(package: str) -> bool:
+    """Whether a top-level module is one of stages, or was found in a folder that we put on `sys.path`."""
+    if package == "stages" or package.startswith(_FolderFinder.PREFIX):
+        return True
+    module = sys.modules.get(package)
+    lies = next(iter(getattr(module, "__path__", None) or ()), None) or getattr(module, "__file__", None)
+    return lies is not None and os.path.dirname(lies) in _added
+
+
+_added: list[str] = []
+"""What we put on `sys.path`, for the pipeline that was loaded last."""
+
+
+def _add_to_path(*folders: Path) -> None:
+    """Let stages import what lies beside them, and beside the YAML."""
+    # At the end, so that no file there can take the name of a module that others import.
+    new = [str(each) for each in folders if str(each) not in sys.path]
+    sys.path.extend(new)
+    _added.extend(new)
+
+
+def _make_package(name: str, places: list[str], init: Path) -> None:
+    spec = _package_spec(name, places, init)
+    sys.modules[name] = package = importlib.util.module_from_spec(spec)
+    if spec.loader is not None:
+        try:
+            spec.loader.exec_module(package)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            del sys.modules[name]
+            raise _not_imported(error, str(init)) from error
+
+
+def _package_spec(name: str, places: list[str], init: Path) -> importlib.machinery.ModuleSpec:
+    spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=places)
+    if spec is None or not init.is_file():
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = places
+    return spec
+
+
+class _FolderFinder:
+    """Makes a package of a folder that `uses: ./folder/file.py` names; its files may import each other.
+
+    The package's name holds the folder's, so that pickle finds in a worker the classes that its options are of.
+    """
+
+    PREFIX = "filemill_folder_"
+
+    @classmethod
+    def package_of(cls, folder: Path) -> str:
+        """The name of the package of a folder."""
+        return cls.PREFIX + os.fsencode(folder).hex()
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """Find the package of a folder; what lies in it is then found as in any package."""
+        if path is not None or not name.startswith(cls.PREFIX):
+            return None
+        folder = Path(os.fsdecode(bytes.fromhex(name.removeprefix(cls.PREFIX))))
+        _add_to_path(folder)
+        return _package_spec(name, [str(folder)], folder / "__init__.py")
+
+
+def find(uses: str, folder: Path) -> Stage:
+    """Find a stage by what the YAML says: `resize`, `package.module:Name` or `./stages/mine.py:Name`.
+
+    Raises StageError where there is none or where it breaks the contract.
+    """
+    module, name = _find_module(uses, folder)
+    return read_signature(uses, _find_in_module(uses, module, name), module.__name__)
+
+
+def find_function(uses: str) -> Callable[..., Any]:
+    """Find the pool's initializer: `module:name`, beside the YAML or installed."""
+    module_name, _, name = uses.partition(":")
+    module = _import(module_name)
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise StageError(f"{_file_of(module)}: no function {name!r}{_did_you_mean(name, vars(module))}")
+    return typing.cast("Callable[..., Any]", found)
+
+
+def check_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Raise StageError where a function cannot be called with these arguments."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some of those written in C have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise StageError(f"{place(function)}: does not take these 'initargs': {error}") from None
+
+
+def _find_module(uses: str, folder: Path) -> tuple[python_types.ModuleType, str]:
+    place, colon, name = uses.partition(":")
+    if place.endswith(".py"):
+        return _import_file((folder / os.path.expanduser(place)).resolve()), name
+    if colon or "." in place:
+        if not all(word.isidentifier() for word in [*place.split("."), name or "_"]):
+            raise StageError(f"{uses!r} names no stage; say resize, package.module:Name or ./folder/file.py:Name")
+        return _import(place), name
+    files = _files_of(place)
+    if not files:
+        raise StageError(_no_such_stage(place))
+    if len(files) > 1:
+        raise StageError(
+            f"{files[0]} has the name of a bundled stage", hint=f"rename it, or say 'uses: ./stages/{files[0].name}'"
+        )
+    return _import(f"stages.{place}"), place
+
+
+def _files_of(name: str) -> list[Path]:
+    """The files that hold a stage of this name, the pipeline's own before the bundled one."""
+    if not name.isidentifier() or name.startswith("_"):
+        return []
+    places = sys.modules["stages"].__path__
+    specs = [importlib.machinery.PathFinder.find_spec(f"stages.{name}", [place]) for place in places]
+    return [Path(spec.origin) for spec in specs if spec is not None and spec.has_location and spec.origin]
+
+
+def _no_such_stage(name: str) -> str:
+    if not name.isidentifier():
+        return f"no stage {name!r}: a stage is named like a Python module, with letters, digits and '_'"
+    places = [Path(place) for place in sys.modules["stages"].__path__]
+    names = {path.stem for place in places for path in place.glob("[!_]*.py")}
+    looked = ", ".join(f"{place}/" for place in places)
+    return f"no stage {name!r}{_did_you_mean(name, names) or f' in {looked}'}"
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, sorted(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _import_file(file: Path) -> python_types.ModuleType:
+    if not file.is_file():
+        raise StageError(f"no file {str(file)!r}")
+    if "." in file.stem:
+        raise StageError(f"the name of {str(file)!r} has a dot too many for a module")
+    return _import(f"{_FolderFinder.package_of(file.parent)}.{file.stem}")
+
+
+def _import(module_name: str) -> python_types.ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may even call sys.exit()
+        raise _not_imported(error, module_name) from error
+
+
+def _not_imported(error: BaseException, module: str) -> StageError:
+    return StageError(f"{_place_of(error, module)}: cannot be imported: {said(error)}")
+
+
+def _place_of(error: BaseException, module: str) -> str:
+    """The file and line at fault: of the syntax error, or of the deepest frame that is not the import system's."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno or 1}"
+    place, trace = module, error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if "importlib" not in code.co_filename and code.co_filename != __file__:
+            place = f"{code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _file_of(module: python_types.ModuleType) -> str:
+    return getattr(module, "__file__", None) or module.__name__
+
+
+def _find_in_module(uses: str, module: python_types.ModuleType, name: str) -> Callable[..., Any]:
+    """The function or class of that name; for `resize`, `resize` or `Resize`, as modules and classes are named."""
+    stem = module.__name__.rpartition(".")[2]
+    wanted = [name] if name and name != stem else [stem, "".join(word.capitalize() for word in stem.split("_"))]
+    for each in wanted:
+        found = getattr(module, each, None)
+        if callable(found):
+            return typing.cast("Callable[..., Any]", found)
+    asks = _did_you_mean(wanted[0], [key for key, each in vars(module).items() if callable(each)])
+    raise StageError(
+        f"{_file_of(module)}: no function or class {' or '.join(map(repr, wanted))} for stage {uses!r}{asks}"
+    )

@@ -1,0 +1,258 @@
+"""A function or class -> a stage: what its signature says that it takes, makes and knows, and how it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import StageError
+from pipeline.stage.values import PICTURE, Kind, kind_of
+from pipeline.types import FitBox, Item, Part
+
+# How an author says that there are many.
+_ITERATORS = (Iterator, Iterable, Generator)
+# What a stage may take or make, for the messages.
+_CHOICES = "Path, bytes, str, Image.Image"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a function or class says of itself: what it takes, what it makes, and which options it knows."""
+
+    uses: str
+    target: Callable[..., Any]
+    """The function, or the class whose instances are called."""
+    where: str
+    """Its file and line, for messages."""
+    module: str
+    """The module in which it was found."""
+    takes: Kind | None
+    """None for a bare Item, which takes what the stage before makes."""
+    wants_item: bool
+    makes: Kind | None
+    """None for a filter, after which the value before it goes on. Of a fan-out, what each part is."""
+    options: dict[str, inspect.Parameter]
+    """Its keyword-only parameters, annotations resolved."""
+    gathers: bool = False
+    """Whether it is called once for a group of files, with an iterator of Items."""
+    fans_out: bool = False
+    """Whether it makes an iterator of parts."""
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether it says by True or False if a file goes on."""
+        return self.makes is None
+
+    def check(self, options: dict[str, Any]) -> None:
+        """Ask the stage whether its options go together, where its class or function has a `check` for that.
+
+        Raises ValueError with what is wrong, and StageError where it raises anything else.
+        """
+        self._ask("check", options)
+
+    def check_output(self, suffix: str, options: dict[str, Any]) -> None:
+        """Ask the stage whether what it makes may be called so, where its class or function has a `check_output`.
+
+        The suffix is empty where it is the source's own. Raises as `check` does.
+        """
+        self._ask("check_output", options, suffix)
+
+    def _ask(self, name: str, options: dict[str, Any], *given: str) -> None:
+        asked = getattr(self.target, name, None)
+        try:
+            if asked:
+                asked(*given, **options)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise StageError(f"{self.where}: the {name} of {self.uses!r} raised {said(error)}") from error
+
+    def fit_box(self, options: dict[str, Any]) -> FitBox | None:
+        """The box into which it fits pictures, where its class or function has a `fit_box` that says so.
+
+        Raises StageError where that raises, or gives anything else.
+        """
+        fit_box = getattr(self.target, "fit_box", None)
+        if not fit_box or self.takes is not PICTURE:
+            return None
+        try:
+            box = fit_box(**options)
+        except Exception as error:
+            raise StageError(f"{self.where}: the fit_box of {self.uses!r} raised {said(error)}") from error
+        if box is not None and not (isinstance(box, FitBox) and (box.width or box.height)):
+            raise StageError(f"{self.where}: the fit_box of {self.uses!r} gave {box!r}, not a FitBox with a side")
+        return box
+
+    def build(self, options: dict[str, Any]) -> Callable[[Any], Any]:
+        """Make what is called once per file; a class is constructed here, once per worker.
+
+        Raises StageError where the constructor does.
+        """
+        if not inspect.isclass(self.target):
+            return lambda value: self.target(value, **options)
+        try:
+            return typing.cast("Callable[[Any], Any]", self.target(**options))
+        except (Exception, SystemExit) as error:
+            raise StageError(f"{self.where}: the constructor of {self.uses!r} raised {said(error)}") from error
+
+
+def said(error: BaseException) -> str:
+    """An exception in one line."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}"
+
+
+def read_signature(uses: str, target: Callable[..., Any], module: str) -> Stage:
+    """Read what a function or class takes, makes and knows. Raises StageError where it breaks the contract."""
+    where = place(target)
+    if inspect.isclass(target):
+        if "__call__" not in dir(target):
+            raise StageError(f"{where}: class {target.__name__!r} has no __call__, which is what runs once per file")
+        call, options = target.__call__, _class_options(where, target)
+        positional = _parameters(call)[1:]
+    elif inspect.isfunction(inspect.unwrap(target)):
+        call, options = target, keyword_options(where, target)
+        positional = [each for each in _parameters(target) if each.kind is not each.KEYWORD_ONLY]
+    else:
+        raise StageError(f"{where}: a stage is a function or a class, not {_a(type(target).__name__)}")
+    hints = _hints(where, call)
+    takes, wants_item, gathers = _takes(where, positional, hints)
+    makes, fans_out = _makes(where, hints)
+    _refuse_async(where, call, fans_out)
+    return Stage(uses, target, where, module, takes, wants_item, makes, options, gathers, fans_out)
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[:1].lower() in "aeiou" else f"a {word}"
+
+
+def _refuse_async(where: str, call: Callable[..., Any], fans_out: bool) -> None:
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        raise StageError(f"{where}: a stage cannot be async; say 'def' and return the value")
+    if inspect.isgeneratorfunction(call) and not fans_out:
+        raise StageError(f"{where}: it yields, but does not say '-> Iterator[...]'")
+
+
+def _class_options(where: str, target: type) -> dict[str, inspect.Parameter]:
+    """What the constructor takes; the defaults that a dataclass makes are made here."""
+    constructor = target.__init__  # type: ignore[misc]
+    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
+    hint = "say '@dataclass(kw_only=True)'" if fields else ""
+    options = _options(where, _parameters(constructor)[1:], constructor, hint)
+    for field in fields:
+        if field.name in options and field.default_factory is not dataclasses.MISSING:
+            options[field.name] = options[field.name].replace(default=field.default_factory())
+    return options
+
+
+def keyword_options(where: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a function, annotations resolved. Raises StageError for one without."""
+    return _options(where, [p for p in _parameters(function) if p.kind is p.KEYWORD_ONLY], function)
+
+
+def place(target: Callable[..., Any]) -> str:
+    """The file and line where a function or class is written."""
+    try:
+        file = inspect.getsourcefile(target) or "?"
+        return f"{file}:{inspect.getsourcelines(target)[1]}"
+    except (OSError, TypeError):
+        return f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', target)}"
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    if function is object.__init__:
+        return [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+    return list(inspect.signature(function).parameters.values())
+
+
+def _hints(where: str, function: Callable[..., Any]) -> dict[str, Any]:
+    if function is object.__init__:
+        return {}
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise StageError(
+            f"{where}: the annotation {error.name!r} cannot be found when the program runs",
+            hint="import it outside 'if TYPE_CHECKING:'",
+        ) from None
+    except Exception as error:
+        raise StageError(f"{where}: an annotation cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _options(
+    where: str, parameters: list[inspect.Parameter], function: Callable[..., Any], hint: str = ""
+) -> dict[str, inspect.Parameter]:
+    hints = _hints(where, function)
+    for each in parameters:
+        if each.kind is not each.KEYWORD_ONLY:
+            raise StageError(
+                f"{where}: option {each.name!r} stands before the '*'; what comes from pipeline.yaml stands after it",
+                hint=hint,
+            )
+        if each.name not in hints:
+            raise StageError(f"{where}: option {each.name!r} has no annotation")
+    return {each.name: each.replace(annotation=hints[each.name]) for each in parameters}
+
+
+def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any]) -> tuple[Kind | None, bool, bool]:
+    """What a stage takes, whether in an Item, and whether it takes many of them."""
+    if len(positional) != 1 or positional[0].kind in (
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    ):
+        names = ", ".join(str(each).partition(":")[0] for each in positional) or "none"
+        raise StageError(
+            f"{where}: a stage has exactly one parameter before the '*', the value; this one has {names}",
+            hint="options from pipeline.yaml stand after a '*'",
+        )
+    name = positional[0].name
+    if name not in hints:
+        raise StageError(f"{where}: parameter {name!r} has no annotation; it says what the stage takes: {_CHOICES}")
+    annotation = hints[name]
+    if each := _element(annotation):
+        annotation = each[0]
+        if annotation is not Item and typing.get_origin(annotation) is not Item:
+            named = _named(annotation)
+            raise StageError(f"{where}: a stage that gathers takes an Iterator[Item[...]], not an Iterator[{named}]")
+    wants_item = annotation is Item or typing.get_origin(annotation) is Item
+    if annotation is Item:
+        return None, True, bool(each)
+    inner = typing.get_args(annotation)[0] if wants_item else annotation
+    kind = kind_of(inner)
+    if kind is None:
+        raise StageError(f"{where}: a stage cannot take {_named(inner)}; it takes {_CHOICES}, Picture or Item")
+    return kind, wants_item, bool(each)
+
+
+def _element(annotation: Any) -> tuple[Any, ...]:
+    """What an iterator is annotated to give, as the first of a tuple; empty where it is no iterator."""
+    return typing.get_args(annotation) if typing.get_origin(annotation) in _ITERATORS else ()
+
+
+def _makes(where: str, hints: dict[str, Any]) -> tuple[Kind | None, bool]:
+    """What a stage makes, and whether in parts."""
+    if "return" not in hints:
+        raise StageError(f"{where}: no return annotation; it says what the stage makes: {_CHOICES} or bool")
+    annotation = hints["return"]
+    if annotation is bool:
+        return None, False
+    parts = _element(annotation)
+    if parts:
+        annotation = typing.get_args(parts[0])[0] if typing.get_origin(parts[0]) is Part else parts[0]
+    kind = kind_of(annotation)
+    if kind is not None and kind.name != "Picture":
+        return kind, bool(parts)
+    or_none = annotation is type(None) or type(None) in typing.get_args(annotation)
+    hint = "leave a file out with 'raise Skip(reason)'" if or_none else ""
+    raise StageError(f"{where}: a stage cannot make {_named(annotation)}; it makes {_CHOICES} or bool", hint=hint)
+
+
+def _named(annotation: Any) -> str:
+    if annotation is type(None):
+        return "None"
+    return annotation.__qualname__ if inspect.isclass(annotation) else str(annotation)

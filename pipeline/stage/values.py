@@ -1,0 +1,260 @@
+"""What may travel between stages, how each kind is read from and written to a file, and which suffix means what.
+
+A Path travels as it is and is never opened for writing. Pillow is imported only when a picture is at hand, so that a
+pipeline over texts never pays for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from types import GenericAlias
+from typing import Any, BinaryIO, get_origin
+
+from pipeline.errors import FileFailure, Unreadable
+from pipeline.types import Picture
+
+# Bumped when pictures.py or this module makes other bytes from the same input and options; part of every recipe.
+RECIPE = 1
+
+Convert = Callable[[Any], Any]
+Scratch = Callable[[str], Path]
+"""Gives a new path in the job's scratch folder, ending in the suffix."""
+
+
+@dataclass(frozen=True, eq=False)  # each is itself alone, and so is looked up quickly
+class Kind:
+    """One kind of value: the annotation that names it, how it is read from a file, and how it is kept in one."""
+
+    name: str
+    read: Convert
+    write: Callable[[Any, BinaryIO], None]
+    scratch_suffix: str
+    """The suffix, and so the format, of a file that holds such a value between two stages; it loses nothing."""
+    copy: Convert = lambda value: value
+    """What gives each consumer its own; values that cannot be changed are shared."""
+    suffixes: tuple[str, ...] = ()
+    """The suffixes that an output of it may have; any where there are none."""
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    """All of a file; a file object would cost a small one more than its reading."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size_bytes = os.fstat(fd).st_size
+        data = os.read(fd, size_bytes + 1)
+        if len(data) == size_bytes and size_bytes:
+            return data
+        with open(
+            fd, "rb", closefd=False
+        ) as file:  # a file of /proc says 0, and a read may give less than it was asked
+            return data + file.read()
+    finally:
+        os.close(fd)
+
+
+def _read_text(path: str | Path) -> str:
+    return _decode(_read_bytes(path))
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from None
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FileFailure(f"text that UTF-8 cannot hold: {text[error.start]!r} at character {error.start}") from None
+
+
+def _open_picture(file: Path | bytes) -> Any:
+    from pipeline.images.decode import open_picture
+
+    return open_picture(file)
+
+
+def _load_image(file: Path | bytes) -> Any:
+    picture = _open_picture(file)
+    try:
+        return picture.load()
+    finally:
+        picture.close()
+
+
+def _picture_of_image(image: Any) -> Any:
+    from pipeline.images.decode import OpenedPicture, as_plain
+
+    return OpenedPicture(as_plain(image, own_colours=True), upright=True)
+
+
+def first_frame(image: Any) -> Any:
+    """What a stage that wants an image is handed of an animation: its first frame alone, which is noted."""
+    from pipeline.images.animation import Animation, still
+
+    return still(image).copy() if isinstance(image, Animation) else image
+
+
+def _image_in_srgb(image: Any) -> Any:
+    from pipeline.images.decode import as_plain
+
+    return as_plain(image)
+
+
+def _image_in_own_colours(image: Any) -> Any:
+    from pipeline.images.decode import as_plain
+
+    return as_plain(image, own_colours=True)
+
+
+def _write_png(image: Any, file: BinaryIO) -> None:
+    from pipeline.images.encode import save_png
+
+    save_png(_image_in_own_colours(image), file, compress_level=1, color="keep")
+
+
+def _write_bytes(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
+
+
+def _write_text(text: str, file: BinaryIO) -> None:
+    file.write(_encode(text))
+
+
+def _write_path(path: Path, file: BinaryIO) -> None:
+    with open(path, "rb") as source:
+        shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _write_never(value: Any, file: BinaryIO) -> None:
+    raise AssertionError("a Picture is never what a stage makes")
+
+
+PATH = Kind("Path", lambda path: path, _write_path, "")
+BYTES = Kind("bytes", _read_bytes, _write_bytes, ".bin")
+TEXT = Kind("str", _read_text, _write_text, ".txt")
+IMAGE = Kind("Image.Image", _load_image, _write_png, ".png", copy=lambda image: image.copy())
+# What a stage makes whose output is in the picture's own colours: it has their profile in its info.
+COLOURED = Kind("Image.Image in its own colours", _load_image, _write_png, ".png", copy=lambda image: image.copy())
+PICTURE = Kind("Picture", _open_picture, _write_never, "")
+
+_KINDS: dict[type, Kind] = {Path: PATH, bytes: BYTES, str: TEXT, Picture: PICTURE}
+_BUILT_IN = (PATH, BYTES, TEXT, IMAGE, PICTURE)
+
+_IN_MEMORY: dict[tuple[str, str], Convert] = {
+    (IMAGE.name, IMAGE.name): _image_in_srgb,
+    (IMAGE.name, COLOURED.name): _image_in_own_colours,
+    (IMAGE.name, PICTURE.name): _picture_of_image,
+    (COLOURED.name, IMAGE.name): _image_in_srgb,
+    (COLOURED.name, PICTURE.name): _picture_of_image,
+    (BYTES.name, IMAGE.name): _load_image,
+    (BYTES.name, PICTURE.name): _open_picture,
+    (BYTES.name, TEXT.name): _decode,
+    (TEXT.name, BYTES.name): _encode,
+}
+
+
+def register(
+    type_: type,
+    read: Callable[[Path], Any],
+    write: Callable[[Any, BinaryIO], None],
+    suffixes: Sequence[str],
+    copy: Convert = deepcopy,
+) -> None:
+    """Let values of a type travel between stages, and stages say so in their annotations.
+
+    `read` makes one from a file, `write` puts one into a file that is open for writing in binary mode. The suffixes,
+    such as `.npy`, are those that an output of it may have; the first is that of files between two stages. All
+    consumers of a value but the last are given a `copy`. To be called where the type's stages are imported, and so in
+    every worker. Raises ValueError for a type or a suffix that is taken, or is none.
+    """
+    name = f"{type_.__module__}.{type_.__qualname__}"
+    if kind_of(type_) in _BUILT_IN:
+        raise ValueError(f"{name} is known already, and is not to be read or written otherwise")
+    wrong = [each for each in suffixes if not re.fullmatch(r"\.[^./\0]+", each)]
+    if wrong or not suffixes:
+        raise ValueError(f"{name} needs suffixes such as '.npy', not {wrong or list(suffixes)}")
+    _KINDS[type_] = Kind(name, read, write, suffixes[0], copy, tuple(suffixes))
+
+
+def kind_of(annotation: Any) -> Kind | None:
+    """The kind that an annotation names, if it names one."""
+    if not isinstance(annotation, type) or isinstance(annotation, GenericAlias):
+        annotation = get_origin(annotation)  # of NDArray[float32], for instance
+    if not isinstance(annotation, type):
+        return None
+    # By name, so that nobody imports Pillow to find out that a stage wants none of it.
+    if (annotation.__module__, annotation.__qualname__) == ("PIL.Image", "Image"):
+        return IMAGE
+    return _KINDS.get(annotation)
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of this name."""
+    return next(kind for kind in (*_BUILT_IN, COLOURED, *_KINDS.values()) if kind.name == name)
+
+
+def can_convert(have: Kind, want: Kind) -> bool:
+    """Whether a value of one kind can be handed to a stage that wants the other."""
+    same = have is want
+    return same or have is PATH or want is PATH or (have.name, want.name) in _IN_MEMORY
+
+
+def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
+    """Make the kind that is wanted from the kind at hand; `can_convert` has said that it is possible."""
+    if direct := _IN_MEMORY.get((have.name, want.name)):
+        return direct(value)
+    if have is want:
+        return value
+    if have is PATH:
+        return want.read(value)
+    path = scratch(have.scratch_suffix)
+    with open(path, "xb") as file:
+        have.write(value, file)
+    return path
+
+
+def is_kind(value: Any, kind: Kind) -> bool:
+    """Whether what a stage returned is what its annotation said."""
+    return _KINDS.get(type(value)) is kind or any(kind_of(each) is kind for each in type(value).__mro__)
+
+
+def saver_for(suffix: str) -> Callable[..., None] | None:
+    """The function that saves a picture under such a suffix; its keyword arguments are the `save:` options."""
+    from pipeline.images.encode import SAVERS
+
+    return SAVERS.get(suffix.lower())
+
+
+def in_memory(value: Any, kind: Kind) -> bytes | None:
+    """The bytes of an output that are at hand; None where it has to be written to a file to know them."""
+    if kind is TEXT:
+        return _encode(value)
+    return bytes(value) if kind is BYTES else None
+
+
+def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any], source: Path) -> None:
+    """Write what a stage made to an output file; a picture in the format that the output's suffix names.
+
+    What metadata the save options ask for is read from the source.
+    """
+    if kind not in (IMAGE, COLOURED):
+        kind.write(value, file)
+        return
+    saver = saver_for(suffix)
+    if saver is None:
+        raise FileFailure(f"no picture can be written with the suffix {suffix!r}")
+    kept: dict[str, bytes] = {}
+    if save.get("metadata", "strip") != "strip":
+        from pipeline.images.metadata import read_metadata
+
+        kept = read_metadata(source, save["metadata"])
+    saver(_image_in_srgb(value) if kind is IMAGE else value, file, kept, **save)

@@ -1,0 +1,1 @@
+"""One job inside one process."""
