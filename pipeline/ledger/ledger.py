@@ -16,7 +16,6 @@ from pipeline.ledger.failures import Failure, Failures, between
 from pipeline.ledger.intents import Intent, Intents
 from pipeline.ledger.schema import VERSION, bring_forward, version_of
 from pipeline.messages import KILLED, Job, Outcome, Result
-from pipeline.planning.recipe import Recipe
 from pipeline.text import OF_FILES
 
 # SQLite's integers end in the year 2262; file systems' times do not.
@@ -231,12 +230,12 @@ class Ledger:
             self.connection.execute("UPDATE runs SET swept = 1 WHERE id != ?", (self.run,))
         self.commit()
 
-    def number_recipe(self, recipe: Recipe) -> int:
-        """The number of a recipe, which it is given if it has none."""
+    def number_recipe(self, digest: str, parts: dict[str, Any]) -> int:
+        """Give the number of a recipe, recorded with its named parts if it is new."""
         self.connection.execute(
-            "INSERT OR IGNORE INTO recipes (digest, parts) VALUES (?, ?)", (recipe.digest, json.dumps(recipe.parts))
+            "INSERT OR IGNORE INTO recipes (digest, parts) VALUES (?, ?)", (digest, json.dumps(parts))
         )
-        found = self.connection.execute("SELECT id FROM recipes WHERE digest = ?", (recipe.digest,)).fetchone()
+        found = self.connection.execute("SELECT id FROM recipes WHERE digest = ?", (digest,)).fetchone()
         return int(found[0])
 
     def begin(self) -> None:

@@ -99,7 +99,7 @@ def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ..
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
         recipe = recipe_for([_step(each) for each in route], save, template.suffix, around)
-        number = ledger.number_recipe(recipe) if record else known.get(recipe.digest)
+        number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
         leaves.append(Leaf(stage.name, template, recipe, number, route, matches))
     if record:

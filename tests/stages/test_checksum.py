@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from project import Project
+from support.project import Project
 
 from pipeline import Item
 from stages.checksum import Algorithm, checksum

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Pipeline, is_running
-from project import Project, contents_below
-from test_pictures import decode, encode, mean, paint
+from support.pictures import decode, encode, mean, paint
+from support.program import Pipeline, is_running
+from support.project import Project, contents_below
 
 from pipeline import Item
 from pipeline.errors import ConfigError, FileFailure

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from project import Project
-from test_pictures import SWAPPED, decode, encode, paint
+from support.pictures import SWAPPED, decode, encode, paint
+from support.project import Project
 
 from pipeline import Item
 from pipeline.errors import FileFailure

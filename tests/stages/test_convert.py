@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
-from project import Project
-from test_animation import durations, moving, plays, scenes, seen
-from test_metadata import XMP, exif_of_a_camera
-from test_pictures import STORED, SWAPPED, decode, encode, mean, paint, saved, worst
+from support.animations import durations, moving, plays, scenes, seen
+from support.camera import XMP, exif_of_a_camera
+from support.pictures import STORED, SWAPPED, decode, encode, mean, paint, saved, worst
+from support.project import Project
 
 from pipeline.images.animation import Animation
 from pipeline.images.decode import open_picture

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from PIL import ExifTags, Image
-from project import Project
-from test_pictures import encode, paint
+from support.pictures import encode, paint
+from support.project import Project
 
 from pipeline import Skip
 from pipeline.errors import ConfigError, Unreadable

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from project import Project
+from support.project import Project
 
 from pipeline import Item, Skip
 from stages.manifest import manifest

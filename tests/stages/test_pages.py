@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from project import Project
+from support.project import Project
 
 from pipeline import Part, Skip
 from pipeline.errors import ConfigError, Unreadable

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
-from test_pictures import STORED, encode, mean, paint
+from support.pictures import STORED, encode, mean, paint
 
 from pipeline.images.decode import OpenedPicture, open_picture
 from pipeline.images.drawing import Position

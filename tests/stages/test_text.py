@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import Project
+from support.project import Project
 
 from pipeline.errors import ConfigError, Unreadable
 from stages.text import Text

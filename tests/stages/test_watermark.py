@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageChops, ImageCms
-from project import Project
-from test_animation import durations, moving, scenes, seen
-from test_pictures import STORED, SWAPPED, decode, encode, paint, saved, worst
+from support.animations import durations, moving, scenes, seen
+from support.pictures import STORED, SWAPPED, decode, encode, paint, saved, worst
+from support.project import Project
 
 from pipeline.errors import ConfigError, Unreadable
 from pipeline.images.decode import OpenedPicture, open_picture

@@ -1,0 +1,246 @@
+"""The command line: verbs, exit codes, and what is printed where."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.program import Pipeline, on_terminal
+from support.project import Project
+
+YAML = """\
+inputs: in
+stages:
+  - name: up
+    uses: upper
+    output: out/{dir}/{name}
+"""
+UPPER = """\
+def upper(text: str) -> str:
+    return text.upper()
+"""
+SLOW = """\
+import time
+
+
+def upper(text: str) -> str:
+    time.sleep(0.2)
+    return text.upper()
+"""
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A small project over texts, with a stage of its own."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "upper.py").write_text(UPPER)
+    (tmp_path / "pipeline.yaml").write_text(YAML)
+    for number in range(3):
+        (tmp_path / "in" / "sub" / f"{number}.txt").write_text(f"text {number}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["pipeline.yaml"], ["run", "pipeline.yaml"], [], ["-f", "pipeline.yaml"], ["run", "-f", "pipeline.yaml"]],
+)
+def test_the_same_run_may_be_asked_for_in_many_ways(texts: Path, pipeline: Pipeline, arguments: list[str]) -> None:
+    """`run` and pipeline.yaml are what is meant where nothing else is said."""
+    assert pipeline(*arguments).returncode == 0
+    assert (texts / "out" / "sub" / "1.txt").read_text() == "TEXT 1\n"
+
+
+def test_a_pipeline_of_any_name_can_be_given(texts: Path, pipeline: Pipeline) -> None:
+    """`-f` names a pipeline whatever its name ends in."""
+    (texts / "pipeline.yaml").rename(texts / "nightly")
+    assert pipeline("-f", "nightly").returncode == 0
+    assert (texts / "out" / "sub" / "1.txt").exists()
+    assert "no verb 'nightly'" in pipeline("nightly").stderr
+
+
+@pytest.mark.parametrize("verb", ["report", "runs"])
+def test_a_verb_of_a_later_day_is_refused(pipeline: Pipeline, verb: str) -> None:
+    """A verb that has no work behind it yet says so, and nothing is run."""
+    done = pipeline(verb)
+    assert (done.returncode, done.stderr) == (2, f"'{verb}' is not supported yet\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "pipeline.yaml", "--json", "in/-1"), ("explain", "--json", "in/-1", "pipeline.yaml"),
+        ("explain", "-f", "pipeline.yaml", "in/-1", "--json"), ("explain", "pipeline.yaml", "--json", "--", "-1"),
+        ("plan", "--set", "name=x", "pipeline.yaml", "--json"), ("plan", "pipeline.yaml", "--set", "name=x", "--json"),
+    ],
+)  # fmt: skip
+def test_options_stand_anywhere(tmp_path: Path, pipeline: Pipeline, arguments: tuple[str, ...]) -> None:
+    """Before the pipeline, after it, and between it and a path; after -- a path may begin with a dash."""
+    Project(tmp_path).write("in/-1", "x")
+    ran = pipeline(*arguments)
+    assert (ran.returncode, ran.stderr) == (0, "") and json.loads(ran.stdout)["source"] == "-1"
+
+
+def test_a_misspelt_verb_is_asked_about(pipeline: Pipeline) -> None:
+    """A word that is neither a verb nor a pipeline is not taken for either."""
+    done = pipeline("chekc")
+    assert done.returncode == 2
+    assert "did you mean 'check'?" in done.stderr
+
+
+def test_no_pipeline_at_all_is_said_in_one_line(pipeline: Pipeline) -> None:
+    """Without a pipeline.yaml the newcomer is told what to name."""
+    done = pipeline()
+    assert done.returncode == 2
+    assert done.stderr.startswith("pipeline.yaml: No such file or directory\n  hint: ")
+
+
+def test_check_shows_the_tree(texts: Path, pipeline: Pipeline) -> None:
+    """`check` runs nothing, and its answer is one line a stage."""
+    done = pipeline("check")
+    assert (done.returncode, done.stdout) == (0, "up: inputs -> upper -> out/{dir}/{name}\n")
+    assert not (texts / "out").exists() and not (texts / ".pipeline").exists()
+
+
+def test_version_and_help_are_quick(pipeline: Pipeline) -> None:
+    """`--help` of every verb answers without loading what only work needs."""
+    assert pipeline("--version").stdout.startswith("filemill ")
+    for verb in ([], ["run"], ["plan"], ["check"], ["failures"]):
+        code = (
+            "import sys\nfrom pipeline.cli import main\n"
+            f"try: main({[*verb, '--help']!r})\nexcept SystemExit: pass\n"
+            "print('LOADED', {'PIL', 'tqdm', 'pydantic', 'sqlite3', 'pathspec', 'yaml'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "usage: python -m pipeline" in done.stdout
+        assert done.stdout.endswith("LOADED set()\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"not \xff text"], ids=["empty-is-text", "not-utf8"])
+def test_a_bad_file_fails_alone(texts: Path, pipeline: Pipeline, content: bytes) -> None:
+    """A file that its stage cannot read is named, leaves no output, and costs the others nothing."""
+    (texts / "in" / "bad.txt").write_bytes(content)
+    done = pipeline("--json")
+    failed = int(bool(content))
+    assert done.returncode == failed
+    assert json.loads(done.stdout)["done"] == 4 - failed
+    assert (texts / "out" / "bad.txt").exists() is not bool(content)
+    if failed:
+        assert "bad.txt (up): not UTF-8: byte 0xff at offset 4" in done.stderr
+        listed = json.loads(pipeline("failures", "--json").stdout)
+        error = "not UTF-8: byte 0xff at offset 4"
+        assert listed == {"source": "bad.txt", "stage": "up", "kind": "error", "error": error, "attempts": 1}
+
+
+def test_a_mended_file_is_no_failure_any_more(texts: Path, pipeline: Pipeline) -> None:
+    """What failed is tried again by every run, and forgotten when it is done."""
+    (texts / "in" / "bad.txt").write_bytes(b"\xff")
+    assert [pipeline().returncode, pipeline().returncode] == [1, 1]
+    assert "attempt 2" in pipeline("failures").stdout
+    (texts / "in" / "bad.txt").write_bytes(b"good")
+    assert pipeline().returncode == 0
+    assert pipeline("failures").stdout == ""
+
+
+@pytest.mark.parametrize("engine", ["serial", "pool"])
+def test_a_stage_that_cannot_be_built_stops_the_run(texts: Path, pipeline: Pipeline, engine: str) -> None:
+    """A constructor that raises is no file's fault: one message with the stage's place, exit 3."""
+    (texts / "stages" / "upper.py").write_text(
+        "class Upper:\n    def __init__(self) -> None:\n        raise OSError('no model')\n\n"
+        "    def __call__(self, text: str) -> str:\n        return text\n"
+    )
+    done = pipeline("--engine", engine)
+    assert done.returncode == 3
+    assert "stages/upper.py:1: the constructor of 'upper' raised OSError: no model" in done.stderr
+    assert pipeline("failures").stdout == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_the_run_in_order(texts: Path, pipeline: Pipeline, number: signal.Signals) -> None:
+    """A signal lets what is in hand be finished and recorded; the same line then does the rest, and only that."""
+    (texts / "stages" / "upper.py").write_text(SLOW)
+    for index in range(40):
+        (texts / "in" / f"{index:02}.txt").write_text("text\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "--json"],
+        cwd=texts,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list((texts / "out").glob("0*.txt")):
+        time.sleep(0.02)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    summary = json.loads(stdout)
+    assert process.returncode == summary["exit"] == 128 + number
+    assert f"stopped: by {number.name}" in stderr
+    assert 0 < summary["done"] < 43
+    made = [path for path in (texts / "out").rglob("*") if path.is_file() and not path.name.startswith(".")]
+    assert len(made) == summary["done"]
+    rest = json.loads(pipeline("--json").stdout)
+    assert (rest["done"], rest["up_to_date"]) == (43 - summary["done"], summary["done"])
+
+
+def test_a_signal_is_answered_on_the_terminal(texts: Path) -> None:
+    """Whoever presses Ctrl-C is told at once that it was heard, and how to stop sooner."""
+    (texts / "stages" / "upper.py").write_text(SLOW.replace("0.2", "2"))
+    code, screen = on_terminal("timeout -s INT 2 python -m pipeline", texts)
+    assert code == 124
+    assert "SIGINT: finishing what is in hand; a second one stops at once" in screen
+    assert "stopped: by SIGINT; the same line resumes" in screen
+
+
+def test_a_second_signal_stops_at_once(texts: Path) -> None:
+    """Whoever does not want to wait is not made to, and what was done stays done."""
+    (texts / "stages" / "upper.py").write_text(SLOW.replace("0.2", "30"))
+    process = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=texts, stderr=subprocess.PIPE, text=True)
+    lock = texts / ".pipeline" / "pipeline" / "lock"
+    while not (lock.exists() and lock.read_text()):
+        time.sleep(0.02)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 10
+
+
+def test_a_run_beside_another_leaves(texts: Path, pipeline: Pipeline) -> None:
+    """The lock lets one run in; another leaves with 75 and names the one at work."""
+    (texts / "stages" / "upper.py").write_text(SLOW.replace("0.2", "1"))
+    first = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=texts)
+    lock = texts / ".pipeline" / "pipeline" / "lock"
+    while not (lock.exists() and lock.read_text()):
+        time.sleep(0.02)
+    second = pipeline()
+    assert second.returncode == 75
+    assert f"another run of 'pipeline' is at work (pid {first.pid} " in second.stderr
+    assert first.wait(60) == 0
+
+
+def test_a_closed_stdout_is_no_error(texts: Path) -> None:
+    """`plan -v | head -1` ends quietly."""
+    code, screen = on_terminal("python -m pipeline plan -v | head -1", texts)
+    assert (code, screen) == (0, "up: inputs (Path) -> str -> upper -> str -> out/{dir}/{name}")
+
+
+def test_a_bug_of_ours_is_owned_up_to(capsys: pytest.CaptureFixture[str]) -> None:
+    """What we did not foresee is one line for the user, with the traceback in a file, and exit 70."""
+    from pipeline.cli import _confess
+
+    assert _confess(KeyError("surprise")) == 70
+    said = capsys.readouterr().err
+    assert said.startswith("filemill has a bug: KeyError: 'surprise' (traceback in ") and said.count("\n") == 1
+    log = Path(said.partition("traceback in ")[2].rstrip(")\n"))
+    assert "surprise" in log.read_text()
+    os.unlink(log)

@@ -1,0 +1,345 @@
+"""`explain`: everything about one file, and never another opinion than the plan's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.program import Pipeline
+from support.project import MOODY, ONE_STAGE, Project
+
+from pipeline import cli
+from pipeline.config.load import load_config
+from pipeline.config.routes import describe_route
+from pipeline.files.state_dir import open_state
+from pipeline.ledger.session import open_to_write
+
+TREE = """
+inputs: {root: in, exclude: ["drafts/*", "!drafts/keep"], include: ["*.txt", "keep", "x*"]}
+depends: [prompt]
+libraries: [pillow]
+stages:
+  - name: first
+    uses: marked
+    with: {logo: logo}
+    output: out/first/{dir}/{stem}.up
+  - name: second
+    from: first
+    uses: upper
+    with: {mark: "2"}
+    depends: ["more/*"]
+    output: out/second/{name}
+engine: serial
+pool: {initializer: "warm:up", initargs: [weights, 1]}
+"""
+MARKED = """
+import helper
+from pathlib import Path
+def marked(text: str, *, logo: Path, times: int = 1) -> str:
+    return helper.twice(text) * times
+"""
+
+Explain = Callable[..., str]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """Two outputs in a row of each file, with all that may count."""
+    project = Project(tmp_path, TREE)
+    project.write("stages/marked.py", MARKED)
+    project.write("helper.py", "def twice(text): return text * 2\n")
+    project.write("warm.py", "def up(file, number): pass\n")
+    for name in ("weights", "logo", "prompt", "more/a", "more/b"):
+        project.write(name, name)
+    project.write("in/x.txt", "x")
+    project.write("in/deep/y.txt", "y")
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    yield project
+    sys.path[:] = path
+    project._forget_modules()
+
+
+@pytest.fixture
+def explain(project: Project, capsys: pytest.CaptureFixture[str]) -> Explain:
+    """Runs the verb in this process; gives what it prints, complaints too."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        project._forget_modules()
+        assert cli.main(["explain", *arguments]) == code
+        printed = capsys.readouterr()
+        return printed.out + printed.err
+
+    return run
+
+
+def outputs(text: str) -> dict[str, tuple[str, str]]:
+    """What --json says of the outputs, as a plan says it."""
+    data = json.loads(text)
+    wanted = [each for each in data["outputs"] if not each["why"].startswith("orphan: ")]
+    return {f"{each['stage']} {data['source']}": (each["action"], each["why"]) for each in wanted}
+
+
+# -- what is told ------------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_told(project: Project, explain: Explain) -> None:
+    """The record, what is there, the route with its conversions, options after defaults, every file that counts."""
+    project.run()
+    said = explain("in/x.txt")
+    moment = r"\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d"
+    expected = """\
+x.txt: an input, 1 byte, modified MOMENT
+
+out/first/x.up (first)
+  up-to-date
+  recorded: 2 bytes, modified MOMENT; of a source of 1 byte, modified MOMENT
+  there now: 2 bytes, modified MOMENT, as it was left
+
+out/second/x.txt (second)
+  up-to-date
+  recorded: 3 bytes, modified MOMENT; of a source of 1 byte, modified MOMENT
+  there now: 3 bytes, modified MOMENT, as it was left
+
+first: inputs (Path) -> str -> marked -> str -> out/first/{dir}/{stem}.up
+  options: logo logo, times 1
+  code: helper.py, stages/marked.py
+  contents: logo
+
+second: first (str) -> upper -> str -> out/second/{name}
+  options: mark 2
+  code: stages/upper.py
+  contents: more/a, more/b
+
+for every output
+  initializer: warm:up (warm.py)
+  contents: weights, prompt
+  libraries: pillow VERSION
+"""
+    pattern = re.escape(expected).replace("MOMENT", moment.replace("\\\\", "\\")).replace("VERSION", r"[\d.]+")
+    assert re.fullmatch(pattern, said), said
+
+
+@pytest.mark.parametrize("path", ["in/x.txt", "x.txt", "./in/deep/../x.txt", "out/second/x.txt", "{here}/in/x.txt"])
+def test_a_file_may_be_named_in_any_way(project: Project, explain: Explain, path: str) -> None:
+    """Relative to where one is, to the input root, absolute; by an input or an output, made or not yet."""
+    path = path.replace("{here}", str(project.folder))
+    for made in (False, True):
+        if made:
+            project.run()
+        said = outputs(explain(path, "--json"))
+        plan = {key: why for key, why in project.plan().items() if key.endswith(" x.txt")}
+        assert said == ({"second x.txt": plan["second x.txt"]} if path.startswith("out") else plan)
+
+
+def test_it_works_from_another_folder(
+    project: Project, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The pipeline may be named first, last or by -f; paths relative to its folder are understood."""
+    project.run()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    yaml = str(project.folder / "pipeline.yaml")
+    for arguments in ([yaml, "out/first/x.up"], ["out/first/x.up", yaml], ["-f", yaml, "out/first/x.up"]):
+        ran = pipeline("explain", *arguments, cwd=elsewhere)
+        assert ran.returncode == 0 and "  up-to-date\n" in ran.stdout, ran.stderr
+
+
+# -- the plan's opinion ------------------------------------------------------------------------------------------------
+
+
+def edit_output(project: Project) -> None:
+    project.write("out/first/x.up", "mine, and longer")
+
+
+def hold(project: Project) -> None:
+    project.write("stages/upper.py", MOODY.replace("(text: str)", "(text: str, *, mark: str = '')"))
+    project.write("in/x.txt", "bad")
+    project.edit("stages/marked.py", "helper.twice(text) * times", "'bad'")
+    for _ in range(3):
+        project.run()
+
+
+def collide(project: Project) -> None:
+    project.write("in/x", "another")
+    project.edit("pipeline.yaml", "out/second/{name}", "out/second/{stem}.all")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda project: project.write("in/x.txt", "other"),
+        lambda project: project.write("logo", "other"),
+        lambda project: project.write("prompt", "other"),
+        lambda project: project.write("helper.py", "def twice(text): return text\n"),
+        lambda project: (project.folder / "out/first/x.up").unlink(),
+        lambda project: project.edit("pipeline.yaml", "root: in", "root: in, settle: 1h"),
+        edit_output,
+        hold,
+        collide,
+    ],
+    ids=["source", "logo", "depends", "code", "missing", "settling", "edited", "held", "collision"],
+)
+def test_it_says_what_the_plan_says(project: Project, explain: Explain, change: Callable[[Project], object]) -> None:
+    """Word for word, whatever the reason."""
+    project.run()
+    change(project)
+    plan = {key: why for key, why in project.plan().items() if key.endswith(" x.txt")}
+    assert outputs(explain("in/x.txt", "--json")) == plan
+    assert len(set(plan.values())) > 1 or plan["first x.txt"] != ("up-to-date", "up to date")
+
+
+def test_all_that_differs_is_told(project: Project, explain: Explain) -> None:
+    """A plan names the first difference, this all of them."""
+    project.run()
+    project.edit("pipeline.yaml", '{mark: "2"}', '{mark: "3"}')
+    project.write("logo", "other")
+    project.write("more/c", "c")
+    data = json.loads(explain("out/second/x.txt", "--json"))
+    differences = ["first: contents of logo changed", "second: mark 2 -> 3", "second: depends: more/c added"]
+    assert data["outputs"][0]["differences"] == differences
+    assert "    second: mark 2 -> 3\n" in explain("out/second/x.txt")
+
+
+def test_contents_are_compared_under_hash(project: Project, explain: Explain) -> None:
+    """By the same judge here, too."""
+    project.edit("pipeline.yaml", "engine: serial", "engine: serial\nchanged_by: hash")
+    project.run()
+    os.utime(project.folder / "in/x.txt", (7, 7))
+    assert set(outputs(explain("in/x.txt", "--json")).values()) == {("up-to-date", "up to date")}
+
+
+# -- failures, decrees, orphans ----------------------------------------------------------------------------------------
+
+
+def test_failures_are_told_with_what_was_printed(project: Project, explain: Explain) -> None:
+    """How often, what was said, and since when it is dismissed."""
+    project.write(
+        "stages/marked.py", MARKED.replace("return", "print('so far')\n    raise ValueError('no')\n    return")
+    )
+    project.edit("pipeline.yaml", "engine: serial", "engine: pool")
+    assert project.run().failed == 4
+    said = explain("in/x.txt")
+    assert "  make: failed before (error, attempt 1 of 3)\n" in said
+    assert "  failed: error: ValueError: no (in stage 'first'); attempts: 1\n    so far\n" in said
+    assert "  there now: nothing\n" in said
+    assert cli.main(["failures", "--dismiss", "x.txt"]) == 0
+    assert "  held: dismissed (error)\n" in (said := explain("in/x.txt")) and "; attempts: 1, dismissed 20" in said
+    assert json.loads(explain("in/x.txt", "--json"))["outputs"][0]["failure"]["output"] == "so far\n"
+
+
+def test_a_decree_is_told(project: Project, explain: Explain) -> None:
+    """What a person had the ledger take as true is on record, and shown with what says so because of it."""
+    project.run()
+    state = open_state(project.folder / ".pipeline/pipeline", "pipeline")
+    with closing(state), open_to_write(state) as ledger:
+        number = ledger.decrees.add("accept", {"stage": "first", "because": "code"})
+        ledger.connection.execute("UPDATE outputs SET decree = ? WHERE stage = 'first'", (number,))
+    assert re.search(r"  decreed: by accept, [-\d]+ [:\d]+: stage first, because code\n", explain("out/first/x.up"))
+    assert json.loads(explain("out/first/x.up", "--json"))["outputs"][0]["decree"]["verb"] == "accept"
+
+
+def test_orphans_are_told(project: Project, explain: Explain) -> None:
+    """Outputs of a file that is gone and of a stage that is, and those that are to be renamed."""
+    project.run()
+    (project.folder / "in/x.txt").unlink()
+    assert explain("x.txt").startswith(
+        "x.txt: an input that is gone\n\nout/first/x.up (first)\n  prune: orphan: source gone\n"
+    )
+    assert "  prune: orphan: source gone\n" in explain("out/second/x.txt")
+    project.edit("pipeline.yaml", "out/second/{name}", "out/third/{name}")
+    said = explain("out/second/y.txt")
+    assert said.startswith("deep/y.txt: an input, ")
+    assert "\nout/second/y.txt (second)\n  rename: belongs at out/third/y.txt now\n  recorded: 3 bytes" in said
+    assert "\nout/third/y.txt (second)\n  rename: moved from out/second/y.txt\n" in explain("out/third/y.txt")
+    project.write("pipeline.yaml", TREE[: TREE.index("  - name: second")] + TREE[TREE.index("engine") :])
+    assert "\nout/second/y.txt (second)\n  prune: orphan: stage gone\n" in explain("out/second/y.txt")
+
+
+# -- what is no input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "standing"),
+    [
+        ("drafts/x.txt", "not an input: excluded by 'drafts/*'"),
+        ("drafts/deep/x.txt", "not an input: excluded by 'drafts/*'"),
+        ("drafts/keep", "an input"),
+        ("x.png", "an input"),
+        ("y.png", "not an input: no pattern of include matches it: *.txt, keep, x*"),
+        (".hidden/x.txt", "not an input: hidden"),
+        ("out/z.txt", "not an input: it lies in the output folder of stage 'second'"),
+        ("linked/x.txt", "not an input: in a linked folder"),
+        ("fifo.txt", "not an input: a FIFO"),
+    ],
+)
+def test_why_a_file_is_no_input(project: Project, explain: Explain, name: str, standing: str) -> None:
+    """With the pattern that decides."""
+    project.edit("pipeline.yaml", "out/second", "in/out")
+    os.mkfifo(project.folder / "in/fifo.txt")
+    os.symlink("deep", project.folder / "in/linked")
+    if not name.startswith(("fifo", "linked")):
+        project.write(f"in/{name}", "x")
+    else:
+        project.write("in/deep/x.txt", "x")
+    data = json.loads(explain(f"in/{name}", "--json"))
+    assert (data["source"], data["standing"]) == (name, standing)
+    assert bool(data["outputs"]) is (standing == "an input")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("nowhere", "nowhere: is neither an input nor an output of pipeline"),
+        (
+            "stages/upper.py",
+            "stages/upper.py: is neither an input nor an output of pipeline; it lies outside the input root",
+        ),
+        ("in/deep", "in/deep: a folder; name a file in it"),
+        ("in", "in: a folder; name a file in it"),
+    ],
+)
+def test_what_is_unknown_is_said_so(project: Project, explain: Explain, path: str, says: str) -> None:
+    """With exit 2."""
+    assert explain(path, code=2).startswith(says)
+
+
+def test_any_name(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Bytes that are no UTF-8, a newline, a leading dash; nothing was ever run, and nothing is written."""
+    Project(tmp_path, ONE_STAGE)
+    name = b"-\xff\n$(x)"
+    with open(os.path.join(os.fsencode(tmp_path), b"in", name), "w"):
+        pass
+    ran = pipeline("explain", b"in/" + name)
+    assert ran.returncode == 0 and ran.stdout.startswith("-\\xff\\n$(x): an input, 0 bytes, ")
+    data: dict[str, Any] = json.loads(pipeline("explain", "--json", b"in/" + name).stdout)
+    assert data["source_b64"] and data["outputs"][0]["output_b64"] and data["outputs"][0]["why"] == "new"
+    assert not (tmp_path / ".pipeline").exists()
+
+
+def test_conversions_are_told(tmp_path: Path) -> None:
+    """Those that nobody wrote down; a filter hands on what it was handed."""
+    stages = """
+inputs: in
+stages:
+  - {name: keep, uses: './s.py:keep'}
+  - {name: small, uses: resize, with: {width: 9}}
+  - {name: tool, uses: './s.py:tool', output: 'out/{stem}.png'}
+"""
+    project = Project(tmp_path, stages)
+    project.write(
+        "s.py",
+        "from pathlib import Path\ndef keep(path: Path) -> bool: ...\ndef tool(path: Path) -> bytes: ...\n",
+    )
+    assert describe_route(load_config(tmp_path / "pipeline.yaml")) == [
+        "keep: inputs (Path) -> ./s.py:keep -> the same, or left out",
+        "small: keep (Path) -> Picture -> resize -> Image.Image",
+        "tool: small (Image.Image) -> Path (a .png file in the scratch folder) -> ./s.py:tool -> bytes"
+        " -> out/{stem}.png",
+    ]

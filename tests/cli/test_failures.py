@@ -1,0 +1,412 @@
+"""Files that fail: how often they are tried again, when they are held, and who may say that it is well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.program import Pipeline
+from support.project import MOODY, ONE_STAGE, Project, ledger_of, made, temporaries
+
+from pipeline.config.model import Errors
+from pipeline.files.state_dir import open_state
+from pipeline.ledger.failures import Failure
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.session import open_to_read
+from pipeline.messages import Kind, Outcome, Result, Source
+
+HELD = ("held", "held after 3 failed attempts")
+ENDINGS = pytest.mark.parametrize(("ending", "counts"), [(0, 1), (1, 1), (5, 1), (3, 0), (4, 0), (70, 0), (130, 0)])
+
+
+@pytest.fixture
+def moody(tmp_path: Path) -> Project:
+    """A file that fails and one that does not, as long as their contents say so."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MOODY)
+    project.write("in/a", "good")
+    project.write("in/bad", "bad one")
+    return project
+
+
+@pytest.fixture
+def held(moody: Project) -> Project:
+    """The same after three nights."""
+    for _ in range(3):
+        moody.run()
+    assert moody.plan()["up bad"] == HELD
+    return moody
+
+
+def failures(project: Project) -> list[Failure]:
+    with ledger_of(project.folder) as ledger:
+        return list(ledger.failures())
+
+
+# -- held --------------------------------------------------------------------------------------------------------------
+
+
+def test_three_nights_then_it_is_held(moody: Project) -> None:
+    """Each night says how often it was; after the third the file is left alone, and exit 1 says so every night."""
+    for attempt in (1, 2):
+        assert moody.run().failed == 1
+        assert moody.plan()["up bad"] == ("make", f"failed before (error, attempt {attempt} of 3)")
+    moody.run()
+    for _ in range(3):
+        assert moody.plan()["up bad"] == HELD
+        summary = moody.run()
+        assert (summary.held, summary.failed, summary.up_to_date, summary.exit) == (1, 0, 1, 1)
+        assert any("--retry-failed" in line for line in summary.lines())
+    assert [each.attempts for each in failures(moody)] == [3]
+
+
+@pytest.mark.parametrize(("said", "plans"), [("1", "held after 1 failed attempt"), ("2", HELD[1].replace("3", "2"))])
+def test_hold_after_says_how_often(moody: Project, said: str, plans: str) -> None:
+    """The number is the user's."""
+    moody.edit("pipeline.yaml", "engine", f"errors: {{hold_after: {said}}}\nengine")
+    for _ in range(int(said)):
+        moody.run()
+    assert moody.plan()["up bad"] == ("held", plans)
+
+
+def test_hold_after_never(moody: Project) -> None:
+    """Whoever wants every run to try again says so."""
+    moody.edit("pipeline.yaml", "engine", "errors: {hold_after: never}\nengine")
+    for attempt in range(1, 6):
+        assert moody.run().failed == 1
+        assert moody.plan()["up bad"] == ("make", f"failed before (error, attempt {attempt})")
+
+
+def change_contents(project: Project) -> None:
+    project.write("in/bad", "bad again, and longer")
+
+
+def change_time(project: Project) -> None:
+    os.utime(project.folder / "in/bad", (1, 1))
+
+
+def change_recipe(project: Project) -> None:
+    project.edit("stages/upper.py", "text.upper()", "text.title()")
+
+
+@pytest.mark.parametrize("change", [change_contents, change_time, change_recipe])
+@pytest.mark.parametrize("dismissed", [False, True])
+def test_a_change_is_a_new_beginning(held: Project, pipeline: Pipeline, change: object, dismissed: bool) -> None:
+    """Another file, or another recipe, is tried again, three times, whatever anybody said of the old one."""
+    if dismissed:
+        pipeline("failures", "--dismiss", "bad")
+    change(held)  # type: ignore[operator]
+    assert held.plan()["up bad"][0] == "make"
+    for attempt in (1, 2):
+        assert held.run().failed == 1
+        assert held.plan()["up bad"] == ("make", f"failed before (error, attempt {attempt} of 3)")
+    held.run()
+    assert held.plan()["up bad"] == HELD
+
+
+def test_a_mended_file_is_forgotten(held: Project) -> None:
+    """A held file that is replaced by a good one is done, and nothing is left of its past."""
+    held.write("in/bad", "good now")
+    assert (held.run().exit, failures(held)) == (0, [])
+    assert held.outputs() == {"a": b"GOOD", "bad": b"GOOD NOW"}
+
+
+def test_retry_failed_tries_once_more(held: Project) -> None:
+    """It is planned and tried, and held at once if it fails again: the cause was not the machine's."""
+    assert held.plan(retry_failed=True)["up bad"] == ("make", "failed before (error, attempt 3 of 3)")
+    summary = held.run(retry_failed=True)
+    assert (summary.failed, summary.held, summary.exit) == (1, 0, 1)
+    assert held.plan()["up bad"] == ("held", "held after 4 failed attempts")
+    assert held.plan(retry_failed=True)["up bad"] == ("make", "failed before (error, attempt 4)")
+
+
+def test_force_overrides_a_hold(held: Project) -> None:
+    """--force redoes all there is."""
+    assert held.plan(force=True) == {"up a": ("make", "forced"), "up bad": ("make", "new")}
+    assert held.run(force=True).failed == 1
+
+
+def test_only_the_stage_that_failed_is_held(tmp_path: Path) -> None:
+    """Another output of the same file, new in the tree, is made."""
+    more = "  - {name: raw, from: inputs, uses: raw, output: 'raw/{name}'}\nengine"
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MOODY)
+    project.write("stages/raw.py", "def raw(data: bytes) -> bytes:\n    return data\n")
+    project.write("in/a", "bad")
+    for _ in range(3):
+        project.run()
+    project.edit("pipeline.yaml", "engine", more)
+    assert project.plan() == {"up a": HELD, "raw a": ("make", "new")}
+    summary = project.run()
+    assert (summary.done, summary.held, summary.exit) == (1, 1, 1)
+
+
+def test_a_new_output_path_does_not_lift_a_hold(held: Project) -> None:
+    """Where an output goes has no part in why it fails."""
+    held.edit("pipeline.yaml", "out/{dir}", "other/{dir}")
+    assert held.plan()["up bad"] == HELD
+
+
+def test_a_held_file_keeps_its_claim(tmp_path: Path) -> None:
+    """Whether a path is free does not depend on how often the other one was tried."""
+    project = Project(tmp_path, ONE_STAGE.replace("{name}", "{stem}"))
+    project.write("stages/upper.py", MOODY)
+    project.write("in/a.x", "bad")
+    for _ in range(3):
+        project.run()
+    project.write("in/a.y", "good")
+    assert {action for action, _ in project.plan().values()} == {"refuse"}
+    (project.folder / "in/a.y").unlink()
+    assert project.plan() == {"up a.x": HELD}
+
+
+def test_a_refusal_is_no_attempt(tmp_path: Path) -> None:
+    """What was never tried is not held: once its path is free it is done."""
+    project = Project(tmp_path, ONE_STAGE.replace("{name}", "{stem}"))
+    project.write("in/a.x", "x")
+    project.write("in/a.y", "y")
+    for _ in range(5):
+        assert project.run().failed == 2
+    assert [each.attempts for each in failures(project)] == [0, 0]
+    (project.folder / "in/a.y").unlink()
+    assert project.plan() == {"up a.x": ("make", "failed before (collision)")}
+    assert project.run().exit == 0
+
+
+# -- which runs count --------------------------------------------------------------------------------------------------
+
+
+@ENDINGS
+def test_which_endings_count(tmp_path: Path, ending: int, counts: int) -> None:
+    """A run that the machine, the budget or a signal ended is no reason to hold a file."""
+    with closing(Ledger(tmp_path / "l")) as ledger:
+        for run in ("one", "two"):
+            ledger.begin_run(run)
+            result = Result("up", b"/out/a", "failed", "why", "error")
+            ledger.record(Outcome(Source(b"a", 1, 1), (result,)), lambda _, path: path, {"up": 1})
+            ledger.end_run(ending, {}, swept=False)
+        (failure,) = ledger.failures()
+        assert (failure.attempts, failure.error) == (2 * counts, "why")
+
+
+@pytest.mark.parametrize("kind", ["vanished", "changed"])
+def test_a_source_that_moved_is_no_failure(tmp_path: Path, kind: Kind) -> None:
+    """Neither an attempt nor on the list; what is known of earlier failures stays."""
+    with closing(Ledger(tmp_path / "l")) as ledger:
+        ledger.begin_run("one")
+        ledger.record(
+            Outcome(Source(b"a", 1, 1), (Result("up", b"/out/a", "failed", "why", kind),)), lambda _, path: path, {}
+        )
+        ledger.end_run(1, {}, swept=False)
+        assert list(ledger.failures()) == []
+
+
+SLOW_BAD = """
+import time
+def upper(text: str) -> str:
+    if text == "bad":
+        raise ValueError("bad text")
+    time.sleep(0.2)
+    return text.upper()
+"""
+
+
+@pytest.mark.parametrize("engine", ["serial", "pool"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_runs_that_a_signal_ends_do_not_count(
+    tmp_path: Path, pipeline: Pipeline, engine: str, number: signal.Signals
+) -> None:
+    """A file that failed in a run that was stopped is on the list with its reason, and without an attempt."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", SLOW_BAD)
+    project.write("in/a", "bad")
+    for name in range(60):
+        project.write(f"in/b{name:02}", "slow")
+    command = [sys.executable, "-m", "pipeline", "--engine", engine, "-j", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while not _has_failed(tmp_path):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(30) == (-9 if number == signal.SIGKILL else 130)
+    (said,) = [json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines()]
+    assert (said["source"], said["kind"], said["attempts"]) == ("a", "error", 0)
+    assert project.plan()["up a"] == ("make", "failed before (error)")
+    assert len(project.outputs()) < 60
+
+
+def _has_failed(folder: Path) -> bool:
+    """Whether a failure is on record; read beside the run."""
+    with open_to_read(folder / ".pipeline/pipeline/ledger.sqlite") as ledger:
+        return next(ledger.failures(), None) is not None
+
+
+# -- dismissed ---------------------------------------------------------------------------------------------------------
+
+
+def test_dismissed_is_no_exit_1_any_more(held: Project, pipeline: Pipeline) -> None:
+    """A person has said that it is well: the run says 0, the file stays on the list and in the counts."""
+    done = pipeline("failures", "--dismiss", "ba*")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "1 failure dismissed\n")
+    ran = pipeline("--json")
+    said = json.loads(ran.stdout)
+    assert (ran.returncode, ran.stderr, said["held"], said["dismissed"], said["up_to_date"]) == (0, "", 1, 1, 1)
+    assert held.plan()["up bad"] == ("held", "dismissed (error)")
+    (line,) = pipeline("failures").stdout.splitlines()
+    assert line.endswith("ValueError: bad text (in stage 'up'), dismissed (error)")
+    assert held.run(retry_failed=True).exit == 1
+    assert held.run().exit == 0
+
+
+def test_one_that_is_not_held_yet_can_be_dismissed(moody: Project, pipeline: Pipeline) -> None:
+    """Whoever knows after the first night need not wait for the third."""
+    moody.run()
+    pipeline("failures", "--dismiss", "bad")
+    assert moody.plan()["up bad"] == ("held", "dismissed (error)")
+    assert moody.run().exit == 0
+
+
+def test_others_are_not_dismissed(held: Project, pipeline: Pipeline) -> None:
+    """Only what matches; nothing matching is no error, so that a script may say it every night."""
+    held.write("in/sub/bad", "bad two")
+    held.run()
+    assert pipeline("failures", "--dismiss", "*.jpg").stderr == "0 failures dismissed\n"
+    assert pipeline("failures", "--dismiss", "/bad").stderr == "1 failure dismissed\n"
+    assert held.plan()["up sub/bad"] == ("make", "failed before (error, attempt 1 of 3)")
+    assert held.run().exit == 1
+    record = failures(held)
+    assert [each.dismissed_at is not None for each in record] == [True, False]
+    with ledger_of(held.folder) as ledger:
+        assert ledger.connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
+
+
+def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> None:
+    """A file in the way of an output is somebody's to move."""
+    project = made(tmp_path, "b")
+    project.write("in/a", "x")
+    project.write("out/a", "precious")
+    assert project.run().exit == 1
+    said = pipeline("failures", "--dismiss", "a").stderr.splitlines()
+    assert said == ["0 failures dismissed", "1 left: no stage failed over them, the place of their outputs is taken"]
+    assert project.run().exit == 1
+
+
+def test_a_bad_pattern_is_refused(moody: Project, pipeline: Pipeline) -> None:
+    """Exit 2 and one sentence; without a ledger there is nothing to dismiss, nor is one made."""
+    done = pipeline("failures", "--dismiss", "!")
+    assert (done.returncode, done.stderr) == (2, "--dismiss: '!' is no gitignore pattern\n")
+    assert pipeline("failures", "--dismiss", "*").stderr == "0 failures dismissed\n"
+    assert not (moody.folder / ".pipeline").exists()
+
+
+def test_nothing_is_dismissed_beside_a_run(held: Project, pipeline: Pipeline) -> None:
+    """The ledger has one writer at a time: exit 75."""
+    with closing(open_state(held.folder / ".pipeline/pipeline", "pipeline")):
+        done = pipeline("failures", "--dismiss", "*")
+        assert done.returncode == 75 and "another run" in done.stderr
+    assert held.plan()["up bad"] == HELD
+
+
+# -- the list ----------------------------------------------------------------------------------------------------------
+
+LOUD = 'def upper(text: str) -> str:\n    print("reading", text[:3])\n    raise ValueError("bad text")\n'
+
+
+def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Kind, attempts, the last error, and the words of the stage, which are a terminal's no danger."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", LOUD.replace("reading", "reading \\x1b[31m"))
+    project.write("in/a", "text")
+    pipeline("--engine", "pool")
+    said = pipeline("failures").stdout
+    assert said == ("a (up): error: ValueError: bad text (in stage 'up'), attempt 1 of 3\n    reading \\x1b[31m tex\n")
+    project.write("stages/upper.py", 'def upper(text: str) -> str:\n    print("x" * 100_000)\n    assert 0\n')
+    pipeline("--engine", "pool")
+    assert 3000 < len(pipeline("failures").stdout) < 6000
+
+
+def test_the_list_as_json(held: Project, pipeline: Pipeline) -> None:
+    """The five keys, and beside them whether it is held or dismissed, only where it is."""
+    held.write("in/sub/bad", "bad two")
+    held.run()
+    first, second = (json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines())
+    error = "ValueError: bad text (in stage 'up')"
+    assert first == {"source": "bad", "stage": "up", "kind": "error", "error": error, "attempts": 3, "held": True}
+    assert second == {"source": "sub/bad", "stage": "up", "kind": "error", "error": error, "attempts": 1}
+    pipeline("failures", "--dismiss", "/bad")
+    assert json.loads(pipeline("failures", "--json").stdout.splitlines()[0])["dismissed"] is True
+    change_contents(held)
+    assert set(json.loads(pipeline("failures", "--json").stdout.splitlines()[0])) == set(second)
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "planned", "allowed"),
+    [(None, 10, None), (3, 10, 3), ("5%", 40, 2), ("5%", 39, 1), ("29%", 100, 29), ("0%", 9, 0), ("0.1%", 1000, 1)],
+)
+def test_what_a_budget_allows(written: str | int | None, planned: int, allowed: int | None) -> None:
+    """A number is one of files; a share is one of the files that are planned, rounded down, exactly."""
+    assert Errors(written).allowance(planned) == allowed
+
+
+@pytest.mark.parametrize("engine", ["serial", "pool"])
+@pytest.mark.parametrize("budget", ["4", "10%"])
+def test_too_many_failures_stop_the_run(tmp_path: Path, pipeline: Pipeline, engine: str, budget: str) -> None:
+    """Exit 4 and one sentence; what was in hand is recorded, nothing counts as an attempt, the same line goes on."""
+    project = Project(tmp_path, ONE_STAGE + f"errors: {{max: {budget}}}\npool: {{processes: 2}}\n")
+    project.write("stages/upper.py", MOODY)
+    for number in range(40):
+        project.write(f"in/{number:02}", "bad" if 5 <= number < 20 else f"good {number}")
+    ran = pipeline("--json", "--engine", engine)
+    said = json.loads(ran.stdout)
+    assert (ran.returncode, said["exit"]) == (4, 4) and said["failed"] >= 5
+    assert f"stopped: 5 of 40 files failed already, and errors.max is {budget}; what was in hand was" in ran.stderr
+    assert ran.stderr.count("stopped:") == 1
+    if engine == "serial":
+        assert (said["done"], said["failed"]) == (5, 5)
+    assert {each.attempts for each in failures(project)} == {0} and not temporaries(tmp_path)
+    ran = pipeline("--engine", engine, "--set", "errors.max=20")
+    assert ran.returncode == 1 and len(project.outputs()) == 25
+    assert {each.attempts for each in failures(project)} == {1}
+
+
+def test_just_the_budget_is_not_too_many(tmp_path: Path) -> None:
+    """More than it allows, not as many."""
+    project = Project(tmp_path, ONE_STAGE + "errors: {max: 50%}\n")
+    project.write("stages/upper.py", MOODY)
+    for number in range(4):
+        project.write(f"in/{number}", "bad" if number % 2 else "good")
+    summary = project.run()
+    assert (summary.done, summary.failed, summary.exit, summary.stopped) == (2, 2, 1, "")
+
+
+def test_what_failed_before_comes_last(tmp_path: Path) -> None:
+    """A budget that old failures use up stops no new file from being done: each night gets further."""
+    project = Project(tmp_path, ONE_STAGE + "errors: {max: 1}\n")
+    project.write("stages/upper.py", MOODY)
+    for name in ("a", "b", "c"):
+        project.write(f"in/{name}", "bad")
+    project.write("in/z", "good")
+    assert [project.run().exit for _ in range(2)] == [4, 4]
+    assert project.outputs() == {"z": b"GOOD"}
+
+
+def test_files_are_counted_not_outputs(tmp_path: Path) -> None:
+    """One bad file is one, whatever would have been made of it; a collision uses nothing up."""
+    more = "  - {name: more, from: inputs, uses: upper, output: 'more/{stem}'}\n"
+    project = Project(tmp_path, ONE_STAGE.replace("engine", f"{more}errors: {{max: 1}}\nengine"))
+    project.write("stages/upper.py", MOODY)
+    for name, text in {"a": "bad", "b.x": "x", "b.y": "y", "c": "good"}.items():
+        project.write(f"in/{name}", text)
+    summary = project.run()
+    assert (summary.failed, summary.exit, summary.stopped) == (4, 1, "")

@@ -1,0 +1,261 @@
+"""A gallery of small pictures to be killed over, and how the drills look at what is left of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from support.project import contents_below, temporaries
+
+YAML = """
+inputs: in
+stages:
+  - {name: seen, uses: seen}
+  - {name: web, uses: resize, with: {width: 32, height: 32}, output: 'out/web/{dir}/{stem}.png'}
+  - {name: thumb, from: web, uses: resize, with: {width: 8, height: 8}, output: 'out/thumb/{dir}/{stem}.jpg'}
+pool: {processes: 2}
+"""
+# Says which file it is given and when, in one write that is seen whole or not at all.
+SEEN = '''
+import os, time
+from pathlib import Path
+from pipeline import Item
+FILE = Path(__file__).parent.parent / "seen"
+def seen(item: Item[Path]) -> bool:
+    """Leaves nothing out."""
+    fd = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{time.monotonic()} {item.source}\\n".encode())
+    os.close(fd)
+    return True
+'''
+
+
+class Gallery:
+    """Pictures, a pipeline that makes two of each, and what it makes of them when nobody disturbs it."""
+
+    def __init__(self, folder: Path, pictures: int) -> None:
+        self.folder = folder
+        self.pictures = pictures
+        (folder / "stages").mkdir(parents=True)
+        (folder / "stages" / "seen.py").write_text(SEEN)
+        (folder / "pipeline.yaml").write_text(YAML)
+        for number in range(pictures):
+            place = folder / "in" / f"d{number % 3}"
+            place.mkdir(parents=True, exist_ok=True)
+            noise = random.Random(number).randbytes(64 * 48 * 3)
+            Image.frombytes("RGB", (64, 48), noise).save(place / f"{number:03}.png")
+
+    def copy(self, folder: Path) -> Gallery:
+        """The same project in another folder, as far as it has come."""
+        shutil.copytree(self.folder, folder)
+        other = copy(self)
+        other.folder = folder
+        return other
+
+    def change(self) -> None:
+        """Change an option, so that every output is made anew and becomes another."""
+        text = (self.folder / "pipeline.yaml").read_text()
+        (self.folder / "pipeline.yaml").write_text(text.replace("width: 32, height: 32", "width: 20, height: 20"))
+
+    def forget(self) -> None:
+        """As before the first run."""
+        for name in ("out", ".pipeline"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / "seen").unlink(missing_ok=True)
+
+    def start(self, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        """The line, as the leader of a process group; `before` is what it is run under."""
+        return subprocess.Popen(
+            [*before, sys.executable, "-m", "pipeline", *arguments],
+            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+
+    def finish(self, *arguments: str, before: tuple[str, ...] = ()) -> int:
+        """The same to its end; gives the exit code."""
+        process = self.start(*arguments, before=before)
+        _, said = process.communicate(timeout=60)
+        # What was killed is not damaged, either.
+        assert not any(word in said for word in ("Traceback", "bug", "set aside", "lost")), said
+        return process.returncode
+
+    def failures(self) -> str:
+        """What is on the list of files that failed."""
+        command = [sys.executable, "-m", "pipeline", "failures"]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
+
+    def outputs(self) -> dict[str, bytes]:
+        """What lies under the outputs' names."""
+        found = contents_below(self.folder / "out")
+        return {name: data for name, data in found.items() if "/.filemill-" not in name}
+
+    def seen(self) -> dict[str, list[float]]:
+        """When each source was worked on."""
+        times: dict[str, list[float]] = {}
+        for line in (self.folder / "seen").read_text().splitlines() if (self.folder / "seen").exists() else ():
+            at, name = line.split(" ", 1)
+            times.setdefault(name, []).append(float(at))
+        return times
+
+    def check_whole(self, *states: dict[str, bytes]) -> None:
+        """Every output that is there is what it is in one of these states."""
+        for name, data in self.outputs().items():
+            assert any(data == state.get(name) for state in states), f"{name} is a part of an output"
+
+    def processes(self) -> dict[int, str]:
+        """Who works in the project's folder, and as what."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                if (process / "cwd").readlink() == self.folder:
+                    found[int(process.name)] = (process / "cmdline").read_text()
+        return found
+
+    def check_nobody_lives(self) -> None:
+        """A second after the parent was killed, no process works in the project's folder."""
+        # A forkserver that is not ready yet ends when it is: it imports, and has no worker.
+        until = time.monotonic() + (1.0 if self.seen() else 10.0)
+        while left := self.processes():
+            assert time.monotonic() < until, left
+            time.sleep(0.01)
+
+    def check_ended_well(self, expected: dict[str, bytes], *arguments: str) -> None:
+        """The same line again ends as an undisturbed run does, and leaves nothing else; the next has nothing to do."""
+        assert self.finish(*arguments) == 0
+        assert self.outputs() == expected
+        assert not temporaries(self.folder)
+        assert not list((self.folder / ".pipeline" / "pipeline").glob("s[cl]*/*"))
+
+    def lost_s(self, runs: list[tuple[float, float]]) -> list[float]:
+        """How long before it was killed each piece of work was begun that had to be done again; runs begin, and end."""
+        found = []
+        for times in self.seen().values():
+            for begun in times[:-1]:
+                killed = max(run for run in runs if run[0] <= begun)[1]
+                found.append(max(0.0, killed - begun))  # a worker outlives its parent by a moment
+        return found
+
+
+class Reader(threading.Thread):
+    """Opens outputs all the time, as a web server would, and remembers which were not in any of these states."""
+
+    def __init__(self, folder: Path, *states: dict[str, bytes]) -> None:
+        super().__init__(daemon=True)
+        self._folder, self._states = folder, states
+        self._is_over = threading.Event()
+        self.reads = 0
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
+        names = sorted(set().union(*self._states))
+        while not self._is_over.is_set():
+            for name in names:
+                self.reads += 1
+                try:
+                    data: bytes | None = (self._folder / name).read_bytes()
+                except FileNotFoundError:
+                    data = None
+                if not any(data == state.get(name) for state in self._states):
+                    self.wrong.append(name)
+
+    def stop(self) -> None:
+        """Read no more. Raises AssertionError if anything was read that is neither old nor new."""
+        self._is_over.set()
+        self.join()
+        assert self.reads and not self.wrong, self.wrong[:5]
+
+
+def kill_after(process: subprocess.Popen[str], seconds: float, *, group: bool = False) -> float:
+    """Kill the parent, or its process group, if it has not ended by then; tells when that was."""
+    time.sleep(seconds)
+    if process.poll() is None:
+        (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+    at = time.monotonic()
+    code = process.wait(20)
+    assert process.stderr
+    process.stderr.close()
+    assert code in (0, -signal.SIGKILL)
+    return at
+
+
+# -- strace ------------------------------------------------------------------------------------------------------------
+
+STRACE = shutil.which("strace")
+
+# System calls that change what is on disk: between two of them nothing new can be left behind.
+CHANGING = (
+    "openat", "write", "pwrite64", "ftruncate", "fchmod", "fchown", "fdatasync", "fsync", "syncfs", "close",
+    "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "rmdir", "link", "linkat", "sendfile",
+    "copy_file_range",
+)  # fmt: skip
+
+
+def can_inject() -> bool:
+    """Whether strace is there and may trace, which some containers forbid."""
+    if STRACE is None:
+        return False
+    traced = [STRACE, "-f", "-o", os.devnull, "-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=9", "true"]
+    return subprocess.run(traced, capture_output=True).returncode == 0
+
+
+def injecting(call: str, what: str, number: int, log: str = os.devnull) -> tuple[str, ...]:
+    """What to run a line under so that the `number`th such call of each of its processes fails, or kills it."""
+    assert STRACE
+    inject = f"inject={call}:{what}:when={number}"
+    return (STRACE, "-f", "-qq", "-o", log, "-e", f"trace={call}", "-e", "signal=none", "-e", inject)
+
+
+def calls_below(project: Gallery, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Every changing system call over a file of the project in a run from nothing, in each process: the call, and
+    the how manyth of its kind there. Importing opens files, too; those are passed by.
+    """
+    assert STRACE
+    log = project.folder / "trace"
+    before = (
+        STRACE,
+        "-f",
+        "-y",
+        "-qq",
+        "-s",
+        "256",
+        "-o",
+        str(log),
+        "-e",
+        f"trace={','.join(CHANGING)}",
+        "-e",
+        "signal=none",
+    )
+    project.forget()
+    assert project.finish(*arguments, before=before) == 0
+    counts: dict[tuple[str, str], int] = {}
+    found = set()
+    for line in log.read_text(errors="replace").splitlines():
+        if match := re.match(r"(\d+) +(\w+)\(", line):
+            process, call = match.groups()
+            counts[process, call] = counts.get((process, call), 0) + 1
+            reads = call == "openat" and "O_WRONLY" not in line and "O_RDWR" not in line
+            if re.search(rf"{re.escape(str(project.folder))}/(out|\.pipeline)\b", line) and not reads:
+                found.add((call, counts[process, call]))
+    log.unlink()
+    yield from sorted(found)
+
+
+@pytest.fixture
+def strace() -> None:
+    """Skips where system calls cannot be made to fail."""
+    if not can_inject():
+        pytest.skip("no strace that may trace")

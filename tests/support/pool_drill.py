@@ -1,0 +1,40 @@
+"""A small run, as a process of its own, for the drills that kill or signal it: METHOD FOLDER SECONDS-PER-JOB.
+
+Prints READY when the first job is in hand, then a line for each outcome, and at the end why it ended.
+There is no `__main__` guard, on purpose.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from pipeline.engines.pool import PoolEngine, PoolSettings
+from support import pool_jobs
+
+method, folder, seconds = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+engine = PoolEngine(
+    PoolSettings(processes=2, context=method),
+    pool_jobs.STAGES, pool_jobs.start, b"kept", pool_jobs.work, folder / "slots", [lock],
+)  # fmt: skip
+signals: list[int] = []
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: signals.append(number))
+for n in range(100):
+    engine.submit(pool_jobs.job(f"child {seconds} {folder}/pids{n}"))
+seen = False
+while engine.busy and len(signals) < 2:
+    for outcome in engine.poll(0.05):
+        print("OUTCOME", outcome.results[0].status, flush=True)
+    if signals:
+        engine.drain()
+    if not seen and (folder / "pids0").exists() and (folder / "pids1").exists():
+        time.sleep(0.05)
+        seen = True
+        print("READY", *(m.worker.pid for m in engine._crew.members), flush=True)
+engine.close()
+print("END", *signals, flush=True)

@@ -1,0 +1,236 @@
+"""The pool as a user meets it: every way in which a file can hurt its worker costs that file alone, by its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.program import Pipeline
+
+METHODS = ["fork", "forkserver", "spawn"]
+
+YAML = """\
+inputs: in
+stages:
+  - name: hurt
+    uses: hurt
+    output: out/{name}
+  - name: copy
+    from: inputs
+    uses: plain
+    output: copies/{name}
+pool: {processes: 2, context: CONTEXT, max_memory: 400MB}
+timeout: 1.5s
+"""
+# What a file says is what is done to the worker that reads it.
+HURT = """\
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+
+def hurt(text: str) -> str:
+    word = text.strip()
+    if word == "segv":
+        ctypes.string_at(0)
+    elif word == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif word == "leave":
+        os._exit(0)
+    elif word == "exit":
+        sys.exit("enough")
+    elif word == "interrupt":
+        raise KeyboardInterrupt
+    elif word == "hang":
+        subprocess.Popen(["sleep", "1000"])
+        print("about to hang", flush=True)
+        time.sleep(1000)
+    elif word == "hog":
+        held = bytearray(900_000_000)
+        time.sleep(5)
+    elif word == "memory":
+        raise MemoryError
+    elif word == "raise":
+        print("a word before the end")
+        raise ValueError("not this one")
+    return text.upper()
+"""
+SAID = {
+    "segv": ("crashed", "killed by SIGSEGV in stage 'hurt'"),
+    "kill": ("crashed", "killed by SIGKILL in stage 'hurt', perhaps out of memory"),
+    "leave": ("crashed", "the worker ended by exit code 0 in stage 'hurt'"),
+    "exit": ("crashed", "SystemExit: enough (in stage 'hurt')"),
+    "interrupt": ("crashed", "KeyboardInterrupt (in stage 'hurt')"),
+    "hang": ("timeout", "took longer than 1.5 s in stage 'hurt'"),
+    "hog": ("memory", "killed at"),
+    "memory": ("memory", "MemoryError (in stage 'hurt')"),
+    "raise": ("error", "ValueError: not this one (in stage 'hurt')"),
+}
+
+
+def project(folder: Path, context: str, stage: str = HURT, yaml: str = YAML) -> None:
+    """A pipeline with a stage that hurts and one that does not."""
+    (folder / "in").mkdir(exist_ok=True)
+    (folder / "stages").mkdir(exist_ok=True)
+    (folder / "stages" / "hurt.py").write_text(stage)
+    (folder / "stages" / "plain.py").write_text("def plain(text: str) -> str:\n    return text\n")
+    (folder / "pipeline.yaml").write_text(yaml.replace("CONTEXT", context))
+
+
+@pytest.mark.parametrize("context", METHODS)
+def test_every_hurt_costs_one_file(tmp_path: Path, pipeline: Pipeline, context: str) -> None:
+    """Each guilty file fails by its own kind and text; the innocents, and the guilty ones' other outputs, are done."""
+    project(tmp_path, context)
+    for index in range(60):
+        (tmp_path / "in" / f"{index:02}.txt").write_text("fine\n")
+    for word in SAID:
+        (tmp_path / "in" / f"{word}.txt").write_text(word)
+    done = pipeline("--json")
+    summary = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (summary["done"], summary["failed"]) == (60 * 2 + len(SAID), len(SAID))
+    listed = [json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines()]
+    found = {each["source"].removesuffix(".txt"): (each["kind"], each["error"]) for each in listed}
+    assert {word: kind for word, (kind, _) in found.items()} == {word: kind for word, (kind, _) in SAID.items()}
+    for word, (_, text) in SAID.items():
+        assert found[word][1].startswith(text), found[word]
+    assert all(each["stage"] == "hurt" for each in listed)
+    left = [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".filemill-")]
+    assert left == [], "a killed worker leaves no temporary"
+
+
+def test_what_a_failing_file_printed_is_shown_on_request(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Output of stages never reaches our stdout; `-v` shows it under the file's name."""
+    project(tmp_path, "forkserver")
+    (tmp_path / "in" / "raise.txt").write_text("raise")
+    (tmp_path / "in" / "hang.txt").write_text("hang")
+    silent = pipeline("--json")
+    assert "a word before the end" not in silent.stdout + silent.stderr
+    loud = pipeline("-v")
+    assert "raise.txt printed:\n    a word before the end\n" in loud.stderr
+    assert "hang.txt printed:\n    about to hang\n" in loud.stderr
+    assert loud.stdout == ""
+
+
+def test_a_stage_has_a_limit_of_its_own(tmp_path: Path, pipeline: Pipeline) -> None:
+    """A stage's `timeout` covers each call of it, and is the one that is named."""
+    yaml = YAML.replace("timeout: 1.5s\n", "").replace("    uses: hurt\n", "    uses: hurt\n    timeout: 500ms\n")
+    project(tmp_path, "forkserver", yaml=yaml)
+    (tmp_path / "in" / "hang.txt").write_text("hang")
+    began = time.monotonic()
+    done = pipeline()
+    assert done.returncode == 1
+    assert "took longer than 0.5 s in stage 'hurt'" in done.stderr
+    assert time.monotonic() - began < 10
+
+
+def test_what_failed_by_an_exception_is_tried_again(tmp_path: Path, pipeline: Pipeline) -> None:
+    """`retry` gives a file another chance within the run, after a pause in which others go on."""
+    stage = """\
+from pathlib import Path
+
+
+def hurt(path: Path) -> str:
+    mark = path.parent.parent / (path.name + ".tried")
+    if not mark.exists():
+        mark.touch()
+        raise ConnectionError("try again")
+    return "well"
+"""
+    project(tmp_path, "forkserver", stage, YAML + "retry: {max: 1, backoff: 300ms}\n")
+    (tmp_path / "in" / "a.txt").write_text("a")
+    assert pipeline("--json").returncode == 0
+    assert (tmp_path / "out" / "a.txt").read_text() == "well"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("import os; os._exit(7)", "exit code 7"),
+        ("import ctypes; ctypes.string_at(0)", "killed by SIGSEGV"),
+        ("import time; time.sleep(1000)", "was not ready after 4 s (pool.start_timeout)"),
+        ("import nowhere_to_be_found", "nowhere_to_be_found"),
+        ("self.held = bytearray(900_000_000)", "right after its start; pool.max_memory is 400.0 MB"),
+    ],
+    ids=["raises", "exits", "segfaults", "hangs", "imports", "hogs"],
+)
+@pytest.mark.parametrize("context", METHODS)
+def test_workers_that_cannot_start_end_the_run_once(
+    tmp_path: Path, pipeline: Pipeline, context: str, body: str, says: str
+) -> None:
+    """One message, exit 3, no storm of replacements, and no file is blamed."""
+    stage = f"""\
+class Hurt:
+    def __init__(self) -> None:
+        {body}
+
+    def __call__(self, text: str) -> str:
+        return text
+"""
+    yaml = YAML.replace("max_memory: 400MB", "max_memory: 400MB, start_timeout: 4s")
+    project(tmp_path, context, stage, yaml)
+    for index in range(20):
+        (tmp_path / "in" / f"{index}.txt").write_text("text")
+    done = pipeline("--json")
+    assert done.returncode == 3, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count(says) == 1
+    assert json.loads(done.stdout)["failed"] == 0
+    assert pipeline("failures").stdout == ""
+
+
+@pytest.mark.parametrize("context", METHODS)
+def test_nobody_outlives_the_parent(tmp_path: Path, pipeline: Pipeline, context: str) -> None:
+    """Workers, and the programs they started, are gone a second after the parent is killed, and the lock is free."""
+    stage = HURT.replace('"hang"', '"hang me"')
+    project(tmp_path, context, stage.replace("    word = text.strip()\n", "    word = 'hang me'\n"))
+    (tmp_path / "pipeline.yaml").write_text(YAML.replace("CONTEXT", context).replace("timeout: 1.5s\n", ""))
+    for index in range(4):
+        (tmp_path / "in" / f"{index}.txt").write_text("text")
+    process = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while len(_in_folder(tmp_path, "sleep")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(_in_folder(tmp_path, "sleep")) == 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 1
+    while (left := _in_folder(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left == []
+    (tmp_path / "stages" / "hurt.py").write_text("def hurt(text: str) -> str:\n    return text\n")
+    assert pipeline().returncode == 0
+
+
+def _in_folder(folder: Path, name: str = "") -> list[str]:
+    """The living processes that work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder and name in (process / "comm").read_text():
+                found.append((process / "cmdline").read_text())
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def test_workers_that_were_started_for_nothing_are_gone(tmp_path: Path, pipeline: Pipeline) -> None:
+    """They start while the plan is made; a run that is refused by then has left nobody behind, and said why."""
+    project(tmp_path, "forkserver")
+    (tmp_path / "in" / "a.txt").write_text("fine\n")
+    assert pipeline().returncode == 0
+    shutil.rmtree(tmp_path / ".pipeline")
+    refused = pipeline()
+    assert refused.returncode == 2 and "adopt" in refused.stderr
+    assert _in_folder(tmp_path) == []

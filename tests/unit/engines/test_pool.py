@@ -1,0 +1,423 @@
+"""The pool engine keeps its promises, with each way of starting processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support.pool_engines import Make, kinds, run, texts
+from support.pool_jobs import job, outside
+from support.program import is_running
+
+from pipeline.engines import pool_session, wire_format
+from pipeline.engines.attempts import Case, Fall, Next
+from pipeline.engines.host import available_processes
+from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.messages import Job, Outcome, Result, Source, Target
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_every_job_comes_back_once(make: Make, method: str) -> None:
+    """Each outcome arrives exactly once."""
+    found = run(make(method), (job(f"ok {n}") for n in range(3000)))
+    assert Counter(o.source.path for o in found) == Counter(f"ok {n}".encode() for n in range(3000))
+
+
+FAULTS = {
+    "segv": ("crashed", "killed by SIGSEGV in stage 'web'"),
+    "kill": ("crashed", "killed by SIGKILL in stage 'web', perhaps out of memory"),
+    "_exit 3": ("crashed", "the worker ended by exit code 3 in stage 'web'"),
+    "_exit 0": ("crashed", "the worker ended by exit code 0 in stage 'web'"),
+    "exit": ("crashed", "SystemExit: enough was raised in stage 'web'"),
+    "interrupt": ("crashed", "KeyboardInterrupt was raised in stage 'web'"),
+    "memory": ("memory", "no room"),
+    "fail": ("error", "bad file"),
+    "sleep 100": ("timeout", "took longer than 1 s in stage 'web', the limit of a file"),
+    "spin": ("timeout", "took longer than 1 s in stage 'web', the limit of a file"),
+    "child 100": ("timeout", "took longer than 1 s in stage 'web', the limit of a file"),
+    "grow 400 100": ("memory", "more than 1.5 times pool.max_memory of 200.0 MB"),
+}
+
+
+def test_each_fault_costs_its_file_only(make: Make, method: str) -> None:
+    """All faults in one run of 200 files: each is named, with its stage, and the others are done."""
+    names = [*FAULTS, *(f"ok {n}" for n in range(200 - len(FAULTS)))]
+    names.sort(key=lambda name: hash(name) % 1000)
+    found = run(make(method, timeout_s=1, max_memory_bytes=200_000_000), [job(name) for name in names])
+    assert len(found) == 200
+    text, kind = texts(found), kinds(found)
+    for name, (expected_kind, expected_text) in FAULTS.items():
+        assert (name, kind[name]) == (name, expected_kind)
+        assert expected_text in text[name]
+    assert Counter(kind.values())["done"] == 200 - len(FAULTS)
+
+
+def test_a_second_death_is_told_within_a_second(make: Make, method: str) -> None:
+    """The guilty file is tried once more, alone, and fails at once when that kills its worker too."""
+    engine = make(method)
+    run(engine, [job("ok")])
+    began = time.monotonic()
+    found = run(engine, [job("kill")])
+    assert kinds(found) == {"kill": "crashed"}
+    assert time.monotonic() - began < 2 if method == "spawn" else 1
+
+
+def test_one_death_is_forgiven(make: Make, method: str, tmp_path: Path) -> None:
+    """A file whose worker was killed from outside, once, is done."""
+    assert kinds(run(make(method), [job(f"once {tmp_path}/mark kill")])) == {f"once {tmp_path}/mark kill": "done"}
+
+
+def test_siblings_of_a_deadly_stage_are_kept(make: Make, method: str) -> None:
+    """Only the stage that kills the worker fails, with all below it; all comes back as one outcome."""
+    [found] = run(make(method), [job("segv@web", "decode", "web", "thumb", "print")])
+    assert {r.stage: r.kind or r.status for r in found.results} == {
+        "decode": "done", "web": "crashed", "thumb": "crashed", "print": "done",
+    }  # fmt: skip
+
+
+def test_death_outside_of_a_stage_fails_all_targets(make: Make) -> None:
+    """Where no stage is in hand, none can be kept."""
+    [found] = run(make(work=outside), [job("ok", "web", "print")])
+    assert [r.text for r in found.results] == ["killed by SIGKILL, perhaps out of memory"] * 2
+
+
+def test_a_slow_death_says_what_the_worker_held(make: Make) -> None:
+    """The text of a SIGKILL carries the worker's memory, which tells the kernel's kill from an operator's."""
+    found = texts(run(make(), [job("grow_and_die")]))
+    held = re.search(r"perhaps out of memory; the worker held (\d+)\.\d MB$", found["grow_and_die"])
+    assert held and int(held[1]) >= 100
+
+
+def test_a_stage_has_a_limit_of_its_own(make: Make, method: str) -> None:
+    """A stage's timeout covers each call of it, and spares the others."""
+
+    from support import pool_jobs
+
+    stages = [s._replace(timeout_s=0.4) if s.name == "print" else s for s in pool_jobs.STAGES]
+    engine = make(method, stages=stages)
+    run(engine, [job("ok")])
+    began = time.monotonic()
+    [found] = run(engine, [job("sleep 1", "web", "print")])
+    assert {r.stage: r.text for r in found.results} == {
+        "web": "", "print": "took longer than 0.4 s in stage 'print', the stage's own limit",
+    }  # fmt: skip
+    assert time.monotonic() - began < 6
+
+
+def test_limits_hold_while_the_consumer_is_busy(make: Make, method: str, tmp_path: Path) -> None:
+    """The supervisor kills a worker and the program it waits for, although nobody polls."""
+    engine = make(method, timeout_s=0.5)
+    run(engine, [job("ok")])
+    engine.submit(job(f"child 100 {tmp_path}/pids"))
+    engine.poll(0)
+    time.sleep(1.4)
+    assert not any(is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert [o.results[0].kind for o in engine.poll(0.2)] == ["timeout"]
+
+
+def test_a_limit_tells_where_the_time_went(make: Make) -> None:
+    """A worker writes its stacks before it is killed for being over its limit."""
+    [found] = run(make(timeout_s=0.3), [job("sleep 100")])
+    assert "pool_jobs.py" in found.output and "in work" in found.output
+
+
+@pytest.mark.parametrize("limit", [1, 7])
+def test_maxtasksperchild_is_exact_in_files(make: Make, method: str, limit: int) -> None:
+    """No worker does more files than it may, whatever the size of the batches."""
+    pids = Counter(texts(run(make(method, maxtasksperchild=limit), [job(f"pid {n}") for n in range(60)])).values())
+    assert max(pids.values()) <= limit
+    assert len(pids) >= 60 / limit
+
+
+def test_a_grown_worker_is_replaced(make: Make, method: str) -> None:
+    """Above max_memory a worker is replaced after the file in hand, which is done."""
+    engine = make(method, processes=1, max_memory_bytes=200_000_000)
+    found = texts(run(engine, [job(f"grow 40 0 {n}") for n in range(12)]))
+    assert len(found) == 12
+    assert len(set(found.values())) >= 3
+
+
+def test_memory_error_replaces_the_worker(make: Make) -> None:
+    """A heap that was full once is not trusted again; the file is tried once more."""
+    engine = make(processes=1)
+    before = set(texts(run(engine, [job("pid 1")])).values())
+    assert kinds(run(engine, [job("memory")])) == {"memory": "memory"}
+    assert before.isdisjoint(texts(run(engine, [job("pid 2")])).values())
+
+
+START_FAULTS = {
+    "fail": "ValueError: bad file",
+    "exit": "SystemExit: enough",
+    "_exit 3": "3 workers died while they started: the worker ended by exit code 3",
+    "segv": "killed by SIGSEGV",
+    "import no_such_module": "No module named 'no_such_module'",
+    "sleep 100": "was not ready after 1 s (pool.start_timeout)",
+    "grow 300": "a worker holds ",
+}
+
+
+@pytest.mark.parametrize("fault", START_FAULTS)
+def test_a_start_that_fails_is_one_error(make: Make, method: str, fault: str, capfd: pytest.CaptureFixture) -> None:
+    """An initializer that raises, exits, crashes, hangs or is too large ends the run once, and says why."""
+    start_s = 1 if fault.startswith("sleep") else 30
+    engine = make(method, blueprint=fault.encode(), start_timeout_s=start_s, max_memory_bytes=250_000_000)
+    with pytest.raises(WorkersFailed) as caught:
+        run(engine, [job("ok")], most_s=20)
+    assert START_FAULTS[fault] in str(caught.value)
+    if fault in ("fail", "segv", "sleep 100"):
+        assert "pool_jobs.py" in str(caught.value)
+    engine.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_death_at_start_is_survived(make: Make, method: str, tmp_path: Path) -> None:
+    """A worker that dies while it starts is replaced."""
+    engine = make(method, blueprint=f"once {tmp_path}/mark".encode())
+    assert len(run(engine, [job("ok")])) == 1
+
+
+def test_idle_workers_may_be_killed(make: Make, method: str) -> None:
+    """The one that held the queue's lock is among them: the pool is rebuilt and nothing is lost."""
+    engine = make(method)
+    for _ in range(3):
+        run(engine, [job(f"ok {n}") for n in range(20)])
+        for member in list(engine._crew.members):
+            os.kill(member.worker.pid, signal.SIGKILL)
+        assert len(run(engine, [job(f"ok {n}") for n in range(100)])) == 100
+
+
+def test_output_is_captured_by_file(make: Make, method: str, capfd: pytest.CaptureFixture) -> None:
+    """What a stage and its programs print comes back with its file, and nothing reaches our stdout."""
+    found = run(make(method), [job(f"say {n}") for n in range(20)])
+    for outcome in found:
+        name = outcome.results[0].text
+        assert outcome.output.splitlines() == [f"said {name}", f"complained {name}", f"echoed {name}"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_last_words_are_kept(make: Make, method: str) -> None:
+    """What was printed before a crash comes back, with the stack from faulthandler."""
+    [found] = run(make(method), [job("die")])
+    assert found.output.startswith("last words\nFatal Python error: Segmentation fault")
+    assert "_say_and_die" in found.output
+
+
+def test_floods_are_capped(make: Make, tmp_path: Path) -> None:
+    """A file that prints without end keeps 64 kB of it, and little more than 1 MB on disk."""
+    engine = make()
+    sizes = []
+    [found] = run(engine, [job("flood 20")], each=lambda: sizes.append(_folder_bytes(engine._folder)))
+    assert found.output.startswith("the beginning") and found.output.endswith("the end\n")
+    assert len(found.output) < 66_000
+    assert max(sizes) < 6 << 20
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_leftovers_of_a_job_are_killed(make: Make, method: str) -> None:
+    """A program left behind, even an orphan in its own session, cannot write into the next file's text."""
+    engine = make(method, processes=1)
+    found = run(engine, [job("leave"), job("sleep 0.8")])
+    assert not is_running(int(texts(found)["leave"]))
+    assert [o.output for o in found] == ["", ""]
+
+
+def test_programs_of_the_initializer_stay(make: Make, method: str) -> None:
+    """What a stage's constructor started belongs to the worker, and goes with it."""
+    engine = make(method, processes=1, blueprint=b"kept")
+    found = run(engine, [job("child 0.01"), job("loaded")])
+    pid = int(texts(found)["loaded"].split()[-1])
+    assert is_running(pid)
+    engine.close()
+    assert not is_running(pid)
+
+
+def test_workers_have_no_terminal_and_one_thread(make: Make, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """stdin is empty, and libraries are told to use one thread unless the user said otherwise."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = texts(run(make(method), [job("stdin"), job("environment")]))
+    assert found["stdin"] == "0"
+    assert method == "forkserver" or found["environment"] == "1 3"  # that server may be older than this test
+
+
+def test_errors_are_retried_after_a_pause(make: Make, tmp_path: Path) -> None:
+    """A file that failed by an exception is tried again, while the others go on."""
+    engine = make(retries=1, backoff_s=0.5)
+    began = time.monotonic()
+    names = [f"once {tmp_path}/mark fail", *(f"ok {n}" for n in range(50))]
+    found = run(engine, [job(name) for name in names])
+    assert set(kinds(found).values()) == {"done"}
+    assert found[-1].source.path.startswith(b"once")
+    assert 0.5 <= time.monotonic() - began < 3
+
+
+def test_only_what_failed_is_retried(make: Make, tmp_path: Path) -> None:
+    """The siblings of a failed stage are not made twice."""
+    engine = make(retries=2, backoff_s=0.01)
+    [found] = run(engine, [job(f"count {tmp_path}/runs@web", "web", "print")])
+    assert len((tmp_path / "runs").read_text().split()) == 1
+    [found] = run(engine, [job("fail@web", "web", "print")])
+    assert {r.stage: r.kind or r.status for r in found.results} == {"web": "error", "print": "done"}
+
+
+def test_the_window_is_bounded(make: Make) -> None:
+    """An endless source is read no further than the window."""
+    engine = make()
+    handed_out = 0
+    done = 0
+    while done < 5000:
+        while engine.has_room:
+            engine.submit(job(f"ok {handed_out}"))
+            handed_out += 1
+        done += len(engine.poll(0.5))
+    assert handed_out - done <= engine._window
+
+
+def test_slow_jobs_are_shared_out(make: Make) -> None:
+    """Jobs that turn out slow are not queued up behind one worker while the other idles."""
+    engine = make()
+    run(engine, [job(f"ok {n}") for n in range(500)])
+    began = time.monotonic()
+    run(engine, [job(f"sleep 0.2 {n}") for n in range(10)])
+    assert time.monotonic() - began < 1.6
+
+
+def test_drain_ends_what_is_in_hand(make: Make, method: str) -> None:
+    """After drain the files in hand are done and polled, and nothing else is begun."""
+    engine = make(method)
+    run(engine, [job("ok")])
+    for n in range(40):
+        engine.submit(job(f"sleep 0.4 {n}"))
+    engine.poll(0.2)
+    engine.drain()
+    assert not engine.has_room
+    began = time.monotonic()
+    found = run(engine, [])
+    assert 1 <= len(found) <= 2
+    assert set(kinds(found).values()) == {"done"}
+    assert time.monotonic() - began < 1.2
+
+
+def test_drain_with_few_files_per_worker(make: Make) -> None:
+    """Batches handed back undone do not make a worker leave in a way that looks like a death."""
+    engine = make(maxtasksperchild=2)
+    run(engine, [job("ok 1"), job("ok 2")])
+    for n in range(40):
+        engine.submit(job(f"sleep 0.3 {n}"))
+    engine.poll(0.1)
+    engine.drain()
+    assert 1 <= len(run(engine, [])) <= 2
+    assert engine._supervisor.news.empty()
+
+
+def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) -> None:
+    """A second signal's way out: workers and their programs are gone at once."""
+    engine = make(method)
+    engine.submit(job(f"child 100 {tmp_path}/pids"))
+    while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
+        engine.poll(0.05)
+    began = time.monotonic()
+    engine.close()
+    assert time.monotonic() - began < 1
+    assert not any(is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert not threading.enumerate()[1:] or not any("pool" in t.name for t in threading.enumerate())
+
+
+def test_a_worker_that_cannot_be_killed_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stuck in the kernel, it would be waited for without end; a signal that does nothing stands in."""
+    engine = make(timeout_s=0.2)
+    monkeypatch.setattr("pipeline.engines.worker_process.KILL_SIGNAL", signal.SIGCONT)
+    monkeypatch.setattr(pool_session, "STUCK_S", 0.5)
+    with pytest.raises(EnvironmentFailure, match=r"worker \d+ has survived SIGKILL for 0.5 s: it is in state S"):
+        run(engine, [job("sleep 100")])
+    pids = [member.worker.pid for member in engine._crew.members] + [_pid_in(engine)]
+    began = time.monotonic()
+    engine.close()
+    assert time.monotonic() - began < 8
+    for pid in filter(None, pids):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _pid_in(engine) -> int:
+    return int(str(engine._failure).split()[1])
+
+
+def test_two_engines_share_a_loop(make: Make, method: str) -> None:
+    """A slow side and a fast side: neither delays the other, nor its limits."""
+    slow, fast = make(method, timeout_s=1), make("fork")
+    run(slow, [job("ok")])
+    began = time.monotonic()
+    slow.submit(job("sleep 100"))
+    slow.poll(0)
+    ended = []
+    count = 0
+    while time.monotonic() - began < 3 and not ended:
+        while fast.has_room:
+            fast.submit(job(f"ok {count}"))
+            count += 1
+        fast.poll(0.05)
+        ended += slow.poll(0)
+    assert [o.results[0].kind for o in ended] == ["timeout"]
+    assert time.monotonic() - began < 2
+
+
+def test_locks_are_not_inherited(make: Make, method: str, tmp_path: Path) -> None:
+    """No worker has the descriptor of the run's lock, or of another engine's pipes."""
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    other = make("fork")
+    run(other, [job("ok")])
+    engine = make(method, close_fds=(lock,))
+    [found] = run(engine, [job("fds")])
+    assert str(tmp_path / "lock") not in found.results[0].text.split()
+    os.close(lock)
+
+
+def test_available_processes_is_sane() -> None:
+    """At least one, and no more than there are."""
+    assert 1 <= available_processes() <= (os.cpu_count() or 1)
+
+
+# The rules, without processes
+
+
+def test_memory_is_forgiven_once_and_siblings_are_kept() -> None:
+    """A case that ran out of memory runs alone with what failed, then fails; nothing is made twice."""
+    from support import pool_jobs
+
+    case = Case(job("x", "web", "print"))
+    done, lost = Result("print", b"p", "done"), Result("web", b"w", "failed", "no room", "memory")
+    assert case.learn(Outcome(case.job.source, (done, lost))) is Next.RUN_ALONE
+    assert [t.stage for t in case.rest.targets] == ["web"]
+    assert case.fall(Fall("memory", 1, "killed at 3 GB"), pool_jobs.STAGES) is Next.DELIVER
+    assert {r.stage: r.status for r in case.outcome().results} == {"print": "done", "web": "failed"}
+
+
+def test_what_the_machine_refused_is_delivered_at_once() -> None:
+    """A full disk is nobody's attempt, so it is not retried."""
+    case = Case(job("x"), retries_left=3)
+    lost = Result("web", b"w", "failed", "no space", "error")
+    assert case.learn(Outcome(case.job.source, (lost,), environment="no space left")) is Next.DELIVER
+    assert case.outcome().environment == "no space left"
+
+
+def test_nothing_is_lost_on_the_wire() -> None:
+    """Every field of a job and of an outcome arrives as it was sent, also one that is added one day."""
+    jobs = [Job(Source(b"a", 1, 2), (Target("web", b"/a"), Target("thumb", b"/b"))), Job(Source(b"b", 3, 4), ())]
+    assert wire_format.unpack_jobs(wire_format.pack_jobs(jobs)) == jobs
+    result = Result("web", b"/a", "failed", "text", "crashed", "detail", 5, 6)
+    others = [f"field {number}" for number in range(2, len(Outcome._fields))]
+    answers = [
+        Outcome(Source(b"a", 7, 8), (result, result), *others),  # type: ignore[arg-type]
+        Fall("timeout", 1, "text", "remark", "detail", "output"),
+    ]
+    assert wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers)) == answers

@@ -1,0 +1,446 @@
+"""The ledger opened and closed: damage is noticed and made good, and readers only read."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.program import ROOT, Pipeline
+from support.project import MOODY, ONE_STAGE, Project
+
+from pipeline.errors import EnvironmentFailure, UsageError
+from pipeline.files.atomic import temporary_for
+from pipeline.files.state_dir import open_state
+from pipeline.ledger import session as opening
+from pipeline.ledger.checkpoint import good_copy, keep_copy, put_seal, read_seal
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.session import open_to_read, open_to_write
+from pipeline.messages import Outcome
+from pipeline.operations import recorder as journal
+
+COUNT = 12
+NAMES = [f"{number:02}" for number in range(COUNT)]
+MARKED = ONE_STAGE.replace("uses: upper", "uses: upper\n    with: {mark: '1'}")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Some files, made with the mark 1."""
+    project = Project(tmp_path, MARKED)
+    for name in NAMES:
+        project.write(f"in/{name}", f"text {name}")
+    assert project.run().done == COUNT
+    return project
+
+
+def marked(mark: str) -> dict[str, bytes]:
+    """The outputs as they are with a mark."""
+    return {name: f"TEXT {name}{mark}".encode() for name in NAMES}
+
+
+def set_mark(project: Project, mark: str) -> None:
+    project.write("pipeline.yaml", MARKED.replace("'1'", f"'{mark}'"))
+
+
+def ledger_file(project: Project) -> Path:
+    return project.folder / ".pipeline/pipeline/ledger.sqlite"
+
+
+def state(project: Project) -> dict[str, bytes]:
+    """Every file that belongs to the ledger, with what is in it."""
+    return {each.name: each.read_bytes() for each in ledger_file(project).parent.glob("ledger*")}
+
+
+def kill_run(project: Project, after: int, log_most_bytes: int = 1 << 24) -> None:
+    """A run that commits every output at once, and is killed after some."""
+    if (child := os.fork()) == 0:
+        seen = 0
+        record = Ledger.record
+
+        def record_and_die(self: Ledger, *rest: object) -> None:
+            nonlocal seen
+            record(self, *rest)  # type: ignore[arg-type]
+            seen += any(isinstance(each, Outcome) for each in rest)
+            if seen > after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            journal.COMMIT_EVERY_S = -1.0
+            opening._LOG_MOST_BYTES = log_most_bytes
+            Ledger.record = record_and_die  # type: ignore[method-assign]
+            project.run()
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def truncate(data: bytearray, chance: random.Random) -> None:
+    del data[chance.randrange(len(data)) :]
+
+
+def zero(data: bytearray, chance: random.Random) -> None:
+    begin = chance.randrange(len(data))
+    end = min(len(data), begin + chance.choice((1, 100, 5000)))
+    data[begin:end] = bytes(end - begin)
+
+
+def flip(data: bytearray, chance: random.Random) -> None:
+    for _ in range(chance.choice((1, 1, 20))):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+
+
+def spoil(file: Path, harm: Callable[[bytearray, random.Random], None], chance: random.Random) -> bool:
+    """Damage a file; says whether that changed it."""
+    data = bytearray(file.read_bytes())
+    before = bytes(data)
+    if data:
+        harm(data, chance)
+        file.write_bytes(data)
+    return bytes(data) != before
+
+
+@pytest.mark.parametrize("harm", [truncate, zero, flip])
+def test_a_damaged_ledger_is_noticed_and_its_copy_taken(
+    project: Project, harm: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever became of its bytes: it is set aside with a sentence, nothing done is redone, and nothing crashes."""
+    for seed in range(6):
+        file = ledger_file(project)
+        assert not capsys.readouterr().err
+        if not spoil(file, harm, random.Random(f"{harm.__name__} {seed}")):
+            continue
+        summary = project.run()
+        said = capsys.readouterr().err
+        assert f"the ledger {file} is " in said and "its copy of" in said and "ledger-damaged-" in said
+        assert (summary.exit, summary.up_to_date) == (0, COUNT) and project.outputs() == marked("1")
+        assert project.run().up_to_date == COUNT and not capsys.readouterr().err
+    assert 1 <= len(list(ledger_file(project).parent.glob("ledger-damaged-*.sqlite"))) <= 2
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_a_killed_and_damaged_ledger_never_calls_up_to_date_what_is_not(
+    project: Project, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with another option is killed, one of the ledger's files is damaged, and the option is taken back: what the
+    run had made by then passes neither for fresh nor for somebody's edit; what was lost is said.
+    """
+    chance = random.Random(seed)
+    set_mark(project, "2")
+    project.write("in/new", "new")
+    kill_run(project, chance.randrange(COUNT), chance.choice((1 << 24, 20_000)))
+    (project.folder / "in/new").unlink()
+    made_anew = project.folder / "out/new"
+    made_anew.unlink(missing_ok=True)
+    set_mark(project, "1")
+    victim = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-wal", "ledger.seal", "ledger.open")[seed % 5]
+    changed = spoil(ledger_file(project).with_name(victim), chance.choice((truncate, zero, flip)), chance)
+    summary = project.run()
+    assert summary.exit == 0 and project.outputs() == marked("1")
+    said = capsys.readouterr().err
+    assert not changed or not victim.startswith("ledger.sqlite") or "is made anew" in said, said
+    assert project.run().up_to_date == COUNT
+
+
+def test_outputs_that_only_the_lost_ledger_knew_are_made_anew(project: Project) -> None:
+    """They are not refused as somebody's; a file that lay there before the copy was made is."""
+    for name in ("x", "y", "z"):
+        project.write(f"in/{name}", name)
+    os.utime(project.write("out/z", "precious"), (1, 1))
+    kill_run(project, 2)
+    assert (project.folder / "out/x").exists()
+    ledger_file(project).write_bytes(b"nothing of use")
+    summary = project.run()
+    assert (summary.exit, summary.failed) == (1, 1)
+    assert project.outputs() == marked("1") | {"x": b"X1", "y": b"Y1", "z": b"precious"}
+    assert project.run().failed == 1
+
+
+def test_an_edit_from_before_the_copy_is_kept(project: Project) -> None:
+    """A ledger that is behind doubts only what was made since its copy."""
+    edited = project.write("out/03", "mine")
+    os.utime(edited, (1, 1))
+    ledger_file(project).write_bytes(b"nothing of use")
+    project.run()
+    assert edited.read_text() == "mine"
+
+
+def test_without_a_good_copy_nothing_is_known(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """The copy is looked at too; with neither, what exists is not overwritten."""
+    ledger_file(project).write_bytes(b"nothing of use")
+    copy = good_copy(ledger_file(project))
+    assert copy
+    copy.write_bytes(copy.read_bytes()[:-1])
+    before = project.outputs()
+    project.write("in/00", "changed")
+    try:
+        project.run()
+    except Exception as error:
+        assert getattr(error, "exit_code", None) == 2
+    assert "there is no good copy of it" in capsys.readouterr().err
+    assert project.outputs() == before
+
+
+def test_a_ledger_that_is_gone_is_taken_from_its_copy(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody removed it, or a disk did: nothing done is lost."""
+    ledger_file(project).unlink()
+    assert project.run().exit == 0
+    assert f"the ledger {ledger_file(project)} is gone, and its copy of" in capsys.readouterr().err
+
+
+def test_temporaries_of_a_run_that_the_copy_does_not_know_are_cleared_away(project: Project) -> None:
+    """Its log tells of it."""
+    killed = "20260101-000000-abcd"
+    (ledger_file(project).parent / "runs" / f"{killed}.log").touch()
+    left = Path(os.fsdecode(temporary_for(os.fsencode(project.folder / "out/03"), killed)))
+    left.touch()
+    ledger_file(project).write_bytes(b"nothing of use")
+    project.run()
+    assert not left.exists()
+
+
+# -- power cuts --------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_power_cut_what_had_not_reached_the_disk_is_made_anew(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was made since the last sync is trusted by its contents alone, not by its size and time."""
+    for name in NAMES:
+        os.utime(project.folder / "in" / name, (1, 1))
+        os.utime(project.folder / "out" / name, (2, 2))
+    set_mark(project, "2")
+    kill_run(project, 6)
+    marker = ledger_file(project).with_suffix(".open")
+    said = json.loads(marker.read_bytes())
+    marker.write_text(json.dumps(said | {"boot": "another"}))
+    (project.folder / "out/02").write_bytes(bytes((project.folder / "out/02").stat().st_size))
+    summary = project.run()
+    assert "the machine stopped during a run" in capsys.readouterr().err
+    assert summary.exit == 0 and summary.up_to_date >= 5 and project.outputs() == marked("2")
+    assert project.run().up_to_date == COUNT
+
+
+def test_a_killed_run_without_a_power_cut_costs_nothing_that_was_committed(project: Project) -> None:
+    """The log is whole, so nothing recorded is doubted."""
+    set_mark(project, "2")
+    kill_run(project, 6)
+    summary = project.run()
+    assert summary.up_to_date >= 5 and project.outputs() == marked("2")
+
+
+# -- readers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refuses", ["the disk takes no seal", "the run ends by an error"])
+def test_a_ledger_that_was_not_sealed_is_neither_damaged_nor_behind(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    """SQLite brings the log into the file as it closes that, whatever became of us."""
+    project.write("in/new", "new")
+    in_the_way = ledger_file(project).with_suffix(".seal-new")
+    if refuses == "the disk takes no seal":
+        in_the_way.mkdir()
+        assert project.run().exit == 0
+        in_the_way.rmdir()
+    else:
+        with monkeypatch.context() as patched, pytest.raises(EnvironmentFailure, match="no space left"):
+            patched.setattr(Ledger, "end_run", lambda *_, **__: fail(errno.ENOSPC))
+            project.run()
+    summary = project.run()
+    assert (summary.exit, summary.done, summary.up_to_date) == (0, 0, COUNT + 1)
+    assert capsys.readouterr().err == ""
+
+
+def fail(number: int) -> None:
+    raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_reader_changes_nothing(project: Project, pipeline: Pipeline, killed: bool, damaged: bool) -> None:
+    """Not even what a killed run left, or what is damaged: it says in one sentence what the next run will do."""
+    if killed:
+        set_mark(project, "2")
+        kill_run(project, 6)
+    if damaged:
+        spoil(ledger_file(project), flip, random.Random(1))
+    before = state(project)
+    for verb in ("plan", "failures"):
+        ran = pipeline(verb)
+        assert ran.returncode == (3 if damaged else 0), ran.stderr
+        assert ran.stderr.count("\n") == damaged and "Traceback" not in ran.stderr
+        assert not damaged or "the next run sets it aside" in ran.stderr
+    assert state(project) == before
+
+
+def test_no_verb_opens_the_ledger_by_itself() -> None:
+    """What opens it in place without looking, or without the lock, would spoil its seal."""
+    for file in [*(ROOT / "pipeline/commands").glob("*.py"), ROOT / "pipeline/operations/run.py"]:
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+        assert "Ledger" not in names, f"{file.name}: use open_to_read or open_to_write"
+
+
+# -- while a run is on -------------------------------------------------------------------------------------------------
+
+MEDDLING = """
+import os
+def upper(text: str, *, mark: str = "") -> str:
+    if text.endswith("05"):
+        fd = os.open(FILE, os.O_WRONLY)
+        os.pwrite(fd, b"meddled with", 5000)
+        os.close(fd)
+    return text.upper() + mark
+"""
+
+
+def test_damage_during_a_run_is_not_sealed(project: Project, pipeline: Pipeline) -> None:
+    """Exit 3 that names the file, and the next run makes it good."""
+    project.write("stages/upper.py", MEDDLING.replace("FILE", repr(str(ledger_file(project)))))
+    ran = pipeline()
+    assert ran.returncode == 3 and f"the ledger {ledger_file(project)}" in ran.stderr and "Traceback" not in ran.stderr
+    project.write("stages/upper.py", MEDDLING.replace("FILE", repr("/dev/null")))
+    ran = pipeline()
+    assert ran.returncode == 0 and "its copy of" in ran.stderr
+    assert project.outputs() == marked("1") and pipeline().stderr == ""
+
+
+def test_a_long_log_is_brought_into_the_file_meanwhile(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not grow for ever, and the file is sealed again each time."""
+    monkeypatch.setattr(journal, "COMMIT_EVERY_S", -1.0)
+    monkeypatch.setattr(opening, "_LOG_MOST_BYTES", 1)
+    sizes = []
+    settle = opening._settle
+
+    def watch(file: Path, ledger: Ledger) -> None:
+        settle(file, ledger)
+        sizes.append((file.with_name(f"{file.name}-wal").stat().st_size, file.stat().st_size))
+
+    monkeypatch.setattr(opening, "_settle", watch)
+    set_mark(project, "2")
+    assert project.run().done == COUNT
+    assert len(sizes) > 2 and {log for log, _ in sizes} == {0}
+
+
+def test_a_writer_that_gives_up_leaves_the_ledger_sealed(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of the user's, or a second Ctrl-C, is no reason to doubt it; nor is what was not committed kept."""
+    state = open_state(ledger_file(project).parent, "pipeline")
+    with pytest.raises(UsageError), open_to_write(state) as ledger:
+        ledger.begin_run(state.run)
+        ledger.facts.set("kept", 1)
+        ledger.begin()
+        ledger.facts.set("begun", 1)
+        raise UsageError("not so")
+    state.close()
+    assert not capsys.readouterr().err
+    with open_to_read(ledger_file(project)) as ledger:
+        assert (ledger.facts.get("kept"), ledger.facts.get("begun")) == (1, None)
+    assert project.run().exit == 0 and not capsys.readouterr().err
+
+
+def test_no_memory_is_shared(project: Project) -> None:
+    """So that the folder may lie on a network's disk."""
+    set_mark(project, "2")
+    kill_run(project, 0)
+    assert ledger_file(project).with_name("ledger.sqlite-wal").exists()
+    assert not ledger_file(project).with_name("ledger.sqlite-shm").exists()
+
+
+# -- the copy ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_copy_is_kept_and_a_run_without_work_makes_none(project: Project) -> None:
+    """The last good one; it costs nothing where nothing was done."""
+    file = ledger_file(project)
+    first = good_copy(file)
+    project.run()
+    assert good_copy(file) == first
+    set_mark(project, "2")
+    project.run()
+    copies = list(file.parent.glob("ledger-good-*"))
+    assert copies == [good_copy(file)] and copies != [first] and copies[0].read_bytes() == file.read_bytes()
+
+
+def small(folder: Path, *more: str) -> Project:
+    """A project over two files and these, after its first run."""
+    project = Project(folder)
+    project.write("stages/upper.py", MOODY)
+    for name in ("1.txt", "2", *more):
+        project.write(f"in/{name}", name)
+    project.run()
+    return project
+
+
+def rename_one(project: Project, pipeline: Pipeline) -> None:
+    project.edit("pipeline.yaml", "out/{dir}/{name}", "out/{dir}/{stem}.txt")
+    assert project.run().renamed == 1
+
+
+def prune_one(project: Project, pipeline: Pipeline) -> None:
+    (project.folder / "in/2").unlink()
+    project.edit("pipeline.yaml", "engine", "prune: {max: 100%}\nengine")
+    assert project.run().pruned == 1
+
+
+def prune_by_hand(project: Project, pipeline: Pipeline) -> None:
+    (project.folder / "in/2").unlink()
+    assert "1 orphan removed" in pipeline("prune", "--yes").stderr
+
+
+def adopt_one(project: Project, pipeline: Pipeline) -> None:
+    project.write("in/b", "x")
+    project.write("out/b", "X")
+    assert "1 output adopted" in pipeline("adopt", "--yes").stderr
+
+
+def accept_one(project: Project, pipeline: Pipeline) -> None:
+    project.edit("stages/upper.py", "text.upper()", "str(text.upper())")
+    assert "accepted" in pipeline("accept", "--stage", "up", "--because", "code", "--yes").stderr
+
+
+def dismiss_one(project: Project, pipeline: Pipeline) -> None:
+    assert "1 failure dismissed" in pipeline("failures", "--dismiss", "bad").stderr
+
+
+@pytest.mark.parametrize("change", [rename_one, prune_one, prune_by_hand, adopt_one, accept_one, dismiss_one])
+def test_the_copy_has_what_changed_last(
+    tmp_path: Path, pipeline: Pipeline, change: Callable[[Project, Pipeline], None]
+) -> None:
+    """Also where nothing was made, however little it was."""
+    project = small(tmp_path, *(["bad"] if change is dismiss_one else []))
+    change(project, pipeline)
+    copy = good_copy(ledger_file(project))
+    assert copy is not None and copy.read_bytes() == ledger_file(project).read_bytes()
+
+
+@pytest.mark.parametrize("change", [prune_by_hand, dismiss_one])
+def test_a_verb_takes_the_copy_of_a_ledger_that_is_gone(
+    tmp_path: Path, pipeline: Pipeline, change: Callable[[Project, Pipeline], None]
+) -> None:
+    """It does not say that nothing was ever made."""
+    project = small(tmp_path, "bad")
+    ledger_file(project).unlink()
+    change(project, pipeline)
+
+
+def test_a_copy_that_is_cut_short_is_none(tmp_path: Path) -> None:
+    """A copy carries its digest in its name; what a killed writer left of one is written over."""
+    file = tmp_path / "ledger.sqlite"
+    file.write_bytes(b"x" * 9000)
+    (tmp_path / "ledger-good.new").write_bytes(b"half")
+    keep_copy(file, put_seal(file))
+    copy = good_copy(file)
+    assert copy and copy.read_bytes() == file.read_bytes() and not (tmp_path / "ledger-good.new").exists()
+    os.truncate(copy, 8999)
+    assert good_copy(file) is None
+    assert read_seal(file)

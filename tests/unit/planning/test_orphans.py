@@ -1,0 +1,191 @@
+"""What nothing produces any more: found with its reason, shown, and never what is only not known."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.program import Pipeline
+from support.project import Project, ledger_of, made
+
+from pipeline.config.load import load_config
+from pipeline.planning.orphans import fates
+from pipeline.planning.output_spec import Selection
+from pipeline.planning.plan import leaves_of, make_plan
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Three files, made."""
+    return made(tmp_path, "a", "b", "sub/c")
+
+
+def orphans(project: Project) -> dict[str, tuple[str, str]]:
+    """Every orphan with what may be done about it, and why."""
+    project._forget_modules()
+    config = load_config(project.folder / "pipeline.yaml")
+    with ledger_of(project.folder) as ledger:
+        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
+        return {each.orphan.target.decode(): (each.action, each.why) for each in fates(plan.spool, config.folder)}
+
+
+def edit(project: Project) -> None:
+    project.write("out/a", "mine")
+    os.utime(project.folder / "out/a", (1, 1))
+
+
+def link(project: Project) -> None:
+    (project.folder / "out/a").rename(project.folder / "elsewhere")
+    (project.folder / "out/a").symlink_to("../elsewhere")
+
+
+def exclude(project: Project) -> None:
+    project.edit("pipeline.yaml", "inputs: in", "inputs: {root: in, exclude: [a]}")
+
+
+CASES: dict[str, tuple[Callable[[Project], object], tuple[str, str]]] = {
+    "gone": (lambda project: (project.folder / "in/a").unlink(), ("prune", "source gone")),
+    "a folder now": (
+        lambda project: [(project.folder / "in/a").unlink(), (project.folder / "in/a").mkdir()],
+        ("prune", "source gone"),
+    ),
+    "excluded": (exclude, ("prune", "excluded now")),
+    "excluded and edited": (
+        lambda project: [exclude(project), edit(project)],
+        ("keep", "excluded now, edited by someone else"),
+    ),
+    "excluded and a link": (
+        lambda project: [exclude(project), link(project)],
+        ("keep", "excluded now, edited by someone else"),
+    ),
+    "excluded and missing": (
+        lambda project: [exclude(project), (project.folder / "out/a").unlink()],
+        ("forget", "excluded now"),
+    ),
+    "skipped": (
+        lambda project: [project.write("in/a", "skip it"), project.run()],
+        ("prune", "skipped now"),
+    ),
+    "skipped and edited": (
+        lambda project: [project.write("in/a", "skip it"), project.run(), edit(project)],
+        ("keep", "skipped now, edited by someone else"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_orphan_has_a_reason(project: Project, case: str) -> None:
+    """Why nothing produces it, and that it is kept where somebody changed it since."""
+    change, expected = CASES[case]
+    change(project)
+    assert orphans(project) == {"out/a": expected}
+
+
+def test_a_stage_that_is_gone_and_one_whose_path_is_another(project: Project) -> None:
+    """The source is there: its output is an orphan of its stage's, or of its template's."""
+    project.edit("pipeline.yaml", "name: up", "name: lift")
+    assert orphans(project) == {}
+    project.edit("pipeline.yaml", "uses: upper", "uses: ./stages/low.py:low")
+    project.write("stages/low.py", "def low(text: str) -> str:\n    return text.lower()\n")
+    project.edit("pipeline.yaml", "out/{dir}/{name}", "low/{dir}/{name}")
+    assert set(orphans(project).values()) == {("prune", "stage gone")} and len(orphans(project)) == 3
+    project.edit("pipeline.yaml", "name: lift", "name: up")
+    assert set(orphans(project).values()) == {("prune", "path changed")}
+
+
+@pytest.mark.parametrize("text", ["bad now", "good again"])
+def test_what_is_to_be_made_again_is_none(project: Project, text: str) -> None:
+    """A file that fails keeps its old output; so does one that is not left out any more, until it is made."""
+    project.write("in/a", "skip it" if text == "good again" else text)
+    project.run()
+    project.write("in/a", text)
+    assert orphans(project) == {}
+    project.run()
+    assert orphans(project) == {}
+
+
+def test_a_link_that_leads_nowhere_is_no_proof(project: Project) -> None:
+    """What it leads to may lie on a disk that is away for a moment."""
+    (project.folder / "in/a").unlink()
+    (project.folder / "in/a").symlink_to("/nowhere/a")
+    assert orphans(project) == {}
+
+
+def test_the_plan_shows_orphans_apart(project: Project, pipeline: Pipeline) -> None:
+    """Below the counts, which are of what there is; in JSON as lines of their own."""
+    exclude(project)
+    (project.folder / "in/b").unlink()
+    edit(project)
+    assert pipeline("plan").stdout.splitlines() == [
+        "1 output of 1 file",
+        "    files   outputs",
+        "        1         1  up to date",
+        "2 orphans",
+        "                  1  keep: excluded now, edited by someone else",
+        "                  1  prune: source gone",
+    ]
+    said = [json.loads(line) for line in pipeline("plan", "--json").stdout.splitlines()]
+    assert said[1:] == [
+        {"source": "a", "stage": "up", "action": "keep", "why": "excluded now, edited by someone else",
+         "output": "out/a"},
+        {"source": "b", "stage": "up", "action": "prune", "why": "source gone", "output": "out/b"},
+    ]  # fmt: skip
+    assert "2 orphans" not in pipeline("plan", "--only", "sub/").stdout
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------
+
+MANY = """
+inputs: in
+stages:
+  - name: one
+    uses: upper
+    output: out/one/{stem}
+  - name: two
+    from: inputs
+    uses: upper
+    output: out/two/{name}
+engine: serial
+"""
+
+
+def test_the_columns_add_up(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Every file is counted once, by the foremost of what is said of its outputs, and every output once."""
+    project = Project(tmp_path, MANY)
+    for name in ("a.x", "a.y", "b.x", "c", "e.x", "e.y"):
+        project.write(f"in/{name}", name)
+    project.run()
+    project.write("in/d", "d")
+    project.write("out/two/d", "not ours")
+    project.run()
+    (project.folder / "out/one/c").unlink()
+    project.write("in/b.x", "longer than before")
+    project.write("in/b.z", "new")
+    assert pipeline("plan").stdout.splitlines()[:-1] == [
+        "16 outputs of 8 files",
+        "    files   outputs",
+        "        1         2  make: source changed",
+        "        1         1  make: new",
+        "        1         1  make: output missing",
+        "        4         5  collision: refused",
+        "        1         1  exists, not ours: refused",
+        "                  6  up to date",
+    ]
+
+
+def test_as_many_sizes_as_files_are_one_reason(tmp_path: Path) -> None:
+    """Counts are by reason, not by what is particular to a file: they stay few whatever the number of files."""
+    project = Project(tmp_path)
+    for number in range(30):
+        project.write(f"in/{number}", "x")
+    project.run()
+    for number in range(30):
+        project.write(f"in/{number}", "x" * (number + 2))
+    config = load_config(project.folder / "pipeline.yaml")
+    with ledger_of(project.folder) as ledger:
+        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
+        assert plan.counts == plan.files == {("make", "source changed"): 30}
+    assert project.plan()["up 3"] == ("make", "source changed (size 1 -> 5)")

@@ -1,0 +1,210 @@
+"""Spans: a night in which nothing changed reads next to nothing, and whatever did change is noticed all the same."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.project import MOODY, ONE_STAGE, Project, ledger_of
+
+from pipeline.config.load import load_config
+from pipeline.operations.guards import Meant
+from pipeline.planning.decisions import Orphan
+from pipeline.planning.output_spec import Selection
+from pipeline.planning.plan import Plan, leaves_of, make_plan
+
+# Names with which a span begins, and others: so a handful of files makes several spans.
+FIRSTS = list(itertools.islice((n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF), 6))
+NAMES = [*FIRSTS, "0", "1000", "2500", "5", "a", "b"]
+
+TWO_LEAVES = """
+inputs: in
+stages:
+  - name: up
+    uses: upper
+    output: out/up/{dir}/{stem}.txt
+  - name: again
+    from: up
+    uses: upper
+    with: {mark: "2"}
+    output: out/{name}/again
+engine: serial
+"""
+
+
+def planned(project: Project, *, everything: bool = False) -> tuple[Plan, Counter[tuple[str, str]], list[Orphan]]:
+    """A plan, its counts of outputs and of files, and its orphans; by spans, or with `everything` file by file."""
+    config = load_config(project.folder / "pipeline.yaml")
+    with ledger_of(project.folder) as ledger:
+        leaves = leaves_of(config, ledger, record=False)
+        plan = make_plan(config, ledger, leaves, Selection(), everything=everything)
+        assert sum(plan.files.values()) == plan.sources
+        files = {(f"{action} files", why): count for (action, why), count in plan.files.items() if count}
+        return plan, Counter(dict(plan.counts) | files), list(plan.spool.orphans())
+
+
+def made(folder: Path, yaml: str = ONE_STAGE, names: list[str] = NAMES) -> Project:
+    """A project whose files are all done, and known as spans."""
+    project = Project(folder, yaml)
+    for name in names:
+        project.write(f"in/{name}", f"text {name}")
+    assert project.run().exit == 0
+    return project
+
+
+@pytest.mark.parametrize("yaml", [ONE_STAGE, TWO_LEAVES, ONE_STAGE.replace("{dir}/{name}", "{stem}{suffix}.x")])
+def test_what_nothing_happened_to_is_passed_over(tmp_path: Path, yaml: str) -> None:
+    """Right after a run, no file is judged, and the counts are what they would be."""
+    project = made(tmp_path, yaml, [*NAMES, "d/1", "d/e/2"])
+    plan, counts, orphans = planned(project)
+
+    assert plan.judged == [] and not orphans
+    assert counts == planned(project, everything=True)[1]
+    assert plan.sources == len(NAMES) + 2
+    assert project.run().up_to_date == plan.counts.total()
+
+
+def test_a_change_is_judged_in_its_own_span_only(tmp_path: Path) -> None:
+    """Of many spans, the one with the changed file is looked into."""
+    project = made(tmp_path)
+    project.write(f"in/{FIRSTS[3]}", "another text")
+    plan, counts, _ = planned(project)
+
+    assert plan.judged is not None and len(plan.judged) == 1
+    assert counts["make", "source changed"] == 1
+
+
+def test_other_names_of_stages_make_no_difference(tmp_path: Path) -> None:
+    """Renamed, or with each other's names, they are passed over; and once more after a file was judged and made."""
+    project = made(tmp_path, TWO_LEAVES)
+    for up, again in (("loud", "again"), ("again", "loud"), ("up", "louder")):
+        yaml = TWO_LEAVES.replace("name: again", f"name: {again}").replace("name: up", f"name: {up}")
+        project.write("pipeline.yaml", yaml.replace("from: up", f"from: {up}"))
+        assert planned(project)[0].judged == []
+        project.write("in/a", f"text {up}")
+        assert project.run().done == 2
+        assert planned(project)[0].judged == []
+
+
+CHANGES: dict[str, Callable[[Project], object]] = {
+    "source of another size": lambda project: project.write("in/5", "longer than before"),
+    "source of another time": lambda project: os.utime(project.folder / "in/5", (1, 1)),
+    "source gone": lambda project: (project.folder / "in/5").unlink(),
+    "first source gone": lambda project: (project.folder / "in" / min(NAMES)).unlink(),
+    "last source gone": lambda project: (project.folder / "in" / max(NAMES)).unlink(),
+    "a span gone": lambda project: (project.folder / "in" / FIRSTS[2]).unlink(),
+    "all gone": lambda project: [file.unlink() for file in (project.folder / "in").iterdir()],
+    "new source": lambda project: project.write("in/51", "new"),
+    "new first": lambda project: project.write("in/!", "new"),
+    "output gone": lambda project: (project.folder / "out/5").unlink(),
+    "output edited": lambda project: project.write("out/5", "edited by someone"),
+    "output touched": lambda project: os.utime(project.folder / "out/5", (1, 1)),
+    "output a folder": lambda project: [(project.folder / "out/5").unlink(), (project.folder / "out/5").mkdir()],
+    "another option": lambda project: project.edit("pipeline.yaml", "uses: upper", "uses: upper\n    with: {mark: x}"),
+    "another template": lambda project: project.edit("pipeline.yaml", "{dir}/{name}", "{dir}/{name}.x"),
+    "another folder": lambda project: project.edit("pipeline.yaml", "out/{dir}", "other/{dir}"),
+    "less included": lambda project: project.edit("pipeline.yaml", "inputs: in", "inputs: {root: in, exclude: ['5']}"),
+    "other code": lambda project: project.edit("stages/upper.py", "text.upper()", "text.title()"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_noticed(tmp_path: Path, change: str) -> None:
+    """By spans or file by file, the plan is the same, and so is what a run leaves behind."""
+    project = made(tmp_path)
+    CHANGES[change](project)
+    project._forget_modules()
+    _, counts, orphans = planned(project)
+    project._forget_modules()
+    _, expected, expected_orphans = planned(project, everything=True)
+
+    assert (counts, orphans) == (expected, expected_orphans)
+    assert project.run(meant=Meant(rebuild=True)).exit in (0, 1)
+    project._forget_modules()
+    assert planned(project)[1] == planned(project, everything=True)[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_history_is_judged_alike(data: st.DataObject) -> None:
+    """Files that come, go, change, fail and are left out, runs over a part and over all: spans never hide a thing."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(Path(folder))
+        project.write("stages/upper.py", MOODY)
+        project.write("in/kept", "good")
+        project.run()
+        for _ in range(data.draw(st.integers(1, 12))):
+            name = data.draw(st.sampled_from(NAMES))
+            match data.draw(
+                st.sampled_from(["write", "write", "write", "gone", "output gone", "edited", "run", "some"])
+            ):
+                case "write":
+                    project.write(f"in/{name}", data.draw(st.sampled_from(["good", "fine!", "skip it", "bad one"])))
+                case "gone":
+                    (project.folder / "in" / name).unlink(missing_ok=True)
+                case "output gone":
+                    (project.folder / "out" / name).unlink(missing_ok=True)
+                case "edited" if (project.folder / "out").exists():
+                    project.write(f"out/{name}", "edited")
+                case "run":
+                    project.run()
+                case "some":
+                    project.run(only=name)
+        project.run()
+        _, counts, orphans = planned(project)
+        _, expected, expected_orphans = planned(project, everything=True)
+
+        assert (counts, orphans) == (expected, expected_orphans)
+
+
+def test_what_is_not_done_is_looked_at_every_time(tmp_path: Path) -> None:
+    """A failed file's span is judged until it is mended; one that was left out is passed over with its reason."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MOODY)
+    project.write("in/a", "bad")
+    project.write(f"in/{FIRSTS[0]}", "skip this")
+    assert project.run().failed == 1
+    plan, counts, _ = planned(project)
+
+    assert plan.judged is not None and len(plan.judged) == 1
+    assert counts["up-to-date", "skipped: not wanted"] == 1
+    project.write("in/a", "good")
+    project.run()
+    assert planned(project)[0].judged == []
+
+
+def test_a_run_that_was_stopped_has_forgotten_the_spans_it_worked_on(tmp_path: Path) -> None:
+    """Forgotten before the first job is handed out, so that a kill leaves none that is no longer true."""
+    project = made(tmp_path)
+    project.write("in/5", "bad")
+    deadly = (
+        "import os, signal\ndef upper(text: str) -> str:\n    os.kill(os.getpid(), signal.SIGKILL)\n    return ''\n"
+    )
+    project.write("stages/upper.py", deadly)
+    if (child := os.fork()) == 0:
+        try:
+            project.run()
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+    with ledger_of(project.folder) as ledger:
+        assert ledger.connection.execute("SELECT count(*) FROM spans").fetchone() == (0,)
+
+
+def test_a_run_over_a_part_forgets_all(tmp_path: Path) -> None:
+    """What `--only` redid stands in no span until a run over everything has looked at it."""
+    project = made(tmp_path)
+    project.write("in/5", "other")
+    project.run(only="5")
+    plan, counts, _ = planned(project)
+
+    assert counts == planned(project, everything=True)[1]
+    assert plan.judged
