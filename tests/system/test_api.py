@@ -242,7 +242,7 @@ def test_the_names_are_light_and_lasting() -> None:
     code = """
 import sys, pipeline
 assert not {"pydantic", "sqlite3", "yaml", "PIL", "pipeline.api"} & set(sys.modules)
-import pipeline.operations.run, pipeline.load
+import pipeline.operations.run, pipeline.config.load
 from pipeline.operations.run import GRACE_S
 from pipeline import load, run
 assert load.__module__ == run.__module__ == "pipeline.api" and callable(pipeline.run)
