@@ -13,7 +13,7 @@ from pipeline.ledger.ledger import Ledger, Row
 from pipeline.ledger.origins import is_group
 from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import Action, Verdict
-from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_intended, take_parts
+from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_parts
 from pipeline.planning.output_state import UP_TO_DATE, holds, judge_file, time_of
 from pipeline.planning.source_state import ByContents, ByTime, Note, same_origin
 from pipeline.text import NOT_OURS
@@ -96,7 +96,6 @@ class Judge:
         row = recorded.pop(leaf.template.key(path), None) or self._renamed(leaf, recorded)
         verdict = self.judge_at(source, leaf, row, path)
         parts = take_parts(leaf, source.path, recorded) if leaf.has_parts else []
-        take_intended(leaf, source.path, recorded)
         if verdict.action == "up-to-date" and parts:
             if row is not None and row.status == "skipped":
                 recorded |= {part.target: part for part in parts}

@@ -271,8 +271,7 @@ class _Work:
         for verdict in verdicts:
             if self._everything or verdict.action != "up-to-date":
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
-                late = bool(failures) if verdict.action != "rename" else _stands_for_parts(rows, verdict.moved_from)
-                plan.spool.add(source, verdict, leads=verdict is leader, late=late)
+                plan.spool.add(source, verdict, leads=verdict is leader, late=bool(failures))
             else:
                 plan.counts["up-to-date", planned_reason("up-to-date", verdict.why)] += 1
         if rows or failures:
@@ -296,10 +295,6 @@ class _Work:
             for failure in failures:
                 if failure.stage not in open_stages:
                     self._plan.spool.add_past_failure(failure)
-
-
-def _stands_for_parts(rows: list[Row], target: bytes | None) -> bool:
-    return any(row.target == target and row.part == "" for row in rows)
 
 
 T = TypeVar("T", Row, Failure)

@@ -60,9 +60,7 @@ class Spool:
     # -- filling -------------------------------------------------------------------------------------------------------
 
     def add(self, origin: Origin, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
-        """Add what is to be done about one output; `late`, after all that is not, if it is to be made, and if it stands
-        for parts that are renamed.
-        """
+        """Add what is to be done about one output; `late`, after all that is not, if it is to be made."""
         self._has_late |= late
         self._has_renames |= verdict.action == "rename"
         self._waiting.append(
@@ -174,11 +172,6 @@ class Spool:
             (PATH_CHANGED, _MOVED),
         )
 
-    def leave(self, part: Rename) -> None:
-        """Leave a part that could not be renamed to those who make all of them: where it lies it is an orphan."""
-        self._connection.execute("DELETE FROM plan WHERE seq = ?", (part.seq,))
-        self._connection.execute("UPDATE orphans SET why = ? WHERE target = ?", (PATH_CHANGED, part.moved_from))
-
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed: what lies at its old path is an orphan."""
         self._connection.execute("UPDATE plan SET action = 'make', why = 'new' WHERE seq = ?", (rename.seq,))
@@ -276,9 +269,7 @@ class Spool:
         A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
         """
         which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, why ORDER BY min(seq)"
-        # What stands for parts that are renamed is none beside them.
-        outputs = "sum(action != 'rename' OR NOT late)"
-        found = self._connection.execute(f"SELECT action, why, {outputs}, sum(leads) FROM plan {which}")
+        found = self._connection.execute(f"SELECT action, why, count(*), sum(leads) FROM plan {which}")
         for action, why, outputs, files in found:
             yield action, planned_reason(action, why), outputs, files
 
@@ -290,7 +281,7 @@ class Spool:
     def renames(self) -> Iterator[Rename]:
         """What is to be renamed, those of a source together."""
         which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
-        columns = "seq, source, stage, path, target, moved_from, late"
+        columns = "seq, source, stage, path, target, moved_from"
         return map(Rename._make, self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0))
 
     def orphans(self) -> Iterator[Orphan]:
