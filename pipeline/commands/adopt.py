@@ -56,9 +56,9 @@ def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int
     from pipeline.ledger.overrides import Tally, adopt
     from pipeline.operations.prune import may_go_on
     from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import leaves_of, make_plan
+    from pipeline.planning.plan import make_plan, output_specs
 
-    leaves = leaves_of(config, ledger, record=True)
+    leaves = output_specs(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
     tally = Tally((decision.stage, why) for decision, _, why in _found(plan))
     some = "to adopt, as made from the files as they are by the stages as they are"
@@ -123,7 +123,7 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
 
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
     """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
-    for decision in plan.spool.decisions("refuse"):
+    for decision in plan.store.decisions("refuse"):
         if decision.why != NOT_OURS:
             continue
         try:

@@ -78,10 +78,10 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Tells whether source and recipe of a failure are still those with which it failed."""
-    from pipeline.planning.plan import leaves_of
+    from pipeline.planning.plan import output_specs
     from pipeline.planning.source_state import same_source
 
-    recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
+    recipes = {leaf.stage: leaf.number for leaf in output_specs(config, ledger, record=False)}
     root = os.fsencode(config.inputs.root)
 
     def is_unchanged(failure: Failure) -> bool:

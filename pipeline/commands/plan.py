@@ -44,14 +44,14 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.operations.guards import guards_of
     from pipeline.planning.estimate import last_pace
     from pipeline.planning.orphans import fates
-    from pipeline.planning.plan import leaves_of, make_plan
+    from pipeline.planning.plan import make_plan, output_specs
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
         guards = guards_of(config, ledger, meant_by(arguments))
         is_well = _warn(guards.check_places)
-        details, leaves = arguments.json or arguments.verbose, leaves_of(config, ledger, record=False)
+        details, leaves = arguments.json or arguments.verbose, output_specs(config, ledger, record=False)
         selection = selection_of(arguments)
         plan = make_plan(config, ledger, leaves, selection, everything=details)
         if is_well:
@@ -63,9 +63,9 @@ def execute(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             _print_counts(plan)
             _print_estimate(plan, last_pace(ledger))
-            _print_orphans(fates(plan.spool, config.folder))
+            _print_orphans(fates(plan.store, config.folder))
         if details:
-            _print_decisions(plan, fates(plan.spool, config.folder), arguments.json)
+            _print_decisions(plan, fates(plan.store, config.folder), arguments.json)
     return 0
 
 
@@ -116,7 +116,7 @@ def _print_orphans(found: Iterable[Fate]) -> None:
 
 
 def _print_decisions(plan: Plan, found: Iterable[Fate], json_lines: bool) -> None:
-    for each in plan.spool.decisions():
+    for each in plan.store.decisions():
         _print_line(each.source.path, each.stage, each.action, each.why, each.target, json_lines)
     for fate in found:
         if fate.action != "forget":

@@ -193,7 +193,7 @@ class Guards:
         exist = plan.count("refuse", NOT_OURS)
         if not exist or not is_blank(self._ledger):
             return
-        first = next(each.path for each in plan.spool.decisions("refuse") if each.why == NOT_OURS)
+        first = next(each.path for each in plan.store.decisions("refuse") if each.why == NOT_OURS)
         those = f"the {exist:,} outputs that are there, the first {shown(first)}" if exist > 1 else shown(first)
         raise UsageError(
             f"no ledger in {_shown(str(self._config.state))} knows of {those}; "

@@ -34,7 +34,7 @@ from pipeline.planning.decisions import Action
 from pipeline.planning.estimate import Pace
 from pipeline.planning.groups import Gathers
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import Plan, leaves_of, make_plan, settled_spans
+from pipeline.planning.plan import Plan, make_plan, output_specs, settled_spans
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.planning.renames import Renamer
 from pipeline.report.heartbeat import Heartbeat
@@ -150,7 +150,7 @@ class _Run:
         """The plan, if no guard has anything against it. Raises FilemillError."""
         self.guards.check_places()
         self.guards.take_over()
-        leaves = leaves_of(self.config, self.ledger, record=True)
+        leaves = output_specs(self.config, self.ledger, record=True)
         self.journal.recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         # Workers take a while to start, and may do so while it is found out what else there is for them.
         on_work = self._open_engine if self.config.engine == "pool" else lambda: None
@@ -178,7 +178,7 @@ class _Run:
         with Signals(grace_s) as signals:
             try:
                 if plan.jobs:
-                    jobs = self.made_parts.told(self.journal.intended(plan.spool.jobs()))
+                    jobs = self.made_parts.told(self.journal.intended(plan.store.jobs()))
                     self._feed(jobs, plan.jobs, signals)
                 if plan.gathers and not (signals.first or self.journal.is_stopped):
                     self._gather(plan, plan.gathers, signals)
@@ -202,7 +202,7 @@ class _Run:
         self.journal.commit()
         if count := plan.jobs_of_groups:
             scratch = os.fsencode(self.state.scratch)
-            jobs = gathers.told(self.journal.intended(plan.spool.jobs_of_groups()), scratch)
+            jobs = gathers.told(self.journal.intended(plan.store.jobs_of_groups()), scratch)
             self._feed(jobs, count, signals, lambda outcome: gathers.forget_list(outcome, scratch))
 
     def _feed(
@@ -255,15 +255,15 @@ class _Run:
         self._count_planned(plan.counts)
         self._note_refused(plan, OF_FILES)
         for action in _NOT_HANDED_OUT if self.unclean else ():
-            for spared in plan.spool.decisions(action):
+            for spared in plan.store.decisions(action):
                 if spared.path:
                     remove_temporaries(spared.path, self.unclean)
         self.ledger.begin()
-        for orphan in plan.spool.orphans():
+        for orphan in plan.store.orphans():
             remove_temporaries(os.path.join(os.fsencode(self.config.folder), orphan.target), self.unclean)
             if orphan.status == "intended":
                 self.ledger.forget(targets=[orphan.target])
-        self.ledger.forget(failures=plan.spool.past_failures())
+        self.ledger.forget(failures=plan.store.past_failures())
         self.ledger.take_readings()
         self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
         self.journal.commit()
@@ -282,7 +282,7 @@ class _Run:
 
     def _note_refused(self, plan: Plan, which: str) -> None:
         """Write down what the plan refuses, of files or of groups."""
-        for refused in plan.spool.decisions("refuse", which):
+        for refused in plan.store.decisions("refuse", which):
             kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
             text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
             self.journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
@@ -290,10 +290,10 @@ class _Run:
     def _rename(self, plan: Plan) -> None:
         """Move what only has another path by now, before a job may write to its old one."""
         if renames := plan.count("rename"):
-            renamer = Renamer(self.ledger, plan.spool, os.fsencode(self.config.folder), self.places)
+            renamer = Renamer(self.ledger, plan.store, os.fsencode(self.config.folder), self.places)
             self.summary.renamed = renamer.rename()
             if self.summary.renamed < renames:  # some could not be moved, and are made
-                plan.jobs = plan.spool.count_jobs()
+                plan.jobs = plan.store.count_jobs()
 
     def _prune(self, plan: Plan) -> None:
         """Remove what nothing produces any more, if that is asked for and not too much of it."""
@@ -301,10 +301,10 @@ class _Run:
             return
         self.journal.commit()
         if self.summary.skipped:
-            plan.spool.add_skipped()
+            plan.store.add_skipped()
         try:
             pruner = Pruner(self.ledger, self.config.folder, self.places, self.unclean)
-            pruned = pruner.prune_within(self.config.prune, plan.spool)
+            pruned = pruner.prune_within(self.config.prune, plan.store)
         except PolicyStop as refused:
             self.journal.stop(
                 refused.exit_code, f"{refused}: python -m pipeline prune {shlex.quote(str(self.config.file))}"

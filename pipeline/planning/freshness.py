@@ -12,20 +12,20 @@ from pipeline.ledger.failures import Failure, Patience
 from pipeline.ledger.ledger import Ledger, Row
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Verdict
-from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_intended, take_parts
+from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_intended, take_parts
 from pipeline.planning.output_state import UP_TO_DATE, holds, judge_file, time_of
 from pipeline.planning.source_state import ByContents, ByTime, Note, same_source
 from pipeline.text import NOT_OURS, is_group
 
 
-class Judge:
+class Freshness:
     """Decides for each output of a source whether it is fresh, and says why not."""
 
     def __init__(
         self,
         config: Config,
         ledger: Ledger,
-        leaves: tuple[Leaf, ...],
+        leaves: tuple[OutputSpec, ...],
         selection: Selection,
         note: Note | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Judge:
         return verdicts
 
     def _judge_other(
-        self, source: Source, leaf: Leaf, recorded: dict[bytes, Row], failures: list[Failure]
+        self, source: Source, leaf: OutputSpec, recorded: dict[bytes, Row], failures: list[Failure]
     ) -> list[Verdict]:
         """The verdicts on what is not one file for every source; none where the source is not for this leaf."""
         if leaf.matches and not leaf.matches(source.path):
@@ -109,7 +109,7 @@ class Judge:
             verdict = self._after_failure(source, leaf, verdict, failures)
         return [verdict]
 
-    def judge_at(self, source: Source, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
+    def judge_at(self, source: Source, leaf: OutputSpec, row: Row | None, path: bytes) -> Verdict:
         """The verdict on the output of one path."""
         target = leaf.template.key(path)
         if row is None:
@@ -117,14 +117,14 @@ class Judge:
         action, why = self._recorded(source, leaf, row, path)
         return Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
 
-    def _judge_part(self, leaf: Leaf, source: Source, row: Row) -> Verdict:
+    def _judge_part(self, leaf: OutputSpec, source: Source, row: Row) -> Verdict:
         """The verdict on one part of an output that is as its recipe has it."""
         path = leaf.template.fill(source.path, row.part or "")
         action, why = judge_file(row, path) if leaf.has_file else UP_TO_DATE
         said = why if action == "up-to-date" else f"part {row.part}: {why}"
         return Verdict(leaf.stage, action, said, path, row.target, None, True)
 
-    def _renamed(self, leaf: Leaf, recorded: dict[bytes, Row]) -> Row | None:
+    def _renamed(self, leaf: OutputSpec, recorded: dict[bytes, Row]) -> Row | None:
         """What is recorded of a leaf without a file whose stage had another name."""
         if leaf.has_file:
             return None
@@ -151,7 +151,7 @@ class Judge:
             verdicts.append(Verdict(leaf.stage, "settling", "settling", path, target, None, target in owned))
         return verdicts
 
-    def _after_failure(self, source: Source, leaf: Leaf, verdict: Verdict, failures: list[Failure]) -> Verdict:
+    def _after_failure(self, source: Source, leaf: OutputSpec, verdict: Verdict, failures: list[Failure]) -> Verdict:
         """The verdict on an output to be made, if it is of a stage that failed before."""
         failure = next((each for each in failures if each.stage == leaf.stage), None)
         if failure is None or failure.recipe != leaf.number or not same_source(source, failure):
@@ -159,12 +159,12 @@ class Judge:
         action: Action = "held" if self._patience.is_over(failure) else "make"
         return verdict._replace(action=action, why=self._patience.describe(failure))
 
-    def _refuse_among_inputs(self, leaf: Leaf, path: bytes) -> None:
+    def _refuse_among_inputs(self, leaf: OutputSpec, path: bytes) -> None:
         real = self._above_root[leaf.stage] + path[len(leaf.template.folder) :]
         if real.startswith(self._root):
             raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
 
-    def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
+    def _unrecorded(self, leaf: OutputSpec, path: bytes, target: bytes) -> Verdict:
         owner = self._ledger.owner(target)
         if owner is None:
             if leaf.has_file and not self._force and self._exists(path):
@@ -188,7 +188,7 @@ class Judge:
             self._folder = folder, os.path.lexists(folder)
         return self._folder[1] and os.path.lexists(path)
 
-    def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
+    def _recorded(self, source: Source, leaf: OutputSpec, row: Row, path: bytes) -> tuple[Action, str]:
         if row.status == "intended":
             return "make", "interrupted" if os.path.lexists(path) else "new"
         if self._force:
@@ -227,7 +227,7 @@ class Judge:
         """Whether what was made then may be otherwise than the ledger has it."""
         return self._behind is not None and mtime_ns is not None and self._behind[0] <= mtime_ns < self._behind[1]
 
-    def _recipe_change(self, old: int, leaf: Leaf) -> str:
+    def _recipe_change(self, old: int, leaf: OutputSpec) -> str:
         if (old, leaf.stage) not in self._whys:
             self._whys[old, leaf.stage] = differences_from(self._ledger.recipe_parts(old), leaf)[0].text
         return self._whys[old, leaf.stage]

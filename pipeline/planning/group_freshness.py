@@ -11,8 +11,8 @@ from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, Row
 from pipeline.messages import Source
 from pipeline.planning.decisions import Verdict
-from pipeline.planning.freshness import Judge
-from pipeline.planning.output_spec import Leaf, Selection
+from pipeline.planning.freshness import Freshness
+from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.source_state import ByTime
 from pipeline.text import GROUPS, group_in, is_group, source_of
 
@@ -31,14 +31,14 @@ class _ByMembers(ByTime):
         return MEMBERS_CHANGED
 
 
-class GroupJudge(Judge):
+class GroupFreshness(Freshness):
     """Decides what is to be done about what is made of groups."""
 
-    def __init__(self, config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection) -> None:
+    def __init__(self, config: Config, ledger: Ledger, leaves: tuple[OutputSpec, ...], selection: Selection) -> None:
         super().__init__(config, ledger, leaves, selection)
         self.sources = _ByMembers()
 
-    def judge_group(self, group: Source, leaf: Leaf, path: bytes, failures: list[Failure]) -> Verdict:
+    def judge_group(self, group: Source, leaf: OutputSpec, path: bytes, failures: list[Failure]) -> Verdict:
         """The verdict on what is made of a group, going by its members as they are."""
         try:
             if leaf.stage in self._above_root:
@@ -53,7 +53,7 @@ class GroupJudge(Judge):
             return self._after_failure(group, leaf, verdict, failures)
         return verdict
 
-    def _row_of_group(self, group: Source, leaf: Leaf, path: bytes) -> Row | None:
+    def _row_of_group(self, group: Source, leaf: OutputSpec, path: bytes) -> Row | None:
         """What is recorded of a group, also if its stage was called otherwise."""
         row = self._ledger.row(leaf.template.key(path))
         if row is not None:

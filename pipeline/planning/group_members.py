@@ -17,9 +17,9 @@ from pipeline.files.group_manifest import Member
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger, kept_time
 from pipeline.messages import Source
-from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left
-from pipeline.planning.plan_store import Spool
+from pipeline.planning.plan_store import PlanStore
 from pipeline.text import OF_FILES, source_of
 
 _MEMBERS = """
@@ -57,7 +57,7 @@ class Gathered(NamedTuple):
 class Members:
     """The members of the groups of one stage that gathers."""
 
-    def __init__(self, config: Config, ledger: Ledger, leaf: Leaf) -> None:
+    def __init__(self, config: Config, ledger: Ledger, leaf: OutputSpec) -> None:
         gather = leaf.route[-1]
         assert gather.parent is not None
         made = config.stages[gather.parent]
@@ -83,9 +83,9 @@ class Members:
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def take_planned(self, spool: Spool) -> None:
+    def take_planned(self, store: PlanStore) -> None:
         """Take what there will be: what is there, and what the plan says of the rest."""
-        for each in spool.decisions_of_stage(self._of):
+        for each in store.decisions_of_stage(self._of):
             if each.action == "make":
                 self._add_absent(each.source.path, "to be made")
             elif each.action == "rename":

@@ -17,10 +17,10 @@ from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Job, Outcome, Source
 from pipeline.planning.decisions import Verdict
-from pipeline.planning.group_freshness import MEMBERS_CHANGED, GroupJudge
+from pipeline.planning.group_freshness import MEMBERS_CHANGED, GroupFreshness
 from pipeline.planning.group_members import Gathered, Members
-from pipeline.planning.output_spec import Leaf, Selection
-from pipeline.planning.plan_store import Spool
+from pipeline.planning.output_spec import OutputSpec, Selection
+from pipeline.planning.plan_store import PlanStore
 from pipeline.text import GROUPS, OF_GROUPS, PATH_CHANGED, counted
 
 
@@ -28,18 +28,18 @@ class Gathers:
     """All that one plan makes of groups."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, leaves: Sequence[Leaf], selection: Selection, spool: Spool
+        self, config: Config, ledger: Ledger, leaves: Sequence[OutputSpec], selection: Selection, store: PlanStore
     ) -> None:
         self._ledger = ledger
-        self._spool = spool
+        self._store = store
         self._leaves = [leaf for leaf in leaves if leaf.gathers]
         self._stages = {leaf.stage for leaf in leaves}
-        self._judge = GroupJudge(config, ledger, tuple(leaves), selection)
+        self._judge = GroupFreshness(config, ledger, tuple(leaves), selection)
         self._members = {leaf.stage: Members(config, ledger, leaf) for leaf in self._leaves}
         Members.prepare(ledger)
 
     @staticmethod
-    def are_needed(ledger: Ledger, leaves: Sequence[Leaf]) -> bool:
+    def are_needed(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
         """Whether anything is made of groups, or was."""
         if any(leaf.gathers for leaf in leaves):
             return True
@@ -50,7 +50,7 @@ class Gathers:
     def plan(self) -> None:
         """Put every group into the plan, as it will be when its members are made."""
         for members in self._members.values():
-            members.take_planned(self._spool)
+            members.take_planned(self._store)
         self._judge_all()
 
     def plan_anew(self, *, is_made: bool) -> None:
@@ -58,14 +58,14 @@ class Gathers:
         connection = self._ledger.connection
         for table in ("members", "absent"):
             connection.execute(f"DELETE FROM temp.{table}")
-        self._spool.forget_groups()
+        self._store.forget_groups()
         for members in self._members.values():
             if is_made:
                 members.take_made()
             else:
-                members.take_planned(self._spool)
+                members.take_planned(self._store)
         self._judge_all()
-        self._spool.settle_groups()
+        self._store.settle_groups()
 
     def _judge_all(self) -> None:
         for leaf in self._leaves:
@@ -75,11 +75,11 @@ class Gathers:
                 failures = list(self._ledger.failures(group.source, group.source + b"\0"))
                 failures = [each for each in failures if each.stage == leaf.stage]
                 verdict = self._verdict(leaf, members, group, source, failures)
-                self._spool.add(source, verdict, leads=False, late=bool(failures))
-        self._spool.add_orphans_of_groups(self._why_gone)
+                self._store.add(source, verdict, leads=False, late=bool(failures))
+        self._store.add_orphans_of_groups(self._why_gone)
 
     def _verdict(
-        self, leaf: Leaf, members: Members, group: Gathered, source: Source, failures: list[Failure]
+        self, leaf: OutputSpec, members: Members, group: Gathered, source: Source, failures: list[Failure]
     ) -> Verdict:
         """What is to be done about a group."""
         if not group.output:

@@ -9,14 +9,14 @@ from pipeline.files.template import ALL_PARTS
 from pipeline.ledger.ledger import Row
 from pipeline.messages import Source
 from pipeline.planning.decisions import Verdict
-from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left, is_the_same, look
 from pipeline.planning.source_state import ByTime
 from pipeline.text import shown
 
 
 def move_parts(
-    leaf: Leaf, source: Source, verdict: Verdict, rows: Iterable[Row], folder: bytes, sources: ByTime
+    leaf: OutputSpec, source: Source, verdict: Verdict, rows: Iterable[Row], folder: bytes, sources: ByTime
 ) -> list[Verdict]:
     """The verdict on an output in parts, or in its place a rename for each of its parts, and at last for the whole, if
     they lie intact elsewhere and their new places are free. `rows` are those that no template leads to.
@@ -43,7 +43,7 @@ def is_part_of(row: Row, whole: bytes) -> bool:
     return bool(part) and row.target == whole.replace(ALL_PARTS.encode(), part.encode())
 
 
-def _rename(leaf: Leaf, source: Source, row: Row, folder: bytes) -> Verdict | None:
+def _rename(leaf: OutputSpec, source: Source, row: Row, folder: bytes) -> Verdict | None:
     """The move of one part; None where it is not as we left it, or its new place is taken by anything but itself."""
     path = leaf.template.fill(source.path, row.part or "")
     here, there = look(os.path.join(folder, row.target)), look(path)

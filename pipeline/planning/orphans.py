@@ -13,20 +13,20 @@ from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Row
 from pipeline.planning.decisions import Orphan, Verdict
 from pipeline.planning.output_state import is_as_left
-from pipeline.planning.plan_store import SKIPPED_NOW, Spool
+from pipeline.planning.plan_store import SKIPPED_NOW, PlanStore
 from pipeline.text import PATH_CHANGED
 
 
-class Gone:
+class OrphanCollector:
     """Takes the records to which no source and template of today leads: orphans and past failures.
 
     What it cannot know it leaves out: what lies in a folder that was not listed, or cannot be looked at.
     """
 
     def __init__(
-        self, spool: Spool, walk: Walk, root: bytes, stages: Collection[str], *, is_partial: bool = False
+        self, store: PlanStore, walk: Walk, root: bytes, stages: Collection[str], *, is_partial: bool = False
     ) -> None:
-        self._spool = spool
+        self._store = store
         self._walk = walk
         self._root = os.path.join(root, b"")
         self._stages = stages
@@ -36,24 +36,24 @@ class Gone:
         """The walk did not come by the source of a row."""
         # Of a part of the files too: whose path is free must be known.
         if not self._is_unknown(row.source) and (why := self._why_not_met(row.source)):
-            self._spool.add_orphan(row, why)
+            self._store.add_orphan(row, why)
 
     def unclaimed(self, row: Row) -> None:
         """The source of a row is there, and no template leads from it to the row's output."""
         is_skipped = row.part and row.status == "skipped"
         why = SKIPPED_NOW if is_skipped else PATH_CHANGED if row.stage in self._stages else "stage gone"
-        self._spool.add_orphan(row, why)
+        self._store.add_orphan(row, why)
 
     def skipped(self, row: Row, verdicts: Sequence[Verdict]) -> None:
         """A row of a source that was left out, and that had an output before."""
         if any(each.target == row.target and each.action == "up-to-date" and os.path.lexists(each.path)
                for each in verdicts):  # fmt: skip
-            self._spool.add_orphan(row, SKIPPED_NOW)
+            self._store.add_orphan(row, SKIPPED_NOW)
 
     def failure(self, failure: Failure) -> None:
         """The walk did not come by the source of a failure."""
         if not self._is_partial and not self._is_unknown(failure.source):
-            self._spool.add_past_failure(failure)
+            self._store.add_past_failure(failure)
 
     def _is_unknown(self, source: bytes) -> bool:
         return any(source.startswith(folder) for folder, _ in self._walk.unlisted)
@@ -80,10 +80,10 @@ class Fate(NamedTuple):
     why: str
 
 
-def fates(spool: Spool, folder: Path) -> Iterator[Fate]:
+def fates(store: PlanStore, folder: Path) -> Iterator[Fate]:
     """Every orphan that was ever made, with what may be done about it; `folder` is the YAML's."""
     base = os.fsencode(folder)
-    for orphan in spool.orphans():
+    for orphan in store.orphans():
         if orphan.status != "intended":
             yield fate_of(orphan, os.path.join(base, orphan.target))
 

@@ -45,7 +45,7 @@ CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 """
 
 
-class Spool:
+class PlanStore:
     """What one plan holds; gone when the ledger is closed."""
 
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:

@@ -19,9 +19,9 @@ from pipeline.ledger.ledger import Ledger, Row
 from pipeline.messages import Source
 from pipeline.planning.decisions import Rename, Verdict
 from pipeline.planning.moved_parts import is_part_of, move_parts
-from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left, is_the_same, look
-from pipeline.planning.plan_store import Spool
+from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.source_state import ByTime
 from pipeline.text import shown
 
@@ -29,10 +29,10 @@ from pipeline.text import shown
 _BATCH = 256
 
 
-class Moves:
+class RenameFinder:
     """Finds renames among the verdicts on one source."""
 
-    def __init__(self, leaves: Sequence[Leaf], folder: bytes, sources: ByTime) -> None:
+    def __init__(self, leaves: Sequence[OutputSpec], folder: bytes, sources: ByTime) -> None:
         self._recipes = {leaf.stage: leaf.number for leaf in leaves}
         self._in_parts = {leaf.stage: leaf for leaf in leaves if leaf.has_parts and leaf.has_file}
         self._folder = folder
@@ -119,9 +119,9 @@ class Moves:
 class Renamer:
     """Carries out the renames of a plan."""
 
-    def __init__(self, ledger: Ledger, spool: Spool, folder: bytes, places: Places) -> None:
+    def __init__(self, ledger: Ledger, store: PlanStore, folder: bytes, places: Places) -> None:
         self._ledger = ledger
-        self._spool = spool
+        self._store = store
         self._folder = folder
         self._places = places
         self._made = b""
@@ -145,7 +145,7 @@ class Renamer:
     def _batches(self) -> Iterator[list[Rename]]:
         """The renames, those of a source together."""
         batch: list[Rename] = []
-        for _, of_source in groupby(self._spool.renames(), key=lambda rename: rename.source):
+        for _, of_source in groupby(self._store.renames(), key=lambda rename: rename.source):
             batch += of_source
             if len(batch) >= _BATCH:
                 yield batch
@@ -166,9 +166,9 @@ class Renamer:
                 self._ledger.files.move(each.moved_from, each.target, each.stage)
                 done += not each.is_whole
             elif each.stage in in_parts and not each.is_whole:
-                self._spool.leave(each)
+                self._store.leave(each)
             else:
-                self._spool.make_instead(each)
+                self._store.make_instead(each)
             self._ledger.intents.end(each.target)
         return done
 

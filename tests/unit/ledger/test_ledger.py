@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Kind, Outcome, Result, Source, Target
-from pipeline.planning.plan import Follower
+from pipeline.planning.plan import RecordCursor
 
 SOURCE = Source(b"a", 10, 1000)
 RECIPES = {"up": 1}
@@ -240,7 +240,7 @@ def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[b
     """Every record is either met with its source or passed as gone, in one go over both."""
     passed: list[Row] = []
     rows = iter([Row(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
-    follower: Follower[Row] = Follower(rows, passed.append)
+    follower: RecordCursor[Row] = RecordCursor(rows, passed.append)
     met = [row.source for source in walked for row in follower.take(source)]
     follower.pass_the_rest()
     assert met == [key for key in walked if key in recorded]

@@ -14,7 +14,7 @@ from support.project import Project, ledger_of, made
 from pipeline.config.load import load_config
 from pipeline.planning.orphans import fates
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import leaves_of, make_plan
+from pipeline.planning.plan import make_plan, output_specs
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def orphans(project: Project) -> dict[str, tuple[str, str]]:
     project._forget_modules()
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
-        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
-        return {each.orphan.target.decode(): (each.action, each.why) for each in fates(plan.spool, config.folder)}
+        plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
+        return {each.orphan.target.decode(): (each.action, each.why) for each in fates(plan.store, config.folder)}
 
 
 def edit(project: Project) -> None:
@@ -186,6 +186,6 @@ def test_as_many_sizes_as_files_are_one_reason(tmp_path: Path) -> None:
         project.write(f"in/{number}", "x" * (number + 2))
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
-        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
+        plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
         assert plan.counts == plan.files == {("make", "source changed"): 30}
     assert project.plan()["up 3"] == ("make", "source changed (size 1 -> 5)")
