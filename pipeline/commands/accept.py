@@ -85,9 +85,10 @@ def _stale(
     plan: Plan, ledger: Ledger, leaves: dict[str, OutputSpec], stage: str, part: str
 ) -> Iterator[tuple[OutputSpec, bytes, str]]:
     """Every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
+    from pipeline.planning.decisions import text_of, without_particulars
     from pipeline.planning.output_spec import differences_from
 
-    known: dict[tuple[int, str], tuple[bool, str, str]] = {}
+    known: dict[tuple[int, str], tuple[bool, str]] = {}
     for decision in plan.store.decisions("make"):
         leaf = leaves[decision.stage]
         target = leaf.template.key(decision.path)
@@ -97,8 +98,9 @@ def _stale(
         if (row[0], leaf.stage) not in known:
             found = differences_from(ledger.recipe_parts(row[0]), leaf)
             others = [each.text for each in found if each.part != part or each.stage not in (stage, "")]
-            known[row[0], leaf.stage] = (len(others) < len(found), found[0].text, others[0] if others else "")
-        is_for_it, first, other = known[row[0], leaf.stage]
+            known[row[0], leaf.stage] = (len(others) < len(found), others[0] if others else "")
+        is_for_it, other = known[row[0], leaf.stage]
         if is_for_it:
             # The plan asks for the source before the recipe, and says the first that it finds.
-            yield leaf, target, other or ("" if decision.why == first else decision.why)
+            is_recipe = decision.reason.code == "recipe_changed"
+            yield leaf, target, other or ("" if is_recipe else text_of(without_particulars(decision.reason)))

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.text import NOT_OURS, counted, is_group
+from pipeline.text import counted, is_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
     """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
     for decision in plan.store.decisions("refuse"):
-        if decision.why != NOT_OURS:
+        if decision.reason.code != "not_ours":
             continue
         try:
             found = os.lstat(decision.path)

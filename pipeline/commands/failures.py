@@ -61,8 +61,11 @@ def _line(failure: Failure) -> str:
 
 def _standing(failure: Failure, patience: Patience, is_left_alone: bool) -> str:
     """How often it was tried, and whether it will be again."""
+    from pipeline.planning.decisions import text_of
+    from pipeline.planning.freshness import decide_failed
+
     if is_left_alone:
-        return f", {patience.describe(failure)}"
+        return f", {text_of(decide_failed(failure, patience)[1])}"
     if not failure.attempts:
         return ""
     most = f" of {patience.hold_after}" if failure.attempts <= (patience.hold_after or 0) else ""

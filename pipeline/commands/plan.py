@@ -15,7 +15,7 @@ from pipeline.files.template import NO_FILE_KEY
 from pipeline.text import as_json, counted, shown, shown_source, source_as_json
 
 if TYPE_CHECKING:
-    from pipeline.planning.decisions import Action
+    from pipeline.planning.decisions import Action, Code
     from pipeline.planning.estimate import Pace
     from pipeline.planning.orphans import Fate
     from pipeline.planning.plan import Plan
@@ -81,15 +81,18 @@ def _warn(check: Callable[[], None]) -> bool:
 
 def _print_counts(plan: Plan) -> None:
     """A table whose columns add up to the files and to the outputs."""
-    from pipeline.planning.decisions import ACTIONS
+    from pipeline.planning.decisions import ACTIONS, text_of
 
     counts = plan.counts + plan.counts_of_groups
     print(f"{counted(counts.total(), 'output')} of {counted(plan.sources, 'file')}")
     print(f"{'files':>9} {'outputs':>9}")
-    rows = sorted(counts.items(), key=lambda row: (ACTIONS.index(row[0][0]), -row[1], row[0]))
-    for (action, why), outputs in rows:
-        files = plan.files[action, why]
-        print(f"{f'{files:,}' if files else '':>9} {outputs:>9,}  {_said(action, why)}")
+    rows = sorted(
+        (ACTIONS.index(action), -outputs, text_of(reason), action, reason)
+        for (action, reason), outputs in counts.items()
+    )
+    for _, outputs, why, action, reason in rows:
+        files = plan.files[action, reason]
+        print(f"{f'{files:,}' if files else '':>9} {-outputs:>9,}  {_said(action, why)}")
     if plan.unmatched:
         print(f"{plan.unmatched:>9,} {0:>9}  unmatched: no stage reads them")
 
@@ -116,19 +119,23 @@ def _print_orphans(found: Iterable[Fate]) -> None:
 
 
 def _print_decisions(plan: Plan, found: Iterable[Fate], json_lines: bool) -> None:
+    from pipeline.planning.decisions import text_of
+
     for each in plan.store.decisions():
-        _print_line(each.source.path, each.stage, each.action, each.why, each.target, json_lines)
+        why, code = text_of(each.reason), each.reason.code
+        _print_line(each.source.path, each.stage, each.action, code, why, each.target, json_lines)
     for fate in found:
         if fate.action != "forget":
             orphan = fate.orphan
-            _print_line(orphan.source, orphan.stage, fate.action, fate.why, orphan.target, json_lines)
+            _print_line(orphan.source, orphan.stage, fate.action, orphan.code, fate.why, orphan.target, json_lines)
 
 
-def _print_line(source: bytes, stage: str, action: str, why: str, target: bytes, json_lines: bool) -> None:
+def _print_line(source: bytes, stage: str, action: str, code: Code, why: str, target: bytes, json_lines: bool) -> None:
     if target.startswith(NO_FILE_KEY):
         target = b""
     if json_lines:
-        fields = {"stage": stage, "action": action, "why": why} | (as_json(target, "output") if target else {})
+        fields = {"stage": stage, "action": action, "why": why, "code": code}
+        fields |= as_json(target, "output") if target else {}
         print(json.dumps(source_as_json(source) | fields, ensure_ascii=False))
     else:
         output = f" -> {shown(target)}" if target else ""

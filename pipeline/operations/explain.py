@@ -20,7 +20,7 @@ from pipeline.ledger.facts import Decree
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, Row
 from pipeline.messages import Source
-from pipeline.planning.decisions import Decision
+from pipeline.planning.decisions import Decision, text_of
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import fate_of
 from pipeline.planning.output_spec import OutputSpec, Selection, differences_from
@@ -261,7 +261,9 @@ class Explainer:
         for each in decisions:
             row = rows.pop(each.target, None) or self._recorded_otherwise(each)
             failure = failures.get(each.stage)
-            yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
+            yield self._output(
+                each.stage, each.path, each.action, text_of(each.reason), row, failure, leaves[each.stage]
+            )
         for row in rows.values():
             if row.part == "" and row.status == "done":  # it stands for parts, of which each has said its own
                 continue
@@ -281,11 +283,10 @@ class Explainer:
     def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
         """What a run would do with the outputs of an input, in the order of the tree."""
         planned = {(each.stage, each.target): each for each in self._plan.store.decisions_of(source.path)}
-        judge, decisions = Freshness(self._config, self._ledger, self._of_files, Selection()), []
-        for met, recorded, failed in judge.sources.ahead([(source, list(rows.values()), failures)]):
-            for each in judge.judge(met, {row.target: row for row in recorded}, failed):
-                judged = Decision(met, each.stage, each.path, each.target, each.action, each.why)
-                decisions.append(planned.get((each.stage, each.target), judged))
+        freshness, decisions = Freshness(self._config, self._ledger, self._of_files, Selection()), []
+        for met, recorded, failed in freshness.sources.read_ahead([(source, list(rows.values()), failures)]):
+            for each in freshness.decide(met, {row.target: row for row in recorded}, failed):
+                decisions.append(planned.get((each.stage, each.target), each))
         return decisions
 
     def _output(

@@ -18,7 +18,7 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.files.ownership import Places
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.orphans import Fate, fates
-from pipeline.planning.plan_store import SKIPPED_NOW, PlanStore
+from pipeline.planning.plan_store import PlanStore
 from pipeline.text import counted, shown
 
 # Seconds between commits, as in a run.
@@ -100,7 +100,7 @@ class Pruner:
 
     def _forget(self, fate: Fate) -> None:
         self._ledger.has_news = True
-        if fate.orphan.why == SKIPPED_NOW:  # that it was left out stays known
+        if fate.orphan.code == "skipped_now":  # that it was left out stays known
             self._ledger.files.forget(fate.orphan.target)
         else:
             self._ledger.forget(targets=[fate.orphan.target])

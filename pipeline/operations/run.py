@@ -30,7 +30,7 @@ from pipeline.operations.launch import open_engine
 from pipeline.operations.prune import Pruner
 from pipeline.operations.recorder import COMMIT_EVERY_S, Journal
 from pipeline.operations.signals import Signals
-from pipeline.planning.decisions import Action
+from pipeline.planning.decisions import Action, Reason, text_of
 from pipeline.planning.estimate import Pace
 from pipeline.planning.groups import Gathers
 from pipeline.planning.output_spec import Selection
@@ -39,7 +39,7 @@ from pipeline.planning.recorded_parts import MadeParts
 from pipeline.planning.renames import Renamer
 from pipeline.report.heartbeat import Heartbeat
 from pipeline.report.progress import Progress, Summary
-from pipeline.text import NO_FILE, NOT_OURS, OF_FILES, OF_GROUPS, shown
+from pipeline.text import NOT_OURS, OF_FILES, OF_GROUPS, shown
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
@@ -269,22 +269,23 @@ class _Run:
         self.journal.commit()
         self._note_what_was_not_met(plan)
 
-    def _count_planned(self, counts: Counter[tuple[Action, str]]) -> None:
+    def _count_planned(self, counts: Counter[tuple[Action, Reason]]) -> None:
         """Count what needs no worker."""
         summary = self.summary
-        for (action, why), outputs in counts.items():
+        for (action, reason), outputs in counts.items():
             summary.up_to_date += outputs if action == "up-to-date" else 0
             summary.settling += outputs if action == "settling" else 0
             summary.held += outputs if action == "held" else 0
-            summary.dismissed += outputs if action == "held" and why.startswith("dismissed") else 0
+            summary.dismissed += outputs if reason.code == "dismissed" else 0
         if summary.held > summary.dismissed:
             summary.exit = max(summary.exit, 1)
 
     def _note_refused(self, plan: Plan, which: str) -> None:
         """Write down what the plan refuses, of files or of groups."""
         for refused in plan.store.decisions("refuse", which):
-            kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
-            text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
+            code, text = refused.reason.code, text_of(refused.reason)
+            kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
+            text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
             self.journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
 
     def _rename(self, plan: Plan) -> None:

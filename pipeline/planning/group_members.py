@@ -90,7 +90,7 @@ class Members:
                 self._add_absent(each.source.path, "to be made")
             elif each.action == "rename":
                 self._add_absent(each.source.path, "to be moved")
-            elif each.action == "refuse" or (each.action == "held" and not each.why.startswith("dismissed")):
+            elif each.action == "refuse" or (each.action == "held" and each.reason.code != "dismissed"):
                 self._add_absent(each.source.path, "failed")
         self._take_recorded()
 

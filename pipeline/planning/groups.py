@@ -16,12 +16,12 @@ from pipeline.files.group_manifest import write_members
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Job, Outcome, Source
-from pipeline.planning.decisions import Verdict
-from pipeline.planning.group_freshness import MEMBERS_CHANGED, GroupFreshness
+from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, OrphanCode, Reason
+from pipeline.planning.group_freshness import GroupFreshness
 from pipeline.planning.group_members import Gathered, Members
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
-from pipeline.text import GROUPS, OF_GROUPS, PATH_CHANGED, counted
+from pipeline.text import GROUPS, OF_GROUPS
 
 
 class Gathers:
@@ -74,33 +74,33 @@ class Gathers:
                 source = members.identity(group)
                 failures = list(self._ledger.failures(group.source, group.source + b"\0"))
                 failures = [each for each in failures if each.stage == leaf.stage]
-                verdict = self._verdict(leaf, members, group, source, failures)
-                self._store.add(source, verdict, leads=False, late=bool(failures))
+                decision = self._decide(leaf, members, group, source, failures)
+                self._store.add(decision, leads=False, late=bool(failures))
         self._store.add_orphans_of_groups(self._why_gone)
 
-    def _verdict(
+    def _decide(
         self, leaf: OutputSpec, members: Members, group: Gathered, source: Source, failures: list[Failure]
-    ) -> Verdict:
+    ) -> Decision:
         """What is to be done about a group."""
         if not group.output:
-            return Verdict(leaf.stage, "refuse", members.why_nowhere(group))
-        verdict = self._judge.judge_group(source, leaf, group.output, failures)
-        if verdict.action == "refuse":
-            return verdict
+            return Decision(source, leaf.stage, "refuse", Reason("bad_path", (members.why_nowhere(group),)))
+        decision = self._judge.decide(source, leaf, group.output, failures)
+        if decision.action == "refuse":
+            return decision
         is_enough = leaf.route[-1].partial and (group.members or group.to_be_made)
         if group.failed and not is_enough:
-            return verdict._replace(action="refuse", why=f"{counted(group.failed, 'member')} failed", rival=None)
+            return decision._replace(action="refuse", reason=Reason("members_failed", (group.failed,)), rival=None)
         if group.to_be_made:
-            return verdict._replace(action="make", why=f"{counted(group.to_be_made, 'member')} to be made")
-        if group.to_be_moved and verdict.action != "make":
-            return verdict._replace(action="make", why=MEMBERS_CHANGED)
-        return verdict
+            return decision._replace(action="make", reason=Reason("members_to_be_made", (group.to_be_made,)))
+        if group.to_be_moved and decision.action != "make":
+            return decision._replace(action="make", reason=MEMBERS_CHANGED)
+        return decision
 
-    def _why_gone(self, stage: str, group_is_there: bool) -> str:
+    def _why_gone(self, stage: str, group_is_there: bool) -> OrphanCode:
         """Why nothing makes any more what is recorded of a group."""
         if stage not in self._stages:
-            return "stage gone"
-        return PATH_CHANGED if group_is_there else "group gone"
+            return "stage_gone"
+        return "path_changed" if group_is_there else "group_gone"
 
     # -- during a run --------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, Row, Span
 from pipeline.messages import Source
-from pipeline.planning.decisions import Action, Verdict, foremost
+from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_list import FileList
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.groups import Gathers
@@ -31,8 +31,7 @@ from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import Step, Surroundings, recipe_for
 from pipeline.planning.renames import RenameFinder
 from pipeline.planning.source_state import Met
-from pipeline.planning.unchanged import Digests, Place, spans_of
-from pipeline.text import planned_reason
+from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""
@@ -48,9 +47,9 @@ class Plan:
     sources: int = 0
     jobs: int = 0
     """How many sources have something to make."""
-    counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    counts: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many outputs, by what is to be done and why."""
-    files: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    files: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many sources, each by what is foremost of its outputs."""
     unmatched: int = 0
     """How many sources no stage reads."""
@@ -60,31 +59,32 @@ class Plan:
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
     gathers: Gathers | None = None
     """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
-    counts_of_groups: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many outputs of groups, which are not among the others."""
 
     def pass_over(self, span: Span) -> None:
         """Count a span of sources of which nothing is to be done."""
         self.sources += span.sources
         self.meets_known = True
-        for why, (outputs, files) in span.counts.items():
-            self.counts["up-to-date", why] += outputs
-            self.files["up-to-date", why] += files
+        for kept, (outputs, files) in span.counts.items():
+            reason = reason_in_span(kept)
+            self.counts["up-to-date", reason] += outputs
+            self.files["up-to-date", reason] += files
 
     def count_groups(self) -> None:
         """Count what is made of groups, as it is planned by now."""
         self.counts_of_groups = Counter()
-        for action, why, outputs, _ in self.store.counts(of_groups=True):
-            self.counts_of_groups[action, why] += outputs
+        for action, reason, outputs, _ in self.store.counts(of_groups=True):
+            self.counts_of_groups[action, reason] += outputs
 
     @property
     def jobs_of_groups(self) -> int:
         """How many groups have something to make."""
         return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
 
-    def count(self, action: Action, why: str = "") -> int:
-        """How many outputs the plan does this to, for a reason that begins so."""
-        return sum(n for (each, said), n in self.counts.items() if each == action and said.startswith(why))
+    def count(self, action: Action, code: Code | None = None) -> int:
+        """How many outputs the plan does this to, for any reason or for one."""
+        return sum(n for (each, why), n in self.counts.items() if each == action and code in (None, why.code))
 
 
 def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
@@ -161,9 +161,9 @@ def make_plan(
     if plan.gathers:
         plan.gathers.plan()
     plan.store.settle(keep_orphans=not selection.is_partial)
-    for action, why, outputs, files in plan.store.counts():
-        plan.counts[action, why] += outputs
-        plan.files[action, why] += files
+    for action, reason, outputs, files in plan.store.counts():
+        plan.counts[action, reason] += outputs
+        plan.files[action, reason] += files
     if plan.gathers and plan.count("refuse"):  # what collides is known since it was settled
         plan.gathers.plan_anew(is_made=False)
     plan.count_groups()
@@ -233,7 +233,7 @@ class _Work:
         plan = self._plan
         rows = RecordCursor(ledger.rows(*within, listed=listed, of_files=True), self._gone.not_met)
         failures = RecordCursor(ledger.failures(*within, listed=listed, of_files=True), self._gone.failure)
-        for source, recorded, failed in self._judge.sources.ahead(self._met(sources, rows, failures)):
+        for source, recorded, failed in self._judge.sources.read_ahead(self._met(sources, rows, failures)):
             plan.sources += 1
             if self._decide(source, recorded, failed):
                 plan.jobs += 1
@@ -260,41 +260,41 @@ class _Work:
     def _decide(self, source: Source, rows: list[Row], failures: list[Failure]) -> bool:
         """Put one source into the plan; says whether it has something to make."""
         plan, recorded = self._plan, {row.target: row for row in rows}
-        verdicts = self._judge.judge(source, recorded, failures)
-        if not verdicts:
+        decisions = self._judge.decide(source, recorded, failures)
+        if not decisions:
             plan.unmatched += 1
-            self._pass_on(verdicts, rows, recorded, failures)
+            self._pass_on(decisions, rows, recorded, failures)
             return False
-        if self._moves and rows and (recorded or len(verdicts) > 1):
-            verdicts = self._moves.find(source, rows, verdicts)
-        leader = foremost(verdicts)
+        if self._moves and rows and (recorded or len(decisions) > 1):
+            decisions = self._moves.find(source, rows, decisions)
+        leader = foremost(decisions)
         if leader.action == "up-to-date" and not self._everything:
-            plan.files["up-to-date", planned_reason("up-to-date", leader.why)] += 1
-        for verdict in verdicts:
-            if self._everything or verdict.action != "up-to-date":
+            plan.files["up-to-date", without_particulars(leader.reason)] += 1
+        for decision in decisions:
+            if self._everything or decision.action != "up-to-date":
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
-                late = bool(failures) if verdict.action != "rename" else _stands_for_parts(rows, verdict.moved_from)
-                plan.store.add(source, verdict, leads=verdict is leader, late=late)
+                late = bool(failures) if decision.action != "rename" else _stands_for_parts(rows, decision.moved_from)
+                plan.store.add(decision, leads=decision is leader, late=late)
             else:
-                plan.counts["up-to-date", planned_reason("up-to-date", verdict.why)] += 1
+                plan.counts["up-to-date", without_particulars(decision.reason)] += 1
         if rows or failures:
-            self._pass_on(verdicts, rows, recorded, failures)
+            self._pass_on(decisions, rows, recorded, failures)
         return leader.action == "make"
 
     def _pass_on(
-        self, verdicts: list[Verdict], rows: list[Row], unclaimed: dict[bytes, Row], failures: list[Failure]
+        self, decisions: list[Decision], rows: list[Row], unclaimed: dict[bytes, Row], failures: list[Failure]
     ) -> None:
         """Say of what is recorded of a source that it is an orphan, or moved, or says nothing any more."""
-        moved = {verdict.moved_from for verdict in verdicts}
+        moved = {decision.moved_from for decision in decisions}
         for row in rows:
             if row.target in moved:
                 self._plan.store.add_moved(row)
             elif row.target in unclaimed:
                 self._gone.unclaimed(row)
             elif row.status == "skipped" and row.size is not None:
-                self._gone.skipped(row, verdicts)
+                self._gone.skipped(row, decisions)
         if failures:
-            open_stages = {verdict.stage for verdict in verdicts if verdict.action not in ("up-to-date", "rename")}
+            open_stages = {decision.stage for decision in decisions if decision.action not in ("up-to-date", "rename")}
             for failure in failures:
                 if failure.stage not in open_stages:
                     self._plan.store.add_past_failure(failure)

@@ -5,20 +5,20 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, Row, kept_time
 from pipeline.messages import Job, Source, Target
-from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, Rename, Verdict
-from pipeline.text import OF_FILES, OF_GROUPS, PATH_CHANGED, is_group, planned_reason, shown, shown_source
+from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, OrphanCode, Reason, Rename, without_particulars
+from pipeline.text import OF_FILES, OF_GROUPS, is_group
 
-# Why an output is an orphan although its source and stage are as they were: the source is left out by now.
-SKIPPED_NOW = "skipped now"
 # Of what is to be renamed, and so no orphan: its path is free.
-_MOVED = "moved"
+_MOVED: Literal["moved"] = "moved"
 
 # What claims a target: also what is not to be made now, or it would depend on the moment who has the path.
 _WANTED = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
@@ -30,13 +30,15 @@ _SCHEMA = """
 CREATE TEMP TABLE plan (
     seq INTEGER PRIMARY KEY,
     source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
-    stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
+    stage TEXT, action TEXT,
+    code TEXT, detail TEXT, -- the reason; its particulars as a list in JSON, or nothing
+    path BLOB, target BLOB,
     rival BLOB, owned INTEGER, late INTEGER,
     leads INTEGER, -- whether it is what is said of its source as a whole
     moved_from BLOB
 );
 CREATE TEMP TABLE orphans (
-    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, why TEXT, size INTEGER, mtime_ns INTEGER
+    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
     target BLOB PRIMARY KEY, digest BLOB, mtime_ns INTEGER, ctime_ns INTEGER
@@ -58,16 +60,21 @@ class PlanStore:
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def add(self, source: Source, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
-        """Add what is to be done about one output; `late`, after all that is not, if it is to be made, and if it stands
-        for parts that are renamed.
+    def add(self, decision: Decision, *, leads: bool, late: bool = False) -> None:
+        """Add the decision about one output.
+
+        Args:
+            decision: What is done about it.
+            leads: Whether its source as a whole is counted under it.
+            late: Whether it is made after all that is not late; of a rename, whether it stands for parts.
         """
         self._has_late |= late
-        self._has_renames |= verdict.action == "rename"
+        self._has_renames |= decision.action == "rename"
+        source, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
         self._waiting.append(
             (
-                source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
-                verdict.path, verdict.target, verdict.rival, verdict.owned, late, leads, verdict.moved_from,
+                source.path, source.size_bytes, kept_time(source.mtime_ns), stage, action,
+                code, _written(detail), path, target, rival, is_owned, late, leads, moved_from,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -79,20 +86,23 @@ class PlanStore:
             self._connection.executemany(f"INSERT INTO plan VALUES (NULL{slots})", self._waiting)
         self._waiting.clear()
 
-    def add_orphan(self, row: Row, why: str) -> None:
+    def add_orphan(self, row: Row, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
         # What stands for parts is no file, and to be forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
-        orphan = Orphan(row.target, row.source, row.stage, status, why, row.size, row.mtime_ns)
+        self._add_orphan((row.target, row.source, row.stage, status, code, row.size, row.mtime_ns))
+
+    def _add_orphan(self, orphan: tuple[object, ...]) -> None:
         self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
 
     def add_moved(self, row: Row) -> None:
         """Add an output that is to be renamed."""
-        self.add_orphan(row, _MOVED)
+        status = "intended" if row.part == "" else row.status
+        self._add_orphan((row.target, row.source, row.stage, status, _MOVED, row.size, row.mtime_ns))
 
-    def add_orphans_of_groups(self, why: Callable[[str, bool], str]) -> None:
-        """Add what is recorded of groups and nothing makes any more; why, is said by stage and by whether the group is
-        there.
+    def add_orphans_of_groups(self, why: Callable[[str, bool], OrphanCode]) -> None:
+        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the stage, and by
+        whether the group is there.
         """
         self._write()
         self._connection.execute(f"DELETE FROM orphans WHERE {OF_GROUPS}")
@@ -109,7 +119,7 @@ class PlanStore:
         self._connection.execute(
             "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
-            (SKIPPED_NOW,),
+            ("skipped_now",),
         )
 
     def add_past_failure(self, failure: Failure) -> None:
@@ -148,11 +158,11 @@ class PlanStore:
         """Refuse what is recorded as another source's."""
         self._write()
         self._connection.execute(
-            f"UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND {_NEW}"
-            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND orphans.why != ?)",
-            (SKIPPED_NOW,),
+            f"UPDATE plan SET action = 'refuse', code = 'collision', detail = NULL WHERE rival IS NOT NULL AND {_NEW}"
+            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != 'skipped_now')"
         )
-        for seq, rival in self._chunks("SELECT seq, rival FROM plan WHERE why = 'rival' AND seq > ? ORDER BY seq", 0):
+        which = "code = 'collision' AND detail IS NULL"
+        for seq, rival in self._chunks(f"SELECT seq, rival FROM plan WHERE {which} AND seq > ? ORDER BY seq", 0):
             self._refuse(seq, rival)
 
     def _settle_targets(self, which: str = "") -> None:
@@ -168,21 +178,23 @@ class PlanStore:
         """What was to be renamed and is refused its new path is an orphan."""
         self._connection.execute("CREATE INDEX temp.plan_by_origin ON plan (moved_from) WHERE moved_from IS NOT NULL")
         self._connection.execute(
-            "UPDATE orphans SET why = ? WHERE why = ? AND NOT EXISTS"
+            "UPDATE orphans SET code = 'path_changed' WHERE code = ? AND NOT EXISTS"
             " (SELECT 1 FROM plan WHERE moved_from = orphans.target AND action = 'rename')",
-            (PATH_CHANGED, _MOVED),
+            (_MOVED,),
         )
 
     def leave(self, part: Rename) -> None:
         """Leave a part that could not be renamed to those who make all of them: where it lies it is an orphan."""
         self._connection.execute("DELETE FROM plan WHERE seq = ?", (part.seq,))
-        self._connection.execute("UPDATE orphans SET why = ? WHERE target = ?", (PATH_CHANGED, part.moved_from))
+        self._connection.execute("UPDATE orphans SET code = 'path_changed' WHERE target = ?", (part.moved_from,))
 
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed: what lies at its old path is an orphan."""
-        self._connection.execute("UPDATE plan SET action = 'make', why = 'new' WHERE seq = ?", (rename.seq,))
-        orphan = "UPDATE orphans SET why = ? WHERE target = ? AND why = ?"
-        self._connection.execute(orphan, (PATH_CHANGED, rename.moved_from, _MOVED))
+        self._connection.execute(
+            "UPDATE plan SET action = 'make', code = 'new', detail = NULL WHERE seq = ?", (rename.seq,)
+        )
+        orphan = "UPDATE orphans SET code = 'path_changed' WHERE target = ? AND code = ?"
+        self._connection.execute(orphan, (rename.moved_from, _MOVED))
 
     def _settle_target(self, target: bytes) -> None:
         """Refuse all that want a target but the one that has it; where none has, all, each naming another."""
@@ -196,9 +208,9 @@ class PlanStore:
 
     def _refuse(self, seq: int, rival: bytes) -> None:
         source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
-        other = shown_source(rival) if rival != source else "another stage's"
-        why = f"collision with {other}: both want {shown(target)}"
-        self._connection.execute("UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?", (why, seq))
+        detail = _written((os.fsdecode(rival) if rival != source else "", os.fsdecode(target)))
+        collides = "UPDATE plan SET action = 'refuse', code = 'collision', detail = ? WHERE seq = ?"
+        self._connection.execute(collides, (detail, seq))
         if is_group(source):
             return
         near = (seq - self._outputs_per_source, seq + self._outputs_per_source)
@@ -247,12 +259,14 @@ class PlanStore:
 
     def _decisions(self, which: str, *values: object) -> Iterator[Decision]:
         for row in self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path, target, action, why FROM plan"
+            "SELECT seq, source, source_size, source_mtime_ns, stage, action, code, detail, path, target, rival, owned,"
+            " moved_from FROM plan"
             f" WHERE seq > ? AND {which} ORDER BY seq",
             0,
             *values,
         ):
-            yield Decision(Source(row[1], row[2], row[3]), *row[4:])
+            _, path, size_bytes, mtime_ns, stage, action, code, detail, *rest = row
+            yield Decision(Source(path, size_bytes, mtime_ns), stage, action, _reason(code, detail), *rest)
 
     def decisions_of(self, source: bytes) -> list[Decision]:
         """What the plan holds of one source."""
@@ -267,17 +281,17 @@ class PlanStore:
         """The sources of which a template leads to this output."""
         return [row[0] for row in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
 
-    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, str, int, int]]:
-        """How many outputs, and how many sources of which that is what is said, by what is to be done and why.
+    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
+        """Yield how many outputs, and how many sources counted under them, have an action for a reason.
 
-        A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
+        A reason may come several times: once for each of the particulars with which it is given.
         """
-        which = f"WHERE {OF_GROUPS if of_groups else OF_FILES} GROUP BY action, why ORDER BY min(seq)"
+        which = f"WHERE {OF_GROUPS if of_groups else OF_FILES} GROUP BY action, code, detail ORDER BY min(seq)"
         # What stands for parts that are renamed is none beside them.
         outputs = "sum(action != 'rename' OR NOT late)"
-        found = self._connection.execute(f"SELECT action, why, {outputs}, sum(leads) FROM plan {which}")
-        for action, why, outputs, files in found:
-            yield action, planned_reason(action, why), outputs, files
+        found = self._connection.execute(f"SELECT action, code, detail, {outputs}, sum(leads) FROM plan {which}")
+        for action, code, detail, number, files in found:
+            yield action, without_particulars(_reason(code, detail)), number, files
 
     def count_jobs(self) -> int:
         """How many sources have something to make."""
@@ -292,7 +306,7 @@ class PlanStore:
 
     def orphans(self) -> Iterator[Orphan]:
         """Every orphan, in byte order of its path."""
-        which = f"why != '{_MOVED}' AND target > ?"
+        which = f"code != '{_MOVED}' AND target > ?"
         return map(Orphan._make, self._chunks(f"SELECT * FROM orphans WHERE {which} ORDER BY target", b""))
 
     def past_failures(self) -> list[tuple[bytes, str]]:
@@ -307,3 +321,12 @@ class PlanStore:
 
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def _written(detail: tuple[str | int | None, ...]) -> str | None:
+    """The particulars of a reason as the table keeps them."""
+    return json.dumps(detail) if detail else None
+
+
+def _reason(code: Any, detail: str | None) -> Reason:
+    return Reason(code, tuple(json.loads(detail)) if detail else ())

@@ -14,7 +14,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.session import open_to_read
 from pipeline.operations.guards import NOTHING_ODD, Meant
 from pipeline.operations.run import run
-from pipeline.planning.decisions import Decision
+from pipeline.planning.decisions import Decision, text_of
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan, make_plan, output_specs
 from pipeline.report.progress import Progress, Summary
@@ -90,7 +90,10 @@ class Project:
         with open_to_read(config.state / "ledger.sqlite") as ledger:
             leaves, selection = output_specs(config, ledger, record=False), Selection(only, limit, force, **more)
             plan = make_plan(config, ledger, leaves, selection, everything=True)
-            return {f"{each.stage} {each.source.path.decode()}": (each.action, each.why) for each in decisions(plan)}
+            return {
+                f"{each.stage} {each.source.path.decode()}": (each.action, text_of(each.reason))
+                for each in decisions(plan)
+            }
 
     def orphans(self, only: str | None = None) -> list[str]:
         """The orphans that a plan would find."""

@@ -133,9 +133,30 @@ def test_plan_says_what_the_run_does(project: Project, pipeline: Pipeline) -> No
     project.write("in/a", "longer")
     lines = [json.loads(line) for line in pipeline("plan", "--json").stdout.splitlines()]
     assert lines == [
-        {"source": "a", "stage": "up", "action": "make", "why": "source changed (size 1 -> 6)", "output": "out/a"},
-        {"source": "b", "stage": "up", "action": "up-to-date", "why": "skipped: not wanted", "output": "out/b"},
-        {"source": "c", "stage": "up", "action": "make", "why": FAILED_ONCE, "output": "out/c"},
+        {
+            "source": "a",
+            "stage": "up",
+            "action": "make",
+            "why": "source changed (size 1 -> 6)",
+            "code": "source_changed",
+            "output": "out/a",
+        },
+        {
+            "source": "b",
+            "stage": "up",
+            "action": "up-to-date",
+            "why": "skipped: not wanted",
+            "code": "skipped",
+            "output": "out/b",
+        },
+        {
+            "source": "c",
+            "stage": "up",
+            "action": "make",
+            "why": FAILED_ONCE,
+            "code": "failed_before",
+            "output": "out/c",
+        },
     ]
     assert pipeline("plan").stdout.startswith("3 outputs of 3 files\n")
 
@@ -255,7 +276,7 @@ def test_a_kill_between_rename_and_record_leaves_no_wrong_output(project: Projec
     )
     pipeline()
     project.edit("pipeline.yaml", "uses: upper", "uses: upper\n    with: {mark: changed}")
-    project.write("kill.py", "import os, sys\nfrom pipeline.ledger import Ledger\nfrom pipeline.cli import main\n"
+    project.write("kill.py", "import os, sys\nfrom pipeline.ledger.ledger import Ledger\nfrom pipeline.cli import main\n"
                   "Ledger.record = lambda *_: os.kill(os.getpid(), 9)\nmain(['--engine', 'serial'])\n")  # fmt: skip
     killed = subprocess.run([sys.executable, "kill.py"], cwd=project.folder, check=False)
     assert killed.returncode == -9 and project.outputs() == {"a": b"Xchanged"}

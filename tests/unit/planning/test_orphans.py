@@ -12,6 +12,7 @@ from support.program import Pipeline
 from support.project import Project, ledger_of, made
 
 from pipeline.config.load import load_config
+from pipeline.planning.decisions import Reason
 from pipeline.planning.orphans import fates
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import make_plan, output_specs
@@ -130,8 +131,9 @@ def test_the_plan_shows_orphans_apart(project: Project, pipeline: Pipeline) -> N
     said = [json.loads(line) for line in pipeline("plan", "--json").stdout.splitlines()]
     assert said[1:] == [
         {"source": "a", "stage": "up", "action": "keep", "why": "excluded now, edited by someone else",
-         "output": "out/a"},
-        {"source": "b", "stage": "up", "action": "prune", "why": "source gone", "output": "out/b"},
+         "code": "excluded_now", "output": "out/a"},
+        {"source": "b", "stage": "up", "action": "prune", "why": "source gone",
+             "code": "source_gone", "output": "out/b"},
     ]  # fmt: skip
     assert "2 orphans" not in pipeline("plan", "--only", "sub/").stdout
 
@@ -187,5 +189,5 @@ def test_as_many_sizes_as_files_are_one_reason(tmp_path: Path) -> None:
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
         plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
-        assert plan.counts == plan.files == {("make", "source changed"): 30}
+        assert plan.counts == plan.files == {("make", Reason("source_changed")): 30}
     assert project.plan()["up 3"] == ("make", "source changed (size 1 -> 5)")

@@ -17,7 +17,7 @@ from support.project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.config.load import load_config
 from pipeline.operations.guards import Meant
-from pipeline.planning.decisions import Orphan
+from pipeline.planning.decisions import Orphan, text_of
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan, make_plan, output_specs
 
@@ -47,8 +47,9 @@ def planned(project: Project, *, everything: bool = False) -> tuple[Plan, Counte
         leaves = output_specs(config, ledger, record=False)
         plan = make_plan(config, ledger, leaves, Selection(), everything=everything)
         assert sum(plan.files.values()) == plan.sources
-        files = {(f"{action} files", why): count for (action, why), count in plan.files.items() if count}
-        return plan, Counter(dict(plan.counts) | files), list(plan.store.orphans())
+        files = {(f"{action} files", text_of(why)): count for (action, why), count in plan.files.items() if count}
+        outputs = {(action, text_of(why)): count for (action, why), count in plan.counts.items()}
+        return plan, Counter[tuple[str, str]](outputs | files), list(plan.store.orphans())
 
 
 def made(folder: Path, yaml: str = ONE_STAGE, names: list[str] = NAMES) -> Project:
