@@ -40,7 +40,7 @@ _ROW = (
 )
 
 
-class Row(NamedTuple):
+class OutputRecord(NamedTuple):
     """What the ledger remembers of one output. A tuple, since a run that changes nothing makes one for each output."""
 
     source: bytes
@@ -66,7 +66,7 @@ class Row(NamedTuple):
     """Of a fan-out's output, the name of the part; empty for all of them together."""
 
 
-class Span(NamedTuple):
+class UnchangedRange(NamedTuple):
     """A run of sources of which nothing was left to be done."""
 
     first: bytes
@@ -133,22 +133,22 @@ class Ledger:
 
     def rows(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
-    ) -> Iterator[Row]:
+    ) -> Iterator[OutputRecord]:
         """Every output, in byte order of its source: of sources from `first` on and before `after`; only of those in
         the table `listed`, or only of files and not of groups, if it is asked.
         """
         self._write_outputs()
         if listed:
             among = "listed CROSS JOIN outputs ON source = path ORDER BY path"
-            return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
+            return map(OutputRecord._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
         which = f"{between(after)}{f' AND {OF_FILES}' if of_files else ''}"
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs {which} ORDER BY source", (first, after))
-        return map(Row._make, found)
+        return map(OutputRecord._make, found)
 
-    def span(self, first: bytes) -> Span | None:
+    def span(self, first: bytes) -> UnchangedRange | None:
         """The span that begins with a source."""
         found = self.connection.execute("SELECT * FROM spans WHERE first = ?", (first,)).fetchone()
-        return Span._make((*found[:4], json.loads(found[4]))) if found else None
+        return UnchangedRange._make((*found[:4], json.loads(found[4]))) if found else None
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
@@ -160,11 +160,11 @@ class Ledger:
         intent = self.intents.find(target)
         return (intent.source, "intended") if intent else None
 
-    def row(self, target: bytes) -> Row | None:
+    def row(self, target: bytes) -> OutputRecord | None:
         """What is recorded of one output."""
         self._write_outputs()
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE target = ?", (target,)).fetchone()
-        return Row._make(found) if found else None
+        return OutputRecord._make(found) if found else None
 
     def failures(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
@@ -329,7 +329,7 @@ class Ledger:
         for first, after in ranges:
             self.connection.execute(f"DELETE FROM spans {between(after, 'first')}", (first, after))
 
-    def remember_spans(self, spans: Iterable[Span]) -> None:
+    def remember_spans(self, spans: Iterable[UnchangedRange]) -> None:
         """Remember spans of which nothing is left to be done."""
         rows = ((*span[:4], json.dumps(span.counts)) for span in spans)
         self.connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)

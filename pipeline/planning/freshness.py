@@ -18,7 +18,7 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, Patience
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import (
     EXISTS_NOT_OURS,
@@ -76,7 +76,9 @@ class Context:
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
-def decide_recorded(spec: OutputSpec, record: Row, change: Reason | None, file: OutputFile, context: Context) -> Answer:
+def decide_recorded(
+    spec: OutputSpec, record: OutputRecord, change: Reason | None, file: OutputFile, context: Context
+) -> Answer:
     """Decide about an output that is on record; `change` is how its source or its recipe differs from that."""
     if record.status == "intended":
         return "make", INTERRUPTED if file.exists() else NEW
@@ -96,7 +98,7 @@ def decide_recorded(spec: OutputSpec, record: Row, change: Reason | None, file: 
 
 
 def decide_unrecorded(
-    spec: OutputSpec, file: OutputFile, owner: str | None, others: Row | None, context: Context
+    spec: OutputSpec, file: OutputFile, owner: str | None, others: OutputRecord | None, context: Context
 ) -> Answer:
     """Decide about an output that is not on record for its source.
 
@@ -123,13 +125,13 @@ def decide_failed(failure: Failure, patience: Patience) -> Answer:
     return "held", Reason("held", (failure.attempts,))
 
 
-def is_somebody_elses(record: Row, file: OutputFile, context: Context) -> bool:
+def is_somebody_elses(record: OutputRecord, file: OutputFile, context: Context) -> bool:
     """Whether a file lies where we made none, since the source was left out."""
     made_none = record.status == "skipped" and record.size is None and not record.at_work
     return made_none and file.exists() and not context.is_unsure(file.mtime_ns())
 
 
-def is_lost(record: Row, file: OutputFile, unsure: UnsureWindow) -> bool:
+def is_lost(record: OutputRecord, file: OutputFile, unsure: UnsureWindow) -> bool:
     """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
     if unsure.is_power_lost and unsure.contains(record.mtime_ns):
         return record.digest is None or not file.holds(record.digest)
@@ -172,7 +174,9 @@ class Freshness:
         }
         """The output folders in which the input root lies: what is filled in may lead back into it."""
 
-    def decide(self, source: Source, recorded: dict[bytes, Row], failures: Sequence[Failure]) -> list[Decision]:
+    def decide(
+        self, source: Source, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
+    ) -> list[Decision]:
         """Return a decision for each output that the tree makes of a source; pops what it uses from `recorded`."""
         if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
             return self._leave_alone(source, recorded)
@@ -193,7 +197,7 @@ class Freshness:
         return decisions
 
     def _decide_other(
-        self, source: Source, spec: OutputSpec, recorded: dict[bytes, Row], failures: Sequence[Failure]
+        self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
     ) -> list[Decision]:
         """Decide about what is not one file for every source; nothing where the source is not for this output."""
         if spec.matches and not spec.matches(source.path):
@@ -219,7 +223,7 @@ class Freshness:
         return [self.after_failure(decision, spec, failures)]
 
     def decide_at(
-        self, source: Source, spec: OutputSpec, record: Row | None, path: bytes, change: Reason | None
+        self, source: Source, spec: OutputSpec, record: OutputRecord | None, path: bytes, change: Reason | None
     ) -> Decision:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
         target, file = spec.template.key(path), OutputFile(path, self._folders)
@@ -236,12 +240,12 @@ class Freshness:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
         return self._is_listed and not is_group(source) and not os.path.lexists(self._root + source)
 
-    def _change(self, source: Source, spec: OutputSpec, record: Row | None) -> Reason | None:
+    def _change(self, source: Source, spec: OutputSpec, record: OutputRecord | None) -> Reason | None:
         if record is None or self._context.is_forced or record.status == "intended":
             return None
         return self.sources.change(source, record) or self.recipe_change(spec, record)
 
-    def recipe_change(self, spec: OutputSpec, record: Row) -> Reason | None:
+    def recipe_change(self, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         """Return how the recipe of an output first differs from the recorded one; None where it does not."""
         if record.recipe == spec.number:
             return None
@@ -268,7 +272,7 @@ class Freshness:
             if real.startswith(self._root):
                 raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
 
-    def _of_renamed_stage(self, spec: OutputSpec, recorded: dict[bytes, Row]) -> Row | None:
+    def _of_renamed_stage(self, spec: OutputSpec, recorded: dict[bytes, OutputRecord]) -> OutputRecord | None:
         """Pop what is recorded of an output without a file whose stage had another name."""
         if spec.has_file:
             return None
@@ -278,7 +282,7 @@ class Freshness:
                 return recorded.pop(record.target)
         return None
 
-    def _leave_alone(self, source: Source, recorded: dict[bytes, Row]) -> list[Decision]:
+    def _leave_alone(self, source: Source, recorded: dict[bytes, OutputRecord]) -> list[Decision]:
         """Decide nothing about a source that somebody may be writing to: none of it is stale, and none is gone."""
         owned = {record.target for record in recorded.values() if record.status != "intended"}
         recorded.clear()
@@ -301,7 +305,7 @@ def bad_path(source: Source, spec: OutputSpec, error: FileFailure) -> Decision:
     return Decision(source, spec.stage, "refuse", Reason("bad_path", (str(error),)))
 
 
-def _decide_part(source: Source, spec: OutputSpec, record: Row) -> Decision:
+def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord) -> Decision:
     """Decide about one part of an output that is as its recipe has it."""
     path = spec.template.fill(source.path, record.part or "")
     answer: Answer = "up-to-date", UP_TO_DATE

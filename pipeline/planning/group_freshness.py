@@ -9,7 +9,7 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NoFile
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
 from pipeline.planning.freshness import Freshness, bad_path
@@ -17,7 +17,7 @@ from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.text import GROUPS, group_in, is_group, source_of
 
 
-def members_change(group: Source, record: Row) -> Reason | None:
+def members_change(group: Source, record: OutputRecord) -> Reason | None:
     """Return how the members of a group differ from the recorded ones; None where they do not."""
     is_same = (group.size_bytes, group.mtime_ns) == (record.source_size, record.source_mtime_ns)
     return None if is_same else MEMBERS_CHANGED
@@ -45,7 +45,7 @@ class GroupFreshness:
             decision = decision._replace(target=record.target)
         return self._rules.after_failure(decision, spec, failures)
 
-    def _record_of(self, group: Source, spec: OutputSpec, path: bytes) -> Row | None:
+    def _record_of(self, group: Source, spec: OutputSpec, path: bytes) -> OutputRecord | None:
         """Return what is recorded of a group, also if its stage was called otherwise."""
         record = self._ledger.row(spec.template.key(path))
         if record is not None:

@@ -6,7 +6,7 @@ import os
 import stat
 
 from pipeline.files.atomic import digest_of
-from pipeline.ledger.ledger import Row, kept_time
+from pipeline.ledger.ledger import OutputRecord, kept_time
 from pipeline.planning.decisions import EDITED, UP_TO_DATE, Action, Reason
 
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
@@ -61,7 +61,7 @@ class OutputFile:
             return False
 
 
-def compare_file(record: Row, found: os.stat_result | None) -> tuple[Action, Reason]:
+def compare_file(record: OutputRecord, found: os.stat_result | None) -> tuple[Action, Reason]:
     """Decide about an output that is recorded as made, by what lies in its place."""
     if found is None:
         return "make", Reason("output_missing")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row, kept_time
+from pipeline.ledger.ledger import Ledger, OutputRecord, kept_time
 from pipeline.messages import Job, Source, Target
 from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, OrphanCode, Reason, Rename, without_particulars
 from pipeline.text import OF_FILES, OF_GROUPS, is_group
@@ -86,7 +86,7 @@ class PlanStore:
             self._connection.executemany(f"INSERT INTO plan VALUES (NULL{slots})", self._waiting)
         self._waiting.clear()
 
-    def add_orphan(self, row: Row, code: OrphanCode) -> None:
+    def add_orphan(self, row: OutputRecord, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
         # What stands for parts is no file, and to be forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
@@ -95,7 +95,7 @@ class PlanStore:
     def _add_orphan(self, orphan: tuple[object, ...]) -> None:
         self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
 
-    def add_moved(self, row: Row) -> None:
+    def add_moved(self, row: OutputRecord) -> None:
         """Add an output that is to be renamed."""
         status = "intended" if row.part == "" else row.status
         self._add_orphan((row.target, row.source, row.stage, status, _MOVED, row.size, row.mtime_ns))
@@ -126,7 +126,7 @@ class PlanStore:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
         self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (failure.source, failure.stage))
 
-    def add_reading(self, row: Row, reading: Reading) -> None:
+    def add_reading(self, row: OutputRecord, reading: Reading) -> None:
         """Add what a source was read to be, which is what its row has it to be."""
         values = (row.target, reading.digest, kept_time(reading.mtime_ns), kept_time(reading.ctime_ns))
         self._connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", values)

@@ -15,7 +15,7 @@ from itertools import groupby
 from pipeline.files.ownership import Places
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.intents import Intent
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason, Rename
 from pipeline.planning.moved_parts import is_part_of, move_parts
@@ -37,7 +37,7 @@ class RenameFinder:
         self._folder = folder
         self._sources = sources
 
-    def find(self, source: Source, rows: Sequence[Row], decisions: list[Decision]) -> list[Decision]:
+    def find(self, source: Source, rows: Sequence[OutputRecord], decisions: list[Decision]) -> list[Decision]:
         """The same decisions, but a rename for what is to be made and lies intact elsewhere.
 
         One place may have to be left before another can be taken: those are found in that order, and where they wait
@@ -64,7 +64,7 @@ class RenameFinder:
             left.add(row.target)
         return found
 
-    def _find_parts(self, source: Source, rows: Sequence[Row], decisions: list[Decision]) -> list[Decision]:
+    def _find_parts(self, source: Source, rows: Sequence[OutputRecord], decisions: list[Decision]) -> list[Decision]:
         claimed, found = {decision.target for decision in decisions}, list[Decision]()
         unclaimed = [row for row in rows if row.target not in claimed]
         for decision in decisions:
@@ -76,10 +76,10 @@ class RenameFinder:
         self,
         wanted: list[int],
         decisions: list[Decision],
-        movable: list[Row],
-        by_target: dict[bytes, Row],
+        movable: list[OutputRecord],
+        by_target: dict[bytes, OutputRecord],
         left: set[bytes],
-    ) -> tuple[int, Row] | None:
+    ) -> tuple[int, OutputRecord] | None:
         for number in wanted:
             decision = decisions[number]
             at_target = by_target.get(decision.target)
@@ -90,13 +90,13 @@ class RenameFinder:
                     return number, row
         return None
 
-    def _may_be_moved_to(self, decision: Decision, row: Row | None) -> bool:
+    def _may_be_moved_to(self, decision: Decision, row: OutputRecord | None) -> bool:
         """Whether an output is to be made since none is recorded for its path, or one of another recipe."""
         if decision.action != "make" or decision.target.startswith(NO_FILE_KEY):
             return False
         return row is None or row.status == "intended" or row.recipe != self._recipes[decision.stage]
 
-    def _is_to_spare(self, row: Row, claim: Decision | None, source: Source) -> bool:
+    def _is_to_spare(self, row: OutputRecord, claim: Decision | None, source: Source) -> bool:
         """Whether a row says of a source as it is that something was made of it, which no decision wants as it is."""
         if row.part is not None or row.target.startswith(NO_FILE_KEY):
             return False
@@ -104,7 +104,7 @@ class RenameFinder:
             return False
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
 
-    def _can_move(self, row: Row, decision: Decision, left: set[bytes]) -> bool:
+    def _can_move(self, row: OutputRecord, decision: Decision, left: set[bytes]) -> bool:
         there = None if decision.target in left else look(decision.path)
         if row.status == "skipped":  # there is no file
             return row.size is None and there is None

@@ -10,7 +10,7 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Row, kept_time
+from pipeline.ledger.ledger import OutputRecord, kept_time
 from pipeline.messages import Source
 from pipeline.planning.decisions import Reason
 
@@ -22,13 +22,13 @@ _THREADS = 4
 _GROUP = 16
 _GROUPS_AHEAD = 8
 
-Met = tuple[Source, list[Row], list[Failure]]
+Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source, and what is recorded of it."""
-Note = Callable[[Row, Reading], None]
+Note = Callable[[OutputRecord, Reading], None]
 _Readings = dict[bytes, Reading | OSError]
 
 
-def same_source(source: Source, record: Row | Failure) -> bool:
+def same_source(source: Source, record: OutputRecord | Failure) -> bool:
     """Whether a source has the size and time that were recorded of it."""
     if source.size_bytes != record.source_size or record.source_mtime_ns is None:
         return False
@@ -40,7 +40,7 @@ def same_source(source: Source, record: Row | Failure) -> bool:
     return now == then or cut
 
 
-def change_by_time(source: Source, record: Row) -> Reason | None:
+def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
     """Return how a source differs from its record, by size and time; None where it does not."""
     if same_source(source, record):
         return None
@@ -56,7 +56,7 @@ class ByTime:
         """Yield the sources of `met` as they come: nothing of them is read."""
         yield from met
 
-    def change(self, source: Source, record: Row) -> Reason | None:
+    def change(self, source: Source, record: OutputRecord) -> Reason | None:
         """Return how a source differs from its record; None where it does not."""
         return change_by_time(source, record)
 
@@ -91,7 +91,7 @@ class ByContents:
             finally:
                 readers.shutdown(cancel_futures=True)
 
-    def _must_read(self, source: Source, row: Row) -> bool:
+    def _must_read(self, source: Source, row: OutputRecord) -> bool:
         if row.status == "intended" or row.source_size != source.size_bytes:
             return False
         if row.source_digest is None:
@@ -118,7 +118,7 @@ class ByContents:
             self._reading = found.get(met[0].path)
             yield met
 
-    def change(self, source: Source, record: Row) -> Reason | None:
+    def change(self, source: Source, record: OutputRecord) -> Reason | None:
         """Return how the source in hand differs from its record; None where it does not."""
         reading = self._reading
         if record.source_digest is None or source.size_bytes != record.source_size:
