@@ -18,7 +18,7 @@ from pipeline.files.template import NO_FILE_KEY
 from pipeline.files.walk import deciding
 from pipeline.ledger.facts import Decree
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision
 from pipeline.planning.freshness import Judge
@@ -70,7 +70,7 @@ class OutputExplained:
     """All that is another in the recipe than it was when the output was made."""
     found: os.stat_result | None
     """What is in its place."""
-    row: Row | None
+    row: OutputRecord | None
     decree: Decree | None
     failure: Failure | None
     printed: str
@@ -146,7 +146,7 @@ class Explainer:
     def _is_file(self, source: bytes) -> bool:
         return os.path.lexists(self._root + source) and not os.path.isdir(self._root + source)
 
-    def _rows(self, source: bytes) -> list[Row]:
+    def _rows(self, source: bytes) -> list[OutputRecord]:
         return list(self._ledger.rows(source, source + b"\0"))
 
     def _failures(self, source: bytes) -> list[Failure]:
@@ -268,12 +268,12 @@ class Explainer:
                 action, why = fate.action, f"orphan: {fate.why}"
             yield self._output(row.stage, path, action, why, row, None, None)
 
-    def _recorded_otherwise(self, decision: Decision) -> Row | None:
+    def _recorded_otherwise(self, decision: Decision) -> OutputRecord | None:
         """What is recorded of a group whose stage was called otherwise."""
         row = self._ledger.row(decision.target) if is_group(decision.source.path) else None
         return row if row and is_group(row.source) else None
 
-    def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
+    def _decisions(self, source: Source, rows: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Decision]:
         """What a run would do with the outputs of an input, in the order of the tree."""
         planned = {(each.stage, each.target): each for each in self._plan.spool.decisions_of(source.path)}
         judge, decisions = Judge(self._config, self._ledger, self._of_files, Selection()), []
@@ -284,7 +284,7 @@ class Explainer:
         return decisions
 
     def _output(
-        self, stage: str, path: bytes, action: str, why: str, row: Row | None, failure: Failure | None,
+        self, stage: str, path: bytes, action: str, why: str, row: OutputRecord | None, failure: Failure | None,
         leaf: Leaf | None,
     ) -> OutputExplained:  # fmt: skip
         differences = []

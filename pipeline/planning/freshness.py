@@ -9,7 +9,7 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, Patience
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Verdict
 from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_intended, take_parts
@@ -52,7 +52,7 @@ class Judge:
         }
         """The output folders in which the input root lies: what is filled in may lead back into it."""
 
-    def judge(self, source: Source, recorded: dict[bytes, Row], failures: list[Failure]) -> list[Verdict]:
+    def judge(self, source: Source, recorded: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Verdict]:
         """One verdict for each output that the tree makes of a source; takes what it uses out of the records."""
         if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
             return self._leave_alone(source, recorded)
@@ -81,7 +81,7 @@ class Judge:
         return verdicts
 
     def _judge_other(
-        self, source: Source, leaf: Leaf, recorded: dict[bytes, Row], failures: list[Failure]
+        self, source: Source, leaf: Leaf, recorded: dict[bytes, OutputRecord], failures: list[Failure]
     ) -> list[Verdict]:
         """The verdicts on what is not one file for every source; none where the source is not for this leaf."""
         if leaf.matches and not leaf.matches(source.path):
@@ -109,7 +109,7 @@ class Judge:
             verdict = self._after_failure(source, leaf, verdict, failures)
         return [verdict]
 
-    def judge_at(self, source: Source, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
+    def judge_at(self, source: Source, leaf: Leaf, row: OutputRecord | None, path: bytes) -> Verdict:
         """The verdict on the output of one path."""
         target = leaf.template.key(path)
         if row is None:
@@ -117,14 +117,14 @@ class Judge:
         action, why = self._recorded(source, leaf, row, path)
         return Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
 
-    def _judge_part(self, leaf: Leaf, source: Source, row: Row) -> Verdict:
+    def _judge_part(self, leaf: Leaf, source: Source, row: OutputRecord) -> Verdict:
         """The verdict on one part of an output that is as its recipe has it."""
         path = leaf.template.fill(source.path, row.part or "")
         action, why = judge_file(row, path) if leaf.has_file else UP_TO_DATE
         said = why if action == "up-to-date" else f"part {row.part}: {why}"
         return Verdict(leaf.stage, action, said, path, row.target, None, True)
 
-    def _renamed(self, leaf: Leaf, recorded: dict[bytes, Row]) -> Row | None:
+    def _renamed(self, leaf: Leaf, recorded: dict[bytes, OutputRecord]) -> OutputRecord | None:
         """What is recorded of a leaf without a file whose stage had another name."""
         if leaf.has_file:
             return None
@@ -134,7 +134,7 @@ class Judge:
                 return recorded.pop(row.target)
         return None
 
-    def _leave_alone(self, source: Source, recorded: dict[bytes, Row]) -> list[Verdict]:
+    def _leave_alone(self, source: Source, recorded: dict[bytes, OutputRecord]) -> list[Verdict]:
         """The verdicts on a source that somebody may be writing to: nothing of it is judged, and nothing is gone."""
         owned = {row.target for row in recorded.values() if row.status != "intended"}
         recorded.clear()
@@ -188,7 +188,7 @@ class Judge:
             self._folder = folder, os.path.lexists(folder)
         return self._folder[1] and os.path.lexists(path)
 
-    def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
+    def _recorded(self, source: Source, leaf: Leaf, row: OutputRecord, path: bytes) -> tuple[Action, str]:
         if row.status == "intended":
             return "make", "interrupted" if os.path.lexists(path) else "new"
         if self._force:
@@ -207,16 +207,16 @@ class Judge:
             return "make", "interrupted"
         return judge_file(row, path)
 
-    def _redo(self, row: Row, path: bytes, why: str) -> tuple[Action, str]:
+    def _redo(self, row: OutputRecord, path: bytes, why: str) -> tuple[Action, str]:
         """To be made for this reason, if it is ours to write."""
         return ("refuse", NOT_OURS) if self._is_others(row, path) else ("make", why)
 
-    def _is_others(self, row: Row | None, path: bytes) -> bool:
+    def _is_others(self, row: OutputRecord | None, path: bytes) -> bool:
         """Whether somebody's file is where we made none, since the source was left out."""
         made_none = row is not None and row.status == "skipped" and row.size is None and not row.at_work
         return made_none and self._exists(path) and not self._is_unsure(time_of(path))
 
-    def _is_lost(self, row: Row, path: bytes) -> bool:
+    def _is_lost(self, row: OutputRecord, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
         mtime_ns = time_of(path)
         if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):

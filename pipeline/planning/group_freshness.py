@@ -8,7 +8,7 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NoFile
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Verdict
 from pipeline.planning.freshness import Judge
@@ -22,11 +22,11 @@ MEMBERS_CHANGED = "members changed"
 class _ByMembers(ByTime):
     """Groups are the same if their members are."""
 
-    def is_same(self, source: Source, row: Row) -> bool:
+    def is_same(self, source: Source, row: OutputRecord) -> bool:
         """Whether a group is as a row has it."""
         return (source.size_bytes, source.mtime_ns) == (row.source_size, row.source_mtime_ns)
 
-    def describe(self, source: Source, row: Row) -> str:
+    def describe(self, source: Source, row: OutputRecord) -> str:
         """How it changed."""
         return MEMBERS_CHANGED
 
@@ -53,7 +53,7 @@ class GroupJudge(Judge):
             return self._after_failure(group, leaf, verdict, failures)
         return verdict
 
-    def _row_of_group(self, group: Source, leaf: Leaf, path: bytes) -> Row | None:
+    def _row_of_group(self, group: Source, leaf: Leaf, path: bytes) -> OutputRecord | None:
         """What is recorded of a group, also if its stage was called otherwise."""
         row = self._ledger.row(leaf.template.key(path))
         if row is not None:

@@ -19,7 +19,7 @@ from pipeline.config.model import Config, StageConfig
 from pipeline.files.template import NoFile, Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row, Span
+from pipeline.ledger.ledger import Ledger, OutputRecord, UnchangedRange
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Verdict, foremost
 from pipeline.planning.file_list import Listing
@@ -63,7 +63,7 @@ class Plan:
     counts_of_groups: Counter[tuple[Action, str]] = field(default_factory=Counter)
     """How many outputs of groups, which are not among the others."""
 
-    def pass_over(self, span: Span) -> None:
+    def pass_over(self, span: UnchangedRange) -> None:
         """Count a span of sources of which nothing is to be done."""
         self.sources += span.sources
         self.meets_known = True
@@ -196,7 +196,7 @@ def digests_of(leaves: Sequence[Leaf]) -> Digests:
     return Digests([Place(*each) for each in plain])
 
 
-def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[Span]:
+def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
     """Those of the ranges in which a run has left nothing to be done, as spans."""
     digests = digests_of(leaves)
     for first, after in ranges:
@@ -245,7 +245,9 @@ class _Work:
         rows.pass_the_rest()
         failures.pass_the_rest()
 
-    def _met(self, sources: Iterable[Source], rows: Follower[Row], failures: Follower[Failure]) -> Iterator[Met]:
+    def _met(
+        self, sources: Iterable[Source], rows: Follower[OutputRecord], failures: Follower[Failure]
+    ) -> Iterator[Met]:
         """The selected sources, each with what is recorded of it."""
         for source in sources:
             # Also of those that are not selected: they are there.
@@ -255,7 +257,7 @@ class _Work:
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
 
-    def _decide(self, source: Source, rows: list[Row], failures: list[Failure]) -> bool:
+    def _decide(self, source: Source, rows: list[OutputRecord], failures: list[Failure]) -> bool:
         """Put one source into the plan; says whether it has something to make."""
         plan, recorded = self._plan, {row.target: row for row in rows}
         verdicts = self._judge.judge(source, recorded, failures)
@@ -280,7 +282,11 @@ class _Work:
         return leader.action == "make"
 
     def _pass_on(
-        self, verdicts: list[Verdict], rows: list[Row], unclaimed: dict[bytes, Row], failures: list[Failure]
+        self,
+        verdicts: list[Verdict],
+        rows: list[OutputRecord],
+        unclaimed: dict[bytes, OutputRecord],
+        failures: list[Failure],
     ) -> None:
         """Say of what is recorded of a source that it is an orphan, or moved, or says nothing any more."""
         moved = {verdict.moved_from for verdict in verdicts}
@@ -298,11 +304,11 @@ class _Work:
                     self._plan.spool.add_past_failure(failure)
 
 
-def _stands_for_parts(rows: list[Row], target: bytes | None) -> bool:
+def _stands_for_parts(rows: list[OutputRecord], target: bytes | None) -> bool:
     return any(row.target == target and row.part == "" for row in rows)
 
 
-T = TypeVar("T", Row, Failure)
+T = TypeVar("T", OutputRecord, Failure)
 
 
 class Follower(Generic[T]):

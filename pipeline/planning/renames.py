@@ -15,7 +15,7 @@ from itertools import groupby
 from pipeline.files.ownership import Places
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.intents import Intent
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Rename, Verdict
 from pipeline.planning.moved_parts import is_part_of, move_parts
@@ -38,7 +38,7 @@ class Moves:
         self._folder = folder
         self._sources = sources
 
-    def find(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
+    def find(self, source: Source, rows: Sequence[OutputRecord], verdicts: list[Verdict]) -> list[Verdict]:
         """The same verdicts, but a rename for what is to be made and lies intact elsewhere.
 
         One place may have to be left before another can be taken: those are found in that order, and where they wait
@@ -66,7 +66,7 @@ class Moves:
             left.add(row.target)
         return found
 
-    def _find_parts(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
+    def _find_parts(self, source: Source, rows: Sequence[OutputRecord], verdicts: list[Verdict]) -> list[Verdict]:
         claimed, found = {verdict.target for verdict in verdicts}, list[Verdict]()
         unclaimed = [row for row in rows if row.target not in claimed]
         for verdict in verdicts:
@@ -78,10 +78,10 @@ class Moves:
         self,
         wanted: list[int],
         verdicts: list[Verdict],
-        movable: list[Row],
-        by_target: dict[bytes, Row],
+        movable: list[OutputRecord],
+        by_target: dict[bytes, OutputRecord],
         left: set[bytes],
-    ) -> tuple[int, Row] | None:
+    ) -> tuple[int, OutputRecord] | None:
         for number in wanted:
             verdict = verdicts[number]
             at_target = by_target.get(verdict.target)
@@ -92,13 +92,13 @@ class Moves:
                     return number, row
         return None
 
-    def _may_be_moved_to(self, verdict: Verdict, row: Row | None) -> bool:
+    def _may_be_moved_to(self, verdict: Verdict, row: OutputRecord | None) -> bool:
         """Whether an output is to be made since none is recorded for its path, or one of another recipe."""
         if verdict.action != "make" or verdict.target.startswith(NO_FILE_KEY):
             return False
         return row is None or row.status == "intended" or row.recipe != self._recipes[verdict.stage]
 
-    def _is_to_spare(self, row: Row, claim: Verdict | None, source: Source) -> bool:
+    def _is_to_spare(self, row: OutputRecord, claim: Verdict | None, source: Source) -> bool:
         """Whether a row says of a source as it is that something was made of it, which no verdict wants as it is."""
         if row.part is not None or row.target.startswith(NO_FILE_KEY):
             return False
@@ -106,7 +106,7 @@ class Moves:
             return False
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
 
-    def _can_move(self, row: Row, verdict: Verdict, left: set[bytes]) -> bool:
+    def _can_move(self, row: OutputRecord, verdict: Verdict, left: set[bytes]) -> bool:
         there = None if verdict.target in left else look(verdict.path)
         if row.status == "skipped":  # there is no file
             return row.size is None and there is None

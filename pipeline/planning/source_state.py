@@ -10,7 +10,7 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Row, kept_time
+from pipeline.ledger.ledger import OutputRecord, kept_time
 from pipeline.messages import Source
 
 _SECOND_NS = 1_000_000_000
@@ -21,13 +21,13 @@ _THREADS = 4
 _GROUP = 16
 _GROUPS_AHEAD = 8
 
-Met = tuple[Source, list[Row], list[Failure]]
+Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source, and what is recorded of it."""
-Note = Callable[[Row, Reading], None]
+Note = Callable[[OutputRecord, Reading], None]
 _Readings = dict[bytes, Reading | OSError]
 
 
-def same_source(source: Source, record: Row | Failure) -> bool:
+def same_source(source: Source, record: OutputRecord | Failure) -> bool:
     """Whether a source has the size and time that were recorded of it."""
     if source.size_bytes != record.source_size or record.source_mtime_ns is None:
         return False
@@ -46,11 +46,11 @@ class ByTime:
         """The same, in the same order."""
         yield from met
 
-    def is_same(self, source: Source, row: Row) -> bool:
+    def is_same(self, source: Source, row: OutputRecord) -> bool:
         """Whether a source is as a row has it."""
         return same_source(source, row)
 
-    def describe(self, source: Source, row: Row) -> str:
+    def describe(self, source: Source, row: OutputRecord) -> str:
         """How it changed."""
         if source.size_bytes != row.source_size:
             return f"source changed (size {row.source_size} -> {source.size_bytes})"
@@ -87,7 +87,7 @@ class ByContents(ByTime):
             finally:
                 readers.shutdown(cancel_futures=True)
 
-    def _must_read(self, source: Source, row: Row) -> bool:
+    def _must_read(self, source: Source, row: OutputRecord) -> bool:
         if row.status == "intended" or row.source_size != source.size_bytes:
             return False
         if row.source_digest is None:
@@ -114,7 +114,7 @@ class ByContents(ByTime):
             self._reading = found.get(met[0].path)
             yield met
 
-    def is_same(self, source: Source, row: Row) -> bool:
+    def is_same(self, source: Source, row: OutputRecord) -> bool:
         """Whether what is in a source is what was when the row was written."""
         if source.size_bytes != row.source_size:
             return False
@@ -127,7 +127,7 @@ class ByContents(ByTime):
             self._note(row, reading)
         return same
 
-    def describe(self, source: Source, row: Row) -> str:
+    def describe(self, source: Source, row: OutputRecord) -> str:
         """How it changed."""
         if isinstance(self._reading, OSError):
             return f"source changed (cannot be read: {self._reading.strerror or self._reading})"
