@@ -92,14 +92,14 @@ def _stale(
     for decision in plan.store.decisions("make"):
         leaf = leaves[decision.stage]
         target = leaf.template.key(decision.path)
-        row = ledger.connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
-        if row is None or row[0] in (None, leaf.number):
+        recipe = ledger.recipe_of(target)
+        if recipe is None or recipe == leaf.number:
             continue
-        if (row[0], leaf.stage) not in known:
-            found = differences_from(ledger.recipe_parts(row[0]), leaf)
+        if (recipe, leaf.stage) not in known:
+            found = differences_from(ledger.recipe_parts(recipe), leaf)
             others = [each.text for each in found if each.part != part or each.stage not in (stage, "")]
-            known[row[0], leaf.stage] = (len(others) < len(found), others[0] if others else "")
-        is_for_it, other = known[row[0], leaf.stage]
+            known[recipe, leaf.stage] = (len(others) < len(found), others[0] if others else "")
+        is_for_it, other = known[recipe, leaf.stage]
         if is_for_it:
             # The plan asks for the source before the recipe, and says the first that it finds.
             is_recipe = decision.reason.code == "recipe_changed"

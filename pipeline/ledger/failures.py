@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Result, Source
 from pipeline.text import OF_FILES, is_group
 
@@ -77,7 +78,7 @@ class Failures:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        connection.execute("CREATE TEMP TABLE changed (source BLOB, stage TEXT)")
+        connection.execute(CHANGED_TABLE)
         self._has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
 
     def all(

@@ -7,16 +7,20 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.files.digest import Contents
 from pipeline.ledger.facts import Decrees, Facts
 from pipeline.ledger.failures import Failure, Failures, between
+from pipeline.ledger.file_digests import FileDigests
 from pipeline.ledger.intents import Intent, Intents
-from pipeline.ledger.schema import VERSION, bring_forward, version_of
+from pipeline.ledger.plan_tables import PlanTables
+from pipeline.ledger.schema import LISTED_TABLE, VERSION, bring_forward, version_of
 from pipeline.messages import KILLED, Job, Outcome, Result
 from pipeline.text import OF_FILES
+
+if TYPE_CHECKING:
+    from pipeline.ledger.group_tables import GroupTables
 
 # SQLite's integers end in the year 2262; file systems' times do not.
 _LATEST_NS = 2**63 - 1
@@ -98,7 +102,7 @@ class Ledger:
         self.facts = Facts(self.connection)
         self.decrees = Decrees(self.connection)
         self.files = Files(self.connection)
-        self.contents = Contents(self.connection)
+        self.contents = FileDigests(self.connection)
         """The digests of files that count as part of a recipe."""
         self.notes: list[str] = []
         """What a person should know of how it was opened."""
@@ -205,6 +209,34 @@ class Ledger:
             KILLED,
         )
         return [row[0] for row in found]
+
+    def recipe_of(self, target: bytes) -> int | None:
+        """The number of the recipe by which an output is recorded as made."""
+        found = self.connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
+        return found[0] if found else None
+
+    # -- temporary tables ----------------------------------------------------------------------------------------------
+
+    def create_plan_tables(self) -> PlanTables:
+        """Create the tables of a plan."""
+        return PlanTables(self.connection)
+
+    def create_group_tables(self) -> GroupTables:
+        """Create the tables of the groups of a plan."""
+        from pipeline.ledger.group_tables import GroupTables
+
+        return GroupTables(self.connection)
+
+    def list_sources(self, paths: Iterator[bytes]) -> None:
+        """Create the table of sources to which `listed` confines outputs and failures, in any order and number."""
+        self.connection.execute(LISTED_TABLE)
+        self.connection.execute("BEGIN")
+        self.connection.executemany("INSERT OR IGNORE INTO listed VALUES (?)", ((path,) for path in paths))
+        self.connection.execute("COMMIT")
+
+    def listed_sources(self) -> Iterator[bytes]:
+        """Yield the listed sources in byte order."""
+        return (path for (path,) in self.connection.execute("SELECT path FROM listed ORDER BY path"))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -316,13 +348,6 @@ class Ledger:
                 "" if result.parts else part,
             )
         )  # fmt: skip
-
-    def take_readings(self) -> None:
-        """Keep what a plan has read of sources that are as they were, so that the next one need not."""
-        self.connection.execute(
-            "UPDATE outputs SET source_digest = readings.digest, source_mtime_ns = readings.mtime_ns,"
-            " source_ctime_ns = readings.ctime_ns FROM temp.readings WHERE outputs.target = readings.target"
-        )
 
     def forget_spans(self, ranges: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Forget what is known of whole spans, from the first source of a range on and before that after it."""

@@ -39,7 +39,7 @@ from pipeline.planning.recorded_parts import MadeParts
 from pipeline.planning.renames import Renamer
 from pipeline.report.heartbeat import Heartbeat
 from pipeline.report.progress import Progress, Summary
-from pipeline.text import NOT_OURS, OF_FILES, OF_GROUPS, shown
+from pipeline.text import NOT_OURS, shown
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
@@ -198,7 +198,7 @@ class _Run:
             plan.count_groups()
         gathers.forget_past_failures()
         self._count_planned(plan.counts_of_groups)
-        self._note_refused(plan, OF_GROUPS)
+        self._note_refused(plan, of_groups=True)
         self.journal.commit()
         if count := plan.jobs_of_groups:
             scratch = os.fsencode(self.state.scratch)
@@ -253,7 +253,7 @@ class _Run:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
         self.summary.sources, self.summary.unmatched = plan.sources, plan.unmatched
         self._count_planned(plan.counts)
-        self._note_refused(plan, OF_FILES)
+        self._note_refused(plan, of_groups=False)
         for action in _NOT_HANDED_OUT if self.unclean else ():
             for spared in plan.store.decisions(action):
                 if spared.path:
@@ -264,7 +264,7 @@ class _Run:
             if orphan.status == "intended":
                 self.ledger.forget(targets=[orphan.target])
         self.ledger.forget(failures=plan.store.past_failures())
-        self.ledger.take_readings()
+        plan.store.keep_readings()
         self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
         self.journal.commit()
         self._note_what_was_not_met(plan)
@@ -280,9 +280,9 @@ class _Run:
         if summary.held > summary.dismissed:
             summary.exit = max(summary.exit, 1)
 
-    def _note_refused(self, plan: Plan, which: str) -> None:
+    def _note_refused(self, plan: Plan, *, of_groups: bool) -> None:
         """Write down what the plan refuses, of files or of groups."""
-        for refused in plan.store.decisions("refuse", which):
+        for refused in plan.store.decisions("refuse", of_groups=of_groups):
             code, text = refused.reason.code, text_of(refused.reason)
             kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
             text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text

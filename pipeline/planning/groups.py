@@ -21,7 +21,7 @@ from pipeline.planning.group_freshness import GroupFreshness
 from pipeline.planning.group_members import Gathered, Members
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
-from pipeline.text import GROUPS, OF_GROUPS
+from pipeline.text import GROUPS
 
 
 class Gathers:
@@ -35,8 +35,8 @@ class Gathers:
         self._leaves = [leaf for leaf in leaves if leaf.gathers]
         self._stages = {leaf.stage for leaf in leaves}
         self._judge = GroupFreshness(config, ledger, tuple(leaves), selection)
-        self._members = {leaf.stage: Members(config, ledger, leaf) for leaf in self._leaves}
-        Members.prepare(ledger)
+        self._tables = ledger.create_group_tables()
+        self._members = {leaf.stage: Members(config, ledger, self._tables, leaf) for leaf in self._leaves}
 
     @staticmethod
     def are_needed(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
@@ -55,9 +55,7 @@ class Gathers:
 
     def plan_anew(self, *, is_made: bool) -> None:
         """The same for a plan that is settled; or by what was made of it, if that `is_made`."""
-        connection = self._ledger.connection
-        for table in ("members", "absent"):
-            connection.execute(f"DELETE FROM temp.{table}")
+        self._tables.clear()
         self._store.forget_groups()
         for members in self._members.values():
             if is_made:
@@ -106,9 +104,8 @@ class Gathers:
 
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
-        still = f"SELECT source, stage FROM temp.plan WHERE {OF_GROUPS} AND action != 'up-to-date'"
         failures = self._ledger.failures(*GROUPS)
-        open_ones = set(self._ledger.connection.execute(still))
+        open_ones = self._store.unsettled_groups()
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
         self._ledger.forget(failures=past)
 
