@@ -99,7 +99,8 @@ class PlanTables:
         """
         self._connection.execute(
             "UPDATE plan SET action = 'refuse', code = 'collision', detail = NULL"
-            f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
+            f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS"
+            " (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
             (except_orphan,),
         )
         which = "code = 'collision' AND detail IS NULL AND seq > ?"
