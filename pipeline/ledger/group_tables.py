@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pipeline.ledger.origins import ARE_FILES
 from pipeline.ledger.schema import GROUP_TABLES
-from pipeline.text import OF_FILES
 
 _PRESENT = "SELECT grp, output, 1 AS present, '' AS how FROM members WHERE stage = ?1"
 _ABSENT = "SELECT grp, output, 0 AS present, how FROM absent WHERE stage = ?1 AND grp != X''"
@@ -35,7 +35,7 @@ class GroupTables:
         others = ", ".join("?" for _ in other_stages) or "NULL"
         return self._connection.execute(
             "SELECT source, target, part, size, mtime_ns FROM outputs WHERE status = 'done' AND size IS NOT NULL"
-            f" AND stage NOT IN ({others}) AND {OF_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",
+            f" AND stage NOT IN ({others}) AND {ARE_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",
             other_stages,
         )
 

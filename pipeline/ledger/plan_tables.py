@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
-from pipeline.text import OF_FILES, OF_GROUPS
 
 MOVED = "moved"
 """The code of an orphan that is to be renamed: it is not shown as one, and its path is free."""
@@ -72,19 +72,19 @@ class PlanTables:
 
         Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns.
         """
-        planned = f"FROM plan WHERE {OF_GROUPS}"
+        planned = f"FROM plan WHERE {ARE_GROUPS}"
         return self._all(
             f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns FROM outputs"
-            f" WHERE {OF_GROUPS} AND target NOT IN (SELECT target {planned})"
+            f" WHERE {ARE_GROUPS} AND target NOT IN (SELECT target {planned})"
         )
 
     def delete_group_orphans(self) -> None:
         """Delete the orphans that were made of groups."""
-        self._connection.execute(f"DELETE FROM orphans WHERE {OF_GROUPS}")
+        self._connection.execute(f"DELETE FROM orphans WHERE {ARE_GROUPS}")
 
     def delete_group_outputs(self) -> None:
         """Delete the outputs of groups from the plan."""
-        self._connection.execute(f"DELETE FROM plan WHERE {OF_GROUPS}")
+        self._connection.execute(f"DELETE FROM plan WHERE {ARE_GROUPS}")
 
     # -- settling ------------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class PlanTables:
 
     def contested_targets(self, *, of_groups: bool = False) -> Iterator[bytes]:
         """Yield the targets that several outputs claim; only those that a group claims, if `of_groups`."""
-        which = f"AND target IN (SELECT target FROM plan WHERE {OF_GROUPS})" if of_groups else ""
+        which = f"AND target IN (SELECT target FROM plan WHERE {ARE_GROUPS})" if of_groups else ""
         statement = f"SELECT target FROM plan WHERE {_CLAIMS} {which} AND target > ?"
         for (target,) in self._chunks(f"{statement} GROUP BY target HAVING count(*) > 1 ORDER BY target", b""):
             yield target
@@ -153,7 +153,7 @@ class PlanTables:
 
     def delete_overwritten_orphans(self, *, by_groups: bool = False) -> None:
         """Delete the orphans at whose paths an output is written; only by those of groups, if `by_groups`."""
-        which = f"{_WRITES} AND {OF_GROUPS}" if by_groups else _WRITES
+        which = f"{_WRITES} AND {ARE_GROUPS}" if by_groups else _WRITES
         self._connection.execute(f"DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE {which})")
 
     def delete_orphans(self) -> None:
@@ -188,7 +188,7 @@ class PlanTables:
 
     def outputs_to_make(self, *, late: bool, of_groups: bool = False) -> Iterator[Record]:
         """Yield `seq`, source, its size and mtime_ns, stage and path of what is to be made, in order."""
-        which = f"{OF_GROUPS if of_groups else OF_FILES} AND {'late' if late else 'NOT late'}"
+        which = f"{ARE_GROUPS if of_groups else ARE_FILES} AND {'late' if late else 'NOT late'}"
         return self._chunks(
             "SELECT seq, source, source_size, source_mtime_ns, stage, path FROM plan"
             f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
@@ -197,7 +197,7 @@ class PlanTables:
 
     def decisions(self, action: str | None, of_groups: bool | None) -> Iterator[Record]:
         """Yield decisions, each as `seq` and then the fields of a Decision; None chooses all of them."""
-        which = "TRUE" if of_groups is None else OF_GROUPS if of_groups else OF_FILES
+        which = "TRUE" if of_groups is None else ARE_GROUPS if of_groups else ARE_FILES
         if action is not None:
             which += f" AND action = '{action}'"
         return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND {which} ORDER BY seq", 0)
@@ -216,19 +216,19 @@ class PlanTables:
 
     def counts(self, *, of_groups: bool) -> list[Record]:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
-        which = f"WHERE {OF_GROUPS if of_groups else OF_FILES} GROUP BY action, code, detail ORDER BY min(seq)"
+        which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, code, detail ORDER BY min(seq)"
         # What stands for parts that are renamed is no output beside them.
         outputs = "sum(action != 'rename' OR NOT late)"
         return self._all(f"SELECT action, code, detail, {outputs}, sum(leads) FROM plan {which}")
 
     def count_sources_to_make(self) -> int:
         """Count the files of which something is to be made."""
-        which = f"action = 'make' AND {OF_FILES}"
+        which = f"action = 'make' AND {ARE_FILES}"
         return int(self._all(f"SELECT count(DISTINCT source) FROM plan WHERE {which}")[0][0])
 
     def unsettled_groups(self) -> set[tuple[bytes, str]]:
         """Return source and stage of what is made of groups and not up to date."""
-        return set(self._all(f"SELECT source, stage FROM plan WHERE {OF_GROUPS} AND action != 'up-to-date'"))
+        return set(self._all(f"SELECT source, stage FROM plan WHERE {ARE_GROUPS} AND action != 'up-to-date'"))
 
     def renames(self) -> Iterator[Record]:
         """Yield the renames, those of a source together, each as the fields of a Rename."""

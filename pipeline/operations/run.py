@@ -24,7 +24,7 @@ from pipeline.files.template import NoFile
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
-from pipeline.messages import Job, Kind, Outcome, Result
+from pipeline.messages import AnyJob, Kind, Outcome, Result
 from pipeline.operations.guards import NOTHING_ODD, Guards, Meant, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.prune import Pruner
@@ -206,7 +206,7 @@ class _Run:
             self._feed(jobs, count, signals, lambda outcome: gathers.forget_list(outcome, scratch))
 
     def _feed(
-        self, jobs: Iterator[Job], count: int, signals: Signals, is_done: Callable[[Outcome], None] | None = None
+        self, jobs: Iterator[AnyJob], count: int, signals: Signals, is_done: Callable[[Outcome], None] | None = None
     ) -> None:
         """The loop: feed the engine while it has room, record what comes back, stop when nothing is left."""
         self.progress.stop()
@@ -286,7 +286,7 @@ class _Run:
             code, text = refused.reason.code, text_of(refused.reason)
             kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
             text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
-            self.journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
+            self.journal.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
 
     def _rename(self, plan: Plan) -> None:
         """Move what only has another path by now, before a job may write to its old one."""

@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from pipeline.messages import Source
-from pipeline.text import NO_FILE, NOT_OURS, counted, reason_of, shown, shown_source
+from pipeline.ledger.origins import origin_of
+from pipeline.messages import Origin
+from pipeline.text import NO_FILE, NOT_OURS, counted, reason_of, shown
 
 Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 # A source with several outputs is counted under the first of these that one of its outputs has.
@@ -126,7 +127,7 @@ def _failed_before(kind: str, attempts: int, hold_after: int | None) -> str:
 
 def _collision(rival: str, target: str) -> str:
     """`rival` is the other source; empty where it is the same one, for another stage."""
-    other = shown_source(os.fsencode(rival)) if rival else "another stage's"
+    other = str(origin_of(os.fsencode(rival))) if rival else "another stage's"
     return f"collision with {other}: both want {shown(os.fsencode(target))}"
 
 
@@ -150,12 +151,12 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
 
 
 class Decision(NamedTuple):
-    """What is done about one output of a source and why, with what a job needs to carry it out.
+    """What is done about one output of a source or a group, and why, with what a job needs to carry it out.
 
     A tuple, since a run that changes nothing makes one for each output that it judges.
     """
 
-    source: Source
+    origin: Origin
     stage: str
     action: Action
     reason: Reason

@@ -19,7 +19,8 @@ from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, Patience
 from pipeline.ledger.ledger import Ledger, OutputRecord
-from pipeline.messages import Source
+from pipeline.ledger.origins import is_group
+from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import (
     EXISTS_NOT_OURS,
     FORCED,
@@ -34,8 +35,7 @@ from pipeline.planning.decisions import (
 )
 from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_intended, take_parts
 from pipeline.planning.output_state import Folders, OutputFile, compare_file
-from pipeline.planning.source_state import ByContents, ByTime, Note, same_source
-from pipeline.text import is_group
+from pipeline.planning.source_state import ByContents, ByTime, Note, same_origin
 
 Answer = tuple[Action, Reason]
 
@@ -223,18 +223,18 @@ class Freshness:
         return [self.after_failure(decision, spec, failures)]
 
     def decide_at(
-        self, source: Source, spec: OutputSpec, record: OutputRecord | None, path: bytes, change: Reason | None
+        self, origin: Origin, spec: OutputSpec, record: OutputRecord | None, path: bytes, change: Reason | None
     ) -> Decision:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
         target, file = spec.template.key(path), OutputFile(path, self._folders)
         if record is not None:
             answer = decide_recorded(spec, record, change, file, self._context)
-            return Decision(source, spec.stage, *answer, path, target, None, record.status != "intended")
+            return Decision(origin, spec.stage, *answer, path, target, None, record.status != "intended")
         rival, status = self._ledger.owner(target) or (None, None)
         others = self._ledger.row(target) if status == "skipped" else None
         answer = decide_unrecorded(spec, file, status, others, self._context)
         is_rival = answer[0] == "make" and status != "intended" and rival is not None and not self._is_past(rival)
-        return Decision(source, spec.stage, *answer, path, target, rival if is_rival else None)
+        return Decision(origin, spec.stage, *answer, path, target, rival if is_rival else None)
 
     def _is_past(self, source: bytes) -> bool:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
@@ -260,7 +260,7 @@ class Freshness:
         if decision.action != "make" or self._context.is_forced:
             return decision
         failure = next((each for each in failures if each.stage == spec.stage), None)
-        if failure is None or failure.recipe != spec.number or not same_source(decision.source, failure):
+        if failure is None or failure.recipe != spec.number or not same_origin(decision.origin, failure):
             return decision
         action, reason = decide_failed(failure, self._context.patience)
         return decision._replace(action=action, reason=reason)
@@ -300,9 +300,9 @@ class Freshness:
         return decisions
 
 
-def bad_path(source: Source, spec: OutputSpec, error: FileFailure) -> Decision:
+def bad_path(origin: Origin, spec: OutputSpec, error: FileFailure) -> Decision:
     """Return the decision about an output whose template leads nowhere."""
-    return Decision(source, spec.stage, "refuse", Reason("bad_path", (str(error),)))
+    return Decision(origin, spec.stage, "refuse", Reason("bad_path", (str(error),)))
 
 
 def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord) -> Decision:

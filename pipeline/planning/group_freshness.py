@@ -10,17 +10,17 @@ from pipeline.errors import FileFailure
 from pipeline.files.template import NoFile
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, OutputRecord
-from pipeline.messages import Source
+from pipeline.ledger.origins import GROUPS, key_of, origin_of
+from pipeline.messages import Group
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
 from pipeline.planning.freshness import Freshness, bad_path
 from pipeline.planning.output_spec import OutputSpec, Selection
-from pipeline.text import GROUPS, group_in, is_group, source_of
+from pipeline.planning.source_state import same_origin
 
 
-def members_change(group: Source, record: OutputRecord) -> Reason | None:
+def members_change(group: Group, record: OutputRecord) -> Reason | None:
     """Return how the members of a group differ from the recorded ones; None where they do not."""
-    is_same = (group.size_bytes, group.mtime_ns) == (record.source_size, record.source_mtime_ns)
-    return None if is_same else MEMBERS_CHANGED
+    return None if same_origin(group, record) else MEMBERS_CHANGED
 
 
 class GroupFreshness:
@@ -31,7 +31,7 @@ class GroupFreshness:
         self._stages = {spec.stage for spec in specs}
         self._rules = Freshness(config, ledger, specs, selection)
 
-    def decide(self, group: Source, spec: OutputSpec, path: bytes, failures: Sequence[Failure]) -> Decision:
+    def decide(self, group: Group, spec: OutputSpec, path: bytes, failures: Sequence[Failure]) -> Decision:
         """Return the decision about what is made of a group, going by its members as they are."""
         try:
             self._rules.refuse_among_inputs(spec, path)
@@ -45,15 +45,16 @@ class GroupFreshness:
             decision = decision._replace(target=record.target)
         return self._rules.after_failure(decision, spec, failures)
 
-    def _record_of(self, group: Source, spec: OutputSpec, path: bytes) -> OutputRecord | None:
+    def _record_of(self, group: Group, spec: OutputSpec, path: bytes) -> OutputRecord | None:
         """Return what is recorded of a group, also if its stage was called otherwise."""
         record = self._ledger.row(spec.template.key(path))
         if record is not None:
-            was_its = is_group(record.source) and group_in(record.source) == group_in(group.path)
-            is_its = record.source == group.path or (was_its and record.stage not in self._stages)
-            return record if is_its else None
+            was = origin_of(record.source)
+            if not isinstance(was, Group) or was.name != group.name:
+                return None
+            return record if was.stage == group.stage or record.stage not in self._stages else None
         for stage in () if spec.has_file else self._former_stages:
-            record = self._ledger.row(NoFile(stage).fill(source_of(stage, group_in(group.path))))
+            record = self._ledger.row(NoFile(stage).fill(key_of(Group(stage, group.name))))
             if record is not None and record.recipe == spec.number:
                 return record
         return None

@@ -16,12 +16,12 @@ from pipeline.errors import FileFailure
 from pipeline.files.group_manifest import Member
 from pipeline.files.template import Template
 from pipeline.ledger.group_tables import GroupTables
-from pipeline.ledger.ledger import Ledger, kept_time
-from pipeline.messages import Source
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import kept_time, key_of, origin_of
+from pipeline.messages import Group
 from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left
 from pipeline.planning.plan_store import PlanStore
-from pipeline.text import source_of
 
 How = Literal["to be made", "to be moved", "failed"]
 
@@ -66,11 +66,11 @@ class Members:
         """Take what there will be: what is there, and what the plan says of the rest."""
         for each in store.decisions_of_stage(self._of):
             if each.action == "make":
-                self._add_absent(each.source.path, "to be made")
+                self._add_absent(key_of(each.origin), "to be made")
             elif each.action == "rename":
-                self._add_absent(each.source.path, "to be moved")
+                self._add_absent(key_of(each.origin), "to be moved")
             elif each.action == "refuse" or (each.action == "held" and each.reason.code != "dismissed"):
-                self._add_absent(each.source.path, "failed")
+                self._add_absent(key_of(each.origin), "failed")
         self._take_recorded()
 
     def take_made(self) -> None:
@@ -120,7 +120,8 @@ class Members:
         return self._place_before
 
     def _find_place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
-        stands = source_of(self._leaf.stage, self._group.fill(source, part or "") if self._group else None)
+        name = self._group.fill(source, part or "") if self._group else None
+        stands = key_of(Group(self._leaf.stage, name))
         try:
             of_group = self._leaf.template.fill(source if self._leaf.has_file else stands, part or "")
         except FileFailure:
@@ -140,13 +141,15 @@ class Members:
                 failed=found.failed + of_each.get("failed", 0),
             )
 
-    def identity(self, group: Gathered) -> Source:
+    def identity(self, group: Gathered) -> Group:
         """What tells a group from what it was: its members in order, each with its path, size and time."""
         digest, count = hashlib.blake2b(digest_size=8), 0
+        key = origin_of(group.source)
+        assert isinstance(key, Group)
         for target, size, mtime_ns in self._tables.member_states(self._leaf.stage, group.source, group.output):
             digest.update(b"%b\0%d %d\0" % (target, size, mtime_ns))
             count += 1
-        return Source(group.source, count, int.from_bytes(digest.digest()) >> 2)  # SQLite's integers have a sign
+        return Group(key.stage, key.name, count, int.from_bytes(digest.digest()) >> 2)  # SQLite's integers have a sign
 
     def why_nowhere(self, group: Gathered) -> str:
         """Why what is made of a group can go nowhere."""
@@ -157,7 +160,7 @@ class Members:
             return str(error)
         return ""
 
-    def listed(self, source: bytes, output: bytes) -> Iterator[Member]:
+    def listed(self, group: Group, output: bytes) -> Iterator[Member]:
         """The members of a group in the order of their paths, for the worker."""
-        for target, of, part, size, mtime_ns in self._tables.members(self._leaf.stage, source, output):
+        for target, of, part, size, mtime_ns in self._tables.members(self._leaf.stage, key_of(group), output):
             yield Member(os.path.normpath(os.path.join(self._folder, target)), of, part, size, mtime_ns)

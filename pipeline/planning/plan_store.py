@@ -12,9 +12,10 @@ from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, OutputRecord, kept_time
+from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.origins import columns_of, is_group, kept_time, origin_of
 from pipeline.ledger.plan_tables import MOVED
-from pipeline.messages import Job, Source, Target
+from pipeline.messages import Group, GroupJob, Job, Source, Target
 from pipeline.planning.decisions import (
     PLACE,
     Action,
@@ -25,7 +26,6 @@ from pipeline.planning.decisions import (
     Rename,
     without_particulars,
 )
-from pipeline.text import is_group
 
 # Outputs that are inserted together.
 _CHUNK = 500
@@ -53,10 +53,10 @@ class PlanStore:
         """
         self._has_late |= late
         self._has_renames |= decision.action == "rename"
-        source, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
         self._waiting.append(
             (
-                source.path, source.size_bytes, kept_time(source.mtime_ns), stage, action,
+                *columns_of(origin), stage, action,
                 code, _written(detail), path, target, rival, is_owned, late, leads, moved_from,
             )
         )  # fmt: skip
@@ -179,11 +179,13 @@ class PlanStore:
         if self._has_late:
             yield from self._jobs(late=True)
 
-    def jobs_of_groups(self) -> Iterator[Job]:
+    def jobs_of_groups(self) -> Iterator[GroupJob]:
         """The jobs of what is made of groups: one each."""
         for late in (False, True):
             for _, *source, stage, path in self._tables.outputs_to_make(late=late, of_groups=True):
-                yield Job(Source(*source), (Target(stage, path),))
+                group = origin_of(*source)
+                assert isinstance(group, Group)
+                yield GroupJob(group, Target(stage, path))
 
     def _jobs(self, *, late: bool) -> Iterator[Job]:
         source, targets = Source(b"", 0, 0), list[Target]()
@@ -246,8 +248,8 @@ class PlanStore:
 
 
 def _decision(row: tuple[Any, ...]) -> Decision:
-    _, path, size_bytes, mtime_ns, stage, action, code, detail, *rest = row
-    return Decision(Source(path, size_bytes, mtime_ns), stage, action, _reason(code, detail), *rest)
+    _, key, size, mtime_ns, stage, action, code, detail, *rest = row
+    return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(code, detail), *rest)
 
 
 def _written(detail: tuple[str | int | None, ...]) -> str | None:

@@ -10,8 +10,9 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import OutputRecord, kept_time
-from pipeline.messages import Source
+from pipeline.ledger.ledger import OutputRecord
+from pipeline.ledger.origins import columns_of, kept_time
+from pipeline.messages import Group, Origin, Source
 from pipeline.planning.decisions import Reason
 
 _SECOND_NS = 1_000_000_000
@@ -28,8 +29,10 @@ Note = Callable[[OutputRecord, Reading], None]
 _Readings = dict[bytes, Reading | OSError]
 
 
-def same_source(source: Source, record: OutputRecord | Failure) -> bool:
-    """Whether a source has the size and time that were recorded of it."""
+def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
+    """Whether a source has the size and time that were recorded of it; whether a group has the same members."""
+    if isinstance(source, Group):
+        return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
     if source.size_bytes != record.source_size or record.source_mtime_ns is None:
         return False
     if source.mtime_ns == record.source_mtime_ns:
@@ -42,7 +45,7 @@ def same_source(source: Source, record: OutputRecord | Failure) -> bool:
 
 def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
     """Return how a source differs from its record, by size and time; None where it does not."""
-    if same_source(source, record):
+    if same_origin(source, record):
         return None
     if source.size_bytes != record.source_size:
         return Reason("source_changed", ("size", record.source_size, source.size_bytes))
@@ -95,7 +98,7 @@ class ByContents:
         if row.status == "intended" or row.source_size != source.size_bytes:
             return False
         if row.source_digest is None:
-            return self._fill and same_source(source, row)
+            return self._fill and same_origin(source, row)
         if row.source_mtime_ns != kept_time(source.mtime_ns):
             return True
         try:
