@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pipeline.ledger.origins import ARE_FILES, is_group
+from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Result
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
@@ -71,24 +72,13 @@ class Patience:
         held = self.hold_after is not None and failure.attempts >= self.hold_after
         return (held or failure.dismissed_at is not None) and not self.retry_failed
 
-    def describe(self, failure: Failure) -> str:
-        """What a plan says of it."""
-        if self.is_over(failure):
-            if failure.dismissed_at is not None:
-                return f"dismissed ({failure.kind})"
-            return f"held after {failure.attempts} failed {'attempt' if failure.attempts == 1 else 'attempts'}"
-        attempt = f", attempt {failure.attempts}" if failure.attempts else ""  # none, if that run was cut short
-        if self.hold_after is not None and 0 < failure.attempts <= self.hold_after:
-            attempt += f" of {self.hold_after}"
-        return f"failed before ({failure.kind}{attempt})"
-
 
 class Failures:
     """The ledger's table of them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        connection.execute("CREATE TEMP TABLE changed (source BLOB, stage TEXT)")
+        connection.execute(CHANGED_TABLE)
         self._has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
 
     def all(

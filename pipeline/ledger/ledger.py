@@ -7,17 +7,21 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.files.digest import Contents
 from pipeline.ledger.facts import Decrees, Facts
 from pipeline.ledger.failures import Failure, Failures, between
+from pipeline.ledger.file_digests import FileDigests
 from pipeline.ledger.intents import Intent, Intents
 from pipeline.ledger.origins import ARE_FILES, columns_of, key_of
 from pipeline.ledger.origins import kept_time as kept_time
-from pipeline.ledger.schema import VERSION, bring_forward, version_of
+from pipeline.ledger.plan_tables import PlanTables
+from pipeline.ledger.schema import LISTED_TABLE, VERSION, bring_forward, version_of
 from pipeline.messages import KILLED, AnyJob, Outcome, Result
+
+if TYPE_CHECKING:
+    from pipeline.ledger.group_tables import GroupTables
 
 _RECORD = """
 INSERT INTO outputs
@@ -38,7 +42,7 @@ _ROW = (
 )
 
 
-class Row(NamedTuple):
+class OutputRecord(NamedTuple):
     """What the ledger remembers of one output. A tuple, since a run that changes nothing makes one for each output."""
 
     source: bytes
@@ -64,7 +68,7 @@ class Row(NamedTuple):
     """Of a fan-out's output, the name of the part; empty for all of them together."""
 
 
-class Span(NamedTuple):
+class UnchangedRange(NamedTuple):
     """A run of sources of which nothing was left to be done."""
 
     first: bytes
@@ -96,7 +100,7 @@ class Ledger:
         self.facts = Facts(self.connection)
         self.decrees = Decrees(self.connection)
         self.files = Files(self.connection)
-        self.contents = Contents(self.connection)
+        self.contents = FileDigests(self.connection)
         """The digests of files that count as part of a recipe."""
         self.notes: list[str] = []
         """What a person should know of how it was opened."""
@@ -131,22 +135,22 @@ class Ledger:
 
     def rows(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
-    ) -> Iterator[Row]:
+    ) -> Iterator[OutputRecord]:
         """Every output, in byte order of its source: of sources from `first` on and before `after`; only of those in
         the table `listed`, or only of files and not of groups, if it is asked.
         """
         self._write_outputs()
         if listed:
             among = "listed CROSS JOIN outputs ON source = path ORDER BY path"
-            return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
+            return map(OutputRecord._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
         which = f"{between(after)}{f' AND {ARE_FILES}' if of_files else ''}"
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs {which} ORDER BY source", (first, after))
-        return map(Row._make, found)
+        return map(OutputRecord._make, found)
 
-    def span(self, first: bytes) -> Span | None:
+    def span(self, first: bytes) -> UnchangedRange | None:
         """The span that begins with a source."""
         found = self.connection.execute("SELECT * FROM spans WHERE first = ?", (first,)).fetchone()
-        return Span._make((*found[:4], json.loads(found[4]))) if found else None
+        return UnchangedRange._make((*found[:4], json.loads(found[4]))) if found else None
 
     def owner(self, target: bytes) -> tuple[bytes, str] | None:
         """The source and the status of a recorded or intended output."""
@@ -158,11 +162,11 @@ class Ledger:
         intent = self.intents.find(target)
         return (intent.source, "intended") if intent else None
 
-    def row(self, target: bytes) -> Row | None:
+    def row(self, target: bytes) -> OutputRecord | None:
         """What is recorded of one output."""
         self._write_outputs()
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs WHERE target = ?", (target,)).fetchone()
-        return Row._make(found) if found else None
+        return OutputRecord._make(found) if found else None
 
     def failures(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
@@ -203,6 +207,34 @@ class Ledger:
             KILLED,
         )
         return [row[0] for row in found]
+
+    def recipe_of(self, target: bytes) -> int | None:
+        """The number of the recipe by which an output is recorded as made."""
+        found = self.connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
+        return found[0] if found else None
+
+    # -- temporary tables ----------------------------------------------------------------------------------------------
+
+    def create_plan_tables(self) -> PlanTables:
+        """Create the tables of a plan."""
+        return PlanTables(self.connection)
+
+    def create_group_tables(self) -> GroupTables:
+        """Create the tables of the groups of a plan."""
+        from pipeline.ledger.group_tables import GroupTables
+
+        return GroupTables(self.connection)
+
+    def list_sources(self, paths: Iterator[bytes]) -> None:
+        """Create the table of sources to which `listed` confines outputs and failures, in any order and number."""
+        self.connection.execute(LISTED_TABLE)
+        self.connection.execute("BEGIN")
+        self.connection.executemany("INSERT OR IGNORE INTO listed VALUES (?)", ((path,) for path in paths))
+        self.connection.execute("COMMIT")
+
+    def listed_sources(self) -> Iterator[bytes]:
+        """Yield the listed sources in byte order."""
+        return (path for (path,) in self.connection.execute("SELECT path FROM listed ORDER BY path"))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -323,19 +355,12 @@ class Ledger:
             )
         )  # fmt: skip
 
-    def take_readings(self) -> None:
-        """Keep what a plan has read of sources that are as they were, so that the next one need not."""
-        self.connection.execute(
-            "UPDATE outputs SET source_digest = readings.digest, source_mtime_ns = readings.mtime_ns,"
-            " source_ctime_ns = readings.ctime_ns FROM temp.readings WHERE outputs.target = readings.target"
-        )
-
     def forget_spans(self, ranges: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Forget what is known of whole spans, from the first source of a range on and before that after it."""
         for first, after in ranges:
             self.connection.execute(f"DELETE FROM spans {between(after, 'first')}", (first, after))
 
-    def remember_spans(self, spans: Iterable[Span]) -> None:
+    def remember_spans(self, spans: Iterable[UnchangedRange]) -> None:
         """Remember spans of which nothing is left to be done."""
         rows = ((*span[:4], json.dumps(span.counts)) for span in spans)
         self.connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)

@@ -9,14 +9,14 @@ from typing import NamedTuple
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.messages import Origin
-from pipeline.text import counted, planned_reason
+from pipeline.text import counted
 
 
 class Tally:
     """How many outputs a decree is to be about, by stage, and how many it cannot be about, with why not."""
 
     def __init__(self, found: Iterable[tuple[str, str]]) -> None:
-        counts = Counter((stage, planned_reason("make", why)) for stage, why in found)
+        counts = Counter(found)
         self.fit = {stage: count for (stage, why), count in counts.items() if not why}
         self.left = {key: count for key, count in counts.items() if key[1]}
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.ledger.ledger import Ledger, Row, kept_time
+from pipeline.ledger.ledger import Ledger, OutputRecord, kept_time
 from pipeline.messages import Job, Kind, Outcome, Result, Source, Target
-from pipeline.planning.plan import Follower
+from pipeline.planning.plan import RecordCursor
 
 SOURCE = Source(b"a", 10, 1000)
 RECIPES = {"up": 1}
@@ -238,9 +238,9 @@ KEYS = st.lists(st.binary(min_size=1, max_size=3), max_size=30, unique=True).map
 @given(KEYS, KEYS)
 def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[bytes]) -> None:
     """Every record is either met with its source or passed as gone, in one go over both."""
-    passed: list[Row] = []
-    rows = iter([Row(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
-    follower: Follower[Row] = Follower(rows, passed.append)
+    passed: list[OutputRecord] = []
+    rows = iter([OutputRecord(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
+    follower: RecordCursor[OutputRecord] = RecordCursor(rows, passed.append)
     met = [row.source for source in walked for row in follower.take(source)]
     follower.pass_the_rest()
     assert met == [key for key in walked if key in recorded]
