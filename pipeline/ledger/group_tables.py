@@ -18,7 +18,8 @@ class GroupTables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        connection.executescript(GROUP_TABLES)
+        for statement in GROUP_TABLES.split(";"):  # executescript() would commit the plan that is being filled
+            connection.execute(statement)
 
     def clear(self) -> None:
         """Empty both tables."""
