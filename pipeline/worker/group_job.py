@@ -96,7 +96,7 @@ class Gathering:
             self._refuse_moved()
             return Result(target.stage, target.path, "done", "; ".join(notes))
         try:
-            kind = COLOURED if self._node.own_colours and makes is IMAGE else makes
+            kind = COLOURED if self._node.own_colors and makes is IMAGE else makes
             with collected() as noted:
                 value = convert(made, makes, kind, self.scratch.file)
             committed, notes = write_output(
@@ -136,7 +136,7 @@ class Gathering:
         except FileFailure as error:
             raise FileFailure(f"{shown(member.path)}: {said(error)}") from error
         if self._kind is PICTURE:
-            value.least, value.own_colours = self._node.least, self._node.own_colours
+            value.least, value.own_colors = self._node.least, self._node.own_colors
         elif self._kind is IMAGE:
             value = first_frame(value)
         output = os.fsdecode(member.path.removeprefix(self._folder))
