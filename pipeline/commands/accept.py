@@ -73,7 +73,7 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
         print("nothing was accepted", file=sys.stderr)
         return 0
     ledger.begin()
-    decree = ledger.decrees.add("accept", {"stage": stage, "because": part, "outputs": tally.fit})
+    decree = ledger.overrides.add("accept", {"stage": stage, "because": part, "outputs": tally.fit})
     found = _stale(plan, ledger, by_stage, stage, part)
     accept(ledger, ((target, leaf.number) for leaf, target, why in found if not why and leaf.number), decree)
     ledger.commit()
@@ -91,7 +91,7 @@ def _stale(
     for decision in plan.spool.decisions("make"):
         leaf = leaves[decision.stage]
         target = leaf.template.key(decision.path)
-        row = ledger.connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
+        row = ledger._connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
         if row is None or row[0] in (None, leaf.number):
             continue
         if (row[0], leaf.stage) not in known:

@@ -72,7 +72,7 @@ def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int
     ledger.begin()
     said: dict[str, object] = {"outputs": tally.fit}
     said |= {"only": arguments.only} if arguments.only is not None else {}
-    decree = ledger.decrees.add("adopt", said)
+    decree = ledger.overrides.add("adopt", said)
     adopt(ledger, _made(plan, config), decree)
     ledger.commit()
     print(f"{counted(tally.total, 'output')} adopted", file=sys.stderr)
@@ -112,7 +112,7 @@ def _read_source(config: Config, source: Source) -> Reading | None:
 def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
     """What is in a file; None where it cannot be read, or is not what it was."""
     from pipeline.files.digest import read
-    from pipeline.ledger.ledger import kept_time
+    from pipeline.ledger.origins import kept_time
 
     try:
         reading = read(path)

@@ -45,7 +45,7 @@ class Gathers:
         """Whether anything is made of groups, or was."""
         if any(leaf.gathers for leaf in leaves):
             return True
-        return any(next(found, None) for found in (ledger.rows(*GROUPS), ledger.failures(*GROUPS)))
+        return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ class Gathers:
             members = self._members[leaf.stage]
             for group in members.groups():
                 identity = members.identity(group)
-                failures = list(self._ledger.failures(group.source, group.source + b"\0"))
+                failures = list(self._ledger.failures.of_source(group.source))
                 failures = [each for each in failures if each.stage == leaf.stage]
                 verdict = self._verdict(leaf, members, group, identity, failures)
                 self._spool.add(identity, verdict, leads=False, late=bool(failures))
@@ -109,10 +109,10 @@ class Gathers:
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
         still = f"SELECT source, stage FROM temp.plan WHERE {ARE_GROUPS} AND action != 'up-to-date'"
-        failures = self._ledger.failures(*GROUPS)
-        open_ones = set(self._ledger.connection.execute(still))
+        failures = self._ledger.failures.all(*GROUPS)
+        open_ones = set(self._ledger._connection.execute(still))
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
-        self._ledger.forget(failures=past)
+        self._ledger.failures.forget(past)
 
     def told(self, jobs: Iterator[GroupJob], folder: bytes) -> Iterator[GroupJob]:
         """The same jobs, each with a list of its members in this folder."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS, columns_of, is_group, kept_time, origin_of
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group, GroupJob, Job, Origin, Source, Target
 from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, Rename, Verdict
 from pipeline.text import PATH_CHANGED, planned_reason, shown
@@ -80,14 +81,14 @@ class Spool:
             self._connection.executemany(f"INSERT INTO plan VALUES (NULL{slots})", self._waiting)
         self._waiting.clear()
 
-    def add_orphan(self, row: Row, why: str) -> None:
+    def add_orphan(self, row: OutputRecord, why: str) -> None:
         """Add a recorded output that no current source and template produces."""
         # What stands for parts is no file, and to be forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
         orphan = Orphan(row.target, row.source, row.stage, status, why, row.size, row.mtime_ns)
         self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
 
-    def add_moved(self, row: Row) -> None:
+    def add_moved(self, row: OutputRecord) -> None:
         """Add an output that is to be renamed."""
         self.add_orphan(row, _MOVED)
 
@@ -117,7 +118,7 @@ class Spool:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
         self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (failure.source, failure.stage))
 
-    def add_reading(self, row: Row, reading: Reading) -> None:
+    def add_reading(self, row: OutputRecord, reading: Reading) -> None:
         """Add what a source was read to be, which is what its row has it to be."""
         values = (row.target, reading.digest, kept_time(reading.mtime_ns), kept_time(reading.ctime_ns))
         self._connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", values)

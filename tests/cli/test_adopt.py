@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Project:
 
 def decrees(project: Project) -> list[tuple[str, dict[str, object]]]:
     with ledger_of(project.folder) as ledger:
-        return [(each.verb, each.said) for each in ledger.decrees.all()]
+        return [(each.verb, each.said) for each in ledger.overrides.all()]
 
 
 # -- adopt -------------------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_a_lost_ledger_does_not_cost_the_work(project: Project, pipeline: Pipeli
     assert project.run().up_to_date == 6 and project.outputs() == before
     assert decrees(project) == [("adopt", {"outputs": {"up": 3, "twice": 3}})]
     with ledger_of(project.folder) as ledger:
-        assert {row.decree for row in ledger.rows()} == {1}
+        assert {row.override for row in ledger.outputs.all()} == {1}
     assert pipeline("adopt").stderr == "no outputs to adopt\n"
     project.write("in/a", "another text")
     assert project.run().done == 2

@@ -239,8 +239,8 @@ def test_a_decree_is_told(project: Project, explain: Explain) -> None:
     project.run()
     state = open_state(project.folder / ".pipeline/pipeline", "pipeline")
     with closing(state), open_to_write(state) as ledger:
-        number = ledger.decrees.add("accept", {"stage": "first", "because": "code"})
-        ledger.connection.execute("UPDATE outputs SET decree = ? WHERE stage = 'first'", (number,))
+        number = ledger.overrides.add("accept", {"stage": "first", "because": "code"})
+        ledger._connection.execute("UPDATE outputs SET decree = ? WHERE stage = 'first'", (number,))
     assert re.search(r"  decreed: by accept, [-\d]+ [:\d]+: stage first, because code\n", explain("out/first/x.up"))
     assert json.loads(explain("out/first/x.up", "--json"))["outputs"][0]["decree"]["verb"] == "accept"
 

@@ -28,9 +28,9 @@ def test_a_fact_is_as_it_was_said_last(ledger: Ledger) -> None:
 
 def test_decrees_stay_on_record(ledger: Ledger) -> None:
     """Each has a number, its time, and what was said, in the order in which they were made."""
-    first = ledger.decrees.add("accept", {"stage": "web", "because": "code"})
-    second = ledger.decrees.add("adopt", {"outputs": 3})
-    made = list(ledger.decrees.all())
+    first = ledger.overrides.add("accept", {"stage": "web", "because": "code"})
+    second = ledger.overrides.add("adopt", {"outputs": 3})
+    made = list(ledger.overrides.all())
     assert [each.number for each in made] == [first, second]
     assert [(each.verb, each.said) for each in made] == [
         ("accept", {"stage": "web", "because": "code"}),

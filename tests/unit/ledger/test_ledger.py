@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pipeline.ledger.outputs import OutputRecord
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.ledger.ledger import Ledger, Row, kept_time
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import kept_time
 from pipeline.messages import Job, Kind, Outcome, Result, Source, Target
 from pipeline.planning.plan import Follower
 
@@ -50,9 +52,9 @@ def skip(ledger: Ledger) -> None:
 def test_done_is_remembered(ledger: Ledger) -> None:
     """What was made from what, by which recipe, and what it looked like; keyed by its path in the project."""
     intend(ledger)
-    assert ledger.owner(b"out/a") == (b"a", "intended")
+    assert ledger.outputs.owner(b"out/a") == (b"a", "intended")
     done(ledger)
-    (row,) = ledger.rows()
+    (row,) = ledger.outputs.all()
     assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None, None)
 
 
@@ -71,10 +73,10 @@ def second_run(tmp_path: Path) -> Iterator[Ledger]:
 def test_what_is_recorded_stays_until_the_redoing_is_done(second_run: Ledger) -> None:
     """A redo that is handed out keeps the old record, marked: what lies there may be newer by now."""
     intend(second_run, Source(b"a", 99, 9))
-    (row,) = second_run.rows()
-    assert (row.status, row.source_size, row.at_work) == ("done", 10, 1)
+    (row,) = second_run.outputs.all()
+    assert (row.status, row.source_size, row.in_flight) == ("done", 10, 1)
     done(second_run)
-    assert not next(second_run.rows()).at_work
+    assert not next(second_run.outputs.all()).at_work
 
 
 def test_what_a_killed_run_had_in_hand_is_ours(tmp_path: Path) -> None:
@@ -87,13 +89,13 @@ def test_what_a_killed_run_had_in_hand_is_ours(tmp_path: Path) -> None:
         done(ledger)
         ledger.commit()
     with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
-        assert [(ledger.owner(b"out/" + name) or ("", ""))[1] for name in (b"a", b"b")] == ["done", "intended"]
+        assert [(ledger.outputs.owner(b"out/" + name) or ("", ""))[1] for name in (b"a", b"b")] == ["done", "intended"]
         ledger.begin_run("two")
-        assert [(row.source, row.status, row.at_work) for row in ledger.rows()] == [
+        assert [(row.source, row.status, row.in_flight) for row in ledger.outputs.all()] == [
             (b"a", "done", 0),
             (b"b", "intended", 1),
         ]
-        assert not ledger.connection.execute("SELECT * FROM intents").fetchall()
+        assert not ledger._connection.execute("SELECT * FROM intents").fetchall()
 
 
 @pytest.mark.parametrize(("kind", "known"), [("error", False), ("crashed", True)])
@@ -102,8 +104,8 @@ def test_of_what_has_ended_nothing_is_kept(ledger: Ledger, kind: Kind, known: bo
     intend(ledger)
     fail(ledger, kind)
     ledger.end_run(1, {}, swept=False)
-    assert [row.status for row in ledger.rows()] == ["intended"] * known
-    assert not ledger.connection.execute("SELECT * FROM intents").fetchall()
+    assert [row.status for row in ledger.outputs.all()] == ["intended"] * known
+    assert not ledger._connection.execute("SELECT * FROM intents").fetchall()
 
 
 @pytest.mark.parametrize(("kind", "at_work"), [("error", 0), ("vanished", 0), ("crashed", 1), ("timeout", 1)])
@@ -111,8 +113,8 @@ def test_a_failure_keeps_the_old_record(second_run: Ledger, kind: Kind, at_work:
     """Only where a worker died is it unknown whether the new output got its name before."""
     intend(second_run)
     fail(second_run, kind)
-    (row,) = second_run.rows()
-    assert (row.status, row.size, row.at_work) == ("done", 5, at_work)
+    (row,) = second_run.outputs.all()
+    assert (row.status, row.size, row.in_flight) == ("done", 5, at_work)
 
 
 def test_attempts_are_counted_until_it_is_done(ledger: Ledger) -> None:
@@ -121,20 +123,20 @@ def test_attempts_are_counted_until_it_is_done(ledger: Ledger) -> None:
         fail(ledger)
         fail(ledger)
         ledger.end_run(1, {}, swept=False)
-        (failure,) = ledger.failures()
+        (failure,) = ledger.failures.all()
         assert (failure.source, failure.stage, failure.error, failure.attempts) == (b"a", "up", "why", expected)
     done(ledger)
-    assert list(ledger.failures()) == []
+    assert list(ledger.failures.all()) == []
     fail(ledger)
     skip(ledger)
-    assert list(ledger.failures()) == []
+    assert list(ledger.failures.all()) == []
 
 
 def test_a_skip_remembers_the_output_before_it(ledger: Ledger) -> None:
     """A file that is left out now keeps what is known of its old output, which somebody may want to remove."""
     done(ledger)
     skip(ledger)
-    (row,) = ledger.rows()
+    (row,) = ledger.outputs.all()
     assert (row.status, row.reason, row.size, row.mtime_ns) == ("skipped", "too dark", 5, 2000)
 
 
@@ -142,7 +144,7 @@ def test_a_target_taken_over_has_one_row(ledger: Ledger) -> None:
     """A path has one owner, the last that was made."""
     done(ledger)
     done(ledger, Source(b"b", 1, 1))
-    assert [row.source for row in ledger.rows()] == [b"b"]
+    assert [row.source for row in ledger.outputs.all()] == [b"b"]
 
 
 @settings(max_examples=25, deadline=None)
@@ -152,15 +154,15 @@ def test_rows_come_in_byte_order(sources: list[bytes]) -> None:
     with closing(Ledger(None)) as ledger:
         for source in sources:
             done(ledger, Source(source, 1, 1), b"/project/out/" + source)
-        assert [row.source for row in ledger.rows()] == sorted(sources)
-        assert {row.target for row in ledger.rows()} == {b"out/" + source for source in sources}
+        assert [row.source for row in ledger.outputs.all()] == sorted(sources)
+        assert {row.target for row in ledger.outputs.all()} == {b"out/" + source for source in sources}
 
 
 @pytest.mark.parametrize("mtime_ns", [2**63, 2**80, -(2**70), 0, -1])
 def test_any_time_a_file_can_have_is_kept(ledger: Ledger, mtime_ns: int) -> None:
     """Times past 2262 do not fit into SQLite; they are cut to what does, the same each time."""
     done(ledger, Source(b"a", 1, mtime_ns))
-    assert next(ledger.rows()).source_mtime_ns == kept_time(mtime_ns)
+    assert next(ledger.outputs.all()).source_mtime_ns == kept_time(mtime_ns)
 
 
 def test_nothing_counts_until_commit(tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_nothing_counts_until_commit(tmp_path: Path) -> None:
         ledger.begin()
         done(ledger, Source(b"b", 1, 1), b"/project/out/b")
     with closing(Ledger(tmp_path / "l")) as ledger:
-        assert [row.source for row in ledger.rows()] == [b"a"]
+        assert [row.source for row in ledger.outputs.all()] == [b"a"]
 
 
 def test_recipes_have_one_number(ledger: Ledger) -> None:
@@ -210,14 +212,14 @@ def test_what_is_gone_is_forgotten(ledger: Ledger) -> None:
     """Targets that were only intended, and failures of what is gone."""
     intend(ledger)
     fail(ledger)
-    ledger.forget(targets=[b"out/a"], failures=[(b"a", "up")])
-    assert not list(ledger.rows()) and not list(ledger.failures())
+    ledger.outputs.delete([b"out/a"], failures=[(b"a", "up")])
+    assert not list(ledger.outputs.all()) and not list(ledger.failures.all())
 
 
 def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     """A ledger of a version to come is left alone."""
     with closing(Ledger(tmp_path / "l")) as ledger:
-        ledger.connection.execute("PRAGMA user_version = 99")
+        ledger._connection.execute("PRAGMA user_version = 99")
     with pytest.raises(EnvironmentFailure, match=r"newer filemill .schema 99"):
         Ledger(tmp_path / "l")
 
@@ -238,9 +240,9 @@ KEYS = st.lists(st.binary(min_size=1, max_size=3), max_size=30, unique=True).map
 @given(KEYS, KEYS)
 def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[bytes]) -> None:
     """Every record is either met with its source or passed as gone, in one go over both."""
-    passed: list[Row] = []
-    rows = iter([Row(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
-    follower: Follower[Row] = Follower(rows, passed.append)
+    passed: list[OutputRecord] = []
+    rows = iter([OutputRecord(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
+    follower: Follower[OutputRecord] = Follower(rows, passed.append)
     met = [row.source for source in walked for row in follower.take(source)]
     follower.pass_the_rest()
     assert met == [key for key in walked if key in recorded]
