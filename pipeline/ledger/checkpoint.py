@@ -159,7 +159,7 @@ _PADDED_BYTES = 256
 
 
 @dataclass(frozen=True)
-class Left:
+class UncleanExit:
     """What a writer that did not end in order has left said."""
 
     since: float
@@ -189,10 +189,10 @@ def marker_of(file: Path) -> Path:
     return file.with_suffix(".open")
 
 
-def read_marker(file: Path) -> Left | None:
+def read_marker(file: Path) -> UncleanExit | None:
     """What the last writer left said; None where it ended in order, or its marker cannot be read."""
     try:
-        return Left(**json.loads(marker_of(file).read_bytes()))
+        return UncleanExit(**json.loads(marker_of(file).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -263,7 +263,7 @@ class Marker:
                 log_bytes = os.stat(self._log).st_size
             except FileNotFoundError:
                 log_bytes = 0
-        said = Left(self._since, self._synced, self._boot, log_bytes)
+        said = UncleanExit(self._since, self._synced, self._boot, log_bytes)
         os.pwrite(self._fd, json.dumps(said.__dict__).ljust(_PADDED_BYTES).encode(), 0)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.files.state_dir import without_locks
-from pipeline.ledger.checkpoint import Left, is_sealed, lift_seal, marker_of, read_marker, read_seal
+from pipeline.ledger.checkpoint import UncleanExit, is_sealed, lift_seal, marker_of, read_marker, read_seal
 from pipeline.ledger.ledger import Ledger
 
 # SQLite's write-ahead log: a header, then frames of a header and a page each.
@@ -84,7 +84,7 @@ def _naming_damage(file: Path, *, is_known: bool) -> Iterator[None]:
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
 
 
-def _loss(sealed_at: float | None, left: Left | None, logged_bytes: int, found_bytes: int) -> Loss | None:
+def _loss(sealed_at: float | None, left: UncleanExit | None, logged_bytes: int, found_bytes: int) -> Loss | None:
     """What was lost with a writer that did not end in order."""
     if left is None and sealed_at is None:  # of an older version, which left neither
         return None
@@ -113,7 +113,7 @@ def _logged_bytes(log: Path) -> int:
 
 def _read_all(ledger: Ledger) -> None:
     """Read every row of a ledger without a seal. Raises Damaged, sqlite3.Error."""
-    connection = ledger.connection
+    connection = ledger._connection
     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise Damaged(f"is damaged ({' '.join(str(found).split())})")
@@ -142,7 +142,7 @@ def _name_of(error: sqlite3.Error) -> str:
 
 def bring_in_log(ledger: Ledger, how: str) -> int:
     """Checkpoint; gives how many whole frames there are in the log."""
-    return int(ledger.connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[1])
+    return int(ledger._connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[1])
 
 
 def log_of(file: Path) -> Path:

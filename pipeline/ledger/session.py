@@ -4,7 +4,7 @@
     reader   at any time: copies file and log to a place of its own, looks, opens the copy; never repairs anything
 
 What cannot be trusted is noticed by the seal, or where there is none by reading all of it; a log that lost its end, by
-the marker. Outputs of which the ledger may then know nothing are made anew: those of the time in the fact `behind`.
+the marker. Outputs of which the ledger may then know nothing are made anew: those of the uncertain period.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.ledger.checkpoint import (
     read_seal,
     spoil_seal,
 )
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.ledger import Ledger, UncertainPeriod
 from pipeline.ledger.recovery import (
     FRAME_BYTES,
     LOG_HEADER_BYTES,
@@ -70,7 +70,7 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
         for note in ledger.notes:
             print(note, file=sys.stderr)
         marker = writer = Marker(state.ledger, folders)
-        ledger.connection.execute("PRAGMA wal_autocheckpoint=0")
+        ledger._connection.execute("PRAGMA wal_autocheckpoint=0")
         ledger.on_commit = lambda: _committed(state.ledger, ledger, writer)
         try:
             yield ledger
@@ -112,7 +112,7 @@ def open_to_read(file: Path) -> Iterator[Ledger]:
             raise EnvironmentFailure(f"the ledger {file} cannot be read: {error}") from error
         try:
             if loss:
-                _fall_behind(ledger, loss)
+                _note_uncertain_period(ledger, loss)
             yield ledger
         finally:
             ledger.close()
@@ -161,7 +161,7 @@ def _open(state: State, folders: Sequence[bytes]) -> Ledger:
             ledger, loss = _replace(file, damage)
         if loss:
             ledger.notes.append(loss.note)
-            _fall_behind(ledger, loss)
+            _note_uncertain_period(ledger, loss)
             _clear_away(state, ledger, folders)
         seal = read_seal(file)
         if size_of(log_of(file)) or not (seal and seal.digest):
@@ -196,7 +196,7 @@ def _replace(file: Path, damage: Damaged) -> tuple[Ledger, Loss]:
     copy_file(copy, new)
     new.replace(file)
     ledger = Ledger(file)
-    since = float(ledger.connection.execute("SELECT max(coalesce(ended, started)) FROM runs").fetchone()[0] or 0.0)
+    since = ledger.last_moment()
     when = moment(since)
     return ledger, Loss(since, f"{said}, and its copy of {when} was taken; what was made since then is made anew")
 
@@ -215,20 +215,22 @@ def _set_aside(file: Path) -> Path | None:
     return aside if is_there else None
 
 
-def _fall_behind(ledger: Ledger, loss: Loss) -> None:
-    """Remember of which time outputs may be of which the ledger does not know."""
+def _note_uncertain_period(ledger: Ledger, loss: Loss) -> None:
+    """Record the period of which there may be outputs that the ledger does not know of."""
     if loss.since is None:
         return
     since, until = round((loss.since - _SLACK_S) * 1e9), round((time.time() + _SLACK_S) * 1e9)
-    known = ledger.facts.get("behind")
-    is_power = loss.is_power or bool(known and known[2])
-    ledger.facts.set("behind", [min(since, known[0]) if known else since, until, is_power])
-    ledger.forget_spans([(b"", None)])
+    if known := ledger.facts.uncertain_period:
+        since, lost_power = min(since, known.since_ns), loss.is_power or known.lost_power
+    else:
+        lost_power = loss.is_power
+    ledger.facts.set_uncertain_period(UncertainPeriod(since, until, lost_power))
+    ledger.unchanged.delete()
 
 
 def _clear_away(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
     """Remove the temporaries of runs of which there is a log, but which the ledger does not know any more."""
-    known = {run for (run,) in ledger.connection.execute("SELECT id FROM runs")} | {state.run}
+    known = ledger.run_ids() | {state.run}
     unknown = {log.stem for log in (state.folder / "runs").glob("*.log")} - known
     for folder in folders if unknown else ():
         for place, _, names in os.walk(folder):
@@ -252,7 +254,7 @@ def _committed(file: Path, ledger: Ledger, marker: Marker) -> None:
 def _close(file: Path, ledger: Ledger, marker: Marker, *, is_run: bool) -> bool:
     """Seal the ledger, and keep a copy of it if anything but the row of a run is new; tells whether that was done."""
     ledger.on_commit = None
-    ledger.connection.rollback()
+    ledger.rollback()
     if ledger.is_suspect:
         spoil_seal(file)
         return False

@@ -8,8 +8,9 @@ import time
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.failures import Failure, Patience
-from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.failures import Failure, RetryPolicy
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Verdict
 from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_intended, take_parts
@@ -33,11 +34,11 @@ class Judge:
         self._leaves = leaves
         self._stages = {leaf.stage for leaf in leaves}
         self._force = selection.force
-        self._patience = Patience(config.errors.hold_after, selection.retry_failed)
+        self._patience = RetryPolicy(config.errors.hold_after, selection.retry_failed)
         self._settle_ns = round(config.inputs.settle_s * 1e9)
         self._is_listed = selection.names is not None
-        self._behind: tuple[int, int, bool] | None = tuple(ledger.facts.get("behind") or ()) or None
-        """The time of which the ledger does not know all that was made, and whether power was lost; see opening.py."""
+        self._uncertain = ledger.facts.uncertain_period
+        """The period of which the ledger does not know all that was made."""
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
@@ -165,7 +166,7 @@ class Judge:
             raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
 
     def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
-        owner = self._ledger.owner(target)
+        owner = self._ledger.outputs.owner(target)
         if owner is None:
             if leaf.has_file and not self._force and self._exists(path):
                 if self._is_unsure(time_of(path)):
@@ -174,7 +175,7 @@ class Judge:
             return Verdict(leaf.stage, "make", "new", path, target)
         if owner[1] == "intended":
             return Verdict(leaf.stage, "make", "interrupted" if self._exists(path) else "new", path, target)
-        if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.row(target), path):
+        if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.outputs.get(target), path):
             return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
         rival: bytes | None = owner[0]
         if self._is_listed and not is_group(owner[0]) and not os.path.lexists(self._root + owner[0]):
@@ -197,13 +198,13 @@ class Judge:
             return self._redo(row, path, self.sources.describe(source, row))
         if row.recipe != leaf.number:
             return self._redo(row, path, self._recipe_change(row.recipe, leaf))
-        if row.at_work:
+        if row.in_flight:
             return "make", "interrupted"
         if row.status == "skipped":
             return "up-to-date", f"skipped: {row.reason}"
         if not leaf.has_file or leaf.has_parts:
             return UP_TO_DATE
-        if self._behind and self._is_lost(row, path):
+        if self._uncertain and self._is_lost(row, path):
             return "make", "interrupted"
         return judge_file(row, path)
 
@@ -213,19 +214,20 @@ class Judge:
 
     def _is_others(self, row: OutputRecord | None, path: bytes) -> bool:
         """Whether somebody's file is where we made none, since the source was left out."""
-        made_none = row is not None and row.status == "skipped" and row.size is None and not row.at_work
+        made_none = row is not None and row.status == "skipped" and row.size is None and not row.in_flight
         return made_none and self._exists(path) and not self._is_unsure(time_of(path))
 
     def _is_lost(self, row: OutputRecord, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
         mtime_ns = time_of(path)
-        if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):
+        if self._uncertain and self._uncertain.lost_power and self._is_unsure(row.mtime_ns):
             return row.digest is None or not holds(path, row.digest)
         return mtime_ns != row.mtime_ns and self._is_unsure(mtime_ns)
 
     def _is_unsure(self, mtime_ns: int | None) -> bool:
         """Whether what was made then may be otherwise than the ledger has it."""
-        return self._behind is not None and mtime_ns is not None and self._behind[0] <= mtime_ns < self._behind[1]
+        period = self._uncertain
+        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
 
     def _recipe_change(self, old: int, leaf: Leaf) -> str:
         if (old, leaf.stage) not in self._whys:

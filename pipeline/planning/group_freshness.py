@@ -8,7 +8,8 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NoFile
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Verdict
 from pipeline.planning.freshness import Judge
@@ -55,12 +56,12 @@ class GroupJudge(Judge):
 
     def _row_of_group(self, group: Source, leaf: Leaf, path: bytes) -> OutputRecord | None:
         """What is recorded of a group, also if its stage was called otherwise."""
-        row = self._ledger.row(leaf.template.key(path))
+        row = self._ledger.outputs.get(leaf.template.key(path))
         if row is not None:
             was_its = is_group(row.source) and group_in(row.source) == group_in(group.path)
             return row if row.source == group.path or (was_its and row.stage not in self._stages) else None
         for stage in () if leaf.has_file else self._former_gathers:
-            row = self._ledger.row(NoFile(stage).fill(source_of(stage, group_in(group.path))))
+            row = self._ledger.outputs.get(NoFile(stage).fill(source_of(stage, group_in(group.path))))
             if row is not None and row.recipe == leaf.number:
                 return row
         return None
@@ -68,4 +69,4 @@ class GroupJudge(Judge):
     @cached_property
     def _former_gathers(self) -> set[str]:
         """What stages were called that gathered, and are not now."""
-        return {row.stage for row in self._ledger.rows(*GROUPS)} - self._stages
+        return {row.stage for row in self._ledger.outputs.all(*GROUPS)} - self._stages

@@ -16,7 +16,8 @@ from pipeline.errors import FileFailure
 from pipeline.files.group_manifest import Member
 from pipeline.files.template import Template
 from pipeline.ledger.group_tables import GroupTables
-from pipeline.ledger.ledger import Ledger, kept_time
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import kept_time
 from pipeline.messages import Source
 from pipeline.planning.output_spec import Leaf
 from pipeline.planning.output_state import is_as_left
@@ -75,7 +76,7 @@ class Members:
 
     def take_made(self) -> None:
         """Take what there is after all has been made that could be."""
-        for source in self._ledger.failed.missing(self._of):
+        for source in self._ledger.failures.failed_sources(self._of):
             self._add_absent(source, "failed")
         self._take_recorded()
 

@@ -6,7 +6,7 @@ import os
 import stat
 
 from pipeline.files.atomic import digest_of
-from pipeline.ledger.ledger import OutputRecord, kept_time
+from pipeline.ledger.outputs import OutputRecord, kept_time
 from pipeline.planning.decisions import Action
 from pipeline.text import NO_FILE
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, OutputRecord, kept_time
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import OutputRecord, kept_time
 from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Job, Source, Target
 from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, Rename, Verdict

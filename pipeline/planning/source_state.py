@@ -10,7 +10,7 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import OutputRecord, kept_time
+from pipeline.ledger.outputs import OutputRecord, kept_time
 from pipeline.messages import Source
 
 _SECOND_NS = 1_000_000_000

@@ -29,7 +29,7 @@ WRONG = "a digest that no file has"
 def connection() -> Iterator[sqlite3.Connection]:
     """An empty ledger."""
     with closing(Ledger(None)) as ledger:
-        yield ledger.connection
+        yield ledger._connection
 
 
 @pytest.fixture
