@@ -1,8 +1,8 @@
-"""The files that failed: what the ledger keeps of each, how often it was tried, and when it is left alone.
+"""The table of failures: which files failed, how often each was tried, and when it is left alone.
 
-a stage failed, in a run that ended in order    one attempt more
-`errors.hold_after` attempts                    held, until its source or its recipe is another
-dismissed by a person                           held too, and the exit code says so no more
+a stage failed in a run that ended in order     one attempt more
+`errors.hold_after` attempts                    held, until its source or its recipe changes
+dismissed by a person                           held too, and no longer in the exit code
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that failed and has not been done since."""
+    """An output that failed and has not been made since."""
 
     source: bytes
     stage: str
     kind: str
     error: str
     attempts: int
-    """In runs that ended in order, of the same source by the same recipe."""
+    """The runs that ended in order in which the source as it is failed by the recipe as it is."""
     tried: bool
-    """Whether a stage was tried, rather than the plan refusing."""
+    """Whether a stage was called; False if the plan refused."""
     source_size: int | None
     source_mtime_ns: int | None
     recipe: int | None
     dismissed_at: float | None
-    """When a person said that it need not be done; seconds since 1970."""
+    """When a person dismissed it, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class RetryPolicy:
     """How often a failing file is tried again."""
 
     hold_after: int | None
-    """None for ever."""
+    """The number of attempts; None for no limit."""
     retry_failed: bool = False
-    """Whether those that are held are tried once more now."""
+    """Whether held files are tried once more by this run."""
 
     def is_over(self, failure: Failure) -> bool:
-        """Whether a file that has not changed since is left alone."""
+        """Tell whether a file that has not changed since its failure is left alone."""
         held = self.hold_after is not None and failure.attempts >= self.hold_after
         return (held or failure.dismissed_at is not None) and not self.retry_failed
 
