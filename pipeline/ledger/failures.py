@@ -92,7 +92,8 @@ class Failures:
         connection.execute(CHANGED_TABLE)
         self.has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
         """Whether there may be any; where there are none, none is looked for."""
-        self._past: list[tuple[bytes, str]] = []
+        self.past: list[tuple[bytes, str]] = []
+        """Source and stage of failures that are deleted by the next `flush`."""
 
     def all(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
@@ -141,13 +142,13 @@ class Failures:
 
     def forget_later(self, source: bytes, stage: str) -> None:
         """Delete a failure at the next `flush`, which costs less than to delete each by itself."""
-        self._past.append((source, stage))
+        self.past.append((source, stage))
 
     def flush(self) -> None:
         """Delete the failures that `forget_later` has collected."""
-        if self._past:
-            self.forget(self._past)
-            self._past.clear()
+        if self.past:
+            self.forget(self.past)
+            self.past.clear()
 
     def count_attempts(self, run: str, exit_code: int) -> None:
         """Count an attempt for what failed in a run, unless the run was cut short."""

@@ -85,8 +85,10 @@ class Ledger:
     def commit(self) -> None:
         """Commit the open transaction, if there is one."""
         if self._connection.in_transaction:
-            self.outputs.flush()
-            self.failures.flush()
+            if self.outputs.pending:
+                self.outputs.flush()
+            if self.failures.past:
+                self.failures.flush()
             self._connection.execute("COMMIT")
             if self.on_commit:
                 self.on_commit()

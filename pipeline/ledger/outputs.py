@@ -147,8 +147,9 @@ class Outputs:
         self._intents = intents
         # While the table was empty when the ledger was opened, no output needs to be looked up.
         self._was_empty = not connection.execute("SELECT EXISTS (SELECT 1 FROM outputs)").fetchone()[0]
-        # Rows are inserted together at the next commit, which costs a third of inserting each by itself.
-        self._pending: list[tuple[Any, ...]] = []
+        # Rows are inserted together, which costs a third of inserting each by itself.
+        self.pending: list[tuple[Any, ...]] = []
+        """Rows that are written by the next `flush`."""
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class Outputs:
     def add(self, outcome: Outcome, result: Result, target: bytes, recipe: int, part: str | None = None) -> None:
         """Record an output as done or skipped."""
         source, has_file = outcome.source, bool(result.digest)
-        self._pending.append(
+        self.pending.append(
             (
                 target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
                 result.text, result.size_bytes if has_file else None, kept_time(result.mtime_ns) if has_file else None,
@@ -236,11 +237,11 @@ class Outputs:
 
     def flush(self) -> None:
         """Write the records that `add` has collected."""
-        if self._pending:
-            self._connection.executemany(_UPSERT, self._pending)
-            self._intents.end(row[0] for row in self._pending)
+        if self.pending:
+            self._connection.executemany(_UPSERT, self.pending)
+            self._intents.end(row[0] for row in self.pending)
             self._intents.delete_ended()
-            self._pending.clear()
+            self.pending.clear()
 
     def set_in_flight(self, targets: Iterable[bytes]) -> None:
         """Mark outputs as handed out; what is recorded of them stays."""

@@ -63,24 +63,25 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
         folders: What is written below them is synced every few seconds.
         is_run: Whether the writer is a run, which makes a new copy only if there is anything new to keep.
     """
+    file = state.ledger
     ledger, marker, in_order = _open(state, folders), None, False
     try:
         for note in ledger.notes:
             print(note, file=sys.stderr)
-        marker = writer = Marker(state.ledger, folders)
+        marker = writer = Marker(file, folders)
         ledger._connection.execute("PRAGMA wal_autocheckpoint=0")
-        ledger.on_commit = lambda: _committed(state.ledger, ledger, writer)
+        ledger.on_commit = lambda: _committed(file, ledger, writer)
         try:
             yield ledger
         except BaseException:
             with suppress(EnvironmentFailure):  # what ended it comes first
-                in_order = _close(state.ledger, ledger, marker, is_run=is_run)
+                in_order = _close(file, ledger, marker, is_run=is_run)
             raise
-        in_order = _close(state.ledger, ledger, marker, is_run=is_run)
+        in_order = _close(file, ledger, marker, is_run=is_run)
     finally:
         if not in_order:
             with suppress(OSError):
-                lift_seal(state.ledger)  # since SQLite brings in the log when it closes
+                lift_seal(file)  # since SQLite brings in the log when it closes
         ledger.close()
         if marker:
             marker.close(in_order=in_order)
