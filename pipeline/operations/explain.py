@@ -73,7 +73,7 @@ class OutputExplained:
     found: os.stat_result | None
     """What is in its place."""
     row: OutputRecord | None
-    decree: Override | None
+    override: Override | None
     failure: Failure | None
     printed: str
     """By the stages before it failed."""
@@ -292,7 +292,7 @@ class Explainer:
         differences = []
         if row and leaf and row.status != "intended" and row.recipe != leaf.number:
             differences = [each.text for each in differences_from(self._ledger.recipe_parts(row.recipe), leaf)]
-        decree = row.override if row else None
+        override = self._ledger.overrides.get(row.override) if row and row.override else None
         return OutputExplained(
             stage,
             b"" if path.startswith(NO_FILE_KEY) else path,
@@ -304,7 +304,7 @@ class Explainer:
             differences,
             _stat(path),
             row,
-            next((each for each in self._ledger.overrides.all() if each.number == decree), None),
+            override,
             failure,
             self._ledger.failures.printed(failure) if failure else "",
         )

@@ -76,7 +76,7 @@ def _look_again(ledger: Path, base: bytes, targets: set[bytes]) -> dict[bytes, F
     with open_to_read(ledger) as opened:
         for target in targets:
             row = opened.outputs.get(target)
-            is_made = row is None or not _is_settled(row) or opened.intents.find(target) is not None
+            is_made = row is None or not _is_settled(row) or opened.intents.get(target) is not None
             findings[target] = None if row is None or is_made else examine(row, os.path.join(base, target))
     return findings
 

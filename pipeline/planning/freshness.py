@@ -38,8 +38,8 @@ class Judge:
         self._patience = RetryPolicy(config.errors.hold_after, selection.retry_failed)
         self._settle_ns = round(config.inputs.settle_s * 1e9)
         self._is_listed = selection.names is not None
-        self._behind: tuple[int, int, bool] | None = tuple(ledger.facts.uncertain_period or ()) or None
-        """The time of which the ledger does not know all that was made, and whether power was lost; see opening.py."""
+        self._uncertain = ledger.facts.uncertain_period
+        """The period of which the ledger does not know all that was made."""
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
@@ -205,7 +205,7 @@ class Judge:
             return "up-to-date", f"skipped: {row.reason}"
         if not leaf.has_file or leaf.has_parts:
             return UP_TO_DATE
-        if self._behind and self._is_lost(row, path):
+        if self._uncertain and self._is_lost(row, path):
             return "make", "interrupted"
         return judge_file(row, path)
 
@@ -221,13 +221,14 @@ class Judge:
     def _is_lost(self, row: OutputRecord, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
         mtime_ns = time_of(path)
-        if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):
+        if self._uncertain and self._uncertain.lost_power and self._is_unsure(row.mtime_ns):
             return row.digest is None or not holds(path, row.digest)
         return mtime_ns != row.mtime_ns and self._is_unsure(mtime_ns)
 
     def _is_unsure(self, mtime_ns: int | None) -> bool:
         """Whether what was made then may be otherwise than the ledger has it."""
-        return self._behind is not None and mtime_ns is not None and self._behind[0] <= mtime_ns < self._behind[1]
+        period = self._uncertain
+        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
 
     def _recipe_change(self, old: int, leaf: Leaf) -> str:
         if (old, leaf.stage) not in self._whys:

@@ -15,7 +15,7 @@ from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.group_manifest import write_members
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import ARE_GROUPS, GROUPS, key_of
+from pipeline.ledger.origins import GROUPS, key_of
 from pipeline.messages import Group, GroupJob, Outcome
 from pipeline.planning.decisions import Verdict
 from pipeline.planning.group_freshness import GroupJudge
@@ -37,8 +37,8 @@ class Gathers:
         self._leaves = [leaf for leaf in leaves if leaf.gathers]
         self._stages = {leaf.stage for leaf in leaves}
         self._judge = GroupJudge(config, ledger, tuple(leaves), selection)
-        self._members = {leaf.stage: Members(config, ledger, leaf) for leaf in self._leaves}
-        Members.prepare(ledger)
+        self._tables = ledger.create_group_tables()
+        self._members = {leaf.stage: Members(config, ledger, self._tables, leaf) for leaf in self._leaves}
 
     @staticmethod
     def are_needed(ledger: Ledger, leaves: Sequence[Leaf]) -> bool:
@@ -57,9 +57,7 @@ class Gathers:
 
     def plan_anew(self, *, is_made: bool) -> None:
         """The same for a plan that is settled; or by what was made of it, if that `is_made`."""
-        connection = self._ledger.connection
-        for table in ("members", "absent"):
-            connection.execute(f"DELETE FROM temp.{table}")
+        self._tables.clear()
         self._spool.forget_groups()
         for members in self._members.values():
             if is_made:
@@ -108,9 +106,8 @@ class Gathers:
 
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
-        still = f"SELECT source, stage FROM temp.plan WHERE {ARE_GROUPS} AND action != 'up-to-date'"
         failures = self._ledger.failures.all(*GROUPS)
-        open_ones = set(self._ledger._connection.execute(still))
+        open_ones = self._spool.unsettled_groups()
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
         self._ledger.failures.forget(past)
 

@@ -37,7 +37,7 @@ _TYPE = 0o170000
 # What stands for size and time of an output that is not there, or is no file.
 _NOTHING = -1
 _UP_TO_DATE = "up to date"
-# The columns of a row on which it depends whether anything is to be done: those up to `at_work`.
+# The columns of a row on which it depends whether anything is to be done: those up to `in_flight`.
 _JUDGED_COLUMNS = OutputRecord._fields.index("in_flight") + 1
 
 
@@ -115,9 +115,9 @@ class Digests:
             columns = list(zip(*rows, strict=True))[:_JUDGED_COLUMNS]
             if not columns:
                 return None
-            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, at_work = columns
+            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, in_flight = columns
             first = first or (sources, sizes, times)
-            is_settled = not any(at_work) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
+            is_settled = not any(in_flight) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
             if not is_settled or (sources, sizes, times) != first or list(targets) != _targets(place, sources):
                 return None
             are_done = [status == "done" for status in statuses]

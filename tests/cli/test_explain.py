@@ -215,7 +215,7 @@ def test_contents_are_compared_under_hash(project: Project, explain: Explain) ->
     assert set(outputs(explain("in/x.txt", "--json")).values()) == {("up-to-date", "up to date")}
 
 
-# -- failures, decrees, orphans ----------------------------------------------------------------------------------------
+# -- failures, overrides, orphans --------------------------------------------------------------------------------------
 
 
 def test_failures_are_told_with_what_was_printed(project: Project, explain: Explain) -> None:
@@ -234,7 +234,7 @@ def test_failures_are_told_with_what_was_printed(project: Project, explain: Expl
     assert json.loads(explain("in/x.txt", "--json"))["outputs"][0]["failure"]["output"] == "so far\n"
 
 
-def test_a_decree_is_told(project: Project, explain: Explain) -> None:
+def test_an_override_is_told(project: Project, explain: Explain) -> None:
     """What a person had the ledger take as true is on record, and shown with what says so because of it."""
     project.run()
     state = open_state(project.folder / ".pipeline/pipeline", "pipeline")

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pipeline.ledger.outputs import Intent
 from support.program import Pipeline
 from support.project import Project, ledger_of, made
+
+from pipeline.ledger.outputs import Intent
 
 FRESH = ("up-to-date", "up to date")
 NAMES = ("a", "b.txt", "sub/c", "sub/deep/d")
