@@ -123,7 +123,7 @@ def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Worke
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
             decode_box=stage.least,
-            own_colors=stage.own_colours,
+            own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )

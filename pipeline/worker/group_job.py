@@ -13,7 +13,7 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
 from pipeline.images.limits import limited_to
-from pipeline.messages import Job, Outcome, Result
+from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, Kind, convert
 from pipeline.text import shown
@@ -26,13 +26,13 @@ from pipeline.worker.value import write_output
 class GroupJobRunner:
     """Runs one job of a stage that gathers: calls it once, with an iterator over the members of the group."""
 
-    def __init__(self, tree: Tree, job: Job, enter: Enter) -> None:
+    def __init__(self, tree: Tree, job: GroupJob, enter: Enter) -> None:
         self._tree = tree
         self._job = job
-        self._target = job.targets[0]
+        self._target = job.target
         self._stage = tree.stages[tree.index[self._target.stage]]
         self._kind = tree.member_kind(self._stage)
-        self._caller = StageCaller(tree, "", job.source.path, self._has_changed, enter, None)
+        self._caller = StageCaller(tree, "", b"", self._has_changed, enter, None)
         self._scratch = self._caller.scratch
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
@@ -57,7 +57,7 @@ class GroupJobRunner:
             result = failed(self._target, error, self._stage.name)
         finally:
             self._scratch.remove()
-        return Outcome(self._job.source, (result,), time.perf_counter() - began_s, environment)
+        return Outcome(self._job.group, (result,), time.perf_counter() - began_s, environment)
 
     def _make(self) -> tuple[Any, Kind | None, Notes]:
         """Call the stage with its members; return what it made, without a kind if it is a filter."""
@@ -100,7 +100,7 @@ class GroupJobRunner:
 
     def _items(self) -> Iterator[Item[Any]]:
         """Yield the members in the order of their paths, each read when the stage asks for it, and then let go."""
-        for member in read_members(self._target.members):
+        for member in read_members(self._job.members_file):
             self._read_count += 1
             try:
                 if not member.is_as_planned:
@@ -134,5 +134,5 @@ class GroupJobRunner:
 
     def _has_changed(self) -> bool:
         """Whether any of the members that were read has changed since it was planned."""
-        members = read_members(self._target.members)
+        members = read_members(self._job.members_file)
         return not all(member.is_as_planned for member, _ in zip(members, range(self._read_count), strict=False))

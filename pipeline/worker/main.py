@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import pickle
 
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, GroupJob, Outcome
 from pipeline.stage.resolve import set_stage_path
 from pipeline.worker.group_job import GroupJobRunner
 from pipeline.worker.job import JobRunner
@@ -37,9 +37,9 @@ def start(packed: bytes) -> None:
     _tree = Tree(pickle.loads(setup))
 
 
-def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
+def work(job: AnyJob, enter: Enter = lambda index: None) -> Outcome:
     """Make the outputs of one job; what goes wrong is in its outcome. `enter` is told which stage is in hand."""
     assert _tree is not None
-    if job.targets[0].members:
+    if isinstance(job, GroupJob):
         return GroupJobRunner(_tree, job, enter).run()
     return JobRunner(_tree, job, enter).run()
