@@ -33,7 +33,7 @@ class GroupTables:
 
         Files of `other_stages` are left out; of stages that have another name by now they are not.
         """
-        others = ", ".join("?" for _ in other_stages) or "NULL"
+        others = ", ".join("?" for _ in other_stages)
         return self._connection.execute(
             "SELECT source, target, part, size, mtime_ns FROM outputs WHERE status = 'done' AND size IS NOT NULL"
             f" AND stage NOT IN ({others}) AND {ARE_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from pipeline.files.template import ALL_PARTS
-from pipeline.ledger.ledger import OutputRecord
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason
 from pipeline.planning.output_spec import OutputSpec
@@ -22,7 +22,7 @@ def move_parts(
     """
     known = list(rows)
     for head in known if (decision.action, decision.reason.code) == ("make", "new") else ():
-        is_done = head.part == "" and head.status == "done" and not head.at_work and head.recipe == leaf.number
+        is_done = head.part == "" and head.status == "done" and not head.in_flight and head.recipe == leaf.number
         if is_done and not sources.change(source, head):
             renames = [_rename(leaf, source, part, folder) for part in known if _is_part(part, head)]
             found = [each for each in renames if each is not None]
