@@ -1,4 +1,4 @@
-"""Minutes of killing: workers, the lock's holder, whole crews, the parent; and signals to processes."""
+"""Minutes of killing: workers, the lock's holder, whole sessions, the parent; and signals to processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.pool_engines import Make, run
 from support.pool_jobs import job
 from support.program import ROOT, is_running
 
-from pipeline.engines.pool_session import waiting_for
+from pipeline.engines.os_process import describe_wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -37,10 +37,10 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while self.kills and not self.is_over.wait(random.uniform(0, self.pause_s)):
-            crew = self.engine._crew
-            members = [m for m in list(crew.members) if not m.worker.is_dead] if crew else []
-            if members:
-                os.kill(random.choice(members).worker.pid, signal.SIGKILL)
+            session = self.engine._session
+            workers = [w for w in list(session.workers) if not w.process.is_dead] if session else []
+            if workers:
+                os.kill(random.choice(workers).process.pid, signal.SIGKILL)
                 self.kills -= 1
 
 
@@ -73,9 +73,9 @@ def test_the_holder_of_the_lock_is_killed(make: Make, method: str) -> None:
     for _ in range(10):
         run(engine, [job("ok 1"), job("ok 2")])
         time.sleep(0.1)
-        members = list(engine._crew.members)
-        holders = [m for m in members if "pipe" in waiting_for(m.worker.pid)] or members
-        os.kill(holders[0].worker.pid, signal.SIGKILL)
+        workers = list(engine._session.workers)
+        holders = [w for w in workers if "pipe" in describe_wait(w.process.pid)] or workers
+        os.kill(holders[0].process.pid, signal.SIGKILL)
         assert len(run(engine, [job(f"ok {n}") for n in range(100)], most_s=20)) == 100
 
 
@@ -89,8 +89,8 @@ def test_rebuilds_leave_nothing_behind(make: Make, method: str) -> None:
             time.sleep(0.2)
             gc.collect()
             counts.append((threading.active_count(), len(os.listdir("/proc/self/fd")), len(_children())))
-        for member in list(engine._crew.members):
-            os.kill(member.worker.pid, signal.SIGKILL)
+        for worker in list(engine._session.workers):
+            os.kill(worker.process.pid, signal.SIGKILL)
     for early, late in zip(zip(*counts[:4], strict=True), zip(*counts[4:], strict=True), strict=True):
         assert max(late) <= max(early)
 

@@ -11,16 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.engines.pool import PoolEngine, PoolSettings
+from pipeline.engines.pool import PoolSettings, PoolSpec
 from support import pool_jobs
 
 method, folder, seconds = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-engine = PoolEngine(
-    PoolSettings(processes=2, context=method),
-    pool_jobs.STAGES, pool_jobs.start, b"kept", pool_jobs.work, folder / "slots", [lock],
-)  # fmt: skip
+settings = PoolSettings(processes=2, context=method)
+spec = PoolSpec(settings, pool_jobs.STAGES, pool_jobs.start, b"kept", pool_jobs.work)
+engine = spec.open(folder / "slots", close_fds=[lock])
 signals: list[int] = []
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda number, _: signals.append(number))
@@ -35,6 +34,6 @@ while engine.busy and len(signals) < 2:
     if not seen and (folder / "pids0").exists() and (folder / "pids1").exists():
         time.sleep(0.05)
         seen = True
-        print("READY", *(m.worker.pid for m in engine._crew.members), flush=True)
+        print("READY", *(w.process.pid for w in engine._session.workers), flush=True)
 engine.close()
 print("END", *signals, flush=True)

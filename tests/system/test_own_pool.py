@@ -16,7 +16,7 @@ from PIL import Image
 from support.project import Project, temporaries
 
 from pipeline.config.load import load_config
-from pipeline.engines.chained import LinkedEngine
+from pipeline.engines.chained import ChainedEngine
 from pipeline.errors import ConfigError
 from pipeline.messages import Job, Outcome, Source, StageInfo, Target
 
@@ -309,7 +309,7 @@ def test_what_does_not_cross_is_not_bounded() -> None:
     infos = [StageInfo("a", None), StageInfo("b", 0, None, 1)]
     for stage, most in (("a", 1000), ("b", 10)):
         shared, own = Held(), Held()
-        engine = LinkedEngine([shared, own], infos, 10)  # type: ignore[list-item]
+        engine = ChainedEngine([shared, own], infos, 10)  # type: ignore[list-item]
         waiting = jobs(stage)
         while engine.has_room and (job := next(waiting, None)):
             engine.submit(job)

@@ -16,7 +16,7 @@ from support.pool_jobs import job, outside
 from support.program import is_running
 
 from pipeline.engines import pool_session, wire_format
-from pipeline.engines.attempts import Case, Fall, Next
+from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure
 from pipeline.engines.host import available_processes
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.messages import Job, Outcome, Result, Source, Target
@@ -188,8 +188,8 @@ def test_idle_workers_may_be_killed(make: Make, method: str) -> None:
     engine = make(method)
     for _ in range(3):
         run(engine, [job(f"ok {n}") for n in range(20)])
-        for member in list(engine._crew.members):
-            os.kill(member.worker.pid, signal.SIGKILL)
+        for worker in list(engine._session.workers):
+            os.kill(worker.process.pid, signal.SIGKILL)
         assert len(run(engine, [job(f"ok {n}") for n in range(100)])) == 100
 
 
@@ -317,7 +317,7 @@ def test_drain_with_few_files_per_worker(make: Make) -> None:
     engine.poll(0.1)
     engine.drain()
     assert 1 <= len(run(engine, [])) <= 2
-    assert engine._supervisor.news.empty()
+    assert engine._supervisor.events.empty()
 
 
 def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) -> None:
@@ -336,11 +336,11 @@ def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) ->
 def test_a_worker_that_cannot_be_killed_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in the kernel, it would be waited for without end; a signal that does nothing stands in."""
     engine = make(timeout_s=0.2)
-    monkeypatch.setattr("pipeline.engines.worker_process.KILL_SIGNAL", signal.SIGCONT)
+    monkeypatch.setattr("pipeline.engines.os_process.KILL_SIGNAL", signal.SIGCONT)
     monkeypatch.setattr(pool_session, "STUCK_S", 0.5)
     with pytest.raises(EnvironmentFailure, match=r"worker \d+ has survived SIGKILL for 0.5 s: it is in state S"):
         run(engine, [job("sleep 100")])
-    pids = [member.worker.pid for member in engine._crew.members] + [_pid_in(engine)]
+    pids = [worker.process.pid for worker in engine._session.workers] + [_pid_in(engine)]
     began = time.monotonic()
     engine.close()
     assert time.monotonic() - began < 8
@@ -391,23 +391,23 @@ def test_available_processes_is_sane() -> None:
 
 
 def test_memory_is_forgiven_once_and_siblings_are_kept() -> None:
-    """A case that ran out of memory runs alone with what failed, then fails; nothing is made twice."""
+    """A attempt that ran out of memory runs alone with what failed, then fails; nothing is made twice."""
     from support import pool_jobs
 
-    case = Case(job("x", "web", "print"))
+    attempt = Attempt(job("x", "web", "print"))
     done, lost = Result("print", b"p", "done"), Result("web", b"w", "failed", "no room", "memory")
-    assert case.learn(Outcome(case.job.source, (done, lost))) is Next.RUN_ALONE
-    assert [t.stage for t in case.rest.targets] == ["web"]
-    assert case.fall(Fall("memory", 1, "killed at 3 GB"), pool_jobs.STAGES) is Next.DELIVER
-    assert {r.stage: r.status for r in case.outcome().results} == {"print": "done", "web": "failed"}
+    assert attempt.add_outcome(Outcome(attempt.job.source, (done, lost))) is NextStep.RUN_ALONE
+    assert [t.stage for t in attempt.remaining.targets] == ["web"]
+    assert attempt.add_failure(WorkerFailure("memory", 1, "killed at 3 GB"), pool_jobs.STAGES) is NextStep.DELIVER
+    assert {r.stage: r.status for r in attempt.outcome().results} == {"print": "done", "web": "failed"}
 
 
 def test_what_the_machine_refused_is_delivered_at_once() -> None:
     """A full disk is nobody's attempt, so it is not retried."""
-    case = Case(job("x"), retries_left=3)
+    attempt = Attempt(job("x"), retries_left=3)
     lost = Result("web", b"w", "failed", "no space", "error")
-    assert case.learn(Outcome(case.job.source, (lost,), environment="no space left")) is Next.DELIVER
-    assert case.outcome().environment == "no space left"
+    assert attempt.add_outcome(Outcome(attempt.job.source, (lost,), environment="no space left")) is NextStep.DELIVER
+    assert attempt.outcome().environment == "no space left"
 
 
 def test_nothing_is_lost_on_the_wire() -> None:
@@ -418,6 +418,6 @@ def test_nothing_is_lost_on_the_wire() -> None:
     others = [f"field {number}" for number in range(2, len(Outcome._fields))]
     answers = [
         Outcome(Source(b"a", 7, 8), (result, result), *others),  # type: ignore[arg-type]
-        Fall("timeout", 1, "text", "remark", "detail", "output"),
+        WorkerFailure("timeout", 1, "text", "remark", "detail", "output"),
     ]
     assert wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers)) == answers
