@@ -82,10 +82,18 @@ def read(path: Path) -> str:
         os.close(fd)
 
 
+def printed_bytes(path: Path) -> int:
+    """Return how much the current job of a worker has printed so far."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def cut(path: Path) -> None:
     """Truncate the text of a job that prints without end to its beginning, so that it does not fill the disk."""
-    with suppress(FileNotFoundError):
-        if os.stat(path).st_size > MAX_FILE_BYTES:
+    if printed_bytes(path) > MAX_FILE_BYTES:
+        with suppress(FileNotFoundError):
             os.truncate(path, KEPT_BYTES // 2)
 
 

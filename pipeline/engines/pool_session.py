@@ -54,6 +54,10 @@ class Worker:
     """Its memory when last read."""
     reason: KillReason | None = None
     condemned_at: float = 0.0
+    is_dumping: bool = False
+    """Whether it has begun to write its stacks since it was condemned."""
+    printed_bytes: int = 0
+    """The size of its capture file when last read since then."""
     killed_at: float | None = None
     was_abandoned = False
 

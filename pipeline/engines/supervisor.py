@@ -26,8 +26,8 @@ from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
 
 # How often the limits are checked; a death is noticed at once.
 TICK_S = 0.05
-# How long a worker that is over a limit has to write its stacks before it is killed.
-DUMP_S = 0.2
+# How long a worker that is over a limit may take to write its stacks; it is killed as soon as they are written.
+DUMP_S = 1.0
 # A worker whose threads or exit functions do not end by then is killed.
 LEAVE_S = 10.0
 # Above this share of max_memory a worker is killed; above max_memory it is replaced after its job.
@@ -130,10 +130,8 @@ class Supervisor:
     def _check_limits(self, worker: Worker, now: Snapshot) -> None:
         spent_s = (time.monotonic_ns() - now.since_ns) / 1e9
         if now.state == State.STARTING and spent_s > self._limits.start_s:
-            self._condemn(
-                worker,
-                KillReason("timeout", f"was not ready after {self._limits.start_s:g} s", "pool.start_timeout"),
-            )
+            text = f"was not ready after {self._limits.start_s:g} s"
+            self._condemn(worker, KillReason("timeout", text, "pool.start_timeout"))
         elif now.state == State.LEAVING and spent_s > LEAVE_S:
             worker.kill()
         elif now.state in (State.IDLE, State.WORKING):
@@ -159,6 +157,7 @@ class Supervisor:
     def _condemn(self, worker: Worker, reason: KillReason) -> None:
         """Have the worker write its stacks; a later check kills it unless it has finished the job by then."""
         worker.reason, worker.condemned_at = reason, time.monotonic()
+        worker.is_dumping, worker.printed_bytes = False, output_capture.printed_bytes(worker.slot.capture)
         if DUMP_SIGNAL and worker.process.pid:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, DUMP_SIGNAL)
@@ -167,7 +166,7 @@ class Supervisor:
         """Kill a worker that is still running the job for which it was condemned."""
         if not _is_still_running(reason, now):
             worker.reason = None
-        elif time.monotonic() - worker.condemned_at > DUMP_S or reason.kind == "memory":
+        elif reason.kind == "memory" or time.monotonic() - worker.condemned_at > DUMP_S or _has_dumped(worker):
             worker.kill()
 
     def _reap(self, worker: Worker) -> None:
@@ -196,10 +195,17 @@ class Supervisor:
         self._killed_starts += code == -KILL_SIGNAL
         self._dead_starts += code != -KILL_SIGNAL
         if self._dead_starts >= MAX_DEAD_STARTS or self._killed_starts >= MAX_KILLED_STARTS:
-            times = self._dead_starts + self._killed_starts
-            self.fail(
-                WorkersFailed(f"{times} workers died while they started: {describe_exit(code)}\n{output}".strip())
-            )
+            deaths = self._dead_starts + self._killed_starts
+            text = f"{deaths} workers died while they started: {describe_exit(code)}\n{output}"
+            self.fail(WorkersFailed(text.strip()))
+
+
+def _has_dumped(worker: Worker) -> bool:
+    """Tell whether the worker has written its stacks: its text has grown since it was condemned, and grows no more."""
+    printed_bytes, worker.printed_bytes = worker.printed_bytes, output_capture.printed_bytes(worker.slot.capture)
+    has_grown = worker.printed_bytes != printed_bytes
+    was_dumping, worker.is_dumping = worker.is_dumping, worker.is_dumping or has_grown
+    return was_dumping and not has_grown
 
 
 def _is_still_running(reason: KillReason, now: Snapshot) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from support.pool_engines import Make, run
 from support.pool_jobs import job
-from support.program import ROOT, is_running
+from support.program import ROOT, is_running, kill, wait_until, wait_until_gone
 
 from pipeline.engines.os_process import describe_wait
 
@@ -40,7 +40,7 @@ class Killer(threading.Thread):
             session = self.engine._session
             workers = [w for w in list(session.workers) if not w.process.is_dead] if session else []
             if workers:
-                os.kill(random.choice(workers).process.pid, signal.SIGKILL)
+                kill(random.choice(workers).process.pid)
                 self.kills -= 1
 
 
@@ -144,7 +144,7 @@ class Drill:
 
 
 def test_nobody_outlives_the_parent(method: str, tmp_path: Path) -> None:
-    """The parent is killed, twenty times: its processes are gone within a second, and the lock is free."""
+    """The parent is killed, twenty times: its processes are gone, and the lock is free."""
     for n in range(20):
         folder = tmp_path / str(n)
         folder.mkdir()
@@ -155,10 +155,7 @@ def test_nobody_outlives_the_parent(method: str, tmp_path: Path) -> None:
         drill.process.wait()
         with open(folder / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        deadline = time.monotonic() + 1
-        while any(map(is_running, pids)):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until_gone(pids, most_s=10)
         drill.process.communicate()
 
 
@@ -168,18 +165,19 @@ def test_a_signal_drains(method: str, tmp_path: Path, number: int, to_group: boo
     """A signal to the parent, or to its group as a terminal sends it: what is in hand is done, no more."""
     drill = Drill(method, tmp_path, 0.5)
     (os.killpg if to_group else os.kill)(drill.process.pid, number)
-    out, err = drill.process.communicate(timeout=5)
+    out, err = drill.process.communicate(timeout=60)
     lines = out.split("\n")
     assert (lines.count("OUTCOME done"), lines[-2], err) == (2, f"END {int(number)}", "")
-    assert not any(map(is_running, drill.pids()))
+    wait_until_gone(drill.pids())
 
 
 def test_a_second_signal_stops_at_once(method: str, tmp_path: Path) -> None:
     """No waiting for what is in hand."""
     drill = Drill(method, tmp_path, 100)
-    for _ in range(2):
+    heard = tmp_path / "heard"
+    for count in (1, 2):
         os.killpg(drill.process.pid, signal.SIGINT)
-        time.sleep(0.2)
-    out, err = drill.process.communicate(timeout=2)
+        wait_until(lambda count=count: heard.exists() and heard.stat().st_size == count)
+    out, err = drill.process.communicate(timeout=60)
     assert (out.split("\n")[-2], err) == ("END 2 2", "")
-    assert not any(map(is_running, drill.pids()))
+    wait_until_gone(drill.pids())
