@@ -15,12 +15,9 @@ from support.pool_engines import Make, kinds, run, texts
 from support.pool_jobs import STAGES, job, outside
 from support.program import is_running, kill, pids_in, wait_until, wait_until_gone
 
-from pipeline.engines import pool_session, wire_format
-from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure
-from pipeline.engines.host import available_processes
+from pipeline.engines import pool_session
 from pipeline.engines.pool import PoolEngine
 from pipeline.errors import EnvironmentFailure, WorkersFailed
-from pipeline.messages import Job, Outcome, Result, Source, Target
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -387,44 +384,3 @@ def test_locks_are_not_inherited(make: Make, method: str, tmp_path: Path) -> Non
     [found] = run(engine, [job("fds")])
     assert str(tmp_path / "lock") not in found.results[0].text.split()
     os.close(lock)
-
-
-def test_available_processes_is_sane() -> None:
-    """At least one, and no more than there are."""
-    assert 1 <= available_processes() <= (os.cpu_count() or 1)
-
-
-# The rules, without processes
-
-
-def test_memory_is_forgiven_once_and_siblings_are_kept() -> None:
-    """A attempt that ran out of memory runs alone with what failed, then fails; nothing is made twice."""
-    from support import pool_jobs
-
-    attempt = Attempt(job("x", "web", "print"))
-    done, lost = Result("print", b"p", "done"), Result("web", b"w", "failed", "no room", "memory")
-    assert attempt.add_outcome(Outcome(attempt.job.source, (done, lost))) is NextStep.RUN_ALONE
-    assert [t.stage for t in attempt.remaining.targets] == ["web"]
-    assert attempt.add_failure(WorkerFailure("memory", 1, "killed at 3 GB"), pool_jobs.STAGES) is NextStep.DELIVER
-    assert {r.stage: r.status for r in attempt.outcome().results} == {"print": "done", "web": "failed"}
-
-
-def test_what_the_machine_refused_is_delivered_at_once() -> None:
-    """A full disk is nobody's attempt, so it is not retried."""
-    attempt = Attempt(job("x"), retries_left=3)
-    lost = Result("web", b"w", "failed", "no space", "error")
-    assert attempt.add_outcome(Outcome(attempt.job.source, (lost,), environment="no space left")) is NextStep.DELIVER
-    assert attempt.outcome().environment == "no space left"
-
-
-def test_nothing_is_lost_on_the_wire() -> None:
-    """Every field of a job and of an outcome arrives as it was sent, also one that is added one day."""
-    jobs = [Job(Source(b"a", 1, 2), (Target("web", b"/a"), Target("thumb", b"/b"))), Job(Source(b"b", 3, 4), ())]
-    assert wire_format.unpack_jobs(wire_format.pack_jobs(jobs)) == jobs
-    result = Result("web", b"/a", "failed", "text", "crashed", "detail", 5, 6)
-    others = [f"field {number}" for number in range(2, len(Outcome._fields))]
-    answers = [
-        Outcome(Source(b"a", 7, 8), (result, result), *others),  # type: ignore[arg-type]
-        WorkerFailure("timeout", 1, "text", "remark", "detail", "output"),
-    ]
-    assert wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers)) == answers
