@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, Outcome
 
 
 class Engine(Protocol):
@@ -36,7 +36,7 @@ class Engine(Protocol):
         """Prepare for jobs that will follow soon; `poll` reports what goes wrong with that."""
         ...
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         """Accept one job."""
         ...
 

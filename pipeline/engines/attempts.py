@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import output_capture
-from pipeline.messages import Handed, Job, Kind, Outcome, Result, StageInfo
+from pipeline.messages import AnyJob, Handed, Job, Kind, Outcome, Result, StageInfo
 
 
 class WorkerFailure(NamedTuple):
@@ -54,7 +54,7 @@ class Attempt:
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
 
-    def __init__(self, job: Job, retries_left: int = 0) -> None:
+    def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
         self.job = self.remaining = job
         self.retries_left = retries_left
         self.results: dict[str, list[Result]] = {}
@@ -94,14 +94,17 @@ class Attempt:
         for target in lost:
             failed = Result(target.stage, target.path, "failed", text, failure.kind, failure.detail)
             self.results[target.stage] = [failed]
-        self._keep_only({target.stage for target in self.remaining.targets} - {target.stage for target in lost})
         self.has_failed_once = False
-        return NextStep.RUN_ALONE if self.remaining.targets else NextStep.DELIVER
+        kept = {target.stage for target in self.remaining.targets} - {target.stage for target in lost}
+        if not kept:
+            return NextStep.DELIVER
+        self._keep_only(kept)
+        return NextStep.RUN_ALONE
 
     def outcome(self) -> Outcome:
         """Combine all results into the one outcome that is delivered."""
         results = [result for found in self.results.values() for result in found]
-        first = self.first_outcome or Outcome(self.job.source, ())
+        first = self.first_outcome or Outcome(self.job.origin, ())
         return first._replace(
             results=tuple(results),
             seconds=self.seconds,
@@ -132,6 +135,8 @@ class Attempt:
         return NextStep.DELIVER
 
     def _keep_only(self, stages: set[str]) -> None:
+        if not isinstance(self.remaining, Job):  # a group has one target
+            return
         left = tuple(target for target in self.remaining.targets if target.stage in stages)
         if left != self.remaining.targets:
             self.remaining = self.remaining._replace(targets=left)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engines import Engine, Spec
-from pipeline.messages import Handed, Job, Outcome, Source, StageInfo, Target
+from pipeline.messages import AnyJob, GroupJob, Handed, Job, Outcome, Source, StageInfo, Target
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ChainedEngine:
         self._stages = {stage.name: index for index, stage in enumerate(stages)}
         self._infos = stages
         self._max_in_transit = max_in_transit
-        self._waiting: list[deque[Job]] = [deque() for _ in engines]
+        self._waiting: list[deque[AnyJob]] = [deque() for _ in engines]
         self._jobs: dict[bytes, _JobInTransit] = {}
         """The jobs that pass through several engines, by their source."""
         self._is_draining = False
@@ -65,7 +65,14 @@ class ChainedEngine:
         # The others may have much to load, and nothing to run.
         self._engines[0].warm_up()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
+        if isinstance(job, GroupJob):  # its path is one stage
+            self._waiting[self._first_engine(job.target.stage)].append(job)
+        else:
+            self._distribute(job)
+        self._feed()
+
+    def _distribute(self, job: Job) -> None:
         """Pass a job to each engine in which the path to one of its outputs begins."""
         by_engine: dict[int, list[Target]] = {}
         for target in job.targets:
@@ -74,7 +81,6 @@ class ChainedEngine:
             self._jobs[job.source.path] = _JobInTransit(job, len(by_engine))
         for number, targets in by_engine.items():
             self._waiting[number].append(job._replace(targets=tuple(targets)))
-        self._feed()
 
     def poll(self, timeout_s: float) -> list[Outcome]:
         self._feed()
@@ -105,16 +111,16 @@ class ChainedEngine:
 
     def _take(self, outcome: Outcome) -> Outcome:
         """Take the outcome of a job in one engine, and pass on the values that it has left for another."""
-        path = outcome.source.path
-        known = self._jobs.get(path)
-        if known is None:
+        source = outcome.source
+        known = self._jobs.get(source.path) if source else None
+        if source is None or known is None:
             return outcome
         known.on_outcome(outcome)
         for handed in outcome.handed if not self._is_draining else ():
-            self._waiting[handed.engine].append(known.follow(outcome.source, handed))
+            self._waiting[handed.engine].append(known.follow(source, handed))
         if not known.open:
             known.delete_files()
-            del self._jobs[path]
+            del self._jobs[source.path]
         return outcome._replace(handed=(), goes_on=bool(known.open))
 
     def _first_engine(self, stage: str) -> int:

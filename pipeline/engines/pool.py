@@ -36,7 +36,7 @@ from pipeline.engines.slots import SlotAllocator, SlotTable, State
 from pipeline.engines.supervisor import TICK_S, Limits, Supervisor, WorkerDeath
 from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
-from pipeline.messages import Job, Outcome, StageInfo
+from pipeline.messages import AnyJob, Outcome, StageInfo
 
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048
@@ -123,7 +123,7 @@ class PoolEngine:
         with suppress(WorkersFailed):
             self._open_session()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         self._unfinished += 1
         self._backlog.add(Attempt(job, self._settings.retries))
 

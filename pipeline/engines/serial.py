@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.engines.attempts import Attempt, NextStep
 from pipeline.errors import WorkersFailed
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, Outcome
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
 
@@ -35,7 +35,7 @@ class SerialEngine:
 
     def __init__(self, spec: SerialSpec) -> None:
         self._spec = spec
-        self._waiting: Job | None = None
+        self._waiting: AnyJob | None = None
         try:
             with stdout_to_stderr():
                 worker.start(spec.blueprint)
@@ -53,7 +53,7 @@ class SerialEngine:
     def warm_up(self) -> None:
         pass
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         self._waiting = job
 
     def poll(self, timeout_s: float) -> list[Outcome]:

@@ -27,10 +27,10 @@ from pipeline.engines.slots import (
 )
 from pipeline.engines.wire_format import Answer
 from pipeline.errors import FilemillError, WorkersFailed
-from pipeline.messages import Job, Kind, Outcome
+from pipeline.messages import AnyJob, Kind, Outcome
 
 Enter = Callable[[int], None]
-Work = Callable[[Job, Enter], Outcome]
+Work = Callable[[AnyJob, Enter], Outcome]
 
 # A batch whose jobs turn out to be slow is returned after this long, so that other workers share the rest of it.
 LONG_BATCH_NS = 100_000_000
@@ -66,7 +66,7 @@ class WorkerLoop:
             )
         output_capture.take()
 
-    def run(self, number: int, jobs: list[Job]) -> tuple[list[Answer], float]:
+    def run(self, number: int, jobs: list[AnyJob]) -> tuple[list[Answer], float]:
         """Run the jobs of a batch until the worker must leave; returns their answers and the seconds taken."""
         words, at, slot, working = self._words, self._at, self._slot, int(State.WORKING)
         words[at + BATCH] = number
@@ -90,7 +90,7 @@ class WorkerLoop:
         self._watch_memory()
         return answers, (now - began) / 1e9
 
-    def _run_one(self, job: Job, before: int) -> Answer:
+    def _run_one(self, job: AnyJob, before: int) -> Answer:
         answer: Answer
         try:
             answer = self._work(job, self._enter)

@@ -8,7 +8,7 @@ from support.pool_jobs import STAGES, job
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure, failure_text, with_descendants
 from pipeline.engines.output_capture import KEPT_BYTES
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Begin, Handed, Kind, Outcome, Result, Source
+from pipeline.messages import Begin, Group, GroupJob, Handed, Kind, Outcome, Result, Source, Target
 
 DECODE, WEB, THUMB, PRINT = range(4)
 CRASH = WorkerFailure("crashed", WEB, "killed by SIGSEGV")
@@ -135,6 +135,15 @@ def test_the_parts_of_a_stage_are_kept_together() -> None:
     attempt.add_outcome(outcome(attempt, done("web"), failed("web")))
     attempt.add_outcome(outcome(attempt, done("web"), done("web")))
     assert [each.status for each in attempt.outcome().results] == ["done", "done"]
+
+
+def test_a_group_is_forgiven_once_too() -> None:
+    """It has one output, and nothing beside it that could be kept."""
+    attempt = Attempt(GroupJob(Group("web", b"g"), Target("web", b"/out")), retries_left=1)
+    assert attempt.add_outcome(Outcome(attempt.job.origin, (failed("web"),))) is NextStep.RUN_LATER
+    assert attempt.add_failure(CRASH, STAGES) is NextStep.RUN_ALONE
+    assert attempt.add_failure(CRASH, STAGES) is NextStep.DELIVER
+    assert (attempt.outcome().origin, statuses(attempt)) == (Group("web", b"g"), {"web": "crashed"})
 
 
 def test_texts_stay_short() -> None:

@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 
 from pipeline.engines import wire_format
 from pipeline.engines.attempts import WorkerFailure
-from pipeline.messages import Begin, Handed, Job, MadePart, Outcome, Result, Source, Target
+from pipeline.messages import AnyJob, Begin, Group, GroupJob, Handed, Job, MadePart, Outcome, Result, Source, Target
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
 SOURCES = st.builds(Source, st.binary(), NUMBERS, NUMBERS)
 BEGINS = st.builds(Begin, st.none() | st.integers(0, 9), st.binary(), st.text(), st.lists(st.text()).map(tuple))
 TARGETS = st.builds(Target, st.text(), st.binary()) | st.from_type(Target)
-JOBS = st.builds(Job, SOURCES, st.lists(TARGETS, max_size=4).map(tuple), st.none() | BEGINS)
+GROUPS = st.builds(
+    GroupJob, st.builds(Group, st.text(), st.none() | st.binary(), NUMBERS, NUMBERS), TARGETS, st.binary()
+)
+JOBS = GROUPS | st.builds(Job, SOURCES, st.lists(TARGETS, max_size=4).map(tuple), st.none() | BEGINS)
 RESULTS = st.from_type(Result)
 FAILURES = st.from_type(WorkerFailure)
 HANDED = st.builds(Handed, st.integers(0, 9), BEGINS, st.lists(st.text()).map(tuple))
@@ -31,7 +34,7 @@ def same(one: object, other: object) -> bool:
 
 @given(st.lists(JOBS, max_size=5))
 @settings(max_examples=50, deadline=None)
-def test_jobs_arrive_as_they_were_sent(jobs: list[Job]) -> None:
+def test_jobs_arrive_as_they_were_sent(jobs: list[AnyJob]) -> None:
     """Every field of each, and as the types that the worker expects."""
     found = wire_format.unpack_jobs(wire_format.pack_jobs(jobs))
     assert len(found) == len(jobs) and all(map(same, found, jobs))
@@ -40,14 +43,14 @@ def test_jobs_arrive_as_they_were_sent(jobs: list[Job]) -> None:
 @given(st.data())
 @settings(max_examples=50, deadline=None)
 def test_answers_arrive_as_they_were_sent(data: st.DataObject) -> None:
-    """Outcomes with the source as the worker saw it, failures as they are; fewer than jobs where a worker had to leave."""
+    """Outcomes with the source as the worker saw it or the group, and failures; fewer than jobs where a worker had to leave."""
     jobs = data.draw(st.lists(JOBS, max_size=5))
     answers: list[wire_format.Answer] = []
     for job in jobs[: data.draw(st.integers(0, len(jobs)))]:
-        source = data.draw(st.just(job.source) | SOURCES)
+        origin = data.draw(st.just(job.origin) | SOURCES) if isinstance(job, Job) else job.group
         results = tuple(data.draw(st.lists(RESULTS, max_size=3)))
         handed = tuple(data.draw(st.lists(HANDED, max_size=2)))
-        whole = Outcome(source, results, 0.5, data.draw(st.text()), data.draw(st.text()), handed=handed)
+        whole = Outcome(origin, results, 0.5, data.draw(st.text()), data.draw(st.text()), handed=handed)
         answers.append(data.draw(st.just(whole) | FAILURES))
     found = wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers))
     assert len(found) == len(answers) and all(map(same, found, answers))
