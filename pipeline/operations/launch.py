@@ -15,7 +15,7 @@ from pipeline.messages import StageInfo
 from pipeline.stage.options import absolute
 from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
-from pipeline.worker.tree import Blueprint, Node
+from pipeline.worker.tree import StageSetup, WorkerSetup
 
 # Jobs that may be on their way through several pools: enough to keep all workers busy, and few enough that the values
 # passed from one pool to the other take little room on the disk.
@@ -50,7 +50,7 @@ def engine_spec(config: Config, state: State, unclean_runs: list[str]) -> Spec:
     return ChainedSpec(tuple(specs), _infos(config), MAX_IN_TRANSIT_PER_WORKER * sum(processes.values()))
 
 
-def _pool_spec(config: Config, blueprint: Blueprint, pool: Pool, processes: Mapping[int, int]) -> Spec:
+def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Mapping[int, int]) -> Spec:
     """Describe the engine of one pool; `processes` has the number of workers of every engine."""
     from pipeline.engines.host import memory_share_bytes
     from pipeline.engines.pool import PoolSettings, PoolSpec
@@ -103,29 +103,29 @@ def _modules_for_pictures(config: Config) -> tuple[str, ...]:
     return ("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()
 
 
-def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Blueprint:
+def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
     """Return what the workers need to know of the pipeline, as plain data."""
-    nodes = tuple(
-        Node(
+    stages = tuple(
+        StageSetup(
             name=stage.name,
             uses=stage.stage.uses,
             options=absolute(stage.options, config.folder),
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
-            least=stage.least,
+            decode_box=stage.least,
             own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )
         for stage, engine in zip(config.stages, engines_of(config.stages), strict=True)
     )
-    return Blueprint(
+    return WorkerSetup(
         folder=config.folder,
         root=os.fsencode(config.inputs.root),
         scratch=state.scratch,
         run=state.run,
         unclean_runs=tuple(unclean_runs),
-        nodes=nodes,
+        stages=stages,
         initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
