@@ -118,16 +118,18 @@ CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows t
 ) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 """
-GROUP_TABLES = """
+MEMBERS_TABLE = """
 CREATE TEMP TABLE members (
     stage TEXT, grp BLOB, output BLOB, target BLOB, source BLOB, part TEXT,
     size INTEGER, mtime_ns INTEGER,              -- as it was made, or as somebody has edited it
     found_size INTEGER, found_mtime_ns INTEGER,  -- as it is
     PRIMARY KEY (stage, grp, output, target)
-) WITHOUT ROWID;
+) WITHOUT ROWID
+"""
+ABSENT_TABLE = """
 CREATE TEMP TABLE absent (
     stage TEXT, grp BLOB, output BLOB, source BLOB, how TEXT, PRIMARY KEY (stage, grp, output, source)
-) WITHOUT ROWID;
+) WITHOUT ROWID
 """
 LISTED_TABLE = "CREATE TEMP TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID"
 CHANGED_TABLE = "CREATE TEMP TABLE changed (source BLOB, stage TEXT)"
