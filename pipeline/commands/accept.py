@@ -54,7 +54,7 @@ def _check(word: str, known: list[str], option: str, what: str) -> None:
 
 
 def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.ledger.overrides import Tally, accept
+    from pipeline.operations.override_tally import Tally
     from pipeline.operations.prune import may_go_on
     from pipeline.planning.output_spec import Selection
     from pipeline.planning.plan import make_plan, output_specs
@@ -73,9 +73,10 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
         print("nothing was accepted", file=sys.stderr)
         return 0
     ledger.begin()
-    decree = ledger.decrees.add("accept", {"stage": stage, "because": part, "outputs": tally.fit})
+    override = ledger.overrides.add("accept", {"stage": stage, "because": part, "outputs": tally.fit})
     found = _stale(plan, ledger, by_stage, stage, part)
-    accept(ledger, ((target, leaf.number) for leaf, target, why in found if not why and leaf.number), decree)
+    fit = ((target, leaf.number) for leaf, target, why in found if not why and leaf.number)
+    ledger.overrides.accept(fit, override)
     ledger.commit()
     print(f"{counted(tally.total, 'output')} accepted", file=sys.stderr)
     return 0
@@ -92,7 +93,7 @@ def _stale(
     for decision in plan.store.decisions("make"):
         leaf = leaves[decision.stage]
         target = leaf.template.key(decision.path)
-        recipe = ledger.recipe_of(target)
+        recipe = ledger.outputs.recipe_of(target)
         if recipe is None or recipe == leaf.number:
             continue
         if (recipe, leaf.stage) not in known:

@@ -41,9 +41,8 @@ class PlanTables:
 
     def insert_outputs(self, outputs: Iterable[Record]) -> None:
         """Append outputs to `plan`, each with all its columns but `seq`."""
-        self._connection.executemany(
-            "INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", outputs
-        )
+        values = f"NULL{', ?' * 14}"
+        self._connection.executemany(f"INSERT INTO plan VALUES ({values})", outputs)
 
     def insert_orphans(self, orphans: Iterable[Record]) -> None:
         """Add orphans, unless their targets are among them."""

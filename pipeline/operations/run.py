@@ -262,10 +262,11 @@ class _Run:
         for orphan in plan.store.orphans():
             remove_temporaries(os.path.join(os.fsencode(self.config.folder), orphan.target), self.unclean)
             if orphan.status == "intended":
-                self.ledger.forget(targets=[orphan.target])
-        self.ledger.forget(failures=plan.store.past_failures())
+                self.ledger.outputs.delete([orphan.target])
+        self.ledger.failures.forget(plan.store.past_failures())
         plan.store.keep_readings()
-        self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
+        for within in [(b"", None)] if plan.judged is None else plan.judged:
+            self.ledger.unchanged.delete(*within)
         self.journal.commit()
         self._note_what_was_not_met(plan)
 
@@ -335,13 +336,13 @@ class _Run:
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
         if plan and plan.judged and self.summary.exit in (0, 1):
             self.ledger.begin()
-            self.ledger.remember_spans(settled_spans(self.ledger, plan.leaves, plan.judged))
+            self.ledger.unchanged.add(settled_spans(self.ledger, plan.leaves, plan.judged))
             self.ledger.commit()
         # Only a run over everything has met all that a killed one may have left beside an output.
         met_all = plan is not None and not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)
-        if swept and not self.summary.exit and self.ledger.facts.get("behind"):
-            self.ledger.facts.forget("behind")
+        if swept and not self.summary.exit and self.ledger.facts.uncertain_period:
+            self.ledger.facts.set_uncertain_period(None)
         self.ledger.end_run(self.summary.exit, self.summary.as_json() | self.pace.as_json(), swept=swept)
         PartList(self.state.parts).clear(self.ledger.unclean_runs())
 

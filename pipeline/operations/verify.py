@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline.files.atomic import digest_of
-from pipeline.ledger.ledger import OutputRecord
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
 from pipeline.planning.output_state import compare_file, is_as_left
 from pipeline.text import NO_FILE
@@ -40,7 +40,7 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
     """Every output that is recorded as done, as it is found; beside a run, too. `folder` is the YAML's."""
     base, before = os.fsencode(folder), _state_of(ledger)
     with open_to_read(ledger) as opened:
-        found = _examine_all((row for row in opened.rows() if _is_settled(row)), base)
+        found = _examine_all((row for row in opened.outputs.all() if _is_settled(row)), base)
         while chunk := list(islice(found, _CHUNK)):
             bad = {each.row.target for each in chunk if each.kind != "as recorded"}
             # What a run has made meanwhile is no finding.
@@ -54,7 +54,7 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
 
 def _is_settled(row: OutputRecord) -> bool:
     """Whether a row says how its output must be: what a run was stopped at is made by the next in any case."""
-    return row.status == "done" and not row.at_work and row.size is not None
+    return row.status == "done" and not row.in_flight and row.size is not None
 
 
 def _state_of(ledger: Path) -> list[tuple[int, int]]:
@@ -75,8 +75,8 @@ def _look_again(ledger: Path, base: bytes, targets: set[bytes]) -> dict[bytes, F
     findings: dict[bytes, Finding | None] = {}
     with open_to_read(ledger) as opened:
         for target in targets:
-            row = opened.row(target)
-            is_made = row is None or not _is_settled(row) or opened.intents.find(target) is not None
+            row = opened.outputs.get(target)
+            is_made = row is None or not _is_settled(row) or opened.intents.get(target) is not None
             findings[target] = None if row is None or is_made else examine(row, os.path.join(base, target))
     return findings
 

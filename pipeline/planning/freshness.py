@@ -12,14 +12,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.failures import Failure, Patience
-from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.failures import Failure, RetryPolicy
+from pipeline.ledger.ledger import Ledger, UncertainPeriod
 from pipeline.ledger.origins import is_group
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import (
     EXISTS_NOT_OURS,
@@ -47,30 +47,18 @@ _OF_PART: dict[Code, Code] = {
 }
 
 
-class UnsureWindow(NamedTuple):
-    """A time of which the ledger may not know all that was made."""
-
-    begin_ns: int
-    end_ns: int
-    is_power_lost: bool
-    """Whether what was recorded then may have been lost from the disk."""
-
-    def contains(self, mtime_ns: int | None) -> bool:
-        """Whether a file was modified in it."""
-        return mtime_ns is not None and self.begin_ns <= mtime_ns < self.end_ns
-
-
 @dataclass(frozen=True)
 class Context:
     """What holds for every output of one plan."""
 
     is_forced: bool = False
-    patience: Patience = field(default_factory=lambda: Patience(None))
-    unsure: UnsureWindow | None = None
+    retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(None))
+    uncertain: UncertainPeriod | None = None
 
-    def is_unsure(self, mtime_ns: int | None) -> bool:
+    def is_uncertain(self, mtime_ns: int | None) -> bool:
         """Whether what was modified then may be otherwise than the ledger has it."""
-        return self.unsure is not None and self.unsure.contains(mtime_ns)
+        period = self.uncertain
+        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -86,13 +74,13 @@ def decide_recorded(
         return "make", FORCED
     if change:
         return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(record, file, context) else ("make", change)
-    if record.at_work:
+    if record.in_flight:
         return "make", INTERRUPTED
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
     if not spec.has_file or spec.has_parts:
         return "up-to-date", UP_TO_DATE
-    if context.unsure and is_lost(record, file, context.unsure):
+    if context.uncertain and is_lost(record, file, context):
         return "make", INTERRUPTED
     return compare_file(record, file.look())
 
@@ -108,7 +96,7 @@ def decide_unrecorded(
     if owner is None:
         if not spec.has_file or context.is_forced or not file.exists():
             return "make", NEW
-        return ("make", INTERRUPTED) if context.is_unsure(file.mtime_ns()) else ("refuse", EXISTS_NOT_OURS)
+        return ("make", INTERRUPTED) if context.is_uncertain(file.mtime_ns()) else ("refuse", EXISTS_NOT_OURS)
     if owner == "intended":
         return "make", INTERRUPTED if file.exists() else NEW
     if others and not context.is_forced and is_somebody_elses(others, file, context):
@@ -116,10 +104,10 @@ def decide_unrecorded(
     return "make", NEW
 
 
-def decide_failed(failure: Failure, patience: Patience) -> Answer:
+def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
     """Decide about an output to be made of which a stage failed before, of the same source by the same recipe."""
-    if not patience.is_over(failure):
-        return "make", Reason("failed_before", (failure.kind, failure.attempts, patience.hold_after))
+    if not retries.is_over(failure):
+        return "make", Reason("failed_before", (failure.kind, failure.attempts, retries.hold_after))
     if failure.dismissed_at is not None:
         return "held", Reason("dismissed", (failure.kind,))
     return "held", Reason("held", (failure.attempts,))
@@ -127,16 +115,16 @@ def decide_failed(failure: Failure, patience: Patience) -> Answer:
 
 def is_somebody_elses(record: OutputRecord, file: OutputFile, context: Context) -> bool:
     """Whether a file lies where we made none, since the source was left out."""
-    made_none = record.status == "skipped" and record.size is None and not record.at_work
-    return made_none and file.exists() and not context.is_unsure(file.mtime_ns())
+    made_none = record.status == "skipped" and record.size is None and not record.in_flight
+    return made_none and file.exists() and not context.is_uncertain(file.mtime_ns())
 
 
-def is_lost(record: OutputRecord, file: OutputFile, unsure: UnsureWindow) -> bool:
+def is_lost(record: OutputRecord, file: OutputFile, context: Context) -> bool:
     """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
-    if unsure.is_power_lost and unsure.contains(record.mtime_ns):
+    if context.uncertain and context.uncertain.lost_power and context.is_uncertain(record.mtime_ns):
         return record.digest is None or not file.holds(record.digest)
     mtime_ns = file.mtime_ns()
-    return mtime_ns != record.mtime_ns and unsure.contains(mtime_ns)
+    return mtime_ns != record.mtime_ns and context.is_uncertain(mtime_ns)
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
@@ -156,9 +144,8 @@ class Freshness:
         self._ledger = ledger
         self._specs = specs
         self._stages = {spec.stage for spec in specs}
-        behind = ledger.facts.get("behind")
-        patience = Patience(config.errors.hold_after, selection.retry_failed)
-        self._context = Context(selection.force, patience, UnsureWindow(*behind) if behind else None)
+        retries = RetryPolicy(config.errors.hold_after, selection.retry_failed)
+        self._context = Context(selection.force, retries, ledger.facts.uncertain_period)
         self._settle_ns = round(config.inputs.settle_s * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
@@ -229,8 +216,8 @@ class Freshness:
         if record is not None:
             answer = decide_recorded(spec, record, change, file, self._context)
             return Decision(origin, spec.stage, *answer, path, target, None, record.status != "intended")
-        rival, status = self._ledger.owner(target) or (None, None)
-        others = self._ledger.row(target) if status == "skipped" else None
+        rival, status = self._ledger.outputs.owner(target) or (None, None)
+        others = self._ledger.outputs.get(target) if status == "skipped" else None
         answer = decide_unrecorded(spec, file, status, others, self._context)
         is_rival = answer[0] == "make" and status != "intended" and rival is not None and not self._is_past(rival)
         return Decision(origin, spec.stage, *answer, path, target, rival if is_rival else None)
@@ -261,7 +248,7 @@ class Freshness:
         failure = next((each for each in failures if each.stage == spec.stage), None)
         if failure is None or failure.recipe != spec.number or not same_origin(decision.origin, failure):
             return decision
-        action, reason = decide_failed(failure, self._context.patience)
+        action, reason = decide_failed(failure, self._context.retries)
         return decision._replace(action=action, reason=reason)
 
     def refuse_among_inputs(self, spec: OutputSpec, path: bytes) -> None:

@@ -9,8 +9,9 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NoFile
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import GROUPS, key_of, origin_of
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
 from pipeline.planning.freshness import Freshness, bad_path
@@ -47,14 +48,14 @@ class GroupFreshness:
 
     def _record_of(self, group: Group, spec: OutputSpec, path: bytes) -> OutputRecord | None:
         """Return what is recorded of a group, also if its stage was called otherwise."""
-        record = self._ledger.row(spec.template.key(path))
+        record = self._ledger.outputs.get(spec.template.key(path))
         if record is not None:
             was = origin_of(record.source)
             if not isinstance(was, Group) or was.name != group.name:
                 return None
             return record if was.stage == group.stage or record.stage not in self._stages else None
         for stage in () if spec.has_file else self._former_stages:
-            record = self._ledger.row(NoFile(stage).fill(key_of(Group(stage, group.name))))
+            record = self._ledger.outputs.get(NoFile(stage).fill(key_of(Group(stage, group.name))))
             if record is not None and record.recipe == spec.number:
                 return record
         return None
@@ -62,4 +63,4 @@ class GroupFreshness:
     @cached_property
     def _former_stages(self) -> set[str]:
         """What stages were called that gathered, and are not now."""
-        return {record.stage for record in self._ledger.rows(*GROUPS)} - self._stages
+        return {record.stage for record in self._ledger.outputs.all(*GROUPS)} - self._stages

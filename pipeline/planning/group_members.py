@@ -75,7 +75,7 @@ class Members:
 
     def take_made(self) -> None:
         """Take what there is after all has been made that could be."""
-        for source in self._ledger.failed.missing(self._of):
+        for source in self._ledger.failures.failed_sources(self._of):
             self._add_absent(source, "failed")
         self._take_recorded()
 

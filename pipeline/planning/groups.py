@@ -43,7 +43,7 @@ class Gathers:
         """Whether anything is made of groups, or was."""
         if any(leaf.gathers for leaf in leaves):
             return True
-        return any(next(found, None) for found in (ledger.rows(*GROUPS), ledger.failures(*GROUPS)))
+        return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ class Gathers:
             members = self._members[leaf.stage]
             for group in members.groups():
                 identity = members.identity(group)
-                failures = list(self._ledger.failures(group.source, group.source + b"\0"))
+                failures = list(self._ledger.failures.of_source(group.source))
                 failures = [each for each in failures if each.stage == leaf.stage]
                 decision = self._decide(leaf, members, group, identity, failures)
                 self._store.add(decision, leads=False, late=bool(failures))
@@ -104,10 +104,10 @@ class Gathers:
 
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
-        failures = self._ledger.failures(*GROUPS)
+        failures = self._ledger.failures.all(*GROUPS)
         open_ones = self._store.unsettled_groups()
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
-        self._ledger.forget(failures=past)
+        self._ledger.failures.forget(past)
 
     def told(self, jobs: Iterator[GroupJob], folder: bytes) -> Iterator[GroupJob]:
         """The same jobs, each with a list of its members in this folder."""

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import OutputRecord
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
 from pipeline.planning.output_state import is_as_left
 from pipeline.planning.plan_store import PlanStore

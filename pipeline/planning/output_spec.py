@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config.model import StageConfig
 from pipeline.files.template import ALL_PARTS, NoFile, Template
 from pipeline.files.walk import Match
-from pipeline.ledger.ledger import OutputRecord
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.recipe import Recipe
 from pipeline.planning.recipe_diff import Difference, differences
 

@@ -6,7 +6,8 @@ import os
 import stat
 
 from pipeline.files.atomic import digest_of
-from pipeline.ledger.ledger import OutputRecord, kept_time
+from pipeline.ledger.origins import kept_time
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import EDITED, UP_TO_DATE, Action, Reason
 
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).

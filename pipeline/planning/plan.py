@@ -19,7 +19,8 @@ from pipeline.config.model import Config, StageConfig
 from pipeline.files.template import NoFile, Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, OutputRecord, UnchangedRange
+from pipeline.ledger.ledger import Ledger, UnchangedRange
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_list import FileList
@@ -90,7 +91,7 @@ class Plan:
 def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
     """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
     known = {digest: number for number, digest in ledger.recipes().items()}
-    pool, contents, leaves = config.pool, ledger.contents, []
+    pool, contents, leaves = config.pool, ledger.file_digests, []
     around = Surroundings(
         config.folder, pool.initializer, pool.initargs, config.depends, config.libraries, contents.digest
     )
@@ -149,7 +150,7 @@ def make_plan(
     judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
-    is_moving = not (selection.force or ledger.facts.get("behind"))
+    is_moving = not (selection.force or ledger.facts.uncertain_period)
     moves = RenameFinder(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, moves, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
@@ -175,7 +176,7 @@ def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
     """Pass over the spans that are as they were left, and judge the others file by file; gives their ranges."""
     digests, judged, begin = digests_of(plan.leaves), [], b""
     for sources, after in spans_of(plan.walk):
-        first, known = sources[0].path, ledger.span(sources[0].path)
+        first, known = sources[0].path, ledger.unchanged.get(sources[0].path)
         if known and (known.after, known.digest) == (after, digests.found(sources)):
             if begin < first:  # what is recorded before the first source of all is of files that are gone
                 work.through((), ledger, (begin, first))
@@ -200,8 +201,8 @@ def settled_spans(ledger: Ledger, leaves: Sequence[OutputSpec], ranges: Iterable
     """Those of the ranges in which a run has left nothing to be done, as spans."""
     digests = digests_of(leaves)
     for first, after in ranges:
-        has_failed = next(ledger.failures(first, after, of_files=True), None) is not None
-        span = None if has_failed else digests.recorded(ledger.rows(first, after, of_files=True))
+        has_failed = next(ledger.failures.all(first, after, of_files=True), None) is not None
+        span = None if has_failed else digests.recorded(ledger.outputs.all(first, after, of_files=True))
         if span:
             yield span._replace(after=after)
 
@@ -231,8 +232,8 @@ class _Work:
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
         """Freshness the sources of a range, and pass on what is recorded there of files that are gone."""
         plan = self._plan
-        rows = RecordCursor(ledger.rows(*within, listed=listed, of_files=True), self._gone.not_met)
-        failures = RecordCursor(ledger.failures(*within, listed=listed, of_files=True), self._gone.failure)
+        rows = RecordCursor(ledger.outputs.all(*within, listed=listed, of_files=True), self._gone.not_met)
+        failures = RecordCursor(ledger.failures.all(*within, listed=listed, of_files=True), self._gone.failure)
         for source, recorded, failed in self._judge.sources.read_ahead(self._met(sources, rows, failures)):
             plan.sources += 1
             if self._decide(source, recorded, failed):

@@ -12,8 +12,9 @@ from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import columns_of, is_group, kept_time, origin_of
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Group, GroupJob, Job, Source, Target
 from pipeline.planning.decisions import (

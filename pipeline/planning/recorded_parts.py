@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pipeline.files.atomic import remove_temporaries, run_apart
 from pipeline.files.parts import Noted, PartList
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
 from pipeline.planning.output_spec import OutputSpec, take_parts
 from pipeline.planning.output_state import is_as_left
@@ -39,8 +40,8 @@ class MadeParts:
 
     def _head(self, source: bytes, path: bytes) -> OutputRecord | None:
         """What is recorded of an output in parts that a run was stopped at."""
-        rows = self._ledger.rows(source, source + b"\0")
-        return next((row for row in rows if row.at_work and self._path(row) == path), None)
+        rows = self._ledger.outputs.of_source(source)
+        return next((row for row in rows if row.in_flight and self._path(row) == path), None)
 
     def _record_noted(self, part: Noted, head: OutputRecord) -> None:
         try:
@@ -49,7 +50,7 @@ class MadeParts:
             return
         if (found.st_size, found.st_mtime_ns) == (part.size_bytes, part.mtime_ns):
             key = part.path if os.path.isabs(head.target) else os.path.relpath(part.path, self._folder)
-            self._ledger.files.take_over(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
+            self._ledger.outputs.add_part(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
 
     def told(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The same jobs, told where their parts go and which were made before."""
@@ -85,12 +86,12 @@ class MadeParts:
         gone = [row for row in take_parts(leaf, source, self._recorded(source)) if self._path(row) not in paths]
         for row in gone:
             if result.status == "done" and self._remove(row):
-                self._ledger.forget(targets=[row.target])
+                self._ledger.outputs.delete([row.target])
             else:
-                self._ledger.files.leave_out(row.target)
+                self._ledger.outputs.set_skipped(row.target)
 
     def _recorded(self, source: bytes) -> dict[bytes, OutputRecord]:
-        return {row.target: row for row in self._ledger.rows(source, source + b"\0")}
+        return {row.target: row for row in self._ledger.outputs.of_source(source)}
 
     def _path(self, row: OutputRecord) -> bytes:
         if row.target.startswith(NO_FILE_KEY):

@@ -15,8 +15,8 @@ from itertools import groupby
 
 from pipeline.files.ownership import Places
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.intents import Intent
-from pipeline.ledger.ledger import Ledger, OutputRecord
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import Intent, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason, Rename
 from pipeline.planning.output_spec import OutputSpec
@@ -89,7 +89,7 @@ class RenameFinder:
         """Whether a row says of a source as it is that something was made of it, which no decision wants as it is."""
         if row.part is not None or row.target.startswith(NO_FILE_KEY):
             return False
-        if row.status == "intended" or row.at_work or self._sources.change(source, row):
+        if row.status == "intended" or row.in_flight or self._sources.change(source, row):
             return False
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
 
@@ -124,12 +124,12 @@ class Renamer:
         done = 0
         for batch in self._batches():
             self._ledger.begin()
-            self._ledger.intents.note([Intent(each.target, each.source, each.stage) for each in batch])
+            self._ledger.intents.add([Intent(each.target, each.source, each.stage) for each in batch])
             self._ledger.commit()
             self._ledger.begin()
             for _, of_source in groupby(batch, key=lambda rename: rename.source):
                 done += self._rename_all(list(of_source))
-            self._ledger.intents.forget_ended()
+            self._ledger.intents.delete_ended()
             self._ledger.commit()
         self._places.remove_if_empty(self._old)
         return done
@@ -153,17 +153,17 @@ class Renamer:
             each = next((each for each in pending if each.target not in taken), pending[0])
             pending.remove(each)
             if each.target not in taken and self._move(each):
-                self._ledger.files.move(each.moved_from, each.target, each.stage)
+                self._ledger.outputs.move(each.moved_from, each.target, each.stage)
                 done += 1
             else:
                 self._store.make_instead(each)
-            self._ledger.intents.end(each.target)
+            self._ledger.intents.end([each.target])
         return done
 
     def _move(self, each: Rename) -> bool:
         self._ledger.has_news = True
-        row = self._ledger.row(each.moved_from)
-        if row is None or row.at_work or row.status == "intended":
+        row = self._ledger.outputs.get(each.moved_from)
+        if row is None or row.in_flight or row.status == "intended":
             return False
         if row.status == "skipped":
             return True

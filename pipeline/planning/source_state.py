@@ -10,8 +10,8 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import OutputRecord
 from pipeline.ledger.origins import columns_of, kept_time
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group, Origin, Source
 from pipeline.planning.decisions import Reason
 

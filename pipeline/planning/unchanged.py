@@ -21,7 +21,9 @@ from typing import Any
 
 from pipeline.errors import FileFailure
 from pipeline.files.template import Template
-from pipeline.ledger.ledger import OutputRecord, UnchangedRange, kept_time
+from pipeline.ledger.ledger import UnchangedRange
+from pipeline.ledger.origins import kept_time
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
 
@@ -36,8 +38,8 @@ _TYPE = 0o170000
 _NOTHING = -1
 # How a span says in the ledger why nothing is to be done about an output: that it is made, or was left out and why.
 _MADE, _SKIPPED = "up to date", "skipped: "
-# The columns of a row on which it depends whether anything is to be done: those up to `at_work`.
-_JUDGED_COLUMNS = OutputRecord._fields.index("at_work") + 1
+# The columns of a row on which it depends whether anything is to be done: those up to `in_flight`.
+_JUDGED_COLUMNS = OutputRecord._fields.index("in_flight") + 1
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ class Digests:
             columns = list(zip(*rows, strict=True))[:_JUDGED_COLUMNS]
             if not columns:
                 return None
-            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, at_work = columns
+            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, in_flight = columns
             first = first or (sources, sizes, times)
-            is_settled = not any(at_work) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
+            is_settled = not any(in_flight) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
             if not is_settled or (sources, sizes, times) != first or list(targets) != _targets(place, sources):
                 return None
             are_done = [status == "done" for status in statuses]

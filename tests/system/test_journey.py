@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.odd_names import ODD_NAMES, source_of
-from support.program import Pipeline, on_terminal
+from support.program import Pipeline, on_terminal, wait_until
 from support.project import MOODY, ONE_STAGE, Project, temporaries
 
 ENGINES = ("serial", "pool")
@@ -187,13 +187,6 @@ def start(project: Project, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < until, f"no {path}"
-        time.sleep(0.005)
-
-
 @BOTH
 def test_a_second_run_exits_75_and_a_killed_ones_lock_is_free(
     project: Project, pipeline: Pipeline, engine: str
@@ -203,7 +196,7 @@ def test_a_second_run_exits_75_and_a_killed_ones_lock_is_free(
     for number in range(30):
         project.write(f"in/{number:02}", "x")
     first = start(project, "--engine", engine)
-    wait_for(project.folder / "out" / "00")
+    wait_until((project.folder / "out" / "00").exists)
     second = pipeline()
     assert second.returncode == 75 and f"(pid {first.pid} on" in second.stderr
     assert pipeline("plan").returncode == 0
