@@ -23,6 +23,7 @@ from typing import Literal, TypedDict, Unpack
 from pipeline.config.load import load_config
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
+from pipeline.files.walk import pattern_problem
 from pipeline.messages import Outcome
 from pipeline.operations.guards import Meant
 from pipeline.operations.run import GRACE_S
@@ -56,7 +57,7 @@ class Options(TypedDict, total=False):
 
     processes: int
     engine: Literal["pool", "serial"]
-    only: str
+    only: str | Sequence[str]
     limit: int
     files: Iterable[str | bytes | Path]
     """Those of `--files-from`: relative to the input root, or absolute."""
@@ -177,9 +178,18 @@ def _run(pipeline: Config, options: Options, progress: Progress, grace_s: float)
     _refuse_unless(limit is None or limit > 0, "limit", limit, "a number from 1")
     names = None if files is None else map(os.fsencode, files)
     is_forced, is_retrying = options.get("force", False), options.get("retry_failed", False)
-    selection = Selection(options.get("only"), limit, is_forced, is_retrying, names)
+    selection = Selection(_patterns(options.get("only", ())), limit, is_forced, is_retrying, names)
     meant = Meant(options.get("rebuild", False), options.get("take_over", False))
     return run_pipeline(_chosen(pipeline, options), selection, progress, grace_s, meant)
+
+
+def _patterns(only: str | Sequence[str]) -> tuple[str, ...]:
+    """The patterns of `only`, of which there may be one alone. Raises UsageError."""
+    patterns = (only,) if isinstance(only, str) else tuple(only)
+    for pattern in patterns:
+        if problem := pattern_problem(pattern):
+            raise UsageError(f"only: {problem}")
+    return patterns
 
 
 def _chosen(config: Config, options: Options) -> Config:

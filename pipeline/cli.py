@@ -31,8 +31,6 @@ VERBS = {
     "new": "write a stage with its test, or a pipeline for a folder",
     "schema": "write the JSON Schema of pipeline.yaml, for editors",
 }
-# Words of the program's that have no work behind them yet.
-_NOT_YET = ("runs", "report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,8 +95,6 @@ def _spell_out(arguments: list[str]) -> list[str]:
 
 def _refuse_unknown_verb(arguments: list[str]) -> None:
     word = arguments[0] if arguments else ""
-    if word in _NOT_YET:
-        raise UsageError(f"'{word}' is not supported yet")
     if word and not word.startswith("-") and not word.endswith((".yaml", ".yml")):
         close = difflib.get_close_matches(word, VERBS, 1)
         asks = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(VERBS)}"

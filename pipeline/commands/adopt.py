@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UsageError
+from pipeline.commands.run import only_of
 from pipeline.text import NOT_OURS, counted, is_group
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ _SECOND_NS = 1_000_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `adopt` takes."""
-    parser.add_argument("--only", metavar="PATTERN", help="only the outputs of files that match, as in .gitignore")
+    only = "only the outputs of files that match, as in .gitignore; may be repeated"
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help=only)
     parser.add_argument("--yes", action="store_true", help="do it without asking")
 
 
@@ -39,39 +40,37 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from pipeline.config.load import load_config
     from pipeline.files.state_dir import open_state
-    from pipeline.files.walk import pattern_problem
     from pipeline.ledger.session import open_to_write
     from pipeline.operations.guards import guards_of
 
-    if arguments.only is not None and (problem := pattern_problem(arguments.only)):
-        raise UsageError(f"--only: {problem}")
+    only = only_of(arguments)
     config = load_config(Path(arguments.file))
     # Nobody may run meanwhile, since the ledger has one writer.
     with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         guards_of(config, ledger).check_owners()
-        return _adopt(config, ledger, arguments)
+        return _adopt(config, ledger, only, yes=arguments.yes)
 
 
-def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
+def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) -> int:
     from pipeline.ledger.overrides import Tally, adopt
     from pipeline.operations.prune import may_go_on
     from pipeline.planning.output_spec import Selection
     from pipeline.planning.plan import leaves_of, make_plan
 
     leaves = leaves_of(config, ledger, record=True)
-    plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
+    plan = make_plan(config, ledger, leaves, Selection(only=only))
     tally = Tally((decision.stage, why) for decision, _, why in _found(plan))
     some = "to adopt, as made from the files as they are by the stages as they are"
     left = "to be moved away, or made anew by --force"
     print(*tally.lines(some=some, none="to adopt", left=left), sep="\n", file=sys.stderr)
     if not tally.fit:
         return 0
-    if not may_go_on(yes=arguments.yes):
+    if not may_go_on(yes=yes):
         print("nothing was adopted", file=sys.stderr)
         return 0
     ledger.begin()
     said: dict[str, object] = {"outputs": tally.fit}
-    said |= {"only": arguments.only} if arguments.only is not None else {}
+    said |= {"only": list(only)} if only else {}
     decree = ledger.decrees.add("adopt", said)
     adopt(ledger, _made(plan, config), decree)
     ledger.commit()

@@ -43,7 +43,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """Say which files count; for `plan` too."""
     edit = "change one value of pipeline.yaml for this run, such as stages.web.with.width=800; may be repeated"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=edit)
-    parser.add_argument("--only", metavar="PATTERN", help="only the files that match, as in .gitignore")
+    only = "only the files that match, as in .gitignore; may be repeated, and then one match is enough"
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help=only)
     parser.add_argument("--limit", type=_count, metavar="N", help="only the first N files with something to do")
     listed = "only the files that are named in FILE ('-': stdin), one a line or each ended by NUL"
     parser.add_argument("--files-from", metavar="FILE", help=listed)
@@ -87,7 +88,17 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
     from pipeline.planning.output_spec import Selection
 
     names = read_names(arguments.files_from) if arguments.files_from is not None else None
-    return Selection(arguments.only, arguments.limit, arguments.force, arguments.retry_failed, names)
+    return Selection(only_of(arguments), arguments.limit, arguments.force, arguments.retry_failed, names)
+
+
+def only_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the patterns of `--only`. Raises UsageError for one that gitignore does not know."""
+    from pipeline.files.walk import pattern_problem
+
+    for pattern in arguments.only:
+        if problem := pattern_problem(pattern):
+            raise UsageError(f"--only: {problem}")
+    return tuple(arguments.only)
 
 
 def meant_by(arguments: argparse.Namespace) -> Meant:
@@ -141,7 +152,7 @@ def _run_sample(config: Config, arguments: argparse.Namespace, progress: Progres
     from pipeline.operations.sample import Sample, new_seed, run_sample
 
     seed = arguments.seed if arguments.seed is not None else new_seed()
-    sample = Sample(arguments.sample, Path(arguments.output_root), seed, arguments.only)
+    sample = Sample(arguments.sample, Path(arguments.output_root), seed, only_of(arguments))
     summary = run_sample(config, sample, progress, arguments.grace)
     if not summary.exit and not sys.stderr.isatty() and not arguments.quiet:  # where no summary says it
         print(summary.notes[-1], file=sys.stderr)

@@ -172,7 +172,7 @@ class Guards:
         self._check_record(plan)
 
     def _check_sources(self, plan: Plan, selection: Selection) -> None:
-        if plan.meets_known or selection.only is not None or selection.names is not None:
+        if plan.meets_known or selection.only or selection.names is not None:
             return
         if selection.limit is not None and plan.jobs >= selection.limit:  # the walk was not to its end
             return

@@ -24,7 +24,7 @@ COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
 _INTEND_AHEAD = 1024
 # The graver exit code wins; a signal is graver than all of these.
-_BY_GRAVITY = (0, 5, 1, 4, 2, 3, 70)
+_BY_GRAVITY = (0, 1, 4, 2, 3, 70)
 
 
 class Journal:

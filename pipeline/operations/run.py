@@ -326,7 +326,8 @@ class _Run:
     def _end(self, plan: Plan | None) -> None:
         """Say what is left to be said; there is no plan where the machine did not let us make one."""
         if self.selection.only and plan and not plan.sources:
-            self.journal.note(f"no file matches --only {self.selection.only!r}")
+            patterns = " ".join(f"--only {shlex.quote(each)}" for each in self.selection.only)
+            self.journal.note(f"no file matches {patterns}")
         if any(result.text.startswith(NOT_OURS) for _, result in self.summary.failures):
             note = "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
             self.journal.note(note)

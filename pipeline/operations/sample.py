@@ -32,8 +32,8 @@ class Sample:
     folder: Path
     seed: int
     """The same one takes the same files, as long as these are the inputs."""
-    only: str | None = None
-    """A pattern that the files have to match."""
+    only: tuple[str, ...] = ()
+    """Gitignore-style patterns, of which a file has to match one."""
 
 
 def new_seed() -> int:
@@ -79,9 +79,9 @@ def _draw(config: Config, sample: Sample) -> tuple[list[bytes], int]:
     return drawn, total
 
 
-def _inputs(config: Config, only: str | None) -> Iterator[bytes]:
+def _inputs(config: Config, only: tuple[str, ...]) -> Iterator[bytes]:
     """The inputs of which an output would be made."""
-    selected = matcher([only]) if only else lambda path: True
+    selected = matcher(only) if only else lambda path: True
     leaves = list(config.leaves)
     for source in walk_of(config):
         if selected(source.path) and any(reads(config, leaf, source.path) for leaf in leaves):

@@ -79,7 +79,7 @@ class Project:
         """Run it to the end."""
         self._forget_modules()
         config = load_config(self.folder / yaml)
-        return run(config, Selection(only, limit, force, **more), Progress(quiet=True), meant=meant)
+        return run(config, Selection(_patterns(only), limit, force, **more), Progress(quiet=True), meant=meant)
 
     def plan(
         self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any
@@ -88,7 +88,8 @@ class Project:
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
-            leaves, selection = leaves_of(config, ledger, record=False), Selection(only, limit, force, **more)
+            leaves = leaves_of(config, ledger, record=False)
+            selection = Selection(_patterns(only), limit, force, **more)
             plan = make_plan(config, ledger, leaves, selection, everything=True)
             return {f"{each.stage} {each.source.path.decode()}": (each.action, each.why) for each in decisions(plan)}
 
@@ -97,7 +98,7 @@ class Project:
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
-            plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection(only))
+            plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection(_patterns(only)))
             return [orphan.target.decode() for orphan in plan.spool.orphans() if orphan.status != "intended"]
 
     def outputs(self) -> dict[str, bytes]:
@@ -110,6 +111,10 @@ class Project:
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(str(self.folder)):
                 del sys.modules[name]
+
+
+def _patterns(only: str | None) -> tuple[str, ...]:
+    return () if only is None else (only,)
 
 
 def made(folder: Path, *names: str) -> Project:

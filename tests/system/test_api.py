@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.project import MOODY, Project
 
-import pipeline
 from pipeline import FilemillError, Outcome, Summary, iterate, load, run
 from pipeline.errors import ConfigError, UsageError
+from pipeline.stage.resolve import forget_stages
 
 YAML = "inputs: in\nstages:\n  - name: up\n    uses: upper\n    output: out/{dir}/{name}\nengine: serial\n"
 UPPER = "from tables import MARK\ndef upper(text: str) -> str:\n    return text.upper() + MARK\n"
@@ -32,7 +32,7 @@ def sys_path() -> Iterator[None]:
     """What is imported from a project of one test is not there for the next."""
     path = list(sys.path)
     yield
-    pipeline.stage.forget_stages()
+    forget_stages()
     sys.path[:] = path
 
 
@@ -242,7 +242,7 @@ def test_the_names_are_light_and_lasting() -> None:
     code = """
 import sys, pipeline
 assert not {"pydantic", "sqlite3", "yaml", "PIL", "pipeline.api"} & set(sys.modules)
-import pipeline.operations.run, pipeline.load
+import pipeline.operations.run, pipeline.api
 from pipeline.operations.run import GRACE_S
 from pipeline import load, run
 assert load.__module__ == run.__module__ == "pipeline.api" and callable(pipeline.run)
