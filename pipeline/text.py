@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import difflib
+import os
 import re
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -123,6 +125,11 @@ def planned_reason(action: str, why: str) -> str:
     if (action == "refuse" and why != NOT_OURS) or _MEMBERS.match(why):
         return reason_of(why)
     return why
+
+
+def program() -> str:
+    """Return how the program was started, for messages that name a command: `filemill` or `python -m pipeline`."""
+    return "filemill" if os.path.basename(sys.argv[0]) == "filemill" else "python -m pipeline"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from pipeline.commands import warn_of_foreign_state
 from pipeline.errors import UsageError
 from pipeline.messages import Source
 from pipeline.text import indented, is_group, shown_source, source_as_json
@@ -34,14 +35,13 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
     from pipeline.ledger.failures import Patience
     from pipeline.ledger.session import open_to_read
-    from pipeline.operations.guards import say_whose
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
         return _dismiss(config, arguments.dismiss)
     patience = Patience(config.errors.hold_after)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
-        say_whose(config, ledger)
+        warn_of_foreign_state(config, ledger)
         is_unchanged = _unchanged(config, ledger)
         for each in ledger.failures():
             is_left_alone = patience.is_over(each) and is_unchanged(each)

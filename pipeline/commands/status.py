@@ -14,7 +14,7 @@ from pipeline.text import shown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.report.heartbeat import Standing
+    from pipeline.report.live import Standing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.report.heartbeat import read_progress
+    from pipeline.report.live import read_progress
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     standing, said = read_progress(config.state)

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pipeline.commands import warn_of_foreign_state
 from pipeline.text import as_json, counted, shown, source_as_json
 
 if TYPE_CHECKING:
@@ -25,12 +26,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from pipeline.config.load import load_config
     from pipeline.ledger.session import open_to_read
-    from pipeline.operations.guards import say_whose
     from pipeline.operations.verify import verify
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
-        say_whose(config, ledger)
+        warn_of_foreign_state(config, ledger)
     counts: Counter[str] = Counter()
     without_digest = 0
     for finding in verify(config.state / "ledger.sqlite", config.folder):

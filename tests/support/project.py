@@ -12,12 +12,12 @@ from pipeline.config.load import load_config
 from pipeline.ledger.checkpoint import marker_of, put_seal
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.session import open_to_read
-from pipeline.operations.guards import NOTHING_ODD, Meant
+from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.run import run
 from pipeline.planning.decisions import Decision
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan, leaves_of, make_plan
-from pipeline.report.progress import Progress, Summary
+from pipeline.report.summary import Summary
 
 UPPER = '''
 def upper(text: str, *, mark: str = "") -> str:
@@ -72,14 +72,14 @@ class Project:
         only: str | None = None,
         limit: int | None = None,
         force: bool = False,
-        meant: Meant = NOTHING_ODD,
+        confirmed: Confirmations = NOTHING_CONFIRMED,
         yaml: str = "pipeline.yaml",
         **more: Any,
     ) -> Summary:
         """Run it to the end."""
         self._forget_modules()
         config = load_config(self.folder / yaml)
-        return run(config, Selection(_patterns(only), limit, force, **more), Progress(quiet=True), meant=meant)
+        return run(config, Selection(_patterns(only), limit, force, **more), confirmations=confirmed)
 
     def plan(
         self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any
