@@ -70,7 +70,7 @@ def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) 
         return 0
     ledger.begin()
     said: dict[str, object] = {"outputs": tally.fit}
-    said |= {"only": list(only)} if only else {}
+    said |= {"only": ", ".join(only)} if only else {}
     decree = ledger.decrees.add("adopt", said)
     adopt(ledger, _made(plan, config), decree)
     ledger.commit()
