@@ -1,4 +1,4 @@
-"""Take outputs that are there, and of which the ledger knows nothing, as made by the pipeline as it is now."""
+"""Record outputs that exist and are not in the ledger as made by the pipeline as it is now."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SECOND_NS = 1_000_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `adopt` takes."""
+    """Register the options of `adopt`."""
     only = "only the outputs of files that match, as in .gitignore; may be repeated"
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help=only)
     parser.add_argument("--yes", action="store_true", help="do it without asking")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Show how many there are, ask, and put them on record."""
+    """Show how many there are, ask, and record them."""
     from contextlib import closing
     from pathlib import Path
 
@@ -53,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) -> int:
     from pipeline.ledger.overrides import Tally, adopt
-    from pipeline.operations.prune import may_go_on
+    from pipeline.operations.prune import is_confirmed
     from pipeline.planning.output_spec import Selection
     from pipeline.planning.plan import leaves_of, make_plan
 
@@ -65,7 +65,7 @@ def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) 
     print(*tally.lines(some=some, none="to adopt", left=left), sep="\n", file=sys.stderr)
     if not tally.fit:
         return 0
-    if not may_go_on(yes=yes):
+    if not is_confirmed(yes=yes):
         print("nothing was adopted", file=sys.stderr)
         return 0
     ledger.begin()
@@ -108,7 +108,7 @@ def _read_source(config: Config, source: Source) -> Reading | None:
 
 
 def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
-    """What is in a file; None where it cannot be read, or is not what it was."""
+    """Read a file; None where it cannot be read, or has another size or time than it had."""
     from pipeline.files.digest import read
     from pipeline.ledger.ledger import kept_time
 
@@ -121,7 +121,7 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
 
 
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
-    """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
+    """Yield every output that is there and not recorded, with why it cannot be adopted; empty if it can."""
     for decision in plan.spool.decisions("refuse"):
         if decision.why != NOT_OURS:
             continue

@@ -1,4 +1,4 @@
-"""List the files that failed and have not been done since, with the reason; dismiss those that need not be done."""
+"""List the files that failed and have not been done since, with the reason; or dismiss some of them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `failures` takes."""
+    """Register the options of `failures`."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    dismiss = "put on record that files, as in .gitignore, need not be done as they are: not tried, and no exit 1"
+    dismiss = "record that files which match, as in .gitignore, need not be done as they are: not tried, and no exit 1"
     parser.add_argument("--dismiss", metavar="PATTERN", help=dismiss)
 
 
@@ -60,7 +60,7 @@ def _line(failure: Failure) -> str:
 
 
 def _standing(failure: Failure, patience: Patience, is_left_alone: bool) -> str:
-    """How often it was tried, and whether it will be again."""
+    """Describe how often it was tried, and whether it will be again."""
     if is_left_alone:
         return f", {patience.describe(failure)}"
     if not failure.attempts:
@@ -77,7 +77,7 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
-    """Tells whether source and recipe of a failure are still those with which it failed."""
+    """Return a function that tells whether source and recipe of a failure are still the recorded ones."""
     from pipeline.planning.plan import leaves_of
     from pipeline.planning.source_state import same_source
 
@@ -98,7 +98,7 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
 
 
 def _dismiss(config: Config, pattern: str) -> int:
-    """Dismiss what matches; nobody may run meanwhile, since the ledger has one writer."""
+    """Dismiss the failures whose source matches; no run may be on, since the ledger has one writer."""
     from contextlib import closing
 
     from pipeline.files.state_dir import open_state

@@ -1,4 +1,4 @@
-"""Bring every output of the pipeline up to date; the same line again resumes where it was stopped."""
+"""Bring every output of the pipeline up to date; the same line again resumes a run that was stopped."""
 
 from __future__ import annotations
 

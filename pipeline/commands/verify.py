@@ -1,4 +1,4 @@
-"""Read every output again and say which are not as the ledger has them: lost, cut short, edited, decayed."""
+"""Read every output again and list those that are not as recorded: missing, torn, edited or decayed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `verify` takes."""
+    """Register the options of `verify`."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every finding")
 
 
@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
         without_digest += finding.row.digest is None
         if finding.kind != "as recorded":
             print(json.dumps(_as_json(finding), ensure_ascii=False) if arguments.json else _line(finding))
-    _say(counts, without_digest)
+    _print_counts(counts, without_digest)
     return 1 if counts.total() > counts["as recorded"] else 0
 
 
@@ -52,7 +52,7 @@ def _as_json(finding: Finding) -> dict[str, str]:
     return source_as_json(row.source) | fields | as_json(row.target, "output")
 
 
-def _say(counts: Counter[str], without_digest: int) -> None:
+def _print_counts(counts: Counter[str], without_digest: int) -> None:
     found = [f"{counts['as recorded']:,} as recorded"]
     found += [f"{count:,} {kind}" for kind, count in counts.most_common() if kind != "as recorded"]
     print(f"{counted(counts.total(), 'output')} verified: {', '.join(found)}", file=sys.stderr)

@@ -244,9 +244,9 @@ def test_a_closed_stdout_is_no_error(texts: Path) -> None:
 
 def test_a_bug_of_ours_is_owned_up_to(capsys: pytest.CaptureFixture[str]) -> None:
     """What we did not foresee is one line for the user, with the traceback in a file, and exit 70."""
-    from pipeline.cli import _confess
+    from pipeline.cli import _report_bug
 
-    assert _confess(KeyError("surprise")) == 70
+    assert _report_bug(KeyError("surprise")) == 70
     said = capsys.readouterr().err
     assert said.startswith("filemill has a bug: KeyError: 'surprise' (traceback in ") and said.count("\n") == 1
     log = Path(said.partition("traceback in ")[2].rstrip(")\n"))
