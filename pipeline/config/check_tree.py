@@ -135,7 +135,7 @@ def with_siblings(stages: Sequence[StageConfig], document: Document) -> tuple[St
         if own[index] and (problem := _what_loses_colours(stages, own, index)):
             document.complain(("stages", index, "output", "save", "color"), f"stage {stage.name!r}: {problem}")
     return tuple(
-        replace(stage, least=leads[stage.parent] if stage.box else None, own_colours=own[index])
+        replace(stage, least=leads[stage.parent] if stage.box else None, own_colors=own[index])
         for index, stage in enumerate(stages)
     )
 

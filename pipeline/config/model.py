@@ -69,7 +69,7 @@ class StageConfig:
     """The box into which it fits pictures, if that is what it does."""
     least: FitBox | None = None
     """The largest box of those that decode the same picture, with which it is decoded once for all of them."""
-    own_colours: bool = False
+    own_colors: bool = False
     """Whether its pictures stay in their own colours."""
     depends: tuple[str, ...] = ()
     """Other files whose contents count for it and all below; relative to the YAML's folder."""

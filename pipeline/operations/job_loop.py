@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.engines import Engine
 from pipeline.errors import EnvironmentFailure, Interrupted
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, Outcome
 from pipeline.observer import RunObserver
 from pipeline.operations.guards import Guards
 from pipeline.operations.recorder import COMMIT_EVERY_S, Recorder, RunLog
@@ -87,7 +87,7 @@ class JobLoop:
         self._signals = signals
         self._is_followed = is_followed
 
-    def run(self, jobs: Iterator[Job], count: int, on_outcome: Callable[[Outcome], None] | None = None) -> None:
+    def run(self, jobs: Iterator[AnyJob], count: int, on_outcome: Callable[[Outcome], None] | None = None) -> None:
         """Run `count` jobs; `on_outcome` is called after each outcome is recorded. Raises Interrupted."""
         self._recorder.expect(count)
         is_draining = is_fed = False
@@ -107,7 +107,7 @@ class JobLoop:
         finally:
             self._observers.on_jobs_ended()
 
-    def _feed(self, jobs: Iterator[Job]) -> bool:
+    def _feed(self, jobs: Iterator[AnyJob]) -> bool:
         """Hand out jobs while the engine has room; tells whether there may be more."""
         while self._engine.has_room:
             if (job := next(jobs, None)) is None:

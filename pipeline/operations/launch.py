@@ -123,7 +123,7 @@ def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Bluep
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
             least=stage.least,
-            own_colours=stage.own_colours,
+            own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )

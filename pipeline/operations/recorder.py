@@ -7,18 +7,19 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from pipeline.config.model import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import KILLED, Job, Outcome
+from pipeline.messages import KILLED, GroupJob, Job, Outcome
 from pipeline.observer import RunObserver
 from pipeline.planning.output_spec import Leaf
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.summary import Summary
-from pipeline.text import shown_source
+
+J = TypeVar("J", Job, GroupJob)
 
 # Seconds between commits of the ledger: what a killed run may have to redo.
 COMMIT_EVERY_S = 0.1
@@ -95,13 +96,13 @@ class Recorder:
         self.planned_files += files
         self._observers.on_planned(files)
 
-    def intended(self, jobs: Iterator[Job]) -> Iterator[Job]:
+    def intended(self, jobs: Iterator[J]) -> Iterator[J]:
         """Yield the jobs, each after its targets were recorded as intended."""
         while ahead := list(islice(jobs, _INTEND_AHEAD)):
             self._ledger.begin()
             self._ledger.intend(ahead, self._key)
             self.commit()
-            yield from self._parts.told(iter(ahead)) if self._parts else ahead
+            yield from ahead
 
     def refuse(self, outcome: Outcome) -> None:
         """Record that the plan refused an output, which no worker tried to make."""
@@ -119,16 +120,19 @@ class Recorder:
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
         if not outcome.goes_on:
-            self._failed_on_their_way.discard(outcome.source.path)
+            if outcome.source:
+                self._failed_on_their_way.discard(outcome.source.path)
             self.done_files += 1
         self._observers.on_outcome(outcome)
 
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, and once, though it may fail in several pools."""
-        path = outcome.source.path
-        if path not in self._failed_on_their_way and self._summary.count_tried(outcome):
-            if outcome.goes_on:
-                self._failed_on_their_way.add(path)
+        source = outcome.source
+        if source and source.path in self._failed_on_their_way:
+            return
+        if self._summary.count_tried(outcome):
+            if source and outcome.goes_on:
+                self._failed_on_their_way.add(source.path)
             self._check_errors()
 
     def _check_errors(self) -> None:
@@ -146,12 +150,12 @@ class Recorder:
         self._summary.add(outcome)
         for result in outcome.results:
             if result.status == "failed":
-                name = f"{shown_source(outcome.source.path)} ({result.stage})"
+                name = f"{outcome.origin} ({result.stage})"
                 self._log.write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self._summary.run])
             elif result.text and result.status == "done":
-                self._log.write(f"{shown_source(outcome.source.path)} ({result.stage}): {result.text}")
+                self._log.write(f"{outcome.origin} ({result.stage}): {result.text}")
 
     def commit_if_due(self) -> None:
         """Commit to the ledger, and tell the observers, if it was not done just now."""

@@ -25,6 +25,7 @@ from pipeline.files.ownership import Places
 from pipeline.files.parts import PartList
 from pipeline.files.state_dir import State, open_state
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.messages import Kind, Outcome, Result
@@ -41,7 +42,7 @@ from pipeline.planning.plan import Plan, leaves_of, make_plan, settled_spans
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
-from pipeline.text import NO_FILE, NOT_OURS, OF_FILES, OF_GROUPS, program, shown
+from pipeline.text import NO_FILE, NOT_OURS, program, shown
 
 # Seconds that the jobs in hand may still take after a signal.
 GRACE_S = 20.0
@@ -70,6 +71,8 @@ class RunContext:
     summary: Summary
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
+    parts: MadeParts | None = None
+    """What is recorded of outputs in parts, where there may be any."""
     is_planned: bool = False
     """Whether there is a plan, and no guard refused it."""
     engine: Engine | None = None
@@ -141,11 +144,11 @@ def plan(context: RunContext) -> None:
     """Compare the files with the ledger, and decide what is to be made. Raises FilemillError where a guard refuses."""
     config, ledger, guards, selection = context.config, context.ledger, context.guards, context.selection
     leaves = leaves_of(config, ledger, record=True)
-    parts = None
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
-        parts = MadeParts(ledger, leaves, PartList(context.state.parts), context.folder(), force=selection.force)
-        parts.take_over(context.unclean_runs)
-    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, parts)
+        noted = PartList(context.state.parts)
+        context.parts = MadeParts(ledger, leaves, noted, context.folder(), force=selection.force)
+        context.parts.take_over(context.unclean_runs)
+    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else lambda: None
     context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
@@ -160,7 +163,7 @@ def record_plan(context: RunContext) -> None:
     """Record what needs no worker: what is up to date, held or refused."""
     context.summary.sources, context.summary.unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
-    _record_refused(context, OF_FILES)
+    _record_refused(context, ARE_FILES)
 
 
 def clear_up(context: RunContext) -> None:
@@ -212,8 +215,8 @@ def run_jobs(context: RunContext) -> None:
     with Signals(context.grace_s) as signals:
         try:
             if plan.jobs:
-                loop = _job_loop(context, signals)
-                loop.run(context.recorder.intended(plan.spool.jobs()), plan.jobs)
+                jobs = context.recorder.intended(plan.spool.jobs())
+                _job_loop(context, signals).run(context.parts.told(jobs) if context.parts else jobs, plan.jobs)
             if plan.gathers and not (signals.first or context.log.is_stopped):
                 _run_groups(context, plan.gathers, signals)
         finally:
@@ -395,7 +398,7 @@ def _run_groups(context: RunContext, gathers: Gathers, signals: Signals) -> None
         plan.count_groups()
     gathers.forget_past_failures()
     _count_planned(context.summary, plan.counts_of_groups)
-    _record_refused(context, OF_GROUPS)
+    _record_refused(context, ARE_GROUPS)
     recorder.commit()
     if count := plan.jobs_of_groups:
         scratch = os.fsencode(context.state.scratch)
@@ -419,4 +422,4 @@ def _record_refused(context: RunContext, which: str) -> None:
     for refused in context.plan.spool.decisions("refuse", which):
         kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
         text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
-        context.recorder.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
+        context.recorder.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))

@@ -110,7 +110,7 @@ def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ..
 def _step(stage: StageConfig) -> Step:
     least = stage.least if stage.least != stage.box else None
     initializer, initargs = (stage.pool.initializer, stage.pool.initargs) if stage.pool else (None, ())
-    return Step(stage.stage, stage.options, least, stage.own_colours, stage.depends, initializer, initargs)
+    return Step(stage.stage, stage.options, least, stage.own_colors, stage.depends, initializer, initargs)
 
 
 def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:

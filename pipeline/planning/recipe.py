@@ -39,7 +39,7 @@ class Step:
     options: dict[str, Any]
     least: FitBox | None = None
     """The box that decides how finely its picture is decoded, where that is not its own."""
-    own_colours: bool = False
+    own_colors: bool = False
     depends: tuple[str, ...] = ()
     """The files whose contents count beside those that its options name; relative to the YAML's folder."""
     initializer: str | None = None
@@ -111,7 +111,7 @@ def _contents_of_all(files: Sequence[str], around: Surroundings) -> dict[str, st
 def _decoding(step: Step) -> dict[str, Any]:
     """What else decides how its pictures are decoded; usually nothing."""
     parts: dict[str, Any] = {"for": step.least._asdict()} if step.least else {}
-    parts |= {"color": "keep"} if step.own_colours else {}
+    parts |= {"color": "keep"} if step.own_colors else {}
     return {"decoding": parts} if parts else {}
 
 

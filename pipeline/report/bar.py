@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.messages import Outcome
 from pipeline.observer import RunObserver
-from pipeline.text import indented, shown_source
+from pipeline.text import indented
 
 
 class TerminalObserver(RunObserver):
@@ -28,7 +28,7 @@ class TerminalObserver(RunObserver):
         if outcome.goes_on:
             return
         if self._is_verbose and outcome.output:
-            self._print(f"{shown_source(outcome.source.path)} printed:\n{indented(outcome.output)}")
+            self._print(f"{outcome.origin} printed:\n{indented(outcome.output)}")
         if self._bar is not None:
             self._bar.update()
 

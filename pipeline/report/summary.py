@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.messages import MOVED, Outcome, Result
-from pipeline.text import indented, program, reason_of, shown_source
+from pipeline.messages import MOVED, Origin, Outcome, Result
+from pipeline.text import indented, program, reason_of
 
 # How many failed files the summary names; `failures` lists them all.
 _NAMED = 20
@@ -49,8 +49,8 @@ class Summary:
     """Why the run ended early; empty if it did not."""
     notes: list[str] = field(default_factory=list)
     """What else a person should know, in order."""
-    failures: list[tuple[bytes, Result]] = field(default_factory=list)
-    """The first 20 failed outputs, each with its source."""
+    failures: list[tuple[Origin, Result]] = field(default_factory=list)
+    """The first 20 failed outputs, each with the source or group that it is made of."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How many outputs failed, by reason."""
     remarks: Counter[str] = field(default_factory=Counter)
@@ -68,7 +68,7 @@ class Summary:
             elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
                 self.vanished += 1
             else:
-                self.add_failure(outcome.source.path, result)
+                self.add_failure(outcome.origin, result)
 
     def count_tried(self, outcome: Outcome) -> bool:
         """Count a file if a stage failed in it; tells whether one did."""
@@ -76,13 +76,13 @@ class Summary:
         self.failed_files += failed
         return failed
 
-    def add_failure(self, source: bytes, result: Result) -> None:
+    def add_failure(self, origin: Origin, result: Result) -> None:
         """Count a failed output."""
         self.failed += 1
         self.exit = max(self.exit, 1)
         self.reasons[reason_of(result.text) if result.kind == "error" else result.kind or "error"] += 1
         if len(self.failures) < _NAMED:
-            self.failures.append((source, result))
+            self.failures.append((origin, result))
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints; counts of what is rare are left out where they are 0."""
@@ -116,14 +116,14 @@ class Summary:
         return f"{head}{', '.join(parts)} ({files}, {self.seconds:.1f} s)"
 
 
-def _named(failures: list[tuple[bytes, Result]], verbose: bool) -> list[str]:
+def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
     """Return a line for each way in which a file failed; outputs that failed alike share one."""
-    alike: dict[tuple[bytes, str], list[Result]] = {}
-    for source, result in failures:
-        alike.setdefault((source, result.text), []).append(result)
+    alike: dict[tuple[Origin, str], list[Result]] = {}
+    for origin, result in failures:
+        alike.setdefault((origin, result.text), []).append(result)
     lines = []
-    for (source, text), results in alike.items():
-        lines.append(f"  {shown_source(source)} ({', '.join(result.stage for result in results)}): {text}")
+    for (origin, text), results in alike.items():
+        lines.append(f"  {origin} ({', '.join(result.stage for result in results)}): {text}")
         if verbose and results[0].detail:
             lines.append(indented(results[0].detail))
     return lines
