@@ -19,21 +19,16 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    return terminal
-
-
 def test_nothing_observes_where_nothing_is_shown() -> None:
     """Under cron there is no bar, and no tqdm is imported."""
     assert terminal_observers(is_quiet=False) == terminal_observers(is_quiet=True) == []
     assert len(terminal_observers(is_quiet=True, is_verbose=True)) == 1
 
 
-def test_a_bar_counts_the_files_that_are_through(terminal: Terminal) -> None:
+def test_a_bar_counts_the_files_that_are_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that goes on in another pool is not through; the bar is gone when the jobs have ended."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
     (observer,) = terminal_observers(is_quiet=False)
     observer.on_planned(2)
     assert "0/2" in terminal.getvalue()
