@@ -15,7 +15,7 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import KILLED, GroupJob, Job, Outcome
 from pipeline.observer import RunObserver
-from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.summary import Summary
 
@@ -71,7 +71,7 @@ class Recorder:
         ledger: Ledger,
         log: RunLog,
         observers: RunObserver,
-        leaves: Sequence[Leaf],
+        leaves: Sequence[OutputSpec],
         errors: Errors,
         parts: MadeParts | None = None,
     ) -> None:

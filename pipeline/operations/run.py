@@ -25,7 +25,6 @@ from pipeline.files.ownership import Places
 from pipeline.files.parts import PartList
 from pipeline.files.state_dir import State, open_state
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.messages import Kind, Outcome, Result
@@ -34,15 +33,15 @@ from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations, Guards,
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
-from pipeline.planning.decisions import Action
+from pipeline.planning.decisions import Action, Reason, text_of
 from pipeline.planning.estimate import Pace
 from pipeline.planning.groups import Gathers
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import Plan, leaves_of, make_plan, settled_spans
+from pipeline.planning.plan import Plan, make_plan, output_specs, settled_spans
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
-from pipeline.text import NO_FILE, NOT_OURS, program, shown
+from pipeline.text import NOT_OURS, program, shown
 
 # Seconds that the jobs in hand may still take after a signal.
 GRACE_S = 20.0
@@ -143,7 +142,7 @@ def check_places(context: RunContext) -> None:
 def plan(context: RunContext) -> None:
     """Compare the files with the ledger, and decide what is to be made. Raises FilemillError where a guard refuses."""
     config, ledger, guards, selection = context.config, context.ledger, context.guards, context.selection
-    leaves = leaves_of(config, ledger, record=True)
+    leaves = output_specs(config, ledger, record=True)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
         noted = PartList(context.state.parts)
         context.parts = MadeParts(ledger, leaves, noted, context.folder(), force=selection.force)
@@ -163,24 +162,25 @@ def record_plan(context: RunContext) -> None:
     """Record what needs no worker: what is up to date, held or refused."""
     context.summary.sources, context.summary.unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
-    _record_refused(context, ARE_FILES)
+    _record_refused(context, of_groups=False)
 
 
 def clear_up(context: RunContext) -> None:
     """Remove the temporaries that killed runs left where no worker comes, and forget what is gone."""
     plan, ledger, unclean_runs = context.plan, context.ledger, context.unclean_runs
     for action in _NOT_HANDED_OUT if unclean_runs else ():
-        for decision in plan.spool.decisions(action):
+        for decision in plan.store.decisions(action):
             if decision.path:
                 remove_temporaries(decision.path, unclean_runs)
     ledger.begin()
-    for orphan in plan.spool.orphans():
+    for orphan in plan.store.orphans():
         remove_temporaries(os.path.join(context.folder(), orphan.target), unclean_runs)
         if orphan.status == "intended":
-            ledger.forget(targets=[orphan.target])
-    ledger.forget(failures=plan.spool.past_failures())
-    ledger.take_readings()
-    ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
+            ledger.outputs.delete([orphan.target])
+    ledger.failures.forget(plan.store.past_failures())
+    plan.store.keep_readings()
+    for within in [(b"", None)] if plan.judged is None else plan.judged:
+        ledger.unchanged.delete(*within)
     context.recorder.commit()
 
 
@@ -202,9 +202,9 @@ def rename(context: RunContext) -> None:
         from pipeline.planning.renames import Renamer
 
         places = Places(context.config.folder, context.state.id)
-        context.summary.renamed = Renamer(context.ledger, plan.spool, context.folder(), places).rename()
+        context.summary.renamed = Renamer(context.ledger, plan.store, context.folder(), places).rename()
         if context.summary.renamed < renames:  # some could not be moved, and are made
-            plan.jobs = plan.spool.count_jobs()
+            plan.jobs = plan.store.count_jobs()
 
 
 def run_jobs(context: RunContext) -> None:
@@ -215,7 +215,7 @@ def run_jobs(context: RunContext) -> None:
     with Signals(context.grace_s) as signals:
         try:
             if plan.jobs:
-                jobs = context.recorder.intended(plan.spool.jobs())
+                jobs = context.recorder.intended(plan.store.jobs())
                 _job_loop(context, signals).run(context.parts.told(jobs) if context.parts else jobs, plan.jobs)
             if plan.gathers and not (signals.first or context.log.is_stopped):
                 _run_groups(context, plan.gathers, signals)
@@ -237,11 +237,11 @@ def prune(context: RunContext) -> None:
 
     context.recorder.commit()
     if summary.skipped:
-        context.plan.spool.add_skipped()
+        context.plan.store.add_skipped()
     places = Places(config.folder, context.state.id)
     try:
         pruner = Pruner(context.ledger, config.folder, places, context.unclean_runs)
-        pruned = pruner.prune_within(config.prune, context.plan.spool)
+        pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
         command = f"{program()} prune {shlex.quote(str(config.file))}"
         context.log.stop(refused.exit_code, f"{refused}: {command}")
@@ -340,13 +340,13 @@ def _close_run(context: RunContext) -> None:
     _note_next_steps(context)
     if plan and plan.judged and summary.exit in (0, 1):
         ledger.begin()
-        ledger.remember_spans(settled_spans(ledger, plan.leaves, plan.judged))
+        ledger.unchanged.add(settled_spans(ledger, plan.leaves, plan.judged))
         ledger.commit()
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in (0, 1)
-    if swept and not summary.exit and ledger.facts.get("behind"):
-        ledger.facts.forget("behind")
+    if swept and not summary.exit and ledger.facts.uncertain_period:
+        ledger.facts.set_uncertain_period(None)
     ledger.end_run(summary.exit, summary.as_json() | context.pace.as_json(), swept=swept)
     PartList(context.state.parts).clear(ledger.unclean_runs())
     context.observers.on_end()
@@ -398,28 +398,29 @@ def _run_groups(context: RunContext, gathers: Gathers, signals: Signals) -> None
         plan.count_groups()
     gathers.forget_past_failures()
     _count_planned(context.summary, plan.counts_of_groups)
-    _record_refused(context, ARE_GROUPS)
+    _record_refused(context, of_groups=True)
     recorder.commit()
     if count := plan.jobs_of_groups:
         scratch = os.fsencode(context.state.scratch)
-        jobs = gathers.told(recorder.intended(plan.spool.jobs_of_groups()), scratch)
+        jobs = gathers.told(recorder.intended(plan.store.jobs_of_groups()), scratch)
         loop = _job_loop(context, signals)
         loop.run(jobs, count, lambda outcome: gathers.forget_list(outcome, scratch))
 
 
-def _count_planned(summary: Summary, counts: Counter[tuple[Action, str]]) -> None:
-    for (action, why), outputs in counts.items():
+def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
+    for (action, reason), outputs in counts.items():
         summary.up_to_date += outputs if action == "up-to-date" else 0
         summary.settling += outputs if action == "settling" else 0
         summary.held += outputs if action == "held" else 0
-        summary.dismissed += outputs if action == "held" and why.startswith("dismissed") else 0
+        summary.dismissed += outputs if reason.code == "dismissed" else 0
     if summary.held > summary.dismissed:
         summary.exit = max(summary.exit, 1)
 
 
-def _record_refused(context: RunContext, which: str) -> None:
+def _record_refused(context: RunContext, *, of_groups: bool) -> None:
     """Record the outputs that the plan refuses, of files or of groups."""
-    for refused in context.plan.spool.decisions("refuse", which):
-        kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
-        text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
+    for refused in context.plan.store.decisions("refuse", of_groups=of_groups):
+        code, text = refused.reason.code, text_of(refused.reason)
+        kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
+        text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
         context.recorder.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
