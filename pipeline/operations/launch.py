@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.check_tree import fan_out_above
-from pipeline.config.model import Config, Pool, StageConfig
+from pipeline.config.model import Config, Pool, StageConfig, fan_out_above
 from pipeline.engines import Engine
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
@@ -27,7 +26,7 @@ def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine
     if config.engine == "serial":
         from pipeline.engines.serial import SerialEngine
 
-        return SerialEngine(blueprint_of(config, state, unclean_runs).pack(), config.retries, config.backoff_s)
+        return SerialEngine(blueprint_of(config, state, unclean_runs).pack(), config.retry.max, config.retry.backoff_s)
     from pipeline.engines.host import available_processes
 
     pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
@@ -69,8 +68,8 @@ def _open_pool(
         timeout_s=config.timeout_s,
         max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(sum(processes.values())),
         start_timeout_s=pool.start_timeout_s,
-        retries=config.retries,
-        backoff_s=config.backoff_s,
+        retries=config.retry.max,
+        backoff_s=config.retry.backoff_s,
         preload=_modules_for_pictures(config),
     )
     slots = state.slots if is_only else state.slots / str(number)
@@ -122,8 +121,8 @@ def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Bluep
             options=absolute(stage.options, config.folder),
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
-            least=stage.least,
-            own_colours=stage.own_colours,
+            least=stage.decode_box,
+            own_colours=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )

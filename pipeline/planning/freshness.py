@@ -34,7 +34,7 @@ class Judge:
         self._stages = {leaf.stage for leaf in leaves}
         self._force = selection.force
         self._patience = Patience(config.errors.hold_after, selection.retry_failed)
-        self._settle_ns = round(config.inputs.settle_s * 1e9)
+        self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         self._behind: tuple[int, int, bool] | None = tuple(ledger.facts.get("behind") or ()) or None
         """The time of which the ledger does not know all that was made, and whether power was lost; see opening.py."""
