@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
@@ -76,19 +77,20 @@ def who_at(data: Any, place: Place) -> str:
 
 def _keys_at(place: Place) -> list[str]:
     """Return the keys that the vocabulary knows in the mapping at a place."""
+    return _keys_below(tuple(step for step in place if isinstance(step, str)))
+
+
+@cache
+def _keys_below(words: tuple[str, ...]) -> list[str]:
     model: Any = PipelineEntry
-    for step in place:
-        if isinstance(step, str):
-            model = _mapping_within(get_type_hints(model)[_field_of(model, step)])
-    return [yaml_word(name) for name in model.__dataclass_fields__]
-
-
-def _field_of(model: Any, word: str) -> str:
-    return next(name for name in model.__dataclass_fields__ if yaml_word(name) == word)
+    for word in words:
+        hints = {yaml_word(name): hint for name, hint in get_type_hints(model).items()}
+        model = _mapping_within(hints[word])
+    return [yaml_word(field.name) for field in fields(model)]
 
 
 def _mapping_within(annotation: Any) -> Any:
     """Return the class of a mapping in an annotation such as `tuple[StageEntry, ...]` or `Pool | None`."""
-    if hasattr(annotation, "__dataclass_fields__"):
+    if is_dataclass(annotation):
         return annotation
     return next((found for each in get_args(annotation) if (found := _mapping_within(each))), None)
