@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.api import iterate, load, run
-    from pipeline.errors import FilemillError
+    from pipeline.errors import FileFailure, FilemillError, Unreadable
     from pipeline.messages import Outcome, Result
     from pipeline.report.progress import Summary
     from pipeline.stage import values
-    from pipeline.types import FitBox, Item, Part, Picture, Skip
+    from pipeline.types import FitBox, Item, Part, Picture, Skip, path_as_json, printable_path
 
 __version__ = "0.1.0"
 __all__ = [
-    "FilemillError", "FitBox", "Item", "Outcome", "Part", "Picture", "Result", "Skip", "Summary", "__version__",
-    "iterate", "load", "run", "values",
+    "FileFailure", "FilemillError", "FitBox", "Item", "Outcome", "Part", "Picture", "Result", "Skip", "Summary",
+    "Unreadable", "__version__", "iterate", "load", "path_as_json", "printable_path", "run", "values",
 ]  # fmt: skip
 
 # Where each public name is defined; a module is loaded when one of its names is used.
 _DEFINED_IN = {
+    "FileFailure": "errors",
     "FilemillError": "errors",
     "FitBox": "types",
     "Item": "types",
@@ -33,8 +34,11 @@ _DEFINED_IN = {
     "Result": "messages",
     "Skip": "types",
     "Summary": "report.progress",
+    "Unreadable": "errors",
     "iterate": "api",
     "load": "api",
+    "path_as_json": "types",
+    "printable_path": "types",
     "run": "api",
 }
 

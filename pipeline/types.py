@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+
+from pipeline.text import as_json, shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,6 +94,32 @@ class Picture(ABC):
         leave out what it can: it delivers at least `gap` times the size. `resample` is one of Pillow's
         `Image.Resampling` (default LANCZOS). Raises `Unreadable` for a truncated or damaged file.
 
-        With `frames="all"` an animation comes as a `pipeline.images.animation.Animation`: an image that is its first
-        frame, and has all of them in `.frames`; `pipeline.images.animation.map_frames` changes each.
+        With `frames="all"` an animation comes as a `pipeline.images.Animation`: an image that is its first
+        frame, and has all of them in `.frames`; `pipeline.images.map_frames` changes each.
         """
+
+
+def printable_path(path: str | Path) -> str:
+    """Return a path as one line that can be printed, drawn or written into a text.
+
+    Args:
+        path: A path as `Item.source` has it, with bytes that are not UTF-8 surrogate-escaped.
+
+    Returns:
+        The path; bytes that are not UTF-8 and characters that are not printable are written as `\\xNN` and the like.
+    """
+    return shown(os.fsencode(path))
+
+
+def path_as_json(path: str | Path, key: str) -> dict[str, str]:
+    """Return a path as members of a JSON object, without loss even where it is not UTF-8.
+
+    Args:
+        path: A path as `Item.source` has it, with bytes that are not UTF-8 surrogate-escaped.
+        key: The name of the member.
+
+    Returns:
+        `{key: path}`. For a path that is not UTF-8 its bytes that are not are written as `\\xNN`, and a second member
+        `{key}_b64` has all of its bytes in base 64.
+    """
+    return as_json(os.fsencode(path), key)

@@ -13,8 +13,7 @@ from typing import Annotated
 
 from annotated_types import MinLen
 
-from pipeline import Item
-from pipeline.errors import FileFailure
+from pipeline import FileFailure, Item
 from pipeline.stage.program import run_program
 
 # Bumped when a program is given other words for the same options.

@@ -10,13 +10,8 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from PIL import Image, ImageColor, ImageDraw
 
-from pipeline import FitBox, Item, Picture
-from pipeline.errors import FileFailure, Unreadable
-from pipeline.images.color import in_srgb
-from pipeline.images.drawing import load_font, with_what_there_is
-from pipeline.images.encode import Colour
-from pipeline.images.limits import refuse_if_too_large
-from pipeline.text import shown
+from pipeline import FileFailure, FitBox, Item, Picture, Unreadable, printable_path
+from pipeline.images import Color, in_srgb, load_font, refuse_if_too_large, replace_missing_glyphs
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
@@ -39,7 +34,7 @@ class ContactSheet:
         columns: Annotated[int, Ge(1), Le(100)] = 6,
         cell: Annotated[int, Ge(16), Le(4096)] = 240,
         gap: Annotated[int, Ge(0), Le(1000)] = 12,
-        background: Colour = "white",
+        background: Color = "white",
         captions: bool = True,
         font: Path | None = None,
     ) -> None:
@@ -68,7 +63,7 @@ class ContactSheet:
         at = (self._cell - width) // 2, (self._cell - height) // 2
         drawn.paste(small, at, small.getchannel("A") if small.mode in ("LA", "RGBA") else None)
         if self._caption:
-            text = self._shortened(with_what_there_is(_name(item), self._font))
+            text = self._shortened(replace_missing_glyphs(_name(item), self._font))
             pen = ImageDraw.Draw(drawn)
             pen.text(
                 (round((self._cell - pen.textlength(text, self._font)) / 2), self._cell), text, self._ink, self._font
@@ -116,5 +111,5 @@ class ContactSheet:
 
 def _name(item: Item[Picture]) -> str:
     """What stands below a picture: its source's name, and which part of that it is."""
-    name = shown(PurePosixPath(item.source).name.encode(errors="surrogateescape"))
+    name = printable_path(PurePosixPath(item.source).name)
     return f"{name} {item.part}" if item.part else name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
@@ -14,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from pipeline import Item, Skip
-from pipeline.text import as_json
+from pipeline import Item, Skip, path_as_json
 
 # Bumped when the same options give another list.
 RECIPE = 1
 
 Column = Literal["path", "source", "part", "size", "modified", "sha256", "md5"]
+_PATHS = ("path", "source")
 
 
 def manifest(
@@ -56,7 +55,7 @@ def describe(item: Item[Path], columns: Sequence[Column]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for column in columns:
         value = _COLUMNS[column](item)
-        said |= as_json(value, column) if isinstance(value, bytes) else {column: value}
+        said |= path_as_json(value, column) if column in _PATHS else {column: value}
     return said
 
 
@@ -70,8 +69,8 @@ def _modified(item: Item[Path]) -> str:
 
 
 _COLUMNS: dict[Column, Callable[[Item[Path]], Any]] = {
-    "path": lambda item: os.fsencode(item.output or item.value),
-    "source": lambda item: os.fsencode(item.source),
+    "path": lambda item: item.output or item.value,
+    "source": lambda item: item.source,
     "part": lambda item: item.part,
     "size": lambda item: item.value.stat().st_size,
     "modified": _modified,

@@ -12,9 +12,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 from PIL import Image
 
-from pipeline import Part, Skip
-from pipeline.errors import Unreadable
-from pipeline.images.limits import refuse_if_too_large
+from pipeline import Part, Skip, Unreadable
+from pipeline.images import refuse_if_too_large
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1

@@ -8,11 +8,17 @@ from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageColor
 
 from pipeline import FitBox, Picture
-from pipeline.images.animation import map_frames
-from pipeline.images.color import colour_in, to_mode
-from pipeline.images.drawing import Position, fractions
-from pipeline.images.encode import Colour
-from pipeline.images.limits import refuse_if_too_large
+from pipeline.images import (
+    Box,
+    Color,
+    Position,
+    Size,
+    color_in,
+    map_frames,
+    position_fractions,
+    refuse_if_too_large,
+    to_mode,
+)
 from pipeline.types import Fit
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
@@ -21,8 +27,6 @@ RECIPE = 1
 # JPEG holds no longer side.
 Pixels = Annotated[int, Gt(0), Le(65_500)]
 Filter = Literal["lanczos", "bicubic", "hamming", "bilinear", "box", "nearest"]
-Size = tuple[int, int]
-Box = tuple[float, float, float, float]
 
 
 class Resize:
@@ -49,14 +53,14 @@ class Resize:
         height: Pixels | None = None,
         fit: Fit = "inside",
         position: Position = "centre",
-        background: Colour = "white",
+        background: Color = "white",
         enlarge: bool = False,
         filter: Filter = "lanczos",
         gap: Annotated[float, Ge(1), Le(100)] = 1.0,
         frames: Literal["first", "all"] = "first",
     ) -> None:
         self._width, self._height, self._fit, self._enlarge = width, height, fit, enlarge
-        self._at, self._background = fractions(position), background
+        self._at, self._background = position_fractions(position), background
         self._resample, self._gap, self._frames = Image.Resampling[filter.upper()], gap, frames
 
     @staticmethod
@@ -68,7 +72,7 @@ class Resize:
             raise ValueError("resize needs a 'width', a 'height' or both")
         if fit in ("cover", "contain", "fill") and not (width and height):
             raise ValueError(f"fit '{fit}' needs a 'width' and a 'height'")
-        if fit not in ("cover", "contain") and fractions(position) != (0.5, 0.5):
+        if fit not in ("cover", "contain") and position_fractions(position) != (0.5, 0.5):
             raise ValueError(f"'position' is for fit 'cover' and 'contain', not '{fit}'")
         if fit != "contain" and background != "white":
             raise ValueError(f"'background' is for fit 'contain', not '{fit}'; what transparency is laid on when a "
@@ -144,7 +148,7 @@ def pad(image: Image.Image, size: Size, background: str, at: tuple[float, float]
     grey = image.mode in ("L", "LA") and len(set(ImageColor.getrgb(background)[:3])) == 1
     alpha = image.mode in ("LA", "RGBA") or len(ImageColor.getrgb(background)) == 4
     image = to_mode(image, ("L" if grey else "RGB") + ("A" if alpha else ""))
-    pixel = Image.new("RGBA", (1, 1), colour_in(image, background)).convert(image.mode)
+    pixel = Image.new("RGBA", (1, 1), color_in(image, background)).convert(image.mode)
     ground = pixel.resize(size, Image.Resampling.NEAREST)
     ground.paste(image, (int((size[0] - image.width) * at[0]), int((size[1] - image.height) * at[1])))
     ground.info = dict(image.info)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Literal
 
-from pipeline.errors import Unreadable
+from pipeline import Unreadable
 
 # Bumped when the same options give another text, so that the outputs are redone.
 RECIPE = 1

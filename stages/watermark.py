@@ -9,13 +9,18 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from PIL import Image, ImageColor, ImageDraw
 
-from pipeline import Picture
-from pipeline.errors import Unreadable
-from pipeline.images.animation import map_frames
-from pipeline.images.color import in_colours_of, to_mode
-from pipeline.images.decode import open_picture
-from pipeline.images.drawing import Position, fractions, load_font, refuse_missing
-from pipeline.images.encode import Colour
+from pipeline import Picture, Unreadable
+from pipeline.images import (
+    Color,
+    Position,
+    in_colors_of,
+    load_font,
+    map_frames,
+    open_picture,
+    position_fractions,
+    refuse_missing_glyphs,
+    to_mode,
+)
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 1
@@ -45,7 +50,7 @@ class Watermark:
         *,
         logo: Path | None = None,
         text: Annotated[str, MaxLen(200)] | None = None,
-        color: Colour = "white",
+        color: Color = "white",
         font: Path | None = None,
         position: Position = "bottom right",
         margin: Annotated[float, Ge(0), Lt(0.5)] = 0.02,
@@ -69,7 +74,7 @@ class Watermark:
         if logo is not None and (font or color != "white"):
             raise ValueError(f"'{'font' if font else 'color'}' is for a 'text', not for a 'logo'")
         if text is not None and font is None:
-            refuse_missing(text, load_font(None, _TEXT_HEIGHT))
+            refuse_missing_glyphs(text, load_font(None, _TEXT_HEIGHT))
 
     def __call__(self, picture: Picture) -> Image.Image:
         return map_frames(picture.load(frames=self._frames), self._lay)
@@ -79,7 +84,7 @@ class Watermark:
         if not self._is_grey:
             image = to_mode(image, {"L": "RGB", "LA": "RGBA"}.get(image.mode, image.mode))
         width, height, left, top = self._place(image.size)
-        mark = in_colours_of(image, self._mark.resize((width, height), Image.Resampling.LANCZOS))
+        mark = in_colors_of(image, self._mark.resize((width, height), Image.Resampling.LANCZOS))
         below = image.crop((left, top, left + width, top + height)).convert("RGBA")
         below.alpha_composite(mark)
         image.paste(below.convert(image.mode), (left, top))
@@ -91,7 +96,7 @@ class Watermark:
         room = size[0] - 2 * margin, size[1] - 2 * margin
         scale = min(min(size[axis] * self._scale, room[axis]) / self._mark.size[axis] for axis in (0, 1))
         width, height = (max(1, round(self._mark.size[axis] * scale)) for axis in (0, 1))
-        across, down = fractions(self._position)
+        across, down = position_fractions(self._position)
         return width, height, margin + int((room[0] - width) * across), margin + int((room[1] - height) * down)
 
 
@@ -112,7 +117,7 @@ def draw(text: str, color: str, font_file: Path | None) -> Image.Image:
     Raises ValueError for a letter that the font does not have.
     """
     font = load_font(font_file, _TEXT_HEIGHT)
-    refuse_missing(text, font)
+    refuse_missing_glyphs(text, font)
     stroke, (red, green, blue) = _TEXT_HEIGHT // 25, ImageColor.getrgb(color)[:3]
     box = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, stroke_width=stroke)
     mark = Image.new("RGBA", (math.ceil(box[2] - box[0]), math.ceil(box[3] - box[1])))

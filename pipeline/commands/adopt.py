@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.text import NOT_OURS, counted, is_group
+from pipeline.messages import Source
+from pipeline.text import NOT_OURS, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pipeline.files.digest import Reading
     from pipeline.ledger.ledger import Ledger
     from pipeline.ledger.overrides import Made
-    from pipeline.messages import Source
     from pipeline.planning.decisions import Decision
     from pipeline.planning.plan import Plan
 
@@ -85,13 +85,14 @@ def _made(plan: Plan, config: Config) -> Iterator[Made]:
 
     leaves = {leaf.stage: leaf for leaf in plan.leaves}
     for decision, found, why in _found(plan):
-        leaf, source = leaves[decision.stage], decision.source
+        leaf, origin = leaves[decision.stage], decision.origin
         if why or leaf.number is None:
             continue
         reading = _read(decision.path, found.st_size, found.st_mtime_ns)
-        read_from = _read_source(config, source) if config.changed_by == "hash" else None
+        by_contents = config.changed_by == "hash"
+        read_from = _read_source(config, origin) if by_contents and isinstance(origin, Source) else None
         yield Made(
-            source,
+            origin,
             decision.target,
             leaf.stage,
             leaf.number,
@@ -138,8 +139,7 @@ def _why_not(decision: Decision, found: os.stat_result) -> str:
         return "no regular file"
     if not found.st_size:
         return "empty"
-    if is_group(decision.source.path):  # how old its members are makes no difference
-        return ""
-    if found.st_mtime_ns // _SECOND_NS < decision.source.mtime_ns // _SECOND_NS:
+    origin = decision.origin  # of a group, how old its members are makes no difference
+    if isinstance(origin, Source) and found.st_mtime_ns // _SECOND_NS < origin.mtime_ns // _SECOND_NS:
         return "older than its source"
     return ""

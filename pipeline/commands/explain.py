@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text import as_json, counted, indented, is_group, shown, shown_source, source_as_json
+from pipeline.ledger.origins import is_group, origin_of
+from pipeline.text import as_json, counted, indented, shown
 
 if TYPE_CHECKING:
     from pipeline.operations.explain import Explanation, OutputExplained, StageExplained
@@ -63,7 +64,7 @@ def in_order(arguments: argparse.Namespace) -> tuple[str, str]:
 def _lines(explanation: Explanation) -> Iterator[str]:
     identity = explanation.identity
     size = f", {_file(identity.size_bytes, identity.mtime_ns)}" if identity else ""
-    yield f"{shown_source(explanation.source)}: {explanation.standing}{size}"
+    yield f"{origin_of(explanation.source)}: {explanation.standing}{size}"
     for output in explanation.outputs:
         yield from ("", *_output_lines(output))
     for stage in explanation.stages:
@@ -155,7 +156,7 @@ def _moment(ns: float | None) -> str:
 def _as_json(explanation: Explanation) -> dict[str, Any]:
     identity = explanation.identity
     return {
-        **source_as_json(explanation.source),
+        **origin_of(explanation.source).as_json(),
         "standing": explanation.standing,
         "size": identity.size_bytes if identity else None,
         "mtime_ns": identity.mtime_ns if identity else None,

@@ -9,8 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
-from pipeline.text import indented, is_group, shown_source, source_as_json
+from pipeline.text import indented
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _line(failure: Failure) -> str:
     kind = "" if failure.error.startswith(failure.kind) else f"{failure.kind}: "
-    return f"{shown_source(failure.source)} ({failure.stage}): {kind}{failure.error}"
+    return f"{origin_of(failure.source)} ({failure.stage}): {kind}{failure.error}"
 
 
 def _standing(failure: Failure, patience: Patience, is_left_alone: bool) -> str:
@@ -73,13 +74,13 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
     fields = {"stage": failure.stage, "kind": failure.kind, "error": failure.error, "attempts": failure.attempts}
     if is_left_alone:
         fields["dismissed" if failure.dismissed_at is not None else "held"] = True
-    return source_as_json(failure.source) | fields
+    return origin_of(failure.source).as_json() | fields
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Tells whether source and recipe of a failure are still those with which it failed."""
     from pipeline.planning.plan import leaves_of
-    from pipeline.planning.source_state import same_source
+    from pipeline.planning.source_state import same_origin
 
     recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
     root = os.fsencode(config.inputs.root)
@@ -92,7 +93,7 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
         except OSError:
             return False
         source = Source(failure.source, found.st_size, found.st_mtime_ns)
-        return failure.recipe == recipes.get(failure.stage) and same_source(source, failure)
+        return failure.recipe == recipes.get(failure.stage) and same_origin(source, failure)
 
     return is_unchanged
 

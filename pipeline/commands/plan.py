@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from pipeline.commands.run import add_selection, edits_of, meant_by, selection_of
 from pipeline.errors import FilemillError
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.text import as_json, counted, shown, shown_source, source_as_json
+from pipeline.ledger.origins import origin_of
+from pipeline.text import as_json, counted, shown
 
 if TYPE_CHECKING:
+    from pipeline.messages import Origin
     from pipeline.planning.decisions import Action
     from pipeline.planning.estimate import Pace
     from pipeline.planning.orphans import Fate
@@ -117,19 +119,19 @@ def _print_orphans(found: Iterable[Fate]) -> None:
 
 def _print_decisions(plan: Plan, found: Iterable[Fate], json_lines: bool) -> None:
     for each in plan.spool.decisions():
-        _print_line(each.source.path, each.stage, each.action, each.why, each.target, json_lines)
+        _print_line(each.origin, each.stage, each.action, each.why, each.target, json_lines)
     for fate in found:
         if fate.action != "forget":
             orphan = fate.orphan
-            _print_line(orphan.source, orphan.stage, fate.action, fate.why, orphan.target, json_lines)
+            _print_line(origin_of(orphan.source), orphan.stage, fate.action, fate.why, orphan.target, json_lines)
 
 
-def _print_line(source: bytes, stage: str, action: str, why: str, target: bytes, json_lines: bool) -> None:
+def _print_line(origin: Origin, stage: str, action: str, why: str, target: bytes, json_lines: bool) -> None:
     if target.startswith(NO_FILE_KEY):
         target = b""
     if json_lines:
         fields = {"stage": stage, "action": action, "why": why} | (as_json(target, "output") if target else {})
-        print(json.dumps(source_as_json(source) | fields, ensure_ascii=False))
+        print(json.dumps(origin.as_json() | fields, ensure_ascii=False))
     else:
         output = f" -> {shown(target)}" if target else ""
-        print(f"{action:<11} {stage:<12} {shown_source(source)}{output}: {why}")
+        print(f"{action:<11} {stage:<12} {origin}{output}: {why}")

@@ -9,7 +9,8 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pipeline.text import as_json, counted, shown, source_as_json
+from pipeline.ledger.origins import origin_of
+from pipeline.text import as_json, counted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,7 @@ def _list(found: Iterator[Fate]) -> None:
             fields = {"stage": orphan.stage, "action": fate.action, "why": fate.why, "size_bytes": orphan.size}
             print(
                 json.dumps(
-                    source_as_json(orphan.source) | fields | as_json(orphan.target, "output"), ensure_ascii=False
+                    origin_of(orphan.source).as_json() | fields | as_json(orphan.target, "output"), ensure_ascii=False
                 )
             )
 

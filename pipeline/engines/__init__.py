@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, Outcome
 
 
 class Engine(Protocol):
@@ -27,7 +27,7 @@ class Engine(Protocol):
         """Get ready for jobs that are about to come; what goes wrong with that is said by `poll`."""
         ...
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         """Hand over one job."""
         ...
 

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import output_capture
-from pipeline.messages import Handed, Job, Kind, Outcome, Result, StageInfo
+from pipeline.messages import AnyJob, Handed, Job, Kind, Outcome, Result, StageInfo
 
 
 class Fall(NamedTuple):
@@ -55,7 +55,7 @@ class Case:
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
 
-    def __init__(self, job: Job, retries_left: int = 0) -> None:
+    def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
         self.job = self.rest = job
         self.retries_left = retries_left
         self.results: dict[str, list[Result]] = {}
@@ -95,13 +95,16 @@ class Case:
         for target in doomed:
             failed = Result(target.stage, target.path, "failed", text, fall.kind, fall.detail)
             self.results[target.stage] = [failed]
-        self._keep_only({target.stage for target in self.rest.targets} - {target.stage for target in doomed})
         self.has_fallen = False
-        return Next.RUN_ALONE if self.rest.targets else Next.DELIVER
+        kept = {target.stage for target in self.rest.targets} - {target.stage for target in doomed}
+        if not kept:
+            return Next.DELIVER
+        self._keep_only(kept)
+        return Next.RUN_ALONE
 
     def outcome(self) -> Outcome:
         results = [result for found in self.results.values() for result in found]
-        first = self.first or Outcome(self.job.source, ())
+        first = self.first or Outcome(self.job.origin, ())
         return first._replace(
             results=tuple(results),
             seconds=self.seconds,
@@ -132,6 +135,8 @@ class Case:
         return Next.DELIVER
 
     def _keep_only(self, stages: set[str]) -> None:
+        if not isinstance(self.rest, Job):  # a group has one target
+            return
         left = tuple(target for target in self.rest.targets if target.stage in stages)
         if left != self.rest.targets:
             self.rest = self.rest._replace(targets=left)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from pipeline.engines import Engine
-from pipeline.messages import Handed, Job, Outcome, Source, StageInfo, Target
+from pipeline.messages import AnyJob, GroupJob, Handed, Job, Outcome, Source, StageInfo, Target
 
 
 class LinkedEngine:
@@ -28,7 +28,7 @@ class LinkedEngine:
         self._stages = {stage.name: index for index, stage in enumerate(stages)}
         self._infos = stages
         self._most = most_on_their_way
-        self._waiting: list[deque[Job]] = [deque() for _ in engines]
+        self._waiting: list[deque[AnyJob]] = [deque() for _ in engines]
         self._jobs: dict[bytes, _OnItsWay] = {}
         """What is known of the jobs that go through several engines, by their source."""
         self._is_draining = False
@@ -46,8 +46,15 @@ class LinkedEngine:
         # The others may have much to load, and perhaps no work.
         self._engines[0].warm_up()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         """Hand over a job, to each of the engines in which one of its ways begins."""
+        if isinstance(job, GroupJob):  # a way of one stage
+            self._waiting[self._first_engine(job.target.stage)].append(job)
+        else:
+            self._submit_to_each(job)
+        self._feed()
+
+    def _submit_to_each(self, job: Job) -> None:
         by_engine: dict[int, list[Target]] = {}
         for target in job.targets:
             by_engine.setdefault(self._first_engine(target.stage), []).append(target)
@@ -55,7 +62,6 @@ class LinkedEngine:
             self._jobs[job.source.path] = _OnItsWay(job, len(by_engine))
         for number, targets in by_engine.items():
             self._waiting[number].append(job._replace(targets=tuple(targets)))
-        self._feed()
 
     def poll(self, timeout_s: float) -> list[Outcome]:
         self._feed()
@@ -86,16 +92,16 @@ class LinkedEngine:
 
     def _take(self, outcome: Outcome) -> Outcome:
         """What became of a job in one engine; what it has left goes on in another."""
-        path = outcome.source.path
-        known = self._jobs.get(path)
-        if known is None:
+        source = outcome.source
+        known = self._jobs.get(source.path) if source else None
+        if source is None or known is None:
             return outcome
         known.ended(outcome)
         for handed in outcome.handed if not self._is_draining else ():
-            self._waiting[handed.engine].append(known.follow(outcome.source, handed))
+            self._waiting[handed.engine].append(known.follow(source, handed))
         if not known.open:
             known.forget_files()
-            del self._jobs[path]
+            del self._jobs[source.path]
         return outcome._replace(handed=(), goes_on=bool(known.open))
 
     def _first_engine(self, stage: str) -> int:

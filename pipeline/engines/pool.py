@@ -38,7 +38,7 @@ from pipeline.engines.slots import Seating, Slots, State
 from pipeline.engines.supervisor import TICK_S, Death, Limits, Supervisor
 from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
-from pipeline.messages import Job, Outcome, StageInfo
+from pipeline.messages import AnyJob, Outcome, StageInfo
 
 # A batch is to take so long: its handing over then costs next to nothing, and nobody waits for it.
 BATCH_S = 0.02
@@ -127,7 +127,7 @@ class PoolEngine:
         with suppress(WorkersFailed):
             self._open_crew()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         self._unfinished += 1
         self._backlog.append(Case(job, self._settings.retries))
 

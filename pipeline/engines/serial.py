@@ -6,7 +6,7 @@ import time
 
 from pipeline.engines.attempts import Case, Next
 from pipeline.errors import WorkersFailed
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, Outcome
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
 
@@ -17,7 +17,7 @@ class SerialEngine:
     def __init__(self, blueprint: bytes, retries: int = 0, backoff_s: float = 1.0) -> None:
         self._retries = retries
         self._backoff_s = backoff_s
-        self._waiting: Job | None = None
+        self._waiting: AnyJob | None = None
         try:
             with stdout_to_stderr():
                 worker.start(blueprint)
@@ -35,7 +35,7 @@ class SerialEngine:
     def warm_up(self) -> None:
         pass
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         self._waiting = job
 
     def poll(self, timeout_s: float) -> list[Outcome]:

@@ -28,10 +28,10 @@ from pipeline.engines.slots import (
 from pipeline.engines.wire_format import Answer
 from pipeline.engines.worker_process import KILL_SIGNAL, LINUX, children
 from pipeline.errors import FilemillError, WorkersFailed
-from pipeline.messages import Job, Kind, Outcome
+from pipeline.messages import AnyJob, Kind, Outcome
 
 Enter = Callable[[int], None]
-Work = Callable[[Job, Enter], Outcome]
+Work = Callable[[AnyJob, Enter], Outcome]
 
 # A batch that turned out to hold slow jobs goes back after so long, for other workers to share what is left
 # of it.
@@ -69,7 +69,7 @@ class Desk:
             )
         output_capture.take()
 
-    def run(self, number: int, jobs: list[Job]) -> tuple[list[Answer], float]:
+    def run(self, number: int, jobs: list[AnyJob]) -> tuple[list[Answer], float]:
         """Do the jobs of a batch, until the worker must leave; also gives the seconds it took."""
         words, at, seat, at_work = self._words, self._at, self._seat, int(State.AT_WORK)
         words[at + BATCH] = number
@@ -93,7 +93,7 @@ class Desk:
         self._watch_memory()
         return answers, (now - began) / 1e9
 
-    def _run_one(self, job: Job, before: int) -> Answer:
+    def _run_one(self, job: AnyJob, before: int) -> Answer:
         answer: Answer
         try:
             answer = self._work(job, self._enter)

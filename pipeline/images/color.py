@@ -33,12 +33,12 @@ def to_plain(image: Image.Image) -> Image.Image:
     if mode == "LAB":
         return _from_lab(image)
     plain = "L" if mode in ("1", "L", "La") else "RGB"
-    if mode in ("PA", "La", "RGBa") or _has_transparent_colour(image):
+    if mode in ("PA", "La", "RGBa") or _has_transparent_color(image):
         return image.convert(plain + "A")
     return image if mode == plain else image.convert(plain)
 
 
-def _has_transparent_colour(image: Image.Image) -> bool:
+def _has_transparent_color(image: Image.Image) -> bool:
     """Whether one of its colours is transparent, as in a GIF, or its palette has alpha."""
     if image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA":
         return True
@@ -120,7 +120,7 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
 _MODES = {b"RGB ": ("RGB", "RGBA"), b"GRAY": ("L", "LA")}
 
 
-def in_own_colours(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+def in_own_colors(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     """Keep an image in its own colours, their profile in its info; in sRGB where the profile is not for it."""
     profile = icc_profile or b""
     fits = image.mode in _MODES.get(profile[16:20], ()) and _is_usable(profile, image.mode)
@@ -140,14 +140,14 @@ def _is_usable(icc_profile: bytes, mode: str) -> bool:
     return True
 
 
-def colour_in(image: Image.Image, colour: str) -> tuple[int, ...]:
+def color_in(image: Image.Image, colour: str) -> tuple[int, ...]:
     """A colour named as in CSS, in the colours of an image of mode L, LA, RGB or RGBA; with alpha where it has any."""
     red, green, blue, *alpha = ImageColor.getrgb(colour)
-    pixel = in_colours_of(image, Image.new("RGB", (1, 1), (red, green, blue)))
+    pixel = in_colors_of(image, Image.new("RGB", (1, 1), (red, green, blue)))
     return (*pixel.getpixel((0, 0)), *alpha)  # type: ignore[misc]
 
 
-def in_colours_of(image: Image.Image, other: Image.Image) -> Image.Image:
+def in_colors_of(image: Image.Image, other: Image.Image) -> Image.Image:
     """Another image, RGB or RGBA and in sRGB, in the colours of an image of mode L, LA, RGB or RGBA."""
     profile = image.info.get("icc_profile")
     if not profile:

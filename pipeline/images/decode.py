@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images.animation import count_frames, map_frames, read_first, read_frames
-from pipeline.images.color import in_own_colours, in_srgb, to_plain, to_srgb
+from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import open_readable, refuse_raw, unidentified, unreadable_if_damaged
 from pipeline.images.limits import refuse_if_too_large
 from pipeline.images.resample import resample
@@ -67,7 +67,7 @@ class OpenedPicture(Picture):
 
     least: FitBox | None = None
     """The largest box that any stage fits this picture into: then it is decoded once, finely enough for that one."""
-    own_colours = False
+    own_colors = False
     """Whether it is loaded in its own colours, with their profile in its info, instead of in sRGB."""
 
     def __init__(
@@ -166,10 +166,10 @@ class OpenedPicture(Picture):
             region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
             image = source if region == (0, 0, *source.size) else source.crop(region)
         profile = self._image.info.get("icc_profile")
-        image = in_own_colours(image, profile) if self.own_colours else to_srgb(image, profile)
+        image = in_own_colors(image, profile) if self.own_colors else to_srgb(image, profile)
         if self._turn:
             image = image.transpose(self._turn[0])
-        kept = image.info.get("icc_profile") if self.own_colours else None
+        kept = image.info.get("icc_profile") if self.own_colors else None
         if image is source:  # others may want it too
             image = image.copy()
         image.info = {"icc_profile": kept} if kept else {}
@@ -277,18 +277,18 @@ def _has_text_after_pixels(file: IO[bytes]) -> bool:
     return has_text
 
 
-def as_plain(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
+def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     """What a stage made, in mode L, LA, RGB or RGBA and with nothing beside the pixels that a format would write.
 
-    It is in sRGB, or with `own_colours` in those of the profile in its info.
+    It is in sRGB, or with `own_colors` in those of the profile in its info.
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
         opened = OpenedPicture(image)
-        opened.own_colours = own_colours
+        opened.own_colors = own_colors
         return opened.load()
 
     def settle(frame: Image.Image) -> Image.Image:
         plain = to_plain(frame)
-        return in_own_colours(plain, plain.info.get("icc_profile")) if own_colours else in_srgb(plain)
+        return in_own_colors(plain, plain.info.get("icc_profile")) if own_colors else in_srgb(plain)
 
     return map_frames(image, settle)

@@ -19,13 +19,13 @@ from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 
 from pipeline.errors import FileFailure
 from pipeline.images.animation import gif_options, map_frames, still, webp_options
-from pipeline.images.color import colour_in, in_srgb, srgb_profile, to_mode
+from pipeline.images.color import color_in, in_srgb, srgb_profile, to_mode
 from pipeline.images.metadata import XMP_TAG, Metadata
 from pipeline.notes import note
 
 Quality = Annotated[int, Ge(1), Le(100)]
 # Raises ValueError, in Pillow's words, for a name that is none.
-Colour = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
+Color = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
 Keep = Literal["srgb", "keep"]
 Kept = Mapping[str, bytes]
 """What of the source's metadata is written into the output, under Pillow's names."""
@@ -43,7 +43,7 @@ def save_jpeg(
     progressive: bool = False,
     optimize: bool = False,
     subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] | None = None,
-    background: Colour = "white",
+    background: Color = "white",
     color: Keep = "srgb",
     metadata: Metadata = "strip",
 ) -> None:
@@ -66,7 +66,7 @@ def save_webp(
     quality: Quality = 80,
     lossless: bool = False,
     method: Annotated[int, Ge(0), Le(6)] = 4,
-    background: Colour | None = None,
+    background: Color | None = None,
     color: Keep = "srgb",
     metadata: Metadata = "strip",
 ) -> None:
@@ -83,7 +83,7 @@ def save_avif(
     *,
     quality: Quality = 60,
     speed: Annotated[int, Ge(0), Le(10)] = 6,
-    background: Colour | None = None,
+    background: Color | None = None,
     color: Keep = "srgb",
     metadata: Metadata = "strip",
 ) -> None:
@@ -101,7 +101,7 @@ def save_png(
     *,
     compress_level: Annotated[int, Ge(0), Le(9)] = 6,
     optimize: bool = False,
-    background: Colour | None = None,
+    background: Color | None = None,
     color: Keep = "srgb",
     metadata: Metadata = "strip",
 ) -> None:
@@ -112,12 +112,12 @@ def save_png(
         beside["pnginfo"].add_itxt("XML:com.adobe.xmp", packet)
     # No pixels come twice in a photograph: looking for such takes three quarters of the time. A level above zlib's
     # usual one asks for the last byte.
-    if compress_level <= 6 and not optimize and _has_many_colours(plain):
+    if compress_level <= 6 and not optimize and _has_many_colors(plain):
         beside["compress_type"] = zlib.Z_RLE
     _save(plain, file, "PNG", **beside, compress_level=compress_level, optimize=optimize)
 
 
-def _has_many_colours(image: Image.Image) -> bool:
+def _has_many_colors(image: Image.Image) -> bool:
     """Whether it has a colour for every eight pixels, as photographs have and drawings, text and patterns do not."""
     sample = image.resize((min(image.width, 512), min(image.height, 512)), Image.Resampling.NEAREST)
     return sample.getcolors(sample.width * sample.height // 8) is None
@@ -129,7 +129,7 @@ def save_tiff(
     kept: Kept = NOTHING,
     *,
     compression: Literal["none", "lzw", "deflate", "jpeg"] = "lzw",
-    background: Colour | None = None,
+    background: Color | None = None,
     color: Keep = "srgb",
     metadata: Metadata = "strip",
 ) -> None:
@@ -150,7 +150,7 @@ def save_tiff(
     file.write(whole.getbuffer())
 
 
-def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, background: Colour | None = None) -> None:
+def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, background: Color | None = None) -> None:
     """GIF, which may move; at most 256 colours a frame, each pixel transparent or not."""
     plain, _ = _prepared(image, background, "srgb", "strip", kept)
     plain = map_frames(plain, _with_sharp_alpha)
@@ -215,7 +215,7 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
     if image.mode not in ("LA", "RGBA"):
         return image
     image = to_mode(image, "RGBA")
-    ground = Image.new("RGBA", image.size, colour_in(image, background))
+    ground = Image.new("RGBA", image.size, color_in(image, background))
     ground.alpha_composite(image)
     flat = ground.convert("RGB")
     flat.info = dict(image.info)

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.messages import MOVED, Result, Source
-from pipeline.text import OF_FILES, is_group
+from pipeline.ledger.origins import ARE_FILES, is_group
+from pipeline.messages import MOVED, Result
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
 _SAME = (
@@ -100,7 +100,7 @@ class Failures:
         if listed:
             among = "listed CROSS JOIN failures ON source = path ORDER BY path, stage"
             return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}"))
-        among = f"failures {between(after)}{f' AND {OF_FILES}' if of_files else ''} ORDER BY source, stage"
+        among = f"failures {between(after)}{f' AND {ARE_FILES}' if of_files else ''} ORDER BY source, stage"
         return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}", (first, after)))
 
     def output(self, failure: Failure) -> str:
@@ -110,15 +110,18 @@ class Failures:
         ).fetchone()
         return str(found[0]) if found else ""
 
-    def record(self, run: str, source: Source, result: Result, recipe: int | None, printed: str, tried: bool) -> None:
+    def record(
+        self, run: str, origin: tuple[bytes, int, int], result: Result, recipe: int | None, printed: str, tried: bool
+    ) -> None:
         """Remember a failure; whether it counts as an attempt is seen when the run has ended."""
+        source, source_size, source_mtime_ns = origin
         if result.kind in MOVED:
             if result.kind == "changed":
-                self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source.path, result.stage))
+                self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source, result.stage))
             return
         self._has_any = True
-        values = (source.path, result.stage, result.kind or "error", result.text, run, tried)
-        self._connection.execute(_RECORD, (*values, source.size_bytes, source.mtime_ns, recipe, _shorten(printed)))
+        values = (source, result.stage, result.kind or "error", result.text, run, tried)
+        self._connection.execute(_RECORD, (*values, source_size, source_mtime_ns, recipe, _shorten(printed)))
 
     def missing(self, stage: str) -> Iterator[bytes]:
         """The sources of which a stage failed to make what it should have by now, also those that changed meanwhile."""

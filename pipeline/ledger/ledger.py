@@ -14,12 +14,10 @@ from pipeline.files.digest import Contents
 from pipeline.ledger.facts import Decrees, Facts
 from pipeline.ledger.failures import Failure, Failures, between
 from pipeline.ledger.intents import Intent, Intents
+from pipeline.ledger.origins import ARE_FILES, columns_of, key_of
+from pipeline.ledger.origins import kept_time as kept_time
 from pipeline.ledger.schema import VERSION, bring_forward, version_of
-from pipeline.messages import KILLED, Job, Outcome, Result
-from pipeline.text import OF_FILES
-
-# SQLite's integers end in the year 2262; file systems' times do not.
-_LATEST_NS = 2**63 - 1
+from pipeline.messages import KILLED, AnyJob, Outcome, Result
 
 _RECORD = """
 INSERT INTO outputs
@@ -141,7 +139,7 @@ class Ledger:
         if listed:
             among = "listed CROSS JOIN outputs ON source = path ORDER BY path"
             return map(Row._make, self.connection.execute(f"SELECT {_ROW} FROM {among}"))
-        which = f"{between(after)}{f' AND {OF_FILES}' if of_files else ''}"
+        which = f"{between(after)}{f' AND {ARE_FILES}' if of_files else ''}"
         found = self.connection.execute(f"SELECT {_ROW} FROM outputs {which} ORDER BY source", (first, after))
         return map(Row._make, found)
 
@@ -261,12 +259,12 @@ class Ledger:
         self.intents.forget_ended()
         self._waiting.clear()
 
-    def intend(self, jobs: Iterable[Job], key: Callable[[str, bytes], bytes]) -> None:
+    def intend(self, jobs: Iterable[AnyJob], key: Callable[[str, bytes], bytes]) -> None:
         """Say that the jobs' targets are ours to write, before they are; what is recorded of them stays."""
         self.has_news = True
         self._write_outputs()
         intents = [
-            Intent(key(target.stage, target.path), job.source.path, target.stage)
+            Intent(key(target.stage, target.path), key_of(job.origin), target.stage)
             for job in jobs
             for target in job.targets
         ]
@@ -287,30 +285,38 @@ class Ledger:
         What was not `tried`, since the plan refused it, is no attempt.
         """
         self.has_news = True
+        origin = columns_of(outcome.origin)
         for result in outcome.results:
             target = key(result.stage, result.path)
             if result.status == "failed":
                 self._write_outputs()
-                source = outcome.source._replace(mtime_ns=kept_time(outcome.source.mtime_ns))
-                self.failed.record(self.run, source, result, recipes.get(result.stage), outcome.output, tried)
+                self.failed.record(self.run, origin, result, recipes.get(result.stage), outcome.output, tried)
                 if result.kind in KILLED:
-                    self.intents.keep([Intent(target, source.path, result.stage)])
+                    self.intents.keep([Intent(target, origin[0], result.stage)])
                 else:
                     self.connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
                 self.intents.end(target)
             else:
-                self._record_output(outcome, result, target, recipes[result.stage])
+                self._record_output(outcome, origin, result, target, recipes[result.stage])
                 for part in result.parts:
                     one = Result(result.stage, part.path, "done", "", None, "", *part[2:])
-                    self._record_output(outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
+                    target = key(one.stage, one.path)
+                    self._record_output(outcome, origin, one, target, recipes[one.stage], part.name)
 
     def _record_output(
-        self, outcome: Outcome, result: Result, target: bytes, recipe: int, part: str | None = None
+        self,
+        outcome: Outcome,
+        origin: tuple[bytes, int, int],
+        result: Result,
+        target: bytes,
+        recipe: int,
+        part: str | None = None,
     ) -> None:
-        source, has_file = outcome.source, bool(result.digest)
+        has_file = bool(result.digest)
+        source, source_size, source_mtime_ns = origin
         self._waiting.append(
             (
-                target, source.path, result.stage, result.status, source.size_bytes, kept_time(source.mtime_ns), recipe,
+                target, source, result.stage, result.status, source_size, source_mtime_ns, recipe,
                 result.text, result.size_bytes if has_file else None, kept_time(result.mtime_ns) if has_file else None,
                 result.digest or None, outcome.source_digest or None, outcome.source_ctime_ns,
                 "" if result.parts else part,
@@ -340,11 +346,6 @@ class Ledger:
         self.failed.forget(failures)
 
 
-def kept_time(mtime_ns: int) -> int:
-    """A file's time as the ledger can hold it."""
-    return mtime_ns if -_LATEST_NS <= mtime_ns <= _LATEST_NS else max(-_LATEST_NS, min(mtime_ns, _LATEST_NS))
-
-
 # "0" is what comes after "/".
 _MADE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
 
@@ -369,7 +370,7 @@ def count_made_below(ledger: Ledger, folder: bytes) -> int:
 
 def count_known_sources(ledger: Ledger, without: tuple[bytes, ...] = ()) -> int:
     """The sources of which something was made or left out, less those in some folders."""
-    which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {OF_FILES}"
+    which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {ARE_FILES}"
     found = ledger.connection.execute(which)
     return sum(not source.startswith(without) for (source,) in found)
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pipeline.ledger.ledger import Ledger, kept_time
-from pipeline.messages import Source
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import columns_of, kept_time
+from pipeline.messages import Origin
 from pipeline.text import counted, planned_reason
 
 
@@ -34,9 +35,9 @@ class Tally:
 
 
 class Made(NamedTuple):
-    """An output that is there, as made from a source by a recipe."""
+    """An output that is there, as made from a source or a group by a recipe."""
 
-    source: Source
+    origin: Origin
     target: bytes
     """Its key."""
     stage: str
@@ -57,16 +58,16 @@ def adopt(ledger: Ledger, outputs: Iterable[Made], decree: int) -> None:
         " mtime_ns, digest, at_work, decree"
     )
     for each in outputs:
-        source = each.source
+        source, source_size, source_mtime_ns = columns_of(each.origin)
         ledger.connection.execute(
             f"INSERT OR REPLACE INTO outputs ({columns}) VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
             (
-                each.target, source.path, each.stage, source.size_bytes, kept_time(source.mtime_ns),
+                each.target, source, each.stage, source_size, source_mtime_ns,
                 each.source_digest, each.source_ctime_ns, each.recipe, each.size_bytes, kept_time(each.mtime_ns),
                 each.digest, decree,
             ),
         )  # fmt: skip
-        ledger.failed.forget([(source.path, each.stage)])
+        ledger.failed.forget([(source, each.stage)])
 
 
 def accept(ledger: Ledger, outputs: Iterable[tuple[bytes, int]], decree: int) -> None:

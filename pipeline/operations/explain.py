@@ -19,7 +19,8 @@ from pipeline.files.walk import deciding
 from pipeline.ledger.facts import Decree
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, Row
-from pipeline.messages import Source
+from pipeline.ledger.origins import is_group
+from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Decision
 from pipeline.planning.freshness import Judge
 from pipeline.planning.orphans import fate_of
@@ -29,7 +30,7 @@ from pipeline.planning.plan import Plan, leaves_of, make_plan, walk_of
 from pipeline.planning.recipe_diff import as_written, contents_within
 from pipeline.stage import code
 from pipeline.stage.resolve import find_function
-from pipeline.text import counted, is_group, shown
+from pipeline.text import counted, shown
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,10 @@ class Explainer:
     def _explain_group(self, group: bytes) -> Explanation:
         """All about what is made of a group."""
         planned = self._plan.spool.decisions_of(group)
-        members = counted(planned[0].source.size_bytes, "member") if planned else ""
+        members = [counted(each.origin.members, "member") for each in planned if isinstance(each.origin, Group)]
         outputs = list(self._outputs(group, None))
         leaves = [leaf for leaf in self._leaves if leaf.stage in {each.stage for each in planned}]
-        standing = f"a group of {members}" if planned else "a group that is gone"
+        standing = f"a group of {members[0]}" if members else "a group that is gone"
         return self._with_surroundings(group, None, standing, leaves, outputs)
 
     def _with_surroundings(
@@ -270,7 +271,7 @@ class Explainer:
 
     def _recorded_otherwise(self, decision: Decision) -> Row | None:
         """What is recorded of a group whose stage was called otherwise."""
-        row = self._ledger.row(decision.target) if is_group(decision.source.path) else None
+        row = self._ledger.row(decision.target) if isinstance(decision.origin, Group) else None
         return row if row and is_group(row.source) else None
 
     def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:

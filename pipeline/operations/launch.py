@@ -122,7 +122,7 @@ def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Bluep
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
             least=stage.decode_box,
-            own_colours=stage.own_colors,
+            own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )

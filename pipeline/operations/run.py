@@ -22,9 +22,10 @@ from pipeline.files.parts import PartList
 from pipeline.files.state_dir import State, open_state
 from pipeline.files.template import NoFile
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
-from pipeline.messages import Job, Kind, Outcome, Result
+from pipeline.messages import AnyJob, Kind, Outcome, Result
 from pipeline.operations.guards import NOTHING_ODD, Guards, Meant, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.prune import Pruner
@@ -39,7 +40,7 @@ from pipeline.planning.recorded_parts import MadeParts
 from pipeline.planning.renames import Renamer
 from pipeline.report.heartbeat import Heartbeat
 from pipeline.report.progress import Progress, Summary
-from pipeline.text import NO_FILE, NOT_OURS, OF_FILES, OF_GROUPS, shown
+from pipeline.text import NO_FILE, NOT_OURS, shown
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
@@ -198,7 +199,7 @@ class _Run:
             plan.count_groups()
         gathers.forget_past_failures()
         self._count_planned(plan.counts_of_groups)
-        self._note_refused(plan, OF_GROUPS)
+        self._note_refused(plan, ARE_GROUPS)
         self.journal.commit()
         if count := plan.jobs_of_groups:
             scratch = os.fsencode(self.state.scratch)
@@ -206,7 +207,7 @@ class _Run:
             self._feed(jobs, count, signals, lambda outcome: gathers.forget_list(outcome, scratch))
 
     def _feed(
-        self, jobs: Iterator[Job], count: int, signals: Signals, is_done: Callable[[Outcome], None] | None = None
+        self, jobs: Iterator[AnyJob], count: int, signals: Signals, is_done: Callable[[Outcome], None] | None = None
     ) -> None:
         """The loop: feed the engine while it has room, record what comes back, stop when nothing is left."""
         self.progress.stop()
@@ -253,7 +254,7 @@ class _Run:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
         self.summary.sources, self.summary.unmatched = plan.sources, plan.unmatched
         self._count_planned(plan.counts)
-        self._note_refused(plan, OF_FILES)
+        self._note_refused(plan, ARE_FILES)
         for action in _NOT_HANDED_OUT if self.unclean else ():
             for spared in plan.spool.decisions(action):
                 if spared.path:
@@ -285,7 +286,7 @@ class _Run:
         for refused in plan.spool.decisions("refuse", which):
             kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
             text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
-            self.journal.refuse(Outcome(refused.source, (Result(refused.stage, refused.path, "failed", text, kind),)))
+            self.journal.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
 
     def _rename(self, plan: Plan) -> None:
         """Move what only has another path by now, before a job may write to its old one."""

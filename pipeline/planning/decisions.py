@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pipeline.messages import Source
+from pipeline.messages import Origin
 
 Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 # What is said of a source of which several outputs differ: the foremost of these.
@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
 class Decision:
     """What is to be done about one output, and why, for a person to read."""
 
-    source: Source
+    origin: Origin
     stage: str
     path: bytes
     target: bytes

@@ -10,12 +10,13 @@ from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, Patience
 from pipeline.ledger.ledger import Ledger, Row
-from pipeline.messages import Source
+from pipeline.ledger.origins import is_group
+from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import Action, Verdict
 from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_intended, take_parts
 from pipeline.planning.output_state import UP_TO_DATE, holds, judge_file, time_of
-from pipeline.planning.source_state import ByContents, ByTime, Note, same_source
-from pipeline.text import NOT_OURS, is_group
+from pipeline.planning.source_state import ByContents, ByTime, Note, same_origin
+from pipeline.text import NOT_OURS
 
 
 class Judge:
@@ -109,12 +110,12 @@ class Judge:
             verdict = self._after_failure(source, leaf, verdict, failures)
         return [verdict]
 
-    def judge_at(self, source: Source, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
+    def judge_at(self, origin: Origin, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
         """The verdict on the output of one path."""
         target = leaf.template.key(path)
         if row is None:
             return self._unrecorded(leaf, path, target)
-        action, why = self._recorded(source, leaf, row, path)
+        action, why = self._recorded(origin, leaf, row, path)
         return Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
 
     def _judge_part(self, leaf: Leaf, source: Source, row: Row) -> Verdict:
@@ -151,10 +152,10 @@ class Judge:
             verdicts.append(Verdict(leaf.stage, "settling", "settling", path, target, None, target in owned))
         return verdicts
 
-    def _after_failure(self, source: Source, leaf: Leaf, verdict: Verdict, failures: list[Failure]) -> Verdict:
+    def _after_failure(self, origin: Origin, leaf: Leaf, verdict: Verdict, failures: list[Failure]) -> Verdict:
         """The verdict on an output to be made, if it is of a stage that failed before."""
         failure = next((each for each in failures if each.stage == leaf.stage), None)
-        if failure is None or failure.recipe != leaf.number or not same_source(source, failure):
+        if failure is None or failure.recipe != leaf.number or not same_origin(origin, failure):
             return verdict
         action: Action = "held" if self._patience.is_over(failure) else "make"
         return verdict._replace(action=action, why=self._patience.describe(failure))
@@ -188,13 +189,13 @@ class Judge:
             self._folder = folder, os.path.lexists(folder)
         return self._folder[1] and os.path.lexists(path)
 
-    def _recorded(self, source: Source, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
+    def _recorded(self, origin: Origin, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
         if row.status == "intended":
             return "make", "interrupted" if os.path.lexists(path) else "new"
         if self._force:
             return "make", "forced"
-        if not self.sources.is_same(source, row):
-            return self._redo(row, path, self.sources.describe(source, row))
+        if not self.sources.is_same(origin, row):
+            return self._redo(row, path, self.sources.describe(origin, row))
         if row.recipe != leaf.number:
             return self._redo(row, path, self._recipe_change(row.recipe, leaf))
         if row.at_work:

@@ -9,26 +9,12 @@ from pipeline.errors import FileFailure
 from pipeline.files.template import NoFile
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, Row
-from pipeline.messages import Source
+from pipeline.ledger.origins import GROUPS, key_of, origin_of
+from pipeline.messages import Group
 from pipeline.planning.decisions import Verdict
 from pipeline.planning.freshness import Judge
 from pipeline.planning.output_spec import Leaf, Selection
 from pipeline.planning.source_state import ByTime
-from pipeline.text import GROUPS, group_in, is_group, source_of
-
-MEMBERS_CHANGED = "members changed"
-
-
-class _ByMembers(ByTime):
-    """Groups are the same if their members are."""
-
-    def is_same(self, source: Source, row: Row) -> bool:
-        """Whether a group is as a row has it."""
-        return (source.size_bytes, source.mtime_ns) == (row.source_size, row.source_mtime_ns)
-
-    def describe(self, source: Source, row: Row) -> str:
-        """How it changed."""
-        return MEMBERS_CHANGED
 
 
 class GroupJudge(Judge):
@@ -36,9 +22,9 @@ class GroupJudge(Judge):
 
     def __init__(self, config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection) -> None:
         super().__init__(config, ledger, leaves, selection)
-        self.sources = _ByMembers()
+        self.sources = ByTime()
 
-    def judge_group(self, group: Source, leaf: Leaf, path: bytes, failures: list[Failure]) -> Verdict:
+    def judge_group(self, group: Group, leaf: Leaf, path: bytes, failures: list[Failure]) -> Verdict:
         """The verdict on what is made of a group, going by its members as they are."""
         try:
             if leaf.stage in self._above_root:
@@ -53,14 +39,16 @@ class GroupJudge(Judge):
             return self._after_failure(group, leaf, verdict, failures)
         return verdict
 
-    def _row_of_group(self, group: Source, leaf: Leaf, path: bytes) -> Row | None:
+    def _row_of_group(self, group: Group, leaf: Leaf, path: bytes) -> Row | None:
         """What is recorded of a group, also if its stage was called otherwise."""
         row = self._ledger.row(leaf.template.key(path))
         if row is not None:
-            was_its = is_group(row.source) and group_in(row.source) == group_in(group.path)
-            return row if row.source == group.path or (was_its and row.stage not in self._stages) else None
+            was = origin_of(row.source)
+            if not isinstance(was, Group) or was.name != group.name:
+                return None
+            return row if was.stage == group.stage or row.stage not in self._stages else None
         for stage in () if leaf.has_file else self._former_gathers:
-            row = self._ledger.row(NoFile(stage).fill(source_of(stage, group_in(group.path))))
+            row = self._ledger.row(NoFile(stage).fill(key_of(Group(stage, group.name))))
             if row is not None and row.recipe == leaf.number:
                 return row
         return None

@@ -15,12 +15,12 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.group_manifest import Member
 from pipeline.files.template import Template
-from pipeline.ledger.ledger import Ledger, kept_time
-from pipeline.messages import Source
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import ARE_FILES, kept_time, key_of, origin_of
+from pipeline.messages import Group
 from pipeline.planning.output_spec import Leaf
 from pipeline.planning.output_state import is_as_left
 from pipeline.planning.plan_store import Spool
-from pipeline.text import OF_FILES, source_of
 
 _MEMBERS = """
 CREATE TEMP TABLE members (
@@ -87,11 +87,11 @@ class Members:
         """Take what there will be: what is there, and what the plan says of the rest."""
         for each in spool.decisions_of_stage(self._of):
             if each.action == "make":
-                self._add_absent(each.source.path, "to be made")
+                self._add_absent(key_of(each.origin), "to be made")
             elif each.action == "rename":
-                self._add_absent(each.source.path, "to be moved")
+                self._add_absent(key_of(each.origin), "to be moved")
             elif each.action == "refuse" or (each.action == "held" and not each.why.startswith("dismissed")):
-                self._add_absent(each.source.path, "failed")
+                self._add_absent(key_of(each.origin), "failed")
         self._take_recorded()
 
     def take_made(self) -> None:
@@ -108,7 +108,7 @@ class Members:
         others = ", ".join("?" for _ in self._stages) or "NULL"
         found = self._connection.execute(
             "SELECT source, target, part, size, mtime_ns FROM outputs WHERE status = 'done' AND size IS NOT NULL"
-            f" AND stage NOT IN ({others}) AND {OF_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",
+            f" AND stage NOT IN ({others}) AND {ARE_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",
             self._stages,
         )
         for source, target, part, size, mtime_ns in found:
@@ -148,7 +148,8 @@ class Members:
         return self._place_before
 
     def _find_place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
-        stands = source_of(self._leaf.stage, self._group.fill(source, part or "") if self._group else None)
+        name = self._group.fill(source, part or "") if self._group else None
+        stands = key_of(Group(self._leaf.stage, name))
         try:
             of_group = self._leaf.template.fill(source if self._leaf.has_file else stands, part or "")
         except FileFailure:
@@ -171,13 +172,15 @@ class Members:
                 failed=found.failed + of_each.get("failed", 0),
             )
 
-    def identity(self, group: Gathered) -> Source:
+    def identity(self, group: Gathered) -> Group:
         """What tells a group from what it was: its members in order, each with its path, size and time."""
         digest, count = hashlib.blake2b(digest_size=8), 0
+        key = origin_of(group.source)
+        assert isinstance(key, Group)
         for target, size, mtime_ns in self._select(group.source, group.output, "target, size, mtime_ns"):
             digest.update(b"%b\0%d %d\0" % (target, size, mtime_ns))
             count += 1
-        return Source(group.source, count, int.from_bytes(digest.digest()) >> 2)  # SQLite's integers have a sign
+        return Group(key.stage, key.name, count, int.from_bytes(digest.digest()) >> 2)  # SQLite's integers have a sign
 
     def why_nowhere(self, group: Gathered) -> str:
         """Why what is made of a group can go nowhere."""
@@ -191,10 +194,10 @@ class Members:
             return str(error)
         return ""
 
-    def listed(self, source: bytes, output: bytes) -> Iterator[Member]:
+    def listed(self, group: Group, output: bytes) -> Iterator[Member]:
         """The members of a group in the order of their paths, for the worker."""
         columns = "target, source, part, found_size, found_mtime_ns"
-        for target, *rest in self._select(source, output, columns):
+        for target, *rest in self._select(key_of(group), output, columns):
             yield Member(os.path.normpath(os.path.join(self._folder, target)), *rest)
 
     def _select(self, source: bytes, output: bytes, columns: str) -> Iterable[tuple[Any, ...]]:

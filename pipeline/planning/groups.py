@@ -15,13 +15,15 @@ from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.group_manifest import write_members
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import Job, Outcome, Source
+from pipeline.ledger.origins import ARE_GROUPS, GROUPS, key_of
+from pipeline.messages import Group, GroupJob, Outcome
 from pipeline.planning.decisions import Verdict
-from pipeline.planning.group_freshness import MEMBERS_CHANGED, GroupJudge
+from pipeline.planning.group_freshness import GroupJudge
 from pipeline.planning.group_members import Gathered, Members
 from pipeline.planning.output_spec import Leaf, Selection
 from pipeline.planning.plan_store import Spool
-from pipeline.text import GROUPS, OF_GROUPS, PATH_CHANGED, counted
+from pipeline.planning.source_state import MEMBERS_CHANGED
+from pipeline.text import PATH_CHANGED, counted
 
 
 class Gathers:
@@ -71,20 +73,20 @@ class Gathers:
         for leaf in self._leaves:
             members = self._members[leaf.stage]
             for group in members.groups():
-                source = members.identity(group)
+                identity = members.identity(group)
                 failures = list(self._ledger.failures(group.source, group.source + b"\0"))
                 failures = [each for each in failures if each.stage == leaf.stage]
-                verdict = self._verdict(leaf, members, group, source, failures)
-                self._spool.add(source, verdict, leads=False, late=bool(failures))
+                verdict = self._verdict(leaf, members, group, identity, failures)
+                self._spool.add(identity, verdict, leads=False, late=bool(failures))
         self._spool.add_orphans_of_groups(self._why_gone)
 
     def _verdict(
-        self, leaf: Leaf, members: Members, group: Gathered, source: Source, failures: list[Failure]
+        self, leaf: Leaf, members: Members, group: Gathered, identity: Group, failures: list[Failure]
     ) -> Verdict:
         """What is to be done about a group."""
         if not group.output:
             return Verdict(leaf.stage, "refuse", members.why_nowhere(group))
-        verdict = self._judge.judge_group(source, leaf, group.output, failures)
+        verdict = self._judge.judge_group(identity, leaf, group.output, failures)
         if verdict.action == "refuse":
             return verdict
         is_enough = leaf.route[-1].partial and (group.members or group.to_be_made)
@@ -106,31 +108,31 @@ class Gathers:
 
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
-        still = f"SELECT source, stage FROM temp.plan WHERE {OF_GROUPS} AND action != 'up-to-date'"
+        still = f"SELECT source, stage FROM temp.plan WHERE {ARE_GROUPS} AND action != 'up-to-date'"
         failures = self._ledger.failures(*GROUPS)
         open_ones = set(self._ledger.connection.execute(still))
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
         self._ledger.forget(failures=past)
 
-    def told(self, jobs: Iterator[Job], folder: bytes) -> Iterator[Job]:
+    def told(self, jobs: Iterator[GroupJob], folder: bytes) -> Iterator[GroupJob]:
         """The same jobs, each with a list of its members in this folder."""
         for job in jobs:
-            target, file = job.targets[0], _list_of(job.source, folder)
-            members = self._members[target.stage].listed(job.source.path, target.path)
+            target, file = job.target, _list_of(job.group, folder)
+            members = self._members[target.stage].listed(job.group, target.path)
             try:
                 write_members(file, members)
             except OSError as error:
                 raise blame_machine(error, file, WRITING) from error
-            yield job._replace(targets=(target._replace(members=file),))
+            yield job._replace(members_file=file)
 
     @staticmethod
     def forget_list(outcome: Outcome, folder: bytes) -> None:
         """Remove the list of a job that has ended."""
-        if os.path.exists(file := _list_of(outcome.source, folder)):
+        if isinstance(outcome.origin, Group) and os.path.exists(file := _list_of(outcome.origin, folder)):
             os.unlink(file)
 
 
-def _list_of(group: Source, folder: bytes) -> bytes:
+def _list_of(group: Group, folder: bytes) -> bytes:
     """Where the members of a group are listed."""
-    name = hashlib.blake2b(b"%b %d" % (group.path, group.mtime_ns), digest_size=8).hexdigest()
+    name = hashlib.blake2b(b"%b %d" % (key_of(group), group.digest), digest_size=8).hexdigest()
     return os.path.join(folder, f"members-{name}".encode())

@@ -10,10 +10,11 @@ from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row, kept_time
-from pipeline.messages import Job, Source, Target
+from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS, columns_of, is_group, kept_time, origin_of
+from pipeline.messages import Group, GroupJob, Job, Origin, Source, Target
 from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, Rename, Verdict
-from pipeline.text import OF_FILES, OF_GROUPS, PATH_CHANGED, is_group, planned_reason, shown, shown_source
+from pipeline.text import PATH_CHANGED, planned_reason, shown
 
 # Why an output is an orphan although its source and stage are as they were: the source is left out by now.
 SKIPPED_NOW = "skipped now"
@@ -58,7 +59,7 @@ class Spool:
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def add(self, source: Source, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
+    def add(self, origin: Origin, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
         """Add what is to be done about one output; `late`, after all that is not, if it is to be made, and if it stands
         for parts that are renamed.
         """
@@ -66,7 +67,7 @@ class Spool:
         self._has_renames |= verdict.action == "rename"
         self._waiting.append(
             (
-                source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
+                *columns_of(origin), verdict.stage, verdict.action, verdict.why,
                 verdict.path, verdict.target, verdict.rival, verdict.owned, late, leads, verdict.moved_from,
             )
         )  # fmt: skip
@@ -95,11 +96,11 @@ class Spool:
         there.
         """
         self._write()
-        self._connection.execute(f"DELETE FROM orphans WHERE {OF_GROUPS}")
-        planned = f"FROM plan WHERE {OF_GROUPS}"
+        self._connection.execute(f"DELETE FROM orphans WHERE {ARE_GROUPS}")
+        planned = f"FROM plan WHERE {ARE_GROUPS}"
         found = self._connection.execute(
             f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns FROM outputs"
-            f" WHERE {OF_GROUPS} AND target NOT IN (SELECT target {planned})"
+            f" WHERE {ARE_GROUPS} AND target NOT IN (SELECT target {planned})"
         )
         orphans = [(*row[:4], why(row[2], bool(row[4])), *row[5:]) for row in found]
         self._connection.executemany("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphans)
@@ -136,13 +137,13 @@ class Spool:
     def settle_groups(self) -> None:
         """End the filling with what is made of groups, after that with all else."""
         self._settle_rivals()
-        self._settle_targets(f"AND target IN (SELECT target FROM plan WHERE {OF_GROUPS})")
-        taken = f"SELECT target FROM plan WHERE {_NEW} AND {OF_GROUPS}"
+        self._settle_targets(f"AND target IN (SELECT target FROM plan WHERE {ARE_GROUPS})")
+        taken = f"SELECT target FROM plan WHERE {_NEW} AND {ARE_GROUPS}"
         self._connection.execute(f"DELETE FROM orphans WHERE target IN ({taken})")
 
     def forget_groups(self) -> None:
         """Forget what is made of groups: it is to be planned anew."""
-        self._connection.execute(f"DELETE FROM plan WHERE {OF_GROUPS}")
+        self._connection.execute(f"DELETE FROM plan WHERE {ARE_GROUPS}")
 
     def _settle_rivals(self) -> None:
         """Refuse what is recorded as another source's."""
@@ -196,7 +197,7 @@ class Spool:
 
     def _refuse(self, seq: int, rival: bytes) -> None:
         source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
-        other = shown_source(rival) if rival != source else "another stage's"
+        other = str(origin_of(rival)) if rival != source else "another stage's"
         why = f"collision with {other}: both want {shown(target)}"
         self._connection.execute("UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?", (why, seq))
         if is_group(source):
@@ -212,19 +213,21 @@ class Spool:
 
     def jobs(self) -> Iterator[Job]:
         """The jobs: for each source the outputs it is to make, in byte order, those that are late after the others."""
-        yield from self._jobs(f"{OF_FILES} AND NOT late")
+        yield from self._jobs(f"{ARE_FILES} AND NOT late")
         if self._has_late:
-            yield from self._jobs(f"{OF_FILES} AND late")
+            yield from self._jobs(f"{ARE_FILES} AND late")
 
-    def jobs_of_groups(self) -> Iterator[Job]:
-        """The same, of what is made of groups: one job each."""
+    def jobs_of_groups(self) -> Iterator[GroupJob]:
+        """The jobs of groups, those that are late after the others."""
         for when in ("NOT late", "late"):
             for _, stage, path, *source in self._chunks(
                 "SELECT seq, stage, path, source, source_size, source_mtime_ns FROM plan"
-                f" WHERE seq > ? AND action = 'make' AND {OF_GROUPS} AND {when} ORDER BY seq",
+                f" WHERE seq > ? AND action = 'make' AND {ARE_GROUPS} AND {when} ORDER BY seq",
                 0,
             ):
-                yield Job(Source(*source), (Target(stage, path),))
+                group = origin_of(*source)
+                assert isinstance(group, Group)
+                yield GroupJob(group, Target(stage, path))
 
     def _jobs(self, which: str) -> Iterator[Job]:
         source, targets = Source(b"", 0, 0), list[Target]()
@@ -252,7 +255,7 @@ class Spool:
             0,
             *values,
         ):
-            yield Decision(Source(row[1], row[2], row[3]), *row[4:])
+            yield Decision(origin_of(*row[1:4]), *row[4:])
 
     def decisions_of(self, source: bytes) -> list[Decision]:
         """What the plan holds of one source."""
@@ -272,7 +275,7 @@ class Spool:
 
         A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
         """
-        which = f"WHERE {OF_GROUPS if of_groups else OF_FILES} GROUP BY action, why ORDER BY min(seq)"
+        which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, why ORDER BY min(seq)"
         # What stands for parts that are renamed is none beside them.
         outputs = "sum(action != 'rename' OR NOT late)"
         found = self._connection.execute(f"SELECT action, why, {outputs}, sum(leads) FROM plan {which}")
@@ -281,7 +284,7 @@ class Spool:
 
     def count_jobs(self) -> int:
         """How many sources have something to make."""
-        which = f"action = 'make' AND {OF_FILES}"
+        which = f"action = 'make' AND {ARE_FILES}"
         return int(self._all(f"SELECT count(DISTINCT source) FROM plan WHERE {which}")[0][0])
 
     def renames(self) -> Iterator[Rename]:

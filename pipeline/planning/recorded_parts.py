@@ -68,9 +68,10 @@ class MadeParts:
 
     def record(self, outcome: Outcome) -> None:
         """Bring what was made before up to date with what became of a job, before that is recorded."""
-        for result in outcome.results:
-            if leaf := self._leaves.get(result.stage):
-                self._record(leaf, outcome.source.path, result)
+        source = outcome.source
+        for result in outcome.results if source else ():
+            if source and (leaf := self._leaves.get(result.stage)):
+                self._record(leaf, source.path, result)
 
     def _record(self, leaf: Leaf, source: bytes, result: Result) -> None:
         if result.kind in KILLED:  # nobody has cleared up after it

@@ -1,4 +1,4 @@
-"""Whether a source is as it was when something was made of it: by its size and time, or by its contents."""
+"""Whether a source or a group is as it was when something was made of it: by its size and time, or by contents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Row, kept_time
-from pipeline.messages import Source
+from pipeline.ledger.ledger import Row
+from pipeline.ledger.origins import columns_of, kept_time
+from pipeline.messages import Group, Origin, Source
 
 _SECOND_NS = 1_000_000_000
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -21,14 +22,18 @@ _THREADS = 4
 _GROUP = 16
 _GROUPS_AHEAD = 8
 
+MEMBERS_CHANGED = "members changed"
+
 Met = tuple[Source, list[Row], list[Failure]]
 """A source, and what is recorded of it."""
 Note = Callable[[Row, Reading], None]
 _Readings = dict[bytes, Reading | OSError]
 
 
-def same_source(source: Source, record: Row | Failure) -> bool:
-    """Whether a source has the size and time that were recorded of it."""
+def same_origin(source: Origin, record: Row | Failure) -> bool:
+    """Whether a source has the size and time that were recorded of it; whether a group has the same members."""
+    if isinstance(source, Group):
+        return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
     if source.size_bytes != record.source_size or record.source_mtime_ns is None:
         return False
     if source.mtime_ns == record.source_mtime_ns:
@@ -46,12 +51,14 @@ class ByTime:
         """The same, in the same order."""
         yield from met
 
-    def is_same(self, source: Source, row: Row) -> bool:
+    def is_same(self, source: Origin, row: Row) -> bool:
         """Whether a source is as a row has it."""
-        return same_source(source, row)
+        return same_origin(source, row)
 
-    def describe(self, source: Source, row: Row) -> str:
+    def describe(self, source: Origin, row: Row) -> str:
         """How it changed."""
+        if isinstance(source, Group):
+            return MEMBERS_CHANGED
         if source.size_bytes != row.source_size:
             return f"source changed (size {row.source_size} -> {source.size_bytes})"
         return "source changed (its time)"
@@ -91,7 +98,7 @@ class ByContents(ByTime):
         if row.status == "intended" or row.source_size != source.size_bytes:
             return False
         if row.source_digest is None:
-            return self._fill and same_source(source, row)
+            return self._fill and same_origin(source, row)
         if row.source_mtime_ns != kept_time(source.mtime_ns):
             return True
         try:
@@ -114,21 +121,25 @@ class ByContents(ByTime):
             self._reading = found.get(met[0].path)
             yield met
 
-    def is_same(self, source: Source, row: Row) -> bool:
+    def is_same(self, source: Origin, row: Row) -> bool:
         """Whether what is in a source is what was when the row was written."""
+        if isinstance(source, Group):
+            return same_origin(source, row)
         if source.size_bytes != row.source_size:
             return False
         reading = self._reading
         if row.source_digest is None:
-            same = same_source(source, row)
+            same = same_origin(source, row)
         else:
             same = reading is None or (isinstance(reading, Reading) and reading.digest == row.source_digest)
         if same and self._note and isinstance(reading, Reading) and reading.was_at_rest and _is_as_met(reading, source):
             self._note(row, reading)
         return same
 
-    def describe(self, source: Source, row: Row) -> str:
+    def describe(self, source: Origin, row: Row) -> str:
         """How it changed."""
+        if isinstance(source, Group):
+            return super().describe(source, row)
         if isinstance(self._reading, OSError):
             return f"source changed (cannot be read: {self._reading.strerror or self._reading})"
         if source.size_bytes == row.source_size and row.source_digest is not None:

@@ -93,7 +93,7 @@ def _load_image(file: Path | bytes) -> Any:
 def _picture_of_image(image: Any) -> Any:
     from pipeline.images.decode import OpenedPicture, as_plain
 
-    return OpenedPicture(as_plain(image, own_colours=True), upright=True)
+    return OpenedPicture(as_plain(image, own_colors=True), upright=True)
 
 
 def first_frame(image: Any) -> Any:
@@ -109,16 +109,16 @@ def _image_in_srgb(image: Any) -> Any:
     return as_plain(image)
 
 
-def _image_in_own_colours(image: Any) -> Any:
+def _image_in_own_colors(image: Any) -> Any:
     from pipeline.images.decode import as_plain
 
-    return as_plain(image, own_colours=True)
+    return as_plain(image, own_colors=True)
 
 
 def _write_png(image: Any, file: BinaryIO) -> None:
     from pipeline.images.encode import save_png
 
-    save_png(_image_in_own_colours(image), file, compress_level=1, color="keep")
+    save_png(_image_in_own_colors(image), file, compress_level=1, color="keep")
 
 
 def _write_bytes(data: bytes, file: BinaryIO) -> None:
@@ -151,7 +151,7 @@ _BUILT_IN = (PATH, BYTES, TEXT, IMAGE, PICTURE)
 
 _IN_MEMORY: dict[tuple[str, str], Convert] = {
     (IMAGE.name, IMAGE.name): _image_in_srgb,
-    (IMAGE.name, COLOURED.name): _image_in_own_colours,
+    (IMAGE.name, COLOURED.name): _image_in_own_colors,
     (IMAGE.name, PICTURE.name): _picture_of_image,
     (COLOURED.name, IMAGE.name): _image_in_srgb,
     (COLOURED.name, PICTURE.name): _picture_of_image,

@@ -12,7 +12,7 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
 from pipeline.images.limits import limited_to
-from pipeline.messages import Job, Result
+from pipeline.messages import GroupJob, Result
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import BYTES, COLOURED, IMAGE, PATH, PICTURE, TEXT, convert, first_frame
 from pipeline.text import shown
@@ -28,10 +28,11 @@ Enter = Callable[[int], None]
 class Gathering:
     """One job of a stage that gathers."""
 
-    def __init__(self, tree: Tree, job: Job, enter: Enter) -> None:
-        self.target = job.targets[0]
+    def __init__(self, tree: Tree, job: GroupJob, enter: Enter) -> None:
+        self.target = job.target
         self.result = Result(self.target.stage, self.target.path, "failed")
         self.environment = ""
+        self._members_file = job.members_file
         self.scratch = Scratch(tree.blueprint.scratch)
         self._tree = tree
         self._folder = os.path.join(os.fsencode(tree.blueprint.folder), b"")
@@ -96,7 +97,7 @@ class Gathering:
             self._refuse_moved()
             return Result(target.stage, target.path, "done", "; ".join(notes))
         try:
-            kind = COLOURED if self._node.own_colours and makes is IMAGE else makes
+            kind = COLOURED if self._node.own_colors and makes is IMAGE else makes
             with collected() as noted:
                 value = convert(made, makes, kind, self.scratch.file)
             committed, notes = write_output(
@@ -111,7 +112,7 @@ class Gathering:
 
     def _items(self) -> Iterator[Item[Any]]:
         """The members in the order of their paths, each read when the stage asks for it, and then let go."""
-        for member in read_members(self.target.members):
+        for member in read_members(self._members_file):
             self._read += 1
             try:
                 if not member.is_as_planned:
@@ -136,7 +137,7 @@ class Gathering:
         except FileFailure as error:
             raise FileFailure(f"{shown(member.path)}: {said(error)}") from error
         if self._kind is PICTURE:
-            value.least, value.own_colours = self._node.least, self._node.own_colours
+            value.least, value.own_colors = self._node.least, self._node.own_colors
         elif self._kind is IMAGE:
             value = first_frame(value)
         output = os.fsdecode(member.path.removeprefix(self._folder))
@@ -148,5 +149,5 @@ class Gathering:
 
     def _has_moved(self) -> bool:
         """Whether any of the members that were read is not what it was."""
-        members = read_members(self.target.members)
+        members = read_members(self._members_file)
         return not all(member.is_as_planned for member, _ in zip(members, range(self._read), strict=False))

@@ -229,7 +229,7 @@ class Pass:
         assert makes is not None
         if makes is PATH:
             check_path(self._name(index), made, self.tree.root, self.path)
-        if self.tree.nodes[index].own_colours and makes is IMAGE:
+        if self.tree.nodes[index].own_colors and makes is IMAGE:
             return convert(made, makes, COLOURED, self.scratch.file), COLOURED
         return convert(made, makes, makes, self.scratch.file), makes
 
@@ -246,7 +246,7 @@ class Pass:
         """Call a stage with a value; gives what it made. It must leave as it is what is `kept` for others."""
         stage, node = self.tree.stages[index], self.tree.nodes[index]
         if kind is PICTURE:
-            given.least, given.own_colours = node.least, node.own_colours
+            given.least, given.own_colors = node.least, node.own_colors
         elif kind in (IMAGE, COLOURED):
             given = first_frame(given)
         handed = given

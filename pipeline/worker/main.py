@@ -14,7 +14,7 @@ from __future__ import annotations
 import pickle
 import time
 
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, GroupJob, Outcome
 from pipeline.stage.resolve import set_stage_path
 from pipeline.worker.group_job import Gathering
 from pipeline.worker.job import Enter, Pass
@@ -31,11 +31,11 @@ def start(packed: bytes) -> None:
     _tree = Tree(pickle.loads(blueprint))
 
 
-def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
+def work(job: AnyJob, enter: Enter = lambda index: None) -> Outcome:
     """Make the outputs of one job; what goes wrong is in its outcome."""
     assert _tree is not None
     began = time.perf_counter()
-    if job.targets[0].members:
+    if isinstance(job, GroupJob):
         return _gather(_tree, job, enter, began)
     whole = Pass(_tree, job, enter)
     try:
@@ -52,11 +52,11 @@ def work(job: Job, enter: Enter = lambda index: None) -> Outcome:
     return outcome
 
 
-def _gather(tree: Tree, job: Job, enter: Enter, began: float) -> Outcome:
+def _gather(tree: Tree, job: GroupJob, enter: Enter, began: float) -> Outcome:
     """Make the output of a group."""
     gathering = Gathering(tree, job, enter)
     try:
         gathering.go()
     finally:
         gathering.scratch.clean_up()
-    return Outcome(job.source, (gathering.result,), time.perf_counter() - began, gathering.environment)
+    return Outcome(job.group, (gathering.result,), time.perf_counter() - began, gathering.environment)

@@ -32,7 +32,7 @@ class Node:
     """The save options of its output."""
     least: FitBox | None = None
     """The largest box that it, or one that reads the same picture, fits a picture into."""
-    own_colours: bool = False
+    own_colors: bool = False
     """Whether pictures stay in their own colours."""
     leaves_no_file: bool = False
     """Whether that it was done is all there is to say."""

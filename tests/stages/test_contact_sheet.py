@@ -15,7 +15,7 @@ from support.project import Project
 from pipeline import Item
 from pipeline.errors import FileFailure
 from pipeline.images.decode import OpenedPicture, open_picture
-from pipeline.images.drawing import load_font, with_what_there_is
+from pipeline.images.drawing import load_font, replace_missing_glyphs
 from pipeline.images.limits import Limits, limited_to
 from stages.contact_sheet import ContactSheet
 
@@ -72,7 +72,7 @@ def test_names_stand_below_and_can_be_read(background: str) -> None:
 
 def test_letters_that_the_font_has_not_are_made_plain() -> None:
     """An accent is left out, and what has no plain letter is a question mark, where a name must be shown at all."""
-    assert with_what_there_is("Zürich é 日 a", load_font(None, 20)) == "Zurich e ? a"
+    assert replace_missing_glyphs("Zürich é 日 a", load_font(None, 20)) == "Zurich e ? a"
 
 
 def test_parts_are_named() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 from support.pictures import STORED, encode, mean, paint
 
+from pipeline.images import Box, Position, Size
 from pipeline.images.decode import OpenedPicture, open_picture
-from pipeline.images.drawing import Position
 from pipeline.stage.options import check_options
 from pipeline.stage.resolve import read_signature
-from stages.resize import Box, Filter, Resize, Size, fit_to, pad
+from stages.resize import Filter, Resize, fit_to, pad
 
 SIDES = st.one_of(st.integers(1, 65_500), st.integers(1, 40))
 SOURCES = st.tuples(SIDES, SIDES)

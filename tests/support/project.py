@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.config.load import load_config
 from pipeline.ledger.checkpoint import marker_of, put_seal
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import key_of
 from pipeline.ledger.session import open_to_read
 from pipeline.operations.guards import NOTHING_ODD, Meant
 from pipeline.operations.run import run
@@ -90,7 +91,7 @@ class Project:
         with open_to_read(config.state / "ledger.sqlite") as ledger:
             leaves, selection = leaves_of(config, ledger, record=False), Selection(only, limit, force, **more)
             plan = make_plan(config, ledger, leaves, selection, everything=True)
-            return {f"{each.stage} {each.source.path.decode()}": (each.action, each.why) for each in decisions(plan)}
+            return {f"{each.stage} {key_of(each.origin).decode()}": (each.action, each.why) for each in decisions(plan)}
 
     def orphans(self, only: str | None = None) -> list[str]:
         """The orphans that a plan would find."""

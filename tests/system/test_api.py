@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.project import MOODY, Project
 
-import pipeline
 from pipeline import FilemillError, Outcome, Summary, iterate, load, run
 from pipeline.errors import ConfigError, UsageError
+from pipeline.stage.resolve import forget_stages
 
 YAML = "inputs: in\nstages:\n  - name: up\n    uses: upper\n    output: out/{dir}/{name}\nengine: serial\n"
 UPPER = "from tables import MARK\ndef upper(text: str) -> str:\n    return text.upper() + MARK\n"
@@ -32,7 +32,7 @@ def sys_path() -> Iterator[None]:
     """What is imported from a project of one test is not there for the next."""
     path = list(sys.path)
     yield
-    pipeline.stage.forget_stages()
+    forget_stages()
     sys.path[:] = path
 
 
@@ -51,8 +51,8 @@ def test_a_run_gives_a_summary(project: Project, capfd: pytest.CaptureFixture[st
     summary = run(load(project.folder / "pipeline.yaml"))
     assert isinstance(summary, Summary)
     assert (summary.done, summary.skipped, summary.failed, summary.exit) == (1, 1, 1, 1)
-    [(source, result)] = summary.failures
-    assert (source, result.text) == (b"bad.txt", "ValueError: bad text (in stage 'up')") and summary.seconds > 0
+    [(origin, result)] = summary.failures
+    assert (str(origin), result.text) == ("bad.txt", "ValueError: bad text (in stage 'up')") and summary.seconds > 0
     assert capfd.readouterr() == ("", "")
     run(load(project.folder / "pipeline.yaml"), progress=True)
     assert capfd.readouterr().err.startswith("pipeline: 2 up to date, 1 failed (3 files, ")
@@ -242,7 +242,7 @@ def test_the_names_are_light_and_lasting() -> None:
     code = """
 import sys, pipeline
 assert not {"pydantic", "sqlite3", "yaml", "PIL", "pipeline.api"} & set(sys.modules)
-import pipeline.operations.run, pipeline.load
+import pipeline.operations.run, pipeline.config.load
 from pipeline.operations.run import GRACE_S
 from pipeline import load, run
 assert load.__module__ == run.__module__ == "pipeline.api" and callable(pipeline.run)

@@ -255,7 +255,7 @@ def test_a_kill_between_rename_and_record_leaves_no_wrong_output(project: Projec
     )
     pipeline()
     project.edit("pipeline.yaml", "uses: upper", "uses: upper\n    with: {mark: changed}")
-    project.write("kill.py", "import os, sys\nfrom pipeline.ledger import Ledger\nfrom pipeline.cli import main\n"
+    project.write("kill.py", "import os\nfrom pipeline.cli import main\nfrom pipeline.ledger.ledger import Ledger\n"
                   "Ledger.record = lambda *_: os.kill(os.getpid(), 9)\nmain(['--engine', 'serial'])\n")  # fmt: skip
     killed = subprocess.run([sys.executable, "kill.py"], cwd=project.folder, check=False)
     assert killed.returncode == -9 and project.outputs() == {"a": b"Xchanged"}

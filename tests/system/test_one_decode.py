@@ -324,9 +324,9 @@ LOADS: dict[str, Any] = {
 }
 
 
-def outcome(picture: OpenedPicture, load: str, own_colours: bool, least: FitBox | None) -> Any:
+def outcome(picture: OpenedPicture, load: str, own_colors: bool, least: FitBox | None) -> Any:
     """What a load gives or raises, with its notes."""
-    picture.own_colours, picture.least = own_colours, least
+    picture.own_colors, picture.least = own_colors, least
     with collected() as notes:
         try:
             made = LOADS[load](picture)
@@ -335,25 +335,25 @@ def outcome(picture: OpenedPicture, load: str, own_colours: bool, least: FitBox 
     return (made if isinstance(made, int) else everything(made)), list(notes)
 
 
-@pytest.mark.parametrize("own_colours", [False, True])
+@pytest.mark.parametrize("own_colors", [False, True])
 @pytest.mark.parametrize("name", ["moving_gif", "moving_webp", "pages_tif", "turned7_jpg", "palette_png"])
-def test_no_load_can_be_told_by_the_next(name: str, own_colours: bool) -> None:
+def test_no_load_can_be_told_by_the_next(name: str, own_colors: bool) -> None:
     """Pixels, frames, their times, notes and what stands beside the pixels: as of a picture opened for it alone."""
     data = kinds()[name]
     for first in LOADS:
         for second in LOADS:
             picture = open_picture(data)
             for load in (first, second, first):
-                alone = outcome(open_picture(data), load, own_colours, FitBox(50, 50))
-                assert outcome(picture, load, own_colours, FitBox(50, 50)) == alone, (first, second, load)
+                alone = outcome(open_picture(data), load, own_colors, FitBox(50, 50))
+                assert outcome(picture, load, own_colors, FitBox(50, 50)) == alone, (first, second, load)
 
 
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "AVIF"])
-def test_frames_in_their_own_colours_keep_their_times(name: str) -> None:
+def test_frames_in_their_own_colors_keep_their_times(name: str) -> None:
     """A stage that loads every frame in full, in the picture's own colours, gets it as fast as it is."""
     picture = open_picture(moving(name, duration=[40, 60, 80, 100], loop=3))
     wanted = picture.load(frames="all")
-    picture.own_colours = True
+    picture.own_colors = True
     made = picture.load(frames="all")
 
     assert isinstance(made, Animation) and isinstance(wanted, Animation)

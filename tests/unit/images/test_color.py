@@ -27,7 +27,7 @@ from support.pictures import (
 from support.project import Project
 
 from pipeline.errors import ConfigError
-from pipeline.images.color import in_own_colours, in_srgb, srgb_profile, to_mode
+from pipeline.images.color import in_own_colors, in_srgb, srgb_profile, to_mode
 from pipeline.images.decode import as_plain, open_picture
 from pipeline.notes import collected
 from pipeline.report.progress import Summary
@@ -437,7 +437,7 @@ def test_to_mode_keeps_the_look(have: str, want: str, profile: bytes | None) -> 
 @pytest.mark.parametrize(
     "profile", [None, WIDE, SWAPPED, LINEAR_GREY, cmyk_profile(), srgb_profile(), b"", b"x", SWAPPED[:150]]
 )
-def test_in_own_colours_and_in_srgb(mode: str, profile: bytes | None) -> None:
+def test_in_own_colors_and_in_srgb(mode: str, profile: bytes | None) -> None:
     """Nothing but a usable profile stays beside the pixels; both look alike; their source is left as it was."""
     image = soft(mode)
     image.info = {"comment": b"x", "duration": 70}
@@ -445,7 +445,7 @@ def test_in_own_colours_and_in_srgb(mode: str, profile: bytes | None) -> None:
         image.info["icc_profile"] = profile
     before, info = image.tobytes(), dict(image.info)
 
-    own = in_own_colours(image, profile)
+    own = in_own_colors(image, profile)
     assert image.info == info
     assert set(own.info) <= {"icc_profile"} and own.mode in ("L", "LA", "RGB", "RGBA")
     assert (image.tobytes(), image.info) == (before, info)
@@ -463,7 +463,7 @@ def test_the_same_picture_can_be_loaded_in_both_ways() -> None:
         picture = open_picture(encode(soft(), "PNG", icc_profile=profile))
         seen = []
         for own in (True, False, True, False):
-            picture.own_colours = own
+            picture.own_colors = own
             with collected() as notes:
                 seen.append((picture.load().tobytes(), tuple(notes)))
         assert seen[0] == seen[2] and seen[1] == seen[3], profile
@@ -499,7 +499,7 @@ def test_an_image_of_a_stage_keeps_the_profile_it_carries() -> None:
     """As plain as all, in its own colours: a palette and sixteen bits come with the profile they had."""
     palette = PALETTE.copy()
     palette.info = {"icc_profile": WIDE, "transparency": 3, "comment": b"x"}
-    plain = as_plain(palette, own_colours=True)
+    plain = as_plain(palette, own_colors=True)
 
     assert plain.mode == "RGBA" and plain.info == {"icc_profile": WIDE}
     assert as_plain(palette).info == {}
