@@ -14,7 +14,7 @@ from pipeline.messages import StageInfo
 from pipeline.stage.options import absolute
 from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
-from pipeline.worker.tree import Blueprint, Node
+from pipeline.worker.tree import StageSetup, WorkerSetup
 
 # Files that may be on their way through several pools: enough to keep all busy, and few enough that what is handed from
 # one to the other takes little room on the disk.
@@ -112,29 +112,29 @@ def _modules_for_pictures(config: Config) -> tuple[str, ...]:
     return ("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()
 
 
-def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Blueprint:
+def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
     """What the workers need to know of the pipeline, as plain data."""
-    nodes = tuple(
-        Node(
+    stages = tuple(
+        StageSetup(
             name=stage.name,
             uses=stage.stage.uses,
             options=absolute(stage.options, config.folder),
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
-            least=stage.decode_box,
+            decode_box=stage.decode_box,
             own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )
         for stage, engine in zip(config.stages, engines_of(config.stages), strict=True)
     )
-    return Blueprint(
+    return WorkerSetup(
         folder=config.folder,
         root=os.fsencode(config.inputs.root),
         scratch=state.scratch,
         run=state.run,
         unclean_runs=tuple(unclean_runs),
-        nodes=nodes,
+        stages=stages,
         initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
