@@ -54,7 +54,7 @@ def _check(word: str, known: list[str], option: str, what: str) -> None:
 
 
 def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.ledger.overrides import Tally, accept
+    from pipeline.operations.override_tally import Tally
     from pipeline.operations.prune import may_go_on
     from pipeline.planning.output_spec import Selection
     from pipeline.planning.plan import leaves_of, make_plan
@@ -73,9 +73,10 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
         print("nothing was accepted", file=sys.stderr)
         return 0
     ledger.begin()
-    decree = ledger.decrees.add("accept", {"stage": stage, "because": part, "outputs": tally.fit})
+    override = ledger.overrides.add("accept", {"stage": stage, "because": part, "outputs": tally.fit})
     found = _stale(plan, ledger, by_stage, stage, part)
-    accept(ledger, ((target, leaf.number) for leaf, target, why in found if not why and leaf.number), decree)
+    fit = ((target, leaf.number) for leaf, target, why in found if not why and leaf.number)
+    ledger.overrides.accept(fit, override)
     ledger.commit()
     print(f"{counted(tally.total, 'output')} accepted", file=sys.stderr)
     return 0
@@ -91,14 +92,14 @@ def _stale(
     for decision in plan.spool.decisions("make"):
         leaf = leaves[decision.stage]
         target = leaf.template.key(decision.path)
-        row = ledger.connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
-        if row is None or row[0] in (None, leaf.number):
+        recipe = ledger.outputs.recipe_of(target)
+        if recipe is None or recipe == leaf.number:
             continue
-        if (row[0], leaf.stage) not in known:
-            found = differences_from(ledger.recipe_parts(row[0]), leaf)
+        if (recipe, leaf.stage) not in known:
+            found = differences_from(ledger.recipe_parts(recipe), leaf)
             others = [each.text for each in found if each.part != part or each.stage not in (stage, "")]
-            known[row[0], leaf.stage] = (len(others) < len(found), found[0].text, others[0] if others else "")
-        is_for_it, first, other = known[row[0], leaf.stage]
+            known[recipe, leaf.stage] = (len(others) < len(found), found[0].text, others[0] if others else "")
+        is_for_it, first, other = known[recipe, leaf.stage]
         if is_for_it:
             # The plan asks for the source before the recipe, and says the first that it finds.
             yield leaf, target, other or ("" if decision.why == first else decision.why)

@@ -69,7 +69,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
         print("nothing was removed", file=sys.stderr)
         return 0
     if counts["prune"]:
-        ledger.decrees.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
+        ledger.overrides.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
     pruner = Pruner(ledger, config.folder, Places(config.folder, state.id), ledger.unclean_runs())
     return _report(pruner.prune(fates(plan.spool, config.folder)))
 

@@ -16,10 +16,11 @@ from pipeline.config.routes import describe_stage
 from pipeline.errors import UsageError
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.files.walk import deciding
-from pipeline.ledger.facts import Decree
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import is_group
+from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.overrides import Override
 from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Decision
 from pipeline.planning.freshness import Judge
@@ -71,8 +72,8 @@ class OutputExplained:
     """All that is another in the recipe than it was when the output was made."""
     found: os.stat_result | None
     """What is in its place."""
-    row: Row | None
-    decree: Decree | None
+    row: OutputRecord | None
+    override: Override | None
     failure: Failure | None
     printed: str
     """By the stages before it failed."""
@@ -131,7 +132,7 @@ class Explainer:
         folders = [leaf.template for leaf in self._leaves if full.startswith(os.path.join(leaf.template.folder, b""))]
         relative = os.path.relpath(full, os.fsencode(self._config.folder))
         for target in dict.fromkeys([*(template.key(full) for template in folders), relative, full]):
-            owner = self._ledger.owner(target)
+            owner = self._ledger.outputs.owner(target)
             wanted_by = self._plan.spool.wanted_by(target)
             if owner or wanted_by:
                 return Subject(wanted_by[0] if wanted_by else owner[0], target)  # type: ignore[index]
@@ -147,11 +148,11 @@ class Explainer:
     def _is_file(self, source: bytes) -> bool:
         return os.path.lexists(self._root + source) and not os.path.isdir(self._root + source)
 
-    def _rows(self, source: bytes) -> list[Row]:
-        return list(self._ledger.rows(source, source + b"\0"))
+    def _rows(self, source: bytes) -> list[OutputRecord]:
+        return list(self._ledger.outputs.of_source(source))
 
     def _failures(self, source: bytes) -> list[Failure]:
-        return list(self._ledger.failures(source, source + b"\0"))
+        return list(self._ledger.failures.of_source(source))
 
     # -- what is known of it -----------------------------------------------------------------------------------------
 
@@ -269,12 +270,12 @@ class Explainer:
                 action, why = fate.action, f"orphan: {fate.why}"
             yield self._output(row.stage, path, action, why, row, None, None)
 
-    def _recorded_otherwise(self, decision: Decision) -> Row | None:
+    def _recorded_otherwise(self, decision: Decision) -> OutputRecord | None:
         """What is recorded of a group whose stage was called otherwise."""
-        row = self._ledger.row(decision.target) if isinstance(decision.origin, Group) else None
+        row = self._ledger.outputs.get(decision.target) if isinstance(decision.origin, Group) else None
         return row if row and is_group(row.source) else None
 
-    def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
+    def _decisions(self, source: Source, rows: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Decision]:
         """What a run would do with the outputs of an input, in the order of the tree."""
         planned = {(each.stage, each.target): each for each in self._plan.spool.decisions_of(source.path)}
         judge, decisions = Judge(self._config, self._ledger, self._of_files, Selection()), []
@@ -285,13 +286,13 @@ class Explainer:
         return decisions
 
     def _output(
-        self, stage: str, path: bytes, action: str, why: str, row: Row | None, failure: Failure | None,
+        self, stage: str, path: bytes, action: str, why: str, row: OutputRecord | None, failure: Failure | None,
         leaf: Leaf | None,
     ) -> OutputExplained:  # fmt: skip
         differences = []
         if row and leaf and row.status != "intended" and row.recipe != leaf.number:
             differences = [each.text for each in differences_from(self._ledger.recipe_parts(row.recipe), leaf)]
-        decree = row.decree if row else None
+        override = self._ledger.overrides.get(row.override) if row and row.override else None
         return OutputExplained(
             stage,
             b"" if path.startswith(NO_FILE_KEY) else path,
@@ -303,9 +304,9 @@ class Explainer:
             differences,
             _stat(path),
             row,
-            next((each for each in self._ledger.decrees.all() if each.number == decree), None),
+            override,
             failure,
-            self._ledger.failed.output(failure) if failure else "",
+            self._ledger.failures.printed(failure) if failure else "",
         )
 
 

@@ -57,7 +57,7 @@ class Pruner:
         """Remove a plan's orphans, unless they are more than may be. Raises PolicyStop."""
         removable = sum(fate.action == "prune" for fate in fates(spool, self._folder))
         if removable:
-            recorded = self._ledger.files.count()
+            recorded = self._ledger.outputs.count_files()
             if removable > limit.allowance(recorded):
                 raise PolicyStop(
                     f"{removable:,} of {counted(recorded, 'output')} are orphans, and prune.max is {limit.max};"
@@ -101,9 +101,9 @@ class Pruner:
     def _forget(self, fate: Fate) -> None:
         self._ledger.has_news = True
         if fate.orphan.why == SKIPPED_NOW:  # that it was left out stays known
-            self._ledger.files.forget(fate.orphan.target)
+            self._ledger.outputs.forget_file(fate.orphan.target)
         else:
-            self._ledger.forget(targets=[fate.orphan.target])
+            self._ledger.outputs.delete([fate.orphan.target])
 
 
 def may_go_on(*, yes: bool) -> bool:

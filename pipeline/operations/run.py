@@ -22,7 +22,6 @@ from pipeline.files.parts import PartList
 from pipeline.files.state_dir import State, open_state
 from pipeline.files.template import NoFile
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.messages import AnyJob, Kind, Outcome, Result
@@ -199,7 +198,7 @@ class _Run:
             plan.count_groups()
         gathers.forget_past_failures()
         self._count_planned(plan.counts_of_groups)
-        self._note_refused(plan, ARE_GROUPS)
+        self._note_refused(plan, of_groups=True)
         self.journal.commit()
         if count := plan.jobs_of_groups:
             scratch = os.fsencode(self.state.scratch)
@@ -254,7 +253,7 @@ class _Run:
         """Write down what needs no worker, and clear away what is left of files that are gone."""
         self.summary.sources, self.summary.unmatched = plan.sources, plan.unmatched
         self._count_planned(plan.counts)
-        self._note_refused(plan, ARE_FILES)
+        self._note_refused(plan, of_groups=False)
         for action in _NOT_HANDED_OUT if self.unclean else ():
             for spared in plan.spool.decisions(action):
                 if spared.path:
@@ -263,10 +262,11 @@ class _Run:
         for orphan in plan.spool.orphans():
             remove_temporaries(os.path.join(os.fsencode(self.config.folder), orphan.target), self.unclean)
             if orphan.status == "intended":
-                self.ledger.forget(targets=[orphan.target])
-        self.ledger.forget(failures=plan.spool.past_failures())
-        self.ledger.take_readings()
-        self.ledger.forget_spans([(b"", None)] if plan.judged is None else plan.judged)
+                self.ledger.outputs.delete([orphan.target])
+        self.ledger.failures.forget(plan.spool.past_failures())
+        plan.spool.keep_readings()
+        for within in [(b"", None)] if plan.judged is None else plan.judged:
+            self.ledger.unchanged.delete(*within)
         self.journal.commit()
         self._note_what_was_not_met(plan)
 
@@ -281,9 +281,9 @@ class _Run:
         if summary.held > summary.dismissed:
             summary.exit = max(summary.exit, 1)
 
-    def _note_refused(self, plan: Plan, which: str) -> None:
+    def _note_refused(self, plan: Plan, *, of_groups: bool) -> None:
         """Write down what the plan refuses, of files or of groups."""
-        for refused in plan.spool.decisions("refuse", which):
+        for refused in plan.spool.decisions("refuse", of_groups=of_groups):
             kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
             text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
             self.journal.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
@@ -335,13 +335,13 @@ class _Run:
             self.summary.notes.append(f"details: {shown(os.fsencode(self.state.log))}")
         if plan and plan.judged and self.summary.exit in (0, 1):
             self.ledger.begin()
-            self.ledger.remember_spans(settled_spans(self.ledger, plan.leaves, plan.judged))
+            self.ledger.unchanged.add(settled_spans(self.ledger, plan.leaves, plan.judged))
             self.ledger.commit()
         # Only a run over everything has met all that a killed one may have left beside an output.
         met_all = plan is not None and not self.selection.is_partial and not plan.walk.unlisted
         swept = met_all and self.summary.exit in (0, 1)
-        if swept and not self.summary.exit and self.ledger.facts.get("behind"):
-            self.ledger.facts.forget("behind")
+        if swept and not self.summary.exit and self.ledger.facts.uncertain_period:
+            self.ledger.facts.set_uncertain_period(None)
         self.ledger.end_run(self.summary.exit, self.summary.as_json() | self.pace.as_json(), swept=swept)
         PartList(self.state.parts).clear(self.ledger.unclean_runs())
 

@@ -20,7 +20,7 @@ def foremost(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 class Verdict(NamedTuple):
-    """What is to be done about one output and why, with what a job needs to carry it out. A tuple, as a Row is."""
+    """What is to be done about one output and why, with what a job needs to carry it out. A tuple, as records are."""
 
     stage: str
     action: Action

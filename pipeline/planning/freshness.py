@@ -8,9 +8,10 @@ import time
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.failures import Failure, Patience
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.failures import Failure, RetryPolicy
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import is_group
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import Action, Verdict
 from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_intended, take_parts
@@ -34,11 +35,11 @@ class Judge:
         self._leaves = leaves
         self._stages = {leaf.stage for leaf in leaves}
         self._force = selection.force
-        self._patience = Patience(config.errors.hold_after, selection.retry_failed)
+        self._patience = RetryPolicy(config.errors.hold_after, selection.retry_failed)
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
-        self._behind: tuple[int, int, bool] | None = tuple(ledger.facts.get("behind") or ()) or None
-        """The time of which the ledger does not know all that was made, and whether power was lost; see opening.py."""
+        self._uncertain = ledger.facts.uncertain_period
+        """The period of which the ledger does not know all that was made."""
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
@@ -53,7 +54,7 @@ class Judge:
         }
         """The output folders in which the input root lies: what is filled in may lead back into it."""
 
-    def judge(self, source: Source, recorded: dict[bytes, Row], failures: list[Failure]) -> list[Verdict]:
+    def judge(self, source: Source, recorded: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Verdict]:
         """One verdict for each output that the tree makes of a source; takes what it uses out of the records."""
         if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
             return self._leave_alone(source, recorded)
@@ -82,7 +83,7 @@ class Judge:
         return verdicts
 
     def _judge_other(
-        self, source: Source, leaf: Leaf, recorded: dict[bytes, Row], failures: list[Failure]
+        self, source: Source, leaf: Leaf, recorded: dict[bytes, OutputRecord], failures: list[Failure]
     ) -> list[Verdict]:
         """The verdicts on what is not one file for every source; none where the source is not for this leaf."""
         if leaf.matches and not leaf.matches(source.path):
@@ -110,7 +111,7 @@ class Judge:
             verdict = self._after_failure(source, leaf, verdict, failures)
         return [verdict]
 
-    def judge_at(self, origin: Origin, leaf: Leaf, row: Row | None, path: bytes) -> Verdict:
+    def judge_at(self, origin: Origin, leaf: Leaf, row: OutputRecord | None, path: bytes) -> Verdict:
         """The verdict on the output of one path."""
         target = leaf.template.key(path)
         if row is None:
@@ -118,14 +119,14 @@ class Judge:
         action, why = self._recorded(origin, leaf, row, path)
         return Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
 
-    def _judge_part(self, leaf: Leaf, source: Source, row: Row) -> Verdict:
+    def _judge_part(self, leaf: Leaf, source: Source, row: OutputRecord) -> Verdict:
         """The verdict on one part of an output that is as its recipe has it."""
         path = leaf.template.fill(source.path, row.part or "")
         action, why = judge_file(row, path) if leaf.has_file else UP_TO_DATE
         said = why if action == "up-to-date" else f"part {row.part}: {why}"
         return Verdict(leaf.stage, action, said, path, row.target, None, True)
 
-    def _renamed(self, leaf: Leaf, recorded: dict[bytes, Row]) -> Row | None:
+    def _renamed(self, leaf: Leaf, recorded: dict[bytes, OutputRecord]) -> OutputRecord | None:
         """What is recorded of a leaf without a file whose stage had another name."""
         if leaf.has_file:
             return None
@@ -135,7 +136,7 @@ class Judge:
                 return recorded.pop(row.target)
         return None
 
-    def _leave_alone(self, source: Source, recorded: dict[bytes, Row]) -> list[Verdict]:
+    def _leave_alone(self, source: Source, recorded: dict[bytes, OutputRecord]) -> list[Verdict]:
         """The verdicts on a source that somebody may be writing to: nothing of it is judged, and nothing is gone."""
         owned = {row.target for row in recorded.values() if row.status != "intended"}
         recorded.clear()
@@ -166,7 +167,7 @@ class Judge:
             raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
 
     def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
-        owner = self._ledger.owner(target)
+        owner = self._ledger.outputs.owner(target)
         if owner is None:
             if leaf.has_file and not self._force and self._exists(path):
                 if self._is_unsure(time_of(path)):
@@ -175,7 +176,7 @@ class Judge:
             return Verdict(leaf.stage, "make", "new", path, target)
         if owner[1] == "intended":
             return Verdict(leaf.stage, "make", "interrupted" if self._exists(path) else "new", path, target)
-        if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.row(target), path):
+        if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.outputs.get(target), path):
             return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
         rival: bytes | None = owner[0]
         if self._is_listed and not is_group(owner[0]) and not os.path.lexists(self._root + owner[0]):
@@ -189,7 +190,7 @@ class Judge:
             self._folder = folder, os.path.lexists(folder)
         return self._folder[1] and os.path.lexists(path)
 
-    def _recorded(self, origin: Origin, leaf: Leaf, row: Row, path: bytes) -> tuple[Action, str]:
+    def _recorded(self, origin: Origin, leaf: Leaf, row: OutputRecord, path: bytes) -> tuple[Action, str]:
         if row.status == "intended":
             return "make", "interrupted" if os.path.lexists(path) else "new"
         if self._force:
@@ -198,35 +199,36 @@ class Judge:
             return self._redo(row, path, self.sources.describe(origin, row))
         if row.recipe != leaf.number:
             return self._redo(row, path, self._recipe_change(row.recipe, leaf))
-        if row.at_work:
+        if row.in_flight:
             return "make", "interrupted"
         if row.status == "skipped":
             return "up-to-date", f"skipped: {row.reason}"
         if not leaf.has_file or leaf.has_parts:
             return UP_TO_DATE
-        if self._behind and self._is_lost(row, path):
+        if self._uncertain and self._is_lost(row, path):
             return "make", "interrupted"
         return judge_file(row, path)
 
-    def _redo(self, row: Row, path: bytes, why: str) -> tuple[Action, str]:
+    def _redo(self, row: OutputRecord, path: bytes, why: str) -> tuple[Action, str]:
         """To be made for this reason, if it is ours to write."""
         return ("refuse", NOT_OURS) if self._is_others(row, path) else ("make", why)
 
-    def _is_others(self, row: Row | None, path: bytes) -> bool:
+    def _is_others(self, row: OutputRecord | None, path: bytes) -> bool:
         """Whether somebody's file is where we made none, since the source was left out."""
-        made_none = row is not None and row.status == "skipped" and row.size is None and not row.at_work
+        made_none = row is not None and row.status == "skipped" and row.size is None and not row.in_flight
         return made_none and self._exists(path) and not self._is_unsure(time_of(path))
 
-    def _is_lost(self, row: Row, path: bytes) -> bool:
+    def _is_lost(self, row: OutputRecord, path: bytes) -> bool:
         """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
         mtime_ns = time_of(path)
-        if self._behind and self._behind[2] and self._is_unsure(row.mtime_ns):
+        if self._uncertain and self._uncertain.lost_power and self._is_unsure(row.mtime_ns):
             return row.digest is None or not holds(path, row.digest)
         return mtime_ns != row.mtime_ns and self._is_unsure(mtime_ns)
 
     def _is_unsure(self, mtime_ns: int | None) -> bool:
         """Whether what was made then may be otherwise than the ledger has it."""
-        return self._behind is not None and mtime_ns is not None and self._behind[0] <= mtime_ns < self._behind[1]
+        period = self._uncertain
+        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
 
     def _recipe_change(self, old: int, leaf: Leaf) -> str:
         if (old, leaf.stage) not in self._whys:

@@ -8,8 +8,9 @@ from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NoFile
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import GROUPS, key_of, origin_of
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group
 from pipeline.planning.decisions import Verdict
 from pipeline.planning.freshness import Judge
@@ -39,16 +40,16 @@ class GroupJudge(Judge):
             return self._after_failure(group, leaf, verdict, failures)
         return verdict
 
-    def _row_of_group(self, group: Group, leaf: Leaf, path: bytes) -> Row | None:
+    def _row_of_group(self, group: Group, leaf: Leaf, path: bytes) -> OutputRecord | None:
         """What is recorded of a group, also if its stage was called otherwise."""
-        row = self._ledger.row(leaf.template.key(path))
+        row = self._ledger.outputs.get(leaf.template.key(path))
         if row is not None:
             was = origin_of(row.source)
             if not isinstance(was, Group) or was.name != group.name:
                 return None
             return row if was.stage == group.stage or row.stage not in self._stages else None
         for stage in () if leaf.has_file else self._former_gathers:
-            row = self._ledger.row(NoFile(stage).fill(key_of(Group(stage, group.name))))
+            row = self._ledger.outputs.get(NoFile(stage).fill(key_of(Group(stage, group.name))))
             if row is not None and row.recipe == leaf.number:
                 return row
         return None
@@ -56,4 +57,4 @@ class GroupJudge(Judge):
     @cached_property
     def _former_gathers(self) -> set[str]:
         """What stages were called that gathered, and are not now."""
-        return {row.stage for row in self._ledger.rows(*GROUPS)} - self._stages
+        return {row.stage for row in self._ledger.outputs.all(*GROUPS)} - self._stages

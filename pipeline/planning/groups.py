@@ -15,7 +15,7 @@ from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.group_manifest import write_members
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import ARE_GROUPS, GROUPS, key_of
+from pipeline.ledger.origins import GROUPS, key_of
 from pipeline.messages import Group, GroupJob, Outcome
 from pipeline.planning.decisions import Verdict
 from pipeline.planning.group_freshness import GroupJudge
@@ -37,15 +37,15 @@ class Gathers:
         self._leaves = [leaf for leaf in leaves if leaf.gathers]
         self._stages = {leaf.stage for leaf in leaves}
         self._judge = GroupJudge(config, ledger, tuple(leaves), selection)
-        self._members = {leaf.stage: Members(config, ledger, leaf) for leaf in self._leaves}
-        Members.prepare(ledger)
+        self._tables = ledger.create_group_tables()
+        self._members = {leaf.stage: Members(config, ledger, self._tables, leaf) for leaf in self._leaves}
 
     @staticmethod
     def are_needed(ledger: Ledger, leaves: Sequence[Leaf]) -> bool:
         """Whether anything is made of groups, or was."""
         if any(leaf.gathers for leaf in leaves):
             return True
-        return any(next(found, None) for found in (ledger.rows(*GROUPS), ledger.failures(*GROUPS)))
+        return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
@@ -57,9 +57,7 @@ class Gathers:
 
     def plan_anew(self, *, is_made: bool) -> None:
         """The same for a plan that is settled; or by what was made of it, if that `is_made`."""
-        connection = self._ledger.connection
-        for table in ("members", "absent"):
-            connection.execute(f"DELETE FROM temp.{table}")
+        self._tables.clear()
         self._spool.forget_groups()
         for members in self._members.values():
             if is_made:
@@ -74,7 +72,7 @@ class Gathers:
             members = self._members[leaf.stage]
             for group in members.groups():
                 identity = members.identity(group)
-                failures = list(self._ledger.failures(group.source, group.source + b"\0"))
+                failures = list(self._ledger.failures.of_source(group.source))
                 failures = [each for each in failures if each.stage == leaf.stage]
                 verdict = self._verdict(leaf, members, group, identity, failures)
                 self._spool.add(identity, verdict, leads=False, late=bool(failures))
@@ -108,11 +106,10 @@ class Gathers:
 
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
-        still = f"SELECT source, stage FROM temp.plan WHERE {ARE_GROUPS} AND action != 'up-to-date'"
-        failures = self._ledger.failures(*GROUPS)
-        open_ones = set(self._ledger.connection.execute(still))
+        failures = self._ledger.failures.all(*GROUPS)
+        open_ones = self._spool.unsettled_groups()
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
-        self._ledger.forget(failures=past)
+        self._ledger.failures.forget(past)
 
     def told(self, jobs: Iterator[GroupJob], folder: bytes) -> Iterator[GroupJob]:
         """The same jobs, each with a list of its members in this folder."""

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Row
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Orphan, Verdict
 from pipeline.planning.output_state import is_as_left
 from pipeline.planning.plan_store import SKIPPED_NOW, Spool
@@ -32,19 +32,19 @@ class Gone:
         self._stages = stages
         self._is_partial = is_partial
 
-    def not_met(self, row: Row) -> None:
+    def not_met(self, row: OutputRecord) -> None:
         """The walk did not come by the source of a row."""
         # Of a part of the files too: whose path is free must be known.
         if not self._is_unknown(row.source) and (why := self._why_not_met(row.source)):
             self._spool.add_orphan(row, why)
 
-    def unclaimed(self, row: Row) -> None:
+    def unclaimed(self, row: OutputRecord) -> None:
         """The source of a row is there, and no template leads from it to the row's output."""
         is_skipped = row.part and row.status == "skipped"
         why = SKIPPED_NOW if is_skipped else PATH_CHANGED if row.stage in self._stages else "stage gone"
         self._spool.add_orphan(row, why)
 
-    def skipped(self, row: Row, verdicts: Sequence[Verdict]) -> None:
+    def skipped(self, row: OutputRecord, verdicts: Sequence[Verdict]) -> None:
         """A row of a source that was left out, and that had an output before."""
         if any(each.target == row.target and each.action == "up-to-date" and os.path.lexists(each.path)
                for each in verdicts):  # fmt: skip

@@ -6,7 +6,8 @@ import os
 import stat
 
 from pipeline.files.atomic import digest_of
-from pipeline.ledger.ledger import Row, kept_time
+from pipeline.ledger.origins import kept_time
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Action
 from pipeline.text import NO_FILE
 
@@ -32,7 +33,7 @@ def time_of(path: bytes) -> int | None:
         return None
 
 
-def judge_file(row: Row, path: bytes) -> tuple[Action, str]:
+def judge_file(row: OutputRecord, path: bytes) -> tuple[Action, str]:
     """Whether the output is as we left it."""
     try:
         found = os.stat(path)

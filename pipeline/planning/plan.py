@@ -19,7 +19,8 @@ from pipeline.config.model import Config, StageConfig
 from pipeline.files.template import NoFile, Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row, Span
+from pipeline.ledger.ledger import Ledger, UnchangedRange
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Verdict, foremost
 from pipeline.planning.file_list import Listing
@@ -63,7 +64,7 @@ class Plan:
     counts_of_groups: Counter[tuple[Action, str]] = field(default_factory=Counter)
     """How many outputs of groups, which are not among the others."""
 
-    def pass_over(self, span: Span) -> None:
+    def pass_over(self, span: UnchangedRange) -> None:
         """Count a span of sources of which nothing is to be done."""
         self.sources += span.sources
         self.meets_known = True
@@ -90,7 +91,7 @@ class Plan:
 def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ...]:
     """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
     known = {digest: number for number, digest in ledger.recipes().items()}
-    contents, leaves = ledger.contents, []
+    contents, leaves = ledger.file_digests, []
     for stage in config.ends:
         # What was made of the sources says itself when it changed.
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
@@ -140,7 +141,7 @@ def make_plan(
     judge = Judge(config, ledger, of_files, selection, plan.spool.add_reading if record else None)
     gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
-    is_moving = not (selection.force or ledger.facts.get("behind"))
+    is_moving = not (selection.force or ledger.facts.uncertain_period)
     moves = Moves(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, moves, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
@@ -166,7 +167,7 @@ def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
     """Pass over the spans that are as they were left, and judge the others file by file; gives their ranges."""
     digests, judged, begin = digests_of(plan.leaves), [], b""
     for sources, after in spans_of(plan.walk):
-        first, known = sources[0].path, ledger.span(sources[0].path)
+        first, known = sources[0].path, ledger.unchanged.get(sources[0].path)
         if known and (known.after, known.digest) == (after, digests.found(sources)):
             if begin < first:  # what is recorded before the first source of all is of files that are gone
                 work.through((), ledger, (begin, first))
@@ -187,12 +188,12 @@ def digests_of(leaves: Sequence[Leaf]) -> Digests:
     return Digests([Place(*each) for each in plain])
 
 
-def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[Span]:
+def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
     """Those of the ranges in which a run has left nothing to be done, as spans."""
     digests = digests_of(leaves)
     for first, after in ranges:
-        has_failed = next(ledger.failures(first, after, of_files=True), None) is not None
-        span = None if has_failed else digests.recorded(ledger.rows(first, after, of_files=True))
+        has_failed = next(ledger.failures.all(first, after, of_files=True), None) is not None
+        span = None if has_failed else digests.recorded(ledger.outputs.all(first, after, of_files=True))
         if span:
             yield span._replace(after=after)
 
@@ -222,8 +223,8 @@ class _Work:
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
         """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
         plan = self._plan
-        rows = Follower(ledger.rows(*within, listed=listed, of_files=True), self._gone.not_met)
-        failures = Follower(ledger.failures(*within, listed=listed, of_files=True), self._gone.failure)
+        rows = Follower(ledger.outputs.all(*within, listed=listed, of_files=True), self._gone.not_met)
+        failures = Follower(ledger.failures.all(*within, listed=listed, of_files=True), self._gone.failure)
         for source, recorded, failed in self._judge.sources.ahead(self._met(sources, rows, failures)):
             plan.sources += 1
             if self._decide(source, recorded, failed):
@@ -236,7 +237,9 @@ class _Work:
         rows.pass_the_rest()
         failures.pass_the_rest()
 
-    def _met(self, sources: Iterable[Source], rows: Follower[Row], failures: Follower[Failure]) -> Iterator[Met]:
+    def _met(
+        self, sources: Iterable[Source], rows: Follower[OutputRecord], failures: Follower[Failure]
+    ) -> Iterator[Met]:
         """The selected sources, each with what is recorded of it."""
         for source in sources:
             # Also of those that are not selected: they are there.
@@ -246,7 +249,7 @@ class _Work:
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
 
-    def _decide(self, source: Source, rows: list[Row], failures: list[Failure]) -> bool:
+    def _decide(self, source: Source, rows: list[OutputRecord], failures: list[Failure]) -> bool:
         """Put one source into the plan; says whether it has something to make."""
         plan, recorded = self._plan, {row.target: row for row in rows}
         verdicts = self._judge.judge(source, recorded, failures)
@@ -271,7 +274,11 @@ class _Work:
         return leader.action == "make"
 
     def _pass_on(
-        self, verdicts: list[Verdict], rows: list[Row], unclaimed: dict[bytes, Row], failures: list[Failure]
+        self,
+        verdicts: list[Verdict],
+        rows: list[OutputRecord],
+        unclaimed: dict[bytes, OutputRecord],
+        failures: list[Failure],
     ) -> None:
         """Say of what is recorded of a source that it is an orphan, or moved, or says nothing any more."""
         moved = {verdict.moved_from for verdict in verdicts}
@@ -289,11 +296,11 @@ class _Work:
                     self._plan.spool.add_past_failure(failure)
 
 
-def _stands_for_parts(rows: list[Row], target: bytes | None) -> bool:
+def _stands_for_parts(rows: list[OutputRecord], target: bytes | None) -> bool:
     return any(row.target == target and row.part == "" for row in rows)
 
 
-T = TypeVar("T", Row, Failure)
+T = TypeVar("T", OutputRecord, Failure)
 
 
 class Follower(Generic[T]):

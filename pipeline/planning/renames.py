@@ -14,8 +14,8 @@ from itertools import groupby
 
 from pipeline.files.ownership import Places
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.intents import Intent
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import Intent, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Rename, Verdict
 from pipeline.planning.moved_parts import is_part_of, move_parts
@@ -38,7 +38,7 @@ class Moves:
         self._folder = folder
         self._sources = sources
 
-    def find(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
+    def find(self, source: Source, rows: Sequence[OutputRecord], verdicts: list[Verdict]) -> list[Verdict]:
         """The same verdicts, but a rename for what is to be made and lies intact elsewhere.
 
         One place may have to be left before another can be taken: those are found in that order, and where they wait
@@ -66,7 +66,7 @@ class Moves:
             left.add(row.target)
         return found
 
-    def _find_parts(self, source: Source, rows: Sequence[Row], verdicts: list[Verdict]) -> list[Verdict]:
+    def _find_parts(self, source: Source, rows: Sequence[OutputRecord], verdicts: list[Verdict]) -> list[Verdict]:
         claimed, found = {verdict.target for verdict in verdicts}, list[Verdict]()
         unclaimed = [row for row in rows if row.target not in claimed]
         for verdict in verdicts:
@@ -78,10 +78,10 @@ class Moves:
         self,
         wanted: list[int],
         verdicts: list[Verdict],
-        movable: list[Row],
-        by_target: dict[bytes, Row],
+        movable: list[OutputRecord],
+        by_target: dict[bytes, OutputRecord],
         left: set[bytes],
-    ) -> tuple[int, Row] | None:
+    ) -> tuple[int, OutputRecord] | None:
         for number in wanted:
             verdict = verdicts[number]
             at_target = by_target.get(verdict.target)
@@ -92,21 +92,21 @@ class Moves:
                     return number, row
         return None
 
-    def _may_be_moved_to(self, verdict: Verdict, row: Row | None) -> bool:
+    def _may_be_moved_to(self, verdict: Verdict, row: OutputRecord | None) -> bool:
         """Whether an output is to be made since none is recorded for its path, or one of another recipe."""
         if verdict.action != "make" or verdict.target.startswith(NO_FILE_KEY):
             return False
         return row is None or row.status == "intended" or row.recipe != self._recipes[verdict.stage]
 
-    def _is_to_spare(self, row: Row, claim: Verdict | None, source: Source) -> bool:
+    def _is_to_spare(self, row: OutputRecord, claim: Verdict | None, source: Source) -> bool:
         """Whether a row says of a source as it is that something was made of it, which no verdict wants as it is."""
         if row.part is not None or row.target.startswith(NO_FILE_KEY):
             return False
-        if row.status == "intended" or row.at_work or not self._sources.is_same(source, row):
+        if row.status == "intended" or row.in_flight or not self._sources.is_same(source, row):
             return False
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
 
-    def _can_move(self, row: Row, verdict: Verdict, left: set[bytes]) -> bool:
+    def _can_move(self, row: OutputRecord, verdict: Verdict, left: set[bytes]) -> bool:
         there = None if verdict.target in left else look(verdict.path)
         if row.status == "skipped":  # there is no file
             return row.size is None and there is None
@@ -132,12 +132,12 @@ class Renamer:
         done = 0
         for batch in self._batches():
             self._ledger.begin()
-            self._ledger.intents.note([Intent(each.target, each.source, each.stage) for each in batch])
+            self._ledger.intents.add([Intent(each.target, each.source, each.stage) for each in batch])
             self._ledger.commit()
             self._ledger.begin()
             for _, of_source in groupby(batch, key=lambda rename: rename.source):
                 done += self._rename_all(list(of_source))
-            self._ledger.intents.forget_ended()
+            self._ledger.intents.delete_ended()
             self._ledger.commit()
         self._places.remove_if_empty(self._old)
         return done
@@ -163,22 +163,22 @@ class Renamer:
             each = min(free, key=lambda each: each.is_whole, default=pending[0])
             pending.remove(each)
             if each.target not in taken and self._move(each):
-                self._ledger.files.move(each.moved_from, each.target, each.stage)
+                self._ledger.outputs.move(each.moved_from, each.target, each.stage)
                 done += not each.is_whole
             elif each.stage in in_parts and not each.is_whole:
                 self._spool.leave(each)
             else:
                 self._spool.make_instead(each)
-            self._ledger.intents.end(each.target)
+            self._ledger.intents.end([each.target])
         return done
 
     def _move(self, each: Rename) -> bool:
         self._ledger.has_news = True
-        row = self._ledger.row(each.moved_from)
-        if row is None or row.at_work or row.status == "intended":
+        row = self._ledger.outputs.get(each.moved_from)
+        if row is None or row.in_flight or row.status == "intended":
             return False
         if each.is_whole:
-            rows = self._ledger.rows(each.source, each.source + b"\0")
+            rows = self._ledger.outputs.of_source(each.source)
             return not any(is_part_of(part, each.moved_from) for part in rows)
         if row.status == "skipped":
             return True

@@ -10,8 +10,8 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Row
 from pipeline.ledger.origins import columns_of, kept_time
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group, Origin, Source
 
 _SECOND_NS = 1_000_000_000
@@ -24,13 +24,13 @@ _GROUPS_AHEAD = 8
 
 MEMBERS_CHANGED = "members changed"
 
-Met = tuple[Source, list[Row], list[Failure]]
+Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source, and what is recorded of it."""
-Note = Callable[[Row, Reading], None]
+Note = Callable[[OutputRecord, Reading], None]
 _Readings = dict[bytes, Reading | OSError]
 
 
-def same_origin(source: Origin, record: Row | Failure) -> bool:
+def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
     """Whether a source has the size and time that were recorded of it; whether a group has the same members."""
     if isinstance(source, Group):
         return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
@@ -51,11 +51,11 @@ class ByTime:
         """The same, in the same order."""
         yield from met
 
-    def is_same(self, source: Origin, row: Row) -> bool:
+    def is_same(self, source: Origin, row: OutputRecord) -> bool:
         """Whether a source is as a row has it."""
         return same_origin(source, row)
 
-    def describe(self, source: Origin, row: Row) -> str:
+    def describe(self, source: Origin, row: OutputRecord) -> str:
         """How it changed."""
         if isinstance(source, Group):
             return MEMBERS_CHANGED
@@ -94,7 +94,7 @@ class ByContents(ByTime):
             finally:
                 readers.shutdown(cancel_futures=True)
 
-    def _must_read(self, source: Source, row: Row) -> bool:
+    def _must_read(self, source: Source, row: OutputRecord) -> bool:
         if row.status == "intended" or row.source_size != source.size_bytes:
             return False
         if row.source_digest is None:
@@ -121,7 +121,7 @@ class ByContents(ByTime):
             self._reading = found.get(met[0].path)
             yield met
 
-    def is_same(self, source: Origin, row: Row) -> bool:
+    def is_same(self, source: Origin, row: OutputRecord) -> bool:
         """Whether what is in a source is what was when the row was written."""
         if isinstance(source, Group):
             return same_origin(source, row)
@@ -136,7 +136,7 @@ class ByContents(ByTime):
             self._note(row, reading)
         return same
 
-    def describe(self, source: Origin, row: Row) -> str:
+    def describe(self, source: Origin, row: OutputRecord) -> str:
         """How it changed."""
         if isinstance(source, Group):
             return super().describe(source, row)

@@ -48,7 +48,7 @@ def held(moody: Project) -> Project:
 
 def failures(project: Project) -> list[Failure]:
     with ledger_of(project.folder) as ledger:
-        return list(ledger.failures())
+        return list(ledger.failures.all())
 
 
 # -- held --------------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_which_endings_count(tmp_path: Path, ending: int, counts: int) -> None:
             result = Result("up", b"/out/a", "failed", "why", "error")
             ledger.record(Outcome(Source(b"a", 1, 1), (result,)), lambda _, path: path, {"up": 1})
             ledger.end_run(ending, {}, swept=False)
-        (failure,) = ledger.failures()
+        (failure,) = ledger.failures.all()
         assert (failure.attempts, failure.error) == (2 * counts, "why")
 
 
@@ -206,7 +206,7 @@ def test_a_source_that_moved_is_no_failure(tmp_path: Path, kind: Kind) -> None:
             Outcome(Source(b"a", 1, 1), (Result("up", b"/out/a", "failed", "why", kind),)), lambda _, path: path, {}
         )
         ledger.end_run(1, {}, swept=False)
-        assert list(ledger.failures()) == []
+        assert list(ledger.failures.all()) == []
 
 
 SLOW_BAD = """
@@ -247,7 +247,7 @@ def test_runs_that_a_signal_ends_do_not_count(
 def _has_failed(folder: Path) -> bool:
     """Whether a failure is on record; read beside the run."""
     with open_to_read(folder / ".pipeline/pipeline/ledger.sqlite") as ledger:
-        return next(ledger.failures(), None) is not None
+        return next(ledger.failures.all(), None) is not None
 
 
 # -- dismissed ---------------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_others_are_not_dismissed(held: Project, pipeline: Pipeline) -> None:
     record = failures(held)
     assert [each.dismissed_at is not None for each in record] == [True, False]
     with ledger_of(held.folder) as ledger:
-        assert ledger.connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
+        assert ledger._connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
 
 
 def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> None:

@@ -348,7 +348,7 @@ def test_a_failure_keeps_the_old_output_and_stays_stale(moody: Project) -> None:
 
 def failures(project: Project) -> list[bytes]:
     with ledger_of(project.folder) as ledger:
-        return [failure.source for failure in ledger.failures()]
+        return [failure.source for failure in ledger.failures.all()]
 
 
 def test_a_failure_is_forgotten_when_it_says_nothing_any_more(moody: Project) -> None:
@@ -564,7 +564,7 @@ def test_a_target_that_was_only_intended_is_ours(project: Project) -> None:
     (project.folder / "in/a").rename(project.folder / "in/b")
     project.write("out/b", "half")
     with ledger_of(project.folder) as ledger:
-        ledger.connection.execute(
+        ledger._connection.execute(
             "INSERT INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, 'up', 'intended', 1)",
             (b"out/b", b"b"),
         )

@@ -196,7 +196,7 @@ def test_a_run_that_was_stopped_has_forgotten_the_spans_it_worked_on(tmp_path: P
             os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
     with ledger_of(project.folder) as ledger:
-        assert ledger.connection.execute("SELECT count(*) FROM spans").fetchone() == (0,)
+        assert ledger._connection.execute("SELECT count(*) FROM spans").fetchone() == (0,)
 
 
 def test_a_run_over_a_part_forgets_all(tmp_path: Path) -> None:
