@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.program import Pipeline
+from support.program import Pipeline, wait_until
 from support.project import MOODY, ONE_STAGE, Project, ledger_of, made, temporaries
 
 from pipeline.config.model import Errors
@@ -232,12 +231,9 @@ def test_runs_that_a_signal_ends_do_not_count(
         project.write(f"in/b{name:02}", "slow")
     command = [sys.executable, "-m", "pipeline", "--engine", engine, "-j", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 20
-    while not _has_failed(tmp_path):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: _has_failed(tmp_path))
     process.send_signal(number)
-    assert process.wait(30) == (-9 if number == signal.SIGKILL else 130)
+    assert process.wait(100) == (-9 if number == signal.SIGKILL else 130)
     (said,) = [json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines()]
     assert (said["source"], said["kind"], said["attempts"]) == ("a", "error", 0)
     assert project.plan()["up a"] == ("make", "failed before (error)")
