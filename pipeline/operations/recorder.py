@@ -124,8 +124,8 @@ class Journal:
                 self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self.summary.run])
-            elif result.text and result.status == "done":
-                self._write(f"{outcome.origin} ({result.stage}): {result.text}")
+            elif result.notes:
+                self._write(f"{outcome.origin} ({result.stage}): {result.noted}")
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""

@@ -39,7 +39,7 @@ from pipeline.planning.recorded_parts import MadeParts
 from pipeline.planning.renames import Renamer
 from pipeline.report.heartbeat import Heartbeat
 from pipeline.report.progress import Progress, Summary
-from pipeline.text import NOT_OURS, shown
+from pipeline.text import shown
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
@@ -287,7 +287,10 @@ class _Run:
             code, text = refused.reason.code, text_of(refused.reason)
             kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
             text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
-            self.journal.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
+            result = Result(refused.stage, refused.path, "failed", text, kind)
+            if code == "not_ours" or code == "members_failed":
+                result = result._replace(code=code)
+            self.journal.refuse(Outcome(refused.origin, (result,)))
 
     def _rename(self, plan: Plan) -> None:
         """Move what only has another path by now, before a job may write to its old one."""
@@ -329,7 +332,7 @@ class _Run:
         """Say what is left to be said; there is no plan where the machine did not let us make one."""
         if self.selection.only and plan and not plan.sources:
             self.journal.note(f"no file matches --only {self.selection.only!r}")
-        if any(result.text.startswith(NOT_OURS) for _, result in self.summary.failures):
+        if any(result.code == "not_ours" for _, result in self.summary.failures):
             note = "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
             self.journal.note(note)
         if any(result.detail or result.kind not in ("error", "changed") for _, result in self.summary.failures):
