@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipeline.config.model import Config
-    from pipeline.ledger.failures import Failure, Patience
+    from pipeline.ledger.failures import Failure, RetryPolicy
     from pipeline.ledger.ledger import Ledger
 
 
@@ -33,24 +33,24 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.ledger.failures import Patience
+    from pipeline.ledger.failures import RetryPolicy
     from pipeline.ledger.session import open_to_read
     from pipeline.operations.guards import say_whose
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
         return _dismiss(config, arguments.dismiss)
-    patience = Patience(config.errors.hold_after)
+    patience = RetryPolicy(config.errors.hold_after)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
         say_whose(config, ledger)
         is_unchanged = _unchanged(config, ledger)
-        for each in ledger.failures():
+        for each in ledger.failures.all():
             is_left_alone = patience.is_over(each) and is_unchanged(each)
             if arguments.json:
                 print(json.dumps(_as_json(each, is_left_alone), ensure_ascii=False))
             else:
                 print(f"{_line(each)}{_standing(each, patience, is_left_alone)}")
-                if printed := ledger.failed.output(each):
+                if printed := ledger.failures.printed(each):
                     print(indented(printed))
     return 0
 
@@ -60,10 +60,13 @@ def _line(failure: Failure) -> str:
     return f"{origin_of(failure.source)} ({failure.stage}): {kind}{failure.error}"
 
 
-def _standing(failure: Failure, patience: Patience, is_left_alone: bool) -> str:
+def _standing(failure: Failure, patience: RetryPolicy, is_left_alone: bool) -> str:
     """How often it was tried, and whether it will be again."""
+    from pipeline.planning.decisions import text_of
+    from pipeline.planning.freshness import decide_failed
+
     if is_left_alone:
-        return f", {patience.describe(failure)}"
+        return f", {text_of(decide_failed(failure, patience)[1])}"
     if not failure.attempts:
         return ""
     most = f" of {patience.hold_after}" if failure.attempts <= (patience.hold_after or 0) else ""
@@ -79,10 +82,10 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Tells whether source and recipe of a failure are still those with which it failed."""
-    from pipeline.planning.plan import leaves_of
+    from pipeline.planning.plan import output_specs
     from pipeline.planning.source_state import same_origin
 
-    recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
+    recipes = {leaf.stage: leaf.number for leaf in output_specs(config, ledger, record=False)}
     root = os.fsencode(config.inputs.root)
 
     def is_unchanged(failure: Failure) -> bool:
@@ -114,7 +117,7 @@ def _dismiss(config: Config, pattern: str) -> int:
         with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
             guards_of(config, ledger).check_owners()
             ledger.begin()
-            dismissed, refused = ledger.failed.dismiss(matcher([pattern]), pattern)
+            dismissed, refused = ledger.failures.dismiss(matcher([pattern]), pattern)
             ledger.commit()
     print(f"{dismissed:,} {'failure' if dismissed == 1 else 'failures'} dismissed", file=sys.stderr)
     if refused:
