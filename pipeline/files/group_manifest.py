@@ -31,14 +31,14 @@ class Member(NamedTuple):
 
 
 def write_members(file: bytes, members: Iterable[Member]) -> None:
-    """Write them to a new file. Raises OSError."""
+    """Write the members of a group to a new file. Raises OSError."""
     with open(file, "wb") as opened:
         for member in members:
             pickle.dump(tuple(member), opened, pickle.HIGHEST_PROTOCOL)
 
 
 def read_members(file: bytes) -> Iterator[Member]:
-    """The members in their order; one is in memory at a time. Raises OSError."""
+    """Yield the members in the order in which they were written, one in memory at a time. Raises OSError."""
     with open(file, "rb") as opened:
         while True:
             try:
