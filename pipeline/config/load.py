@@ -23,7 +23,7 @@ from pipeline.config.schema import Pool as DeclaredPool
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
 from pipeline.files.template import NO_OUTPUT, Group, TemplateError, parse_group
 from pipeline.files.walk import pattern_problem
-from pipeline.images.limits import Limits
+from pipeline.images import Limits
 from pipeline.stage.options import Place
 from pipeline.stage.resolve import check_call, find_function, set_stage_path
 from pipeline.stage.signature import Stage

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files.template import Group, Template
-from pipeline.images.limits import DEFAULT_LIMITS, Limits
+from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.signature import Stage
 from pipeline.types import FitBox
 

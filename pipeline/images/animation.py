@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
-from pipeline.images.limits import refuse_if_too_large
+from pipeline.images import refuse_if_too_large
 from pipeline.notes import note
 
 # Formats whose further frames are the same picture in motion, or further pages; in others they are previews or layers.
 _WITH_FRAMES = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 # A TIFF's pages are no animation.
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-
-# How a viewer goes on from one frame to the next (GIF89a, 23.c.iv): what is drawn stays, or is cleared away.
-_KEEP, _CLEAR, _RESTORE = 1, 2, 3
-# GIF and WebP have 16 bits for how often.
-_MOST_TIMES = 65_535
 
 
 @dataclass(frozen=True)
@@ -112,56 +106,3 @@ def _plays(image: Image.Image) -> int:
     if image.format != "GIF":
         return int(loop or 0)
     return 1 if loop is None else int(loop) + 1 if loop else 0
-
-
-# -- what Pillow's writers want to be told -----------------------------------------------------------------------------
-
-
-def webp_options(image: Image.Image) -> dict[str, Any]:
-    """For a WebP: nothing unless the image moves."""
-    if not isinstance(image, Animation):
-        return {}
-    durations_ms = [round(each) for each in image.timing.durations_ms]
-    return {**_frames_after(image), "duration": durations_ms, "loop": min(image.timing.plays, _MOST_TIMES)}
-
-
-def gif_options(image: Image.Image) -> dict[str, Any]:
-    """For a GIF: nothing unless the image moves."""
-    if not isinstance(image, Animation):
-        return {}
-    plays = image.timing.plays
-    loop = {} if plays == 1 else {"loop": min(plays - 1, _MOST_TIMES) if plays else 0}
-    # Optimised, Pillow mistakes which index is transparent in frames that have other palettes than the first.
-    optimize = {"optimize": False} if any(_has_transparency(frame) for frame in image.frames) else {}
-    durations_ms = _in_hundredths(image.timing.durations_ms)
-    return {**_frames_after(image), **loop, **optimize, "duration": durations_ms, "disposal": _disposals(image)}
-
-
-def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
-    """Durations in whole hundredths of a second, as a GIF has them: none becomes 0, and together they last as long."""
-    rounded, due_ms, said_ms = [], 0.0, 0
-    for duration_ms in durations_ms:
-        due_ms += duration_ms
-        rounded.append(max(10, 10 * round((due_ms - said_ms) / 10)) if duration_ms else 0)
-        said_ms += rounded[-1]
-    return rounded
-
-
-def _frames_after(image: Animation) -> dict[str, Any]:
-    return {"save_all": True, "append_images": image.frames[1:]}
-
-
-def _disposals(image: Animation) -> list[int]:
-    """The source's own, as far as they are right for frames that are whole pictures.
-
-    Where a pixel may become transparent again, what was drawn must be cleared away; to restore what was before the
-    frame is to keep what the frame shows, when the next one is a whole picture.
-    """
-    if any(_has_transparency(frame) for frame in image.frames):
-        return [_CLEAR] * len(image.frames)
-    return [_KEEP if each == _RESTORE else each for each in image.timing.disposals]
-
-
-def _has_transparency(frame: Image.Image) -> bool:
-    lowest, _ = frame.getchannel("A").getextrema() if frame.mode in ("LA", "RGBA") else (255, 255)
-    return lowest != 255

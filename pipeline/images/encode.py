@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, Literal
@@ -18,7 +18,7 @@ from annotated_types import Ge, Le, Predicate
 from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 
 from pipeline.errors import FileFailure
-from pipeline.images.animation import gif_options, map_frames, still, webp_options
+from pipeline.images.animation import Animation, map_frames, still
 from pipeline.images.color import color_in, in_srgb, srgb_profile, to_mode
 from pipeline.images.metadata import XMP_TAG, Metadata
 from pipeline.notes import note
@@ -32,6 +32,10 @@ Kept = Mapping[str, bytes]
 # Bytes of EXIF that a JPEG has room for, and pixels a side that libavif reads.
 _EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})
+# How a viewer goes on from one frame to the next (GIF89a, 23.c.iv): what is drawn stays, or is cleared away.
+_KEEP, _CLEAR, _RESTORE = 1, 2, 3
+# GIF and WebP have 16 bits for how often.
+_MOST_TIMES = 65_535
 
 
 def save_jpeg(
@@ -73,7 +77,7 @@ def save_webp(
     """WebP, which may move; a higher `method` is slower and makes smaller files."""
     plain, beside = _prepared(image, background, color, metadata, kept, has_grey=False)
     options = {"quality": quality, "lossless": lossless, "method": method}
-    _save(plain, file, "WEBP", **beside, **options, **webp_options(plain))
+    _save(plain, file, "WEBP", **beside, **options, **_webp_options(plain))
 
 
 def save_avif(
@@ -154,7 +158,7 @@ def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, backgr
     """GIF, which may move; at most 256 colours a frame, each pixel transparent or not."""
     plain, _ = _prepared(image, background, "srgb", "strip", kept)
     plain = map_frames(plain, _with_sharp_alpha)
-    _save(plain, file, "GIF", **gif_options(plain))
+    _save(plain, file, "GIF", **_gif_options(plain))
 
 
 Saver = Callable[..., None]
@@ -240,3 +244,56 @@ def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None
         raise FileFailure(f"cannot be written as {name}: {error}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RuntimeError, struct.error) as error:
         raise FileFailure(f"cannot be written as {name}: {error}") from error
+
+
+# -- animations -------------------------------------------------------------------------------------------------------
+
+
+def _webp_options(image: Image.Image) -> dict[str, Any]:
+    """For a WebP: nothing unless the image moves."""
+    if not isinstance(image, Animation):
+        return {}
+    durations_ms = [round(each) for each in image.timing.durations_ms]
+    return {**_frames_after(image), "duration": durations_ms, "loop": min(image.timing.plays, _MOST_TIMES)}
+
+
+def _gif_options(image: Image.Image) -> dict[str, Any]:
+    """For a GIF: nothing unless the image moves."""
+    if not isinstance(image, Animation):
+        return {}
+    plays = image.timing.plays
+    loop = {} if plays == 1 else {"loop": min(plays - 1, _MOST_TIMES) if plays else 0}
+    # Optimised, Pillow mistakes which index is transparent in frames that have other palettes than the first.
+    optimize = {"optimize": False} if any(_has_transparency(frame) for frame in image.frames) else {}
+    durations_ms = _in_hundredths(image.timing.durations_ms)
+    return {**_frames_after(image), **loop, **optimize, "duration": durations_ms, "disposal": _disposals(image)}
+
+
+def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
+    """Durations in whole hundredths of a second, as a GIF has them: none becomes 0, and together they last as long."""
+    rounded, due_ms, said_ms = [], 0.0, 0
+    for duration_ms in durations_ms:
+        due_ms += duration_ms
+        rounded.append(max(10, 10 * round((due_ms - said_ms) / 10)) if duration_ms else 0)
+        said_ms += rounded[-1]
+    return rounded
+
+
+def _frames_after(image: Animation) -> dict[str, Any]:
+    return {"save_all": True, "append_images": image.frames[1:]}
+
+
+def _disposals(image: Animation) -> list[int]:
+    """The source's own, as far as they are right for frames that are whole pictures.
+
+    Where a pixel may become transparent again, what was drawn must be cleared away; to restore what was before the
+    frame is to keep what the frame shows, when the next one is a whole picture.
+    """
+    if any(_has_transparency(frame) for frame in image.frames):
+        return [_CLEAR] * len(image.frames)
+    return [_KEEP if each == _RESTORE else each for each in image.timing.disposals]
+
+
+def _has_transparency(frame: Image.Image) -> bool:
+    lowest, _ = frame.getchannel("A").getextrema() if frame.mode in ("LA", "RGBA") else (255, 255)
+    return lowest != 255

@@ -12,7 +12,7 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import Check, Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.parts import PartNames, Parts
-from pipeline.images.limits import limited_to
+from pipeline.images import limited_to
 from pipeline.messages import Begin, Handed, Job, Kind, Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.handoff import put, take

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.files.atomic import Committer
 from pipeline.files.parts import PartList
-from pipeline.images.limits import DEFAULT_LIMITS, Limits
+from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, PATH, TEXT, Kind
