@@ -62,7 +62,7 @@ from pipeline.ledger import checkpoint as marker
 marker.SYNC_EVERY_S = 1e9
 commit = ledger.Ledger.commit
 def sync_and_commit(self):
-    if self.connection.in_transaction:
+    if self._connection.in_transaction:
         marker.sync_file_systems([b"out"])
     commit(self)
 ledger.Ledger.commit = sync_and_commit

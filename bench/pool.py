@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pool_work import same, start, work
 
-from pipeline.engines.pool import PoolEngine, PoolSettings
+from pipeline.engines.pool import PoolSettings, PoolSpec
 from pipeline.messages import Job, Source, StageInfo, Target
 
 PROCESSES = 2
-STAGES = [StageInfo("web", None)]
+STAGES = (StageInfo("web", None),)
 
 
 def paths(count: int) -> list[bytes]:
@@ -44,7 +44,8 @@ def jobs(count: int) -> list[Job]:
 def engine(items: Iterable[Job], **settings: object) -> int:
     """Play run.py: feed, poll, drop."""
     with tempfile.TemporaryDirectory() as folder:
-        made = PoolEngine(PoolSettings(PROCESSES, **settings), STAGES, start, b"", work, Path(folder))  # type: ignore[arg-type]
+        spec = PoolSpec(PoolSettings(PROCESSES, **settings), STAGES, start, b"", work)  # type: ignore[arg-type]
+        made = spec.open(Path(folder))
         source = iter(items)
         job = next(source, None)
         count = 0

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from choices import add_choice
 from resizing import meter
 from resizing.contenders import QUICK, QUICK_NAMES, WORKS, Contender, Place, Work, contenders
 from resizing.corpora import corpus
@@ -58,8 +59,8 @@ def _options() -> argparse.Namespace:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--set-up", action="store_true", help="install the peers")
     parser.add_argument("--quick", action="store_true", help="a few generated pictures; seconds, not minutes")
-    parser.add_argument("--work", type=_names, help="only these: " + "; ".join(each.name for each in WORKS))
-    parser.add_argument("--only", type=_names, help="only these contenders")
+    add_choice(parser, "--work", [each.name for each in WORKS])
+    add_choice(parser, "--only", ["filemill", "sharp", "pyvips", "..."])
     parser.add_argument("--rounds", type=int, default=1, help="how often each contender is measured")
     parser.add_argument("--simd-python", type=_absolute, help="a Python with pillow-simd, measured as well")
     parser.add_argument("--cache", type=Path, default=caches / "filemill-bench", help="where pictures and peers are")
@@ -73,10 +74,6 @@ def _options() -> argparse.Namespace:
 
 def _absolute(text: str) -> Path:
     return Path(text).absolute()  # not resolved: the Python of a venv is a link
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(";")]
 
 
 def set_up(cache: Path) -> None:

@@ -24,6 +24,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from choices import add_choice
 from resizing import meter
 from scaling.contenders import CHUNK_1, DEBIAN, MAKERS, PYPI, QUICK, RSYNC, WALKED, WALKS, Contender
 
@@ -76,10 +77,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000], metavar="N")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the files are made")
     parser.add_argument("--flat", action="store_true", help="in one folder, not a thousand in each")
-    parser.add_argument("--only", help="contenders, separated by ';'")
+    add_choice(parser, "--only", [each.name for each in (*MAKERS, *WALKS)])
     parser.add_argument("--rounds", type=int, default=3, help="cold runs of each, and no-op runs")
     options = parser.parse_args()
-    options.only = options.only.split(";") if options.only else None
     if options.quick:
         options.counts, options.folder, options.rounds = [300], Path(tempfile.gettempdir()), 1
         options.only = QUICK

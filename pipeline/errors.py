@@ -1,16 +1,18 @@
-"""Every exception of filemill, and the exit code each one ends a run with.
+"""Every exception of filemill, and the exit code that each one ends a run with.
 
-FilemillError                      70
-├── UsageError                      2   the command line asks for something that cannot be
-├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
-├── StageError                      2   a stage breaks the contract; says its file and line
-├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
-│   └── WorkersFailed               3   no worker could be started
-├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
-├── AlreadyRunning                 75   another run holds the lock of this state folder
-└── FileFailure                     1   one file cannot be done; never leaves its job
-    ├── Unreadable                  1   the file is not what its reader needs
-    └── SourceMoved                 1   the source changed or vanished while it was read: no stage's fault
+::
+
+    FilemillError                      70
+    ├── UsageError                      2   the command line asks for something that cannot be
+    ├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
+    ├── StageError                      2   a stage breaks the contract; says its file and line
+    ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
+    │   └── WorkersFailed               3   no worker could be started
+    ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
+    ├── AlreadyRunning                 75   another run holds the lock of this state folder
+    └── FileFailure                     1   one file cannot be done; never leaves its job
+        ├── Unreadable                  1   the file is not what its reader needs
+        └── SourceMoved                 1   the source changed or vanished while it was read: no stage's fault
 
 Beside the tree, since it is no error but the user's wish: Interrupted (BaseException), 128 + the signal's number.
 """

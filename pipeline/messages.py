@@ -1,4 +1,4 @@
-"""Job, Outcome and Result: the only things that cross a process border. Plain, frozen, picklable data.
+"""Jobs, Outcome and Result: the only things that cross a process border. Plain, frozen, picklable data.
 
 They are named tuples: making one is a good part of what a tiny file costs, and a frozen dataclass takes three times
 as long to make.
@@ -7,6 +7,8 @@ as long to make.
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
+
+from pipeline.text import as_json, shown
 
 Status = Literal["done", "skipped", "failed"]
 Kind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed"]
@@ -17,14 +19,40 @@ MOVED: tuple[Kind, ...] = ("vanished", "changed")
 
 
 class Source(NamedTuple):
-    """The identity of an input: its path relative to the input root, in bytes, plus what stat says of it.
-
-    Of a group that is gathered: what stands for it, how many members it has, and a digest of them; see groups.py.
-    """
+    """The identity of an input: its path relative to the input root, in bytes, plus what stat says of it."""
 
     path: bytes
     size_bytes: int
     mtime_ns: int
+
+    def __str__(self) -> str:
+        return shown(self.path)
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return the keys that name the source in JSON lines."""
+        return {**as_json(self.path)}
+
+
+class Group(NamedTuple):
+    """The identity of a group: the stage that gathers it, its name, and what its members come to."""
+
+    stage: str
+    name: bytes | None
+    """None for the one group of a stage that gathers all files."""
+    members: int = 0
+    digest: int = 0
+    """A digest of the members' paths, sizes and times. This and `members` are 0 where only the name is known."""
+
+    def __str__(self) -> str:
+        return "all files" if self.name is None else f"group {shown(self.name) or repr('')}"
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return the keys that name the group in JSON lines."""
+        return {"source": None, **({"group": None} if self.name is None else as_json(self.name, "group"))}
+
+
+Origin = Source | Group
+"""What an output is made of."""
 
 
 class Target(NamedTuple):
@@ -39,8 +67,6 @@ class Target(NamedTuple):
     """The paths of the parts that were made before."""
     is_forced: bool = False
     """Whether a part may take the place of a file that we did not make."""
-    members: bytes = b""
-    """Of what is made of a group, the file that lists its members."""
 
 
 class Begin(NamedTuple):
@@ -62,6 +88,33 @@ class Job(NamedTuple):
     source: Source
     targets: tuple[Target, ...]
     begin: Begin | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """What the outputs are made of."""
+        return self.source
+
+
+class GroupJob(NamedTuple):
+    """One group and the one output that is to be made of it."""
+
+    group: Group
+    target: Target
+    members_file: bytes = b""
+    """The path of the file that lists the members; empty until the job is handed out."""
+
+    @property
+    def origin(self) -> Origin:
+        """What the output is made of."""
+        return self.group
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The target, as a job of a source has them."""
+        return (self.target,)
+
+
+AnyJob = Job | GroupJob
 
 
 class Handed(NamedTuple):
@@ -109,8 +162,8 @@ class Result(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a job: one result for each of its targets."""
 
-    source: Source
-    """As the worker saw it, which is what the ledger must remember."""
+    origin: Origin
+    """The source or the group. A source as the worker saw it, which is what the ledger must remember."""
     results: tuple[Result, ...]
     seconds: float = 0.0
     environment: str = ""
@@ -126,6 +179,11 @@ class Outcome(NamedTuple):
     """What another pool is to go on with."""
     goes_on: bool = False
     """Whether there are more outcomes to come of the same source."""
+
+    @property
+    def source(self) -> Source | None:
+        """The source; None for a group."""
+        return self.origin if isinstance(self.origin, Source) else None
 
 
 class StageInfo(NamedTuple):

@@ -11,10 +11,13 @@ class Step(NamedTuple):
     """One thing that happened to a file inside a worker; sent only where the worker is in this process."""
 
     stage: str
-    what: Literal["converted", "made", "skipped", "raised", "wrote"]
+    what: Literal["built", "converted", "made", "skipped", "raised", "wrote", "failed"]
+    """`raised` is the call of a stage, `failed` an output, for whatever reason."""
     value: str
-    """The value that came of it, described by type and size."""
+    """The value that came of it, described by type and size, or what was said."""
     seconds: float
+    error: BaseException | None = None
+    """What was raised."""
 
 
 class RunObserver:

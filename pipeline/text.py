@@ -1,4 +1,4 @@
-"""Text for people: how names, groups and reasons are shown, counted and put into JSON."""
+"""Text for people: how names and reasons are shown, counted and put into JSON."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import base64
 import difflib
 import re
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any
 
 
 def shown(path: bytes) -> str:
@@ -45,84 +43,18 @@ def as_json(path: bytes, key: str = "source") -> dict[str, str]:
         return {key: path.decode("utf-8", "backslashreplace"), f"{key}_b64": base64.b64encode(path).decode()}
 
 
-GROUPS = b"/", b"0"
-"""Between these lie the groups in the order of sources, and nothing else: "0" is what comes after "/"."""
-OF_GROUPS = "(source >= X'2F' AND source < X'30')"
-"""The same, as a condition on what the ledger and the plan hold."""
-OF_FILES = "(source < X'2F' OR source >= X'30')"
-_ALL = "all files"
-
-
-def source_of(stage: str, group: bytes | None) -> bytes:
-    """What stands for a group; None for the one of a stage that has no others."""
-    return b"/" + stage.encode() + (b"" if group is None else b"/" + group)
-
-
-def is_group(source: bytes) -> bool:
-    """Whether this stands for a group."""
-    return source.startswith(b"/")
-
-
-def group_in(source: bytes) -> bytes | None:
-    """The name of a group; None for the one of a stage that has no others."""
-    _, slash, group = source[1:].partition(b"/")
-    return group if slash else None
-
-
-def shown_source(source: bytes) -> str:
-    """What an output was made of, for a person: the path of a file, or the name of a group."""
-    if not is_group(source):
-        return shown(source)
-    group = group_in(source)
-    return _ALL if group is None else f"group {shown(group) or repr('')}"
-
-
-def source_as_json(source: bytes) -> dict[str, Any]:
-    """The same for programs: the key `source`, and for a group that without a value, and the key `group`."""
-    if not is_group(source):
-        return dict(as_json(source))
-    group = group_in(source)
-    return {"source": None, **({"group": None} if group is None else as_json(group, "group"))}
-
-
 # What particulars come after; and what is one wherever it stands: a quoted word that is no stage's name, or a number.
 _BEFORE = re.compile(r"[:;,(]")
 _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""", re.VERBOSE)
 
-# How many of a group are in a state: the state is the reason.
-_MEMBERS = re.compile(r"[\d,]+ members? (?=failed$|to be made$)")
-
-PATH_CHANGED = "path changed"
 NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
-# What a plan says with particulars, by how it begins.
-_SAID = {
-    "source changed (": "source changed",
-    "output torn (": "output torn",
-    "collision with ": "collision",
-    "moved from ": PATH_CHANGED,
-}
 
 
 def reason_of(text: str) -> str:
     """What an error, or a stage that leaves a file out, has said."""
-    if counted := _MEMBERS.match(text):
-        return f"members {text[counted.end() :]}"
     head = _BEFORE.split(text, maxsplit=1)[0].strip()
     return _PARTICULAR.sub("...", head or text)
-
-
-@lru_cache(maxsize=256)
-def planned_reason(action: str, why: str) -> str:
-    """Why a plan does with an output what it does."""
-    if why.startswith("skipped: "):
-        return f"skipped: {reason_of(why.removeprefix('skipped: '))}"
-    for begin, said in _SAID.items():
-        if why.startswith(begin):
-            return said
-    if (action == "refuse" and why != NOT_OURS) or _MEMBERS.match(why):
-        return reason_of(why)
-    return why
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

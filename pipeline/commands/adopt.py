@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
-from pipeline.text import NOT_OURS, counted, is_group
+from pipeline.messages import Source
+from pipeline.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.files.digest import Reading
     from pipeline.ledger.ledger import Ledger
-    from pipeline.ledger.overrides import Made
-    from pipeline.messages import Source
+    from pipeline.ledger.overrides import AdoptedOutput
     from pipeline.planning.decisions import Decision
     from pipeline.planning.plan import Plan
 
@@ -53,12 +53,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.ledger.overrides import Tally, adopt
+    from pipeline.operations.override_tally import Tally
     from pipeline.operations.prune import may_go_on
     from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import leaves_of, make_plan
+    from pipeline.planning.plan import make_plan, output_specs
 
-    leaves = leaves_of(config, ledger, record=True)
+    leaves = output_specs(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
     tally = Tally((decision.stage, why) for decision, _, why in _found(plan))
     some = "to adopt, as made from the files as they are by the stages as they are"
@@ -72,34 +72,35 @@ def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int
     ledger.begin()
     said: dict[str, object] = {"outputs": tally.fit}
     said |= {"only": arguments.only} if arguments.only is not None else {}
-    decree = ledger.decrees.add("adopt", said)
-    adopt(ledger, _made(plan, config), decree)
+    override = ledger.overrides.add("adopt", said)
+    ledger.overrides.adopt(_adoptable(plan, config), override)
     ledger.commit()
     print(f"{counted(tally.total, 'output')} adopted", file=sys.stderr)
     return 0
 
 
-def _made(plan: Plan, config: Config) -> Iterator[Made]:
+def _adoptable(plan: Plan, config: Config) -> Iterator[AdoptedOutput]:
     """What can be adopted, read: its contents are what `verify` compares with, those of its source may decide."""
-    from pipeline.ledger.overrides import Made
+    from pipeline.ledger.overrides import AdoptedOutput
 
     leaves = {leaf.stage: leaf for leaf in plan.leaves}
     for decision, found, why in _found(plan):
-        leaf, source = leaves[decision.stage], decision.source
+        leaf, origin = leaves[decision.stage], decision.origin
         if why or leaf.number is None:
             continue
         reading = _read(decision.path, found.st_size, found.st_mtime_ns)
-        read_from = _read_source(config, source) if config.changed_by == "hash" else None
-        yield Made(
-            source,
-            decision.target,
-            leaf.stage,
-            leaf.number,
-            found.st_size,
-            found.st_mtime_ns,
-            reading.digest if reading else None,
-            read_from.digest if read_from else None,
-            read_from.ctime_ns if read_from and read_from.was_at_rest else None,
+        by_contents = config.changed_by == "hash"
+        read_from = _read_source(config, origin) if by_contents and isinstance(origin, Source) else None
+        yield AdoptedOutput(
+            origin=origin,
+            target=decision.target,
+            stage=leaf.stage,
+            recipe=leaf.number,
+            size_bytes=found.st_size,
+            mtime_ns=found.st_mtime_ns,
+            digest=reading.digest if reading else None,
+            source_digest=read_from.digest if read_from else None,
+            source_ctime_ns=read_from.ctime_ns if read_from and read_from.was_at_rest else None,
         )
 
 
@@ -111,7 +112,7 @@ def _read_source(config: Config, source: Source) -> Reading | None:
 def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
     """What is in a file; None where it cannot be read, or is not what it was."""
     from pipeline.files.digest import read
-    from pipeline.ledger.ledger import kept_time
+    from pipeline.ledger.origins import kept_time
 
     try:
         reading = read(path)
@@ -123,8 +124,8 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
 
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
     """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
-    for decision in plan.spool.decisions("refuse"):
-        if decision.why != NOT_OURS:
+    for decision in plan.store.decisions("refuse"):
+        if decision.reason.code != "not_ours":
             continue
         try:
             found = os.lstat(decision.path)
@@ -138,8 +139,7 @@ def _why_not(decision: Decision, found: os.stat_result) -> str:
         return "no regular file"
     if not found.st_size:
         return "empty"
-    if is_group(decision.source.path):  # how old its members are makes no difference
-        return ""
-    if found.st_mtime_ns // _SECOND_NS < decision.source.mtime_ns // _SECOND_NS:
+    origin = decision.origin  # of a group, how old its members are makes no difference
+    if isinstance(origin, Source) and found.st_mtime_ns // _SECOND_NS < origin.mtime_ns // _SECOND_NS:
         return "older than its source"
     return ""

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text import as_json, counted, indented, is_group, shown, shown_source, source_as_json
+from pipeline.ledger.origins import is_group, origin_of
+from pipeline.text import as_json, counted, indented, shown
 
 if TYPE_CHECKING:
     from pipeline.operations.explain import Explanation, OutputExplained, StageExplained
@@ -63,7 +64,7 @@ def in_order(arguments: argparse.Namespace) -> tuple[str, str]:
 def _lines(explanation: Explanation) -> Iterator[str]:
     identity = explanation.identity
     size = f", {_file(identity.size_bytes, identity.mtime_ns)}" if identity else ""
-    yield f"{shown_source(explanation.source)}: {explanation.standing}{size}"
+    yield f"{origin_of(explanation.source)}: {explanation.standing}{size}"
     for output in explanation.outputs:
         yield from ("", *_output_lines(output))
     for stage in explanation.stages:
@@ -88,8 +89,8 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
         yield from (f"    {each}" for each in output.differences)
     if row := output.row:
         yield f"  recorded: {_record(output)}"
-        if decree := output.decree:
-            yield f"  decreed: by {decree.verb}, {_moment(decree.at * 1e9)}: {_listed(decree.said)}"
+        if override := output.override:
+            yield f"  decreed: by {override.verb}, {_moment(override.at * 1e9)}: {_listed(override.details)}"
     if found := output.found:
         as_left = ", as it was left" if row and output.is_as_left else ""
         yield f"  there now: {_file(found.st_size, found.st_mtime_ns)}{as_left}"
@@ -155,7 +156,7 @@ def _moment(ns: float | None) -> str:
 def _as_json(explanation: Explanation) -> dict[str, Any]:
     identity = explanation.identity
     return {
-        **source_as_json(explanation.source),
+        **origin_of(explanation.source).as_json(),
         "standing": explanation.standing,
         "size": identity.size_bytes if identity else None,
         "mtime_ns": identity.mtime_ns if identity else None,
@@ -173,7 +174,7 @@ def _stage_as_json(stage: StageExplained) -> dict[str, Any]:
 
 
 def _output_as_json(output: OutputExplained) -> dict[str, Any]:
-    row, found, failure, decree = output.row, output.found, output.failure, output.decree
+    row, found, failure, override = output.row, output.found, output.failure, output.override
     is_of_group = row is not None and is_group(row.source)
     recorded = None if row is None else {
         "status": row.status, "reason": row.reason, "size": row.size, "mtime_ns": row.mtime_ns,
@@ -192,5 +193,5 @@ def _output_as_json(output: OutputExplained) -> dict[str, Any]:
         "recorded": recorded,
         "found": found and {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "as_left": output.is_as_left},
         "failure": failed,
-        "decree": {"verb": decree.verb, "at": decree.at, "said": decree.said} if decree else None,
+        "decree": {"verb": override.verb, "at": override.at, "said": override.details} if override else None,
     }  # fmt: skip

@@ -9,14 +9,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
-from pipeline.text import indented, is_group, shown_source, source_as_json
+from pipeline.text import indented
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipeline.config.model import Config
-    from pipeline.ledger.failures import Failure, Patience
+    from pipeline.ledger.failures import Failure, RetryPolicy
     from pipeline.ledger.ledger import Ledger
 
 
@@ -32,37 +33,40 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.ledger.failures import Patience
+    from pipeline.ledger.failures import RetryPolicy
     from pipeline.ledger.session import open_to_read
     from pipeline.operations.guards import say_whose
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
         return _dismiss(config, arguments.dismiss)
-    patience = Patience(config.errors.hold_after)
+    patience = RetryPolicy(config.errors.hold_after)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
         say_whose(config, ledger)
         is_unchanged = _unchanged(config, ledger)
-        for each in ledger.failures():
+        for each in ledger.failures.all():
             is_left_alone = patience.is_over(each) and is_unchanged(each)
             if arguments.json:
                 print(json.dumps(_as_json(each, is_left_alone), ensure_ascii=False))
             else:
                 print(f"{_line(each)}{_standing(each, patience, is_left_alone)}")
-                if printed := ledger.failed.output(each):
+                if printed := ledger.failures.printed(each):
                     print(indented(printed))
     return 0
 
 
 def _line(failure: Failure) -> str:
     kind = "" if failure.error.startswith(failure.kind) else f"{failure.kind}: "
-    return f"{shown_source(failure.source)} ({failure.stage}): {kind}{failure.error}"
+    return f"{origin_of(failure.source)} ({failure.stage}): {kind}{failure.error}"
 
 
-def _standing(failure: Failure, patience: Patience, is_left_alone: bool) -> str:
+def _standing(failure: Failure, patience: RetryPolicy, is_left_alone: bool) -> str:
     """How often it was tried, and whether it will be again."""
+    from pipeline.planning.decisions import text_of
+    from pipeline.planning.freshness import decide_failed
+
     if is_left_alone:
-        return f", {patience.describe(failure)}"
+        return f", {text_of(decide_failed(failure, patience)[1])}"
     if not failure.attempts:
         return ""
     most = f" of {patience.hold_after}" if failure.attempts <= (patience.hold_after or 0) else ""
@@ -73,15 +77,15 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
     fields = {"stage": failure.stage, "kind": failure.kind, "error": failure.error, "attempts": failure.attempts}
     if is_left_alone:
         fields["dismissed" if failure.dismissed_at is not None else "held"] = True
-    return source_as_json(failure.source) | fields
+    return origin_of(failure.source).as_json() | fields
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Tells whether source and recipe of a failure are still those with which it failed."""
-    from pipeline.planning.plan import leaves_of
-    from pipeline.planning.source_state import same_source
+    from pipeline.planning.plan import output_specs
+    from pipeline.planning.source_state import same_origin
 
-    recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
+    recipes = {leaf.stage: leaf.number for leaf in output_specs(config, ledger, record=False)}
     root = os.fsencode(config.inputs.root)
 
     def is_unchanged(failure: Failure) -> bool:
@@ -92,7 +96,7 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
         except OSError:
             return False
         source = Source(failure.source, found.st_size, found.st_mtime_ns)
-        return failure.recipe == recipes.get(failure.stage) and same_source(source, failure)
+        return failure.recipe == recipes.get(failure.stage) and same_origin(source, failure)
 
     return is_unchanged
 
@@ -113,7 +117,7 @@ def _dismiss(config: Config, pattern: str) -> int:
         with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
             guards_of(config, ledger).check_owners()
             ledger.begin()
-            dismissed, refused = ledger.failed.dismiss(matcher([pattern]), pattern)
+            dismissed, refused = ledger.failures.dismiss(matcher([pattern]), pattern)
             ledger.commit()
     print(f"{dismissed:,} {'failure' if dismissed == 1 else 'failures'} dismissed", file=sys.stderr)
     if refused:

@@ -15,18 +15,38 @@ from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import EnvironmentFailure, StageError
 from pipeline.files.template import NO_FILE_KEY
+from pipeline.messages import Outcome, Result
+from pipeline.observer import RunObserver, Step
 from pipeline.text import counted, indented, shown
 
 if TYPE_CHECKING:
-    from pipeline.operations.trial import Trial, Tried
-    from pipeline.worker.trace import Event
+    from pipeline.operations.trial import Trial
 
-# Lines of an output in text that are shown, the characters of each, and the bytes that are looked at.
-_SHOWN, _WIDTH, _SHOWN_BYTES = 5, 100, 2000
+# How many lines of a text output are printed, how many characters of each, and how many bytes are read for them.
+_SHOWN_LINES, _SHOWN_CHARACTERS, _READ_BYTES = 5, 100, 2000
+
+
+class StepPrinter(RunObserver):
+    """Prints every step of the file as it happens, and keeps what was raised for the debugger."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.errors: list[BaseException] = []
+        """What outputs failed with, in order, each once."""
+        self._out = out
+
+    def on_step(self, step: Step) -> None:
+        """Print the step with its time."""
+        if step.what == "failed":  # the results say that of each output
+            if step.error is not None and step.error not in self.errors:
+                self.errors.append(step.error)
+            return
+        what = {"converted": "", "skipped": "left out "}.get(step.what, f"{step.what} ")
+        text = f"{step.seconds * 1000:10,.1f} ms  {step.stage}: {what}{step.value}"
+        print(text, file=self._out, flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `try` takes."""
+    """Register the arguments of `try`."""
     parser.add_argument("path", metavar="FILE", help="an input, or any other file")
     parser.add_argument("--stage", metavar="NAME", help="only as far as this stage, whether it has an output or not")
     parser.add_argument("--pdb", action="store_true", help="open the debugger where a stage raised")
@@ -35,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Try it, and say what happened."""
+    """Take the file through, report what became of it, and return the exit code."""
     from pipeline.commands.explain import in_order
     from pipeline.config.load import load_config
     from pipeline.operations.trial import prepare
@@ -48,28 +68,29 @@ def execute(arguments: argparse.Namespace) -> int:
         for note in (*config.warnings, *trial.notes):
             print(f"note: {note}", file=sys.stderr)
         print(f"{shown(trial.job.source.path)}: {counted(trial.job.source.size_bytes, 'byte')}", flush=True)
-        tried = _try(trial, with_debugger=arguments.pdb)
-        _tell_results(trial, tried)
+        outcome, errors = _try(trial, with_debugger=arguments.pdb)
+        _print_results(trial, outcome.results)
         if arguments.keep:
             print(f"kept: {folder / 'output'}")
-        elif any(tried.outputs):
+        elif any(result.status == "done" for result in outcome.results):
             print("--keep keeps what was made", file=sys.stderr)
-        if arguments.pdb and tried.errors:
-            _debug(tried.errors, trial)
-        return _exit_code(tried)
+        if arguments.pdb and errors:
+            _debug(errors, trial)
+        return _exit_code(outcome, errors)
     finally:
         if not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _try(trial: Trial, *, with_debugger: bool) -> Tried:
-    """Take the file through, and tell every step as it happens."""
+def _try(trial: Trial, *, with_debugger: bool) -> tuple[Outcome, list[BaseException]]:
+    """Take the file through and print every step; return the outcome, and what the outputs failed with."""
     from pipeline.operations.trial import run_trial
     from pipeline.stdio import stdout_to_stderr
 
     try:
         with _our_stdout() as out, stdout_to_stderr():  # what the stages print is no data
-            return run_trial(trial, lambda event: print(_line(event), file=out, flush=True))
+            printer = StepPrinter(out)
+            return run_trial(trial, printer), printer.errors
     except StageError as error:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
@@ -85,29 +106,25 @@ def _debug(errors: Sequence[BaseException], trial: Trial) -> None:
         print("no debugger: what failed is not in a stage's own code", file=sys.stderr)
 
 
-def _exit_code(tried: Tried) -> int:
-    if any(isinstance(error, KeyboardInterrupt) for error in tried.errors):
+def _exit_code(outcome: Outcome, errors: Sequence[BaseException]) -> int:
+    if any(isinstance(error, KeyboardInterrupt) for error in errors):
         raise KeyboardInterrupt
-    if tried.environment:
+    if outcome.environment:
         return EnvironmentFailure.exit_code
-    return int(any(result.status == "failed" for result in tried.results))
+    return int(any(result.status == "failed" for result in outcome.results))
 
 
 @contextlib.contextmanager
 def _our_stdout() -> Iterator[TextIO]:
-    """Stdout as it is now, whatever becomes of it."""
+    """Open a copy of stdout, which stays what it is when stdout is redirected."""
     sys.stdout.flush()
     with open(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as out:
         yield out
 
 
-def _line(event: Event) -> str:
-    return f"{event.seconds * 1000:10,.1f} ms  {event.stage}: {event.what} {event.value}"
-
-
-def _tell_results(trial: Trial, tried: Tried) -> None:
-    """Say what became of each output, with the traceback of a failure and the beginning of a text."""
-    for result in tried.results:
+def _print_results(trial: Trial, results: Sequence[Result]) -> None:
+    """Print the result of each output, with the traceback of a failure and the beginning of a text."""
+    for result in results:
         if result.status != "done":
             print(f"{result.stage}: {result.status}: {result.text}")
             if result.detail:
@@ -124,12 +141,12 @@ def _tell_results(trial: Trial, tried: Tried) -> None:
 
 
 def _beginning(file: Path) -> Iterator[str]:
-    """The first lines of a text, set off; nothing of any other file."""
+    """Yield the first lines of a text file, indented; none of any other file."""
     with open(file, "rb") as opened:
-        beginning = opened.read(_SHOWN_BYTES)
+        beginning = opened.read(_READ_BYTES)
     try:
         lines = beginning.decode("utf-8").splitlines() if b"\0" not in beginning else []
     except UnicodeDecodeError:
         return
-    for line in lines[:_SHOWN]:
-        yield f"{indented(line[:_WIDTH])}\n"
+    for line in lines[:_SHOWN_LINES]:
+        yield f"{indented(line[:_SHOWN_CHARACTERS])}\n"

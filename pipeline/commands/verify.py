@@ -8,7 +8,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pipeline.text import as_json, counted, shown, source_as_json
+from pipeline.ledger.origins import origin_of
+from pipeline.text import as_json, counted, shown
 
 if TYPE_CHECKING:
     from pipeline.operations.verify import Finding
@@ -46,10 +47,10 @@ def _line(finding: Finding) -> str:
     return f"{shown(finding.row.target)}: {finding.text}"
 
 
-def _as_json(finding: Finding) -> dict[str, str]:
+def _as_json(finding: Finding) -> dict[str, str | None]:
     row = finding.row
     fields = {"stage": row.stage, "finding": finding.kind, "text": finding.text}
-    return source_as_json(row.source) | fields | as_json(row.target, "output")
+    return origin_of(row.source).as_json() | fields | as_json(row.target, "output")
 
 
 def _say(counts: Counter[str], without_digest: int) -> None:

@@ -1,10 +1,19 @@
-"""Who runs the jobs: what the journey in run.py asks of an engine, and nothing about how it is done."""
+"""Engines run jobs: serially, in a pool of processes, or in several pools chained; the caller cannot tell which.
+
+spec: a frozen, picklable description of an engine; what a machine needs to open it.
+engine: takes jobs, gives back outcomes.
+worker: a process that runs jobs; session: a `multiprocessing.Pool` and its workers, replaced when it is broken.
+batch: the jobs sent to a worker in one message; in flight: sent, and not answered yet.
+slot: a row of shared memory in which a worker reports what it is doing; attempt: the record of one job so far.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, Outcome
 
 
 class Engine(Protocol):
@@ -15,33 +24,50 @@ class Engine(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether `submit` may be called now; the bound on what is in memory."""
+        """Whether `submit` may be called now; this bounds the jobs in memory."""
         ...
 
     @property
     def busy(self) -> bool:
-        """Whether outcomes are still to come."""
+        """Whether more outcomes will come."""
         ...
 
     def warm_up(self) -> None:
-        """Get ready for jobs that are about to come; what goes wrong with that is said by `poll`."""
+        """Prepare for jobs that will follow soon; `poll` reports what goes wrong with that."""
         ...
 
-    def submit(self, job: Job) -> None:
-        """Hand over one job."""
+    def submit(self, job: AnyJob) -> None:
+        """Accept one job."""
         ...
 
     def poll(self, timeout_s: float) -> list[Outcome]:
-        """Give the outcomes that have arrived, waiting at most `timeout_s` for the first.
+        """Return the outcomes that have arrived, waiting at most `timeout_s` for the first.
 
-        Raises `WorkersFailed` when no worker can be started.
+        Raises:
+            WorkersFailed: no worker can be started.
         """
         ...
 
     def drain(self) -> None:
-        """Start nothing more: what is in hand ends and is polled, what is not comes back no more."""
+        """Start no further job: those that are running end and are polled, the others are dropped."""
         ...
 
     def close(self) -> None:
-        """End every worker; kills those that are still at work."""
+        """End every worker, killing those that are running a job."""
+        ...
+
+
+class Spec(Protocol):
+    """Describes an engine as frozen data that can be pickled and opened by another process or on another machine."""
+
+    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> Engine:
+        """Open the engine that this describes.
+
+        Args:
+            folder: Where the engine keeps files of its own while it is open, such as what jobs print; made if missing.
+            close_fds: Descriptors of this process that a forked worker must close, such as that of a lock.
+
+        Raises:
+            WorkersFailed: the stages cannot be built; an engine with workers has its first `poll` raise that.
+        """
         ...

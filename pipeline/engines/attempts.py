@@ -1,8 +1,7 @@
-"""What is known of one job on its way through the pool, and what is to be done with it next; no process in
-sight.
+"""The record of one job on its way through an engine, and the rules for what happens to it next; no processes here.
 
-A job may take several attempts: its worker dies, a stage raises and is retried, or one branch of the tree
-kills the worker while the other branches can still be done. A case gathers all of it into one outcome.
+A job may need several tries: its worker dies, a stage raises and is retried, or one branch of the tree kills the
+worker while the other branches can still be completed. An `Attempt` combines all of that into one outcome.
 """
 
 from __future__ import annotations
@@ -12,96 +11,100 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import output_capture
-from pipeline.messages import Handed, Job, Kind, Outcome, Result, StageInfo
+from pipeline.messages import AnyJob, Handed, Job, Kind, Outcome, Result, StageInfo
 
 
-class Fall(NamedTuple):
-    """How a job ended without an outcome of its own: its worker died of it, or something flew out of it."""
+class WorkerFailure(NamedTuple):
+    """How a job ended without an outcome of its own: it killed its worker, or something other than a stage raised."""
 
     kind: Kind
     stage: int
-    """Index of the stage in hand, or NO_STAGE."""
+    """Index of the stage that was running, or NO_STAGE."""
     text: str
-    """What happened, such as "killed by SIGKILL"; the stage's name is put after it."""
+    """What happened, such as "killed by SIGKILL"; the stage's name is appended to it."""
     remark: str = ""
     detail: str = ""
     output: str = ""
 
 
-class Next(Enum):
-    """What is to be done with a case."""
+class NextStep(Enum):
+    """What the engine does with an attempt next."""
 
     DELIVER = auto()
     RUN_ALONE = auto()
-    """Hand it out in a batch of its own, so that it takes nobody with it."""
+    """Send it in a batch of its own, so that its death costs no other job."""
     RUN_LATER = auto()
-    """The same, after the pause between retries."""
+    """Send it in a batch of its own, after the pause between retries."""
 
 
-class Case:
-    """One submitted job, what is still to be done of it, and the results so far.
+class Attempt:
+    """One submitted job: the part of it that remains to be done, and its results so far.
 
-    Nearly every job is done at its first attempt, so making a case sets no more than that needs.
+    Nearly every job succeeds at its first try, so the constructor sets only what that needs.
     """
 
-    first: Outcome | None = None
-    """It says what the source was then: if that changed before another attempt, the record is to be out of date."""
+    first_outcome: Outcome | None = None
+    """It holds the source as first read: if that changes before a retry, the ledger's record must be out of date."""
     seconds: float = 0.0
     environment: str = ""
     output: str = ""
-    has_fallen: bool = False
-    """Whether the rest, as it is now, has cost a worker once."""
-    attempts: int = 0
+    has_failed_once: bool = False
+    """Whether the remaining targets have cost a worker, or run out of memory, once."""
+    tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
 
-    def __init__(self, job: Job, retries_left: int = 0) -> None:
-        self.job = self.rest = job
+    def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
+        self.job = self.remaining = job
         self.retries_left = retries_left
         self.results: dict[str, list[Result]] = {}
         """The latest results of each stage."""
 
     def is_settled_by(self, outcome: Outcome) -> bool:
-        """Whether this is all there is to say: the way of nearly every job, and so a short one."""
+        """Tell whether `outcome` can be delivered as it is: true for nearly every job, and therefore fast."""
         for result in outcome.results:
             if result.status == "failed":
                 return False
-        return not self.attempts
+        return not self.tries
 
-    def learn(self, outcome: Outcome) -> Next:
-        """Take in what a worker says of the rest."""
-        self.first = self.first or outcome
+    def add_outcome(self, outcome: Outcome) -> NextStep:
+        """Merge in the outcome of the remaining targets."""
+        self.first_outcome = self.first_outcome or outcome
         self.seconds += outcome.seconds
         self.environment = outcome.environment
         self.handed += outcome.handed
-        self._note_output(outcome.output)
-        self.attempts += 1
+        self._add_output(outcome.output)
+        self.tries += 1
         latest: dict[str, list[Result]] = {}
         for result in outcome.results:
             latest.setdefault(result.stage, []).append(result)
         self.results.update(latest)
-        return self._after({result.stage: result.kind for result in outcome.results if result.status == "failed"})
+        return self._next_step({result.stage: result.kind for result in outcome.results if result.status == "failed"})
 
-    def fall(self, fall: Fall, stages: Sequence[StageInfo]) -> Next:
-        """Take in that the rest has cost a worker: forgiven once, then its stage fails with all below."""
-        self._note_output(fall.output)
-        self.attempts += 1
-        if fall.kind in ("crashed", "memory") and not self.has_fallen:
-            self.has_fallen = True
-            return Next.RUN_ALONE
-        guilty = below(fall.stage, stages)
-        doomed = [target for target in self.rest.targets if target.stage in guilty] or self.rest.targets
-        text = verdict(fall, stages)
-        for target in doomed:
-            failed = Result(target.stage, target.path, "failed", text, fall.kind, fall.detail)
+    def add_failure(self, failure: WorkerFailure, stages: Sequence[StageInfo]) -> NextStep:
+        """Merge in that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
+        self._add_output(failure.output)
+        self.tries += 1
+        if failure.kind in ("crashed", "memory") and not self.has_failed_once:
+            self.has_failed_once = True
+            return NextStep.RUN_ALONE
+        guilty = with_descendants(failure.stage, stages)
+        lost = [target for target in self.remaining.targets if target.stage in guilty] or self.remaining.targets
+        text = failure_text(failure, stages)
+        for target in lost:
+            failed = Result(target.stage, target.path, "failed", text, failure.kind, failure.detail)
             self.results[target.stage] = [failed]
-        self._keep_only({target.stage for target in self.rest.targets} - {target.stage for target in doomed})
-        self.has_fallen = False
-        return Next.RUN_ALONE if self.rest.targets else Next.DELIVER
+        self.has_failed_once = False
+        kept = {target.stage for target in self.remaining.targets} - {target.stage for target in lost}
+        if not kept:
+            return NextStep.DELIVER
+        self._keep_only(kept)
+        return NextStep.RUN_ALONE
 
     def outcome(self) -> Outcome:
+        """Combine all results into the one outcome that is delivered."""
         results = [result for found in self.results.values() for result in found]
-        first = self.first or Outcome(self.job.source, ())
+        first = self.first_outcome or Outcome(self.job.origin, ())
         return first._replace(
             results=tuple(results),
             seconds=self.seconds,
@@ -112,37 +115,39 @@ class Case:
 
     @property
     def is_answered(self) -> bool:
-        """Whether each target has a result, if only one that was to be retried."""
+        """Whether each target has a result, even if it was to be retried."""
         return all(target.stage in self.results for target in self.job.targets)
 
-    def _after(self, failed: dict[str, Kind | None]) -> Next:
+    def _next_step(self, failed: dict[str, Kind | None]) -> NextStep:
         if self.environment:
-            return Next.DELIVER
+            return NextStep.DELIVER
         memory = {stage for stage, kind in failed.items() if kind == "memory"}
         errors = {stage for stage, kind in failed.items() if kind == "error"}
-        if memory and not self.has_fallen:
-            self.has_fallen = True
+        if memory and not self.has_failed_once:
+            self.has_failed_once = True
             self._keep_only(memory | errors)
-            return Next.RUN_ALONE
+            return NextStep.RUN_ALONE
         if errors and self.retries_left:
             self.retries_left -= 1
             self.retries_taken += 1
             self._keep_only(errors)
-            return Next.RUN_LATER
-        return Next.DELIVER
+            return NextStep.RUN_LATER
+        return NextStep.DELIVER
 
     def _keep_only(self, stages: set[str]) -> None:
-        left = tuple(target for target in self.rest.targets if target.stage in stages)
-        if left != self.rest.targets:
-            self.rest = self.rest._replace(targets=left)
+        if not isinstance(self.remaining, Job):  # a group has one target
+            return
+        left = tuple(target for target in self.remaining.targets if target.stage in stages)
+        if left != self.remaining.targets:
+            self.remaining = self.remaining._replace(targets=left)
 
-    def _note_output(self, output: str) -> None:
+    def _add_output(self, output: str) -> None:
         if output:
             self.output = output_capture.shorten(self.output + output)
 
 
-def below(stage: int, stages: Sequence[StageInfo]) -> set[str]:
-    """Name a stage and all that stand below it; none for NO_STAGE. Parents come first in `stages`."""
+def with_descendants(stage: int, stages: Sequence[StageInfo]) -> set[str]:
+    """Return the names of a stage and of all below it; none for NO_STAGE. Parents come first in `stages`."""
     found: set[int] = set()
     for index, info in enumerate(stages):
         if index == stage or info.parent in found:
@@ -150,7 +155,7 @@ def below(stage: int, stages: Sequence[StageInfo]) -> set[str]:
     return {stages[index].name for index in found}
 
 
-def verdict(fall: Fall, stages: Sequence[StageInfo]) -> str:
-    """Say in one line how a job fell, and in which stage."""
-    where = f" in stage '{stages[fall.stage].name}'" if 0 <= fall.stage < len(stages) else ""
-    return f"{fall.text}{where}" + (f", {fall.remark}" if fall.remark else "")
+def failure_text(failure: WorkerFailure, stages: Sequence[StageInfo]) -> str:
+    """Describe a failure in one line, with the stage in which it happened."""
+    where = f" in stage '{stages[failure.stage].name}'" if 0 <= failure.stage < len(stages) else ""
+    return f"{failure.text}{where}" + (f", {failure.remark}" if failure.remark else "")

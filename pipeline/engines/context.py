@@ -1,7 +1,7 @@
-"""The context given to `Pool(context=...)`: the processes and queues that Pool makes are of our kind.
+"""The context for `Pool(context=...)`, which makes Pool use our process and queue classes.
 
-Pool asks its context for every process, also for the replacements it starts by itself, and for every queue.
-That is all the hold on Pool that the engine needs.
+Pool asks its context for every process, including the replacements it starts by itself, and for every queue. The
+engine needs no other hook into Pool.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
+from pipeline.engines.os_process import LINUX, end_signals_blocked
 from pipeline.engines.queues import BatchQueue
-from pipeline.engines.worker_process import LINUX, WORKER_TYPES, Hirer, Worker, end_signals_held_back
+from pipeline.engines.worker_process import PROCESS_TYPES, ProcessOwner, WorkerProcess
 
 
-def pool_context(method: str, crew: Hirer) -> BaseContext:
-    """Make the context of start method `method` whose processes are hired by `crew`."""
+def pool_context(method: str, owner: ProcessOwner) -> BaseContext:
+    """Return a context of start method `method` whose processes are created by `owner`."""
 
-    def process(_: BaseContext, *args: Any, **kwargs: Any) -> Worker:
-        return crew.hire(WORKER_TYPES[method], *args, **kwargs)
+    def process(_: BaseContext, *args: Any, **kwargs: Any) -> WorkerProcess:
+        return owner.create(PROCESS_TYPES[method], *args, **kwargs)
 
     def simple_queue(context: BaseContext) -> BatchQueue:
         return BatchQueue(ctx=context)
@@ -32,14 +33,14 @@ def pool_context(method: str, crew: Hirer) -> BaseContext:
     return context
 
 
-def prepare_method(method: str, preload: Sequence[str]) -> None:
-    """Set what holds for the whole process.
+def prepare_start_method(method: str, preload: Sequence[str]) -> None:
+    """Make the settings that hold for the whole process.
 
-    The forkserver loads `preload` once; the tracker of semaphores must outlive a terminal that hangs up on
-    our group; and forking with threads is meant.
+    The forkserver imports `preload` once; the tracker of semaphores must survive a terminal that hangs up on our
+    group; and forking while threads run is intended.
     """
     if LINUX and method != "fork":
-        with end_signals_held_back():
+        with end_signals_blocked():
             resource_tracker.ensure_running()
     if method == "forkserver":
         multiprocessing.set_forkserver_preload(list(preload))

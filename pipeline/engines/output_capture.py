@@ -1,9 +1,7 @@
-"""What the jobs of a worker print: one append file per slot, which holds the text of the job in hand and no
-more.
+"""Capture what the jobs of a worker print: one append-only file per slot, which holds the text of the current job.
 
-File descriptors 1 and 2 of a worker lead to the file, so that programs started by a stage write into it too,
-and so does faulthandler when the worker dies. The worker empties it after each job, and the parent reads it
-after a death.
+File descriptors 1 and 2 of a worker refer to the file, so that programs started by a stage write into it too, and so
+does faulthandler when the worker dies. The worker empties it after each job, and the parent reads it after a death.
 """
 
 from __future__ import annotations
@@ -16,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-# What is kept of a job's text: its beginning and its end, half of it each.
+# How much of a job's text is kept: its beginning and its end, half each.
 KEPT_BYTES = 64 * 1024
-# What a job may have on disk until the parent cuts its text down.
+# How much text a job may have on disk before the parent truncates it.
 MAX_FILE_BYTES = 1024 * 1024
 
 _LEFT_OUT = "\n[... {} bytes left out ...]\n"
@@ -28,8 +26,8 @@ _LINE_BUFFERED = 1  # _IOLBF of stdio.h
 _fd: int | None = None
 
 
-def take_over(path: Path) -> None:
-    """In a worker: lead all output of this process, and of those it starts, into the file."""
+def redirect(path: Path) -> None:
+    """Send all output of this worker, and of the programs that it starts, to the file."""
     global _fd
     if not hasattr(os, "pread"):
         return
@@ -43,7 +41,7 @@ def take_over(path: Path) -> None:
 
 
 def take() -> str:
-    """In a worker: give what was printed since the last call."""
+    """Remove and return what this worker has printed since the last call."""
     if _fd is None:
         return ""
     sys.stdout.flush()
@@ -57,13 +55,13 @@ def take() -> str:
 
 
 def _opened(number: int, fd: int) -> TextIO:
-    """Make `number` another name of `fd`; each line is written at once, so that a death does not take it."""
+    """Make `number` a duplicate of `fd`; returns a stream that writes each line at once, so that a crash loses none."""
     os.dup2(fd, number)
     return open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def watch_for_faults(dump_signal: int) -> None:
-    """Have the stacks written at a fault and at `dump_signal`, and what C code prints line by line."""
+    """Write the stacks of all threads at a fault and at `dump_signal`, and have C code flush each line."""
     faulthandler.enable(2)
     if hasattr(faulthandler, "register") and dump_signal:
         faulthandler.register(dump_signal, 2)
@@ -73,7 +71,7 @@ def watch_for_faults(dump_signal: int) -> None:
 
 
 def read(path: Path) -> str:
-    """Give what the job in hand has printed so far; for the parent, after a death."""
+    """Return what the current job of a worker has printed so far; the parent calls it after a death."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -84,16 +82,24 @@ def read(path: Path) -> str:
         os.close(fd)
 
 
+def printed_bytes(path: Path) -> int:
+    """Return how much the current job of a worker has printed so far."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def cut(path: Path) -> None:
-    """Keep a job that prints without end from filling the disk: its beginning stays, the rest begins anew."""
-    with suppress(FileNotFoundError):
-        if os.stat(path).st_size > MAX_FILE_BYTES:
+    """Truncate the text of a job that prints without end to its beginning, so that it does not fill the disk."""
+    if printed_bytes(path) > MAX_FILE_BYTES:
+        with suppress(FileNotFoundError):
             os.truncate(path, KEPT_BYTES // 2)
 
 
 def shorten(text: str) -> str:
-    """Keep the beginning and the end of a text that is longer than what is kept of a job's."""
-    if len(text) <= KEPT_BYTES + len(_LEFT_OUT) + 20:  # it may say itself what was left out
+    """Return a text with its middle left out if it is longer than what is kept of a job."""
+    if len(text) <= KEPT_BYTES + len(_LEFT_OUT) + 20:  # it may have been shortened before
         return text
     half = KEPT_BYTES // 2
     return f"{text[:half]}{_LEFT_OUT.format(len(text) - 2 * half)}{text[-half:]}"

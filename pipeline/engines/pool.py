@@ -1,60 +1,48 @@
-"""The engine that runs jobs in a supervised `multiprocessing.Pool`: it never hangs, and it names the file.
+"""The engine that runs jobs in a supervised `multiprocessing.Pool`: it never hangs, and it names the guilty file.
 
-    parent                                                           each worker
-    ------                                                           -----------
-    submit -> backlog -> batch --imap_unordered--> inqueue --------> inside.run_batch: job by job
-       ^         |         |                                           |        |          |
-    run.py    (alone,   in flight, by number                           |     its slot    its capture file
-       |       later)      |                                           |    (slots.py)    (capture.py)
-    poll <- outcomes <- Case.learn <-- replies, pickled <-- outqueue <-+        |          |
-                           ^                                                    v          v
-                        Case.fall <-------- Death <-------- Supervisor, a thread: limits, deaths, kills
+    parent                                                              each worker
+    ------                                                              -----------
+    submit -> Backlog -> batch --- PoolSession, imap_unordered -------> worker_loop.run_batch: job after job
+                 ^         |                                              |        |           |
+       run alone |     in flight, by number                               |    its slot    its capture file
+       or later  |         |                                              |   (slots.py)  (output_capture.py)
+    poll <-- Attempt <- add_outcome <---- answers (wire_format.py) <------+        |           |
+                 ^                                                                 v           v
+                 +---- add_failure <----- WorkerDeath <----- Supervisor, a thread: limits, deaths, kills
 
-Three things may happen to a worker, and its slot says which (slots.py): it dies at work, then its batch
-comes back and the job in hand is blamed; it dies in the pool's own code, then the crew (a Pool and its
-workers) is dismissed and another one opened, and all that is in flight comes back; it leaves or starts, then
-nothing is lost.
+Three things may happen to a worker, and its slot says which (slots.py). It dies while it works: its batch comes back,
+and the job that it was running is blamed. It dies in the pool's own code: the session (a Pool and its workers) is
+replaced by another, and every batch in flight comes back. It dies while it leaves or starts: nothing is lost.
 """
 
 from __future__ import annotations
 
 import atexit
-import heapq
 import itertools
 import multiprocessing
 import pickle
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engines import wire_format
-from pipeline.engines.attempts import Case, Fall, Next
-from pipeline.engines.context import prepare_method
-from pipeline.engines.pool_session import Crew
-from pipeline.engines.slots import Seating, Slots, State
-from pipeline.engines.supervisor import TICK_S, Death, Limits, Supervisor
+from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure
+from pipeline.engines.batching import Backlog, BatchSizer
+from pipeline.engines.context import prepare_start_method
+from pipeline.engines.pool_session import PoolSession
+from pipeline.engines.slots import SlotAllocator, SlotTable, State
+from pipeline.engines.supervisor import TICK_S, Limits, Supervisor, WorkerDeath
 from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
-from pipeline.messages import Job, Outcome, StageInfo
+from pipeline.messages import AnyJob, Outcome, StageInfo
 
-# A batch is to take so long: its handing over then costs next to nothing, and nobody waits for it.
-BATCH_S = 0.02
-# Past this size a larger batch saves nothing any more.
-MOST_JOBS_IN_BATCH = 256
-# Batches in flight: enough to keep a worker busy while the consumer writes to its ledger...
-BATCHES_PER_WORKER = 3
-# ...and of jobs so small that a full batch of them is over in less than BATCH_S.
-SHORT_BATCHES_PER_WORKER = 12
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048
-MOST_IN_WINDOW = 16384
-# How much the latest batch counts in the running mean of a job's seconds.
-LATEST_WEIGHT = 0.2
-# Crews that break one after the other without a single reply until that is said instead of retried.
-MOST_REBUILDS_IN_A_ROW = 10
+MAX_WINDOW = 16384
+# After so many sessions in a row that broke without a single reply, the engine fails instead of opening another.
+MAX_REBUILDS_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class PoolSettings:
 
     processes: int
     maxtasksperchild: int | None = None
-    """Counted in files, whatever the batches' size."""
+    """Counted in files, whatever the size of batches."""
     context: str = "forkserver"
     timeout_s: float | None = None
     """The limit of a whole job."""
@@ -71,46 +59,54 @@ class PoolSettings:
     """Per worker: replaced above it, killed above 1.5 times it."""
     start_timeout_s: float = 600.0
     retries: int = 0
-    """How often what failed by an exception is tried again."""
+    """How often a job that failed by an exception is tried again."""
     backoff_s: float = 1.0
     """The pause before the first retry; it doubles."""
     preload: tuple[str, ...] = ()
     """Modules that the forkserver imports once for all its workers."""
 
 
-class PoolEngine:
-    """An `Engine` over processes. A worker can import `start` and `work` by their names."""
+@dataclass(frozen=True)
+class PoolSpec:
+    """The `Spec` of a PoolEngine; `start` and `work` cross to other processes by their dotted names."""
 
-    def __init__(
-        self,
-        settings: PoolSettings,
-        stages: Sequence[StageInfo],
-        start: Callable[[bytes], None],
-        blueprint: bytes,
-        work: Work,
-        folder: Path,
-        close_fds: Sequence[int] = (),
-    ) -> None:
-        self._settings = settings
-        self._stages = tuple(stages)
-        if "__main__" in (start.__module__, work.__module__):
+    settings: PoolSettings
+    stages: tuple[StageInfo, ...]
+    start: Callable[[bytes], None]
+    """Called with `blueprint` once in each worker."""
+    blueprint: bytes
+    work: Work
+    """Called for each job."""
+
+    def __post_init__(self) -> None:
+        if "__main__" in (self.start.__module__, self.work.__module__):
             raise ValueError("start and work must be importable by name: workers never import __main__")
-        self._initargs = pickle.dumps((start, work)), blueprint
+
+    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> PoolEngine:
+        """Open the engine; its workers start with the first job, or at `warm_up`."""
+        return PoolEngine(self, folder, tuple(close_fds))
+
+
+class PoolEngine:
+    """An `Engine` over the processes of a Pool."""
+
+    def __init__(self, spec: PoolSpec, folder: Path, close_fds: tuple[int, ...] = ()) -> None:
+        self._settings = settings = spec.settings
+        self._stages = spec.stages
+        self._initargs = pickle.dumps((spec.start, spec.work)), spec.blueprint
         self._folder = folder
-        self._close_fds = tuple(close_fds)
-        prepare_method(settings.context, [start.__module__, *settings.preload])
-        self._crew: Crew | None = None
+        self._close_fds = close_fds
+        prepare_start_method(settings.context, [spec.start.__module__, *settings.preload])
+        self._session: PoolSession | None = None
         self._supervisor: Supervisor | None = None
         self._failure: FilemillError | None = None
         self._rebuilds = 0
-        self._mean_s: float | None = None
 
-        self._window = min(WINDOW_PER_WORKER * settings.processes, MOST_IN_WINDOW)
+        self._window = min(WINDOW_PER_WORKER * settings.processes, MAX_WINDOW)
         self._unfinished = 0
-        self._backlog: deque[Case] = deque()
-        self._alone: deque[Case] = deque()
-        self._later: list[tuple[float, int, Case]] = []
-        self._in_flight: dict[int, list[Case]] = {}
+        self._sizer = BatchSizer(settings.processes, settings.maxtasksperchild)
+        self._backlog = Backlog(self._sizer)
+        self._in_flight: dict[int, list[Attempt]] = {}
         self._numbers = itertools.count()
         self._outcomes: list[Outcome] = []
         self._is_draining = False
@@ -125,240 +121,215 @@ class PoolEngine:
 
     def warm_up(self) -> None:
         with suppress(WorkersFailed):
-            self._open_crew()
+            self._open_session()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         self._unfinished += 1
-        self._backlog.append(Case(job, self._settings.retries))
+        self._backlog.add(Attempt(job, self._settings.retries))
 
     def poll(self, timeout_s: float) -> list[Outcome]:
-        """Give the outcomes that have arrived, waiting at most `timeout_s` for the first.
+        """Return the outcomes that have arrived, waiting at most `timeout_s` for the first.
 
-        Raises `WorkersFailed` when no worker can be started, and `EnvironmentFailure` when one cannot be
-        killed.
+        Raises:
+            WorkersFailed: no worker can be started.
+            EnvironmentFailure: a worker cannot be killed.
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self._hear_news()
-            self._feed()
-            self._collect(0 if self._outcomes else min(TICK_S, deadline - time.monotonic()))
+            self._handle_events()
+            self._send_batches()
+            self._receive(0 if self._outcomes else min(TICK_S, deadline - time.monotonic()))
             if self._outcomes or not self._unfinished or time.monotonic() >= deadline:
                 break
-        self._feed()
+        self._send_batches()
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
     def drain(self) -> None:
-        """Start nothing more: jobs in a worker's hands end and are polled, the others come back no more."""
         self._is_draining = True
         if self._supervisor:
-            self._seating.slots.drain()
-        waiting = [*self._backlog, *self._alone, *(case for _, _, case in self._later)]
-        self._backlog.clear()
-        self._alone.clear()
-        self._later.clear()
-        for case in waiting:
-            self._let_go(case)
+            self._allocator.table.drain()
+        self._drop(self._backlog.clear())
 
     def close(self) -> None:
-        """End every worker, killing at once those that are at work; idle ones leave by themselves."""
+        """End every worker, killing at once those that are running a job; idle ones leave by themselves."""
         if self._supervisor is None:
             return
         supervisor, self._supervisor = self._supervisor, None
         atexit.unregister(self.close)
-        supervisor.look_away()
-        if self._crew:
-            if not self._in_flight and not self._failure and supervisor.news.empty():
-                self._crew.say_goodbye()
-            self._crew.dismiss()
-            self._crew = None
+        supervisor.unwatch()
+        if self._session:
+            if not self._in_flight and not self._failure and supervisor.events.empty():
+                self._session.let_idle_workers_leave()
+            self._session.close()
+            self._session = None
         supervisor.stop()
-        self._seating.clear_away()
+        self._allocator.remove_captures()
 
-    # Feeding
+    # -- jobs to the workers -------------------------------------------------------------------------------------------
 
-    def _feed(self) -> None:
+    def _send_batches(self) -> None:
+        """Send batches until enough are in flight."""
         if self._is_draining or self._failure:
             return
-        while self._later and self._later[0][0] <= time.monotonic():
-            self._alone.append(heapq.heappop(self._later)[2])
-        while len(self._in_flight) < self._most_in_flight():
-            batch = self._cut_batch()
+        while len(self._in_flight) < self._sizer.max_in_flight:
+            batch = self._backlog.next_batch()
             if not batch:
                 break
             number = next(self._numbers)
             self._in_flight[number] = batch
-            self._open_crew().feed(number, wire_format.pack_jobs([case.rest for case in batch]))
+            self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
 
-    def _cut_batch(self) -> list[Case]:
-        if self._alone:
-            return [self._alone.popleft()]
-        size = min(self._batch_size(), len(self._backlog))
-        return [self._backlog.popleft() for _ in range(size)]
+    # -- answers from the workers --------------------------------------------------------------------------------------
 
-    def _most_in_flight(self) -> int:
-        are_short = self._mean_s is not None and self._mean_s * MOST_JOBS_IN_BATCH < BATCH_S
-        return (SHORT_BATCHES_PER_WORKER if are_short else BATCHES_PER_WORKER) * self._settings.processes
-
-    def _batch_size(self) -> int:
-        """As many jobs as take BATCH_S, but near the end few enough that every worker has something."""
-        in_time = int(BATCH_S / self._mean_s) if self._mean_s else 1
-        fair = len(self._backlog) // (2 * self._settings.processes)
-        per_worker = self._settings.maxtasksperchild or MOST_JOBS_IN_BATCH
-        return max(1, min(in_time, fair, per_worker, MOST_JOBS_IN_BATCH))
-
-    # Replies
-
-    def _collect(self, timeout_s: float) -> None:
-        """Take every reply that is there, waiting for the first."""
-        if self._crew is None:
+    def _receive(self, timeout_s: float) -> None:
+        """Take every reply that has arrived, waiting at most `timeout_s` for the first."""
+        if self._session is None:
             time.sleep(max(0.0, timeout_s) if self._unfinished else 0.0)
             return
-        reply = self._crew.reply(timeout_s)
+        reply = self._session.receive(timeout_s)
         while reply:
-            self._take(*reply)
-            reply = self._crew.reply(0)
+            self._on_reply(*reply)
+            reply = self._session.receive(0)
 
-    def _take(self, number: int, packed: bytes, seconds: float) -> None:
+    def _on_reply(self, number: int, packed: bytes, seconds: float) -> None:
         self._rebuilds = 0
         batch = self._in_flight.pop(number, None)
         if batch is None:
-            return  # the crew was thought lost, and the batch is on its way again
-        answers = wire_format.unpack_answers([case.rest for case in batch], packed)
+            return  # its session was thought lost, and the batch has been sent again
+        answers = wire_format.unpack_answers([attempt.remaining for attempt in batch], packed)
         if answers:
-            mean_s = seconds / len(answers)
-            self._mean_s = mean_s if self._mean_s is None else self._mean_s + LATEST_WEIGHT * (mean_s - self._mean_s)
-        for case, answer in zip(batch, answers, strict=False):
-            self._settle(case, answer)
-        self._give_back(batch[len(answers) :])
+            self._sizer.add_timing(len(answers), seconds)
+        for attempt, answer in zip(batch, answers, strict=False):
+            self._on_answer(attempt, answer)
+        self._put_back(batch[len(answers) :])
 
-    def _settle(self, case: Case, answer: wire_format.Answer) -> None:
-        if isinstance(answer, Fall):
-            self._send_on(case, case.fall(answer, self._stages))
-        elif case.is_settled_by(answer):
+    def _on_answer(self, attempt: Attempt, answer: wire_format.Answer) -> None:
+        if isinstance(answer, WorkerFailure):
+            self._advance(attempt, attempt.add_failure(answer, self._stages))
+        elif attempt.is_settled_by(answer):
             self._unfinished -= 1
             self._outcomes.append(answer)
         else:
-            self._send_on(case, case.learn(answer))
+            self._advance(attempt, attempt.add_outcome(answer))
 
-    def _send_on(self, case: Case, step: Next) -> None:
-        if step is Next.DELIVER:
-            self._deliver(case)
+    def _advance(self, attempt: Attempt, step: NextStep) -> None:
+        if step is NextStep.DELIVER:
+            self._deliver(attempt)
         elif self._is_draining:
-            self._let_go(case)
-        elif step is Next.RUN_ALONE:
-            self._alone.append(case)
+            self._drop([attempt])
+        elif step is NextStep.RUN_ALONE:
+            self._backlog.add_alone(attempt)
         else:
-            due = time.monotonic() + self._settings.backoff_s * 2 ** (case.retries_taken - 1)
-            heapq.heappush(self._later, (due, next(self._numbers), case))
+            self._backlog.add_delayed(attempt, self._settings.backoff_s * 2 ** (attempt.retries_taken - 1))
 
-    def _give_back(self, cases: list[Case]) -> None:
-        """Put jobs that were not done before all others; while draining, forget them."""
+    def _put_back(self, attempts: list[Attempt]) -> None:
+        """Have jobs that were sent and not run sent again before all others; while draining, drop them."""
         if self._is_draining:
-            for case in cases:
-                self._let_go(case)
+            self._drop(attempts)
         else:
-            self._backlog.extendleft(reversed(cases))
+            self._backlog.put_back(attempts)
 
-    def _let_go(self, case: Case) -> None:
-        if case.is_answered:
-            self._deliver(case)
-        else:
-            self._unfinished -= 1
+    def _drop(self, attempts: Iterable[Attempt]) -> None:
+        """Run jobs no further: deliver what has a result for every target, and forget the rest."""
+        for attempt in attempts:
+            if attempt.is_answered:
+                self._deliver(attempt)
+            else:
+                self._unfinished -= 1
 
-    def _deliver(self, case: Case) -> None:
+    def _deliver(self, attempt: Attempt) -> None:
         self._unfinished -= 1
-        self._outcomes.append(case.outcome())
+        self._outcomes.append(attempt.outcome())
 
-    # Deaths
+    # -- deaths of workers ---------------------------------------------------------------------------------------------
 
-    def _hear_news(self) -> None:
-        """Take in what the supervisor saw; a worker that died in the pool's own code costs the crew."""
+    def _handle_events(self) -> None:
+        """Handle what the supervisor reports; a worker that died in the pool's own code costs the session."""
         if self._failure:
             raise self._failure
-        if self._supervisor and self._hear_deaths():
+        if self._supervisor and self._handle_deaths():
             self._rebuild()
 
-    def _hear_deaths(self) -> bool:
-        """Settle the cases of those that died at work; tells whether the pool itself may be broken."""
+    def _handle_deaths(self) -> bool:
+        """Blame the jobs of workers that died while working; returns whether the pool itself may be broken."""
         is_broken = False
-        while self._supervisor and not self._supervisor.news.empty():
-            news = self._supervisor.news.get()
-            if isinstance(news, FilemillError):
-                self._failure = news
-                raise news
-            if news.last.state == State.AT_WORK:
-                self._blame(news)
+        while self._supervisor and not self._supervisor.events.empty():
+            event = self._supervisor.events.get()
+            if isinstance(event, FilemillError):
+                self._failure = event
+                raise event
+            if event.last.state == State.WORKING:
+                self._blame(event)
             else:
                 is_broken = True
         return is_broken
 
-    def _blame(self, death: Death) -> None:
+    def _blame(self, death: WorkerDeath) -> None:
         batch = self._in_flight.pop(death.last.batch, [])
         if batch:
             guilty = batch.pop(death.last.place)
-            self._send_on(guilty, guilty.fall(death.fall, self._stages))
-            self._give_back(batch)
+            self._advance(guilty, guilty.add_failure(death.failure, self._stages))
+            self._put_back(batch)
 
     def _rebuild(self) -> None:
-        """Replace a crew whose queues may be locked or half written; all that is in flight comes back."""
-        assert self._crew and self._supervisor
+        """Replace a session whose queues may be locked or half written; every batch in flight comes back."""
+        assert self._session and self._supervisor
         self._rebuilds += 1
-        self._supervisor.look_away()
-        self._end_if_stuck(self._crew.kill())
-        self._collect(0.02)
-        self._hear_deaths()
+        self._supervisor.unwatch()
+        self._fail_if_stuck(self._session.kill())
+        self._receive(0.02)
+        self._handle_deaths()
         for number in sorted(self._in_flight, reverse=True):
-            batch = self._in_flight.pop(number)
-            self._give_back(batch)
-        self._dismiss()
-        if self._rebuilds >= MOST_REBUILDS_IN_A_ROW:
+            self._put_back(self._in_flight.pop(number))
+        self._close_session()
+        if self._rebuilds >= MAX_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(
                 f"idle workers were killed {self._rebuilds} times in a row, and no file was done in between"
             )
             raise self._failure
 
-    # Workers
+    # -- sessions ------------------------------------------------------------------------------------------------------
 
-    def _open_crew(self) -> Crew:
-        """Give the crew, with its workers on their way; the first comes with the supervisor."""
+    def _open_session(self) -> PoolSession:
+        """Return the session, opening it if there is none; the first opens the supervisor too."""
         if self._supervisor is None:
             self._supervisor = self._open_supervisor()
             atexit.register(self.close)  # before Pool's own, which would wait for workers that never end
-        if self._crew is None:
+        if self._session is None:
             try:
-                self._crew = Crew(
+                self._session = PoolSession(
                     self._settings.context,
                     self._settings.processes,
                     self._settings.maxtasksperchild,
                     self._initargs,
-                    self._seating,
+                    self._allocator,
                     self._supervisor.fail,
                 )
             except OSError as error:
                 self._failure = WorkersFailed(f"the pool cannot be opened: {error}")
                 raise self._failure from error
-            self._supervisor.watch(self._crew)
-        return self._crew
+            self._supervisor.watch(self._session)
+        return self._session
 
     def _open_supervisor(self) -> Supervisor:
         settings = self._settings
-        # Twice as many seats as workers: a replacement may start before its predecessor is buried.
-        table = Slots(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
+        # Twice as many slots as workers: a replacement may start before its predecessor is reaped.
+        table = SlotTable(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
         limit = settings.max_memory_bytes
-        self._seating = Seating(table, self._folder, self._close_fds, settings.maxtasksperchild, limit)
+        self._allocator = SlotAllocator(table, self._folder, self._close_fds, settings.maxtasksperchild, limit)
         stage_s = tuple(stage.timeout_s for stage in self._stages)
-        return Supervisor(self._seating, Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit))
+        return Supervisor(self._allocator, Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit))
 
-    def _dismiss(self) -> None:
-        assert self._crew
-        crew, self._crew = self._crew, None
-        stuck = crew.dismiss()
-        for member in crew.members:
-            self._seating.take_back(member.seat)
-        self._end_if_stuck(stuck)
+    def _close_session(self) -> None:
+        assert self._session
+        session, self._session = self._session, None
+        stuck = session.close()
+        for worker in session.workers:
+            self._allocator.release(worker.slot)
+        self._fail_if_stuck(stuck)
 
-    def _end_if_stuck(self, stuck: list[str]) -> None:
+    def _fail_if_stuck(self, stuck: list[str]) -> None:
         if stuck:
             self._failure = EnvironmentFailure("; ".join(stuck))
             raise self._failure

@@ -1,4 +1,4 @@
-"""One Pool with its workers, from opening to dismissal; the engine opens another when one is broken."""
+"""One Pool with its workers, from opening to closing; the engine opens another when one is broken."""
 
 from __future__ import annotations
 
@@ -10,72 +10,74 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import TimeoutError as NothingYet
 from multiprocessing.pool import Pool
-from pathlib import Path
 from typing import Any
 
 from pipeline.engines import worker_loop
 from pipeline.engines.context import pool_context
+from pipeline.engines.os_process import describe_wait, kill_group
 from pipeline.engines.queues import BatchQueue
-from pipeline.engines.slots import Seat, Seating, State
-from pipeline.engines.worker_process import Worker, kill_group, start_lock
+from pipeline.engines.slots import Slot, SlotAllocator, State
+from pipeline.engines.worker_process import WorkerProcess, start_lock
 from pipeline.errors import FilemillError, WorkersFailed
 from pipeline.messages import Kind
 
-# A worker that SIGKILL has not ended after so long is stuck in the kernel, on a dead network disk for
-# instance.
+# A worker that SIGKILL has not ended after this long is stuck in the kernel, for instance on a dead network disk.
 STUCK_S = 10.0
-# How long idle workers may take to leave by themselves, so that what their stages registered with atexit is
-# run.
-GOODBYE_S = 5.0
-# How long Pool's threads may take to end once all workers are dead; they are daemons, so they delay nobody.
+# How long idle workers may take to leave by themselves, so that what their stages registered with atexit runs.
+LEAVE_S = 5.0
+# How long Pool's threads may take to end once all workers are dead; they are daemons, so they delay nothing.
 TERMINATE_S = 5.0
-# How often one who waits for a free seat looks whether it is still wanted.
-SEAT_S = 0.05
+# How often a process that waits for a free slot checks whether it is still wanted.
+SLOT_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Doom:
-    """Why we decided to kill a worker, and over which job."""
+class KillReason:
+    """Why we decided to kill a worker, and which job it was running."""
 
     kind: Kind
     text: str
     remark: str
     batch: int = -1
     place: int = -1
-    stage_since: int | None = None
-    """Set when it was over one call of a stage."""
+    stage_since_ns: int | None = None
+    """The start of the stage's call, where the reason is the limit of that call."""
 
 
 @dataclass
-class Member:
+class Worker:
     """A worker as the parent sees it."""
 
-    worker: Worker
-    seat: Seat
+    process: WorkerProcess
+    slot: Slot
     held_bytes: int = 0
-    """Its memory when last looked at."""
-    doom: Doom | None = None
-    doomed_at: float = 0.0
+    """Its memory when last read."""
+    reason: KillReason | None = None
+    condemned_at: float = 0.0
+    is_dumping: bool = False
+    """Whether it has begun to write its stacks since it was condemned."""
+    printed_bytes: int = 0
+    """The size of its capture file when last read since then."""
     killed_at: float | None = None
     was_abandoned = False
 
     def kill(self) -> None:
         self.killed_at = self.killed_at or time.monotonic()
-        self.worker.kill()
+        self.process.kill()
 
     @property
     def is_stuck(self) -> bool:
         return self.killed_at is not None and time.monotonic() - self.killed_at > STUCK_S
 
     def give_up(self) -> str:
-        """Never wait for the worker again; tells which process it is and what it waits for."""
-        self.worker.is_given_up = True
-        pid = self.worker.pid or 0
-        return f"worker {pid} has survived SIGKILL for {STUCK_S:g} s: {waiting_for(pid)}"
+        """Stop waiting for the worker; returns a sentence about the process and what it waits for."""
+        self.process.is_given_up = True
+        pid = self.process.pid or 0
+        return f"worker {pid} has survived SIGKILL for {STUCK_S:g} s: {describe_wait(pid)}"
 
 
-class Crew:
-    """A Pool that is fed with numbered batches, and its workers."""
+class PoolSession:
+    """A Pool that receives numbered batches, and its workers; the `ProcessOwner` of their processes."""
 
     def __init__(
         self,
@@ -83,59 +85,60 @@ class Crew:
         processes: int,
         maxtasksperchild: int | None,
         initargs: tuple[bytes, bytes],
-        seating: Seating,
+        allocator: SlotAllocator,
         fail: Callable[[FilemillError], None],
     ) -> None:
-        self.members: list[Member] = []
-        self.is_dismissed = False
-        self._seating = seating
+        self.workers: list[Worker] = []
+        self.is_closing = False
+        self._allocator = allocator
         self._fail = fail
         self._queues: tuple[BatchQueue, ...] = ()
-        self._feed: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         context = pool_context(method, self)
         self._pool = Pool(processes, worker_loop.start, initargs, maxtasksperchild, context)
-        self._replies = self._pool.imap_unordered(worker_loop.run_batch, iter(self._feed.get, None))
+        self._replies = self._pool.imap_unordered(worker_loop.run_batch, iter(self._batches.get, None))
 
-    def feed(self, number: int, jobs: bytes) -> None:
-        self._feed.put((number, jobs))
+    def send(self, number: int, jobs: bytes) -> None:
+        """Send a batch to whichever worker is free first."""
+        self._batches.put((number, jobs))
 
-    def reply(self, timeout_s: float) -> tuple[int, bytes, float] | None:
-        """Give the next reply of `worker_loop.run_batch`; None when there is none within the time."""
+    def receive(self, timeout_s: float) -> tuple[int, bytes, float] | None:
+        """Return the next result of `worker_loop.run_batch`, or None when none arrives within `timeout_s`."""
         with suppress(NothingYet):
             return self._replies.next(max(0.0, timeout_s))
         return None
 
     def kill(self) -> list[str]:
-        """Kill every worker and let nobody take its place; tells of those that would not die."""
-        members = self._close_doors()
-        while alive := [member for member in members if not member.worker.is_dead]:
-            if any(member.is_stuck for member in alive):
-                return [member.give_up() for member in alive]
-            for member in alive:
-                member.kill()
+        """Kill every worker and start no other; returns a sentence for each that does not die."""
+        workers = self._stop_starting()
+        while alive := [worker for worker in workers if not worker.process.is_dead]:
+            if any(worker.is_stuck for worker in alive):
+                return [worker.give_up() for worker in alive]
+            for worker in alive:
+                worker.kill()
             time.sleep(0.002)
-        for member in members:
-            kill_group(member.worker.pid)
+        for worker in workers:
+            kill_group(worker.process.pid)
         return []
 
-    def say_goodbye(self) -> None:
-        """Let idle workers leave by themselves, if they do so in time and none has died with the lock."""
-        members = self._close_doors()
-        for member in members:
-            if self._seating.slots.read(member.seat.number).state == State.STARTING:
-                member.kill()  # it may be loading for minutes, and has nothing to say goodbye to
+    def let_idle_workers_leave(self) -> None:
+        """Wait until idle workers have left by themselves, unless that takes too long or one died holding the lock."""
+        workers = self._stop_starting()
+        for worker in workers:
+            if self._allocator.table.read(worker.slot.number).state == State.STARTING:
+                worker.kill()  # it may load for minutes, and has registered nothing with atexit yet
             self._queues[0].put(None)
-        deadline = time.monotonic() + GOODBYE_S
+        deadline = time.monotonic() + LEAVE_S
         while time.monotonic() < deadline:
-            dead = [member for member in members if member.worker.is_dead]
-            if len(dead) == len(members) or any(m.worker.exitcode and not m.killed_at for m in dead):
+            dead = [worker for worker in workers if worker.process.is_dead]
+            if len(dead) == len(workers) or any(w.process.exitcode and not w.killed_at for w in dead):
                 break
             time.sleep(0.002)
 
-    def dismiss(self) -> list[str]:
-        """Kill who is left, and end Pool's threads; tells of workers that would not die."""
+    def close(self) -> list[str]:
+        """Kill the remaining workers and end Pool's threads; returns a sentence for each worker that does not die."""
         stuck = self.kill()
-        self._feed.put(None)
+        self._batches.put(None)
         if self._queues:
             self._queues[0].stop_reading()
             self._queues[1].stop_writing()
@@ -144,57 +147,37 @@ class Crew:
         ending.join(TERMINATE_S)
         return stuck
 
-    def _close_doors(self) -> list[Member]:
-        """Start nobody more, and give all those that were started."""
-        self.is_dismissed = True
+    def _stop_starting(self) -> list[Worker]:
+        """Start no further worker, and return all that were started."""
+        self.is_closing = True
         with start_lock:
-            return list(self.members)
+            return list(self.workers)
 
     def _end_pool(self) -> None:
         self._pool.terminate()
         self._pool.join()
 
-    def hire(self, worker_type: type[Worker], *args: Any, **kwargs: Any) -> Worker:
-        """Make a process for Pool, in a free seat; waits for one, and so holds up a storm of replacements."""
+    # What a ProcessOwner does.
+
+    def create(self, process_type: type[WorkerProcess], *args: Any, **kwargs: Any) -> WorkerProcess:
+        """Create a process for Pool; waits for a free slot, which holds back a storm of replacements."""
         if not self._queues:
             self._queues = kwargs["args"][:2]
-            self._queues[1].keep_quiet()
-        worker = worker_type(*args, **kwargs)
-        worker.crew = self
-        while not self.is_dismissed:
-            if seat := self._seating.give(SEAT_S):
-                worker.seat = seat
+            self._queues[1].silence_reader()
+        process = process_type(*args, **kwargs)
+        process.owner = self
+        while not self.is_closing:
+            if slot := self._allocator.allocate(SLOT_POLL_S):
+                process.slot = slot
                 break
-        return worker
+        return process
 
-    def welcome(self, worker: Worker) -> None:
-        assert worker.seat
-        self.members.append(Member(worker, worker.seat))
+    def on_started(self, process: WorkerProcess) -> None:
+        assert process.slot
+        self.workers.append(Worker(process, process.slot))
 
-    def miss(self, worker: Worker, error: Exception | None) -> None:
-        if worker.seat:
-            self._seating.take_back(worker.seat)
+    def on_start_failed(self, process: WorkerProcess, error: Exception | None) -> None:
+        if process.slot:
+            self._allocator.release(process.slot)
         if error:
             self._fail(WorkersFailed(f"no worker can be started: {error}"))
-
-
-def how_it_ended(code: int) -> str:
-    """Say what an exit code means, such as "killed by SIGSEGV"."""
-    import signal
-
-    if code >= 0:
-        return f"the worker ended by exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
-def waiting_for(pid: int) -> str:
-    """Say in which state a process is and on what in the kernel it waits."""
-    where, state = "", "unknown"
-    with suppress(OSError):
-        where = Path(f"/proc/{pid}/wchan").read_text().strip("0\n")
-    with suppress(OSError, IndexError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return f"it is in state {state}" + (f" and waits in {where}" if where else "")

@@ -1,4 +1,4 @@
-"""The queues that Pool gets: workers leave by them when their files are done, and dead crews let them go."""
+"""The queues that Pool uses: they end workers after their share of files, and can be cut off when all are dead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ open_queues: weakref.WeakSet[BatchQueue] = weakref.WeakSet()
 
 
 class BatchQueue(SimpleQueue[Any]):
-    """A SimpleQueue by which workers leave when their files are done, and that is cut when all are dead."""
+    """A SimpleQueue that ends a worker after its share of files, and that can be cut off when all workers are dead."""
 
     _reader: Any
     _writer: Any
@@ -27,30 +27,28 @@ class BatchQueue(SimpleQueue[Any]):
         open_queues.add(self)
 
     def get(self) -> Any:
-        """Give the next batch, or None, at which Pool's worker ends: exact, whatever the batches' size."""
-        seat = slots.mine()
-        if seat is None:
+        """Return the next batch, or None to end Pool's worker: exact to the file, whatever the size of batches."""
+        slot = slots.current()
+        if slot is None:
             return super().get()
-        batch = None if seat.is_leaving else super().get()
+        batch = None if slot.is_leaving else super().get()
         if batch is None:
-            seat.enter_state(State.LEAVING)
+            slot.enter_state(State.LEAVING)
         return batch
 
     def put(self, obj: Any) -> None:
         super().put(obj)
-        seat = slots.mine()
-        if seat is not None and seat.is_spent:
-            seat.enter_state(State.LEAVING)
+        slot = slots.current()
+        if slot is not None and slot.is_used_up:
+            slot.enter_state(State.LEAVING)
 
-    def keep_quiet(self) -> None:
-        """Keep Pool's keeper of the workers asleep while replies arrive: it would look for deaths at each of
-        them.
+    def silence_reader(self) -> None:
+        """Keep Pool's thread that replaces dead workers from waking, and checking them all, at every reply.
 
-        Its sentinels get the end of the pipe that never has anything to read; the collecting thread has the
-        other.
+        It waits for the end of the pipe that never becomes readable; the thread that collects replies has the other.
         """
         self._true_reader = self._reader
-        self._reader = Muted(self._reader, self._writer)
+        self._reader = SilentReader(self._reader, self._writer)
 
     def __getstate__(self) -> Any:
         state: Any = super().__getstate__()
@@ -62,24 +60,24 @@ class BatchQueue(SimpleQueue[Any]):
         self._writer.close()
 
     def stop_reading(self) -> None:
-        """Let Pool's feeding thread run against a closed pipe instead of one that nobody empties."""
-        reader, self._reader = self._reader, Severed()
+        """Make Pool's sending thread fail on a closed pipe instead of blocking on one that nobody reads."""
+        reader, self._reader = self._reader, CutConnection()
         reader.close()
         self._free_locks()
 
     def stop_writing(self) -> None:
-        """Let Pool's collecting thread find the end of the pipe, even in the middle of a message."""
-        self._writer = Severed(self._writer)
+        """Make Pool's collecting thread reach the end of the pipe, even in the middle of a message."""
+        self._writer = CutConnection(self._writer)
         self._free_locks()
 
     def _free_locks(self) -> None:
         for lock in (self._rlock, self._wlock):
-            with suppress(ValueError, AttributeError):  # nobody held it; there is none
+            with suppress(ValueError, AttributeError):  # it is not held, or there is none
                 lock.release()
 
 
-class Muted:
-    """The end of a pipe that replies come from, for one who is not to be woken by them."""
+class SilentReader:
+    """The read end of a pipe, for a thread that must not be woken by what arrives in it."""
 
     def __init__(self, reader: Any, writer: Any) -> None:
         self._reader = reader
@@ -95,23 +93,23 @@ class Muted:
         self._reader.close()
 
 
-class Severed:
-    """The end of a pipe that has been cut, as Pool uses it while it terminates.
+class CutConnection:
+    """An end of a pipe that has been cut off, as Pool uses it while it terminates.
 
-    Two of Pool's threads put a farewell into the results: the pipe closes at the second, since Pool takes it
-    amiss when its collecting thread is gone too early.
+    Two of Pool's threads send a last message to the results: the pipe closes at the second, since Pool fails when its
+    collecting thread ends too early.
     """
 
     def __init__(self, connection: Any = None) -> None:
         self._connection = connection
-        self._farewells = 0
+        self._last_messages = 0
 
     def poll(self) -> bool:
         return False
 
     def send_bytes(self, _: bytes) -> None:
-        self._farewells += 1
-        if self._farewells == 2:
+        self._last_messages += 1
+        if self._last_messages == 2:
             self.close()
 
     def close(self) -> None:

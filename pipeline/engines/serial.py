@@ -1,26 +1,44 @@
-"""The engine without processes: every job in this one, in turn. For debugging, and for comparing with."""
+"""The engine without worker processes: it runs every job in this process, one after the other."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from pipeline.engines.attempts import Case, Next
+from pipeline.engines.attempts import Attempt, NextStep
 from pipeline.errors import WorkersFailed
-from pipeline.messages import Job, Outcome
+from pipeline.messages import AnyJob, Outcome
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
 
 
-class SerialEngine:
-    """Runs each job when it is polled for. Limits of time and memory are not enforced: who could?"""
+@dataclass(frozen=True)
+class SerialSpec:
+    """The `Spec` of a SerialEngine."""
 
-    def __init__(self, blueprint: bytes, retries: int = 0, backoff_s: float = 1.0) -> None:
-        self._retries = retries
-        self._backoff_s = backoff_s
-        self._waiting: Job | None = None
+    blueprint: bytes
+    """The stages, as `Blueprint.pack` writes them."""
+    retries: int = 0
+    """How often a job that failed by an exception is tried again."""
+    backoff_s: float = 1.0
+    """The pause before the first retry; it doubles."""
+
+    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> SerialEngine:
+        """Build the stages in this process."""
+        return SerialEngine(self)
+
+
+class SerialEngine:
+    """Runs each job when it is polled for. Nothing can enforce limits of time and memory here."""
+
+    def __init__(self, spec: SerialSpec) -> None:
+        self._spec = spec
+        self._waiting: AnyJob | None = None
         try:
             with stdout_to_stderr():
-                worker.start(blueprint)
+                worker.start(spec.blueprint)
         except Exception as error:
             raise WorkersFailed(f"the stages cannot be built: {error}") from error
 
@@ -35,7 +53,7 @@ class SerialEngine:
     def warm_up(self) -> None:
         pass
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         self._waiting = job
 
     def poll(self, timeout_s: float) -> list[Outcome]:
@@ -43,17 +61,17 @@ class SerialEngine:
         if job is None:
             return []
         with stdout_to_stderr():
-            return [self._run(Case(job, self._retries))]
+            return [self._run(Attempt(job, self._spec.retries))]
 
-    def _run(self, case: Case) -> Outcome:
-        outcome = worker.work(case.rest)
-        while not case.is_settled_by(outcome):
-            step = case.learn(outcome)
-            if step is Next.DELIVER:
-                return case.outcome()
-            if step is Next.RUN_LATER:
-                time.sleep(self._backoff_s * 2 ** (case.retries_taken - 1))
-            outcome = worker.work(case.rest)
+    def _run(self, attempt: Attempt) -> Outcome:
+        outcome = worker.work(attempt.remaining)
+        while not attempt.is_settled_by(outcome):
+            step = attempt.add_outcome(outcome)
+            if step is NextStep.DELIVER:
+                return attempt.outcome()
+            if step is NextStep.RUN_LATER:
+                time.sleep(self._spec.backoff_s * 2 ** (attempt.retries_taken - 1))
+            outcome = worker.work(attempt.remaining)
         return outcome
 
     def drain(self) -> None:

@@ -10,31 +10,37 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from pipeline.engines import output_capture, slots
-from pipeline.engines.attempts import Fall
-from pipeline.engines.pool_session import Crew, Doom, Member, how_it_ended
-from pipeline.engines.slots import Reading, State, in_words
-from pipeline.engines.worker_process import DUMP_SIGNAL, KILL_SIGNAL, kill_group
+from pipeline.engines import output_capture
+from pipeline.engines.attempts import WorkerFailure
+from pipeline.engines.os_process import (
+    DUMP_SIGNAL,
+    KILL_SIGNAL,
+    describe_exit,
+    format_bytes,
+    kill_group,
+    memory_bytes,
+)
+from pipeline.engines.pool_session import KillReason, PoolSession, Worker
+from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
 
-# How often the limits are looked at; a death is noticed at once.
+# How often the limits are checked; a death is noticed at once.
 TICK_S = 0.05
-# What a worker has to write its stacks before it is killed for being over a limit.
-DUMP_S = 0.2
-# A worker whose threads or exit functions do not end is not waited for longer.
+# How long a worker that is over a limit may take to write its stacks; it is killed as soon as they are written.
+DUMP_S = 1.0
+# A worker whose threads or exit functions do not end by then is killed.
 LEAVE_S = 10.0
-# Above this share of max_memory a worker is killed, above max_memory only replaced.
+# Above this share of max_memory a worker is killed; above max_memory it is replaced after its job.
 KILL_SHARE = 1.5
-# Workers that die while they start, none having become ready in between, until that is said instead of
-# retried...
-MOST_DEAD_STARTS = 3
-# ...and how many when they were killed from outside, by the kernel for want of memory for instance.
-MOST_KILLED_STARTS = 20
+# After so many deaths of starting workers, with none ready in between, the engine fails instead of trying again...
+MAX_DEAD_STARTS = 3
+# ...or after so many when they were killed from outside, for instance by the kernel when it is out of memory.
+MAX_KILLED_STARTS = 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may use. Times in seconds."""
+    """What a worker may use; None where there is no limit."""
 
     job_s: float | None
     stage_s: tuple[float | None, ...]
@@ -43,25 +49,25 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Death:
-    """A worker is dead: what its slot said, and, if it was at work, how that counts for its job."""
+class WorkerDeath:
+    """A worker is dead: the last words of its slot, and the failure of its job if it was working."""
 
-    last: Reading
-    fall: Fall
+    last: Snapshot
+    failure: WorkerFailure
 
 
-News = Death | FilemillError
+Event = WorkerDeath | FilemillError
 
 
 class Supervisor:
-    """Watches one crew at a time. What it sees is in `news`; the engine decides what follows."""
+    """Watches the workers of one session at a time, and reports what happens to them in `events`."""
 
-    def __init__(self, seating: slots.Seating, limits: Limits) -> None:
-        self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self._seating = seating
-        self._table = seating.slots
+    def __init__(self, allocator: SlotAllocator, limits: Limits) -> None:
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._allocator = allocator
+        self._table = allocator.table
         self._limits = limits
-        self._crew: Crew | None = None
+        self._session: PoolSession | None = None
         self._lock = threading.Lock()
         self._dead_starts = self._killed_starts = 0
         self._has_failed = False
@@ -69,145 +75,154 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, daemon=True, name="pool-supervisor")
         self._thread.start()
 
-    def watch(self, crew: Crew) -> None:
+    def watch(self, session: PoolSession) -> None:
         with self._lock:
-            self._crew = crew
+            self._session = session
 
-    def look_away(self) -> None:
-        """From the return of this on, no death is reported until another crew is watched."""
+    def unwatch(self) -> None:
+        """Stop watching: once this has returned, no death is reported until another session is watched."""
         with self._lock:
-            self._crew = None
+            self._session = None
 
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
 
     def fail(self, failure: FilemillError) -> None:
-        """Report what no other worker can help, and once."""
+        """Report a failure that ends the engine; only the first is reported."""
         if not self._has_failed:
             self._has_failed = True
-            self.news.put(failure)
+            self.events.put(failure)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             with self._lock:
-                members = list(self._crew.members) if self._crew else []
-                for member in members:
-                    self._look_at(member)
-            self._sleep([member for member in members if not member.worker.is_given_up])
+                workers = list(self._session.workers) if self._session else []
+                for worker in workers:
+                    self._check(worker)
+            self._sleep([worker for worker in workers if not worker.process.is_given_up])
 
-    def _sleep(self, members: list[Member]) -> None:
-        """Until the next tick, or a death."""
-        if wait([member.worker.sentinel for member in members], TICK_S) if members else self._stop.wait(TICK_S):
+    def _sleep(self, workers: list[Worker]) -> None:
+        """Wait for the next tick, or for a death."""
+        if wait([worker.process.sentinel for worker in workers], TICK_S) if workers else self._stop.wait(TICK_S):
             time.sleep(0.001)
 
-    def _look_at(self, member: Member) -> None:
-        now = self._table.read(member.seat.number)
-        if member.worker.is_dead:
-            self._bury(member)
-        elif member.is_stuck:
-            self._remove(member)
-            self.fail(EnvironmentFailure(member.give_up()))
-        elif member.killed_at:
-            member.kill()
-        elif member.worker.is_abandoned:
-            member.was_abandoned = True
-            member.kill()
-        elif member.doom:
-            self._carry_out(member, member.doom, now)
+    def _check(self, worker: Worker) -> None:
+        now = self._table.read(worker.slot.number)
+        if worker.process.is_dead:
+            self._reap(worker)
+        elif worker.is_stuck:
+            self._remove(worker)
+            self.fail(EnvironmentFailure(worker.give_up()))
+        elif worker.killed_at:
+            worker.kill()
+        elif worker.process.is_abandoned:
+            worker.was_abandoned = True
+            worker.kill()
+        elif worker.reason:
+            self._finish_off(worker, worker.reason, now)
         elif now.state == State.START_FAILED:
-            self.fail(WorkersFailed(f"no worker can start:\n{output_capture.read(member.seat.capture).strip()}"))
+            self.fail(WorkersFailed(f"no worker can start:\n{output_capture.read(worker.slot.capture).strip()}"))
         else:
-            self._check_limits(member, now)
-            output_capture.cut(member.seat.capture)
+            self._check_limits(worker, now)
+            output_capture.cut(worker.slot.capture)
 
-    def _check_limits(self, member: Member, now: Reading) -> None:
-        spent_s = (time.monotonic_ns() - now.since) / 1e9
+    def _check_limits(self, worker: Worker, now: Snapshot) -> None:
+        spent_s = (time.monotonic_ns() - now.since_ns) / 1e9
         if now.state == State.STARTING and spent_s > self._limits.start_s:
-            self._condemn(
-                member,
-                Doom("timeout", f"was not ready after {self._limits.start_s:g} s", "pool.start_timeout"),
-            )
+            text = f"was not ready after {self._limits.start_s:g} s"
+            self._condemn(worker, KillReason("timeout", text, "pool.start_timeout"))
         elif now.state == State.LEAVING and spent_s > LEAVE_S:
-            member.kill()
-        elif now.state in (State.IDLE, State.AT_WORK):
+            worker.kill()
+        elif now.state in (State.IDLE, State.WORKING):
             self._dead_starts = self._killed_starts = 0
-        if now.state == State.AT_WORK and (doom := self._over_limit(member, now, spent_s)):
-            self._condemn(member, doom)
+        if now.state == State.WORKING and (reason := self._over_limit(worker, now, spent_s)):
+            self._condemn(worker, reason)
 
-    def _over_limit(self, member: Member, now: Reading, spent_s: float) -> Doom | None:
-        limits = self._limits
+    def _over_limit(self, worker: Worker, now: Snapshot, spent_s: float) -> KillReason | None:
+        """Return why the worker must be killed for what it is doing now, or None."""
+        limits, at = self._limits, (now.batch, now.place)
         stage_s = limits.stage_s[now.stage] if now.stage >= 0 else None
         if limits.job_s and spent_s > limits.job_s:
-            return Doom("timeout", f"took longer than {limits.job_s:g} s", "the limit of a file", now.batch, now.place)
-        if stage_s and (time.monotonic_ns() - now.stage_since) / 1e9 > stage_s:
-            remark = "the stage's own limit"
-            return Doom("timeout", f"took longer than {stage_s:g} s", remark, now.batch, now.place, now.stage_since)
-        member.held_bytes = slots.memory_bytes(member.worker.pid) or member.held_bytes  # a dying one has none
-        if limits.memory_bytes and member.held_bytes > limits.memory_bytes * KILL_SHARE:
-            remark = f"more than {KILL_SHARE:g} times pool.max_memory of {in_words(limits.memory_bytes)}"
-            return Doom("memory", f"killed at {in_words(member.held_bytes)} of memory", remark, now.batch, now.place)
+            return KillReason("timeout", f"took longer than {limits.job_s:g} s", "the limit of a file", *at)
+        if stage_s and (time.monotonic_ns() - now.stage_since_ns) / 1e9 > stage_s:
+            text = f"took longer than {stage_s:g} s"
+            return KillReason("timeout", text, "the stage's own limit", *at, now.stage_since_ns)
+        worker.held_bytes = memory_bytes(worker.process.pid) or worker.held_bytes  # a dying process has none
+        if limits.memory_bytes and worker.held_bytes > limits.memory_bytes * KILL_SHARE:
+            remark = f"more than {KILL_SHARE:g} times pool.max_memory of {format_bytes(limits.memory_bytes)}"
+            return KillReason("memory", f"killed at {format_bytes(worker.held_bytes)} of memory", remark, *at)
         return None
 
-    def _condemn(self, member: Member, doom: Doom) -> None:
-        """Have the worker write down where it is; the next look but one kills it."""
-        member.doom, member.doomed_at = doom, time.monotonic()
-        if DUMP_SIGNAL and member.worker.pid:
+    def _condemn(self, worker: Worker, reason: KillReason) -> None:
+        """Have the worker write its stacks; a later check kills it unless it has finished the job by then."""
+        worker.reason, worker.condemned_at = reason, time.monotonic()
+        worker.is_dumping, worker.printed_bytes = False, output_capture.printed_bytes(worker.slot.capture)
+        if DUMP_SIGNAL and worker.process.pid:
             with suppress(ProcessLookupError):
-                os.kill(member.worker.pid, DUMP_SIGNAL)
+                os.kill(worker.process.pid, DUMP_SIGNAL)
 
-    def _carry_out(self, member: Member, doom: Doom, now: Reading) -> None:
-        """Kill a worker that is still at what it was condemned for."""
-        if not _is_still_at(doom, now):
-            member.doom = None
-        elif time.monotonic() - member.doomed_at > DUMP_S or doom.kind == "memory":
-            member.kill()
+    def _finish_off(self, worker: Worker, reason: KillReason, now: Snapshot) -> None:
+        """Kill a worker that is still running the job for which it was condemned."""
+        if not _is_still_running(reason, now):
+            worker.reason = None
+        elif reason.kind == "memory" or time.monotonic() - worker.condemned_at > DUMP_S or _has_dumped(worker):
+            worker.kill()
 
-    def _bury(self, member: Member) -> None:
-        code = member.worker.exitcode
+    def _reap(self, worker: Worker) -> None:
+        code = worker.process.exitcode
         if code is None:
-            return  # another thread is reaping it; the next look will know
-        kill_group(member.worker.pid)
-        last = self._table.read(member.seat.number)
-        output = output_capture.read(member.seat.capture)
-        self._remove(member)
-        if last.state == State.STARTING and not member.was_abandoned:
-            self._count_dead_start(member, code, output)
+            return  # another thread is reaping it; the next check will know
+        kill_group(worker.process.pid)
+        last = self._table.read(worker.slot.number)
+        output = output_capture.read(worker.slot.capture)
+        self._remove(worker)
+        if last.state == State.STARTING and not worker.was_abandoned:
+            self._count_dead_start(worker, code, output)
         else:
             self._dead_starts = self._killed_starts = 0
-        if last.state in (State.IDLE, State.AT_WORK) or member.was_abandoned:
-            self.news.put(Death(last, _fall(member, last, code, output)))
+        if last.state in (State.IDLE, State.WORKING) or worker.was_abandoned:
+            self.events.put(WorkerDeath(last, _failure_of(worker, last, code, output)))
 
-    def _remove(self, member: Member) -> None:
-        assert self._crew is not None
-        self._crew.members.remove(member)
-        self._seating.take_back(member.seat)
+    def _remove(self, worker: Worker) -> None:
+        assert self._session is not None
+        self._session.workers.remove(worker)
+        self._allocator.release(worker.slot)
 
-    def _count_dead_start(self, member: Member, code: int, output: str) -> None:
-        if member.doom:
-            self.fail(WorkersFailed(f"a worker {member.doom.text} ({member.doom.remark})\n{output}".strip()))
+    def _count_dead_start(self, worker: Worker, code: int, output: str) -> None:
+        if worker.reason:
+            self.fail(WorkersFailed(f"a worker {worker.reason.text} ({worker.reason.remark})\n{output}".strip()))
         self._killed_starts += code == -KILL_SIGNAL
         self._dead_starts += code != -KILL_SIGNAL
-        if self._dead_starts >= MOST_DEAD_STARTS or self._killed_starts >= MOST_KILLED_STARTS:
-            times = self._dead_starts + self._killed_starts
-            self.fail(WorkersFailed(f"{times} workers died while they started: {how_it_ended(code)}\n{output}".strip()))
+        if self._dead_starts >= MAX_DEAD_STARTS or self._killed_starts >= MAX_KILLED_STARTS:
+            deaths = self._dead_starts + self._killed_starts
+            text = f"{deaths} workers died while they started: {describe_exit(code)}\n{output}"
+            self.fail(WorkersFailed(text.strip()))
 
 
-def _is_still_at(doom: Doom, now: Reading) -> bool:
-    if now.state != State.AT_WORK:
+def _has_dumped(worker: Worker) -> bool:
+    """Tell whether the worker has written its stacks: its text has grown since it was condemned, and grows no more."""
+    printed_bytes, worker.printed_bytes = worker.printed_bytes, output_capture.printed_bytes(worker.slot.capture)
+    has_grown = worker.printed_bytes != printed_bytes
+    was_dumping, worker.is_dumping = worker.is_dumping, worker.is_dumping or has_grown
+    return was_dumping and not has_grown
+
+
+def _is_still_running(reason: KillReason, now: Snapshot) -> bool:
+    if now.state != State.WORKING:
         return now.state == State.STARTING
-    is_same_job = (now.batch, now.place) == (doom.batch, doom.place)
-    return is_same_job and doom.stage_since in (None, now.stage_since)
+    is_same_job = (now.batch, now.place) == (reason.batch, reason.place)
+    return is_same_job and reason.stage_since_ns in (None, now.stage_since_ns)
 
 
-def _fall(member: Member, last: Reading, code: int, output: str) -> Fall:
-    doom = member.doom
-    if doom and _is_still_at(doom, last):
-        return Fall(doom.kind, last.stage, doom.text, doom.remark, output=output)
-    if member.was_abandoned:
-        return Fall("crashed", last.stage, "killed, as the forkserver had been", output=output)
+def _failure_of(worker: Worker, last: Snapshot, code: int, output: str) -> WorkerFailure:
+    reason = worker.reason
+    if reason and _is_still_running(reason, last):
+        return WorkerFailure(reason.kind, last.stage, reason.text, reason.remark, output=output)
+    if worker.was_abandoned:
+        return WorkerFailure("crashed", last.stage, "killed, as the forkserver had been", output=output)
     remark = ""
     if code == -KILL_SIGNAL:
-        held = f"; the worker held {in_words(member.held_bytes)}" if member.held_bytes else ""
+        held = f"; the worker held {format_bytes(worker.held_bytes)}" if worker.held_bytes else ""
         remark = f"perhaps out of memory{held}"
-    return Fall("crashed", last.stage, how_it_ended(code), remark, output=output)
+    return WorkerFailure("crashed", last.stage, describe_exit(code), remark, output=output)

@@ -1,7 +1,7 @@
-"""How jobs and answers are written for the way between parent and worker: a good part of what a tiny file costs.
+"""How jobs and answers are serialized between parent and worker, which is a good part of the cost of a tiny file.
 
-A named tuple takes four times as long to pickle as a bare one. So all of them cross bare, and an outcome without its
-source, unless the worker saw another one than the job named.
+A named tuple takes four times as long to pickle as a plain one. So all of them cross as plain tuples, and an outcome
+without its source, unless the worker saw another one than the job named. Jobs of groups are few, and cross as they are.
 """
 
 from __future__ import annotations
@@ -10,39 +10,43 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.engines.attempts import Fall
+from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Job, Outcome, Result, Source, Target
+from pipeline.messages import AnyJob, GroupJob, Job, Outcome, Result, Source, Target
 
-Answer = Outcome | Fall
+Answer = Outcome | WorkerFailure
 
-# What `_make` of a named tuple comes down to, at a third of its time.
+# Does what `_make` of a named tuple does, in a third of its time.
 _made: Any = tuple.__new__
-_PLAIN = tuple(Target("", b""))
+_DEFAULTS = tuple(Target("", b""))
 
 
-def pack_jobs(jobs: Sequence[Job]) -> bytes:
-    rows = [(tuple(job.source), [_bare(target) for target in job.targets], job.begin) for job in jobs]
+def pack_jobs(jobs: Sequence[AnyJob]) -> bytes:
+    """Serialize the jobs of a batch."""
+    rows = [
+        job if isinstance(job, GroupJob) else (tuple(job.source), [_plain(target) for target in job.targets], job.begin)
+        for job in jobs
+    ]
     return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
 
 
-def unpack_jobs(data: bytes) -> list[Job]:
-    return [
-        _made(
-            Job,
-            (_made(Source, source), tuple([_made(Target, each + _PLAIN[len(each) :]) for each in targets]), begin),
-        )
-        for source, targets, begin in pickle.loads(data)
-    ]
+def unpack_jobs(data: bytes) -> list[AnyJob]:
+    """Read what `pack_jobs` has written."""
+    return [row if isinstance(row, GroupJob) else _job(*row) for row in pickle.loads(data)]
 
 
-def _bare(target: Target) -> tuple[Any, ...]:
-    """A target without what only those in parts and of groups have."""
-    return target[:2] if target[2:] == _PLAIN[2:] else tuple(target)
+def _job(source: tuple[Any, ...], targets: list[tuple[Any, ...]], begin: object) -> Any:
+    whole = tuple([_made(Target, target + _DEFAULTS[len(target) :]) for target in targets])
+    return _made(Job, (_made(Source, source), whole, begin))
 
 
-def pack_answers(jobs: Sequence[Job], answers: Sequence[Answer]) -> bytes:
-    """Write the answers to the first of `jobs`; what cannot be written becomes a fall of its job alone."""
+def _plain(target: Target) -> tuple[Any, ...]:
+    """Return a target as a plain tuple, without the fields that only parts need."""
+    return target[:2] if target[2:] == _DEFAULTS[2:] else tuple(target)
+
+
+def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer]) -> bytes:
+    """Serialize the answers to the first of `jobs`; one that cannot be pickled becomes a failure of its job alone."""
     rows = [_row(job, answer) for job, answer in zip(jobs, answers, strict=False)]
     try:
         return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
@@ -50,19 +54,19 @@ def pack_answers(jobs: Sequence[Job], answers: Sequence[Answer]) -> bytes:
         return pickle.dumps([_sendable(row) for row in rows])
 
 
-def unpack_answers(jobs: Sequence[Job], data: bytes) -> list[Answer]:
-    """Read what `pack_answers` wrote."""
+def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> list[Answer]:
+    """Read what `pack_answers` has written."""
     try:
         rows = pickle.loads(data)
     except Exception as error:
-        return [Fall("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
+        return [WorkerFailure("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
     return [
         row
-        if isinstance(row, Fall)
+        if isinstance(row, WorkerFailure)
         else _made(
             Outcome,
             (
-                _made(Source, row[0]) if row[0] else job.source,
+                _made(Source, row[0]) if row[0] else job.origin,
                 tuple([_made(Result, result) for result in row[1]]),
                 *row[2],
             ),
@@ -71,10 +75,10 @@ def unpack_answers(jobs: Sequence[Job], data: bytes) -> list[Answer]:
     ]
 
 
-def _row(job: Job, answer: Answer) -> object:
-    if isinstance(answer, Fall):
+def _row(job: AnyJob, answer: Answer) -> object:
+    if isinstance(answer, WorkerFailure):
         return answer
-    seen = None if answer.source == job.source else tuple(answer.source)
+    seen = None if answer.origin == job.origin else tuple(answer.origin)
     return seen, [tuple(result) for result in answer.results], answer[2:]
 
 
@@ -82,5 +86,5 @@ def _sendable(row: object) -> object:
     try:
         pickle.dumps(row)
     except Exception as error:
-        return Fall("error", NO_STAGE, f"the outcome cannot be sent to the parent: {error}")
+        return WorkerFailure("error", NO_STAGE, f"the outcome cannot be sent to the parent: {error}")
     return row

@@ -1,4 +1,4 @@
-"""What runs inside a worker: the initializer, the jobs of a batch, and the tidying after each job."""
+"""What runs inside a worker process: the initializer, the jobs of a batch, and the clean-up after each job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pipeline.engines import output_capture, slots, wire_format
-from pipeline.engines.attempts import Fall
+from pipeline.engines.attempts import WorkerFailure
+from pipeline.engines.os_process import KILL_SIGNAL, LINUX, children, format_bytes, memory_bytes
 from pipeline.engines.slots import (
     BATCH,
     DRAINING,
@@ -21,86 +22,82 @@ from pipeline.engines.slots import (
     STAGE,
     STAGE_SINCE,
     STATE,
-    Seat,
+    Slot,
     State,
-    in_words,
 )
 from pipeline.engines.wire_format import Answer
-from pipeline.engines.worker_process import KILL_SIGNAL, LINUX, children
 from pipeline.errors import FilemillError, WorkersFailed
-from pipeline.messages import Job, Kind, Outcome
+from pipeline.messages import AnyJob, Kind, Outcome
 
 Enter = Callable[[int], None]
-Work = Callable[[Job, Enter], Outcome]
+Work = Callable[[AnyJob, Enter], Outcome]
 
-# A batch that turned out to hold slow jobs goes back after so long, for other workers to share what is left
-# of it.
+# A batch whose jobs turn out to be slow is returned after this long, so that other workers share the rest of it.
 LONG_BATCH_NS = 100_000_000
-# After a job that took longer than this, reading our memory costs nothing that matters.
+# After a job that took longer than this, the cost of reading our memory does not matter.
 LONG_JOB_NS = 1_000_000
-# No process can have been started in less; most of the time of a job that does nothing is saved by not
-# looking.
+# No process can have been started in less; not looking for any saves most of the time of a job that does nothing.
 SHORT_JOB_NS = 50_000
 # How long the processes that a job left behind may take to die of SIGKILL.
 SWEEP_S = 2.0
 
 
-class Desk:
-    """A worker at its desk: the seat it was given, and the function that does a job."""
+class WorkerLoop:
+    """Runs the jobs of batches in this worker, and reports in its slot what it is doing."""
 
     _work: Work
 
-    def __init__(self, seat: Seat) -> None:
-        self._seat = seat
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
         # Through a memoryview an item is written twice as fast as through ctypes.
-        self._words = memoryview(seat.slots.words).cast("B").cast("q")
-        self._at = slots.first_word(seat.number)
+        self._words = memoryview(slot.table.words).cast("B").cast("q")
+        self._at = slots.first_word(slot.number)
         self._kept_children: set[int] = set()
 
-    def set_up(self, functions: bytes, blueprint: bytes) -> None:
-        """Run the initializer. The processes it starts are not a job's leftovers."""
+    def initialize(self, functions: bytes, blueprint: bytes) -> None:
+        """Run the initializer; the processes that it starts are kept, unlike those that a job leaves behind."""
         begin, self._work = pickle.loads(functions)
         begin(blueprint)
         self._kept_children = children() if LINUX else set()
-        limit, held = self._seat.max_memory_bytes, slots.memory_bytes()
+        limit, held = self._slot.max_memory_bytes, memory_bytes()
         if limit and held > limit:
             raise WorkersFailed(
-                f"a worker holds {in_words(held)} right after its start; pool.max_memory is {in_words(limit)}"
+                f"a worker holds {format_bytes(held)} right after its start; pool.max_memory is {format_bytes(limit)}"
             )
         output_capture.take()
 
-    def run(self, number: int, jobs: list[Job]) -> tuple[list[Answer], float]:
-        """Do the jobs of a batch, until the worker must leave; also gives the seconds it took."""
-        words, at, seat, at_work = self._words, self._at, self._seat, int(State.AT_WORK)
+    def run(self, number: int, jobs: list[AnyJob]) -> tuple[list[Answer], float]:
+        """Run the jobs of a batch until the worker must leave; returns their answers and the seconds taken."""
+        words, at, slot, working = self._words, self._at, self._slot, int(State.WORKING)
         words[at + BATCH] = number
         answers: list[Answer] = []
         began = now = time.monotonic_ns()
         for place, job in enumerate(jobs):
-            if seat.is_spent or words[DRAINING] or now - began > LONG_BATCH_NS:
+            if slot.is_used_up or words[DRAINING] or now - began > LONG_BATCH_NS:
                 break
             words[at + STAGE] = NO_STAGE
             words[at + SINCE] = before = now
             words[at + PLACE] = place
-            words[at + STATE] = at_work
+            words[at + STATE] = working
             answers.append(self._run_one(job, now))
             now = time.monotonic_ns()
-            if seat.files_left is not None:
-                seat.files_left -= 1
+            if slot.files_left is not None:
+                slot.files_left -= 1
             if now - before > LONG_JOB_NS:
                 self._watch_memory()
-        if seat.files_left is not None and not answers:
-            seat.files_left -= 1  # Pool counts batches: it must never be ahead of us and have us leave unawares
+        if slot.files_left is not None and not answers:
+            slot.files_left -= 1  # Pool counts batches: if its count ran ahead, it would end us without our noticing
         self._watch_memory()
         return answers, (now - began) / 1e9
 
-    def _run_one(self, job: Job, before: int) -> Answer:
+    def _run_one(self, job: AnyJob, before: int) -> Answer:
         answer: Answer
         try:
             answer = self._work(job, self._enter)
         except BaseException as error:
-            answer = self._fall(error)
-        if is_memory(answer):
-            self._seat.files_left = 0  # a heap that was full once is not trusted again
+            answer = self._failure(error)
+        if is_out_of_memory(answer):
+            self._slot.files_left = 0  # a heap that was full once is not trusted again
         if LINUX and time.monotonic_ns() - before > SHORT_JOB_NS:
             kill_leftovers(self._kept_children)
         output = output_capture.take()
@@ -110,58 +107,58 @@ class Desk:
         self._words[self._at + STAGE_SINCE] = time.monotonic_ns()
         self._words[self._at + STAGE] = stage
 
-    def _fall(self, error: BaseException) -> Fall:
+    def _failure(self, error: BaseException) -> WorkerFailure:
         text = traceback.format_exception_only(error)[-1].strip()
         kind: Kind = "error" if isinstance(error, Exception) else "crashed"
         if isinstance(error, MemoryError):
             kind = "memory"
         detail = "".join(traceback.format_exception(error))
-        return Fall(kind, self._words[self._at + STAGE], f"{text} was raised", detail=detail)
+        return WorkerFailure(kind, self._words[self._at + STAGE], f"{text} was raised", detail=detail)
 
     def _watch_memory(self) -> None:
-        limit = self._seat.max_memory_bytes
-        if limit and slots.memory_bytes() > limit:
-            self._seat.files_left = 0
+        limit = self._slot.max_memory_bytes
+        if limit and memory_bytes() > limit:
+            self._slot.files_left = 0
 
 
-_desk: Desk | None = None
+_loop: WorkerLoop | None = None
 
 
 def start(functions: bytes, blueprint: bytes) -> None:
-    """Pool's initializer: run the user's, and stay when it raises, or Pool would start others for ever."""
-    global _desk
-    seat = slots.mine()
-    assert seat is not None
+    """Run the user's initializer, as Pool's; when it raises, stay alive, or Pool would start others for ever."""
+    global _loop
+    slot = slots.current()
+    assert slot is not None
     try:
-        desk = Desk(seat)
-        desk.set_up(functions, blueprint)
-        _desk = desk
+        loop = WorkerLoop(slot)
+        loop.initialize(functions, blueprint)
+        _loop = loop
     except BaseException as error:
         print(
             error if isinstance(error, FilemillError) else traceback.format_exc().rstrip(),
             file=sys.stderr,
             flush=True,
         )
-        seat.enter_state(State.START_FAILED)
+        slot.enter_state(State.START_FAILED)
         while True:  # until the parent has read why, and kills us
             time.sleep(60)
-    seat.enter_state(State.IDLE)
+    slot.enter_state(State.IDLE)
 
 
 def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
-    """Pool's function: do a batch of jobs; gives its number, the packed answers, and the seconds it took."""
-    seat = slots.mine()
-    assert seat is not None and _desk is not None
+    """Run a batch of jobs, as Pool's function; returns its number, the packed answers, and the seconds taken."""
+    slot = slots.current()
+    assert slot is not None and _loop is not None
     number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
-    answers, seconds = _desk.run(number, jobs)
+    answers, seconds = _loop.run(number, jobs)
     reply = number, wire_format.pack_answers(jobs, answers), seconds
-    seat.slots.words[slots.first_word(seat.number) + STATE] = State.IDLE
+    slot.table.words[slots.first_word(slot.number) + STATE] = State.IDLE
     return reply
 
 
-def is_memory(answer: Answer) -> bool:
-    """Whether a job ran out of memory."""
-    if isinstance(answer, Fall):
+def is_out_of_memory(answer: Answer) -> bool:
+    """Tell whether a job ran out of memory."""
+    if isinstance(answer, WorkerFailure):
         return answer.kind == "memory"
     for result in answer.results:  # noqa: SIM110, any() would take three times as long, for every job
         if result.kind == "memory":
@@ -170,9 +167,9 @@ def is_memory(answer: Answer) -> bool:
 
 
 def kill_leftovers(kept: set[int]) -> None:
-    """Kill the processes that a job has left behind, orphans among them, since we adopt those.
+    """Kill the processes that a job has left behind, all but those `kept`; orphans too, since we adopt those.
 
-    Costs one call of the system when there are none.
+    Costs one system call when there are none.
     """
     if not kept:
         try:

@@ -1,4 +1,4 @@
-"""How far a writer of the ledger has come, the checksum of its file, and its good copy."""
+"""What lies beside the ledger's file: its checksum (the seal), its log, its last good copy, and its writer's marker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from pipeline.ledger.ledger import Ledger
+
+# SQLite's write-ahead log: a header, then frames of a header and a page each.
+LOG_HEADER_BYTES, _FRAME_HEADER_BYTES, _PAGE_BYTES = 32, 24, 4096
+FRAME_BYTES = _FRAME_HEADER_BYTES + _PAGE_BYTES
 # Hex digits of the digest in a copy's name.
 _DIGITS = 32
 _CHUNK_BYTES = 1 << 26
@@ -23,17 +30,17 @@ _SPOILT = "spoilt"
 
 @dataclass(frozen=True)
 class Seal:
-    """What the ledger's file was when we left it."""
+    """Size and checksum of the ledger's file at the end of its last writer."""
 
     size_bytes: int
     digest: str
-    """Empty while the file is being changed: a run that is killed then leaves it unsealed."""
+    """The SHA-256 in hex; empty while the file is being changed, so that a killed run leaves it unsealed."""
     at: float
-    """When that was, in seconds since 1970."""
+    """When the file was sealed, in seconds since 1970."""
 
 
 def digest_of(file: Path) -> str:
-    """The digest of a file's contents; of those at hand the one that costs least, 0.1 s for 100 MB."""
+    """Return the SHA-256 of a file, of the digests at hand the fastest: 0.1 s for 100 MB."""
     with open(file, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -43,7 +50,7 @@ def _seal_file(file: Path) -> Path:
 
 
 def read_seal(file: Path) -> Seal | None:
-    """The seal of a ledger's file; None where there is none, or it is damaged itself."""
+    """Return the seal of a ledger's file; None if there is none, or it is damaged itself."""
     try:
         text, _, check = _seal_file(file).read_bytes().rpartition(b"\n")
         return Seal(**json.loads(text)) if text and check == b"%08x" % zlib.crc32(text) else None
@@ -52,12 +59,12 @@ def read_seal(file: Path) -> Seal | None:
 
 
 def put_seal(file: Path) -> Seal:
-    """Seal the file as it is."""
+    """Write the seal of a file as it is."""
     return _put(file, Seal(file.stat().st_size, digest_of(file), time.time()))
 
 
 def lift_seal(file: Path) -> None:
-    """Say that the file is about to be changed, which has to be known before it is, also after a power cut."""
+    """Mark a file as being changed, on disk, before it is."""
     seal = read_seal(file)
     if seal is None or seal.digest not in ("", _SPOILT):
         try:
@@ -67,7 +74,7 @@ def lift_seal(file: Path) -> None:
 
 
 def spoil_seal(file: Path) -> None:
-    """Say of a file that it is not to be trusted, whatever it looks like."""
+    """Mark a file as damaged, whatever its contents."""
     _put(file, Seal(0, _SPOILT, time.time()))
 
 
@@ -84,15 +91,36 @@ def _put(file: Path, seal: Seal) -> Seal:
 
 
 def is_sealed(file: Path, seal: Seal) -> bool:
-    """Whether the file is as it was when it was sealed."""
+    """Tell whether a file is as it was when it was sealed."""
     return file.stat().st_size == seal.size_bytes and digest_of(file) == seal.digest
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+def bring_in_log(ledger: Ledger, how: str) -> int:
+    """Run a WAL checkpoint, and return the number of whole frames in the log."""
+    return int(ledger._connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[1])
+
+
+def log_of(file: Path) -> Path:
+    """Return the path of the write-ahead log of a ledger's file."""
+    return file.with_name(f"{file.name}-wal")
+
+
+def size_of(file: Path) -> int:
+    """Return the size of a file in bytes; 0 if there is none."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 # -- the good copy -----------------------------------------------------------------------------------------------------
 
 
 def keep_copy(file: Path, seal: Seal) -> None:
-    """Keep a copy of a sealed file as the last good one, in place of the one before."""
+    """Copy a sealed file, and delete the copies before."""
     place = file.with_name(f"{file.stem}-good-{seal.digest[:_DIGITS]}{file.suffix}")
     if not place.exists():
         new = file.with_name(f"{file.stem}-good.new")
@@ -110,7 +138,7 @@ def keep_copy(file: Path, seal: Seal) -> None:
 
 
 def good_copy(file: Path) -> Path | None:
-    """The last good copy, if there is one and it is whole."""
+    """Return the newest copy whose contents match the digest in its name; None if there is none."""
     for copy in _copies(file):
         with contextlib.suppress(OSError):
             if digest_of(copy)[:_DIGITS] == copy.stem.rpartition("-")[2]:
@@ -119,18 +147,18 @@ def good_copy(file: Path) -> Path | None:
 
 
 def has_copy(file: Path) -> bool:
-    """Whether there is a copy, whole or not."""
+    """Tell whether there is a copy, whole or not."""
     return bool(_copies(file))
 
 
 def _copies(file: Path) -> list[Path]:
-    """The newest first."""
+    """Return the copies of a file, the newest first."""
     found = file.parent.glob(f"{file.stem}-good-*{file.suffix}")
     return sorted(found, key=lambda each: each.stat().st_mtime_ns, reverse=True)
 
 
 def copy_file(file: Path, place: Path) -> None:
-    """Copy a file, and see it on the disk; where the file system can, both share their blocks."""
+    """Copy a file and sync the copy; on file systems that can, both share their blocks."""
     with open(file, "rb") as source, open(place, "wb") as target:
         try:
             while os.copy_file_range(source.fileno(), target.fileno(), _CHUNK_BYTES):
@@ -145,7 +173,7 @@ def copy_file(file: Path, place: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """See the names in a folder on the disk."""
+    """Sync a folder, and so the names in it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -159,25 +187,25 @@ _PADDED_BYTES = 256
 
 
 @dataclass(frozen=True)
-class Left:
-    """What a writer that did not end in order has left said."""
+class UncleanExit:
+    """The marker of a writer that did not end in order."""
 
     since: float
-    """When it began, in seconds since 1970."""
+    """When the writer began, in seconds since 1970."""
     synced: float
-    """All that was made before this moment is on the disk."""
+    """The time before which all outputs are on disk, in seconds since 1970."""
     boot: str
     log_bytes: int
-    """How long the ledger's log was at the last commit."""
+    """The size of the ledger's log at the last commit."""
 
     @property
     def lost_power(self) -> bool:
-        """Whether the machine was started anew since."""
+        """Whether the machine has been restarted since."""
         return self.boot != boot_id()
 
 
 def boot_id() -> str:
-    """What tells one start of the machine from the next."""
+    """Return the id of this start of the machine; empty if the kernel does not tell."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -185,20 +213,20 @@ def boot_id() -> str:
 
 
 def marker_of(file: Path) -> Path:
-    """Where the marker of a ledger's file lies."""
+    """Return the path of the marker of a ledger's file."""
     return file.with_suffix(".open")
 
 
-def read_marker(file: Path) -> Left | None:
-    """What the last writer left said; None where it ended in order, or its marker cannot be read."""
+def read_marker(file: Path) -> UncleanExit | None:
+    """Return what the last writer left; None if it ended in order, or its marker cannot be read."""
     try:
-        return Left(**json.loads(marker_of(file).read_bytes()))
+        return UncleanExit(**json.loads(marker_of(file).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 
 
 class Marker:
-    """Says of a writer at work how far it has come, and brings what it made to the disk now and then."""
+    """A file that says how far a writer has come; it also syncs what the writer makes, every few seconds."""
 
     def __init__(self, file: Path, folders: Sequence[bytes]) -> None:
         self._log = f"{file}-wal"
@@ -213,7 +241,7 @@ class Marker:
         self._write()
 
     def committed(self) -> None:
-        """The ledger has been committed. Raises OSError where the disk did not take what was written before."""
+        """Note a commit of the ledger. Raises OSError if an earlier sync has failed."""
         self._write()
         if self._syncing is not None and not self._syncing.is_alive():
             self._end_sync()
@@ -223,11 +251,11 @@ class Marker:
             self._syncing.start()
 
     def settling(self) -> None:
-        """The log is about to be brought into the ledger's file: that it gets shorter is no loss."""
+        """Note that the log is about to be truncated, which is then no loss."""
         self._write(log_bytes=0)
 
     def sync(self) -> None:
-        """Bring all that was made to the disk. Raises OSError."""
+        """Sync all that was made. Raises OSError."""
         if self._syncing is not None:
             self._syncing.join()
             self._end_sync()
@@ -235,7 +263,7 @@ class Marker:
         self._end_sync()
 
     def close(self, *, in_order: bool) -> None:
-        """Take the marker away, or leave it for the next writer; the ledger is closed."""
+        """Remove the marker, or leave it for the next writer if this one did not end in order."""
         if in_order:
             self._file.unlink(missing_ok=True)
         else:
@@ -263,12 +291,12 @@ class Marker:
                 log_bytes = os.stat(self._log).st_size
             except FileNotFoundError:
                 log_bytes = 0
-        said = Left(self._since, self._synced, self._boot, log_bytes)
+        said = UncleanExit(self._since, self._synced, self._boot, log_bytes)
         os.pwrite(self._fd, json.dumps(said.__dict__).ljust(_PADDED_BYTES).encode(), 0)
 
 
 def sync_file_systems(folders: Sequence[bytes]) -> None:
-    """Bring all that was written in the folders' file systems to their disks. Raises OSError."""
+    """Sync the file systems of some folders. Raises OSError."""
     import ctypes
 
     libc, seen = ctypes.CDLL(None, use_errno=True), set()

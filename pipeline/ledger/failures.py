@@ -1,8 +1,8 @@
-"""The files that failed: what the ledger keeps of each, how often it was tried, and when it is left alone.
+"""The table of failures: which files failed, how often each was tried, and when it is left alone.
 
-a stage failed, in a run that ended in order    one attempt more
-`errors.hold_after` attempts                    held, until its source or its recipe is another
-dismissed by a person                           held too, and the exit code says so no more
+a stage failed in a run that ended in order     one attempt more
+`errors.hold_after` attempts                    held, until its source or its recipe changes
+dismissed by a person                           held too, and no longer in the exit code
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.messages import MOVED, Result, Source
-from pipeline.text import OF_FILES, is_group
+from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
+from pipeline.ledger.schema import CHANGED_TABLE
+from pipeline.messages import MOVED, Outcome, Result
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
 _SAME = (
@@ -40,105 +41,116 @@ _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that failed and has not been done since."""
+    """An output that failed and has not been made since."""
 
     source: bytes
     stage: str
     kind: str
     error: str
     attempts: int
-    """In runs that ended in order, of the same source by the same recipe."""
+    """The runs that ended in order in which the source as it is failed by the recipe as it is."""
     tried: bool
-    """Whether a stage was tried, rather than the plan refusing."""
+    """Whether a stage was called; False if the plan refused."""
     source_size: int | None
     source_mtime_ns: int | None
     recipe: int | None
     dismissed_at: float | None
-    """When a person said that it need not be done; seconds since 1970."""
+    """When a person dismissed it, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often a file that fails is tried again."""
+class RetryPolicy:
+    """How often a failing file is tried again."""
 
     hold_after: int | None
-    """None for ever."""
+    """The number of attempts; None for no limit."""
     retry_failed: bool = False
-    """Whether those that are held are tried once more now."""
+    """Whether held files are tried once more by this run."""
 
     def is_over(self, failure: Failure) -> bool:
-        """Whether a file that has not changed since is left alone."""
+        """Tell whether a file that has not changed since its failure is left alone."""
         held = self.hold_after is not None and failure.attempts >= self.hold_after
         return (held or failure.dismissed_at is not None) and not self.retry_failed
 
-    def describe(self, failure: Failure) -> str:
-        """What a plan says of it."""
-        if self.is_over(failure):
-            if failure.dismissed_at is not None:
-                return f"dismissed ({failure.kind})"
-            return f"held after {failure.attempts} failed {'attempt' if failure.attempts == 1 else 'attempts'}"
-        attempt = f", attempt {failure.attempts}" if failure.attempts else ""  # none, if that run was cut short
-        if self.hold_after is not None and 0 < failure.attempts <= self.hold_after:
-            attempt += f" of {self.hold_after}"
-        return f"failed before ({failure.kind}{attempt})"
-
 
 class Failures:
-    """The ledger's table of them."""
+    """The ledger's table of failures, in byte order of their sources."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        connection.execute("CREATE TEMP TABLE changed (source BLOB, stage TEXT)")
-        self._has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
+        connection.execute(CHANGED_TABLE)
+        self.has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
+        """Whether there may be any; where there are none, none is looked for."""
+        self.past: list[tuple[bytes, str]] = []
+        """Source and stage of failures that are deleted by the next `flush`."""
 
     def all(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
     ) -> Iterator[Failure]:
-        """Every failure, in byte order of its source: of sources from `first` on and before `after`; only of those in
-        the table `listed`, or only of files and not of groups, if it is asked.
-        """
+        """Yield the failures in byte order of their sources; see `Outputs.all` for the arguments."""
+        self.flush()
         if listed:
             among = "listed CROSS JOIN failures ON source = path ORDER BY path, stage"
             return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}"))
-        among = f"failures {between(after)}{f' AND {OF_FILES}' if of_files else ''} ORDER BY source, stage"
+        among = f"failures {between(after)}{f' AND {ARE_FILES}' if of_files else ''} ORDER BY source, stage"
         return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}", (first, after)))
 
-    def output(self, failure: Failure) -> str:
-        """What the stages printed before it failed."""
+    def of_source(self, source: bytes) -> list[Failure]:
+        """Return the failures of one source."""
+        return list(self.all(source, source + b"\0"))
+
+    def printed(self, failure: Failure) -> str:
+        """Return what the stages printed before a file failed."""
         found = self._connection.execute(
             "SELECT output FROM failures WHERE source = ? AND stage = ?", (failure.source, failure.stage)
         ).fetchone()
         return str(found[0]) if found else ""
 
-    def record(self, run: str, source: Source, result: Result, recipe: int | None, printed: str, tried: bool) -> None:
-        """Remember a failure; whether it counts as an attempt is seen when the run has ended."""
+    def record(self, run: str, outcome: Outcome, result: Result, recipe: int | None, tried: bool) -> None:
+        """Record a failure; `count_attempts` counts it when the run has ended."""
+        self.flush()
+        source, source_size, source_mtime_ns = columns_of(outcome.origin)
         if result.kind in MOVED:
             if result.kind == "changed":
-                self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source.path, result.stage))
+                self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source, result.stage))
             return
-        self._has_any = True
-        values = (source.path, result.stage, result.kind or "error", result.text, run, tried)
-        self._connection.execute(_RECORD, (*values, source.size_bytes, source.mtime_ns, recipe, _shorten(printed)))
+        self.has_any = True
+        values = (source, result.stage, result.kind or "error", result.text, run, tried)
+        self._connection.execute(_RECORD, (*values, source_size, source_mtime_ns, recipe, _shorten(outcome.output)))
 
-    def missing(self, stage: str) -> Iterator[bytes]:
-        """The sources of which a stage failed to make what it should have by now, also those that changed meanwhile."""
-        which = "SELECT source FROM failures WHERE stage = ?1 AND dismissed_at IS NULL"
+    def failed_sources(self, stage: str) -> Iterator[bytes]:
+        """Yield the sources of which a stage did not make its output, also those that changed during the run."""
+        self.flush()
+        failed = "SELECT source FROM failures WHERE stage = ?1 AND dismissed_at IS NULL"
         changed = "SELECT source FROM changed WHERE stage = ?1"
-        return (source for (source,) in self._connection.execute(f"{which} UNION {changed}", (stage,)))
+        return (source for (source,) in self._connection.execute(f"{failed} UNION {changed}", (stage,)))
 
     def forget(self, failures: Iterable[tuple[bytes, str]]) -> None:
-        """Forget what has been done since, or says nothing any more: source and stage of each."""
-        if not self._has_any:
-            return
-        self._connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", failures)
+        """Delete failures, each given by its source and stage."""
+        if self.has_any:
+            self._connection.executemany("DELETE FROM failures WHERE source = ? AND stage = ?", failures)
+
+    def forget_later(self, source: bytes, stage: str) -> None:
+        """Delete a failure at the next `flush`, which costs less than to delete each by itself."""
+        self.past.append((source, stage))
+
+    def flush(self) -> None:
+        """Delete the failures that `forget_later` has collected."""
+        if self.past:
+            self.forget(self.past)
+            self.past.clear()
 
     def count_attempts(self, run: str, exit_code: int) -> None:
-        """Count what failed in a run as tried once more, unless the run was cut short: then that is no reason."""
+        """Count an attempt for what failed in a run, unless the run was cut short."""
         if exit_code in _IN_ORDER:
             self._connection.execute("UPDATE failures SET attempts = attempts + 1 WHERE run = ? AND tried", (run,))
 
     def dismiss(self, matches: Callable[[bytes], bool], pattern: str) -> tuple[int, int]:
-        """Put on record that files need not be done as they are; gives how many, and how many only a plan refuses."""
+        """Record that files need not be made as they are.
+
+        Returns:
+            How many failures were dismissed, and how many were not because only a plan refuses them.
+        """
         matching = (each for each in self.all() if matches(each.source))
         # A group that waits for its members goes with them.
         found = [(each.source, each.stage, each.tried) for each in matching if each.tried or not is_group(each.source)]
@@ -151,7 +163,7 @@ class Failures:
 
 
 def between(after: bytes | None, column: str = "source") -> str:
-    """The condition for a range of sources; both its ends are given with it, also where there is none after it."""
+    """Return the condition for a range of sources; its parameters are the first one and `after`, be it None."""
     return f"WHERE {column} >= ?1 AND " + ("?2 IS NULL" if after is None else f"{column} < ?2")
 
 

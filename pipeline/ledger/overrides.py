@@ -1,77 +1,94 @@
-"""What a person has the ledger take as true of outputs: that they are made, or made by the recipe as it is now."""
+"""The table of overrides: what a person had the ledger take as true, such as by `accept` and `adopt`.
+
+An override stays on record, and the outputs whose records it set carry its number.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pipeline.ledger.ledger import Ledger, kept_time
-from pipeline.messages import Source
-from pipeline.text import counted, planned_reason
+from pipeline.ledger.origins import columns_of, kept_time
+from pipeline.messages import Origin
 
-
-class Tally:
-    """How many outputs a decree is to be about, by stage, and how many it cannot be about, with why not."""
-
-    def __init__(self, found: Iterable[tuple[str, str]]) -> None:
-        counts = Counter((stage, planned_reason("make", why)) for stage, why in found)
-        self.fit = {stage: count for (stage, why), count in counts.items() if not why}
-        self.left = {key: count for key, count in counts.items() if key[1]}
-
-    @property
-    def total(self) -> int:
-        """How many it is to be about."""
-        return sum(self.fit.values())
-
-    def lines(self, *, some: str, none: str, left: str) -> Iterator[str]:
-        """What is shown of it: the count with what is said of `some`, or that there are `none`; and what is `left`."""
-        yield f"{counted(self.total, 'output')} {some}" if self.fit else f"no outputs {none}"
-        yield from (f"  {count:>9,}  {stage}" for stage, count in self.fit.items())
-        if self.left:
-            yield f"{counted(sum(self.left.values()), 'output')} left, {left}"
-        yield from (f"  {count:>9,}  {stage}: {why}" for (stage, why), count in self.left.items())
+_INSERT_ADOPTED = """
+INSERT OR REPLACE INTO outputs
+    (target, source, stage, status, source_size, source_mtime_ns, source_digest, source_ctime_ns, recipe, size,
+    mtime_ns, digest, at_work, decree)
+VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)
+"""
 
 
-class Made(NamedTuple):
-    """An output that is there, as made from a source by a recipe."""
+class Override(NamedTuple):
+    """One thing that a person had the ledger take as true."""
 
-    source: Source
+    number: int
+    at: float
+    """Seconds since 1970."""
+    verb: str
+    """The command that set it."""
+    details: dict[str, Any]
+    """Plain data, to be shown."""
+
+
+class AdoptedOutput(NamedTuple):
+    """An output that somebody else made, taken as made from a source or a group by a recipe."""
+
+    origin: Origin
     target: bytes
-    """Its key."""
     stage: str
     recipe: int
     size_bytes: int
     mtime_ns: int
     digest: bytes | None
-    """Of what is in it; None where it cannot be read."""
+    """The digest of its contents; None if they cannot be read."""
     source_digest: bytes | None
+    """This and `source_ctime_ns` are set under `changed_by: hash` only."""
     source_ctime_ns: int | None
-    """These two under `changed_by: hash` only."""
 
 
-def adopt(ledger: Ledger, outputs: Iterable[Made], decree: int) -> None:
-    """Record outputs as done, by a decree."""
-    columns = (
-        "target, source, stage, status, source_size, source_mtime_ns, source_digest, source_ctime_ns, recipe, size,"
-        " mtime_ns, digest, at_work, decree"
-    )
-    for each in outputs:
-        source = each.source
-        ledger.connection.execute(
-            f"INSERT OR REPLACE INTO outputs ({columns}) VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
-            (
-                each.target, source.path, each.stage, source.size_bytes, kept_time(source.mtime_ns),
-                each.source_digest, each.source_ctime_ns, each.recipe, each.size_bytes, kept_time(each.mtime_ns),
-                each.digest, decree,
-            ),
-        )  # fmt: skip
-        ledger.failed.forget([(source.path, each.stage)])
+class Overrides:
+    """The ledger's table of overrides."""
 
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
-def accept(ledger: Ledger, outputs: Iterable[tuple[bytes, int]], decree: int) -> None:
-    """Record outputs, by their keys, as made by the recipes of these numbers, by a decree."""
-    statement = "UPDATE outputs SET recipe = ?, decree = ? WHERE target = ?"
-    for target, recipe in outputs:
-        ledger.connection.execute(statement, (recipe, decree, target))
-    ledger.forget_spans([(b"", None)])
+    def add(self, verb: str, details: dict[str, Any]) -> int:
+        """Record an override, and return its number."""
+        values = (time.time(), verb, json.dumps(details))
+        cursor = self._connection.execute("INSERT INTO decrees (at, verb, said) VALUES (?, ?, ?)", values)
+        return int(cursor.lastrowid or 0)
+
+    def all(self) -> Iterator[Override]:
+        """Yield the overrides, the oldest first."""
+        for number, at, verb, details in self._connection.execute("SELECT * FROM decrees ORDER BY id"):
+            yield Override(number, at, verb, json.loads(details))
+
+    def get(self, number: int) -> Override | None:
+        """Return one override."""
+        return next((each for each in self.all() if each.number == number), None)
+
+    def adopt(self, outputs: Iterable[AdoptedOutput], override: int) -> None:
+        """Record outputs as done, by an override, and forget their failures."""
+        for each in outputs:
+            source, source_size, source_mtime_ns = columns_of(each.origin)
+            self._connection.execute(
+                _INSERT_ADOPTED,
+                (
+                    each.target, source, each.stage, source_size, source_mtime_ns,
+                    each.source_digest, each.source_ctime_ns, each.recipe, each.size_bytes, kept_time(each.mtime_ns),
+                    each.digest, override,
+                ),
+            )  # fmt: skip
+            forget = "DELETE FROM failures WHERE source = ? AND stage = ?"
+            self._connection.execute(forget, (source, each.stage))
+
+    def accept(self, outputs: Iterable[tuple[bytes, int]], override: int) -> None:
+        """Record outputs, each given by its target, as made by the recipe of a number, by an override."""
+        statement = "UPDATE outputs SET recipe = ?, decree = ? WHERE target = ?"
+        for target, recipe in outputs:
+            self._connection.execute(statement, (recipe, override, target))
+        self._connection.execute("DELETE FROM spans")

@@ -1,44 +1,61 @@
-"""Whether a ledger's file and its log are what was written, and what they lost: looked at before they are trusted."""
+"""Checks whether a ledger and its log are what was written, and replaces what is damaged by the last good copy."""
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.files.state_dir import without_locks
-from pipeline.ledger.checkpoint import Left, is_sealed, lift_seal, marker_of, read_marker, read_seal
-from pipeline.ledger.ledger import Ledger
+from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
+from pipeline.files.state_dir import State, without_locks
+from pipeline.ledger.checkpoint import (
+    FRAME_BYTES,
+    LOG_HEADER_BYTES,
+    UncleanExit,
+    bring_in_log,
+    copy_file,
+    good_copy,
+    is_sealed,
+    lift_seal,
+    log_of,
+    marker_of,
+    read_marker,
+    read_seal,
+    size_of,
+)
+from pipeline.ledger.ledger import Ledger, UncertainPeriod
 
-# SQLite's write-ahead log: a header, then frames of a header and a page each.
-LOG_HEADER_BYTES, _FRAME_HEADER_BYTES, _PAGE_BYTES = 32, 24, 4096
-FRAME_BYTES = _FRAME_HEADER_BYTES + _PAGE_BYTES
+# Damaged files that are kept, the newest.
+_KEPT_DAMAGED = 2
+# Seconds by which two clocks, that of the files and ours, may differ.
+_SLACK_S = 2.0
 # What SQLite says of a machine that does not let it work, rather than of what is in the file.
 _MACHINE = ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY", "PERM", "NOMEM", "PROTOCOL", "NOLFS", "AUTH")
 
 
 class Damaged(Exception):
-    """The ledger's file is not what was written; the text goes on after its name."""
+    """The ledger's file is not what was written; the text follows the file's name in a sentence."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What the ledger does not know, though it is whole."""
+    """What a ledger that is whole does not know."""
 
     since: float | None
-    """From when on, in seconds since 1970; None where it knows nothing of before, and so of no output whose it is."""
+    """When that begins, in seconds since 1970; None if the ledger knows of no output at all."""
     note: str
     is_power: bool = False
-    """Whether the power was lost: then what is recorded of outputs may be newer than they are."""
+    """Whether the power was lost, so that files may be older than what is recorded of them."""
 
 
-def look(file: Path) -> tuple[Ledger, Loss | None]:
-    """Open a ledger that can be trusted. Raises Damaged, EnvironmentFailure."""
+def open_checked(file: Path) -> tuple[Ledger, Loss | None]:
+    """Open a ledger after checking it, and return what it lost. Raises Damaged, EnvironmentFailure."""
     if not size_of(file) and not size_of(log_of(file)):
         raise Damaged("is gone")
     seal, left, log = read_seal(file), read_marker(file), log_of(file)
@@ -70,7 +87,10 @@ def look(file: Path) -> tuple[Ledger, Loss | None]:
 
 @contextmanager
 def _naming_damage(file: Path, *, is_known: bool) -> Iterator[None]:
-    """Tell what is wrong with the file from what is wrong with the machine; of a known one, only if SQLite says so."""
+    """Raise Damaged for a damaged file, and EnvironmentFailure for a failing machine.
+
+    A file that `is_known` by its seal counts as damaged only if SQLite says so.
+    """
     try:
         yield
     except (sqlite3.Error, EnvironmentFailure) as failure:
@@ -84,8 +104,8 @@ def _naming_damage(file: Path, *, is_known: bool) -> Iterator[None]:
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
 
 
-def _loss(sealed_at: float | None, left: Left | None, logged_bytes: int, found_bytes: int) -> Loss | None:
-    """What was lost with a writer that did not end in order."""
+def _loss(sealed_at: float | None, left: UncleanExit | None, logged_bytes: int, found_bytes: int) -> Loss | None:
+    """Return what was lost with a writer that did not end in order."""
     if left is None and sealed_at is None:  # of an older version, which left neither
         return None
     if left and left.lost_power:
@@ -99,7 +119,7 @@ def _loss(sealed_at: float | None, left: Left | None, logged_bytes: int, found_b
 
 
 def _logged_bytes(log: Path) -> int:
-    """Up to where a log holds what was committed, going by its frames' headers alone, be their contents damaged."""
+    """Return the size of the committed part of a log, by its frames' headers alone; their contents may be damaged."""
     try:
         data = log.read_bytes()
     except FileNotFoundError:
@@ -112,8 +132,8 @@ def _logged_bytes(log: Path) -> int:
 
 
 def _read_all(ledger: Ledger) -> None:
-    """Read every row of a ledger without a seal. Raises Damaged, sqlite3.Error."""
-    connection = ledger.connection
+    """Read every row of a ledger that has no seal. Raises Damaged, sqlite3.Error."""
+    connection = ledger._connection
     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise Damaged(f"is damaged ({' '.join(str(found).split())})")
@@ -132,7 +152,7 @@ def _read_all(ledger: Ledger) -> None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is not what it wrote."""
+    """Tell whether SQLite says that the file is not what it wrote."""
     return _name_of(error).startswith(("CORRUPT", "NOTADB"))
 
 
@@ -140,21 +160,65 @@ def _name_of(error: sqlite3.Error) -> str:
     return str(getattr(error, "sqlite_errorname", "")).removeprefix("SQLITE_")
 
 
-def bring_in_log(ledger: Ledger, how: str) -> int:
-    """Checkpoint; gives how many whole frames there are in the log."""
-    return int(ledger.connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[1])
-
-
-def log_of(file: Path) -> Path:
-    return file.with_name(f"{file.name}-wal")
-
-
-def size_of(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
 def moment(at: float) -> str:
+    """Return a time in seconds since 1970 as local date and time."""
     return time.strftime("%F %T", time.localtime(at))
+
+
+# -- repair -----------------------------------------------------------------------------------------------------------
+
+
+def replace_damaged(file: Path, damage: Damaged) -> tuple[Ledger, Loss]:
+    """Set a damaged file aside, and open its good copy in its place, or a new ledger."""
+    aside = _set_aside(file)
+    said = f"the ledger {file} {damage}" + (f"; it was set aside as {aside.name}" if aside else "")
+    copy = good_copy(file)
+    if copy is None:
+        note = f"{said}; there is no good copy of it, so nothing is known of what was made before"
+        return Ledger(file), Loss(None, note)
+    new = file.with_suffix(".new")
+    copy_file(copy, new)
+    new.replace(file)
+    ledger = Ledger(file)
+    since = ledger.last_moment()
+    when = moment(since)
+    return ledger, Loss(since, f"{said}, and its copy of {when} was taken; what was made since then is made anew")
+
+
+def _set_aside(file: Path) -> Path | None:
+    aside = file.with_name(f"{file.stem}-damaged-{time.strftime('%Y%m%d-%H%M%S')}{file.suffix}")
+    is_there = file.exists()
+    for each, place in ((log_of(file), log_of(aside)), (file, aside)):
+        with suppress(FileNotFoundError):
+            each.replace(place)
+    for each in (file.with_name(f"{file.name}-shm"), file.with_suffix(".seal"), marker_of(file)):
+        each.unlink(missing_ok=True)
+    for old in sorted(file.parent.glob(f"{file.stem}-damaged-*{file.suffix}"))[:-_KEPT_DAMAGED]:
+        old.unlink(missing_ok=True)
+        log_of(old).unlink(missing_ok=True)
+    return aside if is_there else None
+
+
+def note_uncertain_period(ledger: Ledger, loss: Loss) -> None:
+    """Record the period of which there may be outputs that the ledger does not know of."""
+    if loss.since is None:
+        return
+    since, until = round((loss.since - _SLACK_S) * 1e9), round((time.time() + _SLACK_S) * 1e9)
+    if known := ledger.facts.uncertain_period:
+        since, lost_power = min(since, known.since_ns), loss.is_power or known.lost_power
+    else:
+        lost_power = loss.is_power
+    ledger.facts.set_uncertain_period(UncertainPeriod(since, until, lost_power))
+    ledger.unchanged.delete()
+
+
+def remove_unknown_temporaries(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
+    """Remove the temporaries of runs that have a log file but are not in the ledger any more."""
+    known = ledger.run_ids() | {state.run}
+    unknown = {log.stem for log in (state.folder / "runs").glob("*.log")} - known
+    for folder in folders if unknown else ():
+        for place, _, names in os.walk(folder):
+            for name in names:
+                if name.startswith(TEMPORARY_PREFIX) and run_of(name) in unknown:
+                    with suppress(OSError):
+                        os.unlink(os.path.join(place, name))

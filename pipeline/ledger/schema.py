@@ -1,16 +1,11 @@
-"""What the ledger's file holds, table by table, and how a file of an older version becomes one of this.
-
-An older version is brought forward step by step, within one transaction.
-"""
+"""The tables of the ledger, those in its file and the temporary ones, and the upgrades of older files."""
 
 from __future__ import annotations
-
-import sqlite3
 
 VERSION = 3
 
 _SPANS = """
-CREATE TABLE spans (                -- what the outputs' rows come to, a thousand at a time; see spans.py
+CREATE TABLE spans (                -- ranges of sources whose outputs are all up to date; see UnchangedRange
     first BLOB PRIMARY KEY, after BLOB, -- the source with which it begins, and with which the next one does
     sources INTEGER NOT NULL, digest BLOB NOT NULL, counts TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -32,7 +27,7 @@ CREATE TABLE decrees (              -- what a person had the ledger take as true
 );
 """
 _INTENTS = """
-CREATE TABLE intents (              -- outputs handed out to be made, many in a row; see intents.py
+CREATE TABLE intents (              -- outputs handed out to be made, many in a row; see Intents
     id INTEGER PRIMARY KEY, outputs BLOB NOT NULL
 );
 """
@@ -97,16 +92,47 @@ ALTER TABLE outputs ADD COLUMN part TEXT;
 """
 _NEW = _FAILURES + _RECIPES + _OUTPUTS + _RUNS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS
 
-_STEPS = {0: _NEW, 1: _FROM_1 + _FROM_2, 2: _FROM_2}
-"""What makes a file of each version one of ours; 0 is that of an empty file."""
+# Temporary tables: SQLite keeps them beside the file, and drops them when the connection is closed.
+#
+# table                                   created, filled and cleared by       read by others
+# plan, orphans, readings, past_failures  PlanTables, anew for each plan       GroupTables (orphans)
+# members, absent                         GroupTables, cleared to plan anew    -
+# listed                                  Ledger.list_sources, once            Ledger.outputs and .failures, if `listed`
+# changed                                 Failures, in the course of a run     -
+PLAN_TABLES = """
+CREATE TEMP TABLE plan (
+    seq INTEGER PRIMARY KEY,
+    source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
+    stage TEXT, action TEXT,
+    code TEXT, detail TEXT, -- the reason; its particulars as a list in JSON, or nothing
+    path BLOB, target BLOB,
+    rival BLOB, owned INTEGER, late INTEGER,
+    leads INTEGER, -- whether it is what is said of its source as a whole
+    moved_from BLOB
+);
+CREATE TEMP TABLE orphans (
+    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER
+) WITHOUT ROWID;
+CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
+    target BLOB PRIMARY KEY, digest BLOB, mtime_ns INTEGER, ctime_ns INTEGER
+) WITHOUT ROWID;
+CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
+"""
+MEMBERS_TABLE = """
+CREATE TEMP TABLE members (
+    stage TEXT, grp BLOB, output BLOB, target BLOB, source BLOB, part TEXT,
+    size INTEGER, mtime_ns INTEGER,              -- as it was made, or as somebody has edited it
+    found_size INTEGER, found_mtime_ns INTEGER,  -- as it is
+    PRIMARY KEY (stage, grp, output, target)
+) WITHOUT ROWID
+"""
+ABSENT_TABLE = """
+CREATE TEMP TABLE absent (
+    stage TEXT, grp BLOB, output BLOB, source BLOB, how TEXT, PRIMARY KEY (stage, grp, output, source)
+) WITHOUT ROWID
+"""
+LISTED_TABLE = "CREATE TEMP TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID"
+CHANGED_TABLE = "CREATE TEMP TABLE changed (source BLOB, stage TEXT)"
 
-
-def version_of(connection: sqlite3.Connection) -> int:
-    """The version of a file; 0 of an empty one."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def bring_forward(connection: sqlite3.Connection) -> None:
-    """Make a file of an older version, or an empty one, one of this version; one that is, or is newer, is left."""
-    if step := _STEPS.get(version_of(connection)):
-        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version={VERSION}; COMMIT")
+UPGRADES = {0: _NEW, 1: _FROM_1 + _FROM_2, 2: _FROM_2}
+"""The statements that bring a file of each older version forward; 0 is the version of an empty file."""

@@ -1,15 +1,14 @@
-"""How the ledger is opened and closed: looked at, replaced by its good copy where it is damaged, sealed at the end.
+"""Opens and closes the ledger of a state folder: checks it, replaces it by its good copy if damaged, seals it.
 
-    writer   one at a time, who holds the state's lock: looks, opens in place, seals
-    reader   at any time: copies file and log to a place of its own, looks, opens the copy; never repairs anything
+    writer   one at a time, holding the lock of the state: checks, opens in place, seals
+    reader   at any time: copies file and log to a temporary folder, checks and opens the copy, repairs nothing
 
-What cannot be trusted is noticed by the seal, or where there is none by reading all of it; a log that lost its end, by
-the marker. Outputs of which the ledger may then know nothing are made anew: those of the time in the fact `behind`.
+Damage is noticed by the seal, or if there is none by reading every row; a log that lost its end, by the marker. Outputs
+that the ledger may then know nothing of are made anew: those of the uncertain period.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import sys
@@ -20,69 +19,69 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
 from pipeline.files.state_dir import State
 from pipeline.ledger.checkpoint import (
+    FRAME_BYTES,
+    LOG_HEADER_BYTES,
     Marker,
-    copy_file,
+    bring_in_log,
     good_copy,
     has_copy,
     is_sealed,
     keep_copy,
     lift_seal,
+    log_of,
     marker_of,
     put_seal,
     read_seal,
+    size_of,
     spoil_seal,
 )
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import (
-    FRAME_BYTES,
-    LOG_HEADER_BYTES,
     Damaged,
-    Loss,
-    bring_in_log,
-    log_of,
-    look,
-    moment,
-    size_of,
+    note_uncertain_period,
+    open_checked,
+    remove_unknown_temporaries,
+    replace_damaged,
 )
 
 # Bytes of log at which it is brought into the file, or half the file's size if that is more: sealing reads all of it.
 _LOG_MOST_BYTES = 1 << 24
 # Frames of a run that found nothing to do: its row, and what may go with it. Such a run makes no new copy.
 _BOOKKEEPING_FRAMES = 16
-_KEPT_DAMAGED = 2
 # Seconds that a reader waits for a writer to bring its log into the file.
 _PATIENCE_S = 5.0
-# Seconds by which two clocks, that of the files and ours, may differ.
-_SLACK_S = 2.0
 
 
 @contextmanager
 def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool = False) -> Iterator[Ledger]:
-    """The ledger of a locked state, whole or from its good copy; sealed when the writer ends.
+    """Open the ledger of a locked state, or its good copy; seal it when the writer ends.
 
-    What is written below `folders` is brought to the disk now and then. What a person should know is said at once.
+    Args:
+        state: The state folder, locked.
+        folders: What is written below them is synced every few seconds.
+        is_run: Whether the writer is a run, which makes a new copy only if there is anything new to keep.
     """
+    file = state.ledger
     ledger, marker, in_order = _open(state, folders), None, False
     try:
         for note in ledger.notes:
             print(note, file=sys.stderr)
-        marker = writer = Marker(state.ledger, folders)
-        ledger.connection.execute("PRAGMA wal_autocheckpoint=0")
-        ledger.on_commit = lambda: _committed(state.ledger, ledger, writer)
+        marker = writer = Marker(file, folders)
+        ledger._connection.execute("PRAGMA wal_autocheckpoint=0")
+        ledger.on_commit = lambda: _committed(file, ledger, writer)
         try:
             yield ledger
         except BaseException:
             with suppress(EnvironmentFailure):  # what ended it comes first
-                in_order = _close(state.ledger, ledger, marker, is_run=is_run)
+                in_order = _close(file, ledger, marker, is_run=is_run)
             raise
-        in_order = _close(state.ledger, ledger, marker, is_run=is_run)
+        in_order = _close(file, ledger, marker, is_run=is_run)
     finally:
         if not in_order:
             with suppress(OSError):
-                lift_seal(state.ledger)  # since SQLite brings in the log when it closes
+                lift_seal(file)  # since SQLite brings in the log when it closes
         ledger.close()
         if marker:
             marker.close(in_order=in_order)
@@ -90,7 +89,7 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
 
 @contextmanager
 def open_to_read(file: Path) -> Iterator[Ledger]:
-    """The ledger as it is at this moment, an empty one where there is none. A run beside it is not disturbed."""
+    """Open a copy of the ledger as it is, or an empty one if there is none, without disturbing a run."""
     if is_new(file):
         ledger = Ledger(None)
         try:
@@ -102,7 +101,7 @@ def open_to_read(file: Path) -> Iterator[Ledger]:
         place = Path(folder) / file.name
         try:
             _copy_as_it_is(file, place)
-            ledger, loss = look(place)
+            ledger, loss = open_checked(place)
         except Damaged as damage:
             text = (
                 f"the ledger {file} {damage}; the next run sets it aside and takes its last good copy, if there is one"
@@ -112,7 +111,7 @@ def open_to_read(file: Path) -> Iterator[Ledger]:
             raise EnvironmentFailure(f"the ledger {file} cannot be read: {error}") from error
         try:
             if loss:
-                _fall_behind(ledger, loss)
+                note_uncertain_period(ledger, loss)
             yield ledger
         finally:
             ledger.close()
@@ -122,14 +121,14 @@ def open_to_read(file: Path) -> Iterator[Ledger]:
 
 
 def is_new(file: Path) -> bool:
-    """Whether there is no ledger yet, rather than none any more: no writer came as far as to put its marker."""
+    """Tell whether no writer has ever begun, rather than the ledger having been lost."""
     seal = read_seal(file)
     was_sealed = seal is not None and bool(seal.digest)
     return not (size_of(file) or size_of(log_of(file)) or was_sealed or marker_of(file).exists() or good_copy(file))
 
 
 def _copy_as_it_is(file: Path, place: Path) -> None:
-    """Copy file, log, seal and marker as they are at one moment."""
+    """Copy file, log, seal and marker in one consistent state."""
     until = time.monotonic() + _PATIENCE_S
     while True:
         seal = read_seal(file)
@@ -156,13 +155,13 @@ def _open(state: State, folders: Sequence[bytes]) -> Ledger:
             _settle(file, ledger)
             return ledger
         try:
-            ledger, loss = look(file)
+            ledger, loss = open_checked(file)
         except Damaged as damage:
-            ledger, loss = _replace(file, damage)
+            ledger, loss = replace_damaged(file, damage)
         if loss:
             ledger.notes.append(loss.note)
-            _fall_behind(ledger, loss)
-            _clear_away(state, ledger, folders)
+            note_uncertain_period(ledger, loss)
+            remove_unknown_temporaries(state, ledger, folders)
         seal = read_seal(file)
         if size_of(log_of(file)) or not (seal and seal.digest):
             _settle(file, ledger)
@@ -172,7 +171,7 @@ def _open(state: State, folders: Sequence[bytes]) -> Ledger:
 
 
 def _settle(file: Path, ledger: Ledger) -> None:
-    """Bring the log into the file, and seal it; unless somebody else has changed it, which would be sealed then."""
+    """Move the log into the file, and seal it. Raises EnvironmentFailure if somebody else has changed the file."""
     seal = read_seal(file)
     if seal and seal.digest and not is_sealed(file, seal):
         spoil_seal(file)
@@ -182,60 +181,6 @@ def _settle(file: Path, ledger: Ledger) -> None:
     lift_seal(file)
     bring_in_log(ledger, "TRUNCATE")
     put_seal(file)
-
-
-def _replace(file: Path, damage: Damaged) -> tuple[Ledger, Loss]:
-    """Set a damaged file aside and open its good copy in its place, or a new one."""
-    aside = _set_aside(file)
-    said = f"the ledger {file} {damage}" + (f"; it was set aside as {aside.name}" if aside else "")
-    copy = good_copy(file)
-    if copy is None:
-        note = f"{said}; there is no good copy of it, so nothing is known of what was made before"
-        return Ledger(file), Loss(None, note)
-    new = file.with_suffix(".new")
-    copy_file(copy, new)
-    new.replace(file)
-    ledger = Ledger(file)
-    since = float(ledger.connection.execute("SELECT max(coalesce(ended, started)) FROM runs").fetchone()[0] or 0.0)
-    when = moment(since)
-    return ledger, Loss(since, f"{said}, and its copy of {when} was taken; what was made since then is made anew")
-
-
-def _set_aside(file: Path) -> Path | None:
-    aside = file.with_name(f"{file.stem}-damaged-{time.strftime('%Y%m%d-%H%M%S')}{file.suffix}")
-    is_there = file.exists()
-    for each, place in ((log_of(file), log_of(aside)), (file, aside)):
-        with suppress(FileNotFoundError):
-            each.replace(place)
-    for each in (file.with_name(f"{file.name}-shm"), file.with_suffix(".seal"), marker_of(file)):
-        each.unlink(missing_ok=True)
-    for old in sorted(file.parent.glob(f"{file.stem}-damaged-*{file.suffix}"))[:-_KEPT_DAMAGED]:
-        old.unlink(missing_ok=True)
-        log_of(old).unlink(missing_ok=True)
-    return aside if is_there else None
-
-
-def _fall_behind(ledger: Ledger, loss: Loss) -> None:
-    """Remember of which time outputs may be of which the ledger does not know."""
-    if loss.since is None:
-        return
-    since, until = round((loss.since - _SLACK_S) * 1e9), round((time.time() + _SLACK_S) * 1e9)
-    known = ledger.facts.get("behind")
-    is_power = loss.is_power or bool(known and known[2])
-    ledger.facts.set("behind", [min(since, known[0]) if known else since, until, is_power])
-    ledger.forget_spans([(b"", None)])
-
-
-def _clear_away(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
-    """Remove the temporaries of runs of which there is a log, but which the ledger does not know any more."""
-    known = {run for (run,) in ledger.connection.execute("SELECT id FROM runs")} | {state.run}
-    unknown = {log.stem for log in (state.folder / "runs").glob("*.log")} - known
-    for folder in folders if unknown else ():
-        for place, _, names in os.walk(folder):
-            for name in names:
-                if name.startswith(TEMPORARY_PREFIX) and run_of(name) in unknown:
-                    with suppress(OSError):
-                        os.unlink(os.path.join(place, name))
 
 
 # -- while it is written, and closing ----------------------------------------------------------------------------------
@@ -250,9 +195,9 @@ def _committed(file: Path, ledger: Ledger, marker: Marker) -> None:
 
 
 def _close(file: Path, ledger: Ledger, marker: Marker, *, is_run: bool) -> bool:
-    """Seal the ledger, and keep a copy of it if anything but the row of a run is new; tells whether that was done."""
+    """Seal the ledger, and copy it if anything but the row of a run is new; return whether that was done."""
     ledger.on_commit = None
-    ledger.connection.rollback()
+    ledger.rollback()
     if ledger.is_suspect:
         spoil_seal(file)
         return False

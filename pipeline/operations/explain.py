@@ -16,20 +16,22 @@ from pipeline.config.routes import describe_stage
 from pipeline.errors import UsageError
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.files.walk import deciding
-from pipeline.ledger.facts import Decree
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row
-from pipeline.messages import Source
-from pipeline.planning.decisions import Decision
-from pipeline.planning.freshness import Judge
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import is_group
+from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.overrides import Override
+from pipeline.messages import Group, Source
+from pipeline.planning.decisions import Decision, text_of
+from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import fate_of
-from pipeline.planning.output_spec import Leaf, Selection, differences_from
+from pipeline.planning.output_spec import OutputSpec, Selection, differences_from
 from pipeline.planning.output_state import is_as_left
-from pipeline.planning.plan import Plan, leaves_of, make_plan, walk_of
+from pipeline.planning.plan import Plan, make_plan, output_specs, walk_of
 from pipeline.planning.recipe_diff import as_written, contents_within
 from pipeline.stage import code
 from pipeline.stage.resolve import find_function
-from pipeline.text import counted, is_group, shown
+from pipeline.text import counted, shown
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class OutputExplained:
     """All that is another in the recipe than it was when the output was made."""
     found: os.stat_result | None
     """What is in its place."""
-    row: Row | None
-    decree: Decree | None
+    row: OutputRecord | None
+    override: Override | None
     failure: Failure | None
     printed: str
     """By the stages before it failed."""
@@ -107,7 +109,7 @@ class Explainer:
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
-        self._leaves = leaves_of(config, ledger, record=False)
+        self._leaves = output_specs(config, ledger, record=False)
         self._of_files = tuple(leaf for leaf in self._leaves if not leaf.gathers)
         self._plan: Plan = make_plan(config, ledger, self._leaves, Selection())
         self._root = os.path.join(os.fsencode(config.inputs.root), b"")
@@ -130,8 +132,8 @@ class Explainer:
         folders = [leaf.template for leaf in self._leaves if full.startswith(os.path.join(leaf.template.folder, b""))]
         relative = os.path.relpath(full, os.fsencode(self._config.folder))
         for target in dict.fromkeys([*(template.key(full) for template in folders), relative, full]):
-            owner = self._ledger.owner(target)
-            wanted_by = self._plan.spool.wanted_by(target)
+            owner = self._ledger.outputs.owner(target)
+            wanted_by = self._plan.store.wanted_by(target)
             if owner or wanted_by:
                 return Subject(wanted_by[0] if wanted_by else owner[0], target)  # type: ignore[index]
         return None
@@ -146,11 +148,11 @@ class Explainer:
     def _is_file(self, source: bytes) -> bool:
         return os.path.lexists(self._root + source) and not os.path.isdir(self._root + source)
 
-    def _rows(self, source: bytes) -> list[Row]:
-        return list(self._ledger.rows(source, source + b"\0"))
+    def _rows(self, source: bytes) -> list[OutputRecord]:
+        return list(self._ledger.outputs.of_source(source))
 
     def _failures(self, source: bytes) -> list[Failure]:
-        return list(self._ledger.failures(source, source + b"\0"))
+        return list(self._ledger.failures.of_source(source))
 
     # -- what is known of it -----------------------------------------------------------------------------------------
 
@@ -173,15 +175,20 @@ class Explainer:
 
     def _explain_group(self, group: bytes) -> Explanation:
         """All about what is made of a group."""
-        planned = self._plan.spool.decisions_of(group)
-        members = counted(planned[0].source.size_bytes, "member") if planned else ""
+        planned = self._plan.store.decisions_of(group)
+        members = [counted(each.origin.members, "member") for each in planned if isinstance(each.origin, Group)]
         outputs = list(self._outputs(group, None))
         leaves = [leaf for leaf in self._leaves if leaf.stage in {each.stage for each in planned}]
-        standing = f"a group of {members}" if planned else "a group that is gone"
+        standing = f"a group of {members[0]}" if members else "a group that is gone"
         return self._with_surroundings(group, None, standing, leaves, outputs)
 
     def _with_surroundings(
-        self, source: bytes, identity: Source | None, standing: str, leaves: list[Leaf], outputs: list[OutputExplained]
+        self,
+        source: bytes,
+        identity: Source | None,
+        standing: str,
+        leaves: list[OutputSpec],
+        outputs: list[OutputExplained],
     ) -> Explanation:
         config, initializer = self._config, self._config.pool.initializer or ""
         given = self._leaves[0].recipe.parts.get("initializer", {}).get("initargs", [])
@@ -216,7 +223,7 @@ class Explainer:
                 return f"not an input: no pattern of include matches it: {', '.join(inputs.include) or 'none'}"
         return f"not an input: {reason}"
 
-    def _stages(self, leaves: list[Leaf]) -> Iterator[StageExplained]:
+    def _stages(self, leaves: list[OutputSpec]) -> Iterator[StageExplained]:
         """The stages on the way to these outputs, each once, in the order of the tree."""
         parts: dict[str, dict[str, Any]] = {}
         for leaf in leaves:
@@ -251,46 +258,47 @@ class Explainer:
         rows = {row.target: row for row in self._rows(source)}
         failures = {failure.stage: failure for failure in self._failures(source)}
         leaves = {leaf.stage: leaf for leaf in self._leaves}
-        decisions = self._plan.spool.decisions_of(source) if is_group(source) else []
+        decisions = self._plan.store.decisions_of(source) if is_group(source) else []
         decisions += self._decisions(identity, rows, list(failures.values())) if identity else []
         for each in decisions:
             row = rows.pop(each.target, None) or self._recorded_otherwise(each)
             failure = failures.get(each.stage)
-            yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
+            yield self._output(
+                each.stage, each.path, each.action, text_of(each.reason), row, failure, leaves[each.stage]
+            )
         for row in rows.values():
             if row.part == "" and row.status == "done":  # it stands for parts, of which each has said its own
                 continue
             path, action, why = self._path(row.target), "keep", "nothing is known of its source now"
-            if new := next((each.target for each in self._plan.spool.renames() if each.moved_from == row.target), b""):
+            if new := next((each.target for each in self._plan.store.renames() if each.moved_from == row.target), b""):
                 action, why = "rename", f"belongs at {shown(new)} now"
-            elif orphan := next((each for each in self._plan.spool.orphans() if each.target == row.target), None):
+            elif orphan := next((each for each in self._plan.store.orphans() if each.target == row.target), None):
                 fate = fate_of(orphan, path)
                 action, why = fate.action, f"orphan: {fate.why}"
             yield self._output(row.stage, path, action, why, row, None, None)
 
-    def _recorded_otherwise(self, decision: Decision) -> Row | None:
+    def _recorded_otherwise(self, decision: Decision) -> OutputRecord | None:
         """What is recorded of a group whose stage was called otherwise."""
-        row = self._ledger.row(decision.target) if is_group(decision.source.path) else None
+        row = self._ledger.outputs.get(decision.target) if isinstance(decision.origin, Group) else None
         return row if row and is_group(row.source) else None
 
-    def _decisions(self, source: Source, rows: dict[bytes, Row], failures: list[Failure]) -> list[Decision]:
+    def _decisions(self, source: Source, rows: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Decision]:
         """What a run would do with the outputs of an input, in the order of the tree."""
-        planned = {(each.stage, each.target): each for each in self._plan.spool.decisions_of(source.path)}
-        judge, decisions = Judge(self._config, self._ledger, self._of_files, Selection()), []
-        for met, recorded, failed in judge.sources.ahead([(source, list(rows.values()), failures)]):
-            for each in judge.judge(met, {row.target: row for row in recorded}, failed):
-                judged = Decision(met, each.stage, each.path, each.target, each.action, each.why)
-                decisions.append(planned.get((each.stage, each.target), judged))
+        planned = {(each.stage, each.target): each for each in self._plan.store.decisions_of(source.path)}
+        freshness, decisions = Freshness(self._config, self._ledger, self._of_files, Selection()), []
+        for met, recorded, failed in freshness.sources.read_ahead([(source, list(rows.values()), failures)]):
+            for each in freshness.decide(met, {row.target: row for row in recorded}, failed):
+                decisions.append(planned.get((each.stage, each.target), each))
         return decisions
 
     def _output(
-        self, stage: str, path: bytes, action: str, why: str, row: Row | None, failure: Failure | None,
-        leaf: Leaf | None,
+        self, stage: str, path: bytes, action: str, why: str, row: OutputRecord | None, failure: Failure | None,
+        leaf: OutputSpec | None,
     ) -> OutputExplained:  # fmt: skip
         differences = []
         if row and leaf and row.status != "intended" and row.recipe != leaf.number:
             differences = [each.text for each in differences_from(self._ledger.recipe_parts(row.recipe), leaf)]
-        decree = row.decree if row else None
+        override = self._ledger.overrides.get(row.override) if row and row.override else None
         return OutputExplained(
             stage,
             b"" if path.startswith(NO_FILE_KEY) else path,
@@ -302,9 +310,9 @@ class Explainer:
             differences,
             _stat(path),
             row,
-            next((each for each in self._ledger.decrees.all() if each.number == decree), None),
+            override,
             failure,
-            self._ledger.failed.output(failure) if failure else "",
+            self._ledger.failures.printed(failure) if failure else "",
         )
 
 

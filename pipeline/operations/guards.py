@@ -22,10 +22,10 @@ from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.files.ownership import Owner, claim, is_claimed, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
 from pipeline.files.template import Template
-from pipeline.ledger.ledger import Ledger, count_known_sources, count_made_below, is_blank, made_below
+from pipeline.ledger.ledger import Ledger
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan
-from pipeline.text import NOT_OURS, shown
+from pipeline.text import shown
 
 # What an empty disk has of itself.
 _OF_THE_DISK = "lost+found"
@@ -83,7 +83,7 @@ class Guards:
                 claim(place, self._ours)
         self._ledger.has_news = True
         self._ledger.begin()
-        self._ledger.decrees.add("take-over", {"of": taken})
+        self._ledger.overrides.add("take-over", {"of": taken})
         self._ledger.facts.set("pipeline", self._identity())
         self._ledger.commit()
 
@@ -143,7 +143,7 @@ class Guards:
         claimed, moved = is_claimed(place, self._ours), then is not None and device not in (None, then)
         if claimed and not moved:
             return
-        recorded = made_below(self._ledger, _key(template))
+        recorded = self._ledger.outputs.done_below(_key(template))
         if not recorded:
             return
         if device is None:
@@ -156,7 +156,7 @@ class Guards:
             if moved:  # the number of a device is another after a reboot, or when a network's disk is mounted anew
                 self.notes.append(f"the output folder {shown(template.folder)} is on another device than it was")
             return
-        count = count_made_below(self._ledger, _key(template))
+        count = self._ledger.outputs.count_done_below(_key(template))
         outputs = f"{count:,} outputs" if count != 1 else "1 output"
         raise EnvironmentFailure(
             f"the output folder {shown(template.folder)} {what}, and the ledger knows of {outputs} there; "
@@ -181,7 +181,7 @@ class Guards:
         root = shown(os.fsencode(self._config.inputs.root))
         why = dict(plan.walk.unlisted).get(b"")
         unknown = tuple(folder for folder, _ in plan.walk.unlisted if folder)
-        known = count_known_sources(self._ledger, unknown)
+        known = self._ledger.outputs.count_sources(unknown)
         if not known:
             return
         those = f"none of the {known:,} known files is" if known != 1 else "the one known file is not"
@@ -190,10 +190,10 @@ class Guards:
 
     def _check_record(self, plan: Plan) -> None:
         """Outputs of which a ledger without a single row knows nothing are those of a lost one."""
-        exist = plan.count("refuse", NOT_OURS)
-        if not exist or not is_blank(self._ledger):
+        exist = plan.count("refuse", "not_ours")
+        if not exist or not self._ledger.outputs.is_blank():
             return
-        first = next(each.path for each in plan.spool.decisions("refuse") if each.why == NOT_OURS)
+        first = next(each.path for each in plan.store.decisions("refuse") if each.reason.code == "not_ours")
         those = f"the {exist:,} outputs that are there, the first {shown(first)}" if exist > 1 else shown(first)
         raise UsageError(
             f"no ledger in {_shown(str(self._config.state))} knows of {those}; "

@@ -1,4 +1,4 @@
-"""Config -> the engine that runs it: the workers' blueprint, and the pool's settings."""
+"""Config -> the Spec of the engine that runs it: the workers' blueprint, and the settings of each pool."""
 
 from __future__ import annotations
 
@@ -9,61 +9,54 @@ from typing import Any
 
 from pipeline.config.check_tree import fan_out_above
 from pipeline.config.model import Config, Pool, StageConfig
-from pipeline.engines import Engine
+from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
 from pipeline.stage.options import absolute
 from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
-from pipeline.worker.tree import Blueprint, Node
+from pipeline.worker.tree import StageSetup, WorkerSetup
 
-# Files that may be on their way through several pools: enough to keep all busy, and few enough that what is handed from
-# one to the other takes little room on the disk.
-ON_THEIR_WAY_PER_WORKER = 8
+# Jobs that may be on their way through several pools: enough to keep all workers busy, and few enough that the values
+# passed from one pool to the other take little room on the disk.
+MAX_IN_TRANSIT_PER_WORKER = 8
 
 
 def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine:
-    """Give the engine that the pipeline asks for. Raises `WorkersFailed`, or its first `poll` does."""
-    if config.engine == "serial":
-        from pipeline.engines.serial import SerialEngine
+    """Open the engine that the pipeline asks for. Raises `WorkersFailed`, or has the first `poll` raise it."""
+    # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
+    return engine_spec(config, state, unclean_runs).open(state.slots, close_fds=(state.lock_fd,))
 
-        return SerialEngine(blueprint_of(config, state, unclean_runs).pack(), config.retries, config.backoff_s)
+
+def engine_spec(config: Config, state: State, unclean_runs: list[str]) -> Spec:
+    """Describe the engine that the pipeline asks for."""
+    blueprint = blueprint_of(config, state, unclean_runs)
+    if config.engine == "serial":
+        from pipeline.engines.serial import SerialSpec
+
+        return SerialSpec(blueprint.pack(), config.retries, config.backoff_s)
     from pipeline.engines.host import available_processes
 
     pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
     processes = {number: pool.processes or available_processes() for number, pool in pools.items()}
     if len(pools) == 1:
-        return _open_pool(config, state, unclean_runs, 0, config.pool, processes, is_only=True)
-    from pipeline.engines.chained import LinkedEngine
+        return _pool_spec(config, replace(blueprint, initializers=_initializers(config.pool)), config.pool, processes)
+    from pipeline.engines.chained import ChainedSpec
 
-    engines = [
-        _open_pool(config, state, unclean_runs, number, pool, processes, is_only=False)
+    specs = [
+        _pool_spec(config, replace(blueprint, engine=number, initializers=_initializers(pool)), pool, processes)
         for number, pool in sorted(pools.items())
     ]
-    return LinkedEngine(engines, _infos(config), ON_THEIR_WAY_PER_WORKER * sum(processes.values()))
+    return ChainedSpec(tuple(specs), _infos(config), MAX_IN_TRANSIT_PER_WORKER * sum(processes.values()))
 
 
-def _open_pool(
-    config: Config,
-    state: State,
-    unclean_runs: list[str],
-    number: int,
-    pool: Pool,
-    processes: Mapping[int, int],
-    *,
-    is_only: bool,
-) -> Engine:
-    """The engine of one pool."""
+def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Mapping[int, int]) -> Spec:
+    """Describe the engine of one pool; `processes` has the number of workers of every engine."""
     from pipeline.engines.host import memory_share_bytes
-    from pipeline.engines.pool import PoolEngine, PoolSettings
+    from pipeline.engines.pool import PoolSettings, PoolSpec
 
-    blueprint = replace(
-        blueprint_of(config, state, unclean_runs),
-        engine=None if is_only else number,
-        initializers=_initializers(pool),
-    )
     settings = PoolSettings(
-        processes=processes[number],
+        processes=processes[blueprint.engine or 0],
         maxtasksperchild=pool.maxtasksperchild,
         context=pool.context,
         timeout_s=config.timeout_s,
@@ -73,32 +66,29 @@ def _open_pool(
         backoff_s=config.backoff_s,
         preload=_modules_for_pictures(config),
     )
-    slots = state.slots if is_only else state.slots / str(number)
-    # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
-    close_fds = (state.lock_fd,)
-    return PoolEngine(settings, _infos(config), worker.start, blueprint.pack(), worker.work, slots, close_fds)
+    return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work)
 
 
 def _initializers(*pools: Pool | None) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     return tuple((pool.initializer, pool.initargs) for pool in pools if pool and pool.initializer)
 
 
-def _infos(config: Config) -> list[StageInfo]:
-    engines = engines_of(config.stages)
-    return [
+def _infos(config: Config) -> tuple[StageInfo, ...]:
+    """Describe the stages as far as an engine needs to know them."""
+    return tuple(
         # A job of groups begins with the stage that gathers them.
         StageInfo(stage.name, None if stage.stage.gathers else stage.parent, stage.timeout_s, engine)
-        for stage, engine in zip(config.stages, engines, strict=True)
-    ]
+        for stage, engine in zip(config.stages, engines_of(config.stages), strict=True)
+    )
 
 
 def own_pools(stages: Sequence[StageConfig]) -> dict[int, StageConfig]:
-    """The stages with a pool of their own, by the number of its engine."""
+    """Return the stages with a pool of their own, by the number of its engine."""
     return dict(enumerate((stage for stage in stages if stage.pool), start=1))
 
 
 def engines_of(stages: Sequence[StageConfig]) -> list[int]:
-    """For each stage the number of its engine: its own, that of the fan-out it is below, or the shared one's."""
+    """Return for each stage the number of its engine: its own, that of the fan-out above it, or 0, the shared one."""
     own = {stage.name: number for number, stage in own_pools(stages).items()}
     found: list[int] = []
     for stage in stages:
@@ -108,34 +98,34 @@ def engines_of(stages: Sequence[StageConfig]) -> list[int]:
 
 
 def _modules_for_pictures(config: Config) -> tuple[str, ...]:
-    """What every worker of a pipeline over pictures would import by itself."""
+    """Return the modules that every worker of a pipeline over pictures imports anyway."""
     has_pictures = any({each.stage.takes, each.stage.makes} & {IMAGE, PICTURE} for each in config.stages)
     return ("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()
 
 
-def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Blueprint:
-    """What the workers need to know of the pipeline, as plain data."""
-    nodes = tuple(
-        Node(
+def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
+    """Return what the workers need to know of the pipeline, as plain data."""
+    stages = tuple(
+        StageSetup(
             name=stage.name,
             uses=stage.stage.uses,
             options=absolute(stage.options, config.folder),
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
-            least=stage.least,
+            decode_box=stage.least,
             own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )
         for stage, engine in zip(config.stages, engines_of(config.stages), strict=True)
     )
-    return Blueprint(
+    return WorkerSetup(
         folder=config.folder,
         root=os.fsencode(config.inputs.root),
         scratch=state.scratch,
         run=state.run,
         unclean_runs=tuple(unclean_runs),
-        nodes=nodes,
+        stages=stages,
         initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",

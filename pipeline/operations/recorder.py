@@ -6,18 +6,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from pipeline.config.model import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.template import NoFile, Template
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import KILLED, Job, Outcome
+from pipeline.messages import KILLED, GroupJob, Job, Outcome
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.heartbeat import Heartbeat
 from pipeline.report.progress import Progress, Summary
-from pipeline.text import shown_source
+
+J = TypeVar("J", Job, GroupJob)
 
 # Seconds between commits of the ledger: what a killed run may have to redo.
 COMMIT_EVERY_S = 0.1
@@ -62,7 +63,7 @@ class Journal:
         """Whether nothing more is to be started."""
         return bool(self.summary.stopped)
 
-    def intended(self, jobs: Iterator[Job]) -> Iterator[Job]:
+    def intended(self, jobs: Iterator[J]) -> Iterator[J]:
         """The same jobs, each recorded as intended before it is handed out."""
         while ahead := list(islice(jobs, _INTEND_AHEAD)):
             self._ledger.begin()
@@ -88,17 +89,20 @@ class Journal:
         self._progress.follow(outcome)
         if outcome.goes_on:
             return
-        self._failed_on_their_way.discard(outcome.source.path)
+        if outcome.source:
+            self._failed_on_their_way.discard(outcome.source.path)
         self._progress.step(outcome)
         if self.heartbeat:
             self.heartbeat.through += 1
 
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, and once, though it may fail in several pools."""
-        path = outcome.source.path
-        if path not in self._failed_on_their_way and self.summary.count_tried(outcome):
-            if outcome.goes_on:
-                self._failed_on_their_way.add(path)
+        source = outcome.source
+        if source and source.path in self._failed_on_their_way:
+            return
+        if self.summary.count_tried(outcome):
+            if source and outcome.goes_on:
+                self._failed_on_their_way.add(source.path)
             self._check_errors()
 
     def _check_errors(self) -> None:
@@ -116,12 +120,12 @@ class Journal:
         self.summary.add(outcome)
         for result in outcome.results:
             if result.status == "failed":
-                name = f"{shown_source(outcome.source.path)} ({result.stage})"
+                name = f"{outcome.origin} ({result.stage})"
                 self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self.summary.run])
             elif result.text and result.status == "done":
-                self._write(f"{shown_source(outcome.source.path)} ({result.stage}): {result.text}")
+                self._write(f"{outcome.origin} ({result.stage}): {result.text}")
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""

@@ -1,7 +1,7 @@
-"""One file through a pipeline in this process, into a folder of its own: for whoever writes a stage.
+"""Takes one file through a pipeline in this process, into a folder of its own, for the author of a stage.
 
-The tree, the pass and the commit are the workers' own. What a run keeps (the ledger, the lock, the outputs) is not
-touched, and limits of time and memory are not enforced, since nobody is there to do so.
+Stages are called and outputs committed by the code that does so in a worker. What a run keeps (the ledger, the lock,
+the outputs) is not touched. Limits of time and memory are not enforced, since no supervisor is at work.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import pdb
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -22,12 +21,13 @@ from pipeline.config.routes import handed_to, reads
 from pipeline.errors import FileFailure, UsageError
 from pipeline.files.state_dir import State
 from pipeline.files.template import ALL_PARTS, NoFile, parse_template
-from pipeline.messages import Job, Result, Source, Target
+from pipeline.messages import Job, Outcome, Source, Target
+from pipeline.observer import RunObserver, Step
 from pipeline.operations.launch import blueprint_of
 from pipeline.planning.plan import walk_of
 from pipeline.stage.resolve import set_stage_path
 from pipeline.text import counted, did_you_mean, shown
-from pipeline.worker.trace import Event, WatchedPass
+from pipeline.worker.job import JobRunner
 from pipeline.worker.tree import Tree
 
 # What stands for a run's id in the names of temporaries.
@@ -36,7 +36,7 @@ _RUN = "try"
 
 @dataclass(frozen=True)
 class Trial:
-    """A file that is to be tried, the pipeline that it goes through, and what is odd about that."""
+    """One file, the pipeline that it is tried with, and what a person should know about that."""
 
     config: Config
     """Its outputs lie in the trial's folder."""
@@ -45,30 +45,12 @@ class Trial:
     notes: tuple[str, ...]
 
     def below(self, path: bytes) -> bytes:
-        """An output's path below the trial's folder, as the template has it."""
+        """Return an output's path relative to the trial's outputs, as its template has it."""
         return path.removeprefix(os.path.join(os.fsencode(self.folder), b"output/"))
 
 
-@dataclass(frozen=True)
-class Tried:
-    """What became of it."""
-
-    results: tuple[Result, ...]
-    errors: tuple[BaseException, ...]
-    """What was raised, in order."""
-    environment: str
-    """What the machine refused."""
-
-    @property
-    def outputs(self) -> Iterator[bytes]:
-        """The paths of what was made."""
-        for result in self.results:
-            if result.status == "done":
-                yield from (part.path for part in result.parts) if result.parts else (result.path,)
-
-
 def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Trial:
-    """Find the file and the outputs that are to be made of it below a folder. Raises UsageError."""
+    """Find the file, and lay its outputs below `folder`; all of them, or that of one stage. Raises UsageError."""
     config, path, notes = _find(config, given)
     wanted = _wanted(config, path, stage)
     left_out = {} if stage else elsewhere.not_run(config)
@@ -83,7 +65,7 @@ def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Tria
 
 
 def _find(config: Config, given: str) -> tuple[Config, bytes, list[str]]:
-    """The file as a source: relative to the input root, or, where it lies elsewhere, to its own folder."""
+    """Return the file as a source: relative to the input root, or, where it lies elsewhere, to its own folder."""
     bases = (Path.cwd(), config.inputs.root, config.folder)
     files = [each for base in bases if (each := Path(os.path.normpath(base / given))).is_file()]
     if not files:
@@ -102,7 +84,7 @@ def _find(config: Config, given: str) -> tuple[Config, bytes, list[str]]:
 
 
 def _wanted(config: Config, path: bytes, stage: str | None) -> list[str]:
-    """The names of the stages whose outputs are to be made. Raises UsageError where there is none."""
+    """Return the names of the stages whose outputs are wanted. Raises UsageError where there is none."""
     names = [each.name for each in config.stages]
     if stage is not None:
         if stage not in names:
@@ -118,7 +100,7 @@ def _wanted(config: Config, path: bytes, stage: str | None) -> list[str]:
 
 
 def _with_output(config: Config, stage: StageConfig, folder: Path, wanted: list[str], is_kept: bool) -> StageConfig:
-    """A stage whose value is asked for, and which has no output of its own, with one."""
+    """Return a stage with an output if its value is wanted and it has none of its own."""
     if stage.name not in wanted or stage.output is not None:
         return stage
     if is_kept:
@@ -144,21 +126,16 @@ def _target(config: Config, stage: StageConfig, path: bytes) -> Target:
     return Target(stage.name, filled, template.around_part(path) if has_parts else (b"", b""))
 
 
-def run_trial(trial: Trial, tell: Callable[[Event], None]) -> Tried:
-    """Take the file through the tree. Raises StageError where a stage cannot be built."""
+def run_trial(trial: Trial, observer: RunObserver) -> Outcome:
+    """Take the file through the tree; the observer sees every step. Raises StageError where a stage cannot be built."""
     set_stage_path(trial.config.folder)
     state = State(trial.folder / "state", "", _RUN, -1)
-    began = time.perf_counter()
+    began_s = time.perf_counter()
     # Nobody claims the folder: it is ours, and gone when we end.
     tree = Tree(replace(blueprint_of(trial.config, state, []), output_folders=()))
-    tell(Event("pipeline", "built", counted(len(tree.calls), "stage"), time.perf_counter() - began))
-    whole = WatchedPass(tree, trial.job, tell)
-    try:
-        whole.go()
-    finally:
-        whole.scratch.clean_up()
-    results = tuple(whole.results[target.path] for target in trial.job.targets)
-    return Tried(results, tuple(whole.errors), whole.environment)
+    seconds = time.perf_counter() - began_s
+    observer.on_step(Step("pipeline", "built", counted(len(tree.stages), "stage"), seconds))
+    return JobRunner(tree, trial.job, lambda index: None, observer).run()
 
 
 # -- the debugger ------------------------------------------------------------------------------------------------------
@@ -178,7 +155,7 @@ class _AtStage(pdb.Pdb):
 
 
 def debug(error: BaseException, config: Config) -> bool:
-    """Open the debugger where a stage raised; tells whether there is such a place."""
+    """Open the debugger where a stage raised `error`; return False if no stage did."""
     files = frozenset(stage.stage.where.rpartition(":")[0] for stage in config.stages)
     if not any(frame.f_code.co_filename in files for frame, _ in traceback.walk_tb(error.__traceback__)):
         return False

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline.files.atomic import digest_of
-from pipeline.ledger.ledger import Row
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
-from pipeline.planning.output_state import is_as_left, judge_file
+from pipeline.planning.output_state import compare_file, is_as_left
 from pipeline.text import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -30,7 +30,7 @@ Kind = Literal["as recorded", "missing", "torn", "edited", "unreadable", "conten
 class Finding(NamedTuple):
     """How an output is found to be."""
 
-    row: Row
+    row: OutputRecord
     kind: Kind
     text: str
     """The kind with its particulars."""
@@ -40,7 +40,7 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
     """Every output that is recorded as done, as it is found; beside a run, too. `folder` is the YAML's."""
     base, before = os.fsencode(folder), _state_of(ledger)
     with open_to_read(ledger) as opened:
-        found = _examine_all((row for row in opened.rows() if _is_settled(row)), base)
+        found = _examine_all((row for row in opened.outputs.all() if _is_settled(row)), base)
         while chunk := list(islice(found, _CHUNK)):
             bad = {each.row.target for each in chunk if each.kind != "as recorded"}
             # What a run has made meanwhile is no finding.
@@ -52,9 +52,9 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
                     yield again
 
 
-def _is_settled(row: Row) -> bool:
+def _is_settled(row: OutputRecord) -> bool:
     """Whether a row says how its output must be: what a run was stopped at is made by the next in any case."""
-    return row.status == "done" and not row.at_work and row.size is not None
+    return row.status == "done" and not row.in_flight and row.size is not None
 
 
 def _state_of(ledger: Path) -> list[tuple[int, int]]:
@@ -75,13 +75,13 @@ def _look_again(ledger: Path, base: bytes, targets: set[bytes]) -> dict[bytes, F
     findings: dict[bytes, Finding | None] = {}
     with open_to_read(ledger) as opened:
         for target in targets:
-            row = opened.row(target)
-            is_made = row is None or not _is_settled(row) or opened.intents.find(target) is not None
+            row = opened.outputs.get(target)
+            is_made = row is None or not _is_settled(row) or opened.intents.get(target) is not None
             findings[target] = None if row is None or is_made else examine(row, os.path.join(base, target))
     return findings
 
 
-def _examine_all(rows: Iterable[Row], base: bytes) -> Iterator[Finding]:
+def _examine_all(rows: Iterable[OutputRecord], base: bytes) -> Iterator[Finding]:
     """Each in its order, several at a time."""
     waiting: deque[Future[Finding]] = deque()
     with ThreadPoolExecutor(_THREADS, "verify") as readers:
@@ -96,16 +96,15 @@ def _examine_all(rows: Iterable[Row], base: bytes) -> Iterator[Finding]:
             readers.shutdown(cancel_futures=True)
 
 
-def examine(row: Row, path: bytes) -> Finding:
+def examine(row: OutputRecord, path: bytes) -> Finding:
     """Look at one output, and read it."""
     try:
         before = os.stat(path)
         if not stat.S_ISREG(before.st_mode):
             return Finding(row, "edited", NO_FILE)
         if not is_as_left(before, row.size, row.mtime_ns):
-            _, why = judge_file(row, path)
-            if why.startswith("output torn"):
-                return Finding(row, "torn", why.removeprefix("output "))
+            if compare_file(row, before)[1].code == "output_torn":
+                return Finding(row, "torn", f"torn (size {row.size} -> {before.st_size})")
             return Finding(row, "edited", "edited by someone else")
         digest = digest_of(path)
         if row.digest is None or digest == row.digest:

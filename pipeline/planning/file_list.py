@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import islice
 from typing import BinaryIO
 
 from pipeline.errors import UsageError
@@ -22,8 +21,6 @@ from pipeline.messages import Source
 _LONGEST_NAME = 4096
 # Bytes read at a time.
 _BLOCK = 1 << 16
-# Names: sorted in together.
-_CHUNK = 1000
 
 
 def read_names(file: str) -> Iterator[bytes]:
@@ -58,26 +55,21 @@ def _names_in(opened: BinaryIO, file: str) -> Iterator[bytes]:
         yield rest
 
 
-class Listing:
+class FileList:
     """The sources of a list of names, in byte order of their path, whatever the order of the names."""
 
     def __init__(self, root: bytes, walk: Walk, ledger: Ledger, names: Iterable[bytes]) -> None:
         self._roots = [os.path.join(each, b"") for each in (os.path.normpath(root), os.path.realpath(root))]
         self._walk = walk
-        self._connection = ledger.connection
-        self._connection.execute("CREATE TEMP TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID")
-        self._connection.execute("BEGIN")
-        paths = self._paths(names)
-        while chunk := list(islice(paths, _CHUNK)):
-            self._connection.executemany("INSERT OR IGNORE INTO listed VALUES (?)", chunk)
-        self._connection.execute("COMMIT")
+        self._ledger = ledger
+        ledger.list_sources(self._paths(names))
 
     def __iter__(self) -> Iterator[Source]:
-        for (path,) in self._connection.execute("SELECT path FROM listed ORDER BY path"):
+        for path in self._ledger.listed_sources():
             if source := self._walk.look_up(path):
                 yield source
 
-    def _paths(self, names: Iterable[bytes]) -> Iterator[tuple[bytes]]:
+    def _paths(self, names: Iterable[bytes]) -> Iterator[bytes]:
         """The paths below the root that the names stand for."""
         for name in names:
             path = self._path(name)
@@ -85,7 +77,7 @@ class Listing:
                 self._walk.leave_out(name, OUTSIDE if path is None else NOT_THERE)
                 self._walk.is_misled = True
             else:
-                yield (path,)
+                yield path
 
     def _path(self, name: bytes) -> bytes | None:
         full = os.path.normpath(os.path.join(self._roots[0], name))

@@ -8,35 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.group_manifest import Member
 from pipeline.files.template import Template
-from pipeline.ledger.ledger import Ledger, kept_time
-from pipeline.messages import Source
-from pipeline.planning.output_spec import Leaf
+from pipeline.ledger.group_tables import GroupTables
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import kept_time, key_of, origin_of
+from pipeline.messages import Group
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left
-from pipeline.planning.plan_store import Spool
-from pipeline.text import OF_FILES, source_of
-
-_MEMBERS = """
-CREATE TEMP TABLE members (
-    stage TEXT, grp BLOB, output BLOB, target BLOB, source BLOB, part TEXT,
-    size INTEGER, mtime_ns INTEGER,              -- as it was made, or as somebody has edited it
-    found_size INTEGER, found_mtime_ns INTEGER,  -- as it is
-    PRIMARY KEY (stage, grp, output, target)
-) WITHOUT ROWID
-"""
-_ABSENTEES = """
-CREATE TEMP TABLE absent (
-    stage TEXT, grp BLOB, output BLOB, source BLOB, how TEXT, PRIMARY KEY (stage, grp, output, source)
-) WITHOUT ROWID
-"""
-_PRESENT = "SELECT grp, output, 1 AS present, '' AS how FROM members WHERE stage = ?1"
-_ABSENT = "SELECT grp, output, 0 AS present, how FROM absent WHERE stage = ?1 AND grp != X''"
+from pipeline.planning.plan_store import PlanStore
 
 How = Literal["to be made", "to be moved", "failed"]
 
@@ -57,12 +42,12 @@ class Gathered(NamedTuple):
 class Members:
     """The members of the groups of one stage that gathers."""
 
-    def __init__(self, config: Config, ledger: Ledger, leaf: Leaf) -> None:
+    def __init__(self, config: Config, ledger: Ledger, tables: GroupTables, leaf: OutputSpec) -> None:
         gather = leaf.route[-1]
         assert gather.parent is not None
         made = config.stages[gather.parent]
         assert made.output is not None
-        self._connection = ledger.connection
+        self._tables = tables
         self._ledger = ledger
         self._folder = os.fsencode(config.folder)
         self._stages = [stage.name for stage in config.stages if stage.name != made.name]
@@ -75,43 +60,31 @@ class Members:
         self._folder_before: bytes | None = None
         self._place_before = b"", b""
 
-    @staticmethod
-    def prepare(ledger: Ledger) -> None:
-        """Make the tables, empty."""
-        for table in (_MEMBERS, _ABSENTEES):
-            ledger.connection.execute(table)
-
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def take_planned(self, spool: Spool) -> None:
+    def take_planned(self, store: PlanStore) -> None:
         """Take what there will be: what is there, and what the plan says of the rest."""
-        for each in spool.decisions_of_stage(self._of):
+        for each in store.decisions_of_stage(self._of):
             if each.action == "make":
-                self._add_absent(each.source.path, "to be made")
+                self._add_absent(key_of(each.origin), "to be made")
             elif each.action == "rename":
-                self._add_absent(each.source.path, "to be moved")
-            elif each.action == "refuse" or (each.action == "held" and not each.why.startswith("dismissed")):
-                self._add_absent(each.source.path, "failed")
+                self._add_absent(key_of(each.origin), "to be moved")
+            elif each.action == "refuse" or (each.action == "held" and each.reason.code != "dismissed"):
+                self._add_absent(key_of(each.origin), "failed")
         self._take_recorded()
 
     def take_made(self) -> None:
         """Take what there is after all has been made that could be."""
-        for source in self._ledger.failed.missing(self._of):
+        for source in self._ledger.failures.failed_sources(self._of):
             self._add_absent(source, "failed")
         self._take_recorded()
 
     def _take_recorded(self) -> None:
-        self._connection.executemany("INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._recorded())
+        self._tables.insert_members(self._recorded())
 
     def _recorded(self) -> Iterator[tuple[object, ...]]:
         # A stage may have been called otherwise when they were made; the template tells whose they are.
-        others = ", ".join("?" for _ in self._stages) or "NULL"
-        found = self._connection.execute(
-            "SELECT source, target, part, size, mtime_ns FROM outputs WHERE status = 'done' AND size IS NOT NULL"
-            f" AND stage NOT IN ({others}) AND {OF_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",
-            self._stages,
-        )
-        for source, target, part, size, mtime_ns in found:
+        for source, target, part, size, mtime_ns in self._tables.recorded_outputs(self._stages):
             path = self._path(source, part, target)
             if not path:
                 continue
@@ -135,8 +108,7 @@ class Members:
     def _add_absent(self, source: bytes, how: How) -> None:
         # Of what makes parts, nobody knows the groups to which they would have belonged: it is one of each.
         place = (b"", b"") if self._needs_part else self._place(source, "")
-        row = (self._leaf.stage, *place, source, how)
-        self._connection.execute("INSERT OR IGNORE INTO absent VALUES (?, ?, ?, ?, ?)", row)
+        self._tables.insert_absent(self._leaf.stage, *place, source, how)
 
     def _place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
         """The group of an output, and where that goes."""
@@ -148,7 +120,8 @@ class Members:
         return self._place_before
 
     def _find_place(self, source: bytes, part: str | None) -> tuple[bytes, bytes]:
-        stands = source_of(self._leaf.stage, self._group.fill(source, part or "") if self._group else None)
+        name = self._group.fill(source, part or "") if self._group else None
+        stands = key_of(Group(self._leaf.stage, name))
         try:
             of_group = self._leaf.template.fill(source if self._leaf.has_file else stands, part or "")
         except FileFailure:
@@ -159,11 +132,8 @@ class Members:
 
     def groups(self) -> Iterator[Gathered]:
         """The groups in their order; the tables may not change meanwhile."""
-        how = "SELECT how, count(*) FROM absent WHERE stage = ? AND grp = X'' GROUP BY how"
-        of_each = dict(self._connection.execute(how, (self._leaf.stage,)).fetchall())
-        counts = "sum(present), sum(how = 'to be made'), sum(how = 'to be moved'), sum(how = 'failed')"
-        among = f"({_PRESENT} UNION ALL {_ABSENT}) GROUP BY grp, output ORDER BY grp, output"
-        for row in self._connection.execute(f"SELECT grp, output, {counts} FROM {among}", (self._leaf.stage,)):
+        of_each = self._tables.absent_from_all(self._leaf.stage)
+        for row in self._tables.groups(self._leaf.stage):
             found = Gathered._make(row)
             yield found._replace(
                 to_be_made=found.to_be_made + of_each.get("to be made", 0),
@@ -171,33 +141,26 @@ class Members:
                 failed=found.failed + of_each.get("failed", 0),
             )
 
-    def identity(self, group: Gathered) -> Source:
+    def identity(self, group: Gathered) -> Group:
         """What tells a group from what it was: its members in order, each with its path, size and time."""
         digest, count = hashlib.blake2b(digest_size=8), 0
-        for target, size, mtime_ns in self._select(group.source, group.output, "target, size, mtime_ns"):
+        key = origin_of(group.source)
+        assert isinstance(key, Group)
+        for target, size, mtime_ns in self._tables.member_states(self._leaf.stage, group.source, group.output):
             digest.update(b"%b\0%d %d\0" % (target, size, mtime_ns))
             count += 1
-        return Source(group.source, count, int.from_bytes(digest.digest()) >> 2)  # SQLite's integers have a sign
+        return Group(key.stage, key.name, count, int.from_bytes(digest.digest()) >> 2)  # SQLite's integers have a sign
 
     def why_nowhere(self, group: Gathered) -> str:
         """Why what is made of a group can go nowhere."""
-        table = "SELECT source, part FROM members WHERE stage = ?1 AND grp = ?2 AND output = X''"
-        absent = "SELECT source, '' FROM absent WHERE stage = ?1 AND grp = ?2 AND output = X''"
-        values = (self._leaf.stage, group.source)
-        source, part = self._connection.execute(f"{table} UNION ALL {absent} LIMIT 1", values).fetchone()
+        source, part = self._tables.member_without_output(self._leaf.stage, group.source)
         try:
-            self._leaf.template.fill(source, part or "")
+            self._leaf.template.fill(source, part)
         except FileFailure as error:
             return str(error)
         return ""
 
-    def listed(self, source: bytes, output: bytes) -> Iterator[Member]:
+    def listed(self, group: Group, output: bytes) -> Iterator[Member]:
         """The members of a group in the order of their paths, for the worker."""
-        columns = "target, source, part, found_size, found_mtime_ns"
-        for target, *rest in self._select(source, output, columns):
-            yield Member(os.path.normpath(os.path.join(self._folder, target)), *rest)
-
-    def _select(self, source: bytes, output: bytes, columns: str) -> Iterable[tuple[Any, ...]]:
-        which = "stage = ? AND grp = ? AND output = ? ORDER BY target"
-        values = (self._leaf.stage, source, output)
-        return self._connection.execute(f"SELECT {columns} FROM members WHERE {which}", values)
+        for target, of, part, size, mtime_ns in self._tables.members(self._leaf.stage, key_of(group), output):
+            yield Member(os.path.normpath(os.path.join(self._folder, target)), of, part, size, mtime_ns)

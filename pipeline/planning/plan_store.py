@@ -5,69 +5,60 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Ledger, Row, kept_time
-from pipeline.messages import Job, Source, Target
-from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, Rename, Verdict
-from pipeline.text import OF_FILES, OF_GROUPS, PATH_CHANGED, is_group, planned_reason, shown, shown_source
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import columns_of, is_group, kept_time, origin_of
+from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.plan_tables import MOVED
+from pipeline.messages import Group, GroupJob, Job, Source, Target
+from pipeline.planning.decisions import (
+    PLACE,
+    Action,
+    Decision,
+    Orphan,
+    OrphanCode,
+    Reason,
+    Rename,
+    without_particulars,
+)
 
-# Why an output is an orphan although its source and stage are as they were: the source is left out by now.
-SKIPPED_NOW = "skipped now"
-# Of what is to be renamed, and so no orphan: its path is free.
-_MOVED = "moved"
-
-# What claims a target: also what is not to be made now, or it would depend on the moment who has the path.
-_WANTED = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
-_NEW = "action IN ('make', 'rename')"
-# Rows: inserted together, and read together.
+# Outputs that are inserted together.
 _CHUNK = 500
 
-_SCHEMA = """
-CREATE TEMP TABLE plan (
-    seq INTEGER PRIMARY KEY,
-    source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
-    stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
-    rival BLOB, owned INTEGER, late INTEGER,
-    leads INTEGER, -- whether it is what is said of its source as a whole
-    moved_from BLOB
-);
-CREATE TEMP TABLE orphans (
-    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, why TEXT, size INTEGER, mtime_ns INTEGER
-) WITHOUT ROWID;
-CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
-    target BLOB PRIMARY KEY, digest BLOB, mtime_ns INTEGER, ctime_ns INTEGER
-) WITHOUT ROWID;
-CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
-"""
 
-
-class Spool:
+class PlanStore:
     """What one plan holds; gone when the ledger is closed."""
 
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
-        self._connection = ledger.connection
+        self._tables = ledger.create_plan_tables()
         self._outputs_per_source = outputs_per_source
-        self._connection.executescript(_SCHEMA + "BEGIN")
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
         self._has_renames = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def add(self, source: Source, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
-        """Add what is to be done about one output; `late`, after all that is not, if it is to be made, and if it stands
-        for parts that are renamed.
+    def add(self, decision: Decision, *, leads: bool, late: bool = False) -> None:
+        """Add the decision about one output.
+
+        Args:
+            decision: What is done about it.
+            leads: Whether its source as a whole is counted under it.
+            late: Whether it is made after all that is not late; of a rename, whether it stands for parts.
         """
         self._has_late |= late
-        self._has_renames |= verdict.action == "rename"
+        self._has_renames |= decision.action == "rename"
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
         self._waiting.append(
             (
-                source.path, source.size_bytes, kept_time(source.mtime_ns), verdict.stage, verdict.action, verdict.why,
-                verdict.path, verdict.target, verdict.rival, verdict.owned, late, leads, verdict.moved_from,
+                *columns_of(origin), stage, action,
+                code, _written(detail), path, target, rival, is_owned, late, leads, moved_from,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -75,164 +66,131 @@ class Spool:
 
     def _write(self) -> None:
         if self._waiting:
-            slots = ", ?" * len(self._waiting[0])
-            self._connection.executemany(f"INSERT INTO plan VALUES (NULL{slots})", self._waiting)
+            self._tables.insert_outputs(self._waiting)
         self._waiting.clear()
 
-    def add_orphan(self, row: Row, why: str) -> None:
+    def add_orphan(self, row: OutputRecord, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
-        # What stands for parts is no file, and to be forgotten as what was never made.
+        self._add_orphan(row, code)
+
+    def _add_orphan(self, row: OutputRecord, code: str) -> None:
+        # What stands for parts is no file, and forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
-        orphan = Orphan(row.target, row.source, row.stage, status, why, row.size, row.mtime_ns)
-        self._connection.execute("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphan)
+        self._tables.insert_orphans([(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns)])
 
-    def add_moved(self, row: Row) -> None:
+    def add_moved(self, row: OutputRecord) -> None:
         """Add an output that is to be renamed."""
-        self.add_orphan(row, _MOVED)
+        self._add_orphan(row, MOVED)
 
-    def add_orphans_of_groups(self, why: Callable[[str, bool], str]) -> None:
-        """Add what is recorded of groups and nothing makes any more; why, is said by stage and by whether the group is
-        there.
+    def add_orphans_of_groups(self, why: Callable[[str, bool], OrphanCode]) -> None:
+        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the stage, and by
+        whether the group is there.
         """
         self._write()
-        self._connection.execute(f"DELETE FROM orphans WHERE {OF_GROUPS}")
-        planned = f"FROM plan WHERE {OF_GROUPS}"
-        found = self._connection.execute(
-            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns FROM outputs"
-            f" WHERE {OF_GROUPS} AND target NOT IN (SELECT target {planned})"
+        self._tables.delete_group_orphans()
+        self._tables.insert_orphans(
+            (target, source, stage, status, why(stage, bool(group_is_there)), size, mtime_ns)
+            for target, source, stage, status, group_is_there, size, mtime_ns in self._tables.unplanned_group_outputs()
         )
-        orphans = [(*row[:4], why(row[2], bool(row[4])), *row[5:]) for row in found]
-        self._connection.executemany("INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)", orphans)
 
     def add_skipped(self) -> None:
         """Add, after the run, what is left of sources that it left out."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns FROM outputs"
-            " WHERE status = 'skipped' AND size IS NOT NULL",
-            (SKIPPED_NOW,),
-        )
+        self._tables.insert_skipped_orphans("skipped_now")
 
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
-        self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (failure.source, failure.stage))
+        self._tables.insert_past_failure(failure.source, failure.stage)
 
-    def add_reading(self, row: Row, reading: Reading) -> None:
+    def add_reading(self, row: OutputRecord, reading: Reading) -> None:
         """Add what a source was read to be, which is what its row has it to be."""
-        values = (row.target, reading.digest, kept_time(reading.mtime_ns), kept_time(reading.ctime_ns))
-        self._connection.execute("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", values)
+        times = kept_time(reading.mtime_ns), kept_time(reading.ctime_ns)
+        self._tables.insert_reading(row.target, reading.digest, *times)
+
+    def keep_readings(self) -> None:
+        """Write to the ledger what was read of sources that are unchanged."""
+        self._tables.keep_readings()
 
     def settle(self, *, keep_orphans: bool) -> None:
         """End the filling: refuse what two sources want; the one that already has its output keeps it."""
         self._settle_rivals()
-        self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
+        self._tables.index_targets()
         self._settle_targets()
         if self._has_renames:
-            self._settle_moved()
+            self._tables.release_unmoved("path_changed")
         # An orphan whose path a current source takes over is none.
-        kept = f"target IN (SELECT target FROM plan WHERE {_NEW})" if keep_orphans else "TRUE"
-        self._connection.execute(f"DELETE FROM orphans WHERE {kept}")
-        self._connection.execute("COMMIT")
+        if keep_orphans:
+            self._tables.delete_overwritten_orphans()
+        else:
+            self._tables.delete_orphans()
+        self._tables.commit()
 
     def settle_groups(self) -> None:
         """End the filling with what is made of groups, after that with all else."""
         self._settle_rivals()
-        self._settle_targets(f"AND target IN (SELECT target FROM plan WHERE {OF_GROUPS})")
-        taken = f"SELECT target FROM plan WHERE {_NEW} AND {OF_GROUPS}"
-        self._connection.execute(f"DELETE FROM orphans WHERE target IN ({taken})")
+        self._settle_targets(of_groups=True)
+        self._tables.delete_overwritten_orphans(by_groups=True)
 
     def forget_groups(self) -> None:
         """Forget what is made of groups: it is to be planned anew."""
-        self._connection.execute(f"DELETE FROM plan WHERE {OF_GROUPS}")
+        self._tables.delete_group_outputs()
 
     def _settle_rivals(self) -> None:
         """Refuse what is recorded as another source's."""
         self._write()
-        self._connection.execute(
-            f"UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND {_NEW}"
-            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND orphans.why != ?)",
-            (SKIPPED_NOW,),
-        )
-        for seq, rival in self._chunks("SELECT seq, rival FROM plan WHERE why = 'rival' AND seq > ? ORDER BY seq", 0):
+        for seq, rival in self._tables.refuse_rivals("skipped_now"):
             self._refuse(seq, rival)
 
-    def _settle_targets(self, which: str = "") -> None:
+    def _settle_targets(self, *, of_groups: bool = False) -> None:
         """Refuse what several want."""
-        for (target,) in self._chunks(
-            f"SELECT target FROM plan WHERE {_WANTED} {which} AND target > ?"
-            " GROUP BY target HAVING count(*) > 1 ORDER BY target",
-            b"",
-        ):
+        for target in self._tables.contested_targets(of_groups=of_groups):
             self._settle_target(target)
-
-    def _settle_moved(self) -> None:
-        """What was to be renamed and is refused its new path is an orphan."""
-        self._connection.execute("CREATE INDEX temp.plan_by_origin ON plan (moved_from) WHERE moved_from IS NOT NULL")
-        self._connection.execute(
-            "UPDATE orphans SET why = ? WHERE why = ? AND NOT EXISTS"
-            " (SELECT 1 FROM plan WHERE moved_from = orphans.target AND action = 'rename')",
-            (PATH_CHANGED, _MOVED),
-        )
 
     def leave(self, part: Rename) -> None:
         """Leave a part that could not be renamed to those who make all of them: where it lies it is an orphan."""
-        self._connection.execute("DELETE FROM plan WHERE seq = ?", (part.seq,))
-        self._connection.execute("UPDATE orphans SET why = ? WHERE target = ?", (PATH_CHANGED, part.moved_from))
+        self._tables.delete_output(part.seq, part.moved_from, "path_changed")
 
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed: what lies at its old path is an orphan."""
-        self._connection.execute("UPDATE plan SET action = 'make', why = 'new' WHERE seq = ?", (rename.seq,))
-        orphan = "UPDATE orphans SET why = ? WHERE target = ? AND why = ?"
-        self._connection.execute(orphan, (PATH_CHANGED, rename.moved_from, _MOVED))
+        self._tables.make_instead(rename.seq, rename.moved_from, "path_changed")
 
     def _settle_target(self, target: bytes) -> None:
         """Refuse all that want a target but the one that has it; where none has, all, each naming another."""
-        wanted = f"FROM plan WHERE target = ? AND {_WANTED}"
-        first, second = self._all(f"SELECT seq, source, owned {wanted} ORDER BY owned DESC, seq LIMIT 2", target)
-        for seq in [row[0] for row in self._all(f"SELECT seq {wanted} AND action != 'settling'", target)]:
+        first, second = self._tables.first_claims(target)
+        for seq in self._tables.refusable_claims(target):
             if seq != first[0]:
                 self._refuse(seq, first[1])
             elif not first[2]:
                 self._refuse(seq, second[1])
 
     def _refuse(self, seq: int, rival: bytes) -> None:
-        source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
-        other = shown_source(rival) if rival != source else "another stage's"
-        why = f"collision with {other}: both want {shown(target)}"
-        self._connection.execute("UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?", (why, seq))
+        source, target = self._tables.source_and_target(seq)
+        detail = os.fsdecode(rival) if rival != source else "", os.fsdecode(target)
+        self._tables.refuse(seq, "collision", _written(detail))
         if is_group(source):
             return
-        near = (seq - self._outputs_per_source, seq + self._outputs_per_source)
-        of_source = self._all("SELECT seq, action FROM plan WHERE seq BETWEEN ? AND ? AND source = ?", *near, source)
+        of_source = self._tables.actions_near(seq, self._outputs_per_source, source)
         leader = min(of_source, key=lambda row: (PLACE[row[1]], row[0]))[0]
-        self._connection.executemany(
-            "UPDATE plan SET leads = ? WHERE seq = ?", ((each == leader, each) for each, _ in of_source)
-        )
+        self._tables.set_leader(leader, (each for each, _ in of_source))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def jobs(self) -> Iterator[Job]:
         """The jobs: for each source the outputs it is to make, in byte order, those that are late after the others."""
-        yield from self._jobs(f"{OF_FILES} AND NOT late")
+        yield from self._jobs(late=False)
         if self._has_late:
-            yield from self._jobs(f"{OF_FILES} AND late")
+            yield from self._jobs(late=True)
 
-    def jobs_of_groups(self) -> Iterator[Job]:
-        """The same, of what is made of groups: one job each."""
-        for when in ("NOT late", "late"):
-            for _, stage, path, *source in self._chunks(
-                "SELECT seq, stage, path, source, source_size, source_mtime_ns FROM plan"
-                f" WHERE seq > ? AND action = 'make' AND {OF_GROUPS} AND {when} ORDER BY seq",
-                0,
-            ):
-                yield Job(Source(*source), (Target(stage, path),))
+    def jobs_of_groups(self) -> Iterator[GroupJob]:
+        """The jobs of what is made of groups: one each."""
+        for late in (False, True):
+            for _, *source, stage, path in self._tables.outputs_to_make(late=late, of_groups=True):
+                group = origin_of(*source)
+                assert isinstance(group, Group)
+                yield GroupJob(group, Target(stage, path))
 
-    def _jobs(self, which: str) -> Iterator[Job]:
+    def _jobs(self, *, late: bool) -> Iterator[Job]:
         source, targets = Source(b"", 0, 0), list[Target]()
-        for _, path, size_bytes, mtime_ns, stage, target in self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path FROM plan"
-            f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
-            0,
-        ):
+        for _, path, size_bytes, mtime_ns, stage, target in self._tables.outputs_to_make(late=late):
             if path != source.path:
                 if targets:
                     yield Job(source, tuple(targets))
@@ -241,69 +199,64 @@ class Spool:
         if targets:
             yield Job(source, tuple(targets))
 
-    def decisions(self, action: Action | None = None, which: str = "TRUE") -> Iterator[Decision]:
-        """What the plan holds, in byte order; read in chunks, so that the ledger can be written meanwhile."""
-        return self._decisions(which if action is None else f"{which} AND action = '{action}'")
+    def decisions(self, action: Action | None = None, *, of_groups: bool | None = None) -> Iterator[Decision]:
+        """Yield the decisions in byte order: all, those with one action, and only those on groups or on files.
 
-    def _decisions(self, which: str, *values: object) -> Iterator[Decision]:
-        for row in self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path, target, action, why FROM plan"
-            f" WHERE seq > ? AND {which} ORDER BY seq",
-            0,
-            *values,
-        ):
-            yield Decision(Source(row[1], row[2], row[3]), *row[4:])
+        They are read in chunks, so that the ledger can be written meanwhile.
+        """
+        return map(_decision, self._tables.decisions(action, of_groups))
 
     def decisions_of(self, source: bytes) -> list[Decision]:
         """What the plan holds of one source."""
-        return list(self._decisions("source = ?", source))
+        return list(map(_decision, self._tables.decisions_of_source(source)))
 
     def decisions_of_stage(self, stage: str) -> Iterator[Decision]:
         """What the plan holds of one stage."""
         self._write()
-        return self._decisions("stage = ?", stage)
+        return map(_decision, self._tables.decisions_of_stage(stage))
 
     def wanted_by(self, target: bytes) -> list[bytes]:
         """The sources of which a template leads to this output."""
-        return [row[0] for row in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
+        return self._tables.sources_of(target)
 
-    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, str, int, int]]:
-        """How many outputs, and how many sources of which that is what is said, by what is to be done and why.
+    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
+        """Yield how many outputs, and how many sources counted under them, have an action for a reason.
 
-        A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
+        A reason may come several times: once for each of the particulars with which it is given.
         """
-        which = f"WHERE {OF_GROUPS if of_groups else OF_FILES} GROUP BY action, why ORDER BY min(seq)"
-        # What stands for parts that are renamed is none beside them.
-        outputs = "sum(action != 'rename' OR NOT late)"
-        found = self._connection.execute(f"SELECT action, why, {outputs}, sum(leads) FROM plan {which}")
-        for action, why, outputs, files in found:
-            yield action, planned_reason(action, why), outputs, files
+        for action, code, detail, outputs, files in self._tables.counts(of_groups=of_groups):
+            yield action, without_particulars(_reason(code, detail)), outputs, files
 
     def count_jobs(self) -> int:
         """How many sources have something to make."""
-        which = f"action = 'make' AND {OF_FILES}"
-        return int(self._all(f"SELECT count(DISTINCT source) FROM plan WHERE {which}")[0][0])
+        return self._tables.count_sources_to_make()
+
+    def unsettled_groups(self) -> set[tuple[bytes, str]]:
+        """Source and stage of what is made of groups and not up to date."""
+        return self._tables.unsettled_groups()
 
     def renames(self) -> Iterator[Rename]:
         """What is to be renamed, those of a source together."""
-        which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
-        columns = "seq, source, stage, path, target, moved_from, late"
-        return map(Rename._make, self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0))
+        return map(Rename._make, self._tables.renames())
 
     def orphans(self) -> Iterator[Orphan]:
         """Every orphan, in byte order of its path."""
-        which = f"why != '{_MOVED}' AND target > ?"
-        return map(Orphan._make, self._chunks(f"SELECT * FROM orphans WHERE {which} ORDER BY target", b""))
+        return map(Orphan._make, self._tables.orphans())
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Source and stage of every failure that no longer says anything."""
-        return self._all("SELECT source, stage FROM past_failures")
+        return self._tables.past_failures()
 
-    def _chunks(self, statement: str, before: object, *values: object) -> Iterator[tuple[Any, ...]]:
-        """Rows after `before` in order of their first column, a chunk at a time: between two of them all may change."""
-        while rows := self._all(f"{statement} LIMIT {_CHUNK}", before, *values):
-            yield from rows
-            before = rows[-1][0]
 
-    def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        return self._connection.execute(statement, values).fetchall()
+def _decision(row: tuple[Any, ...]) -> Decision:
+    _, key, size, mtime_ns, stage, action, code, detail, *rest = row
+    return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(code, detail), *rest)
+
+
+def _written(detail: tuple[str | int | None, ...]) -> str | None:
+    """The particulars of a reason as the table keeps them."""
+    return json.dumps(detail) if detail else None
+
+
+def _reason(code: Any, detail: str | None) -> Reason:
+    return Reason(code, tuple(json.loads(detail)) if detail else ())

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Sequence
 from pipeline.files.atomic import remove_temporaries, run_apart
 from pipeline.files.parts import Noted, PartList
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.ledger import Ledger, Row
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
-from pipeline.planning.output_spec import Leaf, take_intended, take_parts
+from pipeline.planning.output_spec import OutputSpec, take_intended, take_parts
 from pipeline.planning.output_state import is_as_left
 
 
 class MadeParts:
     """The parts of all the outputs that are in parts."""
 
-    def __init__(self, ledger: Ledger, leaves: Sequence[Leaf], noted: PartList, folder: bytes, *, force: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, leaves: Sequence[OutputSpec], noted: PartList, folder: bytes, *, force: bool
+    ) -> None:
         self._ledger = ledger
         self._leaves = {leaf.stage: leaf for leaf in leaves if leaf.has_parts}
         self._noted = noted
@@ -26,7 +29,7 @@ class MadeParts:
 
     def take_over(self, unclean_runs: Sequence[str]) -> None:
         """Record the parts that killed runs have made and could not record, and remove what they left half made."""
-        heads: dict[tuple[bytes, bytes], Row | None] = {}
+        heads: dict[tuple[bytes, bytes], OutputRecord | None] = {}
         for part in self._noted.noted():
             key = part.source, part.target
             if key not in heads:
@@ -35,19 +38,19 @@ class MadeParts:
                 remove_temporaries(part.path, [run_apart(run, part.source) for run in unclean_runs])
                 self._record_noted(part, head)
 
-    def _head(self, source: bytes, path: bytes) -> Row | None:
+    def _head(self, source: bytes, path: bytes) -> OutputRecord | None:
         """What is recorded of an output in parts that a run was stopped at."""
-        rows = self._ledger.rows(source, source + b"\0")
-        return next((row for row in rows if row.at_work and self._path(row) == path), None)
+        rows = self._ledger.outputs.of_source(source)
+        return next((row for row in rows if row.in_flight and self._path(row) == path), None)
 
-    def _record_noted(self, part: Noted, head: Row) -> None:
+    def _record_noted(self, part: Noted, head: OutputRecord) -> None:
         try:
             found = os.lstat(part.path)
         except OSError:
             return
         if (found.st_size, found.st_mtime_ns) == (part.size_bytes, part.mtime_ns):
             key = part.path if os.path.isabs(head.target) else os.path.relpath(part.path, self._folder)
-            self._ledger.files.take_over(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
+            self._ledger.outputs.add_part(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
 
     def told(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The same jobs, told where their parts go and which were made before."""
@@ -68,11 +71,12 @@ class MadeParts:
 
     def record(self, outcome: Outcome) -> None:
         """Bring what was made before up to date with what became of a job, before that is recorded."""
-        for result in outcome.results:
-            if leaf := self._leaves.get(result.stage):
-                self._record(leaf, outcome.source.path, result)
+        source = outcome.source
+        for result in outcome.results if source else ():
+            if source and (leaf := self._leaves.get(result.stage)):
+                self._record(leaf, source.path, result)
 
-    def _record(self, leaf: Leaf, source: bytes, result: Result) -> None:
+    def _record(self, leaf: OutputSpec, source: bytes, result: Result) -> None:
         if result.kind in KILLED:  # nobody has cleared up after it
             for part in self._noted.noted(self._ledger.run):
                 if (part.source, part.target) == (source, result.path):
@@ -81,22 +85,22 @@ class MadeParts:
             return
         paths, recorded = {part.path for part in result.parts}, self._recorded(source)
         gone = [row for row in take_parts(leaf, source, recorded) if self._path(row) not in paths]
-        self._ledger.forget(targets=[row.target for row in take_intended(leaf, source, recorded)])
+        self._ledger.outputs.delete([row.target for row in take_intended(leaf, source, recorded)])
         for row in gone:
             if result.status == "done" and self._remove(row):
-                self._ledger.forget(targets=[row.target])
+                self._ledger.outputs.delete([row.target])
             else:
-                self._ledger.files.leave_out(row.target)
+                self._ledger.outputs.set_skipped(row.target)
 
-    def _recorded(self, source: bytes) -> dict[bytes, Row]:
-        return {row.target: row for row in self._ledger.rows(source, source + b"\0")}
+    def _recorded(self, source: bytes) -> dict[bytes, OutputRecord]:
+        return {row.target: row for row in self._ledger.outputs.of_source(source)}
 
-    def _path(self, row: Row) -> bytes:
+    def _path(self, row: OutputRecord) -> bytes:
         if row.target.startswith(NO_FILE_KEY):
             return row.target
         return os.path.normpath(os.path.join(self._folder, row.target))
 
-    def _remove(self, row: Row) -> bool:
+    def _remove(self, row: OutputRecord) -> bool:
         """Remove a part that is not made any more, if it is as we left it; tells whether there is no file now."""
         if row.size is None:
             return True

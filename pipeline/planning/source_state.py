@@ -1,4 +1,4 @@
-"""Whether a source is as it was when something was made of it: by its size and time, or by its contents."""
+"""Tells whether a source is as it was when something was made of it: by its size and time, or by its contents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from itertools import islice
 
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.ledger import Row, kept_time
-from pipeline.messages import Source
+from pipeline.ledger.origins import columns_of, kept_time
+from pipeline.ledger.outputs import OutputRecord
+from pipeline.messages import Group, Origin, Source
+from pipeline.planning.decisions import Reason
 
 _SECOND_NS = 1_000_000_000
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -21,14 +23,16 @@ _THREADS = 4
 _GROUP = 16
 _GROUPS_AHEAD = 8
 
-Met = tuple[Source, list[Row], list[Failure]]
+Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source, and what is recorded of it."""
-Note = Callable[[Row, Reading], None]
+Note = Callable[[OutputRecord, Reading], None]
 _Readings = dict[bytes, Reading | OSError]
 
 
-def same_source(source: Source, record: Row | Failure) -> bool:
-    """Whether a source has the size and time that were recorded of it."""
+def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
+    """Whether a source has the size and time that were recorded of it; whether a group has the same members."""
+    if isinstance(source, Group):
+        return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
     if source.size_bytes != record.source_size or record.source_mtime_ns is None:
         return False
     if source.mtime_ns == record.source_mtime_ns:
@@ -39,26 +43,29 @@ def same_source(source: Source, record: Row | Failure) -> bool:
     return now == then or cut
 
 
-class ByTime:
-    """Sources are the same if their size and time are (`changed_by: mtime`)."""
+def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
+    """Return how a source differs from its record, by size and time; None where it does not."""
+    if same_origin(source, record):
+        return None
+    if source.size_bytes != record.source_size:
+        return Reason("source_changed", ("size", record.source_size, source.size_bytes))
+    return Reason("source_changed", ("time",))
 
-    def ahead(self, met: Iterable[Met]) -> Iterator[Met]:
-        """The same, in the same order."""
+
+class ByTime:
+    """Compares sources with their records by size and time (`changed_by: mtime`)."""
+
+    def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield the sources of `met` as they come: nothing of them is read."""
         yield from met
 
-    def is_same(self, source: Source, row: Row) -> bool:
-        """Whether a source is as a row has it."""
-        return same_source(source, row)
-
-    def describe(self, source: Source, row: Row) -> str:
-        """How it changed."""
-        if source.size_bytes != row.source_size:
-            return f"source changed (size {row.source_size} -> {source.size_bytes})"
-        return "source changed (its time)"
+    def change(self, source: Source, record: OutputRecord) -> Reason | None:
+        """Return how a source differs from its record; None where it does not."""
+        return change_by_time(source, record)
 
 
-class ByContents(ByTime):
-    """Sources are the same if what is in them is (`changed_by: hash`).
+class ByContents:
+    """Compares sources with their records by what is in them (`changed_by: hash`).
 
     One whose size and times, that of the last change of any kind among them, are as recorded is not read. Others are,
     by a few threads, before their turn. Of what was recorded under `changed_by: mtime` there is no digest: it is judged
@@ -72,8 +79,8 @@ class ByContents(ByTime):
         self._reading: Reading | OSError | None = None
         """What the source in hand was read to be; None where that was not needed."""
 
-    def ahead(self, met: Iterable[Met]) -> Iterator[Met]:
-        """The same, in the same order; those that must be are read."""
+    def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield the sources of `met` in their order, each when it was read, if it must be."""
         rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:
@@ -87,11 +94,11 @@ class ByContents(ByTime):
             finally:
                 readers.shutdown(cancel_futures=True)
 
-    def _must_read(self, source: Source, row: Row) -> bool:
+    def _must_read(self, source: Source, row: OutputRecord) -> bool:
         if row.status == "intended" or row.source_size != source.size_bytes:
             return False
         if row.source_digest is None:
-            return self._fill and same_source(source, row)
+            return self._fill and same_origin(source, row)
         if row.source_mtime_ns != kept_time(source.mtime_ns):
             return True
         try:
@@ -114,27 +121,25 @@ class ByContents(ByTime):
             self._reading = found.get(met[0].path)
             yield met
 
-    def is_same(self, source: Source, row: Row) -> bool:
-        """Whether what is in a source is what was when the row was written."""
-        if source.size_bytes != row.source_size:
-            return False
+    def change(self, source: Source, record: OutputRecord) -> Reason | None:
+        """Return how the source in hand differs from its record; None where it does not."""
         reading = self._reading
-        if row.source_digest is None:
-            same = same_source(source, row)
+        if record.source_digest is None or source.size_bytes != record.source_size:
+            change = change_by_time(source, record)
+        elif reading is None or (isinstance(reading, Reading) and reading.digest == record.source_digest):
+            change = None
         else:
-            same = reading is None or (isinstance(reading, Reading) and reading.digest == row.source_digest)
-        if same and self._note and isinstance(reading, Reading) and reading.was_at_rest and _is_as_met(reading, source):
-            self._note(row, reading)
-        return same
-
-    def describe(self, source: Source, row: Row) -> str:
-        """How it changed."""
-        if isinstance(self._reading, OSError):
-            return f"source changed (cannot be read: {self._reading.strerror or self._reading})"
-        if source.size_bytes == row.source_size and row.source_digest is not None:
-            return "source changed (its contents)"
-        return super().describe(source, row)
+            change = Reason("source_changed", ("contents",))
+        if change and isinstance(reading, OSError):
+            return Reason("source_changed", ("unreadable", reading.strerror or str(reading)))
+        if not change and self._note and isinstance(reading, Reading) and _can_be_kept(reading, source):
+            self._note(record, reading)
+        return change
 
 
-def _is_as_met(reading: Reading, source: Source) -> bool:
-    return (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)
+Sources = ByTime | ByContents
+
+
+def _can_be_kept(reading: Reading, source: Source) -> bool:
+    """Whether what was read is what the walk met, and nobody wrote to it meanwhile."""
+    return reading.was_at_rest and (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)

@@ -21,9 +21,11 @@ from typing import Any
 
 from pipeline.errors import FileFailure
 from pipeline.files.template import Template
-from pipeline.ledger.ledger import Row, Span, kept_time
+from pipeline.ledger.ledger import UnchangedRange
+from pipeline.ledger.origins import kept_time
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
-from pipeline.text import planned_reason
+from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
 
 # A span begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
 # whatever else comes or goes, so that a new file changes no span but its own.
@@ -34,9 +36,10 @@ _FORMAT = b"4 "
 _TYPE = 0o170000
 # What stands for size and time of an output that is not there, or is no file.
 _NOTHING = -1
-_UP_TO_DATE = "up to date"
-# The columns of a row on which it depends whether anything is to be done: those up to `at_work`.
-_JUDGED_COLUMNS = Row._fields.index("at_work") + 1
+# How a span says in the ledger why nothing is to be done about an output: that it is made, or was left out and why.
+_MADE, _SKIPPED = "up to date", "skipped: "
+# The columns of a row on which it depends whether anything is to be done: those up to `in_flight`.
+_JUDGED_COLUMNS = OutputRecord._fields.index("in_flight") + 1
 
 
 @dataclass(frozen=True)
@@ -78,23 +81,23 @@ class Digests:
             numbers += _stats(place.template, paths)
         return self._digest(paths, numbers)
 
-    def recorded(self, rows: Iterable[Row]) -> Span | None:
+    def recorded(self, rows: Iterable[OutputRecord]) -> UnchangedRange | None:
         """What the ledger's rows of a span come to; None where one of them leaves anything to be done."""
         known = list(rows)
         return self._span(self._by_name(known)) or self._span(self._by_target(known))
 
-    def _by_name(self, rows: Iterable[Row]) -> list[list[Row]]:
+    def _by_name(self, rows: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
         """The rows of each place, going by what the stages are called."""
-        by_place: list[list[Row]] = [[] for _ in self._places]
-        nowhere: list[Row] = []
+        by_place: list[list[OutputRecord]] = [[] for _ in self._places]
+        nowhere: list[OutputRecord] = []
         for row in rows:
             number = self._by_stage.get(row.stage)
             (nowhere if number is None else by_place[number]).append(row)
         return [] if nowhere else by_place
 
-    def _by_target(self, rows: Iterable[Row]) -> list[list[Row]]:
+    def _by_target(self, rows: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
         """The same, going by where the outputs lie: stages may have been called otherwise when they were made."""
-        by_place: list[list[Row]] = [[] for _ in self._places]
+        by_place: list[list[OutputRecord]] = [[] for _ in self._places]
         for row in rows:
             fitting = (
                 number for number, place in enumerate(self._places) if _targets(place, [row.source]) == [row.target]
@@ -104,7 +107,7 @@ class Digests:
             by_place[number].append(row)
         return by_place
 
-    def _span(self, by_place: list[list[Row]]) -> Span | None:
+    def _span(self, by_place: list[list[OutputRecord]]) -> UnchangedRange | None:
         """The span of these rows; looked at column by column, since row by row would cost several times as much."""
         first: tuple[tuple[Any, ...], ...] | None = None
         outputs: list[int] = []
@@ -113,22 +116,22 @@ class Digests:
             columns = list(zip(*rows, strict=True))[:_JUDGED_COLUMNS]
             if not columns:
                 return None
-            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, at_work = columns
+            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, in_flight = columns
             first = first or (sources, sizes, times)
-            is_settled = not any(at_work) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
+            is_settled = not any(in_flight) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
             if not is_settled or (sources, sizes, times) != first or list(targets) != _targets(place, sources):
                 return None
             are_done = [status == "done" for status in statuses]
             for numbers in (its_sizes, its_times):
                 outputs += [(number or 0) if done else _NOTHING for number, done in zip(numbers, are_done, strict=True)]
-            whys = Counter({_UP_TO_DATE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
+            whys = Counter({_MADE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
             files = files or whys
             counts += whys
         if first is None:
             return None
         paths, all_numbers = list(first[0]), [*first[1], *first[2], *outputs]
         both = {why: (count, files[why]) for why, count in counts.items()}
-        return Span(paths[0], None, len(paths), self._digest(paths, all_numbers), both)
+        return UnchangedRange(paths[0], None, len(paths), self._digest(paths, all_numbers), both)
 
     def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
         digest = hashlib.blake2b(self._tree, digest_size=16)
@@ -140,8 +143,17 @@ class Digests:
         return digest.digest()
 
 
-def _why(row: Row) -> str:
-    return _UP_TO_DATE if row.status == "done" else planned_reason("up-to-date", f"skipped: {row.reason}")
+def _why(row: OutputRecord) -> str:
+    return (
+        _MADE
+        if row.status == "done"
+        else _SKIPPED + str(without_particulars(Reason("skipped", (row.reason,))).detail[0])
+    )
+
+
+def reason_in_span(kept: str) -> Reason:
+    """Return the reason that a span keeps."""
+    return UP_TO_DATE if kept == _MADE else Reason("skipped", (kept.removeprefix(_SKIPPED),))
 
 
 def _targets(place: Place, sources: Sequence[bytes]) -> list[bytes]:

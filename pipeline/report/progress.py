@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.messages import MOVED, Outcome, Result
-from pipeline.text import indented, reason_of, shown_source
+from pipeline.messages import MOVED, Origin, Outcome, Result
+from pipeline.text import indented, reason_of
 
 # How many failed files the summary names; `failures` lists them all.
 _NAMED = 20
@@ -44,7 +44,7 @@ class Summary:
     """Why it ended before its time, if it did."""
     notes: list[str] = field(default_factory=list)
     """What else a person should know."""
-    failures: list[tuple[bytes, Result]] = field(default_factory=list)
+    failures: list[tuple[Origin, Result]] = field(default_factory=list)
     """The first of the failed outputs."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How many outputs failed, by reason."""
@@ -63,7 +63,7 @@ class Summary:
             elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
                 self.vanished += 1
             else:
-                self.add_failure(outcome.source.path, result)
+                self.add_failure(outcome.origin, result)
 
     def count_tried(self, outcome: Outcome) -> bool:
         """Whether a stage failed over the file, which is counted then."""
@@ -71,13 +71,13 @@ class Summary:
         self.failed_files += failed
         return failed
 
-    def add_failure(self, source: bytes, result: Result) -> None:
+    def add_failure(self, origin: Origin, result: Result) -> None:
         """Count a failed output."""
         self.failed += 1
         self.exit = max(self.exit, 1)
         self.reasons[reason_of(result.text) if result.kind == "error" else result.kind or "error"] += 1
         if len(self.failures) < _NAMED:
-            self.failures.append((source, result))
+            self.failures.append((origin, result))
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints; what seldom happens has no key where it did not."""
@@ -111,14 +111,14 @@ class Summary:
         return f"{head}{', '.join(parts)} ({files}, {self.seconds:.1f} s)"
 
 
-def _named(failures: list[tuple[bytes, Result]], verbose: bool) -> list[str]:
+def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
     """A line for each way in which a file failed; outputs that failed alike share one."""
-    alike: dict[tuple[bytes, str], list[Result]] = {}
-    for source, result in failures:
-        alike.setdefault((source, result.text), []).append(result)
+    alike: dict[tuple[Origin, str], list[Result]] = {}
+    for origin, result in failures:
+        alike.setdefault((origin, result.text), []).append(result)
     lines = []
-    for (source, text), results in alike.items():
-        lines.append(f"  {shown_source(source)} ({', '.join(result.stage for result in results)}): {text}")
+    for (origin, text), results in alike.items():
+        lines.append(f"  {origin} ({', '.join(result.stage for result in results)}): {text}")
         if verbose and results[0].detail:
             lines.append(indented(results[0].detail))
     return lines
@@ -148,7 +148,7 @@ class Progress:
     def step(self, outcome: Outcome) -> None:
         """One file is through."""
         if self._verbose and outcome.output:
-            self._print(f"{shown_source(outcome.source.path)} printed:\n{indented(outcome.output)}")
+            self._print(f"{outcome.origin} printed:\n{indented(outcome.output)}")
         if self._bar is not None:
             self._bar.update()
 

@@ -1,9 +1,10 @@
-"""One group of files through the stage that gathers it: read one by one, and what is made of them committed."""
+"""One job of a group: its members are read one by one by the stage that gathers them, and its output committed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,141 +13,126 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
 from pipeline.images import limited_to
-from pipeline.messages import Job, Result
+from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
-from pipeline.stage.values import BYTES, COLOURED, IMAGE, PATH, PICTURE, TEXT, convert, first_frame
+from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, Kind, convert
 from pipeline.text import shown
 from pipeline.types import Item, Skip
-from pipeline.worker.scratch import Scratch
-from pipeline.worker.stage_call import Conduct, check_path, check_returned, failed, said, text_of
+from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import Tree
-from pipeline.worker.write import write_output
-
-Enter = Callable[[int], None]
+from pipeline.worker.value import write_output
 
 
-class Gathering:
-    """One job of a stage that gathers."""
+class GroupJobRunner:
+    """Runs one job of a stage that gathers: calls it once, with an iterator over the members of the group."""
 
-    def __init__(self, tree: Tree, job: Job, enter: Enter) -> None:
-        self.target = job.targets[0]
-        self.result = Result(self.target.stage, self.target.path, "failed")
-        self.environment = ""
-        self.scratch = Scratch(tree.blueprint.scratch)
+    def __init__(self, tree: Tree, job: GroupJob, enter: Enter) -> None:
         self._tree = tree
-        self._folder = os.path.join(os.fsencode(tree.blueprint.folder), b"")
-        self._index = tree.index[self.target.stage]
-        self._stage = tree.stages[self._index]
-        self._node = tree.nodes[self._index]
-        self._enter = enter
-        self._kind = tree.gathers(self._index)
-        self._read = 0
-        """How many members were read by now."""
-        self._error: BaseException | None = None
-        """Why the reading of one ended, which the stage may not have let through."""
+        self._job = job
+        self._target = job.target
+        self._stage = tree.stages[tree.index[self._target.stage]]
+        self._kind = tree.member_kind(self._stage)
+        self._caller = StageCaller(tree, "", b"", self._has_changed, enter, None)
+        self._scratch = self._caller.scratch
+        self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
+        self._read_count = 0
+        """How many members the stage has read."""
+        self._read_error: BaseException | None = None
+        """What was raised when a member was read; the stage may have caught it."""
 
-    def go(self) -> None:
-        """Make the output of the group; what becomes of it is in `result`."""
-        remove_temporaries(self.target.path, self._tree.blueprint.unclean_runs)
+    def run(self) -> Outcome:
+        """Make the output of the group; what goes wrong is in the outcome."""
+        began_s, environment = time.perf_counter(), ""
+        remove_temporaries(self._target.path, self._tree.setup.unclean_runs)
         try:
-            with limited_to(self._tree.blueprint.limits):
-                self.result = self._commit(*self._make())
+            with limited_to(self._tree.setup.limits):
+                result = self._commit(*self._make())
         except Skip as skip:
-            reason = text_of(skip) or f"left out by stage {self.target.stage!r}"
-            self.result = Result(self.target.stage, self.target.path, "skipped", reason)
+            result = skipped(self._target, skip, self._stage.name)
         except Interrupted:
             raise
-        except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one output
-            self._fail(blame_machine(error, self.scratch.folder or self._tree.blueprint.scratch, FULL))
+        except BaseException as raised:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one output
+            error = self._blame(blame_machine(raised, self._scratch.folder or self._tree.setup.scratch, FULL))
+            environment = error.text if isinstance(error, EnvironmentFailure) else ""
+            result = failed(self._target, error, self._stage.name)
+        finally:
+            self._scratch.remove()
+        return Outcome(self._job.group, (result,), time.perf_counter() - began_s, environment)
 
-    def _fail(self, error: BaseException) -> None:
-        if isinstance(error, EnvironmentFailure):
-            self.environment = error.text
-        # Any stage may fail over a file of which it saw one half before a change.
-        is_ours = type(error) is FileFailure or isinstance(error, (EnvironmentFailure, MemoryError, SourceMoved))
-        if isinstance(error, Exception) and not is_ours and self._has_moved():
-            error = SourceMoved("changed")
-        self.result = failed(self.target, error, self.target.stage)
-
-    def _make(self) -> tuple[Any, Notes]:
-        """Call the stage with its members; gives what it made."""
+    def _make(self) -> tuple[Any, Kind | None, Notes]:
+        """Call the stage with its members; return what it made, without a kind if it is a filter."""
         with collected() as notes:
-            conduct = Conduct(self._stage, self.target.stage, None)
-            self._enter(self._index)
             try:
-                made = self._tree.calls[self._index](self._items())
+                made = self._caller.call(self._stage, self._items(), self._kind)
             except Exception:
-                if self._error is None:
+                if self._read_error is None:
                     raise
-            finally:
-                self._enter(-1)
-            if self._error is not None:
-                raise self._error
-            conduct.check()
-            if self._kind is PATH and self._has_moved():
-                raise FileFailure(f"stage {self.target.stage!r} changed its input ({self._stage.where})")
-            check_returned(self._stage, self.target.stage, made)
-            if self._stage.makes is PATH:
-                check_path(self.target.stage, made, self._tree.root)
-        return made, notes
+            if self._read_error is not None:
+                raise self._read_error
+            check_returned(self._stage, made)
+            if self._stage.is_filter:
+                return made, None, notes
+            return *self._caller.accept(self._stage, made), notes
 
-    def _commit(self, made: Any, notes: Notes) -> Result:
-        target, makes = self.target, self._stage.makes
-        if self._node.leaves_no_file or makes is None:
-            self._refuse_moved()
+    def _commit(self, value: Any, kind: Kind | None, notes: Notes) -> Result:
+        target, save = self._target, self._stage.setup.save
+        if self._stage.setup.leaves_no_file or kind is None:
+            self._refuse_changed()
             return Result(target.stage, target.path, "done", "; ".join(notes))
+        may_move = kind is PATH and self._scratch.holds(value)
         try:
-            kind = COLOURED if self._node.own_colors and makes is IMAGE else makes
-            with collected() as noted:
-                value = convert(made, makes, kind, self.scratch.file)
             committed, notes = write_output(
-                self._tree.committer, target.path, value, kind, notes | noted, self._refuse_moved,
-                save=self._node.save, source="", may_move=kind is PATH and self.scratch.holds(value),
+                self._tree.committer, target.path, value, kind, notes, self._refuse_changed,
+                save=save, source="", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error
         return Result(target.stage, target.path, "done", "; ".join(notes), None, "", *committed)
 
+    def _blame(self, error: BaseException) -> BaseException:
+        """Return why a stage failed: with `error`, or over a member that changed while the stage read it."""
+        is_ours = type(error) is FileFailure or isinstance(error, (EnvironmentFailure, MemoryError, SourceMoved))
+        if isinstance(error, Exception) and not is_ours and self._has_changed():
+            return SourceMoved("changed")
+        return error
+
     # -- the members ---------------------------------------------------------------------------------------------------
 
     def _items(self) -> Iterator[Item[Any]]:
-        """The members in the order of their paths, each read when the stage asks for it, and then let go."""
-        for member in read_members(self.target.members):
-            self._read += 1
+        """Yield the members in the order of their paths, each read when the stage asks for it, and then let go."""
+        for member in read_members(self._job.members_file):
+            self._read_count += 1
             try:
                 if not member.is_as_planned:
                     raise SourceMoved("changed")
-                item = self._item(member)
+                item = self._read(member)
             except BaseException as error:
-                self._error = error
+                self._read_error = error
                 raise
             yield item
             if self._kind is PICTURE:
                 item.value.close()
             del item
 
-    def _item(self, member: Member) -> Item[Any]:
+    def _read(self, member: Member) -> Item[Any]:
         path = os.fsdecode(member.path)
         try:
             # A Path costs as much as it does to read a small file.
             file = path if self._kind in (TEXT, BYTES) else Path(path)
-            value = convert(file, PATH, self._kind, self.scratch.file)
+            value = convert(file, PATH, self._kind, self._scratch.new_file)
         except OSError as error:
             raise blame_machine(error, member.path, OPENING) from error
         except FileFailure as error:
-            raise FileFailure(f"{shown(member.path)}: {said(error)}") from error
-        if self._kind is PICTURE:
-            value.least, value.own_colors = self._node.least, self._node.own_colors
-        elif self._kind is IMAGE:
-            value = first_frame(value)
+            raise FileFailure(f"{shown(member.path)}: {error_line(error)}") from error
+        value = prepare(self._stage, value, self._kind)
         output = os.fsdecode(member.path.removeprefix(self._folder))
-        return Item(value, os.fsdecode(member.source), self.scratch.made(), member.part, output)
+        return Item(value, os.fsdecode(member.source), self._scratch.create(), member.part, output)
 
-    def _refuse_moved(self) -> None:
-        if self._has_moved():
+    def _refuse_changed(self) -> None:
+        if self._has_changed():
             raise SourceMoved("changed")
 
-    def _has_moved(self) -> bool:
-        """Whether any of the members that were read is not what it was."""
-        members = read_members(self.target.members)
-        return not all(member.is_as_planned for member, _ in zip(members, range(self._read), strict=False))
+    def _has_changed(self) -> bool:
+        """Whether any of the members that were read has changed since it was planned."""
+        members = read_members(self._job.members_file)
+        return not all(member.is_as_planned for member, _ in zip(members, range(self._read_count), strict=False))

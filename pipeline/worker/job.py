@@ -1,353 +1,274 @@
-"""The fused pass: one source through the tree of stages, every value made once, every output committed."""
+"""One job: a source goes through the tree of stages once, every value is made once, every output committed."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
-from pipeline.files.atomic import Check, Committed, GiveName, remove_temporaries
+from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
-from pipeline.files.parts import PartNames, Parts
 from pipeline.images import limited_to
-from pipeline.messages import Begin, Handed, Job, Kind, Result, Target
-from pipeline.notes import Notes, collected
+from pipeline.messages import Begin, Handed, Job, Kind, Outcome, Result, Target
+from pipeline.notes import Notes
+from pipeline.observer import RunObserver
 from pipeline.stage.handoff import put, take
-from pipeline.stage.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame
+from pipeline.stage.values import PATH
 from pipeline.stage.values import Kind as ValueKind
-from pipeline.types import Item, Part, Skip
-from pipeline.worker.scratch import Scratch
-from pipeline.worker.sharing import Shared
-from pipeline.worker.source import GONE, Reading
-from pipeline.worker.stage_call import Conduct, check_path, check_returned, failed, refuse_given, said, text_of
-from pipeline.worker.tree import Tree
-from pipeline.worker.write import write_output
-
-# What no stage can yield.
-_END = object()
-
-Enter = Callable[[int], None]
-"""Told the index of the stage about to be called, and -1 after it: how a supervisor knows what killed a worker."""
+from pipeline.types import Skip
+from pipeline.worker.fan_out import FanOut
+from pipeline.worker.source import GONE, SourceReading
+from pipeline.worker.stage_call import Enter, StageCaller, error_line, failed, skipped
+from pipeline.worker.steps import StepReporter
+from pipeline.worker.tree import BuiltStage, Tree
+from pipeline.worker.value import SharedValue, write_output
 
 
-class Pass:
-    """One job on its way through the tree."""
+class JobRunner:
+    """Runs one job: gives each value to the stages that read it, and commits those that are outputs."""
 
-    def __init__(self, tree: Tree, job: Job, enter: Enter) -> None:
-        self.tree = tree
-        self.job = job
-        self.enter = enter
-        self.course = tree.course_of(tuple([target.stage for target in job.targets]))
-        self.path = tree.root + os.fsdecode(job.source.path)
-        self.reading = Reading(self.path, job.source, hashes=tree.blueprint.hashes_sources)
-        self.results: dict[bytes, Result] = {}
-        self.environment = ""
-        self.scratch = Scratch(tree.blueprint.scratch)
-        self.handed: list[Handed] = []
-        """What other pools are to go on with."""
-        self._part: str | None = None
-        """The name of the part that is on its way."""
-        self._parts: dict[bytes, Parts] = {}
-        """What is made of each output that is one of parts."""
-        self._left_out: dict[bytes, str] = {}
-        """Why the first part of an output was left out."""
+    def __init__(self, tree: Tree, job: Job, enter: Enter, observer: RunObserver | None = None) -> None:
+        self._tree = tree
+        self._job = job
+        self._route = tree.routes[tuple([target.stage for target in job.targets])]
+        self._path = tree.root + os.fsdecode(job.source.path)
+        self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources)
+        self._steps = StepReporter(observer) if observer else None
+        self._caller = StageCaller(tree, self._path, job.source.path, self._reading.moved, enter, self._steps)
+        self._scratch = self._caller.scratch
+        self._results: dict[bytes, Result] = {}
+        self._environment = ""
+        """What the machine refused."""
+        self._handed: list[Handed] = []
+        """What other engines are to go on with."""
+        self._fan_out: FanOut | None = None
+        """The fan-out of which a part is in hand."""
 
-    def go(self) -> None:
-        if unclean_runs := self.tree.blueprint.unclean_runs:
-            for target in self.job.targets:
-                remove_temporaries(target.path, unclean_runs)
-        begin = self.job.begin
+    def run(self) -> Outcome:
+        """Make the outputs of the job; what goes wrong is in the outcome."""
+        began_s = time.perf_counter()
         try:
-            self.reading.begin()
-            if begin and self.reading.source != self.job.source:
+            self._run()
+        finally:
+            self._scratch.remove()
+        results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
+        outcome = Outcome(self._reading.source, results, time.perf_counter() - began_s, self._environment)
+        if self._handed:
+            outcome = outcome._replace(handed=tuple(self._handed))
+        if (read := self._reading.contents) is not None:
+            ctime_ns = read.ctime_ns if read.was_at_rest else None
+            outcome = outcome._replace(source_digest=read.digest, source_ctime_ns=ctime_ns)
+        return outcome
+
+    def _run(self) -> None:
+        setup, begin = self._tree.setup, self._job.begin
+        if setup.unclean_runs:
+            for target in self._job.targets:
+                remove_temporaries(target.path, setup.unclean_runs)
+        try:
+            self._reading.begin()
+            if begin and self._reading.source != self._job.source:
                 raise SourceMoved("changed")
         except GONE:
             self._fail_all("the file was gone when its turn came", "vanished")
         except SourceMoved as moved:
             self._fail_all(moved.text, moved.kind)
         except (OSError, FileFailure) as error:
-            self._fail_all(said(error), "error")
+            self._fail_all(error_line(error), "error")
         else:
-            with limited_to(self.tree.blueprint.limits):
-                if begin:
-                    self._go_on(begin)
+            with limited_to(setup.limits):
+                if begin is None:
+                    source = Path(self._path) if self._route.needs_path else self._path
+                    self._pass_on(None, source, PATH, {})
                 else:
-                    self._hand_on(None, Path(self.path) if self.course.shows_path else self.path, PATH, {})
+                    self._resume(begin)
 
-    # -- between pools -------------------------------------------------------------------------------------------------
+    # -- values --------------------------------------------------------------------------------------------------------
 
-    def _go_on(self, begin: Begin) -> None:
-        """Go on with a value from another pool."""
-        try:
-            value, kind = take(begin, Path(self.path))
-        except OSError as error:
-            refused = blame_machine(error, begin.file, OPENING)
-            for target in self.job.targets:
-                self._fail(target, refused)
-        else:
-            self._hand_on(begin.stage, value, kind, dict.fromkeys(begin.notes))
-
-    def _hand_over(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
-        """Leave a value to the stages that read it in other pools, before anything here may change it."""
-        others = self.course.elsewhere.get(parent, {})
-        for engine, indexes in others.items():
-            stages = tuple(dict.fromkeys(target.stage for index in indexes for target in self._below(index)))
-            if not stages:
-                continue
-            is_source = kind is PATH and str(value) == self.path
-            file = Path() if is_source else self._handed_file(value, kind)
-            try:
-                if not is_source:
-                    is_last = engine == list(others)[-1]
-                    put(value, kind, file, may_move=is_last and kind is PATH and self._may_move(parent, value))
-            except BaseException as error:
-                for index in indexes:
-                    self._fail_below(index, blame_machine(error, file, WRITING))
-                continue
-            begin = Begin(parent, b"" if is_source else os.fsencode(file), kind.name, tuple(notes))
-            self.handed.append(Handed(engine, begin, stages))
-
-    def _handed_file(self, value: Any, kind: ValueKind) -> Path:
-        suffix = value.suffix if kind is PATH else kind.scratch_suffix
-        name = f"{os.getpid()}-{time.monotonic_ns()}{suffix}"
-        return self.tree.blueprint.scratch / "handed" / name
-
-    # -- the tree ------------------------------------------------------------------------------------------------------
-
-    def _hand_on(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
-        """Give a value to every stage that reads it, and what they make to their outputs and to those below."""
-        if self.course.elsewhere:
+    def _pass_on(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
+        """Call every stage that reads a value, and pass on what each of them makes."""
+        if self._route.readers_elsewhere:
             self._hand_over(parent, value, kind, notes)
-        children = self.course.children.get(parent)
-        if not children:
+        readers = self._route.readers.get(parent)
+        if not readers:
             return
-        wants = [self.tree.stages[index].takes or kind for index in children]
-        shared = Shared(value, kind, notes, wants, self.scratch.file)
-        for position, index in enumerate(children):
-            if self._part is not None and not self._below(index):
-                continue  # with an earlier part it went wrong, and so nothing of it is kept
+        shared = SharedValue(value, kind, notes, [stage.takes or kind for stage in readers], self._scratch.new_file)
+        for position, stage in enumerate(readers):
+            if self._fan_out is not None and not self._unfinished_below(stage):
+                continue  # an earlier part of the output has failed, and so nothing of it is kept
             try:
-                if self.tree.stages[index].fans_out:
-                    self._fan_out(index, shared, position)
+                if stage.fans_out:
+                    self._run_fan_out(stage, shared, position)
                     continue
-                made = self._call(index, shared, position)
+                part = self._fan_out.part if self._fan_out else None
+                made = self._caller.run(stage, shared, position, part)
             except Skip as skip:
-                self._leave_out(index, text_of(skip) or f"left out by stage {self._name(index)!r}")
+                self._skip_below(stage, skip)
             except Interrupted:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
-                self._fail_below(index, blame_machine(error, self.scratch.folder or self.tree.blueprint.scratch, FULL))
+                self._fail_below(stage, blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL))
             else:
-                self._deliver(index, *made)
+                self._finish(stage, *made)
 
-    def _fan_out(self, index: int, shared: Shared, position: int) -> None:
+    def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
         """Take the parts of a stage one by one, each through all that is below it, and then commit them together."""
-        stage, names = self.tree.stages[index], PartNames(self._name(index))
+        fan_out = FanOut(stage, self._caller, self._job.source.path, self._tree.parts)
         try:
-            with collected() as noted:
-                given, kept = self._give(shared, position), shared.kept_path(position)
-                parts = self._call_with(index, given, shared.wants[position], kept)
-            if not hasattr(parts, "__next__"):
-                returned = type(parts).__name__
-                raise FileFailure(f"stage {names.stage!r} returned {returned}, not an iterator ({stage.where})")
-            notes = shared.notes(shared.wants[position]) | noted
-            while self._below(index) and self._next_part(index, parts, names, notes):
+            parts, notes = self._caller.start_parts(stage, shared, position)
+            while self._unfinished_below(stage) and self._run_part(fan_out, stage, parts, notes):
                 pass
-            if not names.count:
-                raise FileFailure(f"stage {names.stage!r} yielded nothing; raise Skip(reason) instead ({stage.where})")
-            for target in self._below(index):
-                self._reveal(target, names.count)
+            for target in self._unfinished_below(stage):
+                try:
+                    self._results[target.path] = fan_out.commit(target, self._reading.refuse_moved)
+                except BaseException as error:
+                    self._fail(target, blame_machine(error, target.path, WRITING))
         finally:
-            self._part = None
-            for each in self._parts.values():
-                each.discard()
-            shared.taken(position)
+            fan_out.discard()
+            shared.release(position)
 
-    def _next_part(self, index: int, parts: Iterator[Any], names: PartNames, notes: Notes) -> bool:
-        """Take the next part, if there is one, through the tree; only that one is in memory."""
-        stage, before = self.tree.stages[index], self.scratch.files
-        assert stage.makes is not None
-        with collected() as noted:
-            self.enter(index)
+    def _finish(self, stage: BuiltStage, value: Any, kind: ValueKind, notes: Notes) -> None:
+        """Commit the stage's own output, if this job is to make it, and pass the value on."""
+        position = self._route.targets.get(stage.index)
+        if position is not None:
+            target = self._job.targets[position]
             try:
-                made = next(parts, _END)
-            finally:
-                self.enter(-1)
-            if made is _END:
-                return False
-            self._refuse_changed(index)
-            name, value = (made.name, made.value) if isinstance(made, Part) else (None, made)
-            self._part = names.take(name)
-            check_returned(stage, names.stage, value)
-            made = self._made(index, value)
-        try:
-            self._deliver(index, *made, notes | noted)
-        finally:
-            self._part = None
-            self.scratch.forget_after(before)
-        return True
-
-    def _reveal(self, target: Target, count: int) -> None:
-        """Commit the parts of one output, if any is left of them."""
-        parts = self._parts.get(target.path)
-        if parts is None:
-            reason = f"{count} {'part' if count == 1 else 'parts'} left out: {self._left_out[target.path]}"
-            self.results[target.path] = Result(target.stage, target.path, "skipped", reason)
-            return
-        try:
-            made = parts.reveal(self.reading.refuse_moved)
-        except BaseException as error:
-            self._fail(target, blame_machine(error, target.path, WRITING))
-        else:
-            text = "; ".join(parts.notes)
-            self.results[target.path] = Result(target.stage, target.path, "done", text, parts=made)
-
-    def _call(self, index: int, shared: Shared, position: int) -> tuple[Any, ValueKind, Notes]:
-        """Call a stage with its share of a value; gives what goes on."""
-        stage, wanted = self.tree.stages[index], shared.wants[position]
-        try:
-            with collected() as noted:
-                given = self._give(shared, position)
-                made = self._call_with(index, given, wanted, shared.kept_path(position))
-                check_returned(stage, self._name(index), made)
-                if stage.makes is None:  # whatever it noted, the value goes on untouched
-                    return shared.pass_by(position, given), shared.kind, shared.notes(shared.kind)
-                if wanted is PATH:
-                    refuse_given(stage, self._name(index), given, made)
-                if self._part is not None and stage.makes is PATH and self.scratch.holds(made):
-                    self.scratch.of_part.append(made)
-                return *self._made(index, made), shared.notes(wanted) | noted
-        finally:
-            shared.taken(position)
-
-    def _made(self, index: int, made: Any) -> tuple[Any, ValueKind]:
-        """What a stage made, as it goes on."""
-        makes = self.tree.stages[index].makes
-        assert makes is not None
-        if makes is PATH:
-            check_path(self._name(index), made, self.tree.root, self.path)
-        if self.tree.nodes[index].own_colors and makes is IMAGE:
-            return convert(made, makes, COLOURED, self.scratch.file), COLOURED
-        return convert(made, makes, makes, self.scratch.file), makes
-
-    def _give(self, shared: Shared, position: int) -> Any:
-        """The share of a stage; what the machine refuses here is not the stage's doing."""
-        try:
-            return shared.give(position)
-        except OSError as error:
-            if shared.wants[position] is PATH:
-                raise blame_machine(error, self.scratch.folder or self.path, WRITING) from error
-            raise blame_machine(error, self.path, OPENING) from error
-
-    def _call_with(self, index: int, given: Any, kind: ValueKind, kept: Path | None) -> Any:
-        """Call a stage with a value; gives what it made. It must leave as it is what is `kept` for others."""
-        stage, node = self.tree.stages[index], self.tree.nodes[index]
-        if kind is PICTURE:
-            given.least, given.own_colors = node.least, node.own_colors
-        elif kind in (IMAGE, COLOURED):
-            given = first_frame(given)
-        handed = given
-        if stage.wants_item:
-            handed = Item(given, os.fsdecode(self.job.source.path), self.scratch.made(), self._part)
-        conduct = Conduct(stage, node.name, kept if kept and self.scratch.holds(kept) else None)
-        self.enter(index)
-        try:
-            made = self.tree.calls[index](handed)
-        finally:
-            self.enter(-1)
-        conduct.check()
-        if kind is PATH:
-            self._refuse_changed(index)
-        return made
-
-    def _refuse_changed(self, index: int) -> None:
-        if self.reading.moved():
-            raise FileFailure(f"stage {self._name(index)!r} changed its input ({self.tree.stages[index].where})")
-
-    def _deliver(self, index: int, value: Any, kind: ValueKind, notes: Notes) -> None:
-        """Commit the stage's own output, if this job is to make it, and hand the value on."""
-        place = self.course.targets.get(index)
-        if place is not None:
-            target = self.job.targets[place]
-            try:
-                if self._part is not None:
-                    self._commit_part(index, target, value, kind, notes)
-                elif self.tree.nodes[index].leaves_no_file:
-                    self.results[target.path] = Result(target.stage, target.path, "done", "; ".join(notes))
+                if self._fan_out is not None:
+                    self._write_part(self._fan_out, stage, target, value, kind, notes)
+                elif stage.setup.leaves_no_file:
+                    self._results[target.path] = Result(target.stage, target.path, "done", "; ".join(notes))
                 else:
-                    committed, notes = self._write(index, target.path, value, kind, notes, self.reading.refuse_moved)
+                    committed, notes = self._write(stage, target.path, value, kind, notes)
                     text = "; ".join(notes)
-                    self.results[target.path] = Result(target.stage, target.path, "done", text, None, "", *committed)
+                    self._results[target.path] = Result(target.stage, target.path, "done", text, None, "", *committed)
             except BaseException as error:
                 self._fail(target, blame_machine(error, target.path, WRITING))
-        self._hand_on(index, value, kind, notes)
+        self._pass_on(stage.index, value, kind, notes)
 
-    def _commit_part(self, index: int, target: Target, value: Any, kind: ValueKind, notes: Notes) -> None:
-        """Write the part that is on its way, under no name yet."""
-        parts = self._parts.get(target.path)
-        if parts is None:
-            parts = self._parts[target.path] = Parts(self.job.source.path, target, self.tree.parts)
-        assert self._part is not None
-        if self.tree.nodes[index].leaves_no_file:
-            parts.add_nothing(self._part, notes)
-            return
+    def _run_part(self, fan_out: FanOut, stage: BuiltStage, parts: Iterator[Any], notes: Notes) -> bool:
+        """Take the next part through all that is below its stage, and let go of it; return False after the last."""
+        begun = self._scratch.begin_part()
+        made = fan_out.next_part(parts, notes)
+        if made is None:
+            return False
+        self._fan_out = fan_out
+        try:
+            self._finish(stage, *made)
+        finally:
+            self._fan_out = None
+            self._scratch.end_part(begun)
+        return True
 
-        def commit(path: bytes, name: GiveName) -> tuple[Committed, Notes]:
-            return self._write(index, path, value, kind, notes, lambda: None, name)
+    # -- outputs -------------------------------------------------------------------------------------------------------
 
-        parts.add(self._part, commit)
+    def _write_part(
+        self, fan_out: FanOut, stage: BuiltStage, target: Target, value: Any, kind: ValueKind, notes: Notes
+    ) -> None:
+        """Write the part in hand; it gets its name with all the others."""
+
+        def write(path: bytes, name: GiveName) -> tuple[Committed, Notes]:
+            return self._write(stage, path, value, kind, notes, name)
+
+        fan_out.write(target, None if stage.setup.leaves_no_file else write, notes)
 
     def _write(
-        self, index: int, path: bytes, value: Any, kind: ValueKind, notes: Notes, check: Check,
-        name: GiveName | None = None,
-    ) -> tuple[Committed, Notes]:  # fmt: skip
-        """Write a value to its output, which `name` then gives its name; gives what there is to know of it."""
-        committer = self.tree.committer.apart(self.job.source.path) if name else self.tree.committer
-        is_last = not self.course.elsewhere.get(index)
-        may_move = is_last and kind is PATH and self._may_move(index, value)
-        save = self.tree.nodes[index].save
-        return write_output(
-            committer, path, value, kind, notes, check, name, save=save, source=self.path, may_move=may_move
-        )
+        self, stage: BuiltStage, path: bytes, value: Any, kind: ValueKind, notes: Notes, name: GiveName | None = None
+    ) -> tuple[Committed, Notes]:
+        """Write a value to its output; `name` is what gives a part's temporary its name, later."""
+        committer, check = self._tree.committer, self._reading.refuse_moved
+        if name is not None:  # a part's source is checked when all parts get their names
+            committer, check = committer.apart(self._job.source.path), _accept
+        may_move = kind is PATH and not self._route.readers_elsewhere.get(stage.index) and self._may_move(stage, value)
+        if self._steps:
+            self._steps.start_clock()
+        committed, notes = write_output(
+            committer, path, value, kind, notes, check, name,
+            save=stage.setup.save, source=self._path, may_move=may_move,
+        )  # fmt: skip
+        if self._steps:
+            self._steps.wrote(stage.name, path, committed.size_bytes)
+        return committed, notes
 
-    def _may_move(self, index: int | None, path: Path) -> bool:
-        """Whether a file may be renamed, being one that a stage made in the scratch folder; any other is copied."""
-        if index is None or self.course.children.get(index) or self.tree.stages[index].is_filter:
-            return False
-        return self.scratch.holds(path)
+    def _may_move(self, stage: BuiltStage, path: Path) -> bool:
+        """Whether a file may be renamed: one that the stage made in the scratch folder and nobody reads any more."""
+        return not self._route.readers.get(stage.index) and not stage.is_filter and self._scratch.holds(path)
 
-    # -- what became of it ---------------------------------------------------------------------------------------------
+    # -- other engines -------------------------------------------------------------------------------------------------
 
-    def _name(self, index: int) -> str:
-        return self.tree.nodes[index].name
+    def _resume(self, begin: Begin) -> None:
+        """Go on with a value that another engine has left."""
+        try:
+            value, kind = take(begin, Path(self._path))
+        except OSError as error:
+            refused = blame_machine(error, begin.file, OPENING)
+            for target in self._job.targets:
+                self._fail(target, refused)
+        else:
+            self._pass_on(begin.stage, value, kind, dict.fromkeys(begin.notes))
 
-    def _below(self, index: int) -> list[Target]:
-        """The targets of this job that need this stage."""
+    def _hand_over(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
+        """Leave a value to the stages that read it in other engines, before any stage here may change it."""
+        engines = self._route.readers_elsewhere.get(parent, {})
+        for engine, readers in engines.items():
+            stages = tuple(dict.fromkeys(target.stage for each in readers for target in self._unfinished_below(each)))
+            if not stages:
+                continue
+            is_source = kind is PATH and str(value) == self._path
+            file = Path() if is_source else self._handed_file(value, kind)
+            try:
+                if not is_source:
+                    is_last = engine == list(engines)[-1]
+                    made_by = None if parent is None else self._tree.stages[parent]
+                    may_move = is_last and kind is PATH and made_by is not None and self._may_move(made_by, value)
+                    put(value, kind, file, may_move=may_move)
+            except BaseException as error:
+                for stage in readers:
+                    self._fail_below(stage, blame_machine(error, file, WRITING))
+                continue
+            begin = Begin(parent, b"" if is_source else os.fsencode(file), kind.name, tuple(notes))
+            self._handed.append(Handed(engine, begin, stages))
+
+    def _handed_file(self, value: Any, kind: ValueKind) -> Path:
+        suffix = value.suffix if kind is PATH else kind.scratch_suffix
+        return self._tree.setup.scratch / "handed" / f"{os.getpid()}-{time.monotonic_ns()}{suffix}"
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def _unfinished_below(self, stage: BuiltStage) -> list[Target]:
+        """Return the targets of this job that need a stage and have no result yet."""
+        ancestry = self._tree.ancestry
         return [
             target
-            for target in self.job.targets
-            if index in self.tree.route[target.stage] and target.path not in self.results
+            for target in self._job.targets
+            if stage.index in ancestry[target.stage] and target.path not in self._results
         ]
 
-    def _leave_out(self, index: int, reason: str) -> None:
-        for target in self._below(index):
-            if self._part is None:
-                self.results[target.path] = Result(target.stage, target.path, "skipped", reason)
+    def _skip_below(self, stage: BuiltStage, skip: Skip) -> None:
+        for target in self._unfinished_below(stage):
+            result = skipped(target, skip, stage.name)
+            if self._fan_out is None:
+                self._results[target.path] = result
             else:
-                self._left_out.setdefault(target.path, reason)
+                self._fan_out.skip(target, result.text)
 
-    def _fail_below(self, index: int, error: BaseException) -> None:
-        for target in self._below(index):
-            self._fail(target, error, self._name(index))
+    def _fail_below(self, stage: BuiltStage, error: BaseException) -> None:
+        for target in self._unfinished_below(stage):
+            self._fail(target, error, stage.name)
 
     def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
         if isinstance(error, EnvironmentFailure):
-            self.environment = error.text
-        self.results[target.path] = failed(target, self.reading.blame(error), stage)
+            self._environment = error.text
+        if self._steps:
+            self._steps.failed(target.stage, error_line(error), error)
+        self._results[target.path] = failed(target, self._reading.blame(error), stage)
 
     def _fail_all(self, text: str, kind: Kind) -> None:
-        for target in self.job.targets:
-            self.results[target.path] = Result(target.stage, target.path, "failed", text, kind)
+        for target in self._job.targets:
+            self._results[target.path] = Result(target.stage, target.path, "failed", text, kind)
+
+
+def _accept() -> None:
+    """Let a part be written."""

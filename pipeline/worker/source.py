@@ -1,4 +1,4 @@
-"""One source while it is read: what it was when that began, and whether it still is.
+"""One source while a job reads it: its identity when the reading began, and whether that still holds.
 
 A change shows by size or time. Of two writes within one tick of the file system's clock the second does not, and so a
 source that was modified just now is not read before the tick is over.
@@ -13,44 +13,44 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import FileFailure, SourceMoved
-from pipeline.files import digest as contents
+from pipeline.files import digest
 from pipeline.messages import Source
 
 # Nanoseconds: a kernel's clock ticks every 10 ms at worst. Some file systems keep whole seconds, FAT every other one.
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
-# How often a tick is waited for before the source counts as one that is being written all the time.
+# A source that is still young after so many waits for a tick is being written all the time.
 _TRIES = 3
 
 # How stat says that there is no file any more, or no folder that it could be in.
 GONE = (FileNotFoundError, NotADirectoryError)
 
 
-class Reading:
-    """The reading of one source, from `begin` on."""
+class SourceReading:
+    """Watches one source from `begin` on, so that nothing is recorded that was made from two versions of it."""
 
     def __init__(self, path: str | Path, planned: Source, *, hashes: bool = False) -> None:
         self._path = path
         self.source = planned
         """Its identity: as it was planned, and from `begin` on as it was then."""
         self._hashes = hashes
-        self.contents: contents.Reading | None = None
-        """What was in it, where that is asked for."""
+        self.contents: digest.Reading | None = None
+        """Its digest; None unless sources are hashed."""
 
     def begin(self) -> None:
-        """Note what the source is now. Raises one of GONE, OSError, FileFailure, SourceMoved."""
+        """Take the identity of the source as it is now. Raises one of GONE, OSError, FileFailure, SourceMoved."""
         for _ in range(_TRIES):
             found = self._look()
             self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
-                self.contents = contents.read(self._path) if self._hashes else None
+                self.contents = digest.read(self._path) if self._hashes else None
                 return
             time.sleep((tick_ns - age_ns) / 1e9)
         raise SourceMoved("changed")
 
     def moved(self) -> SourceMoved | None:
-        """What became of the source, if it is not the same any more."""
+        """Return how the source has changed since `begin`, or None."""
         try:
             found = self._look()
         except GONE:
@@ -61,12 +61,12 @@ class Reading:
         return None if same else SourceMoved("changed")
 
     def refuse_moved(self) -> None:
-        """Raise SourceMoved if the source is not the same any more."""
+        """Raise SourceMoved if the source has changed since `begin`."""
         if moved := self.moved():
             raise moved
 
     def blame(self, error: BaseException) -> BaseException:
-        """What a failure is down to: any stage may fail over a file of which it saw one half before a change."""
+        """Return why a stage failed: with `error`, or over a source that changed while the stage read it."""
         # Where we say ourselves what is wrong with a stage, it is the stage's fault.
         if type(error) is FileFailure or isinstance(error, MemoryError) or not isinstance(error, Exception):
             return error

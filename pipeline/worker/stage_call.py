@@ -1,111 +1,247 @@
-"""One call of a stage: what it returned or raised, and what it must not have left behind."""
+"""One call of a stage: it is given its value and held to its contract, and what it raised becomes a result."""
 
 from __future__ import annotations
 
 import os
 import threading
 import traceback
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 from pipeline.errors import FileFailure, SourceMoved
+from pipeline.files.file_system import OPENING, WRITING, blame_machine
 from pipeline.messages import Kind, Result, Target
-from pipeline.stage.signature import Stage
-from pipeline.stage.values import is_kind
+from pipeline.notes import Notes, collected
+from pipeline.stage.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, is_kind
+from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import one_line
-from pipeline.types import Skip
+from pipeline.types import Item, Skip
+from pipeline.worker.steps import StepReporter
+from pipeline.worker.tree import BuiltStage, Tree
+from pipeline.worker.value import Scratch, SharedValue
+
+Enter = Callable[[int], None]
+"""Told the index of a stage before it is called, and -1 after: how a supervisor knows what killed a worker."""
+
+NO_MORE = object()
+"""What `next_part` returns at the end; no stage can yield it."""
 
 
-def check_returned(stage: Stage, name: str, made: Any) -> None:
-    """Hold a stage, of this name, to its return annotation. Raises Skip where a filter says no."""
+class StageCaller:
+    """Calls the stages of one job, announces each call to the supervisor, and checks what a stage did."""
+
+    def __init__(
+        self, tree: Tree, path: str, source: bytes, input_changed: Callable[[], object], enter: Enter,
+        steps: StepReporter | None,
+    ) -> None:  # fmt: skip
+        self.scratch = Scratch(tree.setup.scratch)
+        self.steps = steps
+        """Where every step is reported; None in a run."""
+        self._root = tree.root
+        self._path = path
+        """The file that the job reads; empty for a group."""
+        self._source = source
+        self._input_changed = input_changed
+        self._enter = enter
+
+    def run(
+        self, stage: BuiltStage, value: SharedValue, position: int, part: str | None
+    ) -> tuple[Any, ValueKind, Notes]:
+        """Call a stage with its share of a value; return what goes on. Raises what the stage raises."""
+        wanted = value.wanted[position]
+        try:
+            with collected() as noted:
+                given = self._take(stage, value, position)
+                made = self.call(stage, self._argument(stage, given, wanted, part), wanted, value.shared_path(position))
+                check_returned(stage, made)
+                if stage.makes is None:  # whatever it noted, the value goes on untouched
+                    return value.after_filter(position, given), value.kind, value.notes(value.kind)
+                if wanted is PATH:
+                    refuse_given(stage, given, made)
+                if part is not None and stage.makes is PATH:
+                    self.scratch.add_part_file(made)
+                return *self.accept(stage, made), value.notes(wanted) | noted
+        finally:
+            value.release(position)
+
+    def start_parts(self, stage: BuiltStage, value: SharedValue, position: int) -> tuple[Iterator[Any], Notes]:
+        """Call a stage that fans out with its share of a value; return its parts, of which none is made yet."""
+        wanted = value.wanted[position]
+        with collected() as noted:
+            given = self._take(stage, value, position)
+            parts = self.call(stage, self._argument(stage, given, wanted, None), wanted, value.shared_path(position))
+        if not hasattr(parts, "__next__"):
+            raise FileFailure(f"stage {stage.name!r} returned {type(parts).__name__}, not an iterator ({stage.where})")
+        return parts, value.notes(wanted) | noted
+
+    def next_part(self, stage: BuiltStage, parts: Iterator[Any]) -> Any:
+        """Return the next part that a stage yields, or NO_MORE. Raises what the stage raises."""
+        if self.steps:
+            self.steps.start_clock()
+        self._enter(stage.index)
+        try:
+            made = next(parts, NO_MORE)
+        finally:
+            self._enter(-1)
+        if made is not NO_MORE:
+            self._refuse_changed_input(stage)
+        return made
+
+    def call(self, stage: BuiltStage, argument: Any, wanted: ValueKind, shared_path: Path | None = None) -> Any:
+        """Call a stage; return what it returned. Raises what it raises, and FileFailure where it did what it must not.
+
+        `shared_path` is the file that it is given and that other stages read too.
+        """
+        threads = threading.active_count()
+        if shared_path and not self.scratch.holds(shared_path):
+            shared_path = None
+        before = _state_of(shared_path) if shared_path else None
+        if self.steps:
+            self.steps.start_clock()
+        try:
+            self._enter(stage.index)
+            try:
+                made = stage.function(argument)
+            finally:
+                self._enter(-1)
+            if shared_path and _state_of(shared_path) != before:
+                text = f"stage {stage.name!r} changed its input, which other stages read too"
+                raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
+            if threading.active_count() > threads:
+                refuse_leaked_threads(stage)
+            if wanted is PATH:
+                self._refuse_changed_input(stage)
+        except BaseException as error:
+            if self.steps:
+                text = error_text(error) if isinstance(error, Skip) else error_line(error)
+                self.steps.raised(stage.name, text, error)
+            raise
+        if self.steps and not stage.fans_out:
+            self.steps.made(stage.name, made)
+        return made
+
+    def accept(self, stage: BuiltStage, made: Any) -> tuple[Any, ValueKind]:
+        """Return what a stage made as it goes on, with its kind. Raises FileFailure for a file that cannot."""
+        makes = stage.makes
+        assert makes is not None
+        if makes is PATH:
+            check_path(stage.name, made, self._root, self._path)
+        kind = COLOURED if makes is IMAGE and stage.setup.own_colors else makes
+        return convert(made, makes, kind, self.scratch.new_file), kind
+
+    def _take(self, stage: BuiltStage, value: SharedValue, position: int) -> Any:
+        """Take the stage's share of a value; what the machine refuses on the way is not the stage's failure."""
+        if self.steps:
+            self.steps.start_clock()
+        try:
+            given = value.take(position)
+        except OSError as error:
+            if value.wanted[position] is PATH:
+                raise blame_machine(error, self.scratch.folder or self._path, WRITING) from error
+            raise blame_machine(error, self._path, OPENING) from error
+        if self.steps and value.wanted[position] is not value.kind:
+            self.steps.converted(stage.name, value.kind, given)
+        return given
+
+    def _argument(self, stage: BuiltStage, given: Any, kind: ValueKind, part: str | None) -> Any:
+        given = prepare(stage, given, kind)
+        if stage.wants_item:
+            return Item(given, os.fsdecode(self._source), self.scratch.create(), part)
+        return given
+
+    def _refuse_changed_input(self, stage: BuiltStage) -> None:
+        if self._input_changed():
+            raise FileFailure(f"stage {stage.name!r} changed its input ({stage.where})")
+
+
+def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
+    """Return a picture as this stage is to see it, and any other value as it is."""
+    if kind is PICTURE:
+        value.least, value.own_colors = stage.setup.decode_box, stage.setup.own_colors
+    elif kind is IMAGE or kind is COLOURED:
+        return first_frame(value)
+    return value
+
+
+# -- what a stage must not do ------------------------------------------------------------------------------------------
+
+
+def check_returned(stage: BuiltStage, made: Any) -> None:
+    """Hold a stage to its return annotation. Raises FileFailure, and Skip where a filter says no."""
     if stage.makes is not None and is_kind(made, stage.makes):
         return
     if made is None:
-        raise FileFailure(f"stage {name!r} returned None; return a value, or raise Skip(reason) ({stage.where})")
-    if stage.makes is None:
-        if not isinstance(made, bool):
-            raise FileFailure(f"stage {name!r} returned {_type(made)}, not True or False ({stage.where})")
-        if not made:
-            raise Skip(f"left out by stage {name!r}")
-    else:
-        raise FileFailure(f"stage {name!r} returned {_type(made)}, not {stage.makes.name} ({stage.where})")
+        raise FileFailure(f"stage {stage.name!r} returned None; return a value, or raise Skip(reason) ({stage.where})")
+    returned = type(made).__name__
+    if stage.makes is not None:
+        raise FileFailure(f"stage {stage.name!r} returned {returned}, not {stage.makes.name} ({stage.where})")
+    if not isinstance(made, bool):
+        raise FileFailure(f"stage {stage.name!r} returned {returned}, not True or False ({stage.where})")
+    if not made:
+        raise Skip(f"left out by stage {stage.name!r}")
 
 
-def check_path(name: str, made: Path, root: str, source: str = "") -> None:
-    """A file that a stage returns must be there, and not among the inputs, where the next run would read it."""
+def check_path(stage: str, made: Path, root: str, source: str) -> None:
+    """Raise FileFailure where a file that a stage returns is not there, or lies among the inputs of the next run."""
     shown = one_line(str(made))
     if not made.is_file():
         what = "is a folder" if made.is_dir() else "does not exist"
-        raise FileFailure(f"stage {name!r} returned the Path '{shown}', which {what}")
+        raise FileFailure(f"stage {stage!r} returned the Path '{shown}', which {what}")
     if made != Path(source) and Path(root) in made.parents:
         raise FileFailure(
-            f"stage {name!r} made '{shown}' among the inputs; take an Item and write into its scratch folder"
+            f"stage {stage!r} made '{shown}' among the inputs; take an Item and write into its scratch folder"
         )
 
 
-def _type(value: Any) -> str:
-    return type(value).__name__
-
-
-# More threads than this that the calls of a stage have left running are a leak; it may well keep a few of its own.
-_MOST_THREADS = 32
-_known: WeakSet[threading.Thread] = WeakSet(threading.enumerate())
-# By the name of the stage.
-_left_by: dict[str, WeakSet[threading.Thread]] = {}
-
-
-class Conduct:
-    """Looks at one call of a stage, begun when this is made."""
-
-    def __init__(self, stage: Stage, name: str, read_by_others: Path | None) -> None:
-        self._stage = stage
-        self._name = name
-        self._shared = read_by_others
-        """A file that it is given and that is for others too."""
-        self._before = _look(read_by_others) if read_by_others else None
-        self._threads = threading.active_count()
-
-    def check(self) -> None:
-        """Raise FileFailure where it did what it must not."""
-        if self._shared and _look(self._shared) != self._before:
-            text = f"stage {self._name!r} changed its input, which other stages read too"
-            raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({self._stage.where})")
-        if threading.active_count() > self._threads and (left := self._count_threads()) > _MOST_THREADS:
-            text = f"stage {self._name!r} leaves its threads running: there are {left} by now"
-            raise FileFailure(f"{text}; end them, or keep a few in a class ({self._stage.where})")
-
-    def _count_threads(self) -> int:
-        """How many threads this and earlier calls of the stage have left running."""
-        new = [each for each in threading.enumerate() if each not in _known]
-        _known.update(new)
-        left = _left_by.setdefault(self._name, WeakSet())
-        left.update(new)
-        return sum(each.is_alive() for each in left)
-
-
-def refuse_given(stage: Stage, name: str, given: Any, made: Any) -> None:
+def refuse_given(stage: BuiltStage, given: Any, made: Any) -> None:
     """Raise FileFailure where a stage returns the very file that it was given: nothing would be made."""
     if isinstance(made, Path) and made == given:
-        text = f"stage {name!r} returned the Path of its input"
+        text = f"stage {stage.name!r} returned the Path of its input"
         raise FileFailure(f"{text}; return a file of its own, in the scratch folder of an Item ({stage.where})")
 
 
-def _look(path: Path) -> tuple[int, int, int] | None:
+# More threads than this that the calls of a stage have left running are a leak; it may well keep a few of its own.
+_MAX_THREADS = 32
+_known_threads: WeakSet[threading.Thread] = WeakSet(threading.enumerate())
+# By the name of the stage.
+_threads_left_by: dict[str, WeakSet[threading.Thread]] = {}
+
+
+def refuse_leaked_threads(stage: BuiltStage) -> None:
+    """Raise FileFailure where this and earlier calls of a stage have left too many threads running."""
+    new = [each for each in threading.enumerate() if each not in _known_threads]
+    _known_threads.update(new)
+    left = _threads_left_by.setdefault(stage.name, WeakSet())
+    left.update(new)
+    if (count := sum(each.is_alive() for each in left)) > _MAX_THREADS:
+        text = f"stage {stage.name!r} leaves its threads running: there are {count} by now"
+        raise FileFailure(f"{text}; end them, or keep a few in a class ({stage.where})")
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
     with suppress(OSError):
         found = os.stat(path)
         return found.st_ino, found.st_size, found.st_mtime_ns
     return None
 
 
+# -- what it raised ----------------------------------------------------------------------------------------------------
+
 # The package itself: its frames say nothing to the author of a stage.
 _PACKAGE = Path(__file__).parents[1]
 
 
+def skipped(target: Target, skip: Skip, stage: str) -> Result:
+    """Return the result of an output that a stage left out."""
+    return Result(target.stage, target.path, "skipped", error_text(skip) or f"left out by stage {stage!r}")
+
+
 def failed(target: Target, error: BaseException, stage: str = "") -> Result:
-    """The result of an output that an exception cost, raised in this stage, if it was in one."""
-    text = said(error)
+    """Return the result of an output that an exception prevented, raised in this stage if it was in one."""
+    text = error_line(error)
     if stage and not isinstance(error, FileFailure):
         text = f"{text} (in stage {stage!r})"
     kind: Kind = "error" if isinstance(error, Exception) else "crashed"
@@ -116,16 +252,16 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     return Result(target.stage, target.path, "failed", text, kind, _traceback(error))
 
 
-def said(error: BaseException) -> str:
-    """An exception in one line."""
-    text = text_of(error)
+def error_line(error: BaseException) -> str:
+    """Return the type and text of an exception in one line; only the text of one that we raised ourselves."""
+    text = error_text(error)
     if isinstance(error, FileFailure):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def text_of(error: BaseException) -> str:
-    """What an exception says, in one line."""
+def error_text(error: BaseException) -> str:
+    """Return the text of an exception in one line."""
     try:
         return one_line(str(error))
     except Exception:
@@ -133,7 +269,7 @@ def text_of(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Where an exception came from, less our own frames; nothing where we raised it ourselves, and said all there."""
+    """Return the traceback of an exception from the stage on; nothing for one that we raised ourselves."""
     if isinstance(error, FileFailure):
         return ""
     trace = error.__traceback__

@@ -1,4 +1,4 @@
-"""The stages of a pipeline: as plain data that crosses to the workers, and built there."""
+"""The stages of a pipeline: as plain data that crosses to the workers, and built there, ready to be called."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pipeline.types import FitBox
 
 
 @dataclass(frozen=True)
-class Node:
-    """One stage of the tree, as plain data: only names and options cross to the workers."""
+class StageSetup:
+    """What a worker needs to know of one stage; only names and options cross to it, never code."""
 
     name: str
     uses: str
@@ -30,18 +30,18 @@ class Node:
     """The index of the stage it reads from; None for the source itself."""
     save: Mapping[str, Any]
     """The save options of its output."""
-    least: FitBox | None = None
-    """The largest box that it, or one that reads the same picture, fits a picture into."""
+    decode_box: FitBox | None = None
+    """The largest box into which it, or a stage that reads the same picture, fits a picture."""
     own_colors: bool = False
-    """Whether pictures stay in their own colours."""
+    """Whether pictures keep their own color space instead of being converted to sRGB."""
     leaves_no_file: bool = False
-    """Whether that it was done is all there is to say."""
+    """Whether its output is only a row in the ledger."""
     engine: int = 0
-    """Which of the engines runs it."""
+    """The number of the engine that runs it."""
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class WorkerSetup:
     """All that a worker needs to know before its first job."""
 
     folder: Path
@@ -52,94 +52,120 @@ class Blueprint:
     run: str
     unclean_runs: tuple[str, ...]
     """The killed runs whose temporaries may still lie beside the targets."""
-    nodes: tuple[Node, ...]
+    stages: tuple[StageSetup, ...]
     initializers: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    """The functions to be called before the stages are built, each with its arguments."""
+    """The functions that are called before the stages are built, each with its arguments."""
     limits: Limits = DEFAULT_LIMITS
     hashes_sources: bool = False
-    """Whether the contents of sources are remembered."""
+    """Whether the ledger keeps digests of the sources' contents."""
     output_folders: tuple[bytes, ...] = ()
-    """The folders that are claimed for outputs, and must not get lost."""
+    """The folders that the run has claimed for its outputs; a worker refuses to write below one that is gone."""
     parts: Path = Path()
     """The folder for the lists of parts."""
     engine: int | None = None
-    """Which of the engines this is for; None for the only one."""
+    """The number of the engine that the worker belongs to; None where there is only one."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
         return pickle.dumps((self.folder, pickle.dumps(self)))
 
 
-class Course:
-    """The part of the tree that a job with certain targets goes through; worked out once for all that have the same."""
+class BuiltStage:
+    """One stage as a worker calls it: its setup, its signature and the function, or object, that is called."""
 
-    def __init__(self, tree: Tree, stages: tuple[str, ...]) -> None:
-        self.targets = {tree.index[name]: place for place, name in enumerate(stages)}
-        """For each stage that has an output to be made, its place among the job's targets."""
-        needed = frozenset[int]().union(*(tree.route[name] for name in stages))
-        self.children: dict[int | None, list[int]] = {}
-        """For each stage on the way, and None for the source, those that read from it..."""
-        self.elsewhere: dict[int | None, dict[int, list[int]]] = {}
-        """...and those that do in other pools, by engine."""
-        for parent, below in tree.children.items():
-            for index in filter(needed.__contains__, below):
-                engine = tree.nodes[index].engine
-                if tree.blueprint.engine in (None, engine):
-                    self.children.setdefault(parent, []).append(index)
-                else:
-                    self.elsewhere.setdefault(parent, {}).setdefault(engine, []).append(index)
-        takes = [tree.stages[index].takes for index in self.children.get(None, ())]
+    def __init__(self, index: int, setup: StageSetup, signature: Stage, *, is_called_here: bool) -> None:
+        self.index = index
+        self.setup = setup
+        self.name = setup.name
+        self.where = signature.where
+        self.takes = signature.takes
+        self.makes = signature.makes
+        self.wants_item = signature.wants_item
+        self.fans_out = signature.fans_out
+        self.function: Callable[[Any], Any] = signature.build(dict(setup.options)) if is_called_here else _not_here
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether it answers True or False, and the value before it goes on."""
+        return self.makes is None
+
+
+def _not_here(value: Any) -> Any:
+    raise AssertionError("this stage is called by another engine")
+
+
+class Route:
+    """The part of the tree that a job for the outputs of certain stages passes through.
+
+    It is the same for all jobs that want outputs of the same stages, and computed once for all of them.
+    """
+
+    def __init__(self, tree: Tree, wanted: tuple[str, ...]) -> None:
+        self.targets = {tree.index[name]: position for position, name in enumerate(wanted)}
+        """The position among the job's targets, by the index of the stage."""
+        self.readers: dict[int | None, list[BuiltStage]] = {}
+        """The stages that read the value of a stage, by its index; by None those that read the source."""
+        self.readers_elsewhere: dict[int | None, dict[int, list[BuiltStage]]] = {}
+        """The stages that do so in other engines, by the index and the number of the engine."""
+        needed = frozenset[int]().union(*(tree.ancestry[name] for name in wanted))
+        for stage in tree.stages:
+            if stage.index not in needed:
+                continue
+            parent, engine = stage.setup.parent, stage.setup.engine
+            if tree.setup.engine in (None, engine):
+                self.readers.setdefault(parent, []).append(stage)
+            else:
+                self.readers_elsewhere.setdefault(parent, {}).setdefault(engine, []).append(stage)
         # A Path costs as much as it does to read a small file.
-        self.shows_path = not all(kind in (TEXT, BYTES) for kind in takes)
-        """Whether a stage gets to see the source's own Path."""
+        self.needs_path = not all(stage.takes in (TEXT, BYTES) for stage in self.readers.get(None, ()))
+        """Whether a stage is given the source as a Path."""
+
+
+class Routes(dict[tuple[str, ...], Route]):
+    """The route of every set of wanted stages that a job has had, by their names."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__()
+        self._tree = tree
+
+    def __missing__(self, wanted: tuple[str, ...]) -> Route:
+        route = self[wanted] = Route(self._tree, wanted)
+        return route
 
 
 class Tree:
-    """The stages of a pipeline, built and ready to be called."""
+    """The stages of a pipeline, built, with what their outputs are committed by."""
 
-    def __init__(self, blueprint: Blueprint) -> None:
-        self.blueprint = blueprint
-        self.nodes = blueprint.nodes
-        for name, arguments in blueprint.initializers:
-            _initialize(find_function(name), arguments, blueprint.folder)
-        self.stages: list[Stage] = [find(node.uses, blueprint.folder) for node in self.nodes]
-        self.calls = {
-            index: stage.build(dict(node.options))
-            for index, (stage, node) in enumerate(zip(self.stages, self.nodes, strict=True))
-            if blueprint.engine in (None, node.engine)
-        }
-        """What is called for each stage that runs here."""
-        self.committer = Committer(blueprint.run, blueprint.output_folders)
-        self.parts = PartList(blueprint.parts, blueprint.run)
-        self.children: dict[int | None, list[int]] = {}
-        for index, node in enumerate(self.nodes):
-            self.children.setdefault(node.parent, []).append(index)
-        self.index = {node.name: index for index, node in enumerate(self.nodes)}
-        self.route = {node.name: self._route(index) for index, node in enumerate(self.nodes)}
-        self.root = os.path.join(os.fsdecode(blueprint.root), "")
-        self._courses: dict[tuple[str, ...], Course] = {}
+    def __init__(self, setup: WorkerSetup) -> None:
+        self.setup = setup
+        for name, arguments in setup.initializers:
+            _initialize(find_function(name), arguments, setup.folder)
+        signatures = [find(stage.uses, setup.folder) for stage in setup.stages]
+        self.stages = [
+            BuiltStage(index, stage, signature, is_called_here=setup.engine in (None, stage.engine))
+            for index, (stage, signature) in enumerate(zip(setup.stages, signatures, strict=True))
+        ]
+        self.index = {stage.name: stage.index for stage in self.stages}
+        self.ancestry = {stage.name: self._ancestry(stage.index) for stage in self.stages}
+        """The indexes of a stage and of all that it descends from, by its name."""
+        self.root = os.path.join(os.fsdecode(setup.root), "")
+        self.committer = Committer(setup.run, setup.output_folders)
+        self.parts = PartList(setup.parts, setup.run)
+        self.routes = Routes(self)
 
-    def course_of(self, stages: tuple[str, ...]) -> Course:
-        """The part of the tree that leads to these stages' outputs."""
-        course = self._courses.get(stages)
-        if course is None:
-            course = self._courses[stages] = Course(self, stages)
-        return course
+    def member_kind(self, stage: BuiltStage) -> Kind:
+        """Return the kind of value as which a gathering stage is given its members.
 
-    def gathers(self, index: int) -> Kind:
-        """As what a stage that gathers is given each file: as it says, or as what was written there was made."""
-        above: int | None = index
-        while above is not None:
-            stage = self.stages[above]
-            if kind := stage.takes if above == index else stage.makes:
-                return kind
-            above = self.nodes[above].parent
-        return PATH
+        It is the kind that the stage asks for, or else the kind that was written into those files.
+        """
+        kind, above = stage.takes, stage.setup.parent
+        while kind is None and above is not None:
+            kind, above = self.stages[above].makes, self.stages[above].setup.parent
+        return kind or PATH
 
-    def _route(self, index: int) -> frozenset[int]:
-        """A stage and all it descends from."""
-        parent = self.nodes[index].parent
-        return frozenset({index}) | (self._route(parent) if parent is not None else frozenset())
+    def _ancestry(self, index: int) -> frozenset[int]:
+        parent = self.setup.stages[index].parent
+        return frozenset({index}) | (self._ancestry(parent) if parent is not None else frozenset())
 
 
 def _initialize(function: Callable[..., Any], arguments: Sequence[Any], folder: Path) -> None:

@@ -32,9 +32,9 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
-def decrees(project: Project) -> list[tuple[str, dict[str, object]]]:
+def overrides(project: Project) -> list[tuple[str, dict[str, object]]]:
     with ledger_of(project.folder) as ledger:
-        return [(each.verb, each.said) for each in ledger.decrees.all()]
+        return [(each.verb, each.details) for each in ledger.overrides.all()]
 
 
 # -- adopt -------------------------------------------------------------------------------------------------------------
@@ -53,9 +53,9 @@ def test_a_lost_ledger_does_not_cost_the_work(project: Project, pipeline: Pipeli
         "6 outputs adopted",
     ]
     assert project.run().up_to_date == 6 and project.outputs() == before
-    assert decrees(project) == [("adopt", {"outputs": {"up": 3, "twice": 3}})]
+    assert overrides(project) == [("adopt", {"outputs": {"up": 3, "twice": 3}})]
     with ledger_of(project.folder) as ledger:
-        assert {row.decree for row in ledger.rows()} == {1}
+        assert {row.override for row in ledger.outputs.all()} == {1}
     assert pipeline("adopt").stderr == "no outputs to adopt\n"
     project.write("in/a", "another text")
     assert project.run().done == 2
@@ -86,7 +86,7 @@ def test_only_what_can_be_as_made_is_adopted(tmp_path: Path, pipeline: Pipeline)
 
 
 def test_what_was_adopted_is_known_as_if_it_were_made(project: Project, pipeline: Pipeline) -> None:
-    """`verify` has contents to compare with, and `explain` tells by which decree it is taken as made."""
+    """`verify` has contents to compare with, and `explain` tells by which override it is taken as made."""
     shutil.rmtree(project.folder / ".pipeline")
     pipeline("adopt", "--yes", "--only", "a")
     assert pipeline("verify").stderr == "2 outputs verified: 2 as recorded\n"
@@ -113,11 +113,11 @@ def test_adopt_asks_first(project: Project, pipeline: Pipeline) -> None:
     """On a terminal y is needed, and anything else is no; where nobody can be asked, --yes."""
     shutil.rmtree(project.folder / ".pipeline")
     refused = pipeline("adopt")
-    assert refused.returncode == 2 and "--yes" in refused.stderr and decrees(project) == []
+    assert refused.returncode == 2 and "--yes" in refused.stderr and overrides(project) == []
     for answer in ("", "n"):
         code, screen = answered("adopt", answer, project.folder)
-        assert code == 0 and "nothing was adopted" in screen and decrees(project) == []
-    assert answered("adopt", "y", project.folder)[0] == 0 and len(decrees(project)) == 1
+        assert code == 0 and "nothing was adopted" in screen and overrides(project) == []
+    assert answered("adopt", "y", project.folder)[0] == 0 and len(overrides(project)) == 1
     assert project.run().up_to_date == 6
 
 
@@ -125,7 +125,7 @@ def test_accept_asks_first(project: Project, pipeline: Pipeline) -> None:
     """As `adopt` does."""
     project.edit("stages/upper.py", "text.upper() + mark", "mark.join([text.upper(), ''])")
     code, screen = answered("accept --stage up --because code", "n", project.folder)
-    assert code == 0 and "nothing was accepted" in screen and decrees(project) == []
+    assert code == 0 and "nothing was accepted" in screen and overrides(project) == []
     code, screen = answered("accept --stage up --because code", "y", project.folder)
     assert code == 0 and "6 outputs accepted" in screen and project.run().up_to_date == 6
 
@@ -180,7 +180,7 @@ def test_an_edit_that_changes_nothing_does_not_cost_the_work(project: Project, p
     ]
     assert project.run().up_to_date == 6
     said = {"stage": "up", "because": "code", "outputs": {"up": 3, "twice": 3}}
-    assert decrees(project) == [("accept", said)]
+    assert overrides(project) == [("accept", said)]
     project.edit("stages/upper.py", "mark.join([text.upper(), ''])", "text.upper() + mark")
     assert project.run().done == 6
 
@@ -215,4 +215,4 @@ def test_where_there_is_nothing_to_accept_it_says_so(project: Project, pipeline:
         ran = pipeline("accept", *arguments)
         assert ran.returncode == 2 and ran.stderr == f"{said}\n"
     project.edit("stages/upper.py", "text.upper() + mark", "mark.join([text.upper(), ''])")
-    assert pipeline("accept", "--stage", "up", "--because", "code").returncode == 2 and decrees(project) == []
+    assert pipeline("accept", "--stage", "up", "--because", "code").returncode == 2 and overrides(project) == []

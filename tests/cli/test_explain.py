@@ -215,7 +215,7 @@ def test_contents_are_compared_under_hash(project: Project, explain: Explain) ->
     assert set(outputs(explain("in/x.txt", "--json")).values()) == {("up-to-date", "up to date")}
 
 
-# -- failures, decrees, orphans ----------------------------------------------------------------------------------------
+# -- failures, overrides, orphans --------------------------------------------------------------------------------------
 
 
 def test_failures_are_told_with_what_was_printed(project: Project, explain: Explain) -> None:
@@ -234,13 +234,13 @@ def test_failures_are_told_with_what_was_printed(project: Project, explain: Expl
     assert json.loads(explain("in/x.txt", "--json"))["outputs"][0]["failure"]["output"] == "so far\n"
 
 
-def test_a_decree_is_told(project: Project, explain: Explain) -> None:
+def test_an_override_is_told(project: Project, explain: Explain) -> None:
     """What a person had the ledger take as true is on record, and shown with what says so because of it."""
     project.run()
     state = open_state(project.folder / ".pipeline/pipeline", "pipeline")
     with closing(state), open_to_write(state) as ledger:
-        number = ledger.decrees.add("accept", {"stage": "first", "because": "code"})
-        ledger.connection.execute("UPDATE outputs SET decree = ? WHERE stage = 'first'", (number,))
+        number = ledger.overrides.add("accept", {"stage": "first", "because": "code"})
+        ledger._connection.execute("UPDATE outputs SET decree = ? WHERE stage = 'first'", (number,))
     assert re.search(r"  decreed: by accept, [-\d]+ [:\d]+: stage first, because code\n", explain("out/first/x.up"))
     assert json.loads(explain("out/first/x.up", "--json"))["outputs"][0]["decree"]["verb"] == "accept"
 

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.program import Pipeline
+from support.program import Pipeline, wait_until
 from support.project import MOODY, ONE_STAGE, Project, ledger_of, made, temporaries
 
 from pipeline.config.model import Errors
@@ -47,7 +46,7 @@ def held(moody: Project) -> Project:
 
 def failures(project: Project) -> list[Failure]:
     with ledger_of(project.folder) as ledger:
-        return list(ledger.failures())
+        return list(ledger.failures.all())
 
 
 # -- held --------------------------------------------------------------------------------------------------------------
@@ -192,7 +191,7 @@ def test_which_endings_count(tmp_path: Path, ending: int, counts: int) -> None:
             result = Result("up", b"/out/a", "failed", "why", "error")
             ledger.record(Outcome(Source(b"a", 1, 1), (result,)), lambda _, path: path, {"up": 1})
             ledger.end_run(ending, {}, swept=False)
-        (failure,) = ledger.failures()
+        (failure,) = ledger.failures.all()
         assert (failure.attempts, failure.error) == (2 * counts, "why")
 
 
@@ -205,7 +204,7 @@ def test_a_source_that_moved_is_no_failure(tmp_path: Path, kind: Kind) -> None:
             Outcome(Source(b"a", 1, 1), (Result("up", b"/out/a", "failed", "why", kind),)), lambda _, path: path, {}
         )
         ledger.end_run(1, {}, swept=False)
-        assert list(ledger.failures()) == []
+        assert list(ledger.failures.all()) == []
 
 
 SLOW_BAD = """
@@ -231,12 +230,9 @@ def test_runs_that_a_signal_ends_do_not_count(
         project.write(f"in/b{name:02}", "slow")
     command = [sys.executable, "-m", "pipeline", "--engine", engine, "-j", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 20
-    while not _has_failed(tmp_path):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: _has_failed(tmp_path))
     process.send_signal(number)
-    assert process.wait(30) == (-9 if number == signal.SIGKILL else 130)
+    assert process.wait(100) == (-9 if number == signal.SIGKILL else 130)
     (said,) = [json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines()]
     assert (said["source"], said["kind"], said["attempts"]) == ("a", "error", 0)
     assert project.plan()["up a"] == ("make", "failed before (error)")
@@ -246,7 +242,7 @@ def test_runs_that_a_signal_ends_do_not_count(
 def _has_failed(folder: Path) -> bool:
     """Whether a failure is on record; read beside the run."""
     with open_to_read(folder / ".pipeline/pipeline/ledger.sqlite") as ledger:
-        return next(ledger.failures(), None) is not None
+        return next(ledger.failures.all(), None) is not None
 
 
 # -- dismissed ---------------------------------------------------------------------------------------------------------
@@ -285,7 +281,7 @@ def test_others_are_not_dismissed(held: Project, pipeline: Pipeline) -> None:
     record = failures(held)
     assert [each.dismissed_at is not None for each in record] == [True, False]
     with ledger_of(held.folder) as ledger:
-        assert ledger.connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
+        assert ledger._connection.execute("SELECT dismissed_by FROM failures").fetchall() == [("/bad",), (None,)]
 
 
 def test_a_refusal_cannot_be_dismissed(tmp_path: Path, pipeline: Pipeline) -> None:

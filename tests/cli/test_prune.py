@@ -32,7 +32,7 @@ def remove(project: Project, *names: str) -> None:
 def recorded(project: Project) -> dict[str, str]:
     """The outputs in the ledger, with their status."""
     with ledger_of(project.folder) as ledger:
-        return {row.target.decode(): row.status for row in ledger.rows()}
+        return {row.target.decode(): row.status for row in ledger.outputs.all()}
 
 
 # -- the verb ----------------------------------------------------------------------------------------------------------
@@ -50,8 +50,8 @@ def test_it_shows_and_removes(project: Project, pipeline: Pipeline) -> None:
     assert set(project.outputs()) == {"b", "sub/d"} == {each[4:] for each in recorded(project)}
     assert not (project.folder / "out/sub/deep").exists()
     with ledger_of(project.folder) as ledger:
-        (decree,) = ledger.decrees.all()
-        assert (decree.verb, decree.said["removed"]) == ("prune", 2)
+        (override,) = ledger.overrides.all()
+        assert (override.verb, override.details["removed"]) == ("prune", 2)
     again = pipeline("prune", "--yes")
     assert (again.returncode, again.stderr) == (0, "no orphans to remove\n")
 

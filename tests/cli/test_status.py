@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.program import Pipeline
+from support.program import Pipeline, wait_until
 from support.project import ONE_STAGE, Project
 
 from pipeline.report.heartbeat import progress_file, read_progress
@@ -46,10 +46,7 @@ def test_beside_a_run_and_after_its_death(project: Project, pipeline: Pipeline) 
     project.write("stages/upper.py", SLOW)
     run = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=project.folder, stderr=subprocess.DEVNULL)
     folder = project.folder / ".pipeline/pipeline"
-    until = time.monotonic() + 60
-    while read_progress(folder)[1].get("through", 0) < 3:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: read_progress(folder)[1].get("through", 0) >= 3)
     said = pipeline("status").stdout
     assert re.match(rf"pipeline: running for \d+ s \(pid {run.pid} on .*\), \d+ of 40 files\n", said)
     assert json.loads(pipeline("status", "--json").stdout)["standing"] == "running"

@@ -95,7 +95,7 @@ def test_before_the_first_run(tmp_path: Path, pipeline: Pipeline) -> None:
 def test_of_an_older_ledger_only_size_and_time(project: Project, pipeline: Pipeline) -> None:
     """Outputs of which no digest was recorded are read, and it is said that their contents are not known."""
     with ledger_of(project.folder) as ledger:
-        ledger.connection.execute("UPDATE outputs SET digest = NULL WHERE target = ?", (b"out/a",))
+        ledger._connection.execute("UPDATE outputs SET digest = NULL WHERE target = ?", (b"out/a",))
     rewrite(project, "TEXT B")
     ran = pipeline("verify")
     assert ran.returncode == 0 and "of 1 the contents were never recorded: only size and time\n" in ran.stderr

@@ -17,7 +17,7 @@ __all__ = ["strace"]  # a fixture
 
 ENGINES = pytest.mark.parametrize("engine", ["serial", "pool"])
 # What a kill may cost, in seconds of work: what was done since the ledger was committed last, 0.1 s ago, and the batch
-# in each worker's hands. The rest is for machines that have others to serve.
+# in each worker's hands. The rest is for machines that have others to serve, and is more where those are many.
 LOST_S = 0.5
 
 
@@ -32,6 +32,10 @@ class Line:
         self.seconds = time.monotonic() - began
         """How long it takes."""
         self.expected = self.project.outputs()
+        began = time.monotonic()
+        assert self.project.finish(*self.arguments) == 0
+        self.allowed_lost_s = max(LOST_S, 2 * (time.monotonic() - began))
+        """How long before a kill work may have been begun that is done again: more where doing nothing is slow."""
         assert len(self.expected) == 2 * pictures
 
     def kill(self, moment: random.Random, *, kills: int = 1, group: bool = False) -> list[float]:
@@ -55,7 +59,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     """Killed, and again while it resumes: nothing half, nothing left over, nobody alive, little done twice."""
     line, moment = Line(tmp_path, 60, "pool"), random.Random()
     for kills in (1, 2):
-        assert max(line.kill(moment, kills=kills), default=0) < LOST_S
+        assert max(line.kill(moment, kills=kills), default=0) < line.allowed_lost_s
 
 
 @pytest.mark.slow
@@ -70,7 +74,7 @@ def test_killed_at_fifty_moments(tmp_path: Path, engine: str, seed: int) -> None
     worst = sorted(max(each, default=0.0) for each in lost)
     print(f"{engine}: files done again a kill: {sum(map(len, lost)) / 50:.1f}, at most {max(map(len, lost))};"
           f" begun before it: median {worst[25] * 1e3:.0f} ms, most {worst[-1] * 1e3:.0f} ms")  # fmt: skip
-    assert worst[-1] < LOST_S
+    assert worst[-1] < line.allowed_lost_s
 
 
 def rebuild(folder: Path, pictures: int, engine: str, kills: int, moment: random.Random) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.pictures import decode, encode, mean, paint
-from support.program import Pipeline, is_running
+from support.program import Pipeline, is_running, wait_until, wait_until_gone
 from support.project import Project, contents_below
 
 from pipeline import Item
@@ -237,8 +237,8 @@ def test_what_it_leaves_behind_neither_holds_us_up_nor_stays(tmp_path: Path) -> 
     given, began = item(tmp_path), time.monotonic()
     made = shell('sleep 100 & echo $! > "$2"')(given)
     pid = int(made.read_text())
-    assert time.monotonic() - began < 5
-    wait_until_gone(pid)
+    assert time.monotonic() - began < 50
+    wait_until_gone([pid])
 
 
 def test_it_is_killed_when_we_are_interrupted(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_it_is_killed_when_we_are_interrupted(tmp_path: Path) -> None:
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     pids = tmp_path / "pids"
-    timer = threading.Thread(target=lambda: (wait_for(pids), os.kill(os.getpid(), signal.SIGUSR1)))
+    timer = threading.Thread(target=lambda: (wait_until(pids.exists), os.kill(os.getpid(), signal.SIGUSR1)))
     timer.start()
     try:
         with pytest.raises(Enough):
@@ -260,7 +260,7 @@ def test_it_is_killed_when_we_are_interrupted(tmp_path: Path) -> None:
     finally:
         timer.join()
         signal.signal(signal.SIGUSR1, before)
-    wait_until_gone(*map(int, pids.read_text().split()))
+    wait_until_gone(map(int, pids.read_text().split()))
 
 
 SLEEPER = """
@@ -290,7 +290,7 @@ def test_a_timeout_kills_the_program_and_its_children(tmp_path: Path, pipeline: 
     ended = pipeline("pipeline.yaml")
     assert ended.returncode == 1
     assert "a.txt (slow): " in ended.stderr
-    wait_until_gone(*map(int, (tmp_path / "pids").read_text().split()))
+    wait_until_gone(map(int, (tmp_path / "pids").read_text().split()))
     assert contents_below(tmp_path / "out") == {}
 
 
@@ -299,26 +299,12 @@ def test_a_run_that_is_killed_takes_its_programs_with_it(tmp_path: Path, engine:
     """kill -9 of the parent leaves no program alive, nor what that has started."""
     sleeper(tmp_path, engine)
     run = subprocess.Popen([sys.executable, "-m", "pipeline", "pipeline.yaml"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    wait_for(tmp_path / "pids")
+    wait_until((tmp_path / "pids").exists)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert all(map(is_running, pids))
     run.kill()
     run.wait()
-    wait_until_gone(*pids)
-
-
-def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def wait_until_gone(*pids: int) -> None:
-    deadline = time.monotonic() + 5
-    while any(map(is_running, pids)):
-        assert time.monotonic() < deadline, pids
-        time.sleep(0.02)
+    wait_until_gone(pids)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Gallery:
     def finish(self, *arguments: str, before: tuple[str, ...] = ()) -> int:
         """The same to its end; gives the exit code."""
         process = self.start(*arguments, before=before)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=100)
         # What was killed is not damaged, either.
         assert not any(word in said for word in ("Traceback", "bug", "set aside", "lost")), said
         return process.returncode
@@ -126,9 +126,8 @@ class Gallery:
         return found
 
     def check_nobody_lives(self) -> None:
-        """A second after the parent was killed, no process works in the project's folder."""
-        # A forkserver that is not ready yet ends when it is: it imports, and has no worker.
-        until = time.monotonic() + (1.0 if self.seen() else 10.0)
+        """Soon after the parent was killed, no process works in the project's folder."""
+        until = time.monotonic() + 10.0
         while left := self.processes():
             assert time.monotonic() < until, left
             time.sleep(0.01)
@@ -185,7 +184,7 @@ def kill_after(process: subprocess.Popen[str], seconds: float, *, group: bool = 
     if process.poll() is None:
         (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
     at = time.monotonic()
-    code = process.wait(20)
+    code = process.wait(100)
     assert process.stderr
     process.stderr.close()
     assert code in (0, -signal.SIGKILL)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines.pool import PoolEngine, PoolSettings
+from pipeline.engines.pool import PoolEngine, PoolSettings, PoolSpec
 from pipeline.messages import Job, Outcome
 from support import pool_jobs
 
@@ -39,15 +39,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
     ) -> PoolEngine:
         folder = tmp_path / f"engine{len(engines)}"
         settings = {"processes": 2, **settings}
-        made = PoolEngine(
-            PoolSettings(context=method, **settings),
-            stages,
-            pool_jobs.start,
-            blueprint,
-            work,
-            folder,
-            close_fds,
-        )
+        spec = PoolSpec(PoolSettings(context=method, **settings), tuple(stages), pool_jobs.start, blueprint, work)
+        made = spec.open(folder, close_fds)
         engines.append(made)
         return made
 

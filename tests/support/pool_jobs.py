@@ -103,9 +103,22 @@ def _grow(megabytes: str, seconds: str = "0", *_: str) -> str:
     return str(os.getpid())
 
 
-def _grow_and_die(*_: str) -> None:
-    _grow("150", "0.3")
+def _grow_and_die(folder: str, *_: str) -> None:
+    """Hold 150 MB, and die when a file named for this process says that it was noticed."""
+    _grow("150")
+    _wait_for(Path(folder) / str(os.getpid()))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hold(folder: str, *_: str) -> None:
+    """Say that a job is in hand, and end it when the file `go` is there."""
+    Path(folder, f"held-{os.getpid()}-{time.monotonic_ns()}").touch()
+    _wait_for(Path(folder) / "go")
+
+
+def _wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.005)
 
 
 def _spin(*_: str) -> None:
@@ -117,7 +130,8 @@ def _child(seconds: str, pid_file: str = "", *_: str) -> None:
     """Wait for a program."""
     program = subprocess.Popen(["sleep", seconds])
     if pid_file:
-        Path(pid_file).write_text(f"{os.getpid()} {program.pid}")
+        Path(f"{pid_file}.new").write_text(f"{os.getpid()} {program.pid}")
+        os.rename(f"{pid_file}.new", pid_file)
     program.wait()
 
 
@@ -145,7 +159,8 @@ def _flood(megabytes: str, *_: str) -> None:
     print("the beginning")
     for _ in range(int(megabytes)):
         print("x" * (1 << 20))
-        time.sleep(0.03)
+        while os.fstat(1).st_size > 1 << 20:  # until the parent has cut it down
+            time.sleep(0.005)
     print("the end")
 
 
@@ -177,6 +192,8 @@ def _file_behind(fd: str) -> str:
 ACTIONS: dict[str, Callable[..., str | None]] = {
     "ok": lambda *_: None,
     "pid": lambda *_: str(os.getpid()),
+    "hold": _hold,
+    "nap": lambda seconds, *_: time.sleep(float(seconds)) or str(os.getpid()),
     "sleep": lambda seconds, *_: time.sleep(float(seconds)),
     "segv": _segv,
     "kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),

@@ -5,15 +5,62 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 Pipeline = Callable[..., "subprocess.CompletedProcess[str]"]
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], most_s: float = 60) -> T:
+    """Wait for an event, looking a hundred times a second; returns what `condition` returned when it was true.
+
+    The limit is no promise: it is far above what a busy machine needs, and only makes a test fail instead of hang.
+    """
+    deadline = time.monotonic() + most_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited for {most_s:g} s in vain"
+        time.sleep(0.01)
+    return found
+
+
+def wait_until_gone(pids: Iterable[int], most_s: float = 30) -> None:
+    """Wait until none of these processes is running."""
+    pids = list(pids)
+    wait_until(lambda: not any(map(is_running, pids)), most_s)
+
+
+def pids_in(file: Path, count: int) -> list[int]:
+    """The process ids in a file that somebody is about to write, once there are so many."""
+    return wait_until(lambda: file.exists() and len(found := file.read_text().split()) >= count and [*map(int, found)])
+
+
+def signal_until_it_ends(process: subprocess.Popen[str], number: int, most_s: float = 60) -> str:
+    """Signal a process twice a second until it has ended, as one that is told again; gives what it said on stderr.
+
+    Two signals that come close together may be one to a process that gets no time in between.
+    """
+    deadline = time.monotonic() + most_s
+    while time.monotonic() < deadline:
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=0.5)[1]
+    raise AssertionError(f"still running after {most_s:g} s of signals")
+
+
+def kill(pid: int) -> None:
+    """Kill a process that may have ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def is_running(pid: int) -> bool:

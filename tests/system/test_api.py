@@ -51,8 +51,8 @@ def test_a_run_gives_a_summary(project: Project, capfd: pytest.CaptureFixture[st
     summary = run(load(project.folder / "pipeline.yaml"))
     assert isinstance(summary, Summary)
     assert (summary.done, summary.skipped, summary.failed, summary.exit) == (1, 1, 1, 1)
-    [(source, result)] = summary.failures
-    assert (source, result.text) == (b"bad.txt", "ValueError: bad text (in stage 'up')") and summary.seconds > 0
+    [(origin, result)] = summary.failures
+    assert (str(origin), result.text) == ("bad.txt", "ValueError: bad text (in stage 'up')") and summary.seconds > 0
     assert capfd.readouterr() == ("", "")
     run(load(project.folder / "pipeline.yaml"), progress=True)
     assert capfd.readouterr().err.startswith("pipeline: 2 up to date, 1 failed (3 files, ")

@@ -537,5 +537,5 @@ def multiply(project: Project, numbers: range) -> None:
     with ledger_of(project.folder) as ledger:
         rows = ((os.fsencode(name), os.fsencode(f"out/up/{name}"), b"b/1.txt") for name in names)
         ledger.begin()
-        ledger.connection.executemany(copy, rows)
+        ledger._connection.executemany(copy, rows)
         ledger.commit()

@@ -98,7 +98,7 @@ def test_an_output_folder_without_its_outputs_stops_the_run(project: Project, lo
         project.run()
     assert (os.listdir(out) if out.exists() else None) == left
     with ledger_of(project.folder) as ledger:
-        assert ledger.connection.execute("SELECT exit FROM runs ORDER BY id DESC, started DESC").fetchall().count((3,))
+        assert ledger._connection.execute("SELECT exit FROM runs ORDER BY id DESC, started DESC").fetchall().count((3,))
     if lost == "a link that leads nowhere":
         out.unlink()
     assert project.run(meant=REBUILD).done == 3
@@ -197,8 +197,8 @@ def test_a_copied_yaml_with_the_same_state_is_refused(project: Project, pipeline
     assert pipeline("it's.yaml").returncode == 0
     assert pipeline().returncode == 2
     with ledger_of(project.folder) as ledger:
-        decree = next(ledger.decrees.all())
-    assert decree.verb == "take-over" and "is that of pipeline.yaml" in decree.said["of"][0]
+        override = next(ledger.overrides.all())
+    assert override.verb == "take-over" and "is that of pipeline.yaml" in override.details["of"][0]
 
 
 @pytest.mark.parametrize("verb", ["failures", "verify", "explain in/a", "status", "plan"])
@@ -286,7 +286,7 @@ def test_a_clone_over_the_same_folder_is_refused(project: Project, tmp_path: Pat
 
 FIFTY = """
 import os, sys
-import pipeline.operations.run, pipeline.config.load, pipeline.commands.run  # once for all
+import pipeline.operations.run, pipeline.load, pipeline.commands.run  # once for all
 from pipeline.cli import main
 go, children = os.pipe(), {}
 for number in range(50):

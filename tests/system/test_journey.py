@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.odd_names import ODD_NAMES, source_of
-from support.program import Pipeline, on_terminal
+from support.program import Pipeline, on_terminal, wait_until
 from support.project import MOODY, ONE_STAGE, Project, temporaries
 
 ENGINES = ("serial", "pool")
@@ -133,9 +133,30 @@ def test_plan_says_what_the_run_does(project: Project, pipeline: Pipeline) -> No
     project.write("in/a", "longer")
     lines = [json.loads(line) for line in pipeline("plan", "--json").stdout.splitlines()]
     assert lines == [
-        {"source": "a", "stage": "up", "action": "make", "why": "source changed (size 1 -> 6)", "output": "out/a"},
-        {"source": "b", "stage": "up", "action": "up-to-date", "why": "skipped: not wanted", "output": "out/b"},
-        {"source": "c", "stage": "up", "action": "make", "why": FAILED_ONCE, "output": "out/c"},
+        {
+            "source": "a",
+            "stage": "up",
+            "action": "make",
+            "why": "source changed (size 1 -> 6)",
+            "code": "source_changed",
+            "output": "out/a",
+        },
+        {
+            "source": "b",
+            "stage": "up",
+            "action": "up-to-date",
+            "why": "skipped: not wanted",
+            "code": "skipped",
+            "output": "out/b",
+        },
+        {
+            "source": "c",
+            "stage": "up",
+            "action": "make",
+            "why": FAILED_ONCE,
+            "code": "failed_before",
+            "output": "out/c",
+        },
     ]
     assert pipeline("plan").stdout.startswith("3 outputs of 3 files\n")
 
@@ -166,13 +187,6 @@ def start(project: Project, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < until, f"no {path}"
-        time.sleep(0.005)
-
-
 @BOTH
 def test_a_second_run_exits_75_and_a_killed_ones_lock_is_free(
     project: Project, pipeline: Pipeline, engine: str
@@ -182,7 +196,7 @@ def test_a_second_run_exits_75_and_a_killed_ones_lock_is_free(
     for number in range(30):
         project.write(f"in/{number:02}", "x")
     first = start(project, "--engine", engine)
-    wait_for(project.folder / "out" / "00")
+    wait_until((project.folder / "out" / "00").exists)
     second = pipeline()
     assert second.returncode == 75 and f"(pid {first.pid} on" in second.stderr
     assert pipeline("plan").returncode == 0

@@ -50,7 +50,7 @@ def project(tmp_path: Path) -> Project:
 
 def failures(project: Project) -> list[bytes]:
     with ledger_of(project.folder) as ledger:
-        return [failure.source for failure in ledger.failures()]
+        return [failure.source for failure in ledger.failures.all()]
 
 
 # -- changed -----------------------------------------------------------------------------------------------------------

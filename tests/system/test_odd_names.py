@@ -82,7 +82,7 @@ def test_whatever_the_names_are(trees: list[tuple[list[bytes], bytes]]) -> None:
         summary = project.run()
         bad = {path for path, text in texts.items() if text.startswith("bad")}
         assert (summary.done, summary.failed, summary.sources) == (len(texts) - len(bad), len(bad), len(texts))
-        assert {path for path, _ in summary.failures} == bad
+        assert {origin.path for origin, _ in summary.failures} == bad
         assert all(line.isprintable() for line in summary.lines())
         made = {os.fsencode(path): data.decode() for path, data in project.outputs().items()}
         assert made == {path: text.upper() for path, text in texts.items() if path not in bad}

@@ -7,14 +7,13 @@ import re
 import resource
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.kill_drill import Gallery, calls_below, injecting, strace
-from support.program import Pipeline
+from support.program import Pipeline, wait_until
 from support.project import Project, contents_below, temporaries
 
 from pipeline.files.file_system import describe_room
@@ -119,12 +118,9 @@ def lose_outputs(project: Project, engine: str, lose: Callable[[], object]) -> s
     project.write("stages/upper.py", SLOW)
     command = [sys.executable, "-m", "pipeline", "--engine", engine]
     process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 30
-    while not (project.folder / "disk" / "02").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until((project.folder / "disk" / "02").exists)
     lose()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=100)
     assert process.returncode == 3 and "Traceback" not in said, said
     return said
 
@@ -262,7 +258,7 @@ def refuse_calls(gallery: Gallery, engine: str, calls: list[tuple[str, str, int]
     for call, error, number in calls:
         gallery.forget()
         process = gallery.start("--engine", engine, before=injecting(call, f"error={error}", number))
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=100)
         where = f"{call} {error} {number}: exit {process.returncode}: {said}"
         # What may be done without, such as the sweeping of a folder, is done without.
         assert process.returncode in (0, 3) and "Traceback" not in said and "bug" not in said, where

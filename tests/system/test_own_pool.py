@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.program import wait_until
 from support.project import Project, temporaries
 
 from pipeline.config.load import load_config
-from pipeline.engines.chained import LinkedEngine
+from pipeline.engines.chained import ChainedEngine
 from pipeline.errors import ConfigError
 from pipeline.messages import Job, Outcome, Source, StageInfo, Target
 
@@ -103,7 +104,7 @@ def done(project: Project) -> dict[str, list[int]]:
 def line(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The program, in a process of its own."""
     command = [sys.executable, "-m", "pipeline", *arguments]
-    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=100)
 
 
 def test_each_stage_runs_in_its_pool_and_the_outputs_are_those_of_one(project: Project) -> None:
@@ -247,13 +248,12 @@ def test_killed_at_any_moment(project: Project, rounds: int) -> None:
 
 def test_a_signal_ends_it_in_order(project: Project) -> None:
     """What is in hand is finished in both pools, and the same line does the rest."""
-    project.edit("pipeline.yaml", "uses: 'stages.work:Slow',", "uses: 'stages.work:Slow', with: {seconds: 0.1},")
+    project.edit("pipeline.yaml", "uses: 'stages.work:Slow',", "uses: 'stages.work:Slow', with: {seconds: 0.2},")
     process = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=project.folder, stderr=subprocess.PIPE)
-    while not (project.folder / "done").exists() or "slow" not in (project.folder / "done").read_text():
-        assert process.poll() is None
-        time.sleep(0.02)
+    begun = project.folder / "done"
+    wait_until(lambda: begun.exists() and "slow" in begun.read_text())
     process.terminate()
-    assert process.wait(20) == 128 + signal.SIGTERM
+    assert process.wait(100) == 128 + signal.SIGTERM
     assert process.stderr and b"stopped: by SIGTERM" in process.stderr.read()
     process.stderr.close()
     assert 0 < len(project.outputs()) < 80
@@ -309,7 +309,7 @@ def test_what_does_not_cross_is_not_bounded() -> None:
     infos = [StageInfo("a", None), StageInfo("b", 0, None, 1)]
     for stage, most in (("a", 1000), ("b", 10)):
         shared, own = Held(), Held()
-        engine = LinkedEngine([shared, own], infos, 10)  # type: ignore[list-item]
+        engine = ChainedEngine([shared, own], infos, 10)  # type: ignore[list-item]
         waiting = jobs(stage)
         while engine.has_room and (job := next(waiting, None)):
             engine.submit(job)

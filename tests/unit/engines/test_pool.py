@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 from support.pool_engines import Make, kinds, run, texts
-from support.pool_jobs import job, outside
-from support.program import is_running
+from support.pool_jobs import STAGES, job, outside
+from support.program import is_running, kill, pids_in, wait_until, wait_until_gone
 
-from pipeline.engines import pool_session, wire_format
-from pipeline.engines.attempts import Case, Fall, Next
-from pipeline.engines.host import available_processes
+from pipeline.engines import pool_session
+from pipeline.engines.pool import PoolEngine
 from pipeline.errors import EnvironmentFailure, WorkersFailed
-from pipeline.messages import Job, Outcome, Result, Source, Target
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -39,9 +37,9 @@ FAULTS = {
     "interrupt": ("crashed", "KeyboardInterrupt was raised in stage 'web'"),
     "memory": ("memory", "no room"),
     "fail": ("error", "bad file"),
-    "sleep 100": ("timeout", "took longer than 1 s in stage 'web', the limit of a file"),
-    "spin": ("timeout", "took longer than 1 s in stage 'web', the limit of a file"),
-    "child 100": ("timeout", "took longer than 1 s in stage 'web', the limit of a file"),
+    "sleep 100": ("timeout", "took longer than 1 s in stage 'web', the stage's own limit"),
+    "spin": ("timeout", "took longer than 1 s in stage 'web', the stage's own limit"),
+    "child 100": ("timeout", "took longer than 1 s in stage 'web', the stage's own limit"),
     "grow 400 100": ("memory", "more than 1.5 times pool.max_memory of 200.0 MB"),
 }
 
@@ -50,7 +48,10 @@ def test_each_fault_costs_its_file_only(make: Make, method: str) -> None:
     """All faults in one run of 200 files: each is named, with its stage, and the others are done."""
     names = [*FAULTS, *(f"ok {n}" for n in range(200 - len(FAULTS)))]
     names.sort(key=lambda name: hash(name) % 1000)
-    found = run(make(method, timeout_s=1, max_memory_bytes=200_000_000), [job(name) for name in names])
+    # Growing takes its time on a busy machine, so it happens in a stage without a limit.
+    stages = [stage._replace(timeout_s=1) if stage.name == "web" else stage for stage in STAGES]
+    engine = make(method, stages=stages, max_memory_bytes=200_000_000)
+    found = run(engine, [job(name, "print" if name.startswith("grow") else "web") for name in names])
     assert len(found) == 200
     text, kind = texts(found), kinds(found)
     for name, (expected_kind, expected_text) in FAULTS.items():
@@ -59,14 +60,14 @@ def test_each_fault_costs_its_file_only(make: Make, method: str) -> None:
     assert Counter(kind.values())["done"] == 200 - len(FAULTS)
 
 
-def test_a_second_death_is_told_within_a_second(make: Make, method: str) -> None:
+def test_a_second_death_is_told_at_once(make: Make, method: str) -> None:
     """The guilty file is tried once more, alone, and fails at once when that kills its worker too."""
     engine = make(method)
     run(engine, [job("ok")])
     began = time.monotonic()
     found = run(engine, [job("kill")])
     assert kinds(found) == {"kill": "crashed"}
-    assert time.monotonic() - began < 2 if method == "spawn" else 1
+    assert time.monotonic() - began < 8, "sooner than anything that is waited for"
 
 
 def test_one_death_is_forgiven(make: Make, method: str, tmp_path: Path) -> None:
@@ -88,27 +89,29 @@ def test_death_outside_of_a_stage_fails_all_targets(make: Make) -> None:
     assert [r.text for r in found.results] == ["killed by SIGKILL, perhaps out of memory"] * 2
 
 
-def test_a_slow_death_says_what_the_worker_held(make: Make) -> None:
+def test_a_slow_death_says_what_the_worker_held(make: Make, tmp_path: Path) -> None:
     """The text of a SIGKILL carries the worker's memory, which tells the kernel's kill from an operator's."""
-    found = texts(run(make(), [job("grow_and_die")]))
-    held = re.search(r"perhaps out of memory; the worker held (\d+)\.\d MB$", found["grow_and_die"])
+    engine, name = make(), f"grow_and_die {tmp_path}"
+
+    def let_die() -> None:
+        for worker in engine._session.workers if engine._session else ():
+            if worker.held_bytes >= 100_000_000:
+                (tmp_path / str(worker.process.pid)).touch()
+
+    found = texts(run(engine, [job(name)], each=let_die))
+    held = re.search(r"perhaps out of memory; the worker held (\d+)\.\d MB$", found[name])
     assert held and int(held[1]) >= 100
 
 
 def test_a_stage_has_a_limit_of_its_own(make: Make, method: str) -> None:
     """A stage's timeout covers each call of it, and spares the others."""
-
-    from support import pool_jobs
-
-    stages = [s._replace(timeout_s=0.4) if s.name == "print" else s for s in pool_jobs.STAGES]
+    stages = [s._replace(timeout_s=0.4) if s.name == "print" else s for s in STAGES]
     engine = make(method, stages=stages)
     run(engine, [job("ok")])
-    began = time.monotonic()
     [found] = run(engine, [job("sleep 1", "web", "print")])
     assert {r.stage: r.text for r in found.results} == {
         "web": "", "print": "took longer than 0.4 s in stage 'print', the stage's own limit",
     }  # fmt: skip
-    assert time.monotonic() - began < 6
 
 
 def test_limits_hold_while_the_consumer_is_busy(make: Make, method: str, tmp_path: Path) -> None:
@@ -117,14 +120,15 @@ def test_limits_hold_while_the_consumer_is_busy(make: Make, method: str, tmp_pat
     run(engine, [job("ok")])
     engine.submit(job(f"child 100 {tmp_path}/pids"))
     engine.poll(0)
-    time.sleep(1.4)
-    assert not any(is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
-    assert [o.results[0].kind for o in engine.poll(0.2)] == ["timeout"]
+    wait_until_gone(pids_in(tmp_path / "pids", 2))
+    assert [o.results[0].kind for o in run(engine, [])] == ["timeout"]
 
 
-def test_a_limit_tells_where_the_time_went(make: Make) -> None:
-    """A worker writes its stacks before it is killed for being over its limit."""
-    [found] = run(make(timeout_s=0.3), [job("sleep 100")])
+@pytest.mark.parametrize("name", ["sleep 100", "spin"])
+def test_a_limit_tells_where_the_time_went(make: Make, name: str) -> None:
+    """A worker writes its stacks before it is killed for being over its limit, even while C code runs."""
+    [found] = run(make(timeout_s=0.3), [job(name)])
+    assert found.results[0].text == "took longer than 0.3 s in stage 'web', the limit of a file"
     assert "pool_jobs.py" in found.output and "in work" in found.output
 
 
@@ -158,7 +162,7 @@ START_FAULTS = {
     "_exit 3": "3 workers died while they started: the worker ended by exit code 3",
     "segv": "killed by SIGSEGV",
     "import no_such_module": "No module named 'no_such_module'",
-    "sleep 100": "was not ready after 1 s (pool.start_timeout)",
+    "sleep 100": "was not ready after 3 s (pool.start_timeout)",
     "grow 300": "a worker holds ",
 }
 
@@ -166,10 +170,10 @@ START_FAULTS = {
 @pytest.mark.parametrize("fault", START_FAULTS)
 def test_a_start_that_fails_is_one_error(make: Make, method: str, fault: str, capfd: pytest.CaptureFixture) -> None:
     """An initializer that raises, exits, crashes, hangs or is too large ends the run once, and says why."""
-    start_s = 1 if fault.startswith("sleep") else 30
+    start_s = 3 if fault.startswith("sleep") else 30
     engine = make(method, blueprint=fault.encode(), start_timeout_s=start_s, max_memory_bytes=250_000_000)
     with pytest.raises(WorkersFailed) as caught:
-        run(engine, [job("ok")], most_s=20)
+        run(engine, [job("ok")])
     assert START_FAULTS[fault] in str(caught.value)
     if fault in ("fail", "segv", "sleep 100"):
         assert "pool_jobs.py" in str(caught.value)
@@ -188,8 +192,8 @@ def test_idle_workers_may_be_killed(make: Make, method: str) -> None:
     engine = make(method)
     for _ in range(3):
         run(engine, [job(f"ok {n}") for n in range(20)])
-        for member in list(engine._crew.members):
-            os.kill(member.worker.pid, signal.SIGKILL)
+        for worker in list(engine._session.workers):
+            kill(worker.process.pid)
         assert len(run(engine, [job(f"ok {n}") for n in range(100)])) == 100
 
 
@@ -238,7 +242,7 @@ def test_programs_of_the_initializer_stay(make: Make, method: str) -> None:
     pid = int(texts(found)["loaded"].split()[-1])
     assert is_running(pid)
     engine.close()
-    assert not is_running(pid)
+    wait_until_gone([pid])
 
 
 def test_workers_have_no_terminal_and_one_thread(make: Make, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,13 +256,13 @@ def test_workers_have_no_terminal_and_one_thread(make: Make, method: str, monkey
 
 def test_errors_are_retried_after_a_pause(make: Make, tmp_path: Path) -> None:
     """A file that failed by an exception is tried again, while the others go on."""
-    engine = make(retries=1, backoff_s=0.5)
+    engine = make(retries=1, backoff_s=1)
     began = time.monotonic()
     names = [f"once {tmp_path}/mark fail", *(f"ok {n}" for n in range(50))]
     found = run(engine, [job(name) for name in names])
     assert set(kinds(found).values()) == {"done"}
     assert found[-1].source.path.startswith(b"once")
-    assert 0.5 <= time.monotonic() - began < 3
+    assert time.monotonic() - began >= 1
 
 
 def test_only_what_failed_is_retried(make: Make, tmp_path: Path) -> None:
@@ -287,88 +291,88 @@ def test_slow_jobs_are_shared_out(make: Make) -> None:
     """Jobs that turn out slow are not queued up behind one worker while the other idles."""
     engine = make()
     run(engine, [job(f"ok {n}") for n in range(500)])
-    began = time.monotonic()
-    run(engine, [job(f"sleep 0.2 {n}") for n in range(10)])
-    assert time.monotonic() - began < 1.6
+    by_worker = Counter(texts(run(engine, [job(f"nap 0.2 {n}") for n in range(10)])).values())
+    assert len(by_worker) == 2 and min(by_worker.values()) >= 3
 
 
-def test_drain_ends_what_is_in_hand(make: Make, method: str) -> None:
-    """After drain the files in hand are done and polled, and nothing else is begun."""
-    engine = make(method)
-    run(engine, [job("ok")])
-    for n in range(40):
-        engine.submit(job(f"sleep 0.4 {n}"))
-    engine.poll(0.2)
-    engine.drain()
-    assert not engine.has_room
-    began = time.monotonic()
-    found = run(engine, [])
-    assert 1 <= len(found) <= 2
-    assert set(kinds(found).values()) == {"done"}
-    assert time.monotonic() - began < 1.2
-
-
-def test_drain_with_few_files_per_worker(make: Make) -> None:
-    """Batches handed back undone do not make a worker leave in a way that looks like a death."""
-    engine = make(maxtasksperchild=2)
+def begin(engine: PoolEngine, folder: Path) -> None:
+    """Have each of two workers hold a job in its hands, with many more to come."""
     run(engine, [job("ok 1"), job("ok 2")])
     for n in range(40):
-        engine.submit(job(f"sleep 0.3 {n}"))
-    engine.poll(0.1)
+        engine.submit(job(f"hold {folder} {n}"))
+    wait_until(lambda: engine.poll(0) or len(list(folder.glob("held-*"))) == 2)
+
+
+def test_drain_ends_what_is_in_hand(make: Make, method: str, tmp_path: Path) -> None:
+    """After drain the files in hand are done and polled, and nothing else is begun."""
+    engine = make(method)
+    begin(engine, tmp_path)
     engine.drain()
-    assert 1 <= len(run(engine, [])) <= 2
-    assert engine._supervisor.news.empty()
+    assert not engine.has_room
+    (tmp_path / "go").touch()
+    found = run(engine, [])
+    assert [o.results[0].status for o in found] == ["done"] * 2
+    assert len(list(tmp_path.glob("held-*"))) == 2
+
+
+def test_drain_with_few_files_per_worker(make: Make, tmp_path: Path) -> None:
+    """Batches handed back undone do not make a worker leave in a way that looks like a death."""
+    engine = make(maxtasksperchild=2)
+    begin(engine, tmp_path)
+    engine.drain()
+    (tmp_path / "go").touch()
+    assert len(run(engine, [])) == 2
+    assert engine._supervisor.events.empty()
 
 
 def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) -> None:
     """A second signal's way out: workers and their programs are gone at once."""
     engine = make(method)
     engine.submit(job(f"child 100 {tmp_path}/pids"))
-    while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
-        engine.poll(0.05)
+    wait_until(lambda: engine.poll(0.05) or (tmp_path / "pids").exists())
     began = time.monotonic()
     engine.close()
-    assert time.monotonic() - began < 1
-    assert not any(is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert time.monotonic() - began < 8, "the job takes a hundred"
+    wait_until_gone(pids_in(tmp_path / "pids", 2))
     assert not threading.enumerate()[1:] or not any("pool" in t.name for t in threading.enumerate())
 
 
 def test_a_worker_that_cannot_be_killed_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in the kernel, it would be waited for without end; a signal that does nothing stands in."""
     engine = make(timeout_s=0.2)
-    monkeypatch.setattr("pipeline.engines.worker_process.KILL_SIGNAL", signal.SIGCONT)
+    pids: set[int] = set()
+    monkeypatch.setattr("pipeline.engines.os_process.KILL_SIGNAL", signal.SIGCONT)
     monkeypatch.setattr(pool_session, "STUCK_S", 0.5)
-    with pytest.raises(EnvironmentFailure, match=r"worker \d+ has survived SIGKILL for 0.5 s: it is in state S"):
-        run(engine, [job("sleep 100")])
-    pids = [member.worker.pid for member in engine._crew.members] + [_pid_in(engine)]
-    began = time.monotonic()
-    engine.close()
-    assert time.monotonic() - began < 8
-    for pid in filter(None, pids):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _pid_in(engine) -> int:
-    return int(str(engine._failure).split()[1])
+    try:
+        with pytest.raises(EnvironmentFailure, match=r"worker \d+ has survived SIGKILL for 0.5 s: it is in state "):
+            run(engine, [job("sleep 100")], each=lambda: pids.update(w.process.pid for w in engine._session.workers))
+        pids.update(worker.process.pid for worker in engine._session.workers)
+        pids.add(int(str(engine._failure).split()[1]))
+        began = time.monotonic()
+        engine.close()
+        assert time.monotonic() - began < 40, "the job takes a hundred"
+    finally:
+        for pid in pids:
+            kill(pid)
 
 
 def test_two_engines_share_a_loop(make: Make, method: str) -> None:
     """A slow side and a fast side: neither delays the other, nor its limits."""
     slow, fast = make(method, timeout_s=1), make("fork")
     run(slow, [job("ok")])
-    began = time.monotonic()
+    deadline = time.monotonic() + 60
     slow.submit(job("sleep 100"))
     slow.poll(0)
     ended = []
-    count = 0
-    while time.monotonic() - began < 3 and not ended:
+    count = done = 0
+    while time.monotonic() < deadline and not ended:
         while fast.has_room:
             fast.submit(job(f"ok {count}"))
             count += 1
-        fast.poll(0.05)
+        done += len(fast.poll(0.05))
         ended += slow.poll(0)
     assert [o.results[0].kind for o in ended] == ["timeout"]
-    assert time.monotonic() - began < 2
+    assert done > 500
 
 
 def test_locks_are_not_inherited(make: Make, method: str, tmp_path: Path) -> None:
@@ -380,44 +384,3 @@ def test_locks_are_not_inherited(make: Make, method: str, tmp_path: Path) -> Non
     [found] = run(engine, [job("fds")])
     assert str(tmp_path / "lock") not in found.results[0].text.split()
     os.close(lock)
-
-
-def test_available_processes_is_sane() -> None:
-    """At least one, and no more than there are."""
-    assert 1 <= available_processes() <= (os.cpu_count() or 1)
-
-
-# The rules, without processes
-
-
-def test_memory_is_forgiven_once_and_siblings_are_kept() -> None:
-    """A case that ran out of memory runs alone with what failed, then fails; nothing is made twice."""
-    from support import pool_jobs
-
-    case = Case(job("x", "web", "print"))
-    done, lost = Result("print", b"p", "done"), Result("web", b"w", "failed", "no room", "memory")
-    assert case.learn(Outcome(case.job.source, (done, lost))) is Next.RUN_ALONE
-    assert [t.stage for t in case.rest.targets] == ["web"]
-    assert case.fall(Fall("memory", 1, "killed at 3 GB"), pool_jobs.STAGES) is Next.DELIVER
-    assert {r.stage: r.status for r in case.outcome().results} == {"print": "done", "web": "failed"}
-
-
-def test_what_the_machine_refused_is_delivered_at_once() -> None:
-    """A full disk is nobody's attempt, so it is not retried."""
-    case = Case(job("x"), retries_left=3)
-    lost = Result("web", b"w", "failed", "no space", "error")
-    assert case.learn(Outcome(case.job.source, (lost,), environment="no space left")) is Next.DELIVER
-    assert case.outcome().environment == "no space left"
-
-
-def test_nothing_is_lost_on_the_wire() -> None:
-    """Every field of a job and of an outcome arrives as it was sent, also one that is added one day."""
-    jobs = [Job(Source(b"a", 1, 2), (Target("web", b"/a"), Target("thumb", b"/b"))), Job(Source(b"b", 3, 4), ())]
-    assert wire_format.unpack_jobs(wire_format.pack_jobs(jobs)) == jobs
-    result = Result("web", b"/a", "failed", "text", "crashed", "detail", 5, 6)
-    others = [f"field {number}" for number in range(2, len(Outcome._fields))]
-    answers = [
-        Outcome(Source(b"a", 7, 8), (result, result), *others),  # type: ignore[arg-type]
-        Fall("timeout", 1, "text", "remark", "detail", "output"),
-    ]
-    assert wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers)) == answers

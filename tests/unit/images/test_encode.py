@@ -334,9 +334,9 @@ def test_an_output_in_the_sources_own_format(tmp_path: Path, template: str) -> N
 
     assert {name: decode(data).format for name, data in outputs.items()} == names | {"k.png": "PNG"}
     assert {decode(data).size for data in outputs.values()} == {(20, 15)}
-    assert {source: result.text for source, result in summary.failures} == {
-        b"i.bmp": "no picture can be written with the suffix '.bmp'",
-        b"j": "no picture can be written with the suffix ''",
+    assert {str(origin): result.text for origin, result in summary.failures} == {
+        "i.bmp": "no picture can be written with the suffix '.bmp'",
+        "j": "no picture can be written with the suffix ''",
     }
 
 

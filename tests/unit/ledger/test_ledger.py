@@ -1,166 +1,20 @@
-"""The SQLite memory: what it keeps, what it forgets, and what a killed run leaves in it."""
+"""The ledger as a whole: transactions, runs, recipes, facts, and what it does not open."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.records import done, fail
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.ledger.ledger import Ledger, Row, kept_time
-from pipeline.messages import Job, Kind, Outcome, Result, Source, Target
-from pipeline.planning.plan import Follower
-
-SOURCE = Source(b"a", 10, 1000)
-RECIPES = {"up": 1}
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
-        ledger.begin_run("one")
-        yield ledger
-
-
-def key(stage: str, path: bytes) -> bytes:
-    return path.removeprefix(b"/project/")
-
-
-def intend(ledger: Ledger, source: Source = SOURCE, path: bytes = b"/project/out/a") -> None:
-    ledger.intend([Job(source, (Target("up", path),))], key)
-
-
-def done(ledger: Ledger, source: Source = SOURCE, path: bytes = b"/project/out/a") -> None:
-    result = Result("up", path, "done", size_bytes=5, mtime_ns=2000, digest=b"5" * 16)
-    ledger.record(Outcome(source, (result,)), key, RECIPES)
-
-
-def fail(ledger: Ledger, kind: Kind = "error") -> None:
-    ledger.record(Outcome(SOURCE, (Result("up", b"/project/out/a", "failed", "why", kind),)), key, RECIPES)
-
-
-def skip(ledger: Ledger) -> None:
-    ledger.record(Outcome(SOURCE, (Result("up", b"/project/out/a", "skipped", "too dark"),)), key, RECIPES)
-
-
-def test_done_is_remembered(ledger: Ledger) -> None:
-    """What was made from what, by which recipe, and what it looked like; keyed by its path in the project."""
-    intend(ledger)
-    assert ledger.owner(b"out/a") == (b"a", "intended")
-    done(ledger)
-    (row,) = ledger.rows()
-    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None, None)
-
-
-@pytest.fixture
-def second_run(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger that remembers an output of the run before."""
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
-        ledger.begin_run("one")
-        done(ledger)
-        ledger.end_run(0, {}, swept=True)
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
-        ledger.begin_run("two")
-        yield ledger
-
-
-def test_what_is_recorded_stays_until_the_redoing_is_done(second_run: Ledger) -> None:
-    """A redo that is handed out keeps the old record, marked: what lies there may be newer by now."""
-    intend(second_run, Source(b"a", 99, 9))
-    (row,) = second_run.rows()
-    assert (row.status, row.source_size, row.at_work) == ("done", 10, 1)
-    done(second_run)
-    assert not next(second_run.rows()).at_work
-
-
-def test_what_a_killed_run_had_in_hand_is_ours(tmp_path: Path) -> None:
-    """Whoever looks after it knows which outputs it was about to make; what it recorded is not among them."""
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
-        ledger.begin_run("one")
-        ledger.begin()
-        jobs = [Job(Source(name, 1, 1), (Target("up", b"/project/out/" + name),)) for name in (b"a", b"b")]
-        ledger.intend(jobs, key)
-        done(ledger)
-        ledger.commit()
-    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
-        assert [(ledger.owner(b"out/" + name) or ("", ""))[1] for name in (b"a", b"b")] == ["done", "intended"]
-        ledger.begin_run("two")
-        assert [(row.source, row.status, row.at_work) for row in ledger.rows()] == [
-            (b"a", "done", 0),
-            (b"b", "intended", 1),
-        ]
-        assert not ledger.connection.execute("SELECT * FROM intents").fetchall()
-
-
-@pytest.mark.parametrize(("kind", "known"), [("error", False), ("crashed", True)])
-def test_of_what_has_ended_nothing_is_kept(ledger: Ledger, kind: Kind, known: bool) -> None:
-    """Done or failed, an output is no longer in hand; but one over which a worker died may have got its name."""
-    intend(ledger)
-    fail(ledger, kind)
-    ledger.end_run(1, {}, swept=False)
-    assert [row.status for row in ledger.rows()] == ["intended"] * known
-    assert not ledger.connection.execute("SELECT * FROM intents").fetchall()
-
-
-@pytest.mark.parametrize(("kind", "at_work"), [("error", 0), ("vanished", 0), ("crashed", 1), ("timeout", 1)])
-def test_a_failure_keeps_the_old_record(second_run: Ledger, kind: Kind, at_work: int) -> None:
-    """Only where a worker died is it unknown whether the new output got its name before."""
-    intend(second_run)
-    fail(second_run, kind)
-    (row,) = second_run.rows()
-    assert (row.status, row.size, row.at_work) == ("done", 5, at_work)
-
-
-def test_attempts_are_counted_until_it_is_done(ledger: Ledger) -> None:
-    """A failure has its last reason and in how many runs it happened; done or left out, it is forgotten."""
-    for expected in (1, 2):
-        fail(ledger)
-        fail(ledger)
-        ledger.end_run(1, {}, swept=False)
-        (failure,) = ledger.failures()
-        assert (failure.source, failure.stage, failure.error, failure.attempts) == (b"a", "up", "why", expected)
-    done(ledger)
-    assert list(ledger.failures()) == []
-    fail(ledger)
-    skip(ledger)
-    assert list(ledger.failures()) == []
-
-
-def test_a_skip_remembers_the_output_before_it(ledger: Ledger) -> None:
-    """A file that is left out now keeps what is known of its old output, which somebody may want to remove."""
-    done(ledger)
-    skip(ledger)
-    (row,) = ledger.rows()
-    assert (row.status, row.reason, row.size, row.mtime_ns) == ("skipped", "too dark", 5, 2000)
-
-
-def test_a_target_taken_over_has_one_row(ledger: Ledger) -> None:
-    """A path has one owner, the last that was made."""
-    done(ledger)
-    done(ledger, Source(b"b", 1, 1))
-    assert [row.source for row in ledger.rows()] == [b"b"]
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.binary(min_size=1, max_size=8), max_size=30, unique=True))
-def test_rows_come_in_byte_order(sources: list[bytes]) -> None:
-    """Any bytes are kept as they are and come back in the order of the walk."""
-    with closing(Ledger(None)) as ledger:
-        for source in sources:
-            done(ledger, Source(source, 1, 1), b"/project/out/" + source)
-        assert [row.source for row in ledger.rows()] == sorted(sources)
-        assert {row.target for row in ledger.rows()} == {b"out/" + source for source in sources}
-
-
-@pytest.mark.parametrize("mtime_ns", [2**63, 2**80, -(2**70), 0, -1])
-def test_any_time_a_file_can_have_is_kept(ledger: Ledger, mtime_ns: int) -> None:
-    """Times past 2262 do not fit into SQLite; they are cut to what does, the same each time."""
-    done(ledger, Source(b"a", 1, mtime_ns))
-    assert next(ledger.rows()).source_mtime_ns == kept_time(mtime_ns)
+from pipeline.ledger.ledger import Ledger, UncertainPeriod, UnchangedRange
+from pipeline.ledger.outputs import OutputRecord
+from pipeline.messages import Kind, Source
+from pipeline.planning.plan import RecordCursor
 
 
 def test_nothing_counts_until_commit(tmp_path: Path) -> None:
@@ -172,7 +26,7 @@ def test_nothing_counts_until_commit(tmp_path: Path) -> None:
         ledger.begin()
         done(ledger, Source(b"b", 1, 1), b"/project/out/b")
     with closing(Ledger(tmp_path / "l")) as ledger:
-        assert [row.source for row in ledger.rows()] == [b"a"]
+        assert [row.source for row in ledger.outputs.all()] == [b"a"]
 
 
 def test_recipes_have_one_number(ledger: Ledger) -> None:
@@ -206,18 +60,10 @@ def test_runs_that_may_have_left_temporaries_are_known(
         assert ledger.unclean_runs() == []
 
 
-def test_what_is_gone_is_forgotten(ledger: Ledger) -> None:
-    """Targets that were only intended, and failures of what is gone."""
-    intend(ledger)
-    fail(ledger)
-    ledger.forget(targets=[b"out/a"], failures=[(b"a", "up")])
-    assert not list(ledger.rows()) and not list(ledger.failures())
-
-
 def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     """A ledger of a version to come is left alone."""
     with closing(Ledger(tmp_path / "l")) as ledger:
-        ledger.connection.execute("PRAGMA user_version = 99")
+        ledger._connection.execute("PRAGMA user_version = 99")
     with pytest.raises(EnvironmentFailure, match=r"newer filemill .schema 99"):
         Ledger(tmp_path / "l")
 
@@ -229,6 +75,54 @@ def test_what_is_no_database_is_said(tmp_path: Path) -> None:
         Ledger(tmp_path / "l")
 
 
+def test_a_run_leaves_its_summary(ledger: Ledger) -> None:
+    """`status` shows the last run, also one that has not ended; the estimate reads those that have."""
+    ledger.end_run(1, {"done": 2}, swept=False)
+    assert list(ledger.summaries()) == [{"done": 2}]
+    last = ledger.last_run()
+    assert last is not None and (last["run"], last["exit"], last["done"]) == ("one", 1, 2)
+    assert ledger.last_moment() == last["ended"]
+    ledger.begin_run("two")
+    last = ledger.last_run()
+    assert last is not None and (last["run"], last["ended"], last["exit"]) == ("two", None, None)
+    assert ledger.run_ids() == {"one", "two"}
+
+
+def test_a_fact_is_as_it_was_said_last(ledger: Ledger) -> None:
+    """One value a name; None where nothing was said."""
+    assert ledger.facts.get("root") is None
+    ledger.facts.set("root", {"path": "data", "device": 2**40})
+    ledger.facts.set("root", {"path": "data/input"})
+    assert ledger.facts.get("root") == {"path": "data/input"}
+    ledger.facts.forget("root")
+    assert ledger.facts.get("root") is None
+
+
+def test_an_uncertain_period_is_kept_until_it_is_lifted(ledger: Ledger) -> None:
+    """In the file it is called as the version before called it."""
+    assert ledger.facts.uncertain_period is None
+    ledger.facts.set_uncertain_period(UncertainPeriod(since_ns=5, until_ns=9, lost_power=True))
+    assert ledger.facts.get("behind") == [5, 9, True]
+    assert ledger.facts.uncertain_period == UncertainPeriod(5, 9, True)
+    ledger.facts.set_uncertain_period(None)
+    assert ledger.facts.uncertain_period is None
+
+
+def test_unchanged_ranges_are_known_by_their_first_source(ledger: Ledger) -> None:
+    """A range that is recorded anew takes the place of the old one; deleted are those that begin within the bounds."""
+    ranges = [UnchangedRange(first, None, 2, b"d", {"up to date": (4, 2)}) for first in (b"a", b"m", b"z")]
+    ledger.unchanged.add(ranges)
+    ledger.unchanged.add([ranges[1]._replace(after=b"z")])
+    ledger.unchanged.delete(b"b", b"m")
+    assert [ledger.unchanged.get(first) for first in (b"a", b"m", b"q")] == [
+        ranges[0], ranges[1]._replace(after=b"z"), None
+    ]  # fmt: skip
+    ledger.unchanged.delete(b"m", None)
+    assert [each for each in b"amz" if ledger.unchanged.get(bytes([each]))] == [ord("a")]
+    ledger.unchanged.delete()
+    assert ledger.unchanged.get(b"a") is None
+
+
 # -- in step with the walk ---------------------------------------------------------------------------------------------
 
 KEYS = st.lists(st.binary(min_size=1, max_size=3), max_size=30, unique=True).map(sorted)
@@ -238,9 +132,9 @@ KEYS = st.lists(st.binary(min_size=1, max_size=3), max_size=30, unique=True).map
 @given(KEYS, KEYS)
 def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[bytes]) -> None:
     """Every record is either met with its source or passed as gone, in one go over both."""
-    passed: list[Row] = []
-    rows = iter([Row(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
-    follower: Follower[Row] = Follower(rows, passed.append)
+    passed: list[OutputRecord] = []
+    rows = iter([OutputRecord(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
+    follower: RecordCursor[OutputRecord] = RecordCursor(rows, passed.append)
     met = [row.source for source in walked for row in follower.take(source)]
     follower.pass_the_rest()
     assert met == [key for key in walked if key in recorded]

@@ -12,7 +12,7 @@ import pytest
 from support.program import Pipeline
 from support.project import Project, ledger_of, made
 
-from pipeline.ledger.intents import Intent
+from pipeline.ledger.outputs import Intent
 
 FRESH = ("up-to-date", "up to date")
 NAMES = ("a", "b.txt", "sub/c", "sub/deep/d")
@@ -89,7 +89,7 @@ def test_a_stage_of_another_name_and_path(project: Project) -> None:
     project.edit("pipeline.yaml", "name: up", "name: lift")
     assert project.run().renamed == len(NAMES)
     with ledger_of(project.folder) as ledger:
-        assert {row.stage for row in ledger.rows()} == {"lift"}
+        assert {row.stage for row in ledger.outputs.all()} == {"lift"}
 
 
 def test_what_is_left_out_moves_too(project: Project) -> None:
@@ -120,7 +120,7 @@ def link(project: Project) -> None:
 
 def at_work(project: Project) -> None:
     with ledger_of(project.folder) as ledger:
-        ledger.connection.execute("UPDATE outputs SET at_work = 1 WHERE target = ?", (b"out/a",))
+        ledger._connection.execute("UPDATE outputs SET at_work = 1 WHERE target = ?", (b"out/a",))
 
 
 def anothers(project: Project) -> None:
@@ -270,7 +270,7 @@ def test_killed_on_the_way(project: Project, step: str) -> None:
     (project.folder / "other").mkdir()
     with ledger_of(project.folder) as ledger:
         ledger.begin_run("killed")
-        ledger.intents.note([Intent(b"other/a", b"a", "up")])
+        ledger.intents.add([Intent(b"other/a", b"a", "up")])
     if step != "noted":
         os.link(project.folder / "out/a", project.folder / "other/a")
     if step == "moved":

@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline.files.atomic import temporary_for
 from pipeline.messages import Job, Outcome, Result, Source, Target
 from pipeline.worker import main as worker
-from pipeline.worker.tree import Blueprint, Node
+from pipeline.worker.tree import StageSetup, WorkerSetup
 
 STAGES = '''
 import builtins, os
@@ -168,12 +168,12 @@ class Bench:
         """Stages are (name, parent's name or None, options); the name before a '-' is the function's."""
         names = [stage[0] for stage in stages]
         nodes = tuple(
-            Node(name, f"./stages/mine.py:{name.partition('-')[0]}", options[0] if options else {},
+            StageSetup(name, f"./stages/mine.py:{name.partition('-')[0]}", options[0] if options else {},
                  names.index(parent) if parent else None, {})
             for name, parent, *options in stages
         )  # fmt: skip
         root = os.fsencode(self.root)
-        worker.start(Blueprint(self.folder, root, self.scratch, "run1", unclean_runs, nodes).pack())
+        worker.start(WorkerSetup(self.folder, root, self.scratch, "run1", unclean_runs, nodes).pack())
 
     def work(self, source: str | bytes, *wanted: str, suffix: str = ".txt") -> dict[str, Result]:
         """Give the worker a job; the outputs are out/STAGE + suffix."""

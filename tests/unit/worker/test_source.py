@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.errors import FileFailure, SourceMoved
 from pipeline.messages import Source
-from pipeline.worker.source import Reading
+from pipeline.worker.source import SourceReading
 
 
-def begin(file: Path) -> tuple[Reading, float]:
+def begin(file: Path) -> tuple[SourceReading, float]:
     """Begin to read a file; gives how long that took, too."""
-    reading = Reading(file, Source(os.fsencode(file.name), 0, 0))
+    reading = SourceReading(file, Source(os.fsencode(file.name), 0, 0))
     began = time.monotonic()
     reading.begin()
     return reading, time.monotonic() - began

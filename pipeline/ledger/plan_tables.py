@@ -1,0 +1,253 @@
+"""The temporary tables of a plan: the outputs it decides on, orphans, past failures, and what was read of sources.
+
+They are created empty for each plan, filled and settled within one transaction, read in chunks while the ledger is
+written, and vanish with the connection. Who may do what to them is said in `schema.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
+from pipeline.ledger.schema import PLAN_TABLES
+
+MOVED = "moved"
+"""The code of an orphan that is to be renamed: it is not shown as one, and its path is free."""
+
+# What claims a target: also what is not made now, or it would depend on the moment who gets the path.
+_CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
+_WRITES = "action IN ('make', 'rename')"
+# Rows that are read together.
+_CHUNK = 500
+_INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DECISION = (
+    "seq, source, source_size, source_mtime_ns, stage, action, code, detail, path, target, rival, owned, moved_from"
+)
+
+Record = tuple[Any, ...]
+"""A row of a table, its columns in the order of `schema.py` or of the method's docstring."""
+
+
+class PlanTables:
+    """The tables of one plan; creating them begins the transaction that `commit` ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        connection.executescript(PLAN_TABLES + "BEGIN")
+
+    # -- filling -------------------------------------------------------------------------------------------------------
+
+    def insert_outputs(self, outputs: Iterable[Record]) -> None:
+        """Append outputs to `plan`, each with all its columns but `seq`."""
+        values = f"NULL{', ?' * 14}"
+        self._connection.executemany(f"INSERT INTO plan VALUES ({values})", outputs)
+
+    def insert_orphans(self, orphans: Iterable[Record]) -> None:
+        """Add orphans, unless their targets are among them."""
+        self._connection.executemany(_INSERT_ORPHAN, orphans)
+
+    def insert_skipped_orphans(self, code: str) -> None:
+        """Add as orphans the files of all outputs that the ledger has as skipped."""
+        self._connection.execute(
+            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns FROM outputs"
+            " WHERE status = 'skipped' AND size IS NOT NULL",
+            (code,),
+        )
+
+    def insert_past_failure(self, source: bytes, stage: str) -> None:
+        """Add a failure that the ledger may forget."""
+        self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (source, stage))
+
+    def insert_reading(self, target: bytes, digest: bytes, mtime_ns: int, ctime_ns: int) -> None:
+        """Add what the source of an output was read to be."""
+        self._connection.execute(
+            "INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", (target, digest, mtime_ns, ctime_ns)
+        )
+
+    def unplanned_group_outputs(self) -> list[Record]:
+        """Return the recorded outputs of groups that the plan does not have.
+
+        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns.
+        """
+        planned = f"FROM plan WHERE {ARE_GROUPS}"
+        return self._all(
+            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns FROM outputs"
+            f" WHERE {ARE_GROUPS} AND target NOT IN (SELECT target {planned})"
+        )
+
+    def delete_group_orphans(self) -> None:
+        """Delete the orphans that were made of groups."""
+        self._connection.execute(f"DELETE FROM orphans WHERE {ARE_GROUPS}")
+
+    def delete_group_outputs(self) -> None:
+        """Delete the outputs of groups from the plan."""
+        self._connection.execute(f"DELETE FROM plan WHERE {ARE_GROUPS}")
+
+    # -- settling ------------------------------------------------------------------------------------------------------
+
+    def index_targets(self) -> None:
+        """Index the plan by target; no more outputs of files are inserted."""
+        self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
+
+    def refuse_rivals(self, except_orphan: str) -> Iterator[tuple[int, bytes]]:
+        """Refuse what is recorded as another source's, unless that is an orphan of another reason than this one.
+
+        Yields `seq` and rival of each, for `refuse` to give its reason.
+        """
+        self._connection.execute(
+            "UPDATE plan SET action = 'refuse', code = 'collision', detail = NULL"
+            f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS"
+            " (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
+            (except_orphan,),
+        )
+        which = "code = 'collision' AND detail IS NULL AND seq > ?"
+        yield from self._chunks(f"SELECT seq, rival FROM plan WHERE {which} ORDER BY seq", 0)
+
+    def contested_targets(self, *, of_groups: bool = False) -> Iterator[bytes]:
+        """Yield the targets that several outputs claim; only those that a group claims, if `of_groups`."""
+        which = f"AND target IN (SELECT target FROM plan WHERE {ARE_GROUPS})" if of_groups else ""
+        statement = f"SELECT target FROM plan WHERE {_CLAIMS} {which} AND target > ?"
+        for (target,) in self._chunks(f"{statement} GROUP BY target HAVING count(*) > 1 ORDER BY target", b""):
+            yield target
+
+    def first_claims(self, target: bytes) -> list[tuple[int, bytes, int]]:
+        """Return the two foremost claims to a target, each as `seq`, source, and whether it has the output already."""
+        which = f"target = ? AND {_CLAIMS} ORDER BY owned DESC, seq LIMIT 2"
+        return self._all(f"SELECT seq, source, owned FROM plan WHERE {which}", target)
+
+    def refusable_claims(self, target: bytes) -> list[int]:
+        """Return `seq` of every claim to a target but of those that are not judged yet."""
+        which = f"target = ? AND {_CLAIMS} AND action != 'settling'"
+        return [seq for (seq,) in self._all(f"SELECT seq FROM plan WHERE {which}", target)]
+
+    def source_and_target(self, seq: int) -> tuple[bytes, bytes]:
+        """Return source and target of an output of the plan."""
+        source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
+        return source, target
+
+    def refuse(self, seq: int, code: str, detail: str | None) -> None:
+        """Refuse an output of the plan for a reason."""
+        refuse = "UPDATE plan SET action = 'refuse', code = ?, detail = ? WHERE seq = ?"
+        self._connection.execute(refuse, (code, detail, seq))
+
+    def actions_near(self, seq: int, distance: int, source: bytes) -> list[tuple[int, Any]]:
+        """Return `seq` and action of the outputs of a source, which lie at most so far from one of them."""
+        which = "seq BETWEEN ? AND ? AND source = ?"
+        return self._all(f"SELECT seq, action FROM plan WHERE {which}", seq - distance, seq + distance, source)
+
+    def set_leader(self, leader: int, of: Iterable[int]) -> None:
+        """Have one of the outputs of a source be what is said of it as a whole."""
+        self._connection.executemany("UPDATE plan SET leads = ? WHERE seq = ?", ((seq == leader, seq) for seq in of))
+
+    def release_unmoved(self, code: str) -> None:
+        """Make orphans, for this reason, of what was to be renamed and has been refused its new path."""
+        self._connection.execute("CREATE INDEX temp.plan_by_origin ON plan (moved_from) WHERE moved_from IS NOT NULL")
+        self._connection.execute(
+            "UPDATE orphans SET code = ? WHERE code = ? AND NOT EXISTS"
+            " (SELECT 1 FROM plan WHERE moved_from = orphans.target AND action = 'rename')",
+            (code, MOVED),
+        )
+
+    def delete_overwritten_orphans(self, *, by_groups: bool = False) -> None:
+        """Delete the orphans at whose paths an output is written; only by those of groups, if `by_groups`."""
+        which = f"{_WRITES} AND {ARE_GROUPS}" if by_groups else _WRITES
+        self._connection.execute(f"DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE {which})")
+
+    def delete_orphans(self) -> None:
+        """Delete every orphan."""
+        self._connection.execute("DELETE FROM orphans")
+
+    def commit(self) -> None:
+        """End the transaction in which the tables were filled."""
+        self._connection.execute("COMMIT")
+
+    # -- while the plan is carried out ---------------------------------------------------------------------------------
+
+    def delete_output(self, seq: int, orphan: bytes, code: str) -> None:
+        """Delete a rename from the plan, and make an orphan of what it was to move."""
+        self._connection.execute("DELETE FROM plan WHERE seq = ?", (seq,))
+        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ?", (code, orphan))
+
+    def make_instead(self, seq: int, orphan: bytes, code: str) -> None:
+        """Turn a rename into an output to make, and what it was to move into an orphan."""
+        make = "UPDATE plan SET action = 'make', code = 'new', detail = NULL WHERE seq = ?"
+        self._connection.execute(make, (seq,))
+        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
+
+    def keep_readings(self) -> None:
+        """Write to the ledger what was read of sources that are unchanged, so that the next plan need not read them."""
+        self._connection.execute(
+            "UPDATE outputs SET source_digest = readings.digest, source_mtime_ns = readings.mtime_ns,"
+            " source_ctime_ns = readings.ctime_ns FROM temp.readings WHERE outputs.target = readings.target"
+        )
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def outputs_to_make(self, *, late: bool, of_groups: bool = False) -> Iterator[Record]:
+        """Yield `seq`, source, its size and mtime_ns, stage and path of what is to be made, in order."""
+        which = f"{ARE_GROUPS if of_groups else ARE_FILES} AND {'late' if late else 'NOT late'}"
+        return self._chunks(
+            "SELECT seq, source, source_size, source_mtime_ns, stage, path FROM plan"
+            f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
+            0,
+        )
+
+    def decisions(self, action: str | None, of_groups: bool | None) -> Iterator[Record]:
+        """Yield decisions, each as `seq` and then the fields of a Decision; None chooses all of them."""
+        which = "TRUE" if of_groups is None else ARE_GROUPS if of_groups else ARE_FILES
+        if action is not None:
+            which += f" AND action = '{action}'"
+        return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND {which} ORDER BY seq", 0)
+
+    def decisions_of_source(self, source: bytes) -> Iterator[Record]:
+        """Yield the decisions on the outputs of one source, with the columns of `decisions`."""
+        return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND source = ? ORDER BY seq", 0, source)
+
+    def decisions_of_stage(self, stage: str) -> Iterator[Record]:
+        """Yield the decisions on the outputs of one stage, with the columns of `decisions`."""
+        return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND stage = ? ORDER BY seq", 0, stage)
+
+    def sources_of(self, target: bytes) -> list[bytes]:
+        """Return the sources of which an output has this target."""
+        return [source for (source,) in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
+
+    def counts(self, *, of_groups: bool) -> list[Record]:
+        """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
+        which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, code, detail ORDER BY min(seq)"
+        # What stands for parts that are renamed is no output beside them.
+        outputs = "sum(action != 'rename' OR NOT late)"
+        return self._all(f"SELECT action, code, detail, {outputs}, sum(leads) FROM plan {which}")
+
+    def count_sources_to_make(self) -> int:
+        """Count the files of which something is to be made."""
+        which = f"action = 'make' AND {ARE_FILES}"
+        return int(self._all(f"SELECT count(DISTINCT source) FROM plan WHERE {which}")[0][0])
+
+    def unsettled_groups(self) -> set[tuple[bytes, str]]:
+        """Return source and stage of what is made of groups and not up to date."""
+        return set(self._all(f"SELECT source, stage FROM plan WHERE {ARE_GROUPS} AND action != 'up-to-date'"))
+
+    def renames(self) -> Iterator[Record]:
+        """Yield the renames, those of a source together, each as the fields of a Rename."""
+        which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
+        columns = "seq, source, stage, path, target, moved_from, late"
+        return self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0)
+
+    def orphans(self) -> Iterator[Record]:
+        """Yield the orphans that are not to be renamed, in byte order of their targets."""
+        return self._chunks(f"SELECT * FROM orphans WHERE code != '{MOVED}' AND target > ? ORDER BY target", b"")
+
+    def past_failures(self) -> list[tuple[bytes, str]]:
+        """Return source and stage of every failure that the ledger may forget."""
+        return self._all("SELECT source, stage FROM past_failures")
+
+    def _chunks(self, statement: str, before: object, *values: object) -> Iterator[Any]:
+        """Yield the rows after `before` in order of their first column; between two chunks any row may change."""
+        while rows := self._all(f"{statement} LIMIT {_CHUNK}", before, *values):
+            yield from rows
+            before = rows[-1][0]
+
+    def _all(self, statement: str, *values: object) -> list[Any]:
+        return self._connection.execute(statement, values).fetchall()

@@ -1,0 +1,85 @@
+"""The parts of a fan-out inside one job: taken one by one from the stage, and each output's committed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipeline.errors import FileFailure
+from pipeline.files.atomic import Check, Committed, GiveName
+from pipeline.files.parts import PartList, PartNames, Parts
+from pipeline.messages import Result, Target
+from pipeline.notes import Notes, collected
+from pipeline.stage.values import Kind
+from pipeline.types import Part
+from pipeline.worker.stage_call import NO_MORE, StageCaller, check_returned
+from pipeline.worker.tree import BuiltStage
+
+
+class FanOut:
+    """The parts that a stage yields for one value, of which only one at a time is in memory."""
+
+    def __init__(self, stage: BuiltStage, caller: StageCaller, source: bytes, part_list: PartList) -> None:
+        self.part = ""
+        """The name of the part in hand."""
+        self._stage = stage
+        self._caller = caller
+        self._source = source
+        self._part_list = part_list
+        self._names = PartNames(stage.name)
+        self._outputs: dict[bytes, Parts] = {}
+        """The parts of each output, by its path, without their final names."""
+        self._skip_reasons: dict[bytes, str] = {}
+        """Why the first part of an output was left out."""
+
+    def next_part(self, parts: Iterator[Any], notes: Notes) -> tuple[Any, Kind, Notes] | None:
+        """Return the next part that goes on, with its kind and notes; None after the last.
+
+        `notes` are those of the value that the stage was given. Raises what the stage raises, and FileFailure where
+        it yields nothing at all.
+        """
+        stage = self._stage
+        with collected() as noted:
+            made = self._caller.next_part(stage, parts)
+            if made is NO_MORE:
+                if not self._names.count:
+                    text = f"stage {stage.name!r} yielded nothing; raise Skip(reason) instead"
+                    raise FileFailure(f"{text} ({stage.where})")
+                return None
+            name, value = (made.name, made.value) if isinstance(made, Part) else (None, made)
+            self.part = self._names.take(name)
+            check_returned(stage, value)
+            if self._caller.steps:
+                self._caller.steps.made(stage.name, value, self.part)
+            return *self._caller.accept(stage, value), notes | noted
+
+    def write(
+        self, target: Target, write: Callable[[bytes, GiveName], tuple[Committed, Notes]] | None, notes: Notes
+    ) -> None:
+        """Write the part in hand with `write`, which leaves it without its final name; with None it leaves no file."""
+        parts = self._outputs.get(target.path)
+        if parts is None:
+            parts = self._outputs[target.path] = Parts(self._source, target, self._part_list)
+        if write is None:
+            parts.add_nothing(self.part, notes)
+        else:
+            parts.add(self.part, write)
+
+    def skip(self, target: Target, reason: str) -> None:
+        """Leave the part in hand out of an output."""
+        self._skip_reasons.setdefault(target.path, reason)
+
+    def commit(self, target: Target, check: Check) -> Result:
+        """Give the parts of one output their names, and return its result. Raises what `check` raises, and OSError."""
+        parts = self._outputs.get(target.path)
+        if parts is None:
+            count = self._names.count
+            reason = f"{count} {'part' if count == 1 else 'parts'} left out: {self._skip_reasons[target.path]}"
+            return Result(target.stage, target.path, "skipped", reason)
+        made = parts.reveal(check)
+        return Result(target.stage, target.path, "done", "; ".join(parts.notes), parts=made)
+
+    def discard(self) -> None:
+        """Remove the parts that were not committed."""
+        for parts in self._outputs.values():
+            parts.discard()

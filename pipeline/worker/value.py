@@ -1,0 +1,154 @@
+"""A value while a job has it in hand: in the job's scratch folder, shared by several stages, written to its output."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.files.atomic import Check, Committed, Committer, GiveName
+from pipeline.files.file_system import WRITING, blame_machine
+from pipeline.notes import Notes, collected
+from pipeline.stage.values import PATH, PICTURE, Kind, convert, in_memory, write
+
+
+class Scratch:
+    """The temporary folder of one job, below the run's; created when it is first needed, removed with the job."""
+
+    def __init__(self, above: Path) -> None:
+        self._above = above
+        self.folder: Path | None = None
+        """None until it has been needed."""
+        self._count = 0
+        self._part_files: list[Path] = []
+
+    def create(self) -> Path:
+        """Return the folder, and create it if it is not there yet. Raises EnvironmentFailure."""
+        if self.folder is None:
+            self.folder = self._above / str(os.getpid())
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise blame_machine(error, self.folder, WRITING) from error
+        return self.folder
+
+    def new_file(self, suffix: str) -> Path:
+        """Return a path in the folder that no file has yet."""
+        self._count += 1
+        return self.create() / f"value-{self._count}{suffix}"
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file lies in the folder, and is not only linked there."""
+        return self.folder is not None and not path.is_symlink() and self.folder in path.resolve().parents
+
+    def add_part_file(self, path: Path) -> None:
+        """Remember a file that a stage made of the part in hand."""
+        if self.holds(path):
+            self._part_files.append(path)
+
+    def begin_part(self) -> int:
+        """Return what `end_part` needs to know of the files that were there before a part."""
+        return self._count
+
+    def end_part(self, begun: int) -> None:
+        """Remove the files of a part, of which a job may have thousands."""
+        for number in range(begun + 1, self._count + 1):
+            for file in self.create().glob(f"value-{number}.*"):
+                file.unlink(missing_ok=True)
+        while self._part_files:
+            self._part_files.pop().unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder and all that is in it."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class SharedValue:
+    """One value with several consumers: each conversion is made once, and no consumer can spoil another's.
+
+    All consumers of a loaded value but the last get a copy. A Picture is shared, since none can change it; a file that
+    is made only to be read by a program is written for each.
+    """
+
+    def __init__(
+        self, value: Any, kind: Kind, notes: Notes, wanted: list[Kind], new_file: Callable[[str], Path]
+    ) -> None:
+        self.kind = kind
+        self.wanted = wanted
+        """The kind that each consumer wants, in the order in which they are called."""
+        self._new_file = new_file
+        self._loaded: dict[Kind, Any] = {kind: value}
+        self._notes: dict[Kind, Notes] = {kind: notes}
+
+    def take(self, position: int) -> Any:
+        """Return the value for the consumer at this position, as the kind that it wants."""
+        wanted = self.wanted[position]
+        if wanted not in self._loaded:
+            if wanted is PATH:
+                return convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
+            with collected() as notes:
+                converted = convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
+            self._loaded[wanted], self._notes[wanted] = converted, self._notes[self.kind] | notes
+        return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
+
+    def after_filter(self, position: int, taken: Any) -> Any:
+        """Return the value that goes on after a filter at this position: the one from before it."""
+        if self.wanted[position] is self.kind:
+            return taken
+        value = self._loaded[self.kind]
+        return self.kind.copy(value) if self._is_needed_after(position, self.kind) else value
+
+    def notes(self, kind: Kind) -> Notes:
+        """Return what was noted of the value up to its conversion to this kind."""
+        return self._notes.get(kind, self._notes[self.kind])
+
+    def shared_path(self, position: int) -> Path | None:
+        """Return the file that the consumer at this position is given, if others are given the same file."""
+        is_shared = self.kind is PATH and self.wanted[position] is PATH and len(self.wanted) > 1
+        return self._loaded[PATH] if is_shared else None
+
+    def release(self, position: int) -> None:
+        """Close the picture if no consumer after this position wants it, since its pixels take much memory."""
+        picture = self._loaded.get(PICTURE)
+        if picture and PICTURE not in self.wanted[position + 1 :]:
+            picture.close()
+
+    def _is_needed_after(self, position: int, kind: Kind) -> bool:
+        later = self.wanted[position + 1 :]
+        # Every conversion starts from the value itself.
+        return bool(later) if kind is self.kind else kind in later
+
+
+def write_output(
+    committer: Committer,
+    path: bytes,
+    value: Any,
+    kind: Kind,
+    notes: Notes,
+    check: Check,
+    name: GiveName | None = None,
+    *,
+    save: Mapping[str, Any],
+    source: str,
+    may_move: bool,
+) -> tuple[Committed, Notes]:
+    """Commit a value as an output; return what the ledger keeps of the file, and the notes with those of the writing.
+
+    `name` gives the finished temporary its name. A file that `may_move` is renamed rather than copied. Metadata that
+    the save options keep is read from the source.
+    """
+    data = in_memory(value, kind)
+    if data is not None:
+        return committer.put(path, data, check, name), notes
+    if kind is PATH and may_move and (moved := committer.move(value, path, check, name)):
+        return moved, notes
+    suffix = os.path.splitext(os.fsdecode(path))[1]
+
+    def fill(file: BinaryIO) -> None:
+        write(value, kind, file, suffix, dict(save), Path(source))
+
+    with collected() as noted:
+        return committer.write(path, fill, check, name), notes | noted

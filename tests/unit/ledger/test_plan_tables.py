@@ -1,0 +1,141 @@
+"""The temporary tables of a plan, asked directly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from support.records import done
+
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.plan_tables import MOVED, PlanTables
+from pipeline.messages import Source
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    with closing(Ledger(None)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def tables(ledger: Ledger) -> PlanTables:
+    return ledger.create_plan_tables()
+
+
+def output(source: bytes, action: str = "make", why: str = "new", **more: object) -> tuple[object, ...]:
+    """A row of `plan`, without its number; the target is `out/` and the source unless it is given."""
+    target = more.get("target", b"out/" + source)
+    return (
+        source, 1, 1, more.get("stage", "up"), action, why, b"/project/" + bytes(target), target,  # type: ignore[call-overload]
+        more.get("rival"), more.get("owned", False), more.get("late", False), True, more.get("moved_from"),
+    )  # fmt: skip
+
+
+def orphan(target: bytes, why: str = "source gone") -> tuple[object, ...]:
+    return (target, b"a", "up", "done", why, 5, 2000)
+
+
+def test_outputs_come_in_the_order_in_which_they_were_added(tables: PlanTables) -> None:
+    """That is the byte order of the walk; those that are late are asked for by themselves."""
+    tables.insert_outputs([output(b"a", late=True), output(b"b"), output(b"c", "held"), output(b"/up/g")])
+    assert [row[1] for row in tables.outputs_to_make(late=False)] == [b"b"]
+    assert [row[1] for row in tables.outputs_to_make(late=True)] == [b"a"]
+    assert [row[1] for row in tables.outputs_to_make(late=False, of_groups=True)] == [b"/up/g"]
+    assert [row[1] for row in tables.decisions(None, None)] == [b"a", b"b", b"c", b"/up/g"]
+    assert [row[1] for row in tables.decisions("make", False)] == [b"a", b"b"]
+    assert tables.count_sources_to_make() == 2
+
+
+def test_what_is_read_in_chunks_may_be_written_meanwhile(tables: PlanTables) -> None:
+    """A run records results while the plan still yields jobs; nothing is left out, and nothing comes twice."""
+    names = [b"%04d" % number for number in range(1200)]
+    tables.insert_outputs(output(name) for name in names)
+    tables.index_targets()
+    tables.commit()
+    found = []
+    for seq, source, *_ in tables.outputs_to_make(late=False):
+        found.append(source)
+        tables.refuse(seq, "why")
+    assert found == names
+
+
+def test_claims_to_one_target_are_found(tables: PlanTables) -> None:
+    """Whoever has the output comes first; what is not judged yet claims its path, but is not refused."""
+    same = {"target": b"out/x"}
+    tables.insert_outputs(
+        [output(b"a", **same), output(b"b", "up-to-date", owned=True, **same), output(b"c", "settling", **same),
+         output(b"d", "refuse", **same), output(b"e")]
+    )  # fmt: skip
+    assert list(tables.contested_targets()) == [b"out/x"] and not list(tables.contested_targets(of_groups=True))
+    assert [source for _, source, _ in tables.first_claims(b"out/x")] == [b"b", b"a"]
+    assert [tables.source_and_target(seq)[0] for seq in tables.refusable_claims(b"out/x")] == [b"a", b"b"]
+    assert tables.sources_of(b"out/x") == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_rival_that_is_an_orphan_gives_way(tables: PlanTables) -> None:
+    """But for the one reason with which its source is still there."""
+    tables.insert_outputs([output(name, rival=b"old") for name in (b"a", b"b", b"c")])
+    tables.insert_orphans([orphan(b"out/a"), orphan(b"out/b", "skipped now")])
+    refused = [tables.source_and_target(seq)[0] for seq, _ in tables.refuse_rivals("skipped now")]
+    assert refused == [b"b", b"c"]
+
+
+def test_an_orphan_whose_path_is_written_is_none(tables: PlanTables) -> None:
+    """A path has one owner; without the whole picture there are no orphans at all."""
+    tables.insert_outputs([output(b"a"), output(b"b", "held")])
+    tables.insert_orphans([orphan(b"out/a"), orphan(b"out/b"), orphan(b"out/b", "again")])
+    tables.delete_overwritten_orphans()
+    assert [row[0] for row in tables.orphans()] == [b"out/b"]
+    tables.delete_orphans()
+    assert not list(tables.orphans())
+
+
+def test_what_cannot_be_renamed_is_made_and_its_old_file_an_orphan(tables: PlanTables) -> None:
+    """Refused when the plan is settled, or impossible when it is carried out."""
+    tables.insert_outputs([output(b"a", "rename", moved_from=b"old/a"), output(b"b", "refuse", moved_from=b"old/b")])
+    tables.insert_orphans([orphan(b"old/a", MOVED), orphan(b"old/b", MOVED)])
+    assert not list(tables.orphans())
+    tables.release_unmoved("path changed")
+    assert [(row[0], row[4]) for row in tables.orphans()] == [(b"old/b", "path changed")]
+    (rename,) = tables.renames()
+    tables.make_instead(rename[0], b"old/a", "path changed")
+    assert [row[0] for row in tables.orphans()] == [b"old/a", b"old/b"]
+    assert [row[1] for row in tables.outputs_to_make(late=False)] == [b"a"] and not list(tables.renames())
+
+
+def test_orphans_of_groups_are_what_the_plan_lacks(ledger: Ledger, tables: PlanTables) -> None:
+    """Each is told with whether its group is still planned, only under another path."""
+    done(ledger, Source(b"/up/g", 1, 1), b"out/old")
+    done(ledger, Source(b"/up/h", 1, 1), b"out/gone")
+    ledger.outputs.flush()
+    tables.insert_outputs([output(b"/up/g", target=b"out/new")])
+    assert {row[0]: row[4] for row in tables.unplanned_group_outputs()} == {b"out/old": 1, b"out/gone": 0}
+    assert tables.unsettled_groups() == {(b"/up/g", "up")}
+    tables.delete_group_outputs()
+    assert not list(tables.decisions(None, None))
+
+
+def test_readings_reach_the_ledger(ledger: Ledger, tables: PlanTables) -> None:
+    """A source that was touched and is the same is not read again by the next plan."""
+    done(ledger)
+    ledger.outputs.flush()
+    tables.insert_reading(b"out/a", b"digest", 77, 88)
+    tables.keep_readings()
+    record = ledger.outputs.get(b"out/a")
+    assert record is not None
+    assert (record.source_digest, record.source_mtime_ns, record.source_ctime_ns) == (b"digest", 77, 88)
+
+
+def test_outputs_are_counted_by_action_and_reason(tables: PlanTables) -> None:
+    """Files and groups apart."""
+    tables.insert_outputs([output(b"a"), output(b"b"), output(b"c", "held", "held after 3"), output(b"/up/g")])
+    assert tables.counts(of_groups=False) == [("make", "new", 2, 2), ("held", "held after 3", 1, 1)]
+    assert tables.counts(of_groups=True) == [("make", "new", 1, 1)]
+
+
+def test_past_failures_are_kept_for_the_run(tables: PlanTables) -> None:
+    """A plan that only looks forgets nothing."""
+    tables.insert_past_failure(b"a", "up")
+    assert tables.past_failures() == [(b"a", "up")]
