@@ -97,7 +97,7 @@ class Guards:
         config = self._config
         return {
             "yaml": config.file.name,
-            "root": config.inputs.written_root,
+            "root": config.written_root,
             "folder": str(config.folder),
             "state": str(config.state),
         }
