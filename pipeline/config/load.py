@@ -21,18 +21,10 @@ from pipeline.config.schema import parse_pipeline, who_at
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
 from pipeline.files.template import NO_OUTPUT, Group, Template, TemplateError, parse_group, parse_template
 from pipeline.files.walk import pattern_problem
-<<<<<<< HEAD
-from pipeline.images import Limits
-from pipeline.stage.options import Place
-from pipeline.stage.resolve import check_call, find_function, set_stage_path
-from pipeline.stage.signature import Stage
-from pipeline.stage.values import BYTES, PATH, Kind, can_convert
-=======
 from pipeline.stage.options import Place, check_options
 from pipeline.stage.resolve import check_call, find, find_function, set_stage_path
 from pipeline.stage.signature import Stage, keyword_options
 from pipeline.stage.values import IMAGE, Kind, saver_for
->>>>>>> main
 from pipeline.stdio import stdout_to_stderr
 from pipeline.types import FitBox
 
