@@ -1,4 +1,4 @@
-"""Pictures that move: their frames, how long each is shown, and how often they play."""
+"""Animations: their frames, how long each is shown, and how often they play."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
 @dataclass(frozen=True)
 class Timing:
-    """How the frames follow each other."""
+    """How the frames of an animation follow each other."""
 
     durations_ms: tuple[float, ...]
+    """How long each frame is shown, in milliseconds."""
     plays: int
-    """How often the whole is shown; 0 for ever."""
+    """How often the animation is shown; 0 means for ever."""
     disposals: tuple[int, ...]
-    """What a GIF said becomes of each frame when the next one comes."""
+    """The disposal method of each frame of a GIF (GIF89a, 23.c.iv); 0 where the format has none."""
 
 
 class Animation(Image.Image):
-    """An image that has further frames; for all who do not ask, it is its first one."""
+    """An image with further frames. Code that knows nothing of animations sees its first frame.
+
+    Attributes:
+        frames: All frames, each a whole picture of the same mode; of one size, unless a stage made them otherwise.
+        timing: How they follow each other.
+    """
 
     def __init__(self, frames: Sequence[Image.Image], timing: Timing) -> None:
         super().__init__()
@@ -39,19 +45,27 @@ class Animation(Image.Image):
         self.__dict__ |= self.frames[0].__dict__
 
     def copy(self) -> Animation:
-        """A copy of all frames."""
+        """Return an animation with copies of all frames."""
         return Animation([frame.copy() for frame in self.frames], self.timing)
 
 
 def map_frames(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Change an image, or every frame of one that moves."""
+    """Apply a function to an image, or to every frame of an `Animation`.
+
+    Args:
+        image: An image in mode L, LA, RGB or RGBA.
+        change: Called with one frame; returns the frame to put in its place, in any of these modes.
+
+    Returns:
+        What `change` returned, or an `Animation` of that with the timing of `image`.
+    """
     if isinstance(image, Animation):
         return Animation([change(frame) for frame in image.frames], image.timing)
     return change(image)
 
 
 def still(image: Image.Image) -> Image.Image:
-    """The image itself, or the first frame of one that moves, which is noted."""
+    """Return the first frame of an `Animation`, with a note in the report of the run; any other image as it is."""
     if not isinstance(image, Animation):
         return image
     note(f"first frame only, of {len(image.frames)}")
@@ -59,14 +73,14 @@ def still(image: Image.Image) -> Image.Image:
 
 
 def count_frames(image: Image.Image) -> int:
-    """How many frames or pages a file has. A GIF must be read through for it."""
+    """Count the frames or pages of an image; a GIF is read through for it."""
     if isinstance(image, Animation):
         return len(image.frames)
     return getattr(image, "n_frames", 1) if image.format in _WITH_FRAMES else 1
 
 
 def read_frames(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Read all frames of an animation, each in turn; of anything else the first one, noted if there are more.
+    """Read all frames of an animation in their order; of any other image the first, with a note if there are more.
 
     Raises `Unreadable`, before any is decoded, if together they are over the limits.
     """
@@ -80,7 +94,7 @@ def read_frames(image: Image.Image, read: Callable[[Image.Image], Image.Image]) 
 
 
 def read_first(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Read the first frame, and note it if there are more."""
+    """Read the first frame of an image, with a note if there are more."""
     count = count_frames(image)
     if count > 1:
         note(f"first {'page' if image.format == 'TIFF' else 'frame'} only, of {count}")
@@ -101,7 +115,7 @@ def _read_all(image: Image.Image, count: int, read: Callable[[Image.Image], Imag
 
 
 def _plays(image: Image.Image) -> int:
-    """How often it is shown: a GIF says how often it is repeated, the others how often it is played."""
+    """Return how often an animation plays: a GIF stores the number of repetitions, other formats that of plays."""
     loop = image.info.get("loop")
     if image.format != "GIF":
         return int(loop or 0)

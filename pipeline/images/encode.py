@@ -1,7 +1,7 @@
-"""How a picture is saved: one function a format, whose keyword arguments are the options under `save:`.
+"""Saves pictures: one function for each format, whose keyword arguments are the options under `save:`.
 
-What they have in common: `background` is the colour on which transparency is laid, `color: keep` leaves a picture in
-its own colours (see `colours`) and embeds their profile, and `metadata` names what of the source's is written as well.
+Common options: `background` is the colour on which transparency is laid, `color: keep` leaves a picture in
+its own colours (see `color`) and embeds their profile, and `metadata` names what of the source's is written as well.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def save_png(
 
 
 def _has_many_colors(image: Image.Image) -> bool:
-    """Whether it has a colour for every eight pixels, as photographs have and drawings, text and patterns do not."""
+    """Return whether an image has more than one colour for every eight pixels, as photographs have and drawings not."""
     sample = image.resize((min(image.width, 512), min(image.height, 512)), Image.Resampling.NEAREST)
     return sample.getcolors(sample.width * sample.height // 8) is None
 
@@ -190,7 +190,7 @@ def _prepared(
     *,
     has_grey: bool = True,
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """The pixels as the format has them, and what Pillow is to write beside them."""
+    """Return the pixels as the format stores them, and the options with which Pillow writes metadata."""
 
     def prepare(frame: Image.Image) -> Image.Image:
         frame = frame if color == "keep" else in_srgb(frame)
@@ -206,7 +206,7 @@ def _prepared(
 
 @contextmanager
 def _room_for(pixels: int) -> Iterator[None]:
-    """Let Pillow give libjpeg room for a whole scan of great detail: by itself it gives one byte a pixel."""
+    """Raise Pillow's buffer for libjpeg to 6 bytes a pixel: a detailed progressive scan may need more than its one."""
     before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, 6 * pixels)
     try:
         yield
@@ -215,7 +215,18 @@ def _room_for(pixels: int) -> Iterator[None]:
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
-    """Lay a picture with transparency on a colour, named as in CSS; one without comes back as it is."""
+    """Lay a picture with transparency on a colour.
+
+    Args:
+        image: An image in mode L, LA, RGB or RGBA.
+        background: A colour as CSS names it, such as `white` or `#rrggbb`.
+
+    Returns:
+        An image in mode RGB; the same object if it has no alpha channel.
+
+    Raises:
+        ValueError: There is no such colour.
+    """
     if image.mode not in ("LA", "RGBA"):
         return image
     image = to_mode(image, "RGBA")
@@ -227,7 +238,7 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
 
 
 def _with_sharp_alpha(image: Image.Image) -> Image.Image:
-    """Make each pixel opaque or transparent, as a GIF needs it; otherwise the half-transparent ones would darken."""
+    """Make each pixel opaque or transparent at a threshold of 50 %, since a GIF has no half-transparent pixels."""
     if image.mode not in ("LA", "RGBA"):
         return image
     image = image.convert("RGBA")
@@ -250,7 +261,7 @@ def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None
 
 
 def _webp_options(image: Image.Image) -> dict[str, Any]:
-    """For a WebP: nothing unless the image moves."""
+    """Return the options with which Pillow writes an animated WebP; none for a still image."""
     if not isinstance(image, Animation):
         return {}
     durations_ms = [round(each) for each in image.timing.durations_ms]
@@ -258,7 +269,7 @@ def _webp_options(image: Image.Image) -> dict[str, Any]:
 
 
 def _gif_options(image: Image.Image) -> dict[str, Any]:
-    """For a GIF: nothing unless the image moves."""
+    """Return the options with which Pillow writes an animated GIF; none for a still image."""
     if not isinstance(image, Animation):
         return {}
     plays = image.timing.plays
@@ -270,7 +281,7 @@ def _gif_options(image: Image.Image) -> dict[str, Any]:
 
 
 def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
-    """Durations in whole hundredths of a second, as a GIF has them: none becomes 0, and together they last as long."""
+    """Round durations to hundredths of a second, as a GIF stores them; their sum is kept, and none becomes 0."""
     rounded, due_ms, said_ms = [], 0.0, 0
     for duration_ms in durations_ms:
         due_ms += duration_ms
@@ -284,7 +295,7 @@ def _frames_after(image: Animation) -> dict[str, Any]:
 
 
 def _disposals(image: Animation) -> list[int]:
-    """The source's own, as far as they are right for frames that are whole pictures.
+    """Return the disposal methods for frames that are whole pictures: the source's own where they are right.
 
     Where a pixel may become transparent again, what was drawn must be cleared away; to restore what was before the
     frame is to keep what the frame shows, when the next one is a whole picture.
