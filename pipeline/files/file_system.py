@@ -63,7 +63,7 @@ def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collec
 
 
 def describe(error: OSError, path: bytes | str | Path) -> str:
-    """Describe an OSError with its path and file system: `out/a.jpg: no space left on device (tmpfs at /mnt/x: ...)`."""
+    """Describe an OSError with its path, as in `out/a.jpg: no space left on device (tmpfs at /mnt/x: ...)`."""
     said = error.strerror or str(error)
     return f"{shown(os.fsencode(path))}: {said[:1].lower()}{said[1:]}{_particulars(error.errno, path)}"
 
