@@ -41,7 +41,7 @@ from pipeline.planning.plan import Plan, make_plan, output_specs, settled_spans
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
-from pipeline.text import NOT_OURS, program, shown
+from pipeline.text import program, shown
 
 # Seconds that the jobs in hand may still take after a signal.
 GRACE_S = 20.0
@@ -358,7 +358,7 @@ def _note_next_steps(context: RunContext) -> None:
     if only and context.is_planned and not context.plan.sources:
         patterns = " ".join(f"--only {shlex.quote(pattern)}" for pattern in only)
         context.note(f"no file matches {patterns}")
-    if any(result.text.startswith(NOT_OURS) for _, result in summary.failures):
+    if any(result.code == "not_ours" for _, result in summary.failures):
         context.note(
             "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
         )
@@ -423,4 +423,7 @@ def _record_refused(context: RunContext, *, of_groups: bool) -> None:
         code, text = refused.reason.code, text_of(refused.reason)
         kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
         text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
-        context.recorder.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
+        result = Result(refused.stage, refused.path, "failed", text, kind)
+        if code == "not_ours" or code == "members_failed":
+            result = result._replace(code=code)
+        context.recorder.refuse(Outcome(refused.origin, (result,)))
