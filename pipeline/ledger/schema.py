@@ -103,13 +103,15 @@ PLAN_TABLES = """
 CREATE TEMP TABLE plan (
     seq INTEGER PRIMARY KEY,
     source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
-    stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
+    stage TEXT, action TEXT,
+    code TEXT, detail TEXT, -- the reason; its particulars as a list in JSON, or nothing
+    path BLOB, target BLOB,
     rival BLOB, owned INTEGER, late INTEGER,
     leads INTEGER, -- whether it is what is said of its source as a whole
     moved_from BLOB
 );
 CREATE TEMP TABLE orphans (
-    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, why TEXT, size INTEGER, mtime_ns INTEGER
+    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
     target BLOB PRIMARY KEY, digest BLOB, mtime_ns INTEGER, ctime_ns INTEGER
