@@ -201,7 +201,7 @@ class Explainer:
             initializer,
             self._code(find_function(initializer))[0] if initializer else [],
             list(dict.fromkeys([*(path for path, _ in contents_within(given)), *config.depends])),
-            dict(config.libraries),
+            dict(config.versions),
         )
 
     def _path(self, target: bytes) -> bytes:

@@ -29,7 +29,7 @@ from pipeline.planning.groups import Gathers
 from pipeline.planning.orphans import OrphanCollector
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
-from pipeline.planning.recipe import Step, Surroundings, recipe_for
+from pipeline.planning.recipe import recipe_for
 from pipeline.planning.renames import RenameFinder
 from pipeline.planning.source_state import Met
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
@@ -91,27 +91,18 @@ class Plan:
 def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
     """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
     known = {digest: number for number, digest in ledger.recipes().items()}
-    pool, contents, leaves = config.pool, ledger.file_digests, []
-    around = Surroundings(
-        config.folder, pool.initializer, pool.initargs, config.depends, config.libraries, contents.digest
-    )
+    contents, leaves = ledger.file_digests, []
     for stage in config.ends:
         # What was made of the sources says itself when it changed.
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
-        recipe = recipe_for([_step(each) for each in route], save, template.suffix, around)
+        recipe = recipe_for(config, route, save, template.suffix, contents.digest)
         number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
         leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches))
     if record:
         contents.remember()
     return tuple(leaves)
-
-
-def _step(stage: StageConfig) -> Step:
-    least = stage.least if stage.least != stage.box else None
-    initializer, initargs = (stage.pool.initializer, stage.pool.initargs) if stage.pool else (None, ())
-    return Step(stage.stage, stage.options, least, stage.own_colors, stage.depends, initializer, initargs)
 
 
 def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
@@ -225,7 +216,7 @@ class _Work:
         self._gone = gone
         self._moves = moves
         self._limit = selection.limit
-        self._selected = matcher([selection.only]) if selection.only else None
+        self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work: Callable[[], object] | None = on_work
 
