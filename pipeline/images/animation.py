@@ -68,7 +68,7 @@ def still(image: Image.Image) -> Image.Image:
     """Return the first frame of an `Animation`, with a note in the report of the run; any other image as it is."""
     if not isinstance(image, Animation):
         return image
-    note(f"first frame only, of {len(image.frames)}")
+    note("first frame only", f"of {len(image.frames)}")
     return image.frames[0]
 
 
@@ -97,7 +97,7 @@ def read_first(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -
     """Read the first frame of an image, with a note if there are more."""
     count = count_frames(image)
     if count > 1:
-        note(f"first {'page' if image.format == 'TIFF' else 'frame'} only, of {count}")
+        note(f"first {'page' if image.format == 'TIFF' else 'frame'} only", f"of {count}")
         image.seek(0)
     return read(image.frames[0] if isinstance(image, Animation) else image)
 
