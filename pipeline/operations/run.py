@@ -23,7 +23,7 @@ from pipeline.observer import RunObserver
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
-from pipeline.operations.run_context import RunContext, close_run, end_run_on_error, open_run
+from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import Action, Reason, text_of
 from pipeline.planning.estimate import Pace
 from pipeline.planning.groups import Gathers
@@ -118,7 +118,7 @@ def run_jobs(context: RunContext) -> None:
     plan, began = context.plan, time.monotonic()
     if not plan.jobs and plan.gathers is None:
         return
-    with Signals(context.grace_s) as signals:
+    with Signals(context.request.grace_s) as signals:
         try:
             if plan.jobs:
                 jobs = context.recorder.intended(plan.store.jobs())
@@ -169,7 +169,7 @@ def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
         context.observers,
         context.guards,
         signals,
-        context.is_followed,
+        context.request.is_followed,
     )
 
 
@@ -251,7 +251,8 @@ def run(
         FilemillError: Nothing was run.
     """
     began = time.monotonic()
-    with open_run(config, selection, observers, grace_s, confirmations, is_followed) as context:
+    request = RunRequest(config, selection, tuple(observers), grace_s, confirmations, is_followed)
+    with open_run(request) as context:
         with end_run_on_error(context):
             for step in STEPS:
                 step(context)

@@ -10,7 +10,7 @@ import os
 import shlex
 import sqlite3
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -38,14 +38,25 @@ from pipeline.text import NOT_OURS, shown
 _NO_WORK = Pace(0, 0.0)
 
 
+@dataclass(frozen=True)
+class RunRequest:
+    """What is asked of one run; see `run` in run.py for each of the fields."""
+
+    config: Config
+    selection: Selection
+    observers: tuple[RunObserver, ...]
+    grace_s: float
+    confirmations: Confirmations
+    is_followed: Callable[[], bool]
+
+
 @dataclass
 class RunContext:
     """What the steps of one run share; `plan` and `recorder` are there from the step `plan` on."""
 
+    request: RunRequest
     config: Config
     selection: Selection
-    grace_s: float
-    is_followed: Callable[[], bool]
     state: State
     ledger: Ledger
     log: RunLog
@@ -82,15 +93,9 @@ class RunContext:
 
 
 @contextmanager
-def open_run(
-    config: Config,
-    selection: Selection,
-    observers: Iterable[RunObserver],
-    grace_s: float,
-    confirmations: Confirmations,
-    is_followed: Callable[[], bool],
-) -> Iterator[RunContext]:
+def open_run(request: RunRequest) -> Iterator[RunContext]:
     """Lock the state, open ledger and log, and begin the run; all of it is closed however the run ends."""
+    config = request.config
     folders = [leaf.output.template.folder for leaf in config.leaves if leaf.output]
     with closing(open_state(config.state, config.name)) as state:
         try:
@@ -103,13 +108,13 @@ def open_run(
                 summary = Summary(run=state.run, pipeline=config.name)
                 log = RunLog(file, summary)
                 live = LiveProgress(state, summary, config.file.name)
-                told = Observers([*observers, live], log.report_observer)
-                guards = guards_of(config, ledger, confirmations)
-                told.on_start()
+                observers = Observers([*request.observers, live], log.report_observer)
+                guards = guards_of(config, ledger, request.confirmations)
+                observers.on_start()
                 ledger.begin_run(state.run)
                 unclean_runs = [each for each in ledger.unclean_runs() if each != state.run]
                 context = RunContext(
-                    config, selection, grace_s, is_followed, state, ledger, log, told, guards, unclean_runs, summary
+                    request, config, request.selection, state, ledger, log, observers, guards, unclean_runs, summary
                 )
                 for warning in config.warnings:
                     context.note(warning)

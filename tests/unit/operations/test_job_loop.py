@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,15 @@ from pipeline.errors import Interrupted
 from pipeline.operations.job_loop import Signals
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """No signal is ignored, which it is where the tests run in the background or under nohup."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in CAUGHT}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", CAUGHT, ids=lambda number: number.name)
