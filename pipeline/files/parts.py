@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import FileFailure
+from pipeline.errors import FileFailure, NotOurs
 from pipeline.files.atomic import Check, Committed, GiveName, give_name
 from pipeline.files.template import check_components
 from pipeline.messages import MadePart, Target
@@ -142,7 +142,7 @@ class Parts:
         if path in target.owned or target.is_forced or self._noted.is_ours(self._source, path):
             self._replaced.add(path)
         else:
-            raise FileFailure(f"{NOT_OURS}: {shown(path)}")
+            raise NotOurs(f"{NOT_OURS}: {shown(path)}")
 
     def reveal(self, check: Check) -> tuple[MadePart, ...]:
         """Give all of them their names, the new ones first: of those none is left where one cannot have it."""
@@ -176,8 +176,10 @@ def _link(temporary: bytes, path: bytes) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise FileFailure(f"{NO_FILE if os.path.isdir(path) else NOT_OURS}: {shown(path)}") from None
+        if os.path.isdir(path):
+            raise FileFailure(f"{NO_FILE}: {shown(path)}") from None
+        raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
     except OSError:  # such as a file system without links
         if os.path.lexists(path):
-            raise FileFailure(f"{NOT_OURS}: {shown(path)}") from None
+            raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
         give_name(temporary, path)

@@ -60,7 +60,7 @@ def still(image: Image.Image) -> Image.Image:
     """The image itself, or the first frame of one that moves, which is noted."""
     if not isinstance(image, Animation):
         return image
-    note(f"first frame only, of {len(image.frames)}")
+    note("first frame only", f"of {len(image.frames)}")
     return image.frames[0]
 
 
@@ -89,7 +89,7 @@ def read_first(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -
     """Read the first frame, and note it if there are more."""
     count = count_frames(image)
     if count > 1:
-        note(f"first {'page' if image.format == 'TIFF' else 'frame'} only, of {count}")
+        note(f"first {'page' if image.format == 'TIFF' else 'frame'} only", f"of {count}")
         image.seek(0)
     return read(image.frames[0] if isinstance(image, Animation) else image)
 

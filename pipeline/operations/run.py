@@ -208,7 +208,10 @@ def _record_refused(context: RunContext, *, of_groups: bool) -> None:
         code, text = refused.reason.code, text_of(refused.reason)
         kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
         text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
-        context.recorder.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
+        result = Result(refused.stage, refused.path, "failed", text, kind)
+        if code == "not_ours" or code == "members_failed":
+            result = result._replace(code=code)
+        context.recorder.refuse(Outcome(refused.origin, (result,)))
 
 
 # -- the run ----------------------------------------------------------------------------------------------------------

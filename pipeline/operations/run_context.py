@@ -33,7 +33,7 @@ from pipeline.planning.plan import Plan, settled_spans
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
-from pipeline.text import NOT_OURS, shown
+from pipeline.text import shown
 
 _NO_WORK = Pace(0, 0.0)
 
@@ -177,7 +177,7 @@ def _note_next_steps(context: RunContext) -> None:
     if only and context.is_planned and not context.plan.sources:
         patterns = " ".join(f"--only {shlex.quote(pattern)}" for pattern in only)
         context.note(f"no file matches {patterns}")
-    if any(result.text.startswith(NOT_OURS) for _, result in summary.failures):
+    if any(result.code == "not_ours" for _, result in summary.failures):
         context.note(
             "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
         )
