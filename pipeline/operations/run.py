@@ -12,6 +12,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
 from pipeline.errors import PolicyStop
@@ -26,12 +27,14 @@ from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import Action, Reason, text_of
 from pipeline.planning.estimate import Pace
-from pipeline.planning.groups import Gathers
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import make_plan, output_specs
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.summary import Summary
 from pipeline.text import program, shown
+
+if TYPE_CHECKING:
+    from pipeline.planning.groups import GroupPlanner
 
 # Seconds that the jobs in hand may still take after a signal.
 GRACE_S = 20.0
@@ -116,15 +119,15 @@ def rename(context: RunContext) -> None:
 def run_jobs(context: RunContext) -> None:
     """Make what is made of files, and then what is made of groups of them."""
     plan, began = context.plan, time.monotonic()
-    if not plan.jobs and plan.gathers is None:
+    if not plan.jobs and plan.groups is None:
         return
     with Signals(context.request.grace_s) as signals:
         try:
             if plan.jobs:
                 jobs = context.recorder.intended(plan.store.jobs())
                 _job_loop(context, signals).run(context.parts.told(jobs) if context.parts else jobs, plan.jobs)
-            if plan.gathers and not (signals.first or context.log.is_stopped):
-                _run_groups(context, plan.gathers, signals)
+            if plan.groups and not (signals.first or context.log.is_stopped):
+                _run_groups(context, plan.groups, signals)
         finally:
             if context.engine:
                 context.engine.close()
@@ -173,23 +176,23 @@ def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
     )
 
 
-def _run_groups(context: RunContext, gathers: Gathers, signals: Signals) -> None:
+def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> None:
     """Make what is made of groups, of those members that there are now."""
     plan, recorder = context.plan, context.recorder
     recorder.commit()
     context.ledger.begin()
     if plan.jobs or context.summary.renamed:
-        gathers.plan_anew(is_made=True)
+        groups.plan_again(is_made=True)
         plan.count_groups()
-    gathers.forget_past_failures()
+    groups.forget_past_failures()
     _count_planned(context.summary, plan.counts_of_groups)
     _record_refused(context, of_groups=True)
     recorder.commit()
     if count := plan.jobs_of_groups:
         scratch = os.fsencode(context.state.scratch)
-        jobs = gathers.told(recorder.intended(plan.store.jobs_of_groups()), scratch)
+        jobs = groups.with_members(recorder.intended(plan.store.jobs_of_groups()), scratch)
         loop = _job_loop(context, signals)
-        loop.run(jobs, count, lambda outcome: gathers.forget_list(outcome, scratch))
+        loop.run(jobs, count, lambda outcome: groups.remove_members_file(outcome, scratch))
 
 
 def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
