@@ -216,7 +216,7 @@ class _Work:
         self._gone = gone
         self._moves = moves
         self._limit = selection.limit
-        self._selected = matcher([selection.only]) if selection.only else None
+        self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work: Callable[[], object] | None = on_work
 

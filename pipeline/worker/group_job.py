@@ -15,12 +15,13 @@ from pipeline.files.group_manifest import Member, read_members
 from pipeline.images.limits import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
-from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, Kind, convert
+from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
+from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
+from pipeline.worker.scratch import write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import Tree
-from pipeline.worker.value import write_output
 
 
 class GroupJobRunner:
@@ -59,7 +60,7 @@ class GroupJobRunner:
             self._scratch.remove()
         return Outcome(self._job.group, (result,), time.perf_counter() - began_s, environment)
 
-    def _make(self) -> tuple[Any, Kind | None, Notes]:
+    def _make(self) -> tuple[Any, ValueKind | None, Notes]:
         """Call the stage with its members; return what it made, without a kind if it is a filter."""
         with collected() as notes:
             try:
@@ -74,7 +75,7 @@ class GroupJobRunner:
                 return made, None, notes
             return *self._caller.accept(self._stage, made), notes
 
-    def _commit(self, value: Any, kind: Kind | None, notes: Notes) -> Result:
+    def _commit(self, value: Any, kind: ValueKind | None, notes: Notes) -> Result:
         target, save = self._target, self._stage.setup.save
         if self._stage.setup.leaves_no_file or kind is None:
             self._refuse_changed()

@@ -20,11 +20,11 @@ from pipeline.stage.values import PATH
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
+from pipeline.worker.scratch import write_output
 from pipeline.worker.source import GONE, SourceReading
-from pipeline.worker.stage_call import Enter, StageCaller, error_line, failed, skipped
+from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
-from pipeline.worker.value import SharedValue, write_output
 
 
 class JobRunner:
