@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
@@ -35,13 +36,15 @@ from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.planning.decisions import Action, Reason, text_of
 from pipeline.planning.estimate import Pace
-from pipeline.planning.groups import Gathers
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan, make_plan, output_specs, settled_spans
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
-from pipeline.text import NOT_OURS, program, shown
+from pipeline.text import program, shown
+
+if TYPE_CHECKING:
+    from pipeline.planning.groups import GroupPlanner
 
 # Seconds that the jobs in hand may still take after a signal.
 GRACE_S = 20.0
@@ -210,15 +213,15 @@ def rename(context: RunContext) -> None:
 def run_jobs(context: RunContext) -> None:
     """Make what is made of files, and then what is made of groups of them."""
     plan, began = context.plan, time.monotonic()
-    if not plan.jobs and plan.gathers is None:
+    if not plan.jobs and plan.groups is None:
         return
     with Signals(context.grace_s) as signals:
         try:
             if plan.jobs:
                 jobs = context.recorder.intended(plan.store.jobs())
                 _job_loop(context, signals).run(context.parts.told(jobs) if context.parts else jobs, plan.jobs)
-            if plan.gathers and not (signals.first or context.log.is_stopped):
-                _run_groups(context, plan.gathers, signals)
+            if plan.groups and not (signals.first or context.log.is_stopped):
+                _run_groups(context, plan.groups, signals)
         finally:
             if context.engine:
                 context.engine.close()
@@ -358,7 +361,7 @@ def _note_next_steps(context: RunContext) -> None:
     if only and context.is_planned and not context.plan.sources:
         patterns = " ".join(f"--only {shlex.quote(pattern)}" for pattern in only)
         context.note(f"no file matches {patterns}")
-    if any(result.text.startswith(NOT_OURS) for _, result in summary.failures):
+    if any(result.code == "not_ours" for _, result in summary.failures):
         context.note(
             "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
         )
@@ -388,23 +391,23 @@ def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
     )
 
 
-def _run_groups(context: RunContext, gathers: Gathers, signals: Signals) -> None:
+def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> None:
     """Make what is made of groups, of those members that there are now."""
     plan, recorder = context.plan, context.recorder
     recorder.commit()
     context.ledger.begin()
     if plan.jobs or context.summary.renamed:
-        gathers.plan_anew(is_made=True)
+        groups.plan_again(is_made=True)
         plan.count_groups()
-    gathers.forget_past_failures()
+    groups.forget_past_failures()
     _count_planned(context.summary, plan.counts_of_groups)
     _record_refused(context, of_groups=True)
     recorder.commit()
     if count := plan.jobs_of_groups:
         scratch = os.fsencode(context.state.scratch)
-        jobs = gathers.told(recorder.intended(plan.store.jobs_of_groups()), scratch)
+        jobs = groups.with_members(recorder.intended(plan.store.jobs_of_groups()), scratch)
         loop = _job_loop(context, signals)
-        loop.run(jobs, count, lambda outcome: gathers.forget_list(outcome, scratch))
+        loop.run(jobs, count, lambda outcome: groups.remove_members_file(outcome, scratch))
 
 
 def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
@@ -423,4 +426,7 @@ def _record_refused(context: RunContext, *, of_groups: bool) -> None:
         code, text = refused.reason.code, text_of(refused.reason)
         kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
         text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
-        context.recorder.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
+        result = Result(refused.stage, refused.path, "failed", text, kind)
+        if code == "not_ours" or code == "members_failed":
+            result = result._replace(code=code)
+        context.recorder.refuse(Outcome(refused.origin, (result,)))
