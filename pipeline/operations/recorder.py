@@ -154,8 +154,8 @@ class Recorder:
                 self._log.write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self._summary.run])
-            elif result.text and result.status == "done":
-                self._log.write(f"{outcome.origin} ({result.stage}): {result.text}")
+            elif result.notes:
+                self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
 
     def commit_if_due(self) -> None:
         """Commit to the ledger, and tell the observers, if it was not done just now."""

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.text import indented, program, reason_of
 
+# What a failure is counted as, where its text has figures of its own.
+_REASONS = {"members_failed": "members failed"}
 # How many failed files the summary names; `failures` lists them all.
 _NAMED = 20
 
@@ -61,8 +63,8 @@ class Summary:
         for result in outcome.results:
             if result.status == "done":
                 self.done += result.outputs
-                if result.text:
-                    self.remarks.update(each.partition(",")[0] for each in result.text.split("; "))
+                if result.notes:
+                    self.remarks.update(in_general for _, in_general in result.notes)
             elif result.status == "skipped":
                 self.skipped += 1
             elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
@@ -80,7 +82,8 @@ class Summary:
         """Count a failed output."""
         self.failed += 1
         self.exit = max(self.exit, 1)
-        self.reasons[reason_of(result.text) if result.kind == "error" else result.kind or "error"] += 1
+        reason = _REASONS.get(result.code) or reason_of(result.text)
+        self.reasons[reason if result.kind == "error" else result.kind or "error"] += 1
         if len(self.failures) < _NAMED:
             self.failures.append((origin, result))
 

@@ -77,7 +77,7 @@ class FanOut:
             reason = f"{count} {'part' if count == 1 else 'parts'} left out: {self._skip_reasons[target.path]}"
             return Result(target.stage, target.path, "skipped", reason)
         made = parts.reveal(check)
-        return Result(target.stage, target.path, "done", "; ".join(parts.notes), parts=made)
+        return Result(target.stage, target.path, "done", parts=made, notes=tuple(parts.notes.items()))
 
     def discard(self) -> None:
         """Remove the parts that were not committed."""

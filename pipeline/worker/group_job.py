@@ -12,7 +12,7 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
-from pipeline.images.limits import limited_to
+from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
@@ -79,7 +79,7 @@ class GroupJobRunner:
         target, save = self._target, self._stage.setup.save
         if self._stage.setup.leaves_no_file or kind is None:
             self._refuse_changed()
-            return Result(target.stage, target.path, "done", "; ".join(notes))
+            return Result(target.stage, target.path, "done", notes=tuple(notes.items()))
         may_move = kind is PATH and self._scratch.holds(value)
         try:
             committed, notes = write_output(
@@ -88,7 +88,7 @@ class GroupJobRunner:
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error
-        return Result(target.stage, target.path, "done", "; ".join(notes), None, "", *committed)
+        return Result(target.stage, target.path, "done", "", None, "", *committed, (), tuple(notes.items()))
 
     def _blame(self, error: BaseException) -> BaseException:
         """Return why a stage failed: with `error`, or over a member that changed while the stage read it."""

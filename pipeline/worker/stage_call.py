@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from pipeline.errors import FileFailure, SourceMoved
+from pipeline.errors import FileFailure, NotOurs, SourceMoved
 from pipeline.files.file_system import OPENING, WRITING, blame_machine
 from pipeline.messages import Kind, Result, Target
 from pipeline.notes import Notes, collected
@@ -305,7 +305,8 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
         kind = "memory"
     if isinstance(error, SourceMoved):
         kind = error.kind
-    return Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+    result = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+    return result._replace(code="not_ours") if isinstance(error, NotOurs) else result
 
 
 def error_line(error: BaseException) -> str:
