@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pipeline.config.model import Config, StageConfig
+from pipeline.files.store import store_of
 from pipeline.files.template import NoFile, Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
@@ -118,7 +119,8 @@ def walk_of(config: Config) -> Walk:
     """The walk over the input root, less what we write ourselves."""
     own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
     own.update(config.other_folders)
-    return Walk(os.fsencode(config.inputs.root), config.inputs.include, config.inputs.exclude, own)
+    root = os.fsencode(config.inputs.root)
+    return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
 
 
 def _has_groups(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
