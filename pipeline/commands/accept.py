@@ -13,7 +13,7 @@ from pipeline.text import counted
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.ledger import Ledger
-    from pipeline.planning.output_spec import Leaf
+    from pipeline.planning.output_spec import OutputSpec
     from pipeline.planning.plan import Plan
 
 
@@ -57,10 +57,10 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
     from pipeline.operations.override_tally import Tally
     from pipeline.operations.prune import may_go_on
     from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import leaves_of, make_plan
+    from pipeline.planning.plan import make_plan, output_specs
 
     stage, part = arguments.stage, arguments.because
-    leaves = leaves_of(config, ledger, record=True)
+    leaves = output_specs(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection())
     by_stage = {leaf.stage: leaf for leaf in leaves}
     tally = Tally((leaf.stage, why) for leaf, _, why in _stale(plan, ledger, by_stage, stage, part))
@@ -83,13 +83,14 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
 
 
 def _stale(
-    plan: Plan, ledger: Ledger, leaves: dict[str, Leaf], stage: str, part: str
-) -> Iterator[tuple[Leaf, bytes, str]]:
+    plan: Plan, ledger: Ledger, leaves: dict[str, OutputSpec], stage: str, part: str
+) -> Iterator[tuple[OutputSpec, bytes, str]]:
     """Every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
+    from pipeline.planning.decisions import text_of, without_particulars
     from pipeline.planning.output_spec import differences_from
 
-    known: dict[tuple[int, str], tuple[bool, str, str]] = {}
-    for decision in plan.spool.decisions("make"):
+    known: dict[tuple[int, str], tuple[bool, str]] = {}
+    for decision in plan.store.decisions("make"):
         leaf = leaves[decision.stage]
         target = leaf.template.key(decision.path)
         recipe = ledger.outputs.recipe_of(target)
@@ -98,8 +99,9 @@ def _stale(
         if (recipe, leaf.stage) not in known:
             found = differences_from(ledger.recipe_parts(recipe), leaf)
             others = [each.text for each in found if each.part != part or each.stage not in (stage, "")]
-            known[recipe, leaf.stage] = (len(others) < len(found), found[0].text, others[0] if others else "")
-        is_for_it, first, other = known[recipe, leaf.stage]
+            known[recipe, leaf.stage] = (len(others) < len(found), others[0] if others else "")
+        is_for_it, other = known[recipe, leaf.stage]
         if is_for_it:
             # The plan asks for the source before the recipe, and says the first that it finds.
-            yield leaf, target, other or ("" if decision.why == first else decision.why)
+            is_recipe = decision.reason.code == "recipe_changed"
+            yield leaf, target, other or ("" if is_recipe else text_of(without_particulars(decision.reason)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
 from pipeline.messages import Source
-from pipeline.text import NOT_OURS, counted
+from pipeline.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,9 +56,9 @@ def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int
     from pipeline.operations.override_tally import Tally
     from pipeline.operations.prune import may_go_on
     from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import leaves_of, make_plan
+    from pipeline.planning.plan import make_plan, output_specs
 
-    leaves = leaves_of(config, ledger, record=True)
+    leaves = output_specs(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
     tally = Tally((decision.stage, why) for decision, _, why in _found(plan))
     some = "to adopt, as made from the files as they are by the stages as they are"
@@ -124,8 +124,8 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
 
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
     """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
-    for decision in plan.spool.decisions("refuse"):
-        if decision.why != NOT_OURS:
+    for decision in plan.store.decisions("refuse"):
+        if decision.reason.code != "not_ours":
             continue
         try:
             found = os.lstat(decision.path)

@@ -62,8 +62,11 @@ def _line(failure: Failure) -> str:
 
 def _standing(failure: Failure, patience: RetryPolicy, is_left_alone: bool) -> str:
     """How often it was tried, and whether it will be again."""
+    from pipeline.planning.decisions import text_of
+    from pipeline.planning.freshness import decide_failed
+
     if is_left_alone:
-        return f", {patience.describe(failure)}"
+        return f", {text_of(decide_failed(failure, patience)[1])}"
     if not failure.attempts:
         return ""
     most = f" of {patience.hold_after}" if failure.attempts <= (patience.hold_after or 0) else ""
@@ -79,10 +82,10 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Tells whether source and recipe of a failure are still those with which it failed."""
-    from pipeline.planning.plan import leaves_of
+    from pipeline.planning.plan import output_specs
     from pipeline.planning.source_state import same_origin
 
-    recipes = {leaf.stage: leaf.number for leaf in leaves_of(config, ledger, record=False)}
+    recipes = {leaf.stage: leaf.number for leaf in output_specs(config, ledger, record=False)}
     root = os.fsencode(config.inputs.root)
 
     def is_unchanged(failure: Failure) -> bool:

@@ -17,7 +17,7 @@ from pipeline.text import as_json, counted, shown
 
 if TYPE_CHECKING:
     from pipeline.messages import Origin
-    from pipeline.planning.decisions import Action
+    from pipeline.planning.decisions import Action, Code
     from pipeline.planning.estimate import Pace
     from pipeline.planning.orphans import Fate
     from pipeline.planning.plan import Plan
@@ -46,14 +46,14 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.operations.guards import guards_of
     from pipeline.planning.estimate import last_pace
     from pipeline.planning.orphans import fates
-    from pipeline.planning.plan import leaves_of, make_plan
+    from pipeline.planning.plan import make_plan, output_specs
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
         guards = guards_of(config, ledger, meant_by(arguments))
         is_well = _warn(guards.check_places)
-        details, leaves = arguments.json or arguments.verbose, leaves_of(config, ledger, record=False)
+        details, leaves = arguments.json or arguments.verbose, output_specs(config, ledger, record=False)
         selection = selection_of(arguments)
         plan = make_plan(config, ledger, leaves, selection, everything=details)
         if is_well:
@@ -65,9 +65,9 @@ def execute(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             _print_counts(plan)
             _print_estimate(plan, last_pace(ledger))
-            _print_orphans(fates(plan.spool, config.folder))
+            _print_orphans(fates(plan.store, config.folder))
         if details:
-            _print_decisions(plan, fates(plan.spool, config.folder), arguments.json)
+            _print_decisions(plan, fates(plan.store, config.folder), arguments.json)
     return 0
 
 
@@ -83,15 +83,18 @@ def _warn(check: Callable[[], None]) -> bool:
 
 def _print_counts(plan: Plan) -> None:
     """A table whose columns add up to the files and to the outputs."""
-    from pipeline.planning.decisions import ACTIONS
+    from pipeline.planning.decisions import ACTIONS, text_of
 
     counts = plan.counts + plan.counts_of_groups
     print(f"{counted(counts.total(), 'output')} of {counted(plan.sources, 'file')}")
     print(f"{'files':>9} {'outputs':>9}")
-    rows = sorted(counts.items(), key=lambda row: (ACTIONS.index(row[0][0]), -row[1], row[0]))
-    for (action, why), outputs in rows:
-        files = plan.files[action, why]
-        print(f"{f'{files:,}' if files else '':>9} {outputs:>9,}  {_said(action, why)}")
+    rows = sorted(
+        (ACTIONS.index(action), -outputs, text_of(reason), action, reason)
+        for (action, reason), outputs in counts.items()
+    )
+    for _, outputs, why, action, reason in rows:
+        files = plan.files[action, reason]
+        print(f"{f'{files:,}' if files else '':>9} {-outputs:>9,}  {_said(action, why)}")
     if plan.unmatched:
         print(f"{plan.unmatched:>9,} {0:>9}  unmatched: no stage reads them")
 
@@ -118,19 +121,25 @@ def _print_orphans(found: Iterable[Fate]) -> None:
 
 
 def _print_decisions(plan: Plan, found: Iterable[Fate], json_lines: bool) -> None:
-    for each in plan.spool.decisions():
-        _print_line(each.origin, each.stage, each.action, each.why, each.target, json_lines)
+    from pipeline.planning.decisions import text_of
+
+    for each in plan.store.decisions():
+        why, code = text_of(each.reason), each.reason.code
+        _print_line(each.origin, each.stage, each.action, code, why, each.target, json_lines)
     for fate in found:
         if fate.action != "forget":
             orphan = fate.orphan
-            _print_line(origin_of(orphan.source), orphan.stage, fate.action, fate.why, orphan.target, json_lines)
+            _print_line(
+                origin_of(orphan.source), orphan.stage, fate.action, orphan.code, fate.why, orphan.target, json_lines
+            )
 
 
-def _print_line(origin: Origin, stage: str, action: str, why: str, target: bytes, json_lines: bool) -> None:
+def _print_line(origin: Origin, stage: str, action: str, code: Code, why: str, target: bytes, json_lines: bool) -> None:
     if target.startswith(NO_FILE_KEY):
         target = b""
     if json_lines:
-        fields = {"stage": stage, "action": action, "why": why} | (as_json(target, "output") if target else {})
+        fields = {"stage": stage, "action": action, "why": why, "code": code}
+        fields |= as_json(target, "output") if target else {}
         print(json.dumps(origin.as_json() | fields, ensure_ascii=False))
     else:
         output = f" -> {shown(target)}" if target else ""

@@ -56,13 +56,13 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
     from pipeline.planning.orphans import fates
 
     plan = _plan(config, ledger)
-    counts, size_bytes = _count(fates(plan.spool, config.folder))
+    counts, size_bytes = _count(fates(plan.store, config.folder))
     if arguments.json:
-        _list(fates(plan.spool, config.folder))
+        _list(fates(plan.store, config.folder))
         if not arguments.yes:
             return 0
     else:
-        _show(fates(plan.spool, config.folder), counts, size_bytes)
+        _show(fates(plan.store, config.folder), counts, size_bytes)
     if not counts["prune"] + counts["forget"]:
         return 0
     if counts["prune"] and not may_go_on(yes=arguments.yes):
@@ -71,18 +71,18 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
     if counts["prune"]:
         ledger.overrides.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
     pruner = Pruner(ledger, config.folder, Places(config.folder, state.id), ledger.unclean_runs())
-    return _report(pruner.prune(fates(plan.spool, config.folder)))
+    return _report(pruner.prune(fates(plan.store, config.folder)))
 
 
 def _plan(config: Config, ledger: Ledger) -> Plan:
     """What a run over everything would find. Raises FilemillError where a guard would stop that."""
     from pipeline.operations.guards import guards_of
     from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import leaves_of, make_plan
+    from pipeline.planning.plan import make_plan, output_specs
 
     guards = guards_of(config, ledger)
     guards.check_places()
-    plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
+    plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
     guards.check_plan(plan, Selection())
     for folder, why in plan.walk.unlisted:
         said = f"folder {shown(folder) or '.'} cannot be listed: {why}; nothing of what is in it counts as gone"

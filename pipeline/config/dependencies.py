@@ -1,4 +1,7 @@
-"""What else counts as part of the recipes: the files that `depends` names, and the versions of `libraries`."""
+"""What else counts as part of the recipes: the files that `depends` names, and the versions of `libraries`.
+
+Only entered where a pipeline says either.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +9,49 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.document import Document
-from pipeline.config.model import StageConfig
-from pipeline.config.schema import Declared
+from pipeline.config.model import Config, PipelineEntry
 from pipeline.stage.options import Place
 from pipeline.text import did_you_mean, shown
 
 _WILD = re.compile(r"[*?[]")
 
 
-class Depends:
+def with_dependencies(config: Config, entry: PipelineEntry, document: Document) -> Config:
+    """Return the pipeline with the files that its patterns match, and the versions of the libraries it names."""
+    finder = _FileFinder(config, document)
+    files = [
+        finder.files(("stages", index), f"stage {each.name!r}: ", each.depends)
+        for index, each in enumerate(entry.stages)
+    ]
+    return replace(
+        config,
+        depends=finder.files((), "", entry.depends),
+        # Where a stage was not found the document has said so, and nobody uses the rest.
+        stages=tuple(replace(stage, depends=its) for stage, its in zip(config.stages, files, strict=False)),
+        versions=_versions_of(document, entry.libraries),
+    )
+
+
+class _FileFinder:
     """Finds the files whose contents count; complaints and warnings go to the document."""
 
-    def __init__(
-        self, document: Document, folder: Path, root: Path, state: Path, stages: Sequence[StageConfig]
-    ) -> None:
+    def __init__(self, config: Config, document: Document) -> None:
         self._document = document
-        self._folder = folder
-        self._root = root
-        outputs = ((Path(os.fsdecode(each.output.template.folder)), each.name) for each in stages if each.output)
-        written = {place: f"the output folder of stage {name!r}" for place, name in outputs} | {
-            state: "the state folder"
-        }
+        self._folder = config.folder
+        self._root = config.inputs.root
+        outputs = [(each.output.template.folder, each.name) for each in config.leaves if each.output]
+        written = {Path(os.fsdecode(place)): f"the output folder of stage {name!r}" for place, name in outputs}
+        written[config.state] = "the state folder"
         # Outputs may lie beside the YAML, where everything else does too.
-        self._written = {place: whose for place, whose in written.items() if not _is_in(folder, place)}
+        self._written = {place: whose for place, whose in written.items() if not _is_in(config.folder, place)}
         """The folders in which every run writes, and whose they are."""
 
-    def of_pipeline(self, declared: Declared) -> tuple[str, ...]:
-        """The files that count for every output, relative to the YAML's folder."""
-        return self._files((), "", declared.depends)
-
-    def of_stages(self, declared: Declared) -> list[tuple[str, ...]]:
-        """For each stage the files that count for it and all below."""
-        stages = enumerate(declared.stages)
-        return [self._files(("stages", index), f"stage {each.name!r}: ", each.depends) for index, each in stages]
-
-    def _files(self, place: Place, who: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    def files(self, place: Place, who: str, patterns: Sequence[str]) -> tuple[str, ...]:
+        """Return the files that these patterns match, relative to the YAML's folder."""
         found: set[str] = set()
         for index, pattern in enumerate(patterns):
             at = (*place, "depends", index)
@@ -56,7 +64,7 @@ class Depends:
         return Path(os.path.normpath(self._folder / os.path.expanduser(name)))
 
     def _named(self, at: Place, who: str, name: str) -> Iterator[str]:
-        """The file of a name, if it is one that can count."""
+        """Yield the file of a name, if it is one that can count."""
         path, problem = self._path(name), ""
         if path.is_dir():
             problem = f"{name!r} is a folder; say '{name.rstrip('/')}/**' for all that is in it"
@@ -74,7 +82,7 @@ class Depends:
             yield os.path.normpath(os.path.expanduser(name))
 
     def _matching(self, at: Place, who: str, pattern: str) -> list[str]:
-        """The files that match a pattern; none of those that the runs write."""
+        """Return the files that match a pattern, but for those that the runs write."""
         found = glob.glob(os.path.expanduser(pattern), root_dir=self._folder, recursive=True)
         paths = {os.path.normpath(each): self._path(each) for each in found}
         files = [each for each, path in paths.items() if path.is_file() and not self._whose(path)]
@@ -97,8 +105,8 @@ def _is_undecodable(name: str) -> bool:
     return shown(os.fsencode(name)) != name
 
 
-def versions_of(document: Document, names: Sequence[str]) -> dict[str, str]:
-    """The versions of the distributions of these names; complaints about those that are not installed."""
+def _versions_of(document: Document, names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of the distributions of these names; complain about those that are not installed."""
     if not names:
         return {}
     from importlib import metadata
@@ -117,5 +125,5 @@ def versions_of(document: Document, names: Sequence[str]) -> dict[str, str]:
 
 
 def _normal(name: str) -> str:
-    """A distribution's name as the index of packages compares it (PEP 503)."""
+    """Return a distribution's name as the package index compares it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

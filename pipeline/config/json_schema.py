@@ -1,23 +1,26 @@
 """The JSON Schema of pipeline.yaml, by which an editor completes and checks it, with the options of every stage.
 
-It is made of the models that validate (`vocabulary.py`) and of the signatures that options are validated against, so
-that it cannot say anything else. In draft 7, which the YAML language server reads best.
+It is made of the classes that the YAML is parsed into (`model.py`) and of the signatures that options are validated
+against, so that it cannot say anything else. In draft 7, which the YAML language server reads best.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import inspect
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from pipeline.config import schema as vocabulary
+from pipeline.config import model
 from pipeline.config.catalogue import Entry
+from pipeline.config.schema import vocabulary
+from pipeline.config.units import Amount
 from pipeline.errors import UsageError
 from pipeline.stage import describe as about
 from pipeline.stage.signature import Stage, keyword_options
@@ -28,23 +31,21 @@ _DRAFT = "http://json-schema.org/draft-07/schema#"
 SCHEMA_FILE = "pipeline.schema.json"
 """What the schema is called where it lies beside pipeline.yaml."""
 # The keys whose mapping has a short form, in which the value is that of one of its keys.
-_SHORT = {("Declared", "inputs"): "root", ("Stage", "output"): "path"}
+_SHORT = {("PipelineEntry", "inputs"): "root", ("StageEntry", "output"): "path"}
 # What is no name of a stage in a `stages` folder.
 _ELSEWHERE = {"type": "string", "pattern": "[.:/]", "description": "package.module:Name or ./folder/file.py:Name"}
 
 
 def pipeline_schema(entries: Iterable[Entry]) -> Schema:
-    """What pipeline.yaml may say where these stages can be seen."""
-    made: Schema = vocabulary.Declared.model_json_schema(ref_template="#/definitions/{model}")
-    definitions: Schema = made.pop("$defs")
-    whole = {"Declared": made, **definitions}
+    """Return what pipeline.yaml may say where these stages can be seen."""
+    made: Schema = vocabulary().json_schema(ref_template="#/definitions/{model}")
+    whole = {"PipelineEntry": made, **made.pop("$defs")}
     _describe(whole)
-    _leave_out_unsupported(whole)
-    for (model, key), inner in _SHORT.items():
-        _add_short_form(whole, model, key, inner)
+    for (owner, key), inner in _SHORT.items():
+        _add_short_form(whole, owner, key, inner)
     _add_stages(whole, {entry.name: entry.stage for entry in entries if entry.stage})
     _add_save_options(whole["Output"])
-    root = whole.pop("Declared")
+    root = whole.pop("PipelineEntry")
     root["properties"]["stages"]["minItems"] = 1
     return {"$schema": _DRAFT, "title": "pipeline.yaml", **_finished(root), "definitions": _finished(whole)}
 
@@ -82,41 +83,48 @@ def modeline(schema: Path, pipeline: Path) -> str:
 
 
 def _describe(whole: Schema) -> None:
-    """Put the docs of the vocabulary's keys, which stand below them in its source, into the schema."""
-    for node in ast.parse(inspect.getsource(vocabulary)).body:
+    """Add the defaults of keys as they are written in YAML, and their docs, which stand below them in the source."""
+    for node in ast.parse(inspect.getsource(model)).body:
         if isinstance(node, ast.ClassDef) and node.name in whole:
-            for field, text in _docs_of(node):
-                key = getattr(vocabulary, node.name).model_fields[field].alias or field
-                whole[node.name]["properties"][key]["description"] = text
+            properties, docs = whole[node.name]["properties"], dict(_docs_of(node))
+            hints = get_type_hints(getattr(model, node.name), include_extras=True)
+            for field in dataclasses.fields(getattr(model, node.name)):
+                described = properties[model.yaml_word(field.name)]
+                described["description"] = docs[field.name]
+                if field.default_factory is not dataclasses.MISSING:
+                    described["default"] = field.default_factory()
+                elif (amount := _amount_in(hints[field.name])) and field.default not in (None, dataclasses.MISSING):
+                    described["default"] = amount.write(field.default)
 
 
 def _docs_of(model: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    """The fields of a model with the text that stands below each."""
+    """Yield the fields of a class with the text that stands below each."""
     for field, below in zip(model.body, model.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
             text = ast.literal_eval(below.value)
             yield field.target.id, " ".join(text.split())
 
 
-def _leave_out_unsupported(whole: Schema) -> None:
-    """An editor offers nothing that would be refused."""
-    for key, value in vocabulary.NOT_YET.items():
-        whole["Declared"]["properties"][key]["enum"].remove(value)
+def _amount_in(annotation: Any) -> Amount | None:
+    """Find the unit that an annotation asks for, such as that of `Seconds | None`."""
+    if isinstance(annotation, Amount):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _amount_in(each))), None)
 
 
-def _add_short_form(whole: Schema, model: str, key: str, inner: str) -> None:
+def _add_short_form(whole: Schema, owner: str, key: str, inner: str) -> None:
     """Let `inputs: photos` stand for `inputs: {root: photos}`."""
-    long = whole[model]["properties"][key]
+    long = whole[owner]["properties"][key]
     reference = long.get("$ref") or next(each["$ref"] for each in long["anyOf"] if "$ref" in each)
     short = whole[reference.rpartition("/")[2]]["properties"][inner]
     others = long.get("anyOf", [{"$ref": reference}])
     kept = {word: long[word] for word in ("description",) if word in long}
-    whole[model]["properties"][key] = {**kept, "anyOf": [copy.deepcopy(short), *others]}
+    whole[owner]["properties"][key] = {**kept, "anyOf": [copy.deepcopy(short), *others]}
 
 
 def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
     """Offer the stages under `uses`, and under `with` the options of the one that is named there."""
-    stage = whole["Stage"]
+    stage = whole["StageEntry"]
     offered = [
         {"const": name, "title": name, "description": about.first_sentence(each)} for name, each in stages.items()
     ]

@@ -1,147 +1,251 @@
-"""A pipeline, checked: what pipeline.yaml says, as plain frozen data."""
+"""What pipeline.yaml says, as plain frozen data: each of its mappings, and the checked pipeline.
+
+The fields of `PipelineEntry` and of all below it are the words of the YAML, and the text below each is what editors
+show. `schema.py` has pydantic parse the file straight into them. `StageConfig` and `Config` are what `load_config`
+returns: the same fields, with what only a look at the whole pipeline can tell. Nothing here imports pydantic.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+from pipeline.config.units import (
+    TEXT,
+    Bytes,
+    Count,
+    CountOrZero,
+    Form,
+    Function,
+    Name,
+    Never,
+    Pixels,
+    Seconds,
+    Share,
+    Text,
+)
 from pipeline.files.template import Group, Template
 from pipeline.images.limits import DEFAULT_LIMITS, Limits
 from pipeline.stage.signature import Stage
+from pipeline.stage.values import PATH, Kind
 from pipeline.types import FitBox
 
+# The fields that are not called as in the YAML, beside those that end in their unit.
+_WORDS = {"options": "with", "from_": "from", "template": "path"}
+
+
+def yaml_word(name: str) -> str:
+    """Return the word of the YAML for a field."""
+    return _WORDS.get(name, name.removesuffix("_s").removesuffix("_bytes"))
+
+
+class _Mapping:
+    """Has pydantic parse a mapping of the YAML by the fields of a dataclass, strictly and by their words."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "alias_generator": yaml_word}
+
+
+def _unresolved_template(text: str) -> Template:
+    return Template(text, b"", b"", ())
+
+
+def _unresolved_group(text: str) -> Group:
+    return Group(text, ())
+
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(_Mapping):
     """Where the input files are and which of them count."""
 
-    root: Path
-    written_root: str
-    """The root as it is written, or relative to the YAML's folder if it lies there, whatever becomes of that."""
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    limits: Limits = DEFAULT_LIMITS
-    """How large a picture among them may be."""
-    settle_s: float = 0.0
-    """How long ago a file must have been modified to count as written."""
+    root: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)]
+    """The folder of the input files, relative to this file's; short form `inputs: FOLDER`."""
+    include: tuple[Text, ...] = ()
+    """Only files that match one of these patterns, as in .gitignore, case ignored; default: every file."""
+    exclude: tuple[Text, ...] = ()
+    """Files and folders that are left out; hidden ones are anyway."""
+    settle_s: Seconds | None = None
+    """Leave files modified less than this ago, such as 5s, for the next run."""
+    max_pixels: Pixels = DEFAULT_LIMITS.max_pixels
+    """Larger pictures are refused from their header."""
+    max_side: Count = DEFAULT_LIMITS.max_side
+    """Pictures with a longer side, in pixels, are refused."""
+
+    @property
+    def limits(self) -> Limits:
+        """How large a picture among them may be."""
+        return Limits(self.max_pixels, self.max_side)
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(_Mapping):
     """Where a stage's value is written and how."""
 
-    template: Template
-    save: dict[str, Any]
-    """The save options after defaults; empty where no picture is saved."""
+    template: Annotated[Template, Form(TEXT.pattern, TEXT.needed, _unresolved_template)]
+    """Where the output goes, with the fields {dir}, {name}, {stem}, {suffix} and {part}; short form `output: PATH`;
+    `none` for a stage that leaves no file.
+    """
+    save: dict[str, Any] = field(default_factory=dict)
+    """How a picture is saved, in the options of its format."""
 
 
 @dataclass(frozen=True)
-class Pool:
-    """How the workers are run, in the standard library's words."""
+class Pool(_Mapping):
+    """How workers are run, in the standard library's words."""
 
-    processes: int | None
-    maxtasksperchild: int | None
-    context: str
-    initializer: str | None
-    initargs: tuple[Any, ...]
-    max_memory_bytes: int | None
-    """Per worker."""
-    start_timeout_s: float
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One named step of the tree."""
-
-    name: str
-    stage: Stage
-    options: dict[str, Any]
-    """After defaults; Paths as written."""
-    parent: int | None
-    """The index of the stage it reads from; None for the source itself."""
-    output: Output | None
-    timeout_s: float | None
-    """For each call of it."""
-    box: FitBox | None = None
-    """The box into which it fits pictures, if that is what it does."""
-    least: FitBox | None = None
-    """The largest box of those that decode the same picture, with which it is decoded once for all of them."""
-    own_colors: bool = False
-    """Whether its pictures stay in their own colours."""
-    depends: tuple[str, ...] = ()
-    """Other files whose contents count for it and all below; relative to the YAML's folder."""
-    match: tuple[str, ...] = ()
-    """Patterns of the sources that it reads; none for all."""
-    leaves_no_file: bool = False
-    """Whether it says `output: none`: what it does leaves no more than a row in the ledger."""
-    pool: Pool | None = None
-    """Its own, if it is not to run in the workers of all others."""
-    group: Group | None = None
-    """What the groups are called of which it gathers each; None for one group of all files."""
-    partial: bool = False
-    """Whether it gathers also where files of a group failed."""
+    processes: Count | None = None
+    """How many workers; default: the CPUs this process may use."""
+    maxtasksperchild: Count | None = None
+    """After how many files a worker is replaced; default: never."""
+    context: Literal["fork", "forkserver", "spawn"] = "forkserver"
+    """How workers are started."""
+    initializer: Function | None = None
+    """A function beside this file, module:function, that runs once in each worker before the stages are built."""
+    initargs: tuple[Any, ...] = ()
+    """What the initializer is called with."""
+    max_memory_bytes: Bytes | None = None
+    """Per worker, such as 2GiB; default: an even share of 80 % of what there is."""
+    start_timeout_s: Seconds = 600.0
+    """How long a worker may take to get ready."""
 
 
 @dataclass(frozen=True)
-class Errors:
-    """How many failures are put up with, and how often one and the same."""
+class Retry(_Mapping):
+    """What is done about a file that failed by an exception, in the same run."""
 
-    max: str | int | None = None
-    """As written: a number of files, or a share such as 5%."""
-    hold_after: int | None = 3
-    """Failed attempts after which a file is held; None for never."""
+    max: CountOrZero = 0
+    """How often a file that failed by an exception is tried again at once."""
+    backoff_s: Seconds = 1.0
+    """How long to wait before that."""
+
+
+@dataclass(frozen=True)
+class Errors(_Mapping):
+    """How many files may fail, and how often one may."""
+
+    max: Share | Count | None = None
+    """How many files may fail, as a number or a share such as 5%, before the run is stopped."""
+    hold_after: Count | Never = 3
+    """After how many failed runs a file is held; `never`."""
 
     def allowance(self, planned: int) -> int | None:
-        """How many of so many planned files may fail; None where any number may."""
-        return _share(self.max, planned) if isinstance(self.max, str) else self.max
+        """Return how many of this many planned files may fail; None where any number may."""
+        return self.max.of(planned) if isinstance(self.max, Share) else self.max
 
 
 @dataclass(frozen=True)
-class Prune:
+class Prune(_Mapping):
     """How many orphans may be removed at the end of a run."""
 
-    max: str
-    """As written: a share of the recorded outputs, such as 10%."""
+    max: Share
+    """The share of the recorded outputs, such as 10%, up to which orphans are removed."""
 
     def allowance(self, recorded: int) -> int:
-        """How many of so many recorded outputs may be removed."""
-        return _share(self.max, recorded)
-
-
-def _share(percent: str, number: int) -> int:
-    """So many percent of a number, rounded down; in fractions, since 0.29 * 100 is less than 29."""
-    return int(Fraction(percent.removesuffix("%")) * number / 100)
+        """Return how many of this many recorded outputs may be removed."""
+        return self.max.of(recorded)
 
 
 @dataclass(frozen=True)
-class Config:
-    """A pipeline, checked."""
+class StageEntry(_Mapping):
+    """What the YAML says of one stage."""
+
+    name: Name
+    """What it is called in messages; renaming a stage redoes nothing."""
+    uses: Text
+    """The stage: a name such as resize, package.module:Name or ./folder/file.py:Name."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Its options."""
+    from_: str | None = None
+    """The stage whose value it reads, or `inputs`; default: the stage before, if that has no output."""
+    output: Output | None = None
+    """Where what it makes is written, and how."""
+    timeout_s: Seconds | None = None
+    """For each call of it, such as 10s."""
+    depends: tuple[Text, ...] = ()
+    """Files whose contents count as part of its recipe; names and patterns."""
+    match: tuple[Text, ...] = ()
+    """Patterns of the sources that it reads, as in .gitignore; default: all."""
+    gather: bool = False
+    """Called once for a group of files, with an iterator of those that its `from:` stage made."""
+    group: Annotated[Group, Form(TEXT.pattern, TEXT.needed, _unresolved_group)] | None = None
+    """What the files of one group have in common, such as {dir}; default: all are one group."""
+    partial: bool = False
+    """Whether a group is made where some of its files failed."""
+    pool: Pool | None = None
+    """A pool of its own, with the keys of the shared one."""
+
+
+@dataclass(frozen=True)
+class PipelineEntry(_Mapping):
+    """What the YAML says, key by key."""
+
+    inputs: Inputs
+    """Where the input files are and which of them count."""
+    stages: tuple[StageEntry, ...]
+    """The stages, each after the one that it reads from."""
+    name: Name | None = None
+    """What the pipeline is called; default: this file's stem."""
+    pool: Pool = Pool()
+    """The workers, in the standard library's words."""
+    timeout_s: Seconds | None = None
+    """For each file, such as 60s."""
+    retry: Retry = Retry()
+    """What is done about a file that failed by an exception; default: nothing in the same run."""
+    errors: Errors = Errors()
+    """When a run is stopped, and when a file is held."""
+    changed_by: Literal["mtime", "hash"] = "mtime"
+    """What tells that a source changed: its size and time, or its contents."""
+    depends: tuple[Text, ...] = ()
+    """Files whose contents count as part of every recipe; names and patterns."""
+    libraries: tuple[Text, ...] = ()
+    """Distributions whose versions count as part of every recipe."""
+    prune: Prune | None = None
+    """Remove orphans at the end of every run, if they are not too many; default: never."""
+    engine: Literal["serial", "pool"] = "pool"
+    """Who runs the jobs."""
+    state: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
+    """The folder of the ledger, the lock and the logs; default: .pipeline/NAME."""
+
+
+# -- what is checked ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig(StageEntry):
+    """What the pipeline says of one stage, checked against the stage's signature and the rest of the tree.
+
+    The options and the save options are those after defaults, Paths as written; the files of `depends` are those that
+    its patterns match, relative to the YAML's folder.
+    """
+
+    stage: Stage
+    parent: int | None
+    """The index of the stage it reads from; None for the source itself."""
+    leaves_no_file: bool = False
+    """Whether it says `output: none`: what it does leaves no more than a row in the ledger."""
+    box: FitBox | None = None
+    """The box into which it fits pictures, if that is what it does."""
+    decode_box: FitBox | None = None
+    """The largest box of all stages that decode the same picture, which is decoded once, for all of them."""
+    own_colors: bool = False
+    """Whether its pictures stay in their own colors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(PipelineEntry):
+    """A pipeline, checked; its paths are absolute but for the files of `depends`."""
 
     file: Path
-    name: str
+    name: str = field()
     folder: Path
-    inputs: Inputs
-    stages: tuple[StageConfig, ...]
-    pool: Pool
-    engine: str
-    state: Path
-    timeout_s: float | None
-    """For each file."""
-    retries: int
-    """How often what failed by an exception is tried again."""
-    backoff_s: float
-    errors: Errors = Errors()
-    prune: Prune | None = None
-    """None where orphans are removed by the verb only."""
-    changed_by: str = "mtime"
-    """What tells that a source changed: mtime, or hash, its contents."""
-    depends: tuple[str, ...] = ()
-    """Files whose contents count for every output; relative to the YAML's folder."""
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    """The versions of the distributions that count for every output, by name."""
+    """The YAML's."""
+    stages: tuple[StageConfig, ...] = field()
+    state: Path = field()
+    written_root: str
+    """The input root as it is written, or relative to the YAML's folder if it lies there: it stays when that moves."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """The versions of `libraries`, by name."""
     other_folders: tuple[bytes, ...] = ()
     """More folders that are left out of the walk, beside those of the outputs and the state."""
     warnings: tuple[str, ...] = ()
@@ -156,3 +260,40 @@ class Config:
     def ends(self) -> Iterator[StageConfig]:
         """The stages that have an output, or none to show."""
         return (stage for stage in self.stages if stage.output is not None or stage.leaves_no_file)
+
+
+def maker(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
+    """Find the stage whose value a stage hands on: itself, or for a filter the one above that is none.
+
+    None stands for the source, and in `stages` for a stage that was not found, at which the search ends.
+    """
+    while index is not None and (stage := stages[index]) is not None and stage.stage.is_filter:
+        index = stage.parent
+    return index
+
+
+def kind_made(stages: Sequence[StageConfig | None], index: int | None) -> Kind | None:
+    """Return the kind of value that a stage hands on; None where a stage on the way was not found."""
+    above = maker(stages, index)
+    if above is None:
+        return PATH
+    stage = stages[above]
+    return stage.stage.makes if stage is not None else None
+
+
+def fan_out_above(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
+    """Find the stage that fans out at or above this one; None where there is none, or where that cannot be told."""
+    while index is not None and (stage := stages[index]) is not None:
+        if stage.stage.fans_out:
+            return index
+        index = stage.parent
+    return None
+
+
+def branch_patterns(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
+    """Return the patterns by which the branch of a stage chooses its sources; none for all."""
+    while index is not None and (stage := stages[index]) is not None:
+        if stage.parent is None:
+            return stage.match
+        index = stage.parent
+    return ()

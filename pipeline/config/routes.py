@@ -1,28 +1,23 @@
-"""The route of a file through the tree: what each stage is handed, into what that is converted, what comes out."""
+"""The route of a file through the tree, for people: what each stage is handed, takes and makes, and its output."""
 
 from __future__ import annotations
 
 from functools import cache
 
-from pipeline.config.model import Config, StageConfig
+from pipeline.config.model import Config, StageConfig, branch_patterns, kind_made
 from pipeline.files.walk import Match, matcher
 from pipeline.stage.values import PATH, Kind
 
 
 def handed_to(config: Config, stage: StageConfig) -> Kind:
-    """The kind of value that arrives at a stage; filters hand on what they were handed."""
-    while stage.parent is not None:
-        stage = config.stages[stage.parent]
-        if stage.stage.makes is not None:
-            return stage.stage.makes
-    return PATH
+    """Return the kind of value that arrives at a stage; filters hand on what they were handed."""
+    return kind_made(config.stages, stage.parent) or PATH
 
 
 def reads(config: Config, stage: StageConfig, source: bytes) -> bool:
     """Whether the branch of a stage is for this source, by its `match`."""
-    while stage.parent is not None:
-        stage = config.stages[stage.parent]
-    return not stage.match or _matcher(stage.match)(source)
+    patterns = stage.match if stage.parent is None else branch_patterns(config.stages, stage.parent)
+    return not patterns or _matcher(patterns)(source)
 
 
 @cache
@@ -31,7 +26,7 @@ def _matcher(patterns: tuple[str, ...]) -> Match:
 
 
 def describe_stage(config: Config, stage: StageConfig) -> str:
-    """One stage in a line: `inputs (Path) -> Picture -> resize -> Image.Image -> out/{stem}.webp`.
+    """Describe one stage in a line: `inputs (Path) -> Picture -> resize -> Image.Image -> out/{stem}.webp`.
 
     A kind between two arrows is a conversion that nobody wrote down.
     """
@@ -51,7 +46,7 @@ def describe_stage(config: Config, stage: StageConfig) -> str:
 
 
 def _describe_gather(config: Config, stage: StageConfig) -> str:
-    """The same of one that gathers: `up (its files, by {dir}) -> many str -> names -> str -> out/{dir}.txt`."""
+    """Describe a stage that gathers: `up (its files, by {dir}) -> many str -> names -> str -> out/{dir}.txt`."""
     assert stage.parent is not None
     takes, makes = stage.stage.takes or handed_to(config, stage), stage.stage.makes
     which = f"its files, by {stage.group.text}" if stage.group else "all its files"
@@ -61,5 +56,5 @@ def _describe_gather(config: Config, stage: StageConfig) -> str:
 
 
 def describe_route(config: Config) -> list[str]:
-    """The whole tree, a line for each stage."""
+    """Describe the whole tree, a line for each stage."""
     return [f"{stage.name}: {describe_stage(config, stage)}" for stage in config.stages]

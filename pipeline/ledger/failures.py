@@ -72,17 +72,6 @@ class RetryPolicy:
         held = self.hold_after is not None and failure.attempts >= self.hold_after
         return (held or failure.dismissed_at is not None) and not self.retry_failed
 
-    def describe(self, failure: Failure) -> str:
-        """What a plan says of it."""
-        if self.is_over(failure):
-            if failure.dismissed_at is not None:
-                return f"dismissed ({failure.kind})"
-            return f"held after {failure.attempts} failed {'attempt' if failure.attempts == 1 else 'attempts'}"
-        attempt = f", attempt {failure.attempts}" if failure.attempts else ""  # none, if that run was cut short
-        if self.hold_after is not None and 0 < failure.attempts <= self.hold_after:
-            attempt += f" of {self.hold_after}"
-        return f"failed before ({failure.kind}{attempt})"
-
 
 class Failures:
     """The ledger's table of failures, in byte order of their sources."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.ledger.origins import ARE_FILES
-from pipeline.ledger.schema import GROUP_TABLES
+from pipeline.ledger.schema import ABSENT_TABLE, MEMBERS_TABLE
 
 _PRESENT = "SELECT grp, output, 1 AS present, '' AS how FROM members WHERE stage = ?1"
 _ABSENT = "SELECT grp, output, 0 AS present, how FROM absent WHERE stage = ?1 AND grp != X''"
@@ -18,7 +18,9 @@ class GroupTables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        connection.executescript(GROUP_TABLES)
+        # Not by a script, which would commit the transaction in which the plan is filled.
+        connection.execute(MEMBERS_TABLE)
+        connection.execute(ABSENT_TABLE)
 
     def clear(self) -> None:
         """Empty both tables."""

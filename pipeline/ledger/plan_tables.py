@@ -14,7 +14,7 @@ from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
 
 MOVED = "moved"
-"""The reason of an orphan that is to be renamed: it is not shown as one, and its path is free."""
+"""The code of an orphan that is to be renamed: it is not shown as one, and its path is free."""
 
 # What claims a target: also what is not made now, or it would depend on the moment who gets the path.
 _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
@@ -22,7 +22,9 @@ _WRITES = "action IN ('make', 'rename')"
 # Rows that are read together.
 _CHUNK = 500
 _INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)"
-_DECISION = "seq, source, source_size, source_mtime_ns, stage, path, target, action, why"
+_DECISION = (
+    "seq, source, source_size, source_mtime_ns, stage, action, code, detail, path, target, rival, owned, moved_from"
+)
 
 Record = tuple[Any, ...]
 """A row of a table, its columns in the order of `schema.py` or of the method's docstring."""
@@ -39,18 +41,19 @@ class PlanTables:
 
     def insert_outputs(self, outputs: Iterable[Record]) -> None:
         """Append outputs to `plan`, each with all its columns but `seq`."""
-        self._connection.executemany("INSERT INTO plan VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", outputs)
+        values = f"NULL{', ?' * 14}"
+        self._connection.executemany(f"INSERT INTO plan VALUES ({values})", outputs)
 
     def insert_orphans(self, orphans: Iterable[Record]) -> None:
         """Add orphans, unless their targets are among them."""
         self._connection.executemany(_INSERT_ORPHAN, orphans)
 
-    def insert_skipped_orphans(self, why: str) -> None:
+    def insert_skipped_orphans(self, code: str) -> None:
         """Add as orphans the files of all outputs that the ledger has as skipped."""
         self._connection.execute(
             "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
-            (why,),
+            (code,),
         )
 
     def insert_past_failure(self, source: bytes, stage: str) -> None:
@@ -94,11 +97,13 @@ class PlanTables:
         Yields `seq` and rival of each, for `refuse` to give its reason.
         """
         self._connection.execute(
-            f"UPDATE plan SET action = 'refuse', why = 'rival' WHERE rival IS NOT NULL AND {_WRITES}"
-            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND orphans.why != ?)",
+            "UPDATE plan SET action = 'refuse', code = 'collision', detail = NULL"
+            f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS"
+            " (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
             (except_orphan,),
         )
-        yield from self._chunks("SELECT seq, rival FROM plan WHERE why = 'rival' AND seq > ? ORDER BY seq", 0)
+        which = "code = 'collision' AND detail IS NULL AND seq > ?"
+        yield from self._chunks(f"SELECT seq, rival FROM plan WHERE {which} ORDER BY seq", 0)
 
     def contested_targets(self, *, of_groups: bool = False) -> Iterator[bytes]:
         """Yield the targets that several outputs claim; only those that a group claims, if `of_groups`."""
@@ -122,9 +127,10 @@ class PlanTables:
         source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
         return source, target
 
-    def refuse(self, seq: int, why: str) -> None:
-        """Refuse an output of the plan."""
-        self._connection.execute("UPDATE plan SET action = 'refuse', why = ? WHERE seq = ?", (why, seq))
+    def refuse(self, seq: int, code: str, detail: str | None) -> None:
+        """Refuse an output of the plan for a reason."""
+        refuse = "UPDATE plan SET action = 'refuse', code = ?, detail = ? WHERE seq = ?"
+        self._connection.execute(refuse, (code, detail, seq))
 
     def actions_near(self, seq: int, distance: int, source: bytes) -> list[tuple[int, Any]]:
         """Return `seq` and action of the outputs of a source, which lie at most so far from one of them."""
@@ -135,13 +141,13 @@ class PlanTables:
         """Have one of the outputs of a source be what is said of it as a whole."""
         self._connection.executemany("UPDATE plan SET leads = ? WHERE seq = ?", ((seq == leader, seq) for seq in of))
 
-    def release_unmoved(self, why: str) -> None:
+    def release_unmoved(self, code: str) -> None:
         """Make orphans, for this reason, of what was to be renamed and has been refused its new path."""
         self._connection.execute("CREATE INDEX temp.plan_by_origin ON plan (moved_from) WHERE moved_from IS NOT NULL")
         self._connection.execute(
-            "UPDATE orphans SET why = ? WHERE why = ? AND NOT EXISTS"
+            "UPDATE orphans SET code = ? WHERE code = ? AND NOT EXISTS"
             " (SELECT 1 FROM plan WHERE moved_from = orphans.target AND action = 'rename')",
-            (why, MOVED),
+            (code, MOVED),
         )
 
     def delete_overwritten_orphans(self, *, by_groups: bool = False) -> None:
@@ -159,15 +165,16 @@ class PlanTables:
 
     # -- while the plan is carried out ---------------------------------------------------------------------------------
 
-    def delete_output(self, seq: int, orphan: bytes, why: str) -> None:
+    def delete_output(self, seq: int, orphan: bytes, code: str) -> None:
         """Delete a rename from the plan, and make an orphan of what it was to move."""
         self._connection.execute("DELETE FROM plan WHERE seq = ?", (seq,))
-        self._connection.execute("UPDATE orphans SET why = ? WHERE target = ?", (why, orphan))
+        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ?", (code, orphan))
 
-    def make_instead(self, seq: int, orphan: bytes, why: str) -> None:
+    def make_instead(self, seq: int, orphan: bytes, code: str) -> None:
         """Turn a rename into an output to make, and what it was to move into an orphan."""
-        self._connection.execute("UPDATE plan SET action = 'make', why = 'new' WHERE seq = ?", (seq,))
-        self._connection.execute("UPDATE orphans SET why = ? WHERE target = ? AND why = ?", (why, orphan, MOVED))
+        make = "UPDATE plan SET action = 'make', code = 'new', detail = NULL WHERE seq = ?"
+        self._connection.execute(make, (seq,))
+        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
 
     def keep_readings(self) -> None:
         """Write to the ledger what was read of sources that are unchanged, so that the next plan need not read them."""
@@ -208,10 +215,10 @@ class PlanTables:
 
     def counts(self, *, of_groups: bool) -> list[Record]:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
-        which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, why ORDER BY min(seq)"
+        which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, code, detail ORDER BY min(seq)"
         # What stands for parts that are renamed is no output beside them.
         outputs = "sum(action != 'rename' OR NOT late)"
-        return self._all(f"SELECT action, why, {outputs}, sum(leads) FROM plan {which}")
+        return self._all(f"SELECT action, code, detail, {outputs}, sum(leads) FROM plan {which}")
 
     def count_sources_to_make(self) -> int:
         """Count the files of which something is to be made."""
@@ -230,7 +237,7 @@ class PlanTables:
 
     def orphans(self) -> Iterator[Record]:
         """Yield the orphans that are not to be renamed, in byte order of their targets."""
-        return self._chunks(f"SELECT * FROM orphans WHERE why != '{MOVED}' AND target > ? ORDER BY target", b"")
+        return self._chunks(f"SELECT * FROM orphans WHERE code != '{MOVED}' AND target > ? ORDER BY target", b"")
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Return source and stage of every failure that the ledger may forget."""

@@ -103,29 +103,33 @@ PLAN_TABLES = """
 CREATE TEMP TABLE plan (
     seq INTEGER PRIMARY KEY,
     source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
-    stage TEXT, action TEXT, why TEXT, path BLOB, target BLOB,
+    stage TEXT, action TEXT,
+    code TEXT, detail TEXT, -- the reason; its particulars as a list in JSON, or nothing
+    path BLOB, target BLOB,
     rival BLOB, owned INTEGER, late INTEGER,
     leads INTEGER, -- whether it is what is said of its source as a whole
     moved_from BLOB
 );
 CREATE TEMP TABLE orphans (
-    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, why TEXT, size INTEGER, mtime_ns INTEGER
+    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
     target BLOB PRIMARY KEY, digest BLOB, mtime_ns INTEGER, ctime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 """
-GROUP_TABLES = """
+MEMBERS_TABLE = """
 CREATE TEMP TABLE members (
     stage TEXT, grp BLOB, output BLOB, target BLOB, source BLOB, part TEXT,
     size INTEGER, mtime_ns INTEGER,              -- as it was made, or as somebody has edited it
     found_size INTEGER, found_mtime_ns INTEGER,  -- as it is
     PRIMARY KEY (stage, grp, output, target)
-) WITHOUT ROWID;
+) WITHOUT ROWID
+"""
+ABSENT_TABLE = """
 CREATE TEMP TABLE absent (
     stage TEXT, grp BLOB, output BLOB, source BLOB, how TEXT, PRIMARY KEY (stage, grp, output, source)
-) WITHOUT ROWID;
+) WITHOUT ROWID
 """
 LISTED_TABLE = "CREATE TEMP TABLE listed (path BLOB PRIMARY KEY) WITHOUT ROWID"
 CHANGED_TABLE = "CREATE TEMP TABLE changed (source BLOB, stage TEXT)"

@@ -22,12 +22,12 @@ from pipeline.ledger.origins import is_group
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.overrides import Override
 from pipeline.messages import Group, Source
-from pipeline.planning.decisions import Decision
-from pipeline.planning.freshness import Judge
+from pipeline.planning.decisions import Decision, text_of
+from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import fate_of
-from pipeline.planning.output_spec import Leaf, Selection, differences_from
+from pipeline.planning.output_spec import OutputSpec, Selection, differences_from
 from pipeline.planning.output_state import is_as_left
-from pipeline.planning.plan import Plan, leaves_of, make_plan, walk_of
+from pipeline.planning.plan import Plan, make_plan, output_specs, walk_of
 from pipeline.planning.recipe_diff import as_written, contents_within
 from pipeline.stage import code
 from pipeline.stage.resolve import find_function
@@ -109,7 +109,7 @@ class Explainer:
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
-        self._leaves = leaves_of(config, ledger, record=False)
+        self._leaves = output_specs(config, ledger, record=False)
         self._of_files = tuple(leaf for leaf in self._leaves if not leaf.gathers)
         self._plan: Plan = make_plan(config, ledger, self._leaves, Selection())
         self._root = os.path.join(os.fsencode(config.inputs.root), b"")
@@ -133,7 +133,7 @@ class Explainer:
         relative = os.path.relpath(full, os.fsencode(self._config.folder))
         for target in dict.fromkeys([*(template.key(full) for template in folders), relative, full]):
             owner = self._ledger.outputs.owner(target)
-            wanted_by = self._plan.spool.wanted_by(target)
+            wanted_by = self._plan.store.wanted_by(target)
             if owner or wanted_by:
                 return Subject(wanted_by[0] if wanted_by else owner[0], target)  # type: ignore[index]
         return None
@@ -175,7 +175,7 @@ class Explainer:
 
     def _explain_group(self, group: bytes) -> Explanation:
         """All about what is made of a group."""
-        planned = self._plan.spool.decisions_of(group)
+        planned = self._plan.store.decisions_of(group)
         members = [counted(each.origin.members, "member") for each in planned if isinstance(each.origin, Group)]
         outputs = list(self._outputs(group, None))
         leaves = [leaf for leaf in self._leaves if leaf.stage in {each.stage for each in planned}]
@@ -183,7 +183,12 @@ class Explainer:
         return self._with_surroundings(group, None, standing, leaves, outputs)
 
     def _with_surroundings(
-        self, source: bytes, identity: Source | None, standing: str, leaves: list[Leaf], outputs: list[OutputExplained]
+        self,
+        source: bytes,
+        identity: Source | None,
+        standing: str,
+        leaves: list[OutputSpec],
+        outputs: list[OutputExplained],
     ) -> Explanation:
         config, initializer = self._config, self._config.pool.initializer or ""
         given = self._leaves[0].recipe.parts.get("initializer", {}).get("initargs", [])
@@ -196,7 +201,7 @@ class Explainer:
             initializer,
             self._code(find_function(initializer))[0] if initializer else [],
             list(dict.fromkeys([*(path for path, _ in contents_within(given)), *config.depends])),
-            dict(config.libraries),
+            dict(config.versions),
         )
 
     def _path(self, target: bytes) -> bytes:
@@ -218,7 +223,7 @@ class Explainer:
                 return f"not an input: no pattern of include matches it: {', '.join(inputs.include) or 'none'}"
         return f"not an input: {reason}"
 
-    def _stages(self, leaves: list[Leaf]) -> Iterator[StageExplained]:
+    def _stages(self, leaves: list[OutputSpec]) -> Iterator[StageExplained]:
         """The stages on the way to these outputs, each once, in the order of the tree."""
         parts: dict[str, dict[str, Any]] = {}
         for leaf in leaves:
@@ -253,19 +258,21 @@ class Explainer:
         rows = {row.target: row for row in self._rows(source)}
         failures = {failure.stage: failure for failure in self._failures(source)}
         leaves = {leaf.stage: leaf for leaf in self._leaves}
-        decisions = self._plan.spool.decisions_of(source) if is_group(source) else []
+        decisions = self._plan.store.decisions_of(source) if is_group(source) else []
         decisions += self._decisions(identity, rows, list(failures.values())) if identity else []
         for each in decisions:
             row = rows.pop(each.target, None) or self._recorded_otherwise(each)
             failure = failures.get(each.stage)
-            yield self._output(each.stage, each.path, each.action, each.why, row, failure, leaves[each.stage])
+            yield self._output(
+                each.stage, each.path, each.action, text_of(each.reason), row, failure, leaves[each.stage]
+            )
         for row in rows.values():
             if row.part == "" and row.status == "done":  # it stands for parts, of which each has said its own
                 continue
             path, action, why = self._path(row.target), "keep", "nothing is known of its source now"
-            if new := next((each.target for each in self._plan.spool.renames() if each.moved_from == row.target), b""):
+            if new := next((each.target for each in self._plan.store.renames() if each.moved_from == row.target), b""):
                 action, why = "rename", f"belongs at {shown(new)} now"
-            elif orphan := next((each for each in self._plan.spool.orphans() if each.target == row.target), None):
+            elif orphan := next((each for each in self._plan.store.orphans() if each.target == row.target), None):
                 fate = fate_of(orphan, path)
                 action, why = fate.action, f"orphan: {fate.why}"
             yield self._output(row.stage, path, action, why, row, None, None)
@@ -277,17 +284,16 @@ class Explainer:
 
     def _decisions(self, source: Source, rows: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Decision]:
         """What a run would do with the outputs of an input, in the order of the tree."""
-        planned = {(each.stage, each.target): each for each in self._plan.spool.decisions_of(source.path)}
-        judge, decisions = Judge(self._config, self._ledger, self._of_files, Selection()), []
-        for met, recorded, failed in judge.sources.ahead([(source, list(rows.values()), failures)]):
-            for each in judge.judge(met, {row.target: row for row in recorded}, failed):
-                judged = Decision(met, each.stage, each.path, each.target, each.action, each.why)
-                decisions.append(planned.get((each.stage, each.target), judged))
+        planned = {(each.stage, each.target): each for each in self._plan.store.decisions_of(source.path)}
+        freshness, decisions = Freshness(self._config, self._ledger, self._of_files, Selection()), []
+        for met, recorded, failed in freshness.sources.read_ahead([(source, list(rows.values()), failures)]):
+            for each in freshness.decide(met, {row.target: row for row in recorded}, failed):
+                decisions.append(planned.get((each.stage, each.target), each))
         return decisions
 
     def _output(
         self, stage: str, path: bytes, action: str, why: str, row: OutputRecord | None, failure: Failure | None,
-        leaf: Leaf | None,
+        leaf: OutputSpec | None,
     ) -> OutputExplained:  # fmt: skip
         differences = []
         if row and leaf and row.status != "intended" and row.recipe != leaf.number:

@@ -25,7 +25,7 @@ from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan
-from pipeline.text import NOT_OURS, shown
+from pipeline.text import shown
 
 # What an empty disk has of itself.
 _OF_THE_DISK = "lost+found"
@@ -97,7 +97,7 @@ class Guards:
         config = self._config
         return {
             "yaml": config.file.name,
-            "root": config.inputs.written_root,
+            "root": config.written_root,
             "folder": str(config.folder),
             "state": str(config.state),
         }
@@ -190,10 +190,10 @@ class Guards:
 
     def _check_record(self, plan: Plan) -> None:
         """Outputs of which a ledger without a single row knows nothing are those of a lost one."""
-        exist = plan.count("refuse", NOT_OURS)
+        exist = plan.count("refuse", "not_ours")
         if not exist or not self._ledger.outputs.is_blank():
             return
-        first = next(each.path for each in plan.spool.decisions("refuse") if each.why == NOT_OURS)
+        first = next(each.path for each in plan.store.decisions("refuse") if each.reason.code == "not_ours")
         those = f"the {exist:,} outputs that are there, the first {shown(first)}" if exist > 1 else shown(first)
         raise UsageError(
             f"no ledger in {_shown(str(self._config.state))} knows of {those}; "

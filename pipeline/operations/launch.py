@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.check_tree import fan_out_above
-from pipeline.config.model import Config, Pool, StageConfig
+from pipeline.config.model import Config, Pool, StageConfig, fan_out_above
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
@@ -34,7 +33,7 @@ def engine_spec(config: Config, state: State, unclean_runs: list[str]) -> Spec:
     if config.engine == "serial":
         from pipeline.engines.serial import SerialSpec
 
-        return SerialSpec(blueprint.pack(), config.retries, config.backoff_s)
+        return SerialSpec(blueprint.pack(), config.retry.max, config.retry.backoff_s)
     from pipeline.engines.host import available_processes
 
     pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
@@ -62,8 +61,8 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
         timeout_s=config.timeout_s,
         max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(sum(processes.values())),
         start_timeout_s=pool.start_timeout_s,
-        retries=config.retries,
-        backoff_s=config.backoff_s,
+        retries=config.retry.max,
+        backoff_s=config.retry.backoff_s,
         preload=_modules_for_pictures(config),
     )
     return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work)
@@ -112,7 +111,7 @@ def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> Worke
             options=absolute(stage.options, config.folder),
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
-            decode_box=stage.least,
+            decode_box=stage.decode_box,
             own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,
             engine=engine,

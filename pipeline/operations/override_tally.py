@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from pipeline.text import counted, planned_reason
+from pipeline.text import counted
 
 
 class Tally:
     """The number of outputs that an override can set, by stage, and of those that it cannot, by stage and reason."""
 
     def __init__(self, found: Iterable[tuple[str, str]]) -> None:
-        counts = Counter((stage, planned_reason("make", why)) for stage, why in found)
+        counts = Counter(found)
         self.fit = {stage: count for (stage, why), count in counts.items() if not why}
         self.left = {key: count for key, count in counts.items() if key[1]}
 

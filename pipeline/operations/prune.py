@@ -18,7 +18,7 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.files.ownership import Places
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.orphans import Fate, fates
-from pipeline.planning.plan_store import SKIPPED_NOW, Spool
+from pipeline.planning.plan_store import PlanStore
 from pipeline.text import counted, shown
 
 # Seconds between commits, as in a run.
@@ -53,9 +53,9 @@ class Pruner:
         self._places = places
         self._unclean = unclean
 
-    def prune_within(self, limit: Prune, spool: Spool) -> Pruned:
+    def prune_within(self, limit: Prune, store: PlanStore) -> Pruned:
         """Remove a plan's orphans, unless they are more than may be. Raises PolicyStop."""
-        removable = sum(fate.action == "prune" for fate in fates(spool, self._folder))
+        removable = sum(fate.action == "prune" for fate in fates(store, self._folder))
         if removable:
             recorded = self._ledger.outputs.count_files()
             if removable > limit.allowance(recorded):
@@ -63,7 +63,7 @@ class Pruner:
                     f"{removable:,} of {counted(recorded, 'output')} are orphans, and prune.max is {limit.max};"
                     " none was removed; if all of them are meant"
                 )
-        return self.prune(fates(spool, self._folder))
+        return self.prune(fates(store, self._folder))
 
     def prune(self, found: Iterable[Fate]) -> Pruned:
         """Remove what is as we left it, and forget what is there no more; all else is kept."""
@@ -100,7 +100,7 @@ class Pruner:
 
     def _forget(self, fate: Fate) -> None:
         self._ledger.has_news = True
-        if fate.orphan.why == SKIPPED_NOW:  # that it was left out stays known
+        if fate.orphan.code == "skipped_now":  # that it was left out stays known
             self._ledger.outputs.forget_file(fate.orphan.target)
         else:
             self._ledger.outputs.delete([fate.orphan.target])

@@ -30,16 +30,16 @@ from pipeline.operations.launch import open_engine
 from pipeline.operations.prune import Pruner
 from pipeline.operations.recorder import COMMIT_EVERY_S, Journal
 from pipeline.operations.signals import Signals
-from pipeline.planning.decisions import Action
+from pipeline.planning.decisions import Action, Reason, text_of
 from pipeline.planning.estimate import Pace
 from pipeline.planning.groups import Gathers
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import Plan, leaves_of, make_plan, settled_spans
+from pipeline.planning.plan import Plan, make_plan, output_specs, settled_spans
 from pipeline.planning.recorded_parts import MadeParts
 from pipeline.planning.renames import Renamer
 from pipeline.report.heartbeat import Heartbeat
 from pipeline.report.progress import Progress, Summary
-from pipeline.text import NO_FILE, NOT_OURS, shown
+from pipeline.text import NOT_OURS, shown
 
 # Seconds that what is in hand may still take after a signal.
 GRACE_S = 20.0
@@ -150,7 +150,7 @@ class _Run:
         """The plan, if no guard has anything against it. Raises FilemillError."""
         self.guards.check_places()
         self.guards.take_over()
-        leaves = leaves_of(self.config, self.ledger, record=True)
+        leaves = output_specs(self.config, self.ledger, record=True)
         self.journal.recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         # Workers take a while to start, and may do so while it is found out what else there is for them.
         on_work = self._open_engine if self.config.engine == "pool" else lambda: None
@@ -178,7 +178,7 @@ class _Run:
         with Signals(grace_s) as signals:
             try:
                 if plan.jobs:
-                    jobs = self.made_parts.told(self.journal.intended(plan.spool.jobs()))
+                    jobs = self.made_parts.told(self.journal.intended(plan.store.jobs()))
                     self._feed(jobs, plan.jobs, signals)
                 if plan.gathers and not (signals.first or self.journal.is_stopped):
                     self._gather(plan, plan.gathers, signals)
@@ -202,7 +202,7 @@ class _Run:
         self.journal.commit()
         if count := plan.jobs_of_groups:
             scratch = os.fsencode(self.state.scratch)
-            jobs = gathers.told(self.journal.intended(plan.spool.jobs_of_groups()), scratch)
+            jobs = gathers.told(self.journal.intended(plan.store.jobs_of_groups()), scratch)
             self._feed(jobs, count, signals, lambda outcome: gathers.forget_list(outcome, scratch))
 
     def _feed(
@@ -255,46 +255,47 @@ class _Run:
         self._count_planned(plan.counts)
         self._note_refused(plan, of_groups=False)
         for action in _NOT_HANDED_OUT if self.unclean else ():
-            for spared in plan.spool.decisions(action):
+            for spared in plan.store.decisions(action):
                 if spared.path:
                     remove_temporaries(spared.path, self.unclean)
         self.ledger.begin()
-        for orphan in plan.spool.orphans():
+        for orphan in plan.store.orphans():
             remove_temporaries(os.path.join(os.fsencode(self.config.folder), orphan.target), self.unclean)
             if orphan.status == "intended":
                 self.ledger.outputs.delete([orphan.target])
-        self.ledger.failures.forget(plan.spool.past_failures())
-        plan.spool.keep_readings()
+        self.ledger.failures.forget(plan.store.past_failures())
+        plan.store.keep_readings()
         for within in [(b"", None)] if plan.judged is None else plan.judged:
             self.ledger.unchanged.delete(*within)
         self.journal.commit()
         self._note_what_was_not_met(plan)
 
-    def _count_planned(self, counts: Counter[tuple[Action, str]]) -> None:
+    def _count_planned(self, counts: Counter[tuple[Action, Reason]]) -> None:
         """Count what needs no worker."""
         summary = self.summary
-        for (action, why), outputs in counts.items():
+        for (action, reason), outputs in counts.items():
             summary.up_to_date += outputs if action == "up-to-date" else 0
             summary.settling += outputs if action == "settling" else 0
             summary.held += outputs if action == "held" else 0
-            summary.dismissed += outputs if action == "held" and why.startswith("dismissed") else 0
+            summary.dismissed += outputs if reason.code == "dismissed" else 0
         if summary.held > summary.dismissed:
             summary.exit = max(summary.exit, 1)
 
     def _note_refused(self, plan: Plan, *, of_groups: bool) -> None:
         """Write down what the plan refuses, of files or of groups."""
-        for refused in plan.spool.decisions("refuse", of_groups=of_groups):
-            kind: Kind = "collision" if refused.why.startswith(("collision", NOT_OURS)) else "error"
-            text = f"{refused.why}: {shown(refused.target)}" if refused.why in (NOT_OURS, NO_FILE) else refused.why
+        for refused in plan.store.decisions("refuse", of_groups=of_groups):
+            code, text = refused.reason.code, text_of(refused.reason)
+            kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
+            text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
             self.journal.refuse(Outcome(refused.origin, (Result(refused.stage, refused.path, "failed", text, kind),)))
 
     def _rename(self, plan: Plan) -> None:
         """Move what only has another path by now, before a job may write to its old one."""
         if renames := plan.count("rename"):
-            renamer = Renamer(self.ledger, plan.spool, os.fsencode(self.config.folder), self.places)
+            renamer = Renamer(self.ledger, plan.store, os.fsencode(self.config.folder), self.places)
             self.summary.renamed = renamer.rename()
             if self.summary.renamed < renames:  # some could not be moved, and are made
-                plan.jobs = plan.spool.count_jobs()
+                plan.jobs = plan.store.count_jobs()
 
     def _prune(self, plan: Plan) -> None:
         """Remove what nothing produces any more, if that is asked for and not too much of it."""
@@ -302,10 +303,10 @@ class _Run:
             return
         self.journal.commit()
         if self.summary.skipped:
-            plan.spool.add_skipped()
+            plan.store.add_skipped()
         try:
             pruner = Pruner(self.ledger, self.config.folder, self.places, self.unclean)
-            pruned = pruner.prune_within(self.config.prune, plan.spool)
+            pruned = pruner.prune_within(self.config.prune, plan.store)
         except PolicyStop as refused:
             self.journal.stop(
                 refused.exit_code, f"{refused}: python -m pipeline prune {shlex.quote(str(self.config.file))}"

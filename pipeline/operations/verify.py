@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pipeline.files.atomic import digest_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
-from pipeline.planning.output_state import is_as_left, judge_file
+from pipeline.planning.output_state import compare_file, is_as_left
 from pipeline.text import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -103,9 +103,8 @@ def examine(row: OutputRecord, path: bytes) -> Finding:
         if not stat.S_ISREG(before.st_mode):
             return Finding(row, "edited", NO_FILE)
         if not is_as_left(before, row.size, row.mtime_ns):
-            _, why = judge_file(row, path)
-            if why.startswith("output torn"):
-                return Finding(row, "torn", why.removeprefix("output "))
+            if compare_file(row, before)[1].code == "output_torn":
+                return Finding(row, "torn", f"torn (size {row.size} -> {before.st_size})")
             return Finding(row, "edited", "edited by someone else")
         digest = digest_of(path)
         if row.digest is None or digest == row.digest:

@@ -1,52 +1,179 @@
-"""What a plan says of one output: what is to be done about it, and why."""
+"""What a plan decides about each output, with the reason as data; and how a reason reads.
+
+Decision   one output: the action, the Reason, and what a job needs to carry it out
+Reason     a code, and the particulars as plain data; `text_of` makes the sentence, wherever one is shown
+Rename     an output that is moved instead of made
+Orphan     a recorded output that nothing produces any more
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from pipeline.ledger.origins import origin_of
 from pipeline.messages import Origin
+from pipeline.text import NO_FILE, NOT_OURS, counted, reason_of, shown
 
 Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
-# What is said of a source of which several outputs differ: the foremost of these.
+# A source with several outputs is counted under the first of these that one of its outputs has.
 ACTIONS: tuple[Action, ...] = ("make", "rename", "refuse", "held", "settling", "up-to-date")
 PLACE = {action: place for place, action in enumerate(ACTIONS)}
 
+OrphanCode = Literal["source_gone", "stage_gone", "group_gone", "excluded_now", "skipped_now", "path_changed"]
+Code = (
+    Literal[
+        "up_to_date", "skipped", "edited",
+        "new", "forced", "interrupted", "output_missing", "output_torn", "source_changed", "recipe_changed",
+        "part_missing", "part_torn", "members_changed", "members_to_be_made", "failed_before",
+        "held", "dismissed", "settling",
+        "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed",
+    ]
+    | OrphanCode
+)  # fmt: skip
 
-def foremost(verdicts: Sequence[Verdict]) -> Verdict:
-    """What is said of a source as a whole: of several alike, the first in the order of the tree."""
-    return verdicts[0] if len(verdicts) == 1 else min(verdicts, key=lambda verdict: PLACE[verdict.action])
+
+class Reason(NamedTuple):
+    """Why something is done about an output, or is not."""
+
+    code: Code
+    detail: tuple[str | int | None, ...] = ()
+    """The particulars, which each code has its own way of; none where only what many outputs share is told.
+
+    Paths are text as `os.fsdecode` makes it.
+    """
 
 
-class Verdict(NamedTuple):
-    """What is to be done about one output and why, with what a job needs to carry it out. A tuple, as records are."""
+UP_TO_DATE = Reason("up_to_date")
+NEW = Reason("new")
+FORCED = Reason("forced")
+INTERRUPTED = Reason("interrupted")
+SETTLING = Reason("settling")
+EDITED = Reason("edited")
+EXISTS_NOT_OURS = Reason("not_ours")
+MEMBERS_CHANGED = Reason("members_changed")
 
+_TEXTS: dict[Code, str] = {
+    "up_to_date": "up to date",
+    "skipped": "skipped",
+    "edited": "edited by someone else: kept",
+    "new": "new",
+    "forced": "forced",
+    "interrupted": "interrupted",
+    "output_missing": "output missing",
+    "output_torn": "output torn",
+    "part_missing": "part missing",
+    "part_torn": "part torn",
+    "source_changed": "source changed",
+    "recipe_changed": "recipe changed",
+    "members_changed": "members changed",
+    "members_to_be_made": "members to be made",
+    "failed_before": "failed before",
+    "held": "held",
+    "dismissed": "dismissed",
+    "settling": "settling",
+    "not_ours": NOT_OURS,
+    "not_a_file": NO_FILE,
+    "part_not_a_file": NO_FILE,
+    "collision": "collision",
+    "bad_path": "no valid path",
+    "members_failed": "members failed",
+    "path_changed": "path changed",
+    "source_gone": "source gone",
+    "stage_gone": "stage gone",
+    "group_gone": "group gone",
+    "excluded_now": "excluded now",
+    "skipped_now": "skipped now",
+}
+
+
+def text_of(reason: Reason) -> str:
+    """Return a reason as a person reads it, with its particulars if it has any."""
+    code, detail = reason
+    return _IN_FULL[code](*detail) if detail else _TEXTS[code]
+
+
+def without_particulars(reason: Reason) -> Reason:
+    """Return what a reason has in common with those of other outputs, so that a million outputs make few counts.
+
+    What differs in the pipeline stays, such as the option that changed; what differs in a file does not.
+    """
+    if reason.code in _OF_ONE_FILE:
+        return Reason(reason.code)
+    if reason.code in ("skipped", "bad_path"):
+        return Reason(reason.code, (reason_of(str(reason.detail[0])),))
+    return reason
+
+
+# Codes whose particulars are one file's own.
+_OF_ONE_FILE = frozenset(
+    {"source_changed", "output_torn", "collision", "path_changed", "members_failed", "members_to_be_made"}
+)
+
+
+def _source_changed(how: str, *more: str | int | None) -> str:
+    if how == "size":
+        return f"source changed (size {more[0]} -> {more[1]})"
+    return f"source changed (cannot be read: {more[0]})" if how == "unreadable" else f"source changed (its {how})"
+
+
+def _failed_before(kind: str, attempts: int, hold_after: int | None) -> str:
+    attempt = f", attempt {attempts}" if attempts else ""  # none, if that run was cut short
+    if hold_after is not None and 0 < attempts <= hold_after:
+        attempt += f" of {hold_after}"
+    return f"failed before ({kind}{attempt})"
+
+
+def _collision(rival: str, target: str) -> str:
+    """`rival` is the other source; empty where it is the same one, for another stage."""
+    other = str(origin_of(os.fsencode(rival))) if rival else "another stage's"
+    return f"collision with {other}: both want {shown(os.fsencode(target))}"
+
+
+_IN_FULL: dict[Code, Callable[..., str]] = {
+    "skipped": lambda why: f"skipped: {why}",
+    "output_torn": lambda was, now: f"output torn (size {was} -> {now})",
+    "part_missing": lambda part: f"part {part}: output missing",
+    "part_torn": lambda part, was, now: f"part {part}: output torn (size {was} -> {now})",
+    "part_not_a_file": lambda part: f"part {part}: {NO_FILE}",
+    "source_changed": _source_changed,
+    "recipe_changed": lambda stage, part, text: text,
+    "members_to_be_made": lambda members: f"{counted(members, 'member')} to be made",
+    "members_failed": lambda members: f"{counted(members, 'member')} failed",
+    "failed_before": _failed_before,
+    "held": lambda attempts: f"held after {attempts} failed {'attempt' if attempts == 1 else 'attempts'}",
+    "dismissed": lambda kind: f"dismissed ({kind})",
+    "collision": _collision,
+    "bad_path": lambda error: error,
+    "path_changed": lambda before: f"moved from {shown(os.fsencode(before))}",
+}
+
+
+class Decision(NamedTuple):
+    """What is done about one output of a source or a group, and why, with what a job needs to carry it out.
+
+    A tuple, since a run that changes nothing makes one for each output that it judges.
+    """
+
+    origin: Origin
     stage: str
     action: Action
-    why: str
+    reason: Reason
     path: bytes = b""
     target: bytes = b""
     """The path as the ledger keeps it."""
     rival: bytes | None = None
     """The source recorded for this output, where it is another."""
-    owned: bool = False
+    is_owned: bool = False
     """Whether the output is recorded as made from this source, or left out."""
     moved_from: bytes | None = None
-    """Where it lies, if it is to be renamed; as the ledger keeps it."""
+    """Where it lies, if it is renamed; as the ledger keeps it."""
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What is to be done about one output, and why, for a person to read."""
-
-    origin: Origin
-    stage: str
-    path: bytes
-    target: bytes
-    """The path as the ledger keeps it."""
-    action: Action
-    why: str
+def foremost(decisions: Sequence[Decision]) -> Decision:
+    """Return the decision under which a source as a whole is counted: of several alike, the first in the tree."""
+    return decisions[0] if len(decisions) == 1 else min(decisions, key=lambda each: PLACE[each.action])
 
 
 class Rename(NamedTuple):
@@ -70,7 +197,7 @@ class Orphan(NamedTuple):
     source: bytes
     stage: str
     status: str
-    why: str
+    code: OrphanCode
     size: int | None
     mtime_ns: int | None
     """What is recorded of the file."""

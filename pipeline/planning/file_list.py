@@ -55,7 +55,7 @@ def _names_in(opened: BinaryIO, file: str) -> Iterator[bytes]:
         yield rest
 
 
-class Listing:
+class FileList:
     """The sources of a list of names, in byte order of their path, whatever the order of the names."""
 
     def __init__(self, root: bytes, walk: Walk, ledger: Ledger, names: Iterable[bytes]) -> None:

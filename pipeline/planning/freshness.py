@@ -1,236 +1,304 @@
-"""Whether an output is fresh, and why not: every rule of "Fresh or stale", for one source at a time."""
+"""Decides whether an output is up to date, and why not: every rule of "Fresh or stale".
+
+decide_recorded     what is recorded of an output, how its source or recipe changed, the file  -> action, reason
+decide_unrecorded   who else is recorded at its path, the file                                 -> action, reason
+decide_failed       what failed before                                                         -> action, reason
+Freshness           asks these for each output of a source
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, RetryPolicy
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.ledger import Ledger, UncertainPeriod
 from pipeline.ledger.origins import is_group
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Origin, Source
-from pipeline.planning.decisions import Action, Verdict
-from pipeline.planning.output_spec import Leaf, Selection, differences_from, take_intended, take_parts
-from pipeline.planning.output_state import UP_TO_DATE, holds, judge_file, time_of
+from pipeline.planning.decisions import (
+    EXISTS_NOT_OURS,
+    FORCED,
+    INTERRUPTED,
+    NEW,
+    SETTLING,
+    UP_TO_DATE,
+    Action,
+    Code,
+    Decision,
+    Reason,
+)
+from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_intended, take_parts
+from pipeline.planning.output_state import Folders, OutputFile, compare_file
 from pipeline.planning.source_state import ByContents, ByTime, Note, same_origin
-from pipeline.text import NOT_OURS
+
+Answer = tuple[Action, Reason]
+
+# What is said of a part in place of what is said of an output in one file.
+_OF_PART: dict[Code, Code] = {
+    "output_missing": "part_missing",
+    "output_torn": "part_torn",
+    "not_a_file": "part_not_a_file",
+}
 
 
-class Judge:
-    """Decides for each output of a source whether it is fresh, and says why not."""
+@dataclass(frozen=True)
+class Context:
+    """What holds for every output of one plan."""
+
+    is_forced: bool = False
+    retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(None))
+    uncertain: UncertainPeriod | None = None
+
+    def is_uncertain(self, mtime_ns: int | None) -> bool:
+        """Whether what was modified then may be otherwise than the ledger has it."""
+        period = self.uncertain
+        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def decide_recorded(
+    spec: OutputSpec, record: OutputRecord, change: Reason | None, file: OutputFile, context: Context
+) -> Answer:
+    """Decide about an output that is on record; `change` is how its source or its recipe differs from that."""
+    if record.status == "intended":
+        return "make", INTERRUPTED if file.exists() else NEW
+    if context.is_forced:
+        return "make", FORCED
+    if change:
+        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(record, file, context) else ("make", change)
+    if record.in_flight:
+        return "make", INTERRUPTED
+    if record.status == "skipped":
+        return "up-to-date", Reason("skipped", (record.reason,))
+    if not spec.has_file or spec.has_parts:
+        return "up-to-date", UP_TO_DATE
+    if context.uncertain and is_lost(record, file, context):
+        return "make", INTERRUPTED
+    return compare_file(record, file.look())
+
+
+def decide_unrecorded(
+    spec: OutputSpec, file: OutputFile, owner: str | None, others: OutputRecord | None, context: Context
+) -> Answer:
+    """Decide about an output that is not on record for its source.
+
+    `owner` is the status of what is recorded or intended at its path, of another source or before a kill; `others` is
+    that record where it was skipped.
+    """
+    if owner is None:
+        if not spec.has_file or context.is_forced or not file.exists():
+            return "make", NEW
+        return ("make", INTERRUPTED) if context.is_uncertain(file.mtime_ns()) else ("refuse", EXISTS_NOT_OURS)
+    if owner == "intended":
+        return "make", INTERRUPTED if file.exists() else NEW
+    if others and not context.is_forced and is_somebody_elses(others, file, context):
+        return "refuse", EXISTS_NOT_OURS
+    return "make", NEW
+
+
+def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
+    """Decide about an output to be made of which a stage failed before, of the same source by the same recipe."""
+    if not retries.is_over(failure):
+        return "make", Reason("failed_before", (failure.kind, failure.attempts, retries.hold_after))
+    if failure.dismissed_at is not None:
+        return "held", Reason("dismissed", (failure.kind,))
+    return "held", Reason("held", (failure.attempts,))
+
+
+def is_somebody_elses(record: OutputRecord, file: OutputFile, context: Context) -> bool:
+    """Whether a file lies where we made none, since the source was left out."""
+    made_none = record.status == "skipped" and record.size is None and not record.in_flight
+    return made_none and file.exists() and not context.is_uncertain(file.mtime_ns())
+
+
+def is_lost(record: OutputRecord, file: OutputFile, context: Context) -> bool:
+    """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
+    if context.uncertain and context.uncertain.lost_power and context.is_uncertain(record.mtime_ns):
+        return record.digest is None or not file.holds(record.digest)
+    mtime_ns = file.mtime_ns()
+    return mtime_ns != record.mtime_ns and context.is_uncertain(mtime_ns)
+
+
+# -- sources -----------------------------------------------------------------------------------------------------------
+
+
+class Freshness:
+    """Decides about every output of a source."""
 
     def __init__(
         self,
         config: Config,
         ledger: Ledger,
-        leaves: tuple[Leaf, ...],
+        specs: Sequence[OutputSpec],
         selection: Selection,
         note: Note | None = None,
     ) -> None:
         self._ledger = ledger
-        self._leaves = leaves
-        self._stages = {leaf.stage for leaf in leaves}
-        self._force = selection.force
-        self._patience = RetryPolicy(config.errors.hold_after, selection.retry_failed)
-        self._settle_ns = round(config.inputs.settle_s * 1e9)
+        self._specs = specs
+        self._stages = {spec.stage for spec in specs}
+        retries = RetryPolicy(config.errors.hold_after, selection.retry_failed)
+        self._context = Context(selection.force, retries, ledger.facts.uncertain_period)
+        self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
-        self._uncertain = ledger.facts.uncertain_period
-        """The period of which the ledger does not know all that was made."""
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
         """Tells which sources are as they were."""
-        self._folder: tuple[bytes, bool] = (b"", False)
-        """The folder in which an output was looked for last, and whether it is there."""
-        self._whys: dict[tuple[int, str], str] = {}
-        self._root = os.path.join(os.path.realpath(os.fsencode(config.inputs.root)), b"")
-        folders = {leaf.stage: os.path.realpath(leaf.template.folder) for leaf in leaves if leaf.has_file}
+        self._folders = Folders()
+        self._recipe_changes: dict[tuple[int, str], Reason] = {}
+        self._root = os.path.join(os.path.realpath(root), b"")
+        folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
         }
         """The output folders in which the input root lies: what is filled in may lead back into it."""
 
-    def judge(self, source: Source, recorded: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Verdict]:
-        """One verdict for each output that the tree makes of a source; takes what it uses out of the records."""
+    def decide(
+        self, source: Source, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
+    ) -> list[Decision]:
+        """Return a decision for each output that the tree makes of a source; pops what it uses from `recorded`."""
         if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
             return self._leave_alone(source, recorded)
-        verdicts = []
-        for leaf in self._leaves:
-            if not leaf.is_plain:
-                verdicts += self._judge_other(source, leaf, recorded, failures)
+        decisions = []
+        for spec in self._specs:
+            if not spec.is_plain:
+                decisions += self._decide_other(source, spec, recorded, failures)
                 continue
             try:
-                path = leaf.template.fill(source.path)
-                if leaf.stage in self._above_root:
-                    self._refuse_among_inputs(leaf, path)
+                path = spec.template.fill(source.path)
+                self.refuse_among_inputs(spec, path)
             except FileFailure as error:
-                verdicts.append(Verdict(leaf.stage, "refuse", str(error)))
+                decisions.append(bad_path(source, spec, error))
                 continue
-            target = leaf.template.key(path)
-            row = recorded.pop(target, None)
-            if row is None:
-                verdict = self._unrecorded(leaf, path, target)
-            else:
-                action, why = self._recorded(source, leaf, row, path)
-                verdict = Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
-            if failures and verdict.action == "make" and not self._force:
-                verdict = self._after_failure(source, leaf, verdict, failures)
-            verdicts.append(verdict)
-        return verdicts
+            record = recorded.pop(spec.template.key(path), None)
+            decision = self.decide_at(source, spec, record, path, self._change(source, spec, record))
+            decisions.append(self.after_failure(decision, spec, failures) if failures else decision)
+        return decisions
 
-    def _judge_other(
-        self, source: Source, leaf: Leaf, recorded: dict[bytes, OutputRecord], failures: list[Failure]
-    ) -> list[Verdict]:
-        """The verdicts on what is not one file for every source; none where the source is not for this leaf."""
-        if leaf.matches and not leaf.matches(source.path):
+    def _decide_other(
+        self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
+    ) -> list[Decision]:
+        """Decide about what is not one file for every source; nothing where the source is not for this output."""
+        if spec.matches and not spec.matches(source.path):
             return []
         try:
-            path = leaf.fill(source.path)
-            if leaf.stage in self._above_root:
-                self._refuse_among_inputs(leaf, path)
+            path = spec.fill(source.path)
+            self.refuse_among_inputs(spec, path)
         except FileFailure as error:
-            return [Verdict(leaf.stage, "refuse", str(error))]
-        row = recorded.pop(leaf.template.key(path), None) or self._renamed(leaf, recorded)
-        verdict = self.judge_at(source, leaf, row, path)
-        parts = take_parts(leaf, source.path, recorded) if leaf.has_parts else []
-        take_intended(leaf, source.path, recorded)
-        if verdict.action == "up-to-date" and parts:
-            if row is not None and row.status == "skipped":
+            return [bad_path(source, spec, error)]
+        record = recorded.pop(spec.template.key(path), None) or self._of_renamed_stage(spec, recorded)
+        decision = self.decide_at(source, spec, record, path, self._change(source, spec, record))
+        parts = take_parts(spec, source.path, recorded) if spec.has_parts else []
+        take_intended(spec, source.path, recorded)
+        if decision.action == "up-to-date" and parts:
+            if record is not None and record.status == "skipped":
                 recorded |= {part.target: part for part in parts}
-                return [verdict]
-            verdicts = [self._judge_part(leaf, source, part) for part in parts]
-            stale = next((each for each in verdicts if each.action != "up-to-date"), None)
+                return [decision]
+            of_parts = [_decide_part(source, spec, part) for part in parts]
+            stale = next((each for each in of_parts if each.action != "up-to-date"), None)
             if stale is None:
-                return verdicts
-            verdict = verdict._replace(action=stale.action, why=stale.why)
-        if failures and verdict.action == "make" and not self._force:
-            verdict = self._after_failure(source, leaf, verdict, failures)
-        return [verdict]
+                return of_parts
+            decision = decision._replace(action=stale.action, reason=stale.reason)
+        return [self.after_failure(decision, spec, failures)]
 
-    def judge_at(self, origin: Origin, leaf: Leaf, row: OutputRecord | None, path: bytes) -> Verdict:
-        """The verdict on the output of one path."""
-        target = leaf.template.key(path)
-        if row is None:
-            return self._unrecorded(leaf, path, target)
-        action, why = self._recorded(origin, leaf, row, path)
-        return Verdict(leaf.stage, action, why, path, target, None, row.status != "intended")
+    def decide_at(
+        self, origin: Origin, spec: OutputSpec, record: OutputRecord | None, path: bytes, change: Reason | None
+    ) -> Decision:
+        """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
+        target, file = spec.template.key(path), OutputFile(path, self._folders)
+        if record is not None:
+            answer = decide_recorded(spec, record, change, file, self._context)
+            return Decision(origin, spec.stage, *answer, path, target, None, record.status != "intended")
+        rival, status = self._ledger.outputs.owner(target) or (None, None)
+        others = self._ledger.outputs.get(target) if status == "skipped" else None
+        answer = decide_unrecorded(spec, file, status, others, self._context)
+        is_rival = answer[0] == "make" and status != "intended" and rival is not None and not self._is_past(rival)
+        return Decision(origin, spec.stage, *answer, path, target, rival if is_rival else None)
 
-    def _judge_part(self, leaf: Leaf, source: Source, row: OutputRecord) -> Verdict:
-        """The verdict on one part of an output that is as its recipe has it."""
-        path = leaf.template.fill(source.path, row.part or "")
-        action, why = judge_file(row, path) if leaf.has_file else UP_TO_DATE
-        said = why if action == "up-to-date" else f"part {row.part}: {why}"
-        return Verdict(leaf.stage, action, said, path, row.target, None, True)
+    def _is_past(self, source: bytes) -> bool:
+        """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
+        return self._is_listed and not is_group(source) and not os.path.lexists(self._root + source)
 
-    def _renamed(self, leaf: Leaf, recorded: dict[bytes, OutputRecord]) -> OutputRecord | None:
-        """What is recorded of a leaf without a file whose stage had another name."""
-        if leaf.has_file:
+    def _change(self, source: Source, spec: OutputSpec, record: OutputRecord | None) -> Reason | None:
+        if record is None or self._context.is_forced or record.status == "intended":
             return None
-        for row in recorded.values():
-            is_open = row.target.startswith(NO_FILE_KEY) and not row.part and row.stage not in self._stages
-            if is_open and row.recipe == leaf.number:
-                return recorded.pop(row.target)
+        return self.sources.change(source, record) or self.recipe_change(spec, record)
+
+    def recipe_change(self, spec: OutputSpec, record: OutputRecord) -> Reason | None:
+        """Return how the recipe of an output first differs from the recorded one; None where it does not."""
+        if record.recipe == spec.number:
+            return None
+        key = record.recipe, spec.stage
+        if key not in self._recipe_changes:
+            first = differences_from(self._ledger.recipe_parts(record.recipe), spec)[0]
+            self._recipe_changes[key] = Reason("recipe_changed", (first.stage, first.part, first.text))
+        return self._recipe_changes[key]
+
+    def after_failure(self, decision: Decision, spec: OutputSpec, failures: Sequence[Failure]) -> Decision:
+        """Return the decision about an output to be made, as it is where its stage failed before."""
+        if decision.action != "make" or self._context.is_forced:
+            return decision
+        failure = next((each for each in failures if each.stage == spec.stage), None)
+        if failure is None or failure.recipe != spec.number or not same_origin(decision.origin, failure):
+            return decision
+        action, reason = decide_failed(failure, self._context.retries)
+        return decision._replace(action=action, reason=reason)
+
+    def refuse_among_inputs(self, spec: OutputSpec, path: bytes) -> None:
+        """Raise FileFailure where an output would lie below the input root by way of what was filled in."""
+        if above := self._above_root.get(spec.stage):
+            real = above + path[len(spec.template.folder) :]
+            if real.startswith(self._root):
+                raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
+
+    def _of_renamed_stage(self, spec: OutputSpec, recorded: dict[bytes, OutputRecord]) -> OutputRecord | None:
+        """Pop what is recorded of an output without a file whose stage had another name."""
+        if spec.has_file:
+            return None
+        for record in recorded.values():
+            is_open = record.target.startswith(NO_FILE_KEY) and not record.part and record.stage not in self._stages
+            if is_open and record.recipe == spec.number:
+                return recorded.pop(record.target)
         return None
 
-    def _leave_alone(self, source: Source, recorded: dict[bytes, OutputRecord]) -> list[Verdict]:
-        """The verdicts on a source that somebody may be writing to: nothing of it is judged, and nothing is gone."""
-        owned = {row.target for row in recorded.values() if row.status != "intended"}
+    def _leave_alone(self, source: Source, recorded: dict[bytes, OutputRecord]) -> list[Decision]:
+        """Decide nothing about a source that somebody may be writing to: none of it is stale, and none is gone."""
+        owned = {record.target for record in recorded.values() if record.status != "intended"}
         recorded.clear()
-        verdicts = []
-        for leaf in self._leaves:
-            if leaf.matches and not leaf.matches(source.path):
+        decisions = []
+        for spec in self._specs:
+            if spec.matches and not spec.matches(source.path):
                 continue
             try:
-                path = leaf.fill(source.path)
+                path = spec.fill(source.path)
             except FileFailure:  # to be said when it is settled
-                verdicts.append(Verdict(leaf.stage, "settling", "settling"))
+                decisions.append(Decision(source, spec.stage, "settling", SETTLING))
                 continue
-            target = leaf.template.key(path)
-            verdicts.append(Verdict(leaf.stage, "settling", "settling", path, target, None, target in owned))
-        return verdicts
+            target = spec.template.key(path)
+            decisions.append(Decision(source, spec.stage, "settling", SETTLING, path, target, None, target in owned))
+        return decisions
 
-    def _after_failure(self, origin: Origin, leaf: Leaf, verdict: Verdict, failures: list[Failure]) -> Verdict:
-        """The verdict on an output to be made, if it is of a stage that failed before."""
-        failure = next((each for each in failures if each.stage == leaf.stage), None)
-        if failure is None or failure.recipe != leaf.number or not same_origin(origin, failure):
-            return verdict
-        action: Action = "held" if self._patience.is_over(failure) else "make"
-        return verdict._replace(action=action, why=self._patience.describe(failure))
 
-    def _refuse_among_inputs(self, leaf: Leaf, path: bytes) -> None:
-        real = self._above_root[leaf.stage] + path[len(leaf.template.folder) :]
-        if real.startswith(self._root):
-            raise FileFailure(f"output {os.fsdecode(path)!r} would lie among the inputs")
+def bad_path(origin: Origin, spec: OutputSpec, error: FileFailure) -> Decision:
+    """Return the decision about an output whose template leads nowhere."""
+    return Decision(origin, spec.stage, "refuse", Reason("bad_path", (str(error),)))
 
-    def _unrecorded(self, leaf: Leaf, path: bytes, target: bytes) -> Verdict:
-        owner = self._ledger.outputs.owner(target)
-        if owner is None:
-            if leaf.has_file and not self._force and self._exists(path):
-                if self._is_unsure(time_of(path)):
-                    return Verdict(leaf.stage, "make", "interrupted", path, target)
-                return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
-            return Verdict(leaf.stage, "make", "new", path, target)
-        if owner[1] == "intended":
-            return Verdict(leaf.stage, "make", "interrupted" if self._exists(path) else "new", path, target)
-        if owner[1] == "skipped" and not self._force and self._is_others(self._ledger.outputs.get(target), path):
-            return Verdict(leaf.stage, "refuse", NOT_OURS, path, target)
-        rival: bytes | None = owner[0]
-        if self._is_listed and not is_group(owner[0]) and not os.path.lexists(self._root + owner[0]):
-            rival = None  # a list does not come by the sources that are gone
-        return Verdict(leaf.stage, "make", "new", path, target, rival)
 
-    def _exists(self, path: bytes) -> bool:
-        """Whether anything lies there; whether its folder does is asked once for all that are to lie in it."""
-        folder = path[: path.rindex(b"/")]
-        if folder != self._folder[0]:
-            self._folder = folder, os.path.lexists(folder)
-        return self._folder[1] and os.path.lexists(path)
-
-    def _recorded(self, origin: Origin, leaf: Leaf, row: OutputRecord, path: bytes) -> tuple[Action, str]:
-        if row.status == "intended":
-            return "make", "interrupted" if os.path.lexists(path) else "new"
-        if self._force:
-            return "make", "forced"
-        if not self.sources.is_same(origin, row):
-            return self._redo(row, path, self.sources.describe(origin, row))
-        if row.recipe != leaf.number:
-            return self._redo(row, path, self._recipe_change(row.recipe, leaf))
-        if row.in_flight:
-            return "make", "interrupted"
-        if row.status == "skipped":
-            return "up-to-date", f"skipped: {row.reason}"
-        if not leaf.has_file or leaf.has_parts:
-            return UP_TO_DATE
-        if self._uncertain and self._is_lost(row, path):
-            return "make", "interrupted"
-        return judge_file(row, path)
-
-    def _redo(self, row: OutputRecord, path: bytes, why: str) -> tuple[Action, str]:
-        """To be made for this reason, if it is ours to write."""
-        return ("refuse", NOT_OURS) if self._is_others(row, path) else ("make", why)
-
-    def _is_others(self, row: OutputRecord | None, path: bytes) -> bool:
-        """Whether somebody's file is where we made none, since the source was left out."""
-        made_none = row is not None and row.status == "skipped" and row.size is None and not row.in_flight
-        return made_none and self._exists(path) and not self._is_unsure(time_of(path))
-
-    def _is_lost(self, row: OutputRecord, path: bytes) -> bool:
-        """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
-        mtime_ns = time_of(path)
-        if self._uncertain and self._uncertain.lost_power and self._is_unsure(row.mtime_ns):
-            return row.digest is None or not holds(path, row.digest)
-        return mtime_ns != row.mtime_ns and self._is_unsure(mtime_ns)
-
-    def _is_unsure(self, mtime_ns: int | None) -> bool:
-        """Whether what was made then may be otherwise than the ledger has it."""
-        period = self._uncertain
-        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
-
-    def _recipe_change(self, old: int, leaf: Leaf) -> str:
-        if (old, leaf.stage) not in self._whys:
-            self._whys[old, leaf.stage] = differences_from(self._ledger.recipe_parts(old), leaf)[0].text
-        return self._whys[old, leaf.stage]
+def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord) -> Decision:
+    """Decide about one part of an output that is as its recipe has it."""
+    path = spec.template.fill(source.path, record.part or "")
+    answer: Answer = "up-to-date", UP_TO_DATE
+    if spec.has_file:
+        action, reason = compare_file(record, OutputFile(path).look())
+        if code := _OF_PART.get(reason.code):
+            reason = Reason(code, (record.part, *reason.detail))
+        answer = action, reason
+    return Decision(source, spec.stage, *answer, path, record.target, None, True)

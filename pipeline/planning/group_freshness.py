@@ -1,7 +1,8 @@
-"""Whether what is made of a group is fresh: the judge of files, for a group and its members in place of a source."""
+"""Decides whether what is made of a group is fresh: by the rules for files, with its members in place of a source."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from pipeline.config.model import Config
@@ -12,49 +13,54 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import GROUPS, key_of, origin_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group
-from pipeline.planning.decisions import Verdict
-from pipeline.planning.freshness import Judge
-from pipeline.planning.output_spec import Leaf, Selection
-from pipeline.planning.source_state import ByTime
+from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
+from pipeline.planning.freshness import Freshness, bad_path
+from pipeline.planning.output_spec import OutputSpec, Selection
+from pipeline.planning.source_state import same_origin
 
 
-class GroupJudge(Judge):
-    """Decides what is to be done about what is made of groups."""
+def members_change(group: Group, record: OutputRecord) -> Reason | None:
+    """Return how the members of a group differ from the recorded ones; None where they do not."""
+    return None if same_origin(group, record) else MEMBERS_CHANGED
 
-    def __init__(self, config: Config, ledger: Ledger, leaves: tuple[Leaf, ...], selection: Selection) -> None:
-        super().__init__(config, ledger, leaves, selection)
-        self.sources = ByTime()
 
-    def judge_group(self, group: Group, leaf: Leaf, path: bytes, failures: list[Failure]) -> Verdict:
-        """The verdict on what is made of a group, going by its members as they are."""
+class GroupFreshness:
+    """Decides about every output of a group."""
+
+    def __init__(self, config: Config, ledger: Ledger, specs: Sequence[OutputSpec], selection: Selection) -> None:
+        self._ledger = ledger
+        self._stages = {spec.stage for spec in specs}
+        self._rules = Freshness(config, ledger, specs, selection)
+
+    def decide(self, group: Group, spec: OutputSpec, path: bytes, failures: Sequence[Failure]) -> Decision:
+        """Return the decision about what is made of a group, going by its members as they are."""
         try:
-            if leaf.stage in self._above_root:
-                self._refuse_among_inputs(leaf, path)
+            self._rules.refuse_among_inputs(spec, path)
         except FileFailure as error:
-            return Verdict(leaf.stage, "refuse", str(error))
-        row = self._row_of_group(group, leaf, path)
-        verdict = self.judge_at(group, leaf, row, path)
-        if row is not None and verdict.action == "up-to-date":
-            verdict = verdict._replace(target=row.target)
-        if failures and verdict.action == "make" and not self._force:
-            return self._after_failure(group, leaf, verdict, failures)
-        return verdict
+            return bad_path(group, spec, error)
+        record, change = self._record_of(group, spec, path), None
+        if record is not None:
+            change = members_change(group, record) or self._rules.recipe_change(spec, record)
+        decision = self._rules.decide_at(group, spec, record, path, change)
+        if record is not None and decision.action == "up-to-date":
+            decision = decision._replace(target=record.target)
+        return self._rules.after_failure(decision, spec, failures)
 
-    def _row_of_group(self, group: Group, leaf: Leaf, path: bytes) -> OutputRecord | None:
-        """What is recorded of a group, also if its stage was called otherwise."""
-        row = self._ledger.outputs.get(leaf.template.key(path))
-        if row is not None:
-            was = origin_of(row.source)
+    def _record_of(self, group: Group, spec: OutputSpec, path: bytes) -> OutputRecord | None:
+        """Return what is recorded of a group, also if its stage was called otherwise."""
+        record = self._ledger.outputs.get(spec.template.key(path))
+        if record is not None:
+            was = origin_of(record.source)
             if not isinstance(was, Group) or was.name != group.name:
                 return None
-            return row if was.stage == group.stage or row.stage not in self._stages else None
-        for stage in () if leaf.has_file else self._former_gathers:
-            row = self._ledger.outputs.get(NoFile(stage).fill(key_of(Group(stage, group.name))))
-            if row is not None and row.recipe == leaf.number:
-                return row
+            return record if was.stage == group.stage or record.stage not in self._stages else None
+        for stage in () if spec.has_file else self._former_stages:
+            record = self._ledger.outputs.get(NoFile(stage).fill(key_of(Group(stage, group.name))))
+            if record is not None and record.recipe == spec.number:
+                return record
         return None
 
     @cached_property
-    def _former_gathers(self) -> set[str]:
+    def _former_stages(self) -> set[str]:
         """What stages were called that gathered, and are not now."""
-        return {row.stage for row in self._ledger.outputs.all(*GROUPS)} - self._stages
+        return {record.stage for record in self._ledger.outputs.all(*GROUPS)} - self._stages

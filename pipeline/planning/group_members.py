@@ -19,9 +19,9 @@ from pipeline.ledger.group_tables import GroupTables
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import kept_time, key_of, origin_of
 from pipeline.messages import Group
-from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left
-from pipeline.planning.plan_store import Spool
+from pipeline.planning.plan_store import PlanStore
 
 How = Literal["to be made", "to be moved", "failed"]
 
@@ -42,7 +42,7 @@ class Gathered(NamedTuple):
 class Members:
     """The members of the groups of one stage that gathers."""
 
-    def __init__(self, config: Config, ledger: Ledger, tables: GroupTables, leaf: Leaf) -> None:
+    def __init__(self, config: Config, ledger: Ledger, tables: GroupTables, leaf: OutputSpec) -> None:
         gather = leaf.route[-1]
         assert gather.parent is not None
         made = config.stages[gather.parent]
@@ -62,14 +62,14 @@ class Members:
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def take_planned(self, spool: Spool) -> None:
+    def take_planned(self, store: PlanStore) -> None:
         """Take what there will be: what is there, and what the plan says of the rest."""
-        for each in spool.decisions_of_stage(self._of):
+        for each in store.decisions_of_stage(self._of):
             if each.action == "make":
                 self._add_absent(key_of(each.origin), "to be made")
             elif each.action == "rename":
                 self._add_absent(key_of(each.origin), "to be moved")
-            elif each.action == "refuse" or (each.action == "held" and not each.why.startswith("dismissed")):
+            elif each.action == "refuse" or (each.action == "held" and each.reason.code != "dismissed"):
                 self._add_absent(key_of(each.origin), "failed")
         self._take_recorded()
 

@@ -17,31 +17,29 @@ from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import GROUPS, key_of
 from pipeline.messages import Group, GroupJob, Outcome
-from pipeline.planning.decisions import Verdict
-from pipeline.planning.group_freshness import GroupJudge
+from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, OrphanCode, Reason
+from pipeline.planning.group_freshness import GroupFreshness
 from pipeline.planning.group_members import Gathered, Members
-from pipeline.planning.output_spec import Leaf, Selection
-from pipeline.planning.plan_store import Spool
-from pipeline.planning.source_state import MEMBERS_CHANGED
-from pipeline.text import PATH_CHANGED, counted
+from pipeline.planning.output_spec import OutputSpec, Selection
+from pipeline.planning.plan_store import PlanStore
 
 
 class Gathers:
     """All that one plan makes of groups."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, leaves: Sequence[Leaf], selection: Selection, spool: Spool
+        self, config: Config, ledger: Ledger, leaves: Sequence[OutputSpec], selection: Selection, store: PlanStore
     ) -> None:
         self._ledger = ledger
-        self._spool = spool
+        self._store = store
         self._leaves = [leaf for leaf in leaves if leaf.gathers]
         self._stages = {leaf.stage for leaf in leaves}
-        self._judge = GroupJudge(config, ledger, tuple(leaves), selection)
+        self._judge = GroupFreshness(config, ledger, tuple(leaves), selection)
         self._tables = ledger.create_group_tables()
         self._members = {leaf.stage: Members(config, ledger, self._tables, leaf) for leaf in self._leaves}
 
     @staticmethod
-    def are_needed(ledger: Ledger, leaves: Sequence[Leaf]) -> bool:
+    def are_needed(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
         """Whether anything is made of groups, or was."""
         if any(leaf.gathers for leaf in leaves):
             return True
@@ -52,20 +50,20 @@ class Gathers:
     def plan(self) -> None:
         """Put every group into the plan, as it will be when its members are made."""
         for members in self._members.values():
-            members.take_planned(self._spool)
+            members.take_planned(self._store)
         self._judge_all()
 
     def plan_anew(self, *, is_made: bool) -> None:
         """The same for a plan that is settled; or by what was made of it, if that `is_made`."""
         self._tables.clear()
-        self._spool.forget_groups()
+        self._store.forget_groups()
         for members in self._members.values():
             if is_made:
                 members.take_made()
             else:
-                members.take_planned(self._spool)
+                members.take_planned(self._store)
         self._judge_all()
-        self._spool.settle_groups()
+        self._store.settle_groups()
 
     def _judge_all(self) -> None:
         for leaf in self._leaves:
@@ -74,40 +72,40 @@ class Gathers:
                 identity = members.identity(group)
                 failures = list(self._ledger.failures.of_source(group.source))
                 failures = [each for each in failures if each.stage == leaf.stage]
-                verdict = self._verdict(leaf, members, group, identity, failures)
-                self._spool.add(identity, verdict, leads=False, late=bool(failures))
-        self._spool.add_orphans_of_groups(self._why_gone)
+                decision = self._decide(leaf, members, group, identity, failures)
+                self._store.add(decision, leads=False, late=bool(failures))
+        self._store.add_orphans_of_groups(self._why_gone)
 
-    def _verdict(
-        self, leaf: Leaf, members: Members, group: Gathered, identity: Group, failures: list[Failure]
-    ) -> Verdict:
+    def _decide(
+        self, leaf: OutputSpec, members: Members, group: Gathered, identity: Group, failures: list[Failure]
+    ) -> Decision:
         """What is to be done about a group."""
         if not group.output:
-            return Verdict(leaf.stage, "refuse", members.why_nowhere(group))
-        verdict = self._judge.judge_group(identity, leaf, group.output, failures)
-        if verdict.action == "refuse":
-            return verdict
+            return Decision(identity, leaf.stage, "refuse", Reason("bad_path", (members.why_nowhere(group),)))
+        decision = self._judge.decide(identity, leaf, group.output, failures)
+        if decision.action == "refuse":
+            return decision
         is_enough = leaf.route[-1].partial and (group.members or group.to_be_made)
         if group.failed and not is_enough:
-            return verdict._replace(action="refuse", why=f"{counted(group.failed, 'member')} failed", rival=None)
+            return decision._replace(action="refuse", reason=Reason("members_failed", (group.failed,)), rival=None)
         if group.to_be_made:
-            return verdict._replace(action="make", why=f"{counted(group.to_be_made, 'member')} to be made")
-        if group.to_be_moved and verdict.action != "make":
-            return verdict._replace(action="make", why=MEMBERS_CHANGED)
-        return verdict
+            return decision._replace(action="make", reason=Reason("members_to_be_made", (group.to_be_made,)))
+        if group.to_be_moved and decision.action != "make":
+            return decision._replace(action="make", reason=MEMBERS_CHANGED)
+        return decision
 
-    def _why_gone(self, stage: str, group_is_there: bool) -> str:
+    def _why_gone(self, stage: str, group_is_there: bool) -> OrphanCode:
         """Why nothing makes any more what is recorded of a group."""
         if stage not in self._stages:
-            return "stage gone"
-        return PATH_CHANGED if group_is_there else "group gone"
+            return "stage_gone"
+        return "path_changed" if group_is_there else "group_gone"
 
     # -- during a run --------------------------------------------------------------------------------------------------
 
     def forget_past_failures(self) -> None:
         """Forget the failures of groups that say nothing any more: up to date, or gone."""
         failures = self._ledger.failures.all(*GROUPS)
-        open_ones = self._spool.unsettled_groups()
+        open_ones = self._store.unsettled_groups()
         past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
         self._ledger.failures.forget(past)
 

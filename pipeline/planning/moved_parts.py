@@ -8,29 +8,28 @@ from collections.abc import Iterable
 from pipeline.files.template import ALL_PARTS
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
-from pipeline.planning.decisions import Verdict
-from pipeline.planning.output_spec import Leaf
+from pipeline.planning.decisions import Decision, Reason
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left, is_the_same, look
-from pipeline.planning.source_state import ByTime
-from pipeline.text import shown
+from pipeline.planning.source_state import Sources
 
 
 def move_parts(
-    leaf: Leaf, source: Source, verdict: Verdict, rows: Iterable[OutputRecord], folder: bytes, sources: ByTime
-) -> list[Verdict]:
-    """The verdict on an output in parts, or in its place a rename for each of its parts, and at last for the whole, if
+    leaf: OutputSpec, source: Source, decision: Decision, rows: Iterable[OutputRecord], folder: bytes, sources: Sources
+) -> list[Decision]:
+    """The decision on an output in parts, or in its place a rename for each of its parts, and at last for the whole, if
     they lie intact elsewhere and their new places are free. `rows` are those that no template leads to.
     """
     known = list(rows)
-    for head in known if (verdict.action, verdict.why) == ("make", "new") else ():
+    for head in known if (decision.action, decision.reason.code) == ("make", "new") else ():
         is_done = head.part == "" and head.status == "done" and not head.in_flight and head.recipe == leaf.number
-        if is_done and sources.is_same(source, head):
+        if is_done and not sources.change(source, head):
             renames = [_rename(leaf, source, part, folder) for part in known if _is_part(part, head)]
             found = [each for each in renames if each is not None]
             if found and len(found) == len(renames):
-                why = f"moved from {shown(head.target)}"
-                return [*found, verdict._replace(action="rename", why=why, moved_from=head.target)]
-    return [verdict]
+                why = Reason("path_changed", (os.fsdecode(head.target),))
+                return [*found, decision._replace(action="rename", reason=why, moved_from=head.target)]
+    return [decision]
 
 
 def _is_part(row: OutputRecord, head: OutputRecord) -> bool:
@@ -43,7 +42,7 @@ def is_part_of(row: OutputRecord, whole: bytes) -> bool:
     return bool(part) and row.target == whole.replace(ALL_PARTS.encode(), part.encode())
 
 
-def _rename(leaf: Leaf, source: Source, row: OutputRecord, folder: bytes) -> Verdict | None:
+def _rename(leaf: OutputSpec, source: Source, row: OutputRecord, folder: bytes) -> Decision | None:
     """The move of one part; None where it is not as we left it, or its new place is taken by anything but itself."""
     path = leaf.template.fill(source.path, row.part or "")
     here, there = look(os.path.join(folder, row.target)), look(path)
@@ -53,5 +52,5 @@ def _rename(leaf: Leaf, source: Source, row: OutputRecord, folder: bytes) -> Ver
         may_move = here is not None and is_as_left(here, row.size, row.mtime_ns)
     if not may_move:
         return None
-    why = f"moved from {shown(row.target)}"
-    return Verdict(leaf.stage, "rename", why, path, leaf.template.key(path), None, True, row.target)
+    why = Reason("path_changed", (os.fsdecode(row.target),))
+    return Decision(source, leaf.stage, "rename", why, path, leaf.template.key(path), None, True, row.target)

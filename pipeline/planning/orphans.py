@@ -11,22 +11,21 @@ from typing import Literal, NamedTuple
 from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.outputs import OutputRecord
-from pipeline.planning.decisions import Orphan, Verdict
+from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
 from pipeline.planning.output_state import is_as_left
-from pipeline.planning.plan_store import SKIPPED_NOW, Spool
-from pipeline.text import PATH_CHANGED
+from pipeline.planning.plan_store import PlanStore
 
 
-class Gone:
+class OrphanCollector:
     """Takes the records to which no source and template of today leads: orphans and past failures.
 
     What it cannot know it leaves out: what lies in a folder that was not listed, or cannot be looked at.
     """
 
     def __init__(
-        self, spool: Spool, walk: Walk, root: bytes, stages: Collection[str], *, is_partial: bool = False
+        self, store: PlanStore, walk: Walk, root: bytes, stages: Collection[str], *, is_partial: bool = False
     ) -> None:
-        self._spool = spool
+        self._store = store
         self._walk = walk
         self._root = os.path.join(root, b"")
         self._stages = stages
@@ -35,39 +34,39 @@ class Gone:
     def not_met(self, row: OutputRecord) -> None:
         """The walk did not come by the source of a row."""
         # Of a part of the files too: whose path is free must be known.
-        if not self._is_unknown(row.source) and (why := self._why_not_met(row.source)):
-            self._spool.add_orphan(row, why)
+        if not self._is_unknown(row.source) and (code := self._why_not_met(row.source)):
+            self._store.add_orphan(row, code)
 
     def unclaimed(self, row: OutputRecord) -> None:
         """The source of a row is there, and no template leads from it to the row's output."""
         is_skipped = row.part and row.status == "skipped"
-        why = SKIPPED_NOW if is_skipped else PATH_CHANGED if row.stage in self._stages else "stage gone"
-        self._spool.add_orphan(row, why)
+        code: OrphanCode = "path_changed" if row.stage in self._stages else "stage_gone"
+        self._store.add_orphan(row, "skipped_now" if is_skipped else code)
 
-    def skipped(self, row: OutputRecord, verdicts: Sequence[Verdict]) -> None:
+    def skipped(self, row: OutputRecord, decisions: Sequence[Decision]) -> None:
         """A row of a source that was left out, and that had an output before."""
         if any(each.target == row.target and each.action == "up-to-date" and os.path.lexists(each.path)
-               for each in verdicts):  # fmt: skip
-            self._spool.add_orphan(row, SKIPPED_NOW)
+               for each in decisions):  # fmt: skip
+            self._store.add_orphan(row, "skipped_now")
 
     def failure(self, failure: Failure) -> None:
         """The walk did not come by the source of a failure."""
         if not self._is_partial and not self._is_unknown(failure.source):
-            self._spool.add_past_failure(failure)
+            self._store.add_past_failure(failure)
 
     def _is_unknown(self, source: bytes) -> bool:
         return any(source.startswith(folder) for folder, _ in self._walk.unlisted)
 
-    def _why_not_met(self, source: bytes) -> str:
-        """Why, or nothing where that cannot be told; costs a look, but only at what was not met."""
+    def _why_not_met(self, source: bytes) -> OrphanCode | None:
+        """Return why the walk did not meet a source; None where that cannot be told."""
         path = self._root + source
         try:
-            return "excluded now" if stat.S_ISREG(os.stat(path).st_mode) else "source gone"
+            return "excluded_now" if stat.S_ISREG(os.stat(path).st_mode) else "source_gone"
         except (FileNotFoundError, NotADirectoryError):
             # A link that leads nowhere is still there: what it leads to may be on a disk that is away.
-            return "" if os.path.islink(path) else "source gone"
+            return None if os.path.islink(path) else "source_gone"
         except OSError:
-            return ""
+            return None
 
 
 class Fate(NamedTuple):
@@ -77,13 +76,24 @@ class Fate(NamedTuple):
     path: bytes
     action: Literal["prune", "keep", "forget"]
     """`forget` where there is no file any more."""
-    why: str
+    obstacle: Literal["", "edited", "unreadable"] = ""
+    """Why it is kept."""
+    error: str = ""
+    """What the system said, where it cannot be looked at."""
+
+    @property
+    def why(self) -> str:
+        """Why it is an orphan, and why it is kept, as a person reads it."""
+        why = text_of(Reason(self.orphan.code))
+        if self.obstacle == "edited":
+            return f"{why}, edited by someone else"
+        return f"{why}, and cannot be looked at: {self.error}" if self.obstacle else why
 
 
-def fates(spool: Spool, folder: Path) -> Iterator[Fate]:
-    """Every orphan that was ever made, with what may be done about it; `folder` is the YAML's."""
+def fates(store: PlanStore, folder: Path) -> Iterator[Fate]:
+    """Yield what may be done about every orphan that was ever made; `folder` is the YAML's."""
     base = os.fsencode(folder)
-    for orphan in spool.orphans():
+    for orphan in store.orphans():
         if orphan.status != "intended":
             yield fate_of(orphan, os.path.join(base, orphan.target))
 
@@ -93,9 +103,9 @@ def fate_of(orphan: Orphan, path: bytes) -> Fate:
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return Fate(orphan, path, "forget", orphan.why)
+        return Fate(orphan, path, "forget")
     except OSError as error:
-        return Fate(orphan, path, "keep", f"{orphan.why}, and cannot be looked at: {error.strerror}")
+        return Fate(orphan, path, "keep", "unreadable", str(error.strerror))
     if is_as_left(found, orphan.size, orphan.mtime_ns):
-        return Fate(orphan, path, "prune", orphan.why)
-    return Fate(orphan, path, "keep", f"{orphan.why}, edited by someone else")
+        return Fate(orphan, path, "prune")
+    return Fate(orphan, path, "keep", "edited")

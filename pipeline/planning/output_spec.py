@@ -34,7 +34,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Leaf:
+class OutputSpec:
     """One output of the tree: its template, its recipe, and the recipe's number if the ledger knows it."""
 
     stage: str
@@ -71,7 +71,7 @@ class Leaf:
         return self.has_file and not self.has_parts and self.matches is None
 
 
-def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:
+def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
     """All that differs between the recipe of an output as it was recorded and as it is, in the order of telling."""
     names = [each.name for each in leaf.route]
     files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
@@ -79,7 +79,7 @@ def differences_from(old: dict[str, Any], leaf: Leaf) -> list[Difference]:
 
 
 def take_parts(
-    leaf: Leaf, source: bytes, recorded: dict[bytes, OutputRecord], *, left_out: bool = False
+    leaf: OutputSpec, source: bytes, recorded: dict[bytes, OutputRecord], *, left_out: bool = False
 ) -> list[OutputRecord]:
     """What is recorded of the parts of one output, taken out of the records of its source; also of those that were
     `left_out` at last, if it is asked.
@@ -94,7 +94,7 @@ def take_parts(
     ]
 
 
-def take_intended(leaf: Leaf, source: bytes, recorded: dict[bytes, OutputRecord]) -> list[OutputRecord]:
+def take_intended(leaf: OutputSpec, source: bytes, recorded: dict[bytes, OutputRecord]) -> list[OutputRecord]:
     """What a killed run may have moved to where parts of one output belong, taken out of the records of its source."""
     intended = [row for row in recorded.values() if row.status == "intended"] if leaf.has_parts else []
     if not intended:

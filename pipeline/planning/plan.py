@@ -1,10 +1,10 @@
 """Sources + ledger + config -> the jobs to run, each with its reason; collisions and orphans.
 
     walk   (byte order) --+
-                          +--> one merge --> judge each output --> spool, on disk --> jobs, counts
+                          +--> one merge --> judge each output --> store, on disk --> jobs, counts
     ledger (same order) --+
 
-Memory does not depend on how many files there are: what is up to date is counted, the rest is spooled.
+Memory does not depend on how many files there are: what is up to date is counted, the rest is stored on disk.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
-from pipeline.planning.decisions import Action, Verdict, foremost
-from pipeline.planning.file_list import Listing
-from pipeline.planning.freshness import Judge
+from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
+from pipeline.planning.file_list import FileList
+from pipeline.planning.freshness import Freshness
 from pipeline.planning.groups import Gathers
-from pipeline.planning.orphans import Gone
-from pipeline.planning.output_spec import Leaf, Selection
-from pipeline.planning.plan_store import Spool
-from pipeline.planning.recipe import Step, Surroundings, recipe_for
-from pipeline.planning.renames import Moves
+from pipeline.planning.orphans import OrphanCollector
+from pipeline.planning.output_spec import OutputSpec, Selection
+from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.recipe import recipe_for
+from pipeline.planning.renames import RenameFinder
 from pipeline.planning.source_state import Met
-from pipeline.planning.unchanged import Digests, Place, spans_of
-from pipeline.text import planned_reason
+from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""
@@ -43,15 +42,15 @@ Range = tuple[bytes, bytes | None]
 class Plan:
     """All that is to be done, and the counts of what is not."""
 
-    spool: Spool
-    leaves: tuple[Leaf, ...]
+    store: PlanStore
+    leaves: tuple[OutputSpec, ...]
     walk: Walk
     sources: int = 0
     jobs: int = 0
     """How many sources have something to make."""
-    counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    counts: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many outputs, by what is to be done and why."""
-    files: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    files: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many sources, each by what is foremost of its outputs."""
     unmatched: int = 0
     """How many sources no stage reads."""
@@ -61,57 +60,49 @@ class Plan:
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
     gathers: Gathers | None = None
     """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
-    counts_of_groups: Counter[tuple[Action, str]] = field(default_factory=Counter)
+    counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many outputs of groups, which are not among the others."""
 
     def pass_over(self, span: UnchangedRange) -> None:
         """Count a span of sources of which nothing is to be done."""
         self.sources += span.sources
         self.meets_known = True
-        for why, (outputs, files) in span.counts.items():
-            self.counts["up-to-date", why] += outputs
-            self.files["up-to-date", why] += files
+        for kept, (outputs, files) in span.counts.items():
+            reason = reason_in_span(kept)
+            self.counts["up-to-date", reason] += outputs
+            self.files["up-to-date", reason] += files
 
     def count_groups(self) -> None:
         """Count what is made of groups, as it is planned by now."""
         self.counts_of_groups = Counter()
-        for action, why, outputs, _ in self.spool.counts(of_groups=True):
-            self.counts_of_groups[action, why] += outputs
+        for action, reason, outputs, _ in self.store.counts(of_groups=True):
+            self.counts_of_groups[action, reason] += outputs
 
     @property
     def jobs_of_groups(self) -> int:
         """How many groups have something to make."""
         return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
 
-    def count(self, action: Action, why: str = "") -> int:
-        """How many outputs the plan does this to, for a reason that begins so."""
-        return sum(n for (each, said), n in self.counts.items() if each == action and said.startswith(why))
+    def count(self, action: Action, code: Code | None = None) -> int:
+        """How many outputs the plan does this to, for any reason or for one."""
+        return sum(n for (each, why), n in self.counts.items() if each == action and code in (None, why.code))
 
 
-def leaves_of(config: Config, ledger: Ledger, *, record: bool) -> tuple[Leaf, ...]:
+def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
     """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
     known = {digest: number for number, digest in ledger.recipes().items()}
-    pool, contents, leaves = config.pool, ledger.file_digests, []
-    around = Surroundings(
-        config.folder, pool.initializer, pool.initargs, config.depends, config.libraries, contents.digest
-    )
+    contents, leaves = ledger.file_digests, []
     for stage in config.ends:
         # What was made of the sources says itself when it changed.
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
-        recipe = recipe_for([_step(each) for each in route], save, template.suffix, around)
+        recipe = recipe_for(config, route, save, template.suffix, contents.digest)
         number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
-        leaves.append(Leaf(stage.name, template, recipe, number, route, matches))
+        leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches))
     if record:
         contents.remember()
     return tuple(leaves)
-
-
-def _step(stage: StageConfig) -> Step:
-    least = stage.least if stage.least != stage.box else None
-    initializer, initargs = (stage.pool.initializer, stage.pool.initargs) if stage.pool else (None, ())
-    return Step(stage.stage, stage.options, least, stage.own_colors, stage.depends, initializer, initargs)
 
 
 def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
@@ -129,29 +120,29 @@ def walk_of(config: Config) -> Walk:
 def make_plan(
     config: Config,
     ledger: Ledger,
-    leaves: tuple[Leaf, ...],
+    leaves: tuple[OutputSpec, ...],
     selection: Selection,
     *,
     everything: bool = False,
     record: bool = False,
     on_work: Callable[[], object] = lambda: None,
 ) -> Plan:
-    """Walk, compare, decide. With `everything` what is up to date is spooled too, to be shown.
+    """Walk, compare, decide. With `everything` what is up to date is stored too, to be shown.
 
-    With `record`, which is for a run, what was read of sources is spooled, for the ledger. `on_work` is called when it
+    With `record`, which is for a run, what was read of sources is stored, for the ledger. `on_work` is called when it
     is first seen that there is something to make.
     """
     root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
-    sources = Listing(root, walk, ledger, selection.names) if selection.names is not None else walk
-    plan = Plan(Spool(ledger, len(leaves)), leaves, walk)
+    sources = FileList(root, walk, ledger, selection.names) if selection.names is not None else walk
+    plan = Plan(PlanStore(ledger, len(leaves)), leaves, walk)
     of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
     if not selection.is_partial and Gathers.are_needed(ledger, leaves):
-        plan.gathers = Gathers(config, ledger, leaves, selection, plan.spool)
-    judge = Judge(config, ledger, of_files, selection, plan.spool.add_reading if record else None)
-    gone = Gone(plan.spool, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
+        plan.gathers = Gathers(config, ledger, leaves, selection, plan.store)
+    judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
+    gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
     is_moving = not (selection.force or ledger.facts.uncertain_period)
-    moves = Moves(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
+    moves = RenameFinder(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, moves, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
     all_plain = all(leaf.is_plain for leaf in of_files)
@@ -161,10 +152,10 @@ def make_plan(
         plan.judged = _by_spans(plan, work, ledger)
     if plan.gathers:
         plan.gathers.plan()
-    plan.spool.settle(keep_orphans=not selection.is_partial)
-    for action, why, outputs, files in plan.spool.counts():
-        plan.counts[action, why] += outputs
-        plan.files[action, why] += files
+    plan.store.settle(keep_orphans=not selection.is_partial)
+    for action, reason, outputs, files in plan.store.counts():
+        plan.counts[action, reason] += outputs
+        plan.files[action, reason] += files
     if plan.gathers and plan.count("refuse"):  # what collides is known since it was settled
         plan.gathers.plan_anew(is_made=False)
     plan.count_groups()
@@ -190,14 +181,14 @@ def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
     return judged
 
 
-def digests_of(leaves: Sequence[Leaf]) -> Digests:
+def digests_of(leaves: Sequence[OutputSpec]) -> Digests:
     """The digests of spans for a tree with these outputs."""
     of_files = [leaf for leaf in leaves if not leaf.gathers]
     plain = [(each.stage, each.template, each.number) for each in of_files if isinstance(each.template, Template)]
     return Digests([Place(*each) for each in plain])
 
 
-def settled_spans(ledger: Ledger, leaves: Sequence[Leaf], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
+def settled_spans(ledger: Ledger, leaves: Sequence[OutputSpec], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
     """Those of the ranges in which a run has left nothing to be done, as spans."""
     digests = digests_of(leaves)
     for first, after in ranges:
@@ -213,9 +204,9 @@ class _Work:
     def __init__(
         self,
         plan: Plan,
-        judge: Judge,
-        gone: Gone,
-        moves: Moves | None,
+        judge: Freshness,
+        gone: OrphanCollector,
+        moves: RenameFinder | None,
         selection: Selection,
         everything: bool,
         on_work: Callable[[], object],
@@ -230,11 +221,11 @@ class _Work:
         self._on_work: Callable[[], object] | None = on_work
 
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
-        """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
+        """Freshness the sources of a range, and pass on what is recorded there of files that are gone."""
         plan = self._plan
-        rows = Follower(ledger.outputs.all(*within, listed=listed, of_files=True), self._gone.not_met)
-        failures = Follower(ledger.failures.all(*within, listed=listed, of_files=True), self._gone.failure)
-        for source, recorded, failed in self._judge.sources.ahead(self._met(sources, rows, failures)):
+        rows = RecordCursor(ledger.outputs.all(*within, listed=listed, of_files=True), self._gone.not_met)
+        failures = RecordCursor(ledger.failures.all(*within, listed=listed, of_files=True), self._gone.failure)
+        for source, recorded, failed in self._judge.sources.read_ahead(self._met(sources, rows, failures)):
             plan.sources += 1
             if self._decide(source, recorded, failed):
                 plan.jobs += 1
@@ -247,7 +238,7 @@ class _Work:
         failures.pass_the_rest()
 
     def _met(
-        self, sources: Iterable[Source], rows: Follower[OutputRecord], failures: Follower[Failure]
+        self, sources: Iterable[Source], rows: RecordCursor[OutputRecord], failures: RecordCursor[Failure]
     ) -> Iterator[Met]:
         """The selected sources, each with what is recorded of it."""
         for source in sources:
@@ -261,48 +252,48 @@ class _Work:
     def _decide(self, source: Source, rows: list[OutputRecord], failures: list[Failure]) -> bool:
         """Put one source into the plan; says whether it has something to make."""
         plan, recorded = self._plan, {row.target: row for row in rows}
-        verdicts = self._judge.judge(source, recorded, failures)
-        if not verdicts:
+        decisions = self._judge.decide(source, recorded, failures)
+        if not decisions:
             plan.unmatched += 1
-            self._pass_on(verdicts, rows, recorded, failures)
+            self._pass_on(decisions, rows, recorded, failures)
             return False
-        if self._moves and rows and (recorded or len(verdicts) > 1):
-            verdicts = self._moves.find(source, rows, verdicts)
-        leader = foremost(verdicts)
+        if self._moves and rows and (recorded or len(decisions) > 1):
+            decisions = self._moves.find(source, rows, decisions)
+        leader = foremost(decisions)
         if leader.action == "up-to-date" and not self._everything:
-            plan.files["up-to-date", planned_reason("up-to-date", leader.why)] += 1
-        for verdict in verdicts:
-            if self._everything or verdict.action != "up-to-date":
+            plan.files["up-to-date", without_particulars(leader.reason)] += 1
+        for decision in decisions:
+            if self._everything or decision.action != "up-to-date":
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
-                late = bool(failures) if verdict.action != "rename" else _stands_for_parts(rows, verdict.moved_from)
-                plan.spool.add(source, verdict, leads=verdict is leader, late=late)
+                late = bool(failures) if decision.action != "rename" else _stands_for_parts(rows, decision.moved_from)
+                plan.store.add(decision, leads=decision is leader, late=late)
             else:
-                plan.counts["up-to-date", planned_reason("up-to-date", verdict.why)] += 1
+                plan.counts["up-to-date", without_particulars(decision.reason)] += 1
         if rows or failures:
-            self._pass_on(verdicts, rows, recorded, failures)
+            self._pass_on(decisions, rows, recorded, failures)
         return leader.action == "make"
 
     def _pass_on(
         self,
-        verdicts: list[Verdict],
+        decisions: list[Decision],
         rows: list[OutputRecord],
         unclaimed: dict[bytes, OutputRecord],
         failures: list[Failure],
     ) -> None:
         """Say of what is recorded of a source that it is an orphan, or moved, or says nothing any more."""
-        moved = {verdict.moved_from for verdict in verdicts}
+        moved = {decision.moved_from for decision in decisions}
         for row in rows:
             if row.target in moved:
-                self._plan.spool.add_moved(row)
+                self._plan.store.add_moved(row)
             elif row.target in unclaimed:
                 self._gone.unclaimed(row)
             elif row.status == "skipped" and row.size is not None:
-                self._gone.skipped(row, verdicts)
+                self._gone.skipped(row, decisions)
         if failures:
-            open_stages = {verdict.stage for verdict in verdicts if verdict.action not in ("up-to-date", "rename")}
+            open_stages = {decision.stage for decision in decisions if decision.action not in ("up-to-date", "rename")}
             for failure in failures:
                 if failure.stage not in open_stages:
-                    self._plan.spool.add_past_failure(failure)
+                    self._plan.store.add_past_failure(failure)
 
 
 def _stands_for_parts(rows: list[OutputRecord], target: bytes | None) -> bool:
@@ -312,7 +303,7 @@ def _stands_for_parts(rows: list[OutputRecord], target: bytes | None) -> bool:
 T = TypeVar("T", OutputRecord, Failure)
 
 
-class Follower(Generic[T]):
+class RecordCursor(Generic[T]):
     """Keeps a stream of records in step with a walk over the same order of sources."""
 
     def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:

@@ -5,6 +5,8 @@ SQLite finds the collisions: two sources that want one path are two rows with on
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,18 +16,23 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import columns_of, is_group, kept_time, origin_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.plan_tables import MOVED
-from pipeline.messages import Group, GroupJob, Job, Origin, Source, Target
-from pipeline.planning.decisions import PLACE, Action, Decision, Orphan, Rename, Verdict
-from pipeline.text import PATH_CHANGED, planned_reason, shown
-
-# Why an output is an orphan although its source and stage are as they were: the source is left out by now.
-SKIPPED_NOW = "skipped now"
+from pipeline.messages import Group, GroupJob, Job, Source, Target
+from pipeline.planning.decisions import (
+    PLACE,
+    Action,
+    Decision,
+    Orphan,
+    OrphanCode,
+    Reason,
+    Rename,
+    without_particulars,
+)
 
 # Outputs that are inserted together.
 _CHUNK = 500
 
 
-class Spool:
+class PlanStore:
     """What one plan holds; gone when the ledger is closed."""
 
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
@@ -37,16 +44,21 @@ class Spool:
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def add(self, origin: Origin, verdict: Verdict, *, leads: bool, late: bool = False) -> None:
-        """Add what is to be done about one output; `late`, after all that is not, if it is to be made, and if it stands
-        for parts that are renamed.
+    def add(self, decision: Decision, *, leads: bool, late: bool = False) -> None:
+        """Add the decision about one output.
+
+        Args:
+            decision: What is done about it.
+            leads: Whether its source as a whole is counted under it.
+            late: Whether it is made after all that is not late; of a rename, whether it stands for parts.
         """
         self._has_late |= late
-        self._has_renames |= verdict.action == "rename"
+        self._has_renames |= decision.action == "rename"
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
         self._waiting.append(
             (
-                *columns_of(origin), verdict.stage, verdict.action, verdict.why,
-                verdict.path, verdict.target, verdict.rival, verdict.owned, late, leads, verdict.moved_from,
+                *columns_of(origin), stage, action,
+                code, _written(detail), path, target, rival, is_owned, late, leads, moved_from,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -57,20 +69,22 @@ class Spool:
             self._tables.insert_outputs(self._waiting)
         self._waiting.clear()
 
-    def add_orphan(self, row: OutputRecord, why: str) -> None:
+    def add_orphan(self, row: OutputRecord, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
-        # What stands for parts is no file, and to be forgotten as what was never made.
+        self._add_orphan(row, code)
+
+    def _add_orphan(self, row: OutputRecord, code: str) -> None:
+        # What stands for parts is no file, and forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
-        orphan = Orphan(row.target, row.source, row.stage, status, why, row.size, row.mtime_ns)
-        self._tables.insert_orphans([orphan])
+        self._tables.insert_orphans([(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns)])
 
     def add_moved(self, row: OutputRecord) -> None:
         """Add an output that is to be renamed."""
-        self.add_orphan(row, MOVED)
+        self._add_orphan(row, MOVED)
 
-    def add_orphans_of_groups(self, why: Callable[[str, bool], str]) -> None:
-        """Add what is recorded of groups and nothing makes any more; why, is said by stage and by whether the group is
-        there.
+    def add_orphans_of_groups(self, why: Callable[[str, bool], OrphanCode]) -> None:
+        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the stage, and by
+        whether the group is there.
         """
         self._write()
         self._tables.delete_group_orphans()
@@ -81,7 +95,7 @@ class Spool:
 
     def add_skipped(self) -> None:
         """Add, after the run, what is left of sources that it left out."""
-        self._tables.insert_skipped_orphans(SKIPPED_NOW)
+        self._tables.insert_skipped_orphans("skipped_now")
 
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
@@ -102,7 +116,7 @@ class Spool:
         self._tables.index_targets()
         self._settle_targets()
         if self._has_renames:
-            self._tables.release_unmoved(PATH_CHANGED)
+            self._tables.release_unmoved("path_changed")
         # An orphan whose path a current source takes over is none.
         if keep_orphans:
             self._tables.delete_overwritten_orphans()
@@ -123,7 +137,7 @@ class Spool:
     def _settle_rivals(self) -> None:
         """Refuse what is recorded as another source's."""
         self._write()
-        for seq, rival in self._tables.refuse_rivals(SKIPPED_NOW):
+        for seq, rival in self._tables.refuse_rivals("skipped_now"):
             self._refuse(seq, rival)
 
     def _settle_targets(self, *, of_groups: bool = False) -> None:
@@ -133,11 +147,11 @@ class Spool:
 
     def leave(self, part: Rename) -> None:
         """Leave a part that could not be renamed to those who make all of them: where it lies it is an orphan."""
-        self._tables.delete_output(part.seq, part.moved_from, PATH_CHANGED)
+        self._tables.delete_output(part.seq, part.moved_from, "path_changed")
 
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed: what lies at its old path is an orphan."""
-        self._tables.make_instead(rename.seq, rename.moved_from, PATH_CHANGED)
+        self._tables.make_instead(rename.seq, rename.moved_from, "path_changed")
 
     def _settle_target(self, target: bytes) -> None:
         """Refuse all that want a target but the one that has it; where none has, all, each naming another."""
@@ -150,9 +164,8 @@ class Spool:
 
     def _refuse(self, seq: int, rival: bytes) -> None:
         source, target = self._tables.source_and_target(seq)
-        other = str(origin_of(rival)) if rival != source else "another stage's"
-        why = f"collision with {other}: both want {shown(target)}"
-        self._tables.refuse(seq, why)
+        detail = os.fsdecode(rival) if rival != source else "", os.fsdecode(target)
+        self._tables.refuse(seq, "collision", _written(detail))
         if is_group(source):
             return
         of_source = self._tables.actions_near(seq, self._outputs_per_source, source)
@@ -168,7 +181,7 @@ class Spool:
             yield from self._jobs(late=True)
 
     def jobs_of_groups(self) -> Iterator[GroupJob]:
-        """The jobs of groups, those that are late after the others."""
+        """The jobs of what is made of groups: one each."""
         for late in (False, True):
             for _, *source, stage, path in self._tables.outputs_to_make(late=late, of_groups=True):
                 group = origin_of(*source)
@@ -206,13 +219,13 @@ class Spool:
         """The sources of which a template leads to this output."""
         return self._tables.sources_of(target)
 
-    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, str, int, int]]:
-        """How many outputs, and how many sources of which that is what is said, by what is to be done and why.
+    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
+        """Yield how many outputs, and how many sources counted under them, have an action for a reason.
 
-        A reason comes once for each of the particulars with which it is said; those may be as many as there are files.
+        A reason may come several times: once for each of the particulars with which it is given.
         """
-        for action, why, outputs, files in self._tables.counts(of_groups=of_groups):
-            yield action, planned_reason(action, why), outputs, files
+        for action, code, detail, outputs, files in self._tables.counts(of_groups=of_groups):
+            yield action, without_particulars(_reason(code, detail)), outputs, files
 
     def count_jobs(self) -> int:
         """How many sources have something to make."""
@@ -236,4 +249,14 @@ class Spool:
 
 
 def _decision(row: tuple[Any, ...]) -> Decision:
-    return Decision(origin_of(*row[1:4]), *row[4:])
+    _, key, size, mtime_ns, stage, action, code, detail, *rest = row
+    return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(code, detail), *rest)
+
+
+def _written(detail: tuple[str | int | None, ...]) -> str | None:
+    """The particulars of a reason as the table keeps them."""
+    return json.dumps(detail) if detail else None
+
+
+def _reason(code: Any, detail: str | None) -> Reason:
+    return Reason(code, tuple(json.loads(detail)) if detail else ())

@@ -11,14 +11,16 @@ from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
-from pipeline.planning.output_spec import Leaf, take_intended, take_parts
+from pipeline.planning.output_spec import OutputSpec, take_intended, take_parts
 from pipeline.planning.output_state import is_as_left
 
 
 class MadeParts:
     """The parts of all the outputs that are in parts."""
 
-    def __init__(self, ledger: Ledger, leaves: Sequence[Leaf], noted: PartList, folder: bytes, *, force: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, leaves: Sequence[OutputSpec], noted: PartList, folder: bytes, *, force: bool
+    ) -> None:
         self._ledger = ledger
         self._leaves = {leaf.stage: leaf for leaf in leaves if leaf.has_parts}
         self._noted = noted
@@ -74,7 +76,7 @@ class MadeParts:
             if source and (leaf := self._leaves.get(result.stage)):
                 self._record(leaf, source.path, result)
 
-    def _record(self, leaf: Leaf, source: bytes, result: Result) -> None:
+    def _record(self, leaf: OutputSpec, source: bytes, result: Result) -> None:
         if result.kind in KILLED:  # nobody has cleared up after it
             for part in self._noted.noted(self._ledger.run):
                 if (part.source, part.target) == (source, result.path):

@@ -17,111 +17,114 @@ from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import Intent, OutputRecord
 from pipeline.messages import Source
-from pipeline.planning.decisions import Rename, Verdict
+from pipeline.planning.decisions import Decision, Reason, Rename
 from pipeline.planning.moved_parts import is_part_of, move_parts
-from pipeline.planning.output_spec import Leaf
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.output_state import is_as_left, is_the_same, look
-from pipeline.planning.plan_store import Spool
-from pipeline.planning.source_state import ByTime
-from pipeline.text import shown
+from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.source_state import Sources
 
 # Renames that are noted together before they are done.
 _BATCH = 256
 
 
-class Moves:
-    """Finds renames among the verdicts on one source."""
+class RenameFinder:
+    """Finds renames among the decisions on one source."""
 
-    def __init__(self, leaves: Sequence[Leaf], folder: bytes, sources: ByTime) -> None:
+    def __init__(self, leaves: Sequence[OutputSpec], folder: bytes, sources: Sources) -> None:
         self._recipes = {leaf.stage: leaf.number for leaf in leaves}
         self._in_parts = {leaf.stage: leaf for leaf in leaves if leaf.has_parts and leaf.has_file}
         self._folder = folder
         self._sources = sources
 
-    def find(self, source: Source, rows: Sequence[OutputRecord], verdicts: list[Verdict]) -> list[Verdict]:
-        """The same verdicts, but a rename for what is to be made and lies intact elsewhere.
+    def find(self, source: Source, rows: Sequence[OutputRecord], decisions: list[Decision]) -> list[Decision]:
+        """The same decisions, but a rename for what is to be made and lies intact elsewhere.
 
         One place may have to be left before another can be taken: those are found in that order, and where they wait
         for each other in a circle all are made.
         """
-        if not any(verdict.action == "make" for verdict in verdicts):
-            return verdicts
+        if not any(decision.action == "make" for decision in decisions):
+            return decisions
         if self._in_parts:
-            verdicts = self._find_parts(source, rows, verdicts)
+            decisions = self._find_parts(source, rows, decisions)
         by_target = {row.target: row for row in rows}
-        claims = {verdict.target: verdict for verdict in verdicts}
+        claims = {decision.target: decision for decision in decisions}
         movable = [row for row in rows if self._is_to_spare(row, claims.get(row.target), source)]
         wanted = [
-            number for number, verdict in enumerate(verdicts)
-            if self._may_be_moved_to(verdict, by_target.get(verdict.target))
+            number for number, decision in enumerate(decisions)
+            if self._may_be_moved_to(decision, by_target.get(decision.target))
         ]  # fmt: skip
-        found = list(verdicts)
+        found = list(decisions)
         left: set[bytes] = set()
         while movable and (step := self._next(wanted, found, movable, by_target, left)):
             number, row = step
-            why = f"moved from {shown(row.target)}"
-            found[number] = found[number]._replace(action="rename", why=why, moved_from=row.target)
+            found[number] = moved(found[number], row.target)
             wanted.remove(number)
             movable.remove(row)
             left.add(row.target)
         return found
 
-    def _find_parts(self, source: Source, rows: Sequence[OutputRecord], verdicts: list[Verdict]) -> list[Verdict]:
-        claimed, found = {verdict.target for verdict in verdicts}, list[Verdict]()
+    def _find_parts(self, source: Source, rows: Sequence[OutputRecord], decisions: list[Decision]) -> list[Decision]:
+        claimed, found = {decision.target for decision in decisions}, list[Decision]()
         unclaimed = [row for row in rows if row.target not in claimed]
-        for verdict in verdicts:
-            leaf = self._in_parts.get(verdict.stage)
-            found += move_parts(leaf, source, verdict, unclaimed, self._folder, self._sources) if leaf else [verdict]
+        for decision in decisions:
+            leaf = self._in_parts.get(decision.stage)
+            found += move_parts(leaf, source, decision, unclaimed, self._folder, self._sources) if leaf else [decision]
         return found
 
     def _next(
         self,
         wanted: list[int],
-        verdicts: list[Verdict],
+        decisions: list[Decision],
         movable: list[OutputRecord],
         by_target: dict[bytes, OutputRecord],
         left: set[bytes],
     ) -> tuple[int, OutputRecord] | None:
         for number in wanted:
-            verdict = verdicts[number]
-            at_target = by_target.get(verdict.target)
-            if at_target is not None and at_target.status != "intended" and verdict.target not in left:
+            decision = decisions[number]
+            at_target = by_target.get(decision.target)
+            if at_target is not None and at_target.status != "intended" and decision.target not in left:
                 continue
             for row in movable:
-                if row.recipe == self._recipes[verdict.stage] and self._can_move(row, verdict, left):
+                if row.recipe == self._recipes[decision.stage] and self._can_move(row, decision, left):
                     return number, row
         return None
 
-    def _may_be_moved_to(self, verdict: Verdict, row: OutputRecord | None) -> bool:
+    def _may_be_moved_to(self, decision: Decision, row: OutputRecord | None) -> bool:
         """Whether an output is to be made since none is recorded for its path, or one of another recipe."""
-        if verdict.action != "make" or verdict.target.startswith(NO_FILE_KEY):
+        if decision.action != "make" or decision.target.startswith(NO_FILE_KEY):
             return False
-        return row is None or row.status == "intended" or row.recipe != self._recipes[verdict.stage]
+        return row is None or row.status == "intended" or row.recipe != self._recipes[decision.stage]
 
-    def _is_to_spare(self, row: OutputRecord, claim: Verdict | None, source: Source) -> bool:
-        """Whether a row says of a source as it is that something was made of it, which no verdict wants as it is."""
+    def _is_to_spare(self, row: OutputRecord, claim: Decision | None, source: Source) -> bool:
+        """Whether a row says of a source as it is that something was made of it, which no decision wants as it is."""
         if row.part is not None or row.target.startswith(NO_FILE_KEY):
             return False
-        if row.status == "intended" or row.in_flight or not self._sources.is_same(source, row):
+        if row.status == "intended" or row.in_flight or self._sources.change(source, row):
             return False
         return claim is None or (claim.action == "make" and row.recipe != self._recipes[claim.stage])
 
-    def _can_move(self, row: OutputRecord, verdict: Verdict, left: set[bytes]) -> bool:
-        there = None if verdict.target in left else look(verdict.path)
+    def _can_move(self, row: OutputRecord, decision: Decision, left: set[bytes]) -> bool:
+        there = None if decision.target in left else look(decision.path)
         if row.status == "skipped":  # there is no file
             return row.size is None and there is None
         if there is None:
             here = look(os.path.join(self._folder, row.target))
             return here is not None and is_as_left(here, row.size, row.mtime_ns)
-        return verdict.why == "interrupted" and is_the_same(there, row.size, row.mtime_ns)
+        return decision.reason.code == "interrupted" and is_the_same(there, row.size, row.mtime_ns)
+
+
+def moved(decision: Decision, target: bytes) -> Decision:
+    """The decision to rename an output instead of making it."""
+    return decision._replace(action="rename", reason=Reason("path_changed", (os.fsdecode(target),)), moved_from=target)
 
 
 class Renamer:
     """Carries out the renames of a plan."""
 
-    def __init__(self, ledger: Ledger, spool: Spool, folder: bytes, places: Places) -> None:
+    def __init__(self, ledger: Ledger, store: PlanStore, folder: bytes, places: Places) -> None:
         self._ledger = ledger
-        self._spool = spool
+        self._store = store
         self._folder = folder
         self._places = places
         self._made = b""
@@ -145,7 +148,7 @@ class Renamer:
     def _batches(self) -> Iterator[list[Rename]]:
         """The renames, those of a source together."""
         batch: list[Rename] = []
-        for _, of_source in groupby(self._spool.renames(), key=lambda rename: rename.source):
+        for _, of_source in groupby(self._store.renames(), key=lambda rename: rename.source):
             batch += of_source
             if len(batch) >= _BATCH:
                 yield batch
@@ -166,9 +169,9 @@ class Renamer:
                 self._ledger.outputs.move(each.moved_from, each.target, each.stage)
                 done += not each.is_whole
             elif each.stage in in_parts and not each.is_whole:
-                self._spool.leave(each)
+                self._store.leave(each)
             else:
-                self._spool.make_instead(each)
+                self._store.make_instead(each)
             self._ledger.intents.end([each.target])
         return done
 

@@ -1,4 +1,4 @@
-"""Whether a source or a group is as it was when something was made of it: by its size and time, or by contents."""
+"""Tells whether a source is as it was when something was made of it: by its size and time, or by its contents."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.ledger.failures import Failure
 from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group, Origin, Source
+from pipeline.planning.decisions import Reason
 
 _SECOND_NS = 1_000_000_000
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -21,8 +22,6 @@ _THREADS = 4
 # these groups may be read before their turn.
 _GROUP = 16
 _GROUPS_AHEAD = 8
-
-MEMBERS_CHANGED = "members changed"
 
 Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source, and what is recorded of it."""
@@ -44,28 +43,29 @@ def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
     return now == then or cut
 
 
-class ByTime:
-    """Sources are the same if their size and time are (`changed_by: mtime`)."""
+def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
+    """Return how a source differs from its record, by size and time; None where it does not."""
+    if same_origin(source, record):
+        return None
+    if source.size_bytes != record.source_size:
+        return Reason("source_changed", ("size", record.source_size, source.size_bytes))
+    return Reason("source_changed", ("time",))
 
-    def ahead(self, met: Iterable[Met]) -> Iterator[Met]:
-        """The same, in the same order."""
+
+class ByTime:
+    """Compares sources with their records by size and time (`changed_by: mtime`)."""
+
+    def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield the sources of `met` as they come: nothing of them is read."""
         yield from met
 
-    def is_same(self, source: Origin, row: OutputRecord) -> bool:
-        """Whether a source is as a row has it."""
-        return same_origin(source, row)
-
-    def describe(self, source: Origin, row: OutputRecord) -> str:
-        """How it changed."""
-        if isinstance(source, Group):
-            return MEMBERS_CHANGED
-        if source.size_bytes != row.source_size:
-            return f"source changed (size {row.source_size} -> {source.size_bytes})"
-        return "source changed (its time)"
+    def change(self, source: Source, record: OutputRecord) -> Reason | None:
+        """Return how a source differs from its record; None where it does not."""
+        return change_by_time(source, record)
 
 
-class ByContents(ByTime):
-    """Sources are the same if what is in them is (`changed_by: hash`).
+class ByContents:
+    """Compares sources with their records by what is in them (`changed_by: hash`).
 
     One whose size and times, that of the last change of any kind among them, are as recorded is not read. Others are,
     by a few threads, before their turn. Of what was recorded under `changed_by: mtime` there is no digest: it is judged
@@ -79,8 +79,8 @@ class ByContents(ByTime):
         self._reading: Reading | OSError | None = None
         """What the source in hand was read to be; None where that was not needed."""
 
-    def ahead(self, met: Iterable[Met]) -> Iterator[Met]:
-        """The same, in the same order; those that must be are read."""
+    def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
+        """Yield the sources of `met` in their order, each when it was read, if it must be."""
         rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:
@@ -121,31 +121,25 @@ class ByContents(ByTime):
             self._reading = found.get(met[0].path)
             yield met
 
-    def is_same(self, source: Origin, row: OutputRecord) -> bool:
-        """Whether what is in a source is what was when the row was written."""
-        if isinstance(source, Group):
-            return same_origin(source, row)
-        if source.size_bytes != row.source_size:
-            return False
+    def change(self, source: Source, record: OutputRecord) -> Reason | None:
+        """Return how the source in hand differs from its record; None where it does not."""
         reading = self._reading
-        if row.source_digest is None:
-            same = same_origin(source, row)
+        if record.source_digest is None or source.size_bytes != record.source_size:
+            change = change_by_time(source, record)
+        elif reading is None or (isinstance(reading, Reading) and reading.digest == record.source_digest):
+            change = None
         else:
-            same = reading is None or (isinstance(reading, Reading) and reading.digest == row.source_digest)
-        if same and self._note and isinstance(reading, Reading) and reading.was_at_rest and _is_as_met(reading, source):
-            self._note(row, reading)
-        return same
-
-    def describe(self, source: Origin, row: OutputRecord) -> str:
-        """How it changed."""
-        if isinstance(source, Group):
-            return super().describe(source, row)
-        if isinstance(self._reading, OSError):
-            return f"source changed (cannot be read: {self._reading.strerror or self._reading})"
-        if source.size_bytes == row.source_size and row.source_digest is not None:
-            return "source changed (its contents)"
-        return super().describe(source, row)
+            change = Reason("source_changed", ("contents",))
+        if change and isinstance(reading, OSError):
+            return Reason("source_changed", ("unreadable", reading.strerror or str(reading)))
+        if not change and self._note and isinstance(reading, Reading) and _can_be_kept(reading, source):
+            self._note(record, reading)
+        return change
 
 
-def _is_as_met(reading: Reading, source: Source) -> bool:
-    return (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)
+Sources = ByTime | ByContents
+
+
+def _can_be_kept(reading: Reading, source: Source) -> bool:
+    """Whether what was read is what the walk met, and nobody wrote to it meanwhile."""
+    return reading.was_at_rest and (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)

@@ -25,7 +25,7 @@ from pipeline.ledger.ledger import UnchangedRange
 from pipeline.ledger.origins import kept_time
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
-from pipeline.text import planned_reason
+from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
 
 # A span begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
 # whatever else comes or goes, so that a new file changes no span but its own.
@@ -36,7 +36,8 @@ _FORMAT = b"4 "
 _TYPE = 0o170000
 # What stands for size and time of an output that is not there, or is no file.
 _NOTHING = -1
-_UP_TO_DATE = "up to date"
+# How a span says in the ledger why nothing is to be done about an output: that it is made, or was left out and why.
+_MADE, _SKIPPED = "up to date", "skipped: "
 # The columns of a row on which it depends whether anything is to be done: those up to `in_flight`.
 _JUDGED_COLUMNS = OutputRecord._fields.index("in_flight") + 1
 
@@ -123,7 +124,7 @@ class Digests:
             are_done = [status == "done" for status in statuses]
             for numbers in (its_sizes, its_times):
                 outputs += [(number or 0) if done else _NOTHING for number, done in zip(numbers, are_done, strict=True)]
-            whys = Counter({_UP_TO_DATE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
+            whys = Counter({_MADE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
             files = files or whys
             counts += whys
         if first is None:
@@ -143,7 +144,16 @@ class Digests:
 
 
 def _why(row: OutputRecord) -> str:
-    return _UP_TO_DATE if row.status == "done" else planned_reason("up-to-date", f"skipped: {row.reason}")
+    return (
+        _MADE
+        if row.status == "done"
+        else _SKIPPED + str(without_particulars(Reason("skipped", (row.reason,))).detail[0])
+    )
+
+
+def reason_in_span(kept: str) -> Reason:
+    """Return the reason that a span keeps."""
+    return UP_TO_DATE if kept == _MADE else Reason("skipped", (kept.removeprefix(_SKIPPED),))
 
 
 def _targets(place: Place, sources: Sequence[bytes]) -> list[bytes]:

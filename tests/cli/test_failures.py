@@ -15,6 +15,7 @@ from support.program import Pipeline, wait_until
 from support.project import MOODY, ONE_STAGE, Project, ledger_of, made, temporaries
 
 from pipeline.config.model import Errors
+from pipeline.config.units import Share
 from pipeline.files.state_dir import open_state
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
@@ -353,7 +354,8 @@ def test_the_list_as_json(held: Project, pipeline: Pipeline) -> None:
 )
 def test_what_a_budget_allows(written: str | int | None, planned: int, allowed: int | None) -> None:
     """A number is one of files; a share is one of the files that are planned, rounded down, exactly."""
-    assert Errors(written).allowance(planned) == allowed
+    limit = Share(written) if isinstance(written, str) else written
+    assert Errors(limit).allowance(planned) == allowed
 
 
 @pytest.mark.parametrize("engine", ["serial", "pool"])

@@ -15,9 +15,9 @@ from pipeline.ledger.origins import key_of
 from pipeline.ledger.session import open_to_read
 from pipeline.operations.guards import NOTHING_ODD, Meant
 from pipeline.operations.run import run
-from pipeline.planning.decisions import Decision
+from pipeline.planning.decisions import Decision, text_of
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import Plan, leaves_of, make_plan
+from pipeline.planning.plan import Plan, make_plan, output_specs
 from pipeline.report.progress import Progress, Summary
 
 UPPER = '''
@@ -89,17 +89,20 @@ class Project:
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
-            leaves, selection = leaves_of(config, ledger, record=False), Selection(only, limit, force, **more)
+            leaves, selection = output_specs(config, ledger, record=False), Selection(only, limit, force, **more)
             plan = make_plan(config, ledger, leaves, selection, everything=True)
-            return {f"{each.stage} {key_of(each.origin).decode()}": (each.action, each.why) for each in decisions(plan)}
+            return {
+                f"{each.stage} {key_of(each.origin).decode()}": (each.action, text_of(each.reason))
+                for each in decisions(plan)
+            }
 
     def orphans(self, only: str | None = None) -> list[str]:
         """The orphans that a plan would find."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
-            plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection(only))
-            return [orphan.target.decode() for orphan in plan.spool.orphans() if orphan.status != "intended"]
+            plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection(only))
+            return [orphan.target.decode() for orphan in plan.store.orphans() if orphan.status != "intended"]
 
     def outputs(self) -> dict[str, bytes]:
         """Every file below `out/` that is not our own, by its path there."""
@@ -135,7 +138,7 @@ def ledger_of(folder: Path) -> Iterator[Ledger]:
 
 def decisions(plan: Plan) -> list[Decision]:
     """All that a plan holds."""
-    return list(plan.spool.decisions())
+    return list(plan.store.decisions())
 
 
 def contents_below(folder: Path) -> dict[str, bytes]:

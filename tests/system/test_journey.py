@@ -133,9 +133,30 @@ def test_plan_says_what_the_run_does(project: Project, pipeline: Pipeline) -> No
     project.write("in/a", "longer")
     lines = [json.loads(line) for line in pipeline("plan", "--json").stdout.splitlines()]
     assert lines == [
-        {"source": "a", "stage": "up", "action": "make", "why": "source changed (size 1 -> 6)", "output": "out/a"},
-        {"source": "b", "stage": "up", "action": "up-to-date", "why": "skipped: not wanted", "output": "out/b"},
-        {"source": "c", "stage": "up", "action": "make", "why": FAILED_ONCE, "output": "out/c"},
+        {
+            "source": "a",
+            "stage": "up",
+            "action": "make",
+            "why": "source changed (size 1 -> 6)",
+            "code": "source_changed",
+            "output": "out/a",
+        },
+        {
+            "source": "b",
+            "stage": "up",
+            "action": "up-to-date",
+            "why": "skipped: not wanted",
+            "code": "skipped",
+            "output": "out/b",
+        },
+        {
+            "source": "c",
+            "stage": "up",
+            "action": "make",
+            "why": FAILED_ONCE,
+            "code": "failed_before",
+            "output": "out/c",
+        },
     ]
     assert pipeline("plan").stdout.startswith("3 outputs of 3 files\n")
 

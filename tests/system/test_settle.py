@@ -108,7 +108,8 @@ def test_it_is_counted_apart(project: Project, pipeline: Pipeline) -> None:
     project.write("in/new", "new")
     assert "        1         1  settling\n" in pipeline("plan").stdout
     (line,) = [json.loads(each) for each in pipeline("plan", "--json", "--only", "new").stdout.splitlines()]
-    assert line == {"source": "new", "stage": "up", "action": "settling", "why": "settling", "output": "out/new"}
+    assert (line.pop("action"), line.pop("why"), line.pop("code")) == ("settling", "settling", "settling")
+    assert line == {"source": "new", "stage": "up", "output": "out/new"}
     ran = pipeline("--json")
     said = json.loads(ran.stdout)
     assert (ran.returncode, ran.stderr, said["settling"], said["up_to_date"], said["failed"]) == (0, "", 1, 1, 0)

@@ -207,4 +207,4 @@ def test_a_library_counts_by_its_version_where_it_is_named(tmp_path: Path, monke
     assert stale(project) == {}
     install("3.0")
     assert stale(project) == dict.fromkeys(["first x", "second x"], "odd-lib 2.0 -> 3.0")
-    assert load(project).libraries == {"pillow": metadata.version("pillow"), "odd-lib": "3.0"}
+    assert load(project).versions == {"pillow": metadata.version("pillow"), "odd-lib": "3.0"}

@@ -143,12 +143,12 @@ def test_options_and_keys_have_their_docs(project: Path) -> None:
         "`frames: all` resizes"
     )
     assert options["mode"]["description"] == "Over or under it." and options["mode"]["default"] == "on"
-    uses = schema["definitions"]["Stage"]["properties"]["uses"]["anyOf"]
+    uses = schema["definitions"]["StageEntry"]["properties"]["uses"]["anyOf"]
     assert {"const": "stamp", "title": "stamp", "description": "Stamps a file with a `logo`"} in uses
     models = {"Pipeline": schema, **schema["definitions"]}
-    for name in ("Pipeline", "Inputs", "Output", "Stage", "Pool", "Retry", "Errors", "Prune"):
+    for name in ("Pipeline", "Inputs", "Output", "StageEntry", "Pool", "Retry", "Errors", "Prune"):
         for key, said in models[name]["properties"].items():
-            assert said.get("description"), f"{name}.{key} has no docstring in vocabulary.py"
+            assert said.get("description"), f"{name}.{key} has no docstring in model.py"
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

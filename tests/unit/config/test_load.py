@@ -1,4 +1,4 @@
-"""pipeline/config/model.py and vocabulary.py: what pipeline.yaml may say, and every complaint about what it may not."""
+"""pipeline/config/load.py, schema.py and checks.py: what pipeline.yaml may say, and every complaint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.program import Pipeline
 from pipeline.config.document import read_document
 from pipeline.config.load import load_config
 from pipeline.config.model import Config, Errors
-from pipeline.config.schema import duration_s, size_bytes
+from pipeline.config.units import Share
 from pipeline.errors import ConfigError
 
 STAGES = {
@@ -158,33 +158,13 @@ def test_a_path_option_stays_as_written(load: Load) -> None:
     assert config.stages[0].options == {"logo": Path("art/x.png")}
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("60s", 60), ("1.5 m", 90), ("2h", 7200), ("1d", 86400)])
-def test_durations(text: str, seconds: float) -> None:
-    """A duration carries its unit."""
-    assert duration_s(text) == seconds
-
-
-@pytest.mark.parametrize(("text", "size"), [("5B", 5), ("1kB", 1000), ("1.5MiB", 3 << 19), ("2 GiB", 2 << 30)])
-def test_sizes(text: str, size: int) -> None:
-    """A size carries its unit, decimal or binary."""
-    assert size_bytes(text) == size
-
-
 def test_errors_and_settle(load: Load) -> None:
     """No budget, three attempts and no waiting, where nothing is said; `hold_after: never` for ever."""
     config = load(pipeline_with())
-    assert (config.errors, config.inputs.settle_s) == (Errors(max=None, hold_after=3), 0)
+    assert (config.errors, config.inputs.settle_s) == (Errors(max=None, hold_after=3), None)
     config = load(pipeline_with(inputs="{root: in, settle: 1.5s}", rest="errors: {max: 0.5%, hold_after: never}"))
-    assert (config.errors, config.inputs.settle_s) == (Errors(max="0.5%", hold_after=None), 1.5)
+    assert (config.errors, config.inputs.settle_s) == (Errors(max=Share("0.5%"), hold_after=None), 1.5)
     assert load(pipeline_with(rest="errors: {max: 7}")).errors == Errors(max=7, hold_after=3)
-
-
-# -- what has no work behind it yet ------------------------------------------------------------------------------------
-
-
-def test_not_yet(refused: Callable[..., list[str]]) -> None:
-    """A word of the vocabulary without work behind it is refused in so many words, never ignored."""
-    assert refused(pipeline_with(rest="engine: dask")) == ["4:9: 'engine: dask' is not supported yet"]
 
 
 @pytest.mark.parametrize("output", ["none", "{path: none}"])
@@ -216,8 +196,8 @@ def test_output_none_is_no_file_of_that_name(load: Callable[..., Config], output
         (pipeline_with(rest="pol: {}"), ["4:1: unknown key 'pol'; did you mean 'pool'?"]),
         (pipeline_with(rest="name: a b"),
          ["4:7: name: at most 64 letters, digits, '_' and '-' are needed, the first not '-', not 'a b'"]),
-        (pipeline_with(rest="engine: pol"), ["4:9: engine: should be 'serial', 'pool' or 'dask', not \"pol\"; "
-                                             "did you mean 'pool'?"]),
+        (pipeline_with(rest="engine: pol"),
+         ["4:9: engine: should be 'serial' or 'pool', not \"pol\"; did you mean 'pool'?"]),
         (pipeline_with(rest="pool: {processes: 0}"),
          ["4:19: processes: should be greater than or equal to 1, not 0"]),
         (pipeline_with(rest="pool: {processes: '4'}"), ['4:19: processes: a whole number is needed, not "4"']),

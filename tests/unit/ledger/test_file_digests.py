@@ -15,7 +15,7 @@ from pipeline.config.load import load_config
 from pipeline.files.digest import contents_of
 from pipeline.ledger.file_digests import FileDigests
 from pipeline.ledger.ledger import Ledger
-from pipeline.planning.plan import leaves_of
+from pipeline.planning.plan import output_specs
 
 LOGO_STAGE = """
 from pathlib import Path
@@ -110,4 +110,4 @@ def test_a_run_remembers_and_a_plan_does_not_write(tmp_path: Path, monkeypatch: 
     assert digests() == before
     config = load_config(tmp_path / "pipeline.yaml")
     with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
-        assert [leaf.number for leaf in leaves_of(config, ledger, record=False)] == [None]
+        assert [leaf.number for leaf in output_specs(config, ledger, record=False)] == [None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from support.records import done
@@ -67,3 +68,11 @@ def test_members_are_taken_from_what_was_made(ledger: Ledger, tables: GroupTable
     ledger.outputs.flush()
     assert [row[1] for row in tables.recorded_outputs([])] == [b"out/a", b"out/b"]
     assert not list(tables.recorded_outputs(["other", "up"]))
+
+
+def test_creating_them_leaves_the_plan_to_be_filled(tmp_path: Path) -> None:
+    """The tables of the plan are filled in one transaction, which `commit` ends."""
+    with closing(Ledger(tmp_path / "l")) as ledger:
+        plan = ledger.create_plan_tables()
+        ledger.create_group_tables()
+        plan.commit()

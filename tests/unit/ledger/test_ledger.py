@@ -14,7 +14,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.ledger.ledger import Ledger, UncertainPeriod, UnchangedRange
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Kind, Source
-from pipeline.planning.plan import Follower
+from pipeline.planning.plan import RecordCursor
 
 
 def test_nothing_counts_until_commit(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[b
     """Every record is either met with its source or passed as gone, in one go over both."""
     passed: list[OutputRecord] = []
     rows = iter([OutputRecord(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
-    follower: Follower[OutputRecord] = Follower(rows, passed.append)
+    follower: RecordCursor[OutputRecord] = RecordCursor(rows, passed.append)
     met = [row.source for source in walked for row in follower.take(source)]
     follower.pass_the_rest()
     assert met == [key for key in walked if key in recorded]

@@ -23,7 +23,7 @@ from support.trees import PATHS, make
 from pipeline.errors import UsageError
 from pipeline.files.walk import Walk
 from pipeline.ledger.ledger import Ledger
-from pipeline.planning.file_list import Listing, read_names
+from pipeline.planning.file_list import FileList, read_names
 
 FRESH = ("up-to-date", "up to date")
 
@@ -44,7 +44,7 @@ def listing(root: Path | bytes, names: list[bytes], **rules: object) -> tuple[li
     """The sources of a list, and the walk by whose rules they were looked up."""
     walk = Walk(os.fsencode(root), **rules)  # type: ignore[arg-type]
     with closing(Ledger(None)) as ledger:
-        return [source.path for source in Listing(os.fsencode(root), walk, ledger, names)], walk
+        return [source.path for source in FileList(os.fsencode(root), walk, ledger, names)], walk
 
 
 # -- the list ----------------------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_a_list_costs_the_same_whatever_its_length(tmp_path: Path) -> None:
         with closing(Ledger(tmp_path / f"{count}")) as ledger:
             tracemalloc.start()
             walk = Walk(os.fsencode(tmp_path / "in"))
-            assert list(Listing(os.fsencode(tmp_path / "in"), walk, ledger, names)) == []
+            assert list(FileList(os.fsencode(tmp_path / "in"), walk, ledger, names)) == []
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
             assert walk.left_out == {"not there": count}

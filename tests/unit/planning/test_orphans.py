@@ -12,9 +12,10 @@ from support.program import Pipeline
 from support.project import Project, ledger_of, made
 
 from pipeline.config.load import load_config
+from pipeline.planning.decisions import Reason
 from pipeline.planning.orphans import fates
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import leaves_of, make_plan
+from pipeline.planning.plan import make_plan, output_specs
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def orphans(project: Project) -> dict[str, tuple[str, str]]:
     project._forget_modules()
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
-        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
-        return {each.orphan.target.decode(): (each.action, each.why) for each in fates(plan.spool, config.folder)}
+        plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
+        return {each.orphan.target.decode(): (each.action, each.why) for each in fates(plan.store, config.folder)}
 
 
 def edit(project: Project) -> None:
@@ -130,8 +131,9 @@ def test_the_plan_shows_orphans_apart(project: Project, pipeline: Pipeline) -> N
     said = [json.loads(line) for line in pipeline("plan", "--json").stdout.splitlines()]
     assert said[1:] == [
         {"source": "a", "stage": "up", "action": "keep", "why": "excluded now, edited by someone else",
-         "output": "out/a"},
-        {"source": "b", "stage": "up", "action": "prune", "why": "source gone", "output": "out/b"},
+         "code": "excluded_now", "output": "out/a"},
+        {"source": "b", "stage": "up", "action": "prune", "why": "source gone",
+             "code": "source_gone", "output": "out/b"},
     ]  # fmt: skip
     assert "2 orphans" not in pipeline("plan", "--only", "sub/").stdout
 
@@ -186,6 +188,6 @@ def test_as_many_sizes_as_files_are_one_reason(tmp_path: Path) -> None:
         project.write(f"in/{number}", "x" * (number + 2))
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
-        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
-        assert plan.counts == plan.files == {("make", "source changed"): 30}
+        plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
+        assert plan.counts == plan.files == {("make", Reason("source_changed")): 30}
     assert project.plan()["up 3"] == ("make", "source changed (size 1 -> 5)")

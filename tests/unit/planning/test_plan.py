@@ -20,7 +20,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Job, Source, Target
 from pipeline.operations.guards import Meant
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import leaves_of, make_plan
+from pipeline.planning.plan import make_plan, output_specs
 
 # What lets a run go on where all the files that it knew are gone.
 REBUILD = Meant(rebuild=True)
@@ -533,8 +533,8 @@ def test_what_lies_in_a_folder_that_cannot_be_listed_is_unknown(project: Project
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
         (project.folder / "in").rename(project.folder / "away")
-        plan = make_plan(config, ledger, leaves_of(config, ledger, record=False), Selection())
-        assert list(plan.spool.orphans()) == [] and plan.walk.unlisted and plan.sources == 0
+        plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
+        assert list(plan.store.orphans()) == [] and plan.walk.unlisted and plan.sources == 0
 
 
 # -- interrupted -------------------------------------------------------------------------------------------------------
@@ -544,7 +544,7 @@ def hand_out(project: Project) -> None:
     """What a run does before a job, and then it is killed."""
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
-        leaves = leaves_of(config, ledger, record=True)
+        leaves = output_specs(config, ledger, record=True)
         target = Target("up", leaves[0].template.fill(b"a"))
         ledger.intend([Job(Source(b"a", 1, 1), (target,))], lambda stage, path: leaves[0].template.key(path))
 
@@ -584,10 +584,10 @@ def test_memory_does_not_depend_on_how_many_files_there_are(tmp_path: Path) -> N
             path.touch()
         config = load_config(tmp_path / "pipeline.yaml")
         with closing(Ledger(None)) as ledger:
-            leaves = leaves_of(config, ledger, record=False)
+            leaves = output_specs(config, ledger, record=False)
             tracemalloc.start()
             plan = make_plan(config, ledger, leaves, Selection())
-            assert (plan.jobs, sum(1 for _ in plan.spool.jobs())) == (count, count)
+            assert (plan.jobs, sum(1 for _ in plan.store.jobs())) == (count, count)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     # A span of some thousand sources may be in memory, and the longest is longer where there are more; all of them
@@ -655,6 +655,6 @@ def test_work_is_announced_once(project: Project, fresh: bool, calls: int) -> No
             project.write(f"in/{name}", "x")
     config, announced = load_config(project.folder / "pipeline.yaml"), []
     with closing(Ledger(config.state / "ledger.sqlite")) as ledger:
-        leaves = leaves_of(config, ledger, record=False)
+        leaves = output_specs(config, ledger, record=False)
         make_plan(config, ledger, leaves, Selection(), on_work=lambda: announced.append(1))
     assert len(announced) == calls

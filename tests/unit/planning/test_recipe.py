@@ -11,7 +11,7 @@ from support.project import Project
 
 from pipeline.config.load import load_config
 from pipeline.ledger.ledger import Ledger
-from pipeline.planning.plan import leaves_of
+from pipeline.planning.plan import output_specs
 from pipeline.planning.recipe import Recipe
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ EVERY_PART = {
 def recipes_of(yaml: Path) -> dict[str, str]:
     config = load_config(yaml)
     with closing(Ledger(None)) as ledger:
-        return {leaf.stage: leaf.recipe.digest for leaf in leaves_of(config, ledger, record=False)}
+        return {leaf.stage: leaf.recipe.digest for leaf in output_specs(config, ledger, record=False)}
 
 
 def test_an_upgrade_of_ours_redoes_nothing(example: Path, tmp_path: Path) -> None:

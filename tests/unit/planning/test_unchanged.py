@@ -17,9 +17,9 @@ from support.project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.config.load import load_config
 from pipeline.operations.guards import Meant
-from pipeline.planning.decisions import Orphan
+from pipeline.planning.decisions import Orphan, text_of
 from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import Plan, leaves_of, make_plan
+from pipeline.planning.plan import Plan, make_plan, output_specs
 
 # Names with which a span begins, and others: so a handful of files makes several spans.
 FIRSTS = list(itertools.islice((n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF), 6))
@@ -44,11 +44,12 @@ def planned(project: Project, *, everything: bool = False) -> tuple[Plan, Counte
     """A plan, its counts of outputs and of files, and its orphans; by spans, or with `everything` file by file."""
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
-        leaves = leaves_of(config, ledger, record=False)
+        leaves = output_specs(config, ledger, record=False)
         plan = make_plan(config, ledger, leaves, Selection(), everything=everything)
         assert sum(plan.files.values()) == plan.sources
-        files = {(f"{action} files", why): count for (action, why), count in plan.files.items() if count}
-        return plan, Counter(dict(plan.counts) | files), list(plan.spool.orphans())
+        files = {(f"{action} files", text_of(why)): count for (action, why), count in plan.files.items() if count}
+        outputs = {(action, text_of(why)): count for (action, why), count in plan.counts.items()}
+        return plan, Counter[tuple[str, str]](outputs | files), list(plan.store.orphans())
 
 
 def made(folder: Path, yaml: str = ONE_STAGE, names: list[str] = NAMES) -> Project:

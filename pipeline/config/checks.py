@@ -1,0 +1,293 @@
+"""What only a look at the whole tree tells: whether stages and outputs go together, and how pictures are decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.config.document import Document
+from pipeline.config.model import StageConfig, StageEntry, branch_patterns, fan_out_above, kind_made, maker
+from pipeline.errors import StageError
+from pipeline.files.template import Template, always_same
+from pipeline.files.walk import pattern_problem
+from pipeline.stage.values import BYTES, IMAGE, PATH, can_convert
+from pipeline.text import did_you_mean
+from pipeline.types import FitBox
+
+_PART = "part"
+
+
+def find_parents(document: Document, entries: Sequence[StageEntry]) -> dict[int, int | None]:
+    """Find which stage each reads from, by index: None for the source; a stage whose `from` names none is left out."""
+    _check_names(document, entries)
+    parents: dict[int, int | None] = {}
+    for index, entry in enumerate(entries):
+        if problem := _what_is_wrong_with_from(entries, index):
+            at = ("stages", index, "from") if entry.from_ else ("stages", index)
+            document.complain(at, problem)
+        names = [each.name for each in entries[:index]]
+        if entry.from_ == "inputs" or (entry.from_ is None and (entry.match or not index)):
+            parents[index] = None
+        elif entry.from_ is None:
+            parents[index] = index - 1
+        elif entry.from_ in names:
+            parents[index] = names.index(entry.from_)
+    if len(parents) == len(entries):  # else nobody knows which stage it was meant to read from
+        _check_leaves(document, entries, set(parents.values()))
+    return parents
+
+
+def _check_names(document: Document, entries: Sequence[StageEntry]) -> None:
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        place = ("stages", index, "name")
+        if entry.name in seen:
+            document.complain(place, f"stage name {entry.name!r} stands here twice")
+        if entry.name == "inputs":
+            document.complain(place, "'inputs' is the source itself; name the stage otherwise")
+        seen.add(entry.name)
+
+
+def _what_is_wrong_with_from(entries: Sequence[StageEntry], index: int) -> str:
+    """Return why a stage's `from` names none before it, or why it must be said; empty if all is well."""
+    entry, names = entries[index], [each.name for each in entries]
+    who = f"stage {entry.name!r}"
+    if entry.from_ is None:
+        before = entries[index - 1] if index and not entry.match else None
+        if before is None or before.output is None:
+            return ""
+        says = f"say 'from: {before.name}' to read what that stage makes, or 'from: inputs' for the source"
+        return f"{who} stands after {before.name!r}, which has an output; {says}"
+    if entry.from_ in ("inputs", *names[:index]):
+        return ""
+    if entry.from_ in names:
+        return f"{who} reads from {entry.from_!r}, which must stand before it"
+    return f"{who}: no stage {entry.from_!r}{did_you_mean(entry.from_, [*names, 'inputs'])}"
+
+
+def _check_leaves(document: Document, entries: Sequence[StageEntry], read: set[int | None]) -> None:
+    for index, entry in enumerate(entries):
+        if entry.output is None and index not in read:
+            document.complain(("stages", index), f"stage {entry.name!r} has no 'output' and no stage reads from it")
+
+
+def check_tree(
+    document: Document, entries: Sequence[StageEntry], stages: Sequence[StageConfig | None], root: Path
+) -> None:
+    """Note what does not go together; None stands for a stage of which too little is known."""
+    for index, config in enumerate(stages):
+        if config is not None:
+            _check_types(document, index, config, stages)
+            _check_match(document, index, config)
+    _check_fan_outs(document, stages)
+    _check_gathers(document, stages)
+    _check_outputs(document, stages, root)
+
+
+def _check_types(document: Document, index: int, config: StageConfig, stages: Sequence[StageConfig | None]) -> None:
+    stage, have = config.stage, kind_made(stages, config.parent)
+    if stage.takes is None or have is None or can_convert(have, stage.takes):
+        return
+    if stage.gathers and (stage.takes is BYTES or stage.takes.suffixes):  # it reads the files as they are
+        return
+    above = stages[config.parent] if config.parent is not None else None
+    text = (
+        f"stage {config.name!r} takes {stage.takes.name}, but {above.name if above else 'inputs'!r} makes {have.name}"
+    )
+    document.complain(("stages", index, "uses"), f"{text}; there is no conversion ({stage.where})")
+
+
+def _check_match(document: Document, index: int, config: StageConfig) -> None:
+    """Only what reads the sources themselves can choose among them."""
+    place, who = ("stages", index, "match"), f"stage {config.name!r}"
+    if config.match and config.parent is not None:
+        text = f"{who}: 'match' is for a stage that reads the inputs; this one reads from {config.from_!r}"
+        document.complain(place, text, key=True)
+    for number, pattern in enumerate(config.match):
+        if problem := pattern_problem(pattern):
+            document.complain((*place, number), f"{who}: match: {problem}")
+
+
+def _check_fan_outs(document: Document, stages: Sequence[StageConfig | None]) -> None:
+    """A branch has one fan-out at most, and each part a name of its own."""
+    for index, config in enumerate(stages):
+        if config is None or config.stage.gathers:
+            continue
+        above = fan_out_above(stages, config.parent)
+        fan_out = stages[above] if above is not None else None
+        if config.stage.fans_out and fan_out is not None:
+            text = f"stage {config.name!r} fans out below {fan_out.name!r}; there may be one on a way"
+            document.complain(("stages", index, "uses"), f"{text} ({config.stage.where})")
+        if config.pool and fan_out is not None:
+            text = f"stage {config.name!r} cannot have a pool of its own below {fan_out.name!r}, which fans out"
+            document.complain(("stages", index, "pool"), f"{text}; say 'pool' there", key=True)
+        if config.output is not None:
+            in_parts = config.stage.fans_out or fan_out is not None
+            _check_part(document, index, config, config.output.template, in_parts)
+
+
+def _check_part(document: Document, index: int, config: StageConfig, template: Template, in_parts: bool) -> None:
+    place, who = ("stages", index, "output", "path"), f"stage {config.name!r}"
+    if in_parts and _PART not in template.fields:
+        document.complain(place, f"{who}: every part of a file would have the one output; use {{part}} in its path")
+    if not in_parts and _PART in template.fields:
+        document.complain(place, f"{who}: {{part}} is for stages that fan out")
+
+
+def _check_gathers(document: Document, stages: Sequence[StageConfig | None]) -> None:
+    """A stage that gathers says so, reads the output files of another, and is the last of its branch."""
+    for index, config in enumerate(stages):
+        if config is None:
+            continue
+        _check_gather_words(document, index, config)
+        place, who = ("stages", index), f"stage {config.name!r}"
+        parent = stages[config.parent] if config.parent is not None else None
+        if parent is not None and parent.stage.gathers:
+            document.complain(place, f"{who} reads from {parent.name!r}, which gathers; nothing can")
+        if config.stage.gathers and (config.parent is None or parent is not None):
+            if problem := _why_nothing_to_gather(parent):
+                document.complain((*place, "from") if config.from_ else place, f"{who} {problem}")
+            _check_gathered(document, index, config, in_parts=fan_out_above(stages, config.parent) is not None)
+
+
+def _check_gather_words(document: Document, index: int, config: StageConfig) -> None:
+    """The words about gathering go with what the stage's signature says."""
+    place, who, gathers = ("stages", index), f"stage {config.name!r}", config.stage.gathers
+    for key in ("group", "partial"):
+        if getattr(config, key) and not config.gather:
+            document.complain((*place, key), f"{who}: {key!r} is for a stage that says 'gather: true'", key=True)
+    if config.gather and not gathers:
+        text = f"{who}: 'gather' is for a stage that takes an Iterator[Item[...]], which this one does not"
+        document.complain((*place, "gather"), f"{text} ({config.stage.where})", key=True)
+    elif gathers and not config.gather:
+        text = f"{who} takes an iterator of many files; say 'gather: true'"
+        document.complain((*place, "uses"), f"{text} ({config.stage.where})")
+
+
+def _why_nothing_to_gather(parent: StageConfig | None) -> str:
+    """Return why the files of a stage cannot be gathered; empty if they can."""
+    if parent is None:
+        return "gathers what another stage has written; name that with 'from'"
+    if parent.output is None and not parent.stage.gathers:
+        return f"gathers the output files of {parent.name!r}, which has none"
+    return ""
+
+
+def _check_gathered(document: Document, index: int, config: StageConfig, *, in_parts: bool) -> None:
+    """A group has one output, whose path depends on the group alone."""
+    place, who = ("stages", index), f"stage {config.name!r}"
+    if config.stage.fans_out:
+        text = f"{who} gathers and fans out; what it makes of a group is one output"
+        document.complain((*place, "uses"), f"{text} ({config.stage.where})")
+    fields = config.group.fields if config.group else frozenset()
+    if _PART in fields and not in_parts:
+        text = f"{who}: group: {{part}} is for what is made by stages that fan out"
+        document.complain((*place, "group"), text)
+    if config.output is None:
+        return
+    if config.stage.is_filter:
+        document.complain((*place, "output"), f"{who} makes nothing that could be written; say 'output: none'")
+    for field in sorted(config.output.template.fields - fields):
+        text = f"{who}: {{{field}}} differs within a group; in the path may be what 'group' has in it"
+        document.complain((*place, "output", "path"), text)
+    if config.output.save.get("metadata", "strip") != "strip":
+        text = f"{who}: a group has no one source of which metadata could be kept"
+        document.complain((*place, "output", "save", "metadata"), text)
+
+
+def _check_outputs(document: Document, stages: Sequence[StageConfig | None], root: Path) -> None:
+    """No two stages always have the same output, and none lies among the inputs."""
+    real = os.path.realpath(root)
+    seen: list[tuple[str, Template]] = []
+    for index, config in enumerate(stages):
+        if config is None or config.output is None:
+            continue
+        place, template = ("stages", index, "output", "path"), config.output.template
+        for other, its in seen:
+            # Those that choose among the sources may well leave each other's alone.
+            if always_same(its, template) and not branch_patterns(stages, index):
+                document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
+        seen.append((config.name, template))
+        if problem := _misnamed(config, template):
+            document.complain(place, f"stage {config.name!r}: {problem}")
+        if os.path.realpath(os.fsdecode(template.folder)) == real:
+            text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
+            document.complain(place, f"{text}; put them under a folder of their own")
+
+
+def _misnamed(config: StageConfig, template: Template) -> str:
+    """Return what the stage itself has against the suffix of its output; empty if nothing."""
+    try:
+        config.stage.check_output(template.suffix, config.options)
+    except (ValueError, StageError) as error:
+        return str(error)
+    return ""
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+# Pixels: a picture larger than any box, to compare boxes by what they make of it.
+_HUGE = (1_000_000, 1_000_000)
+
+
+def with_decoding(stages: Sequence[StageConfig], document: Document) -> tuple[StageConfig, ...]:
+    """Return the stages, each with how finely and in which colors its picture is decoded, given all that read it."""
+    boxes = {stage.parent: _largest_box(stages, stage.parent) for stage in stages}
+    own = [_keeps_colors(stages, index) for index in range(len(stages))]
+    for index, stage in enumerate(stages):
+        _warn_of_enlarging(stages, index, document)
+        if own[index] and (problem := _why_in_srgb(stages, own, index)):
+            document.complain(("stages", index, "output", "save", "color"), f"stage {stage.name!r}: {problem}")
+    return tuple(
+        replace(stage, decode_box=boxes[stage.parent] if stage.box else None, own_colors=own[index])
+        for index, stage in enumerate(stages)
+    )
+
+
+def _largest_box(stages: Sequence[StageConfig], parent: int | None) -> FitBox | None:
+    """Return the largest box of the stages that decode the same file; None where none has one."""
+    if kind_made(stages, parent) not in (PATH, BYTES):
+        return None
+    boxes = [stage.box for stage in stages if stage.parent == parent and stage.box]
+    return max(boxes, key=_size_of, default=None)
+
+
+def _size_of(box: FitBox) -> tuple[float | str, ...]:
+    """Return what boxes are compared by: area, then which needs more of another shape, and at last their words."""
+    across, down = box.whole(_HUGE)
+    covers, is_free = box.fit not in ("inside", "contain"), not (box.width and box.height)
+    return across * down, covers, is_free, box.width or 0, box.height or 0, box.gap, box.fit
+
+
+def _keeps_colors(stages: Sequence[StageConfig], index: int) -> bool:
+    """Whether a stage's pictures stay in their own colors: its output says so, or without one, any stage below."""
+    if output := stages[index].output:
+        return output.save.get("color") == "keep"
+    return any(_keeps_colors(stages, below) for below, stage in enumerate(stages) if stage.parent == index)
+
+
+def _why_in_srgb(stages: Sequence[StageConfig], own: Sequence[bool], index: int) -> str:
+    """Return why a picture that should keep its own colors has lost them; empty if it has not."""
+    if stages[index].stage.takes is IMAGE and not stages[index].stage.is_filter:
+        return "'color: keep' cannot be, since it takes an Image.Image, which is in sRGB; one that takes a Picture can"
+    above = maker(stages, stages[index].parent)
+    if above is not None and stages[above].stage.makes is IMAGE and not own[above]:
+        return f"'color: keep' finds the picture in sRGB, made by {stages[above].name!r}; say it there too"
+    return ""
+
+
+def _warn_of_enlarging(stages: Sequence[StageConfig], index: int, document: Document) -> None:
+    """Warn where a stage fits pictures into a larger box than the stage above it did."""
+    stage, above = stages[index], maker(stages, stages[index].parent)
+    box, given = stage.box, stages[above].box if above is not None else None
+    if box is None or above is None or given is None or given.fit == "outside":
+        return
+    sides = (("width", box.width, given.width), ("height", box.height, given.height))
+    for side, asked, there in sides:
+        if asked and there and asked > there:
+            text = (
+                f"stage {stage.name!r} asks for a {side} of {asked}, but {stages[above].name!r} gives {there} at most"
+            )
+            document.warn(("stages", index, "with", side), text)

@@ -1,0 +1,149 @@
+"""How texts, amounts and percentages are written in pipeline.yaml, as annotations by which pydantic parses them.
+
+pydantic is not imported here: it asks an annotation itself, by `__get_pydantic_core_schema__`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any
+
+_NUMBER = r"[0-9]+(\.[0-9]+)?"
+# At least one pixel.
+_PIXELS = r"(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]{0,5}[1-9][0-9]*)"
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """A text that must match a pattern."""
+
+    pattern: str
+    needed: str
+    """What is needed instead of a text that does not match, for the message."""
+    make: Callable[[str], Any] = str
+    """Gives the value that the text stands for."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Give pydantic's own description of such a text."""
+        from pydantic_core import core_schema
+
+        text = core_schema.str_schema(pattern=self.pattern)
+        return text if self.make is str else core_schema.no_info_after_validator_function(self.make, text)
+
+
+@dataclass(frozen=True, eq=False)
+class Amount:
+    """A number with its unit, such as 60s; the value is counted in the base unit."""
+
+    units: Mapping[str, float]
+    """Each unit's size in the base unit, ascending."""
+    needed: str
+    make: Callable[[float], float] = float
+    number: str = _NUMBER
+    """The pattern of the number before the unit."""
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the whole text."""
+        return rf"^{self.number} ?({'|'.join(self.units)})$"
+
+    def parse(self, text: str) -> float:
+        """Return the amount that a text stands for, which matches the pattern."""
+        number, unit = re.fullmatch(r"([0-9.]+) ?(\w+)", text).groups()  # type: ignore[union-attr]
+        return self.make(float(number) * self.units[unit])
+
+    def write(self, amount: float) -> str:
+        """Write an amount in the largest unit of which it is a whole number."""
+        whole = [(unit, size) for unit, size in self.units.items() if amount % size == 0]
+        unit, size = whole[-1]
+        return f"{amount / size:g}{unit}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Give pydantic's own description; whatever is no such text, the message says what is needed."""
+        from pydantic_core import core_schema
+
+        text = core_schema.str_schema(pattern=self.pattern)
+        amount = core_schema.no_info_after_validator_function(self.parse, text)
+        return core_schema.custom_error_schema(amount, "amount", custom_error_message=self.needed)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A percentage of a number of files, as it is written, such as 0.5%."""
+
+    text: str
+
+    def of(self, number: int) -> int:
+        """Return the share of a number, rounded down; exactly, since 0.29 * 100 is less than 29 in floats."""
+        return int(Fraction(self.text.removesuffix("%")) * number / 100)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Give pydantic's own description; whatever is no such text, the message says what is needed."""
+        from pydantic_core import core_schema
+
+        share = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(pattern=rf"^{_NUMBER}%$"))
+        needed = "a percentage is needed, such as 5%"
+        return core_schema.custom_error_schema(share, "amount", custom_error_message=needed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """A whole number that is not below this one."""
+
+    least: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.int_schema(ge=self.least)
+
+
+class _Never:
+    """The word `never`, for which None stands in the value."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        never = core_schema.literal_schema(["never"])
+        return core_schema.no_info_after_validator_function(lambda word: None, never)
+
+
+TEXT = Form(r"^[^\x00]+$", "text is needed, not empty and without NUL")
+NAME = Form(
+    r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$",
+    "at most 64 letters, digits, '_' and '-' are needed, the first not '-'",
+)
+FUNCTION = Form(r"^\w+(\.\w+)*:\w+$", "module:function is needed")
+DURATION = Amount(
+    {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400},
+    "a duration with its unit is needed, such as 500ms, 60s or 5m",
+)
+SIZE = Amount(
+    {
+        "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+        "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+    },
+    "a size with its unit is needed, such as 500MB or 2GiB",
+    make=round,
+)  # fmt: skip
+PIXELS = Amount(
+    {"MP": 10**6, "GP": 10**9}, "a number of pixels with its unit is needed, such as 200MP", make=round, number=_PIXELS
+)
+
+Text = Annotated[str, TEXT]
+Name = Annotated[str, NAME]
+Function = Annotated[str, FUNCTION]
+Seconds = Annotated[float, DURATION]
+Bytes = Annotated[int, SIZE]
+Count = Annotated[int, _Whole(1)]
+CountOrZero = Annotated[int, _Whole(0)]
+Pixels = Count | Annotated[int, PIXELS]
+Never = Annotated[None, _Never]
