@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.api import iterate, load, run
     from pipeline.errors import FileFailure, FilemillError, Unreadable
     from pipeline.messages import Outcome, Result
-    from pipeline.report.progress import Summary
+    from pipeline.report.summary import Summary
     from pipeline.stage import values
     from pipeline.types import FitBox, Item, Part, Picture, Skip, path_as_json, printable_path
 
@@ -33,7 +33,7 @@ _DEFINED_IN = {
     "Picture": "types",
     "Result": "messages",
     "Skip": "types",
-    "Summary": "report.progress",
+    "Summary": "report.summary",
     "Unreadable": "errors",
     "iterate": "api",
     "load": "api",

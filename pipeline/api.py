@@ -1,10 +1,10 @@
-"""The program for Python: a pipeline loaded, run, and followed while it runs; what the command line does, and no exit.
+"""The Python API: load a pipeline, run it, or take its outcomes one by one while it runs.
 
     summary = run(load("pipeline.yaml"), processes=4)
 
-Everything that goes wrong with the whole is raised as a FilemillError; what goes wrong with a file is in its outcome
+What is wrong with the pipeline as a whole is raised as a FilemillError; what is wrong with a file is in its outcome
 and in the summary. Nothing is printed unless it is asked for. Stages are found through the interpreter's own import
-state, and so one pipeline at a time is loaded or at work in a process; two can be used in turn.
+state, so one pipeline at a time is loaded or run in a process; two can be used in turn.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,29 +22,41 @@ from typing import Literal, TypedDict, Unpack
 
 from pipeline.config.load import load_config
 from pipeline.config.model import Config
-from pipeline.errors import EnvironmentFailure, UsageError
+from pipeline.errors import UsageError
+from pipeline.files.walk import pattern_problem
 from pipeline.messages import Outcome
-from pipeline.operations.guards import Meant
+from pipeline.observer import RunObserver
+from pipeline.operations.guards import Confirmations
 from pipeline.operations.run import GRACE_S
 from pipeline.operations.run import run as run_pipeline
 from pipeline.planning.output_spec import Selection
-from pipeline.report.progress import Progress, Summary
+from pipeline.report.bar import terminal_observers
+from pipeline.report.summary import Summary
 from pipeline.stage.resolve import find, forget_stages, set_stage_path
 from pipeline.stdio import stdout_to_stderr
 from pipeline.text import did_you_mean
 
-# Outcomes that wait for whoever follows a run; while there are more, the run waits.
+# Outcomes that wait for the consumer of `iterate`; while there are more, the run waits.
 _WAITING = 1000
-# Seconds between two looks at whether somebody still follows.
+# Seconds between two looks at whether the consumer is still there.
 _LOOK_EVERY_S = 0.1
 
 _one_at_a_time = threading.Lock()
 
 
 def load(file: str | Path, edits: Sequence[str] = ()) -> Config:
-    """Read and check a pipeline, and its stages as they are now, also where they were loaded before.
+    """Read and check a pipeline and its stages, which are imported anew if they were loaded before.
 
-    `edits` are those of `--set`, such as `stages.web.with.width=800`. Raises ConfigError with every complaint.
+    Args:
+        file: The path of pipeline.yaml.
+        edits: Changes of single values, as `--set` has them, such as `stages.web.with.width=800`.
+
+    Returns:
+        The pipeline, for `run` and `iterate`.
+
+    Raises:
+        ConfigError: Something is wrong with it; the text has every complaint with its line and column.
+        UsageError: Another pipeline is being loaded or run in this process.
     """
     with _alone():
         forget_stages()
@@ -52,14 +64,15 @@ def load(file: str | Path, edits: Sequence[str] = ()) -> Config:
 
 
 class Options(TypedDict, total=False):
-    """The options of `run`, by their names on the command line."""
+    """The options of `run` and `iterate`, named as on the command line."""
 
     processes: int
     engine: Literal["pool", "serial"]
-    only: str
+    only: str | Sequence[str]
+    """Gitignore-style patterns; a file that matches any of them is selected."""
     limit: int
     files: Iterable[str | bytes | Path]
-    """Those of `--files-from`: relative to the input root, or absolute."""
+    """The files to do, as paths relative to the input root, or absolute."""
     force: bool
     retry_failed: bool
     rebuild: bool
@@ -69,36 +82,54 @@ class Options(TypedDict, total=False):
 def run(
     pipeline: Config, *, progress: bool = False, grace_s: float = GRACE_S, **options: Unpack[Options]
 ) -> Summary:  # fmt: skip
-    """Bring every output up to date, and say what was done; `options` are those of `run` on the command line.
+    """Bring every output up to date. A failed file raises nothing: it is in the summary.
 
-    A failed file raises nothing: `summary.exit` is 1 then, as it would be the program's exit code. Raises
-    FilemillError where nothing was run. With `progress` the summary is printed on stderr, and before it a bar if that
-    is a terminal. In the main thread a first Ctrl-C lets what is in hand be finished, for `grace_s` seconds, and a
-    second one does not.
+    Args:
+        pipeline: What `load` returned.
+        progress: Print the summary to stderr, and show a bar before it if that is a terminal.
+        grace_s: The seconds that the jobs in hand may take after a first Ctrl-C, which is caught in the main thread;
+            a second one cuts them off.
+        options: The options of `run` on the command line, such as `processes=4` or `only="*.jpg"`.
+
+    Returns:
+        The summary. Its `exit` is the exit code that the program would have: 0 all up to date, 1 files failed.
+
+    Raises:
+        FilemillError: Nothing was run, and the text says why.
     """
+    observers = terminal_observers(is_quiet=not progress)
     with _alone():
-        summary = _run(pipeline, options, Progress(quiet=not progress), grace_s)
+        summary = _run(pipeline, options, observers, grace_s)
     if progress:
         print("\n".join(summary.lines()), file=sys.stderr)
     return summary
 
 
 def iterate(pipeline: Config, **options: Unpack[Options]) -> Outcomes:
-    """Run a pipeline, and give the outcome of every file as soon as it is there; `options` are those of `run`.
+    """Run a pipeline, and yield the outcome of every file as soon as it is recorded.
 
-    There is one for each pool that a file goes through, where stages have their own, and one for each group.
-    Who takes no more of them, by `close` or by leaving a `with`, ends the run: what is done is on record, and the next
-    one goes on.
+    A file has one outcome for each pool that it goes through, where stages have their own; a group has one. `close`, or
+    leaving a `with` block, ends the run: what is done is recorded, and the next run does the rest.
+
+    Args:
+        pipeline: What `load` returned.
+        options: The options of `run`.
+
+    Returns:
+        An iterator of outcomes, whose `summary` is there once the run has ended. The run begins with the first `next`.
+
+    Raises:
+        FilemillError: Nothing was run, raised by `next`.
     """
     return Outcomes(pipeline, options)
 
 
 class Outcomes(Iterator[Outcome]):
-    """The outcomes of a run that is on, in the order in which they come; it begins with the first one taken."""
+    """The outcomes of a run, in the order in which jobs end; the run begins when the first one is taken."""
 
     def __init__(self, pipeline: Config, options: Options) -> None:
         self.summary: Summary | None = None
-        """What was done, once the run has ended."""
+        """The summary of the run; None until it has ended."""
         self._outcomes = self._follow(pipeline, options)
 
     def __next__(self) -> Outcome:
@@ -111,55 +142,58 @@ class Outcomes(Iterator[Outcome]):
         self.close()
 
     def close(self) -> None:
-        """End the run if it is still on; waits until it has."""
+        """End the run if it is still on, and wait until it has ended."""
         self._outcomes.close()
 
     def _follow(self, pipeline: Config, options: Options) -> Generator[Outcome, None, None]:
-        """Let the run go on in a thread of its own, so that whoever follows it stays what they are: interruptible."""
-        feed, raised = _Feed(), list[BaseException]()
+        """Yield the outcomes of a run in a thread of its own, so that the consumer's thread stays interruptible."""
+        outcomes, raised = _OutcomeQueue(), list[BaseException]()
 
         def go() -> None:
             try:
                 with _alone():
-                    self.summary = _run(pipeline, options, feed, GRACE_S)
+                    self.summary = _run(pipeline, options, [outcomes], is_followed=lambda: outcomes.has_consumer)
             except BaseException as error:
                 raised.append(error)
             finally:
-                feed.end()
+                outcomes.finish()
 
         thread = threading.Thread(target=go, name="filemill-run", daemon=True)
         thread.start()
         try:
-            yield from feed
+            yield from outcomes
         finally:
-            feed.is_left = True
+            outcomes.close()
             thread.join()
         if raised:
             raise raised[0]
 
 
-class _Feed(Progress):
-    """Stands where the bar does, and hands every outcome on to whoever follows the run."""
+class _OutcomeQueue(RunObserver):
+    """Hands the outcomes of a run on to a consumer in another thread, and makes the run wait while it lags behind."""
 
     def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.is_left = False
-        """Whether nobody follows any more."""
         self._queue: queue.Queue[Outcome | None] = queue.Queue(_WAITING)
+        self._is_closed = False
 
-    def check_followed(self) -> None:
-        if self.is_left or not threading.main_thread().is_alive():
-            raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")
+    @property
+    def has_consumer(self) -> bool:
+        """Whether somebody still takes outcomes."""
+        return not self._is_closed and threading.main_thread().is_alive()
 
-    def follow(self, outcome: Outcome) -> None:
+    def on_outcome(self, outcome: Outcome) -> None:
         self._put(outcome)
 
-    def end(self) -> None:
-        """Say that there are no more."""
+    def finish(self) -> None:
+        """Tell the consumer that there are no more outcomes."""
         self._put(None)
 
+    def close(self) -> None:
+        """Tell the run that nobody takes outcomes any more."""
+        self._is_closed = True
+
     def _put(self, outcome: Outcome | None) -> None:
-        while not self.is_left and threading.main_thread().is_alive():
+        while self.has_consumer:
             with suppress(queue.Full):
                 self._queue.put(outcome, timeout=_LOOK_EVERY_S)
                 return
@@ -168,22 +202,49 @@ class _Feed(Progress):
         return iter(self._queue.get, None)
 
 
-def _run(pipeline: Config, options: Options, progress: Progress, grace_s: float) -> Summary:
-    """Run a pipeline with options that anybody may have written."""
+def _run(
+    pipeline: Config,
+    options: Options,
+    observers: Iterable[RunObserver],
+    grace_s: float = GRACE_S,
+    is_followed: Callable[[], bool] = lambda: True,
+) -> Summary:
+    """Run a pipeline with options that may be misspelt or wrong. Raises UsageError."""
     for name in options:
         if name not in Options.__annotations__:
             raise UsageError(f"no option {name!r}{did_you_mean(name, Options.__annotations__)}")
-    files, limit = options.get("files"), options.get("limit")
+    limit = options.get("limit")
     _refuse_unless(limit is None or limit > 0, "limit", limit, "a number from 1")
-    names = None if files is None else map(os.fsencode, files)
-    is_forced, is_retrying = options.get("force", False), options.get("retry_failed", False)
-    selection = Selection(options.get("only"), limit, is_forced, is_retrying, names)
-    meant = Meant(options.get("rebuild", False), options.get("take_over", False))
-    return run_pipeline(_chosen(pipeline, options), selection, progress, grace_s, meant)
+    files = options.get("files")
+    selection = Selection(
+        only=_patterns(options.get("only", ())),
+        limit=limit,
+        force=options.get("force", False),
+        retry_failed=options.get("retry_failed", False),
+        names=None if files is None else map(os.fsencode, files),
+    )
+    confirmations = Confirmations(options.get("rebuild", False), options.get("take_over", False))
+    return run_pipeline(
+        _with_choices(pipeline, options),
+        selection,
+        observers,
+        grace_s=grace_s,
+        confirmations=confirmations,
+        is_followed=is_followed,
+    )
 
 
-def _chosen(config: Config, options: Options) -> Config:
-    """The pipeline with what is chosen, and with its own stages, if another one was loaded since."""
+def _patterns(only: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns of `only`, which may be one alone. Raises UsageError for one that gitignore does not know."""
+    patterns = (only,) if isinstance(only, str) else tuple(only)
+    for pattern in patterns:
+        if problem := pattern_problem(pattern):
+            raise UsageError(f"only: {problem}")
+    return patterns
+
+
+def _with_choices(config: Config, options: Options) -> Config:
+    """Return the pipeline with the chosen processes and engine, and its own stages if another was loaded since."""
     processes, engine = options.get("processes"), options.get("engine")
     if processes is not None:
         _refuse_unless(processes > 0, "processes", processes, "a number from 1")
@@ -204,7 +265,7 @@ def _refuse_unless(is_right: bool, name: str, given: object, needed: str) -> Non
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep a second pipeline from changing where stages are found, while it matters. Raises UsageError."""
+    """Keep a second pipeline from changing where stages are found meanwhile. Raises UsageError."""
     if not _one_at_a_time.acquire(blocking=False):
         text = "another pipeline is being loaded or is at work in this process; one at a time can be"
         raise UsageError(text, hint="load both before, and run one after the other, or each in a process of its own")

@@ -1,42 +1,48 @@
-"""The command line: arguments in, exit code out, and the only place that prints errors."""
+"""The command line: find the verb, parse its arguments, print errors, return the exit code."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import importlib
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from types import ModuleType
 
 from pipeline import __version__
 from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
 from pipeline.stdio import discard_stdout, open_missing
+from pipeline.text import did_you_mean, program
 
 VERBS = {
     "run": "bring every output up to date (the default)",
-    "check": "read pipeline.yaml and say all that is wrong with it",
-    "plan": "say what a run would do, and why",
+    "check": "read pipeline.yaml and report everything that is wrong with it",
+    "plan": "show what a run would do, and why",
     "verify": "read every output again and compare it with what is recorded",
     "prune": "remove outputs that nothing produces any more, after showing them",
-    "status": "say whether a run is on and how far it has come, or how the last one ended",
-    "explain": "tell everything about one file, an input or an output",
-    "accept": "take what is stale because of a change that makes no difference as up to date",
-    "adopt": "take outputs that are there, and not on record, as made",
-    "failures": "list the files that failed and have not been done since",
-    "try": "take one file through the pipeline in this process, step by step",
-    "stages": "list every stage there is, or tell all about one",
+    "status": "show how far a run has come, or how the last one ended",
+    "explain": "show everything about one file, an input or an output",
+    "accept": "mark outputs as up to date that are stale because of a change that makes no difference",
+    "adopt": "record outputs that exist and are not in the ledger as made",
+    "failures": "list the files that failed and have not been done since, or dismiss some",
+    "try": "run one file through the pipeline in this process, step by step",
+    "stages": "list all stages, or describe one",
     "new": "write a stage with its test, or a pipeline for a folder",
     "schema": "write the JSON Schema of pipeline.yaml, for editors",
 }
-# Words of the program's that have no work behind them yet.
-_NOT_YET = ("runs", "report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit code. No exception leaves it."""
+    """Run one command, and return its exit code; errors are printed, and only argparse raises SystemExit.
+
+    Args:
+        arguments: The words after the program's name; those of this process by default.
+
+    Returns:
+        The exit code, such as 0 where every output is up to date; see the table in README.md.
+    """
     open_missing()
     try:
         return _execute(list(sys.argv[1:] if arguments is None else arguments))
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by the machine: {error}", file=sys.stderr)
         return EnvironmentFailure.exit_code
     except Exception as error:
-        return _confess(error)
+        return _report_bug(error)
 
 
 def _execute(arguments: list[str]) -> int:
@@ -70,25 +76,35 @@ def _execute(arguments: list[str]) -> int:
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
     command = importlib.import_module(f"pipeline.commands.{verb}")
-    parser = argparse.ArgumentParser(prog=f"python -m pipeline {verb}", description=command.__doc__, allow_abbrev=False)
-    parser.add_argument("pipeline", nargs="?", metavar="PIPELINE.yaml", help="default: ./pipeline.yaml")
-    parser.add_argument("-f", "--file", help="the pipeline, whatever its name ends in")
-    command.add_arguments(parser)
-    # Options may stand anywhere, also between the pipeline and a path.
-    parsed = parser.parse_intermixed_args(_spell_out(rest))
-    parsed.file = parsed.file or parsed.pipeline or "pipeline.yaml"
-    with contextlib.suppress(AttributeError):  # a closed stream
-        if getattr(parsed, "json", False):  # JSON is UTF-8, whatever the locale
-            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    parsed = _parse(verb, command, rest)
+    _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
     sys.stdout.flush()
     return code
 
 
-def _spell_out(arguments: list[str]) -> list[str]:
-    """The arguments without a "--": what comes after one is a path, also where it begins with a dash."""
+def _parse(verb: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"{program()} {verb}", description=command.__doc__, allow_abbrev=False)
+    parser.add_argument("pipeline", nargs="?", metavar="PIPELINE.yaml", help="default: ./pipeline.yaml")
+    parser.add_argument("-f", "--file", help="the pipeline file, whatever its suffix")
+    command.add_arguments(parser)
+    # Options may stand anywhere, also between the pipeline and a path.
+    parsed = parser.parse_intermixed_args(_protect_dashes(arguments))
+    parsed.file = parsed.file or parsed.pipeline or "pipeline.yaml"
+    return parsed
+
+
+def _make_streams_lenient(*, is_json: bool) -> None:
+    """Let no character be an error on stdout and stderr; JSON is UTF-8, whatever the locale."""
+    with contextlib.suppress(AttributeError):  # a closed stream
+        if is_json:
+            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _protect_dashes(arguments: list[str]) -> list[str]:
+    """Return the arguments without a "--", and with "./" before the paths after it that begin with a dash."""
     if "--" not in arguments:
         return arguments
     at = arguments.index("--")
@@ -97,18 +113,15 @@ def _spell_out(arguments: list[str]) -> list[str]:
 
 def _refuse_unknown_verb(arguments: list[str]) -> None:
     word = arguments[0] if arguments else ""
-    if word in _NOT_YET:
-        raise UsageError(f"'{word}' is not supported yet")
     if word and not word.startswith("-") and not word.endswith((".yaml", ".yml")):
-        close = difflib.get_close_matches(word, VERBS, 1)
-        asks = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(VERBS)}"
-        raise UsageError(f"no verb {word!r}{asks}", hint=f"a pipeline of that name: python -m pipeline -f {word}")
+        asks = did_you_mean(word, VERBS) or f"; there are {', '.join(VERBS)}"
+        raise UsageError(f"no verb {word!r}{asks}", hint=f"a pipeline of that name: {program()} -f {word}")
 
 
 def _help() -> str:
     verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
     return f"""\
-usage: python -m pipeline [VERB] [PIPELINE.yaml] [options]
+usage: {program()} [VERB] [PIPELINE.yaml] [options]
 
 Runs the stages of a pipeline over its input files and brings every output up to date.
 
@@ -116,7 +129,7 @@ verbs:
 {verbs}
 
 options:
-  -h, --help      this text; python -m pipeline VERB --help: the options of a verb
+  -h, --help      this text; {program()} VERB --help: the options of a verb
   --version       the version
 
 exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 stopped by the machine,
@@ -124,8 +137,8 @@ exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 st
 """
 
 
-def _confess(error: Exception) -> int:
-    """A bug of ours: one line for the terminal, the traceback into a file."""
+def _report_bug(error: Exception) -> int:
+    """Print one line about a bug of ours, and write its traceback to a file."""
     with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
     said = " ".join(f"{type(error).__name__}: {error}".split())

@@ -11,6 +11,7 @@
     ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
     ├── AlreadyRunning                 75   another run holds the lock of this state folder
     └── FileFailure                     1   one file cannot be done; never leaves its job
+        ├── NotOurs                     1   a file that we did not make lies where an output belongs
         ├── Unreadable                  1   the file is not what its reader needs
         └── SourceMoved                 1   the source changed or vanished while it was read: no stage's fault
 
@@ -80,6 +81,10 @@ class FileFailure(FilemillError):
     """One file cannot be done; the text is what the summary and the ledger say about it."""
 
     exit_code = 1
+
+
+class NotOurs(FileFailure):
+    """A file that we did not make lies where an output belongs."""
 
 
 class Unreadable(FileFailure):

@@ -78,7 +78,7 @@ class Begin(NamedTuple):
     """Empty where the value is the source itself."""
     kind: str
     """What kind of value it is."""
-    notes: tuple[str, ...]
+    notes: tuple[tuple[str, str], ...]
     """What is to be known of it."""
 
 
@@ -142,7 +142,7 @@ class Result(NamedTuple):
     path: bytes
     status: Status
     text: str = ""
-    """Why it was skipped, or how it failed; when done, what a person should know of it, such as frames left out."""
+    """Why it was skipped, or how it failed."""
     kind: Kind | None = None
     detail: str = ""
     """The traceback of a failure, for the log."""
@@ -152,6 +152,15 @@ class Result(NamedTuple):
     """Of the contents of the output as it was committed; empty where there is no file."""
     parts: tuple[MadePart, ...] = ()
     """What was made in place of one file by a fan-out."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """What a person should know of it when done, such as frames left out; each with what many have in common."""
+    code: Literal["", "not_ours", "members_failed"] = ""
+    """Of some failures, what the program itself goes by."""
+
+    @property
+    def noted(self) -> str:
+        """Return its notes as one text."""
+        return "; ".join(text for text, _ in self.notes)
 
     @property
     def outputs(self) -> int:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from contextvars import ContextVar, Token
 
-Notes = dict[str, None]
-"""In the order they were made, each once."""
+Notes = dict[str, str]
+"""Each note once, in the order they were made, with what it has in common with those on other outputs."""
 
 _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
-def note(text: str) -> None:
-    """Say something about the value that is being made; said twice, it counts once."""
+def note(text: str, particulars: str = "") -> None:
+    """Note something about the value that is being made; noted twice, it counts once.
+
+    Args:
+        text: What is counted over many outputs, such as "first frame only".
+        particulars: What is told of this one beside that, such as "of 4".
+    """
     notes = _notes.get()
     if notes is not None:
-        notes[text] = None
+        notes[f"{text}, {particulars}" if particulars else text] = text
 
 
 class collected:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import difflib
+import os
 import re
+import sys
 from collections.abc import Iterable
 
 
@@ -55,6 +57,11 @@ def reason_of(text: str) -> str:
     """What an error, or a stage that leaves a file out, has said."""
     head = _BEFORE.split(text, maxsplit=1)[0].strip()
     return _PARTICULAR.sub("...", head or text)
+
+
+def program() -> str:
+    """Return how the program was started, for messages that name a command: `filemill` or `python -m pipeline`."""
+    return "filemill" if os.path.basename(sys.argv[0]) == "filemill" else "python -m pipeline"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -17,7 +17,11 @@ T = TypeVar("T")
 
 
 class Skip(Exception):
-    """Raised by a stage to leave the file out of what lies below it, with the reason as its text."""
+    """Raised by a stage to leave the file out of the stages below it.
+
+    Args:
+        reason: Why; it is recorded, and counted in the summary.
+    """
 
 
 @dataclass(frozen=True)

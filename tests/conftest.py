@@ -31,8 +31,8 @@ def example(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
+@pytest.fixture(name="pipeline_process")
+def run_in_process_of_its_own(tmp_path: Path) -> Pipeline:
     """Runs `python -m pipeline ...` in the test's folder, without a terminal."""
 
     def run(*arguments: str | bytes, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,3 +47,9 @@ def pipeline(tmp_path: Path) -> Pipeline:
         )
 
     return run
+
+
+@pytest.fixture
+def pipeline(pipeline_process: Pipeline) -> Pipeline:
+    """Runs `python -m pipeline ...`, also where a folder's tests call it in their own process."""
+    return pipeline_process

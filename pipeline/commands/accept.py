@@ -1,4 +1,4 @@
-"""Take outputs that are stale because of one part of a stage as made by the stage as it is now."""
+"""Record outputs that are stale because of one part of a stage as made by the stage as it is now."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `accept` takes."""
+    """Register the options of `accept`."""
     parser.add_argument("--stage", required=True, metavar="S", help="the stage that changed")
     because = "the part of it that changed and makes no difference, such as code or options, as 'explain' names it"
     parser.add_argument("--because", required=True, metavar="PART", help=because)
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Show how many there are, ask, and put on record that they are as the stage would make them now."""
+    """Show how many there are, ask, and record that they are as the stage would make them now."""
     from contextlib import closing
     from pathlib import Path
 
@@ -55,7 +55,7 @@ def _check(word: str, known: list[str], option: str, what: str) -> None:
 
 def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.operations.override_tally import Tally
-    from pipeline.operations.prune import may_go_on
+    from pipeline.operations.prune import is_confirmed
     from pipeline.planning.output_spec import Selection
     from pipeline.planning.plan import make_plan, output_specs
 
@@ -69,7 +69,7 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
     print(*tally.lines(some=f"to accept, {because}", none=none, left="stale for more"), sep="\n", file=sys.stderr)
     if not tally.fit:
         return 0
-    if not may_go_on(yes=arguments.yes):
+    if not is_confirmed(yes=arguments.yes):
         print("nothing was accepted", file=sys.stderr)
         return 0
     ledger.begin()
@@ -85,7 +85,7 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
 def _stale(
     plan: Plan, ledger: Ledger, leaves: dict[str, OutputSpec], stage: str, part: str
 ) -> Iterator[tuple[OutputSpec, bytes, str]]:
-    """Every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
+    """Yield every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
     from pipeline.planning.decisions import text_of, without_particulars
     from pipeline.planning.output_spec import differences_from
 

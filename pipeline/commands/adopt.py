@@ -1,4 +1,4 @@
-"""Take outputs that are there, and of which the ledger knows nothing, as made by the pipeline as it is now."""
+"""Record outputs that exist and are not in the ledger as made by the pipeline as it is now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UsageError
+from pipeline.commands.run import only_of
 from pipeline.messages import Source
 from pipeline.text import counted
 
@@ -27,51 +27,50 @@ _SECOND_NS = 1_000_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `adopt` takes."""
-    parser.add_argument("--only", metavar="PATTERN", help="only the outputs of files that match, as in .gitignore")
+    """Register the options of `adopt`."""
+    only = "only the outputs of files that match, as in .gitignore; may be repeated"
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help=only)
     parser.add_argument("--yes", action="store_true", help="do it without asking")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Show how many there are, ask, and put them on record."""
+    """Show how many there are, ask, and record them."""
     from contextlib import closing
     from pathlib import Path
 
     from pipeline.config.load import load_config
     from pipeline.files.state_dir import open_state
-    from pipeline.files.walk import pattern_problem
     from pipeline.ledger.session import open_to_write
     from pipeline.operations.guards import guards_of
 
-    if arguments.only is not None and (problem := pattern_problem(arguments.only)):
-        raise UsageError(f"--only: {problem}")
+    only = only_of(arguments)
     config = load_config(Path(arguments.file))
     # Nobody may run meanwhile, since the ledger has one writer.
     with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         guards_of(config, ledger).check_owners()
-        return _adopt(config, ledger, arguments)
+        return _adopt(config, ledger, only, yes=arguments.yes)
 
 
-def _adopt(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
+def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) -> int:
     from pipeline.operations.override_tally import Tally
-    from pipeline.operations.prune import may_go_on
+    from pipeline.operations.prune import is_confirmed
     from pipeline.planning.output_spec import Selection
     from pipeline.planning.plan import make_plan, output_specs
 
     leaves = output_specs(config, ledger, record=True)
-    plan = make_plan(config, ledger, leaves, Selection(only=arguments.only))
+    plan = make_plan(config, ledger, leaves, Selection(only=only))
     tally = Tally((decision.stage, why) for decision, _, why in _found(plan))
     some = "to adopt, as made from the files as they are by the stages as they are"
     left = "to be moved away, or made anew by --force"
     print(*tally.lines(some=some, none="to adopt", left=left), sep="\n", file=sys.stderr)
     if not tally.fit:
         return 0
-    if not may_go_on(yes=arguments.yes):
+    if not is_confirmed(yes=yes):
         print("nothing was adopted", file=sys.stderr)
         return 0
     ledger.begin()
     said: dict[str, object] = {"outputs": tally.fit}
-    said |= {"only": arguments.only} if arguments.only is not None else {}
+    said |= {"only": ", ".join(only)} if only else {}
     override = ledger.overrides.add("adopt", said)
     ledger.overrides.adopt(_adoptable(plan, config), override)
     ledger.commit()
@@ -110,7 +109,7 @@ def _read_source(config: Config, source: Source) -> Reading | None:
 
 
 def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
-    """What is in a file; None where it cannot be read, or is not what it was."""
+    """Read a file; None where it cannot be read, or has another size or time than it had."""
     from pipeline.files.digest import read
     from pipeline.ledger.origins import kept_time
 
@@ -123,7 +122,7 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
 
 
 def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
-    """Every output that is there and not on record, with why it cannot be adopted; empty if it can."""
+    """Yield every output that is there and not recorded, with why it cannot be adopted; empty if it can."""
     for decision in plan.store.decisions("refuse"):
         if decision.reason.code != "not_ours":
             continue

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pipeline.commands import warn_of_foreign_state
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.text import as_json, counted, indented, shown
 
@@ -34,13 +35,12 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
     from pipeline.ledger.session import open_to_read
     from pipeline.operations.explain import Explainer
-    from pipeline.operations.guards import say_whose
 
     file, path = in_order(arguments)
     config = load_config(Path(file), arguments.set)
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
-        say_whose(config, ledger)
+        warn_of_foreign_state(config, ledger)
         explainer = Explainer(config, ledger)
         explanation = explainer.explain(explainer.find(os.fsencode(path)))
     if arguments.json:

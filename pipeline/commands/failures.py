@@ -1,4 +1,4 @@
-"""List the files that failed and have not been done since, with the reason; dismiss those that need not be done."""
+"""List the files that failed and have not been done since, with the reason; or dismiss some of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from pipeline.commands import warn_of_foreign_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `failures` takes."""
+    """Register the options of `failures`."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    dismiss = "put on record that files, as in .gitignore, need not be done as they are: not tried, and no exit 1"
+    dismiss = "record that files which match, as in .gitignore, need not be done as they are: not tried, and no exit 1"
     parser.add_argument("--dismiss", metavar="PATTERN", help=dismiss)
 
 
@@ -35,14 +36,13 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
     from pipeline.ledger.failures import RetryPolicy
     from pipeline.ledger.session import open_to_read
-    from pipeline.operations.guards import say_whose
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
         return _dismiss(config, arguments.dismiss)
     patience = RetryPolicy(config.errors.hold_after)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
-        say_whose(config, ledger)
+        warn_of_foreign_state(config, ledger)
         is_unchanged = _unchanged(config, ledger)
         for each in ledger.failures.all():
             is_left_alone = patience.is_over(each) and is_unchanged(each)
@@ -61,7 +61,7 @@ def _line(failure: Failure) -> str:
 
 
 def _standing(failure: Failure, patience: RetryPolicy, is_left_alone: bool) -> str:
-    """How often it was tried, and whether it will be again."""
+    """Describe how often it was tried, and whether it will be again."""
     from pipeline.planning.decisions import text_of
     from pipeline.planning.freshness import decide_failed
 
@@ -81,7 +81,7 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
-    """Tells whether source and recipe of a failure are still those with which it failed."""
+    """Return a function that tells whether source and recipe of a failure are still the recorded ones."""
     from pipeline.planning.plan import output_specs
     from pipeline.planning.source_state import same_origin
 
@@ -102,7 +102,7 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
 
 
 def _dismiss(config: Config, pattern: str) -> int:
-    """Dismiss what matches; nobody may run meanwhile, since the ledger has one writer."""
+    """Dismiss the failures whose source matches; no run may be on, since the ledger has one writer."""
     from contextlib import closing
 
     from pipeline.files.state_dir import open_state

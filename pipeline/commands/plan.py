@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from pipeline.commands.run import add_selection, edits_of, meant_by, selection_of
+from pipeline.commands.run import add_selection, confirmations_of, edits_of, selection_of
 from pipeline.errors import FilemillError
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.origins import origin_of
@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
-        guards = guards_of(config, ledger, meant_by(arguments))
+        guards = guards_of(config, ledger, confirmations_of(arguments))
         is_well = _warn(guards.check_places)
         details, leaves = arguments.json or arguments.verbose, output_specs(config, ledger, record=False)
         selection = selection_of(arguments)

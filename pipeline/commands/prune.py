@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.ledger.origins import origin_of
-from pipeline.text import as_json, counted, shown
+from pipeline.text import as_json, counted, program, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from pipeline.planning.orphans import Fate
     from pipeline.planning.plan import Plan
 
-# How many are shown by name before anything is asked.
+# How many orphans are named before the question.
 _SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `prune` takes."""
+    """Register the options of `prune`."""
     parser.add_argument("--yes", action="store_true", help="remove them without asking")
     parser.add_argument("--json", action="store_true", help="list all of them, one JSON object a line; does not ask")
 
@@ -52,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.files.ownership import Places
-    from pipeline.operations.prune import Pruner, may_go_on
+    from pipeline.operations.prune import Pruner, is_confirmed
     from pipeline.planning.orphans import fates
 
     plan = _plan(config, ledger)
@@ -65,7 +65,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
         _show(fates(plan.store, config.folder), counts, size_bytes)
     if not counts["prune"] + counts["forget"]:
         return 0
-    if counts["prune"] and not may_go_on(yes=arguments.yes):
+    if counts["prune"] and not is_confirmed(yes=arguments.yes):
         print("nothing was removed", file=sys.stderr)
         return 0
     if counts["prune"]:
@@ -75,7 +75,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
 
 
 def _plan(config: Config, ledger: Ledger) -> Plan:
-    """What a run over everything would find. Raises FilemillError where a guard would stop that."""
+    """Make the plan of a run over everything. Raises FilemillError where a guard would stop that run."""
     from pipeline.operations.guards import guards_of
     from pipeline.planning.output_spec import Selection
     from pipeline.planning.plan import make_plan, output_specs
@@ -91,7 +91,7 @@ def _plan(config: Config, ledger: Ledger) -> Plan:
 
 
 def _count(found: Iterator[Fate]) -> tuple[Counter[str], int]:
-    """How many orphans by what may be done about them, and the bytes of those that may be removed."""
+    """Count the orphans by action, and the bytes of those that may be removed."""
     counts: Counter[str] = Counter()
     size_bytes = 0
     for fate in found:
@@ -113,13 +113,13 @@ def _list(found: Iterator[Fate]) -> None:
 
 
 def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int) -> None:
-    """The first of them by name, and how many there are."""
+    """Print the first of the orphans, and how many there are."""
     there = (fate for fate in found if fate.action != "forget")
     for fate in islice(there, _SHOWN):
         print(f"  {fate.action:<6}{shown(fate.orphan.target)}: {fate.why}", file=sys.stderr)
     more = counts["prune"] + counts["keep"] - _SHOWN
     if more > 0:
-        print(f"  ... and {more:,} more: python -m pipeline prune --json", file=sys.stderr)
+        print(f"  ... and {more:,} more: {program()} prune --json", file=sys.stderr)
     kept = f"; {counts['keep']:,} kept" if counts["keep"] else ""
     what = f"{counted(counts['prune'], 'orphan')} to remove, {_in_units(size_bytes)}" if counts["prune"] else ""
     print(f"{what or 'no orphans to remove'}{kept}", file=sys.stderr)

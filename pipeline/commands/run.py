@@ -1,4 +1,4 @@
-"""Bring every output of the pipeline up to date; the same line again resumes where it was stopped."""
+"""Bring every output of the pipeline up to date; the same line again resumes a run that was stopped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pipeline.config.model import Config
-    from pipeline.operations.guards import Meant
+    from pipeline.operations.guards import Confirmations
     from pipeline.planning.output_spec import Selection
-    from pipeline.report.progress import Progress, Summary
+    from pipeline.report.bar import TerminalObserver
+    from pipeline.report.summary import Summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `run` takes."""
+    """Register the options of `run`."""
     parser.add_argument("-j", "--processes", type=int, metavar="N", help="how many workers (pool.processes)")
     parser.add_argument("--engine", choices=("serial", "pool"), help="who runs the jobs (engine)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done, like 'plan'")
@@ -28,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=20.0,
         metavar="SECONDS",
-        help="what is in hand may take so long at a signal",
+        help="how long jobs in hand may still take after a signal",
     )
     add_selection(parser)
     sample = "run N files, chosen at random, into the folder of --output-root; nothing else is touched"
@@ -40,10 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Say which files count; for `plan` too."""
+    """Register the options that say which files are done, for `run` and `plan`."""
     edit = "change one value of pipeline.yaml for this run, such as stages.web.with.width=800; may be repeated"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=edit)
-    parser.add_argument("--only", metavar="PATTERN", help="only the files that match, as in .gitignore")
+    only = "only the files that match, as in .gitignore; may be repeated, and then one match is enough"
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help=only)
     parser.add_argument("--limit", type=_count, metavar="N", help="only the first N files with something to do")
     listed = "only the files that are named in FILE ('-': stdin), one a line or each ended by NUL"
     parser.add_argument("--files-from", metavar="FILE", help=listed)
@@ -72,7 +76,7 @@ def _count(text: str) -> int:
 
 
 def edits_of(arguments: argparse.Namespace) -> list[str]:
-    """The arguments that say what pipeline.yaml could, as edits of it."""
+    """Return the arguments that stand for values of pipeline.yaml, as edits of it."""
     edits = list(arguments.set)
     if getattr(arguments, "processes", None) is not None:
         edits.append(f"pool.processes={arguments.processes}")
@@ -82,45 +86,63 @@ def edits_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
-    """The arguments that say which files count."""
+    """Return the selection that the arguments ask for."""
     from pipeline.planning.file_list import read_names
     from pipeline.planning.output_spec import Selection
 
     names = read_names(arguments.files_from) if arguments.files_from is not None else None
-    return Selection(arguments.only, arguments.limit, arguments.force, arguments.retry_failed, names)
+    return Selection(
+        only=only_of(arguments),
+        limit=arguments.limit,
+        force=arguments.force,
+        retry_failed=arguments.retry_failed,
+        names=names,
+    )
 
 
-def meant_by(arguments: argparse.Namespace) -> Meant:
-    """The arguments that let a guard pass."""
-    from pipeline.operations.guards import Meant
+def only_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the patterns of `--only`. Raises UsageError for one that gitignore does not know."""
+    from pipeline.files.walk import pattern_problem
 
-    return Meant(rebuild=arguments.rebuild, take_over=arguments.take_over)
+    for pattern in arguments.only:
+        if problem := pattern_problem(pattern):
+            raise UsageError(f"--only: {problem}")
+    return tuple(arguments.only)
+
+
+def confirmations_of(arguments: argparse.Namespace) -> Confirmations:
+    """Return what the arguments confirm to the guards."""
+    from pipeline.operations.guards import Confirmations
+
+    return Confirmations(rebuild=arguments.rebuild, take_over=arguments.take_over)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run, and say what was done."""
+    """Run the pipeline, and print the summary."""
     from pathlib import Path
 
     from pipeline.config.load import load_config
     from pipeline.operations.run import run
-    from pipeline.report.progress import Progress, say
+    from pipeline.report.bar import terminal_observers
+    from pipeline.report.summary import print_summary
 
     _refuse_half_a_sample(arguments)
     config = load_config(Path(arguments.file), edits_of(arguments))
-    quiet = arguments.quiet or arguments.json
-    progress = Progress(quiet=quiet, verbose=arguments.verbose)
+    is_quiet = arguments.quiet or arguments.json
+    observers = terminal_observers(is_quiet=is_quiet, is_verbose=arguments.verbose)
     if arguments.sample is not None:
-        summary = _run_sample(config, arguments, progress)
+        summary = _run_sample(config, arguments, observers)
     else:
-        summary = run(config, selection_of(arguments), progress, arguments.grace, meant_by(arguments))
+        selection, confirmations = selection_of(arguments), confirmations_of(arguments)
+        summary = run(config, selection, observers, grace_s=arguments.grace, confirmations=confirmations)
     if arguments.json:
         print(json.dumps(summary.as_json()))
-    say(summary, quiet=quiet, verbose=arguments.verbose)
+    print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)
     return summary.exit
 
 
 def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:
-    """Raise UsageError where --sample and what belongs to it do not stand together."""
+    """Raise UsageError where --sample, --output-root and --seed are not given together, or contradict others."""
     if arguments.sample is None:
         for word, given in (("--output-root", arguments.output_root), ("--seed", arguments.seed)):
             if given is not None:
@@ -133,16 +155,18 @@ def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--sample and {word} each say which files; leave one of them out")
 
 
-def _run_sample(config: Config, arguments: argparse.Namespace, progress: Progress) -> Summary:
-    """Run a sample, and say which, since another run of it may be wanted."""
+def _run_sample(
+    config: Config, arguments: argparse.Namespace, observers: Iterable[TerminalObserver]
+) -> Summary:  # fmt: skip
+    """Run a sample, and print its seed, with which it can be run again."""
     import sys
     from pathlib import Path
 
     from pipeline.operations.sample import Sample, new_seed, run_sample
 
     seed = arguments.seed if arguments.seed is not None else new_seed()
-    sample = Sample(arguments.sample, Path(arguments.output_root), seed, arguments.only)
-    summary = run_sample(config, sample, progress, arguments.grace)
+    sample = Sample(arguments.sample, Path(arguments.output_root), seed, only_of(arguments))
+    summary = run_sample(config, sample, observers, arguments.grace)
     if not summary.exit and not sys.stderr.isatty() and not arguments.quiet:  # where no summary says it
         print(summary.notes[-1], file=sys.stderr)
     return summary

@@ -130,7 +130,7 @@ def _print_results(trial: Trial, results: Sequence[Result]) -> None:
             if result.detail:
                 print(indented(result.detail), file=sys.stderr)
             continue
-        note = f" ({result.text})" if result.text else ""
+        note = f" ({result.noted})" if result.notes else ""
         made = result.parts or [result]
         for each in made:
             is_file = each.path.startswith(b"/") and not each.path.startswith(NO_FILE_KEY)

@@ -1,4 +1,4 @@
-"""Read every output again and say which are not as the ledger has them: lost, cut short, edited, decayed."""
+"""Read every output again and list those that are not as recorded: missing, torn, edited or decayed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pipeline.commands import warn_of_foreign_state
 from pipeline.ledger.origins import origin_of
 from pipeline.text import as_json, counted, shown
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `verify` takes."""
+    """Register the options of `verify`."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every finding")
 
 
@@ -26,12 +27,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from pipeline.config.load import load_config
     from pipeline.ledger.session import open_to_read
-    from pipeline.operations.guards import say_whose
     from pipeline.operations.verify import verify
 
     config = load_config(Path(arguments.file), reads_inputs=False)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
-        say_whose(config, ledger)
+        warn_of_foreign_state(config, ledger)
     counts: Counter[str] = Counter()
     without_digest = 0
     for finding in verify(config.state / "ledger.sqlite", config.folder):
@@ -39,7 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
         without_digest += finding.row.digest is None
         if finding.kind != "as recorded":
             print(json.dumps(_as_json(finding), ensure_ascii=False) if arguments.json else _line(finding))
-    _say(counts, without_digest)
+    _print_counts(counts, without_digest)
     return 1 if counts.total() > counts["as recorded"] else 0
 
 
@@ -53,7 +53,7 @@ def _as_json(finding: Finding) -> dict[str, str | None]:
     return origin_of(row.source).as_json() | fields | as_json(row.target, "output")
 
 
-def _say(counts: Counter[str], without_digest: int) -> None:
+def _print_counts(counts: Counter[str], without_digest: int) -> None:
     found = [f"{counts['as recorded']:,} as recorded"]
     found += [f"{count:,} {kind}" for kind, count in counts.most_common() if kind != "as recorded"]
     print(f"{counted(counts.total(), 'output')} verified: {', '.join(found)}", file=sys.stderr)

@@ -235,7 +235,8 @@ class Outputs:
         self.pending.append(
             (
                 target, source, result.stage, result.status, source_size, source_mtime_ns, recipe,
-                result.text, result.size_bytes if has_file else None, kept_time(result.mtime_ns) if has_file else None,
+                result.text or result.noted,
+                result.size_bytes if has_file else None, kept_time(result.mtime_ns) if has_file else None,
                 result.digest or None, outcome.source_digest or None, outcome.source_ctime_ns,
                 "" if result.parts else part,
             )

@@ -1,1 +1,1 @@
-"""The logic of each verb, free of argparse."""
+"""The logic of each verb, free of argparse: run, prune, verify, explain, try, sample, scaffold."""

@@ -1,9 +1,10 @@
-"""What stops a run before it does harm: disks that are not there, somebody else's state or folder, a lost ledger.
+"""Guards stop a run before it does harm: disks that are not there, somebody else's state or folder, a lost ledger.
 
-    before the plan: is the state this pipeline's? is each output folder ours, and is what we made still in it?
+    before the plan: is the state this pipeline's? is each output folder ours, and are the recorded outputs in it?
     after the plan:  was any of the known files met? does the ledger know of the outputs that are there?
+    during the run:  are the input root and the output folders still there?
 
-Nothing but the state folder is written to before all of them have passed. What they compare with are facts in the
+Nothing but the state folder is written to before the guards of the plan have passed. They compare with facts in the
 ledger, which every run that passes records anew.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,76 +19,78 @@ from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
+from pipeline.files.atomic import refuse_lost
 from pipeline.files.ownership import Owner, claim, is_claimed, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan
-from pipeline.text import shown
+from pipeline.text import program, shown
 
-# What an empty disk has of itself.
-_OF_THE_DISK = "lost+found"
+# The one folder that an empty disk has of itself.
+_LOST_AND_FOUND = "lost+found"
 
 
 @dataclass(frozen=True)
-class Meant:
-    """What the user says is meant, where a guard would stop the run."""
+class Confirmations:
+    """What the user confirmed to be intended, where a guard would stop the run."""
 
     rebuild: bool = False
-    """That known files, or the outputs on record, are gone."""
+    """Known files, or recorded outputs, are gone on purpose."""
     take_over: bool = False
-    """That state and output folders are this pipeline's from now on."""
+    """State and output folders of another pipeline are this one's from now on."""
 
 
-NOTHING_ODD = Meant()
+NOTHING_CONFIRMED = Confirmations()
 
 
 class Guards:
-    """The guards of one pipeline, over its ledger and what is on disk."""
+    """The guards of one pipeline, which look at its ledger and at the disk."""
 
-    def __init__(self, config: Config, ledger: Ledger, ours: Owner, meant: Meant) -> None:
+    def __init__(self, config: Config, ledger: Ledger, owner: Owner, confirmed: Confirmations) -> None:
         self._config = config
         self._ledger = ledger
-        self._ours = ours
-        self._meant = meant
-        self._places: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
-        """What is known of each output folder, as it is written: its device, and from which host it was claimed."""
+        self._owner = owner
+        self._confirmed = confirmed
+        self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
+        """The device of each output folder, and the host from which it was claimed, by its path as written."""
+        self._root = _identity_of(config.inputs.root)
         self.notes: list[str] = []
         """What looks odd, and was let pass."""
 
     # -- before the plan -----------------------------------------------------------------------------------------------
 
     def check_places(self) -> None:
-        """Whose is all this, and is it there? Raises UsageError, EnvironmentFailure."""
+        """Check that state and output folders are ours and are there. Raises UsageError, EnvironmentFailure."""
         self.check_owners()
-        if not self._meant.rebuild:
+        if not self._confirmed.rebuild:
             for template in self._templates():
                 self._check_outputs(template)
 
     def check_owners(self) -> None:
-        """Whose are the state and the output folders? Raises UsageError."""
-        taken = self._not_ours()
-        if taken and not self._meant.take_over:
-            raise UsageError(taken[0])
+        """Check that state and output folders are this pipeline's. Raises UsageError."""
+        foreign = self._find_foreign()
+        if foreign and not self._confirmed.take_over:
+            raise UsageError(foreign[0])
 
     def take_over(self) -> None:
-        """Make what is somebody else's this pipeline's, on record; all else stays as it is."""
-        taken = self._not_ours()
-        if not taken:
+        """Claim the state and output folders of other pipelines, and record that; the rest stays as it is."""
+        foreign = self._find_foreign()
+        if not foreign:
             return
         for template in self._templates():
             place = _place(template)
             if place.is_dir():
-                claim(place, self._ours)
+                claim(place, self._owner)
         self._ledger.has_news = True
         self._ledger.begin()
-        self._ledger.overrides.add("take-over", {"of": taken})
+        self._ledger.overrides.add("take-over", {"of": foreign})
         self._ledger.facts.set("pipeline", self._identity())
         self._ledger.commit()
 
-    def _not_ours(self) -> list[str]:
-        """A sentence for each of our places that somebody else has."""
+    def _find_foreign(self) -> list[str]:
+        """Return a sentence for the state and each output folder that belongs to another pipeline."""
         found = [self._another_pipelines_state()]
         found += [self._another_owner(template) for template in self._templates()]
         return [each for each in found if each]
@@ -103,7 +105,7 @@ class Guards:
         }
 
     def describe_state(self) -> str:
-        """A sentence for who only reads, where the state is another pipeline's; else nothing."""
+        """Return a sentence where the state is another pipeline's, for verbs that only read; empty where it is ours."""
         whose, _ = self._another_pipeline()
         return whose and f"{whose}: what is said here is of that"
 
@@ -112,7 +114,7 @@ class Guards:
         return whose and f"{whose}; {we} needs a state or a name of its own, or takes this one over: {self._command()}"
 
     def _another_pipeline(self) -> tuple[str, str]:
-        """Whose the state is and what we are beside that; nothing where it is ours."""
+        """Return whose the state is, and how this pipeline differs from that; empty where it is ours."""
         then, now = self._ledger.facts.get("pipeline"), self._identity()
         if then is None:
             return "", ""
@@ -125,8 +127,8 @@ class Guards:
         return "", ""
 
     def _another_owner(self, template: Template) -> str:
-        known = self._places.get(_written(template), {})
-        owner = other_owner(_place(template), self._ours, known.get("host"))
+        known = self._known_folders.get(_written(template), {})
+        owner = other_owner(_place(template), self._owner, known.get("host"))
         if owner is None:
             return ""
         whose = f"pipeline {owner.pipeline!r} (state {_shown(owner.state_folder)} on {_shown(owner.host)})"
@@ -134,13 +136,13 @@ class Guards:
         return f"the output folder {shown(template.folder)} belongs to {whose}; {ways}"
 
     def _command(self) -> str:
-        return f"python -m pipeline run {_shown(shlex.quote(str(self._config.file)))} --take-over"
+        return f"{program()} run {_shown(shlex.quote(str(self._config.file)))} --take-over"
 
     def _check_outputs(self, template: Template) -> None:
-        """Is what the ledger knows of in an output folder there, or is a disk not mounted?"""
+        """Check that the recorded outputs of a folder are there. Raises EnvironmentFailure where a disk seems away."""
         place = _place(template)
-        then, device = self._places.get(_written(template), {}).get("device"), _device(place)
-        claimed, moved = is_claimed(place, self._ours), then is not None and device not in (None, then)
+        then, device = self._known_folders.get(_written(template), {}).get("device"), _device(place)
+        claimed, moved = is_claimed(place, self._owner), then is not None and device not in (None, then)
         if claimed and not moved:
             return
         recorded = self._ledger.outputs.done_below(_key(template))
@@ -166,13 +168,13 @@ class Guards:
     # -- after the plan ------------------------------------------------------------------------------------------------
 
     def check_plan(self, plan: Plan, selection: Selection) -> None:
-        """Does the plan start from what was there before? Raises EnvironmentFailure, UsageError."""
-        if not self._meant.rebuild:
+        """Check that known files were met, and that the ledger was not lost. Raises EnvironmentFailure, UsageError."""
+        if not self._confirmed.rebuild:
             self._check_sources(plan, selection)
         self._check_record(plan)
 
     def _check_sources(self, plan: Plan, selection: Selection) -> None:
-        if plan.meets_known or selection.only is not None or selection.names is not None:
+        if plan.meets_known or selection.only or selection.names is not None:
             return
         if selection.limit is not None and plan.jobs >= selection.limit:  # the walk was not to its end
             return
@@ -189,7 +191,7 @@ class Guards:
         raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, 'run --rebuild' goes on without them")
 
     def _check_record(self, plan: Plan) -> None:
-        """Outputs of which a ledger without a single row knows nothing are those of a lost one."""
+        """Check that the outputs that are there are not those of a lost ledger. Raises UsageError."""
         exist = plan.count("refuse", "not_ours")
         if not exist or not self._ledger.outputs.is_blank():
             return
@@ -201,12 +203,12 @@ class Guards:
         )
 
     def settle(self, plan: Plan, selection: Selection) -> None:
-        """All have passed: claim the output folders, and record the facts for the next run."""
+        """Claim the output folders once all guards have passed, and record the facts for the next run."""
         for template in self._templates():
             place = _place(template)
-            claim(place, self._ours)
-            self._places[_written(template)] = {"device": _device(place), "host": self._ours.host}
-        facts = {"pipeline": self._identity(), "outputs": self._places}
+            claim(place, self._owner)
+            self._known_folders[_written(template)] = {"device": _device(place), "host": self._owner.host}
+        facts = {"pipeline": self._identity(), "outputs": self._known_folders}
         if not selection.is_partial and not plan.walk.unlisted:
             facts["sources"] = plan.sources
         self._ledger.begin()
@@ -214,15 +216,29 @@ class Guards:
             self._ledger.facts.set(name, value)
         self._ledger.commit()
 
+    # -- during the run ------------------------------------------------------------------------------------------------
+
+    def check_folders(self, *, has_vanished: bool) -> None:
+        """Check that the input root, of which files `has_vanished`, and the output folders are still there.
+
+        Files that vanish are no matter of ours, unless the whole disk did. Raises EnvironmentFailure.
+        """
+        root = self._config.inputs.root
+        if has_vanished and _identity_of(root) != self._root:
+            raise EnvironmentFailure(f"the input root {root} is not the folder any more that it was at the start")
+        for leaf in self._config.leaves:
+            if leaf.output:
+                refuse_lost(leaf.output.template.folder)
+
     def _templates(self) -> Iterator[Template]:
-        """One template for each output folder."""
+        """Yield one template for each output folder."""
         found = {leaf.output.template.folder: leaf.output.template for leaf in self._config.leaves if leaf.output}
         yield from found.values()
 
 
-def guards_of(config: Config, ledger: Ledger, meant: Meant = NOTHING_ODD) -> Guards:
-    """The guards of a pipeline whose state exists, or does not yet."""
-    return Guards(config, ledger, owner_here(config.state, known_identity(config.state), config.name), meant)
+def guards_of(config: Config, ledger: Ledger, confirmed: Confirmations = NOTHING_CONFIRMED) -> Guards:
+    """Return the guards of a pipeline, whose state may not exist yet."""
+    return Guards(config, ledger, owner_here(config.state, known_identity(config.state), config.name), confirmed)
 
 
 def _place(template: Template) -> Path:
@@ -234,12 +250,12 @@ def _written(template: Template) -> str:
 
 
 def _key(template: Template) -> bytes:
-    """How the keys of a folder's outputs begin."""
+    """Return the prefix of the ledger's targets in a folder."""
     return template.written_folder.rstrip(b"/") + b"/"
 
 
 def _path(template: Template, target: bytes) -> bytes:
-    """Where the output of a key is."""
+    """Return the path of the output that is a target in the ledger."""
     return os.path.join(template.folder, target[len(_key(template)) :])
 
 
@@ -247,8 +263,16 @@ def _shown(text: str) -> str:
     return shown(os.fsencode(text))
 
 
+def _identity_of(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _device(place: Path) -> int | None:
-    """The device on which a folder is; None where there is none."""
+    """Return the device on which a folder is; None where there is none."""
     try:
         return os.stat(place).st_dev
     except OSError:
@@ -258,20 +282,14 @@ def _device(place: Path) -> int | None:
 def _is_empty(place: Path) -> bool:
     try:
         with os.scandir(place) as entries:
-            return all(entry.name == _OF_THE_DISK for entry in entries)
+            return all(entry.name == _LOST_AND_FOUND for entry in entries)
     except OSError:  # whoever is to write there says what is wrong with it
         return False
 
 
 def _is_another_file(file: Path, ours: Path) -> bool:
-    """Whether there is such a file, and it is not ours by another path."""
+    """Tell whether there is such a file, and it is not ours by another path."""
     try:
         return not os.path.samefile(file, ours)
     except OSError:
         return False
-
-
-def say_whose(config: Config, ledger: Ledger) -> None:
-    """Say on stderr whose the state is, where it is not this pipeline's."""
-    if said := guards_of(config, ledger).describe_state():
-        print(said, file=sys.stderr)

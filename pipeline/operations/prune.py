@@ -1,4 +1,4 @@
-"""The removal of orphans: each file first, then what the ledger has of it, then the folders that this leaves empty.
+"""Remove orphans: each file first, then its record in the ledger, then the folders that this leaves empty.
 
 A kill in between leaves a record without its file, which the next one forgets.
 """
@@ -16,45 +16,47 @@ from pipeline.config.model import Prune
 from pipeline.errors import PolicyStop, UsageError
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.ownership import Places
+from pipeline.files.store import store_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.orphans import Fate, fates
 from pipeline.planning.plan_store import PlanStore
 from pipeline.text import counted, shown
 
-# Seconds between commits, as in a run.
+# Seconds between commits of the ledger, as in a run.
 _COMMIT_EVERY_S = 0.1
-# How many that could not be removed are known by name.
+# How many of the orphans that could not be removed are named.
 _NAMED = 3
 
 
 @dataclass
 class Pruned:
-    """What became of the orphans."""
+    """The counts of one removal of orphans."""
 
     removed: int = 0
     kept: int = 0
-    """Changed by someone else, or not ours to reach."""
+    """Edited by someone else, or in a folder that belongs to another pipeline."""
     failed: int = 0
     failures: list[str] = field(default_factory=list)
     """The first that could not be removed, and why."""
 
     def describe_failures(self) -> str:
-        """What is said of those that could not be removed."""
+        """Return a sentence about the orphans that could not be removed."""
         more = f" and {self.failed - len(self.failures):,} more" if self.failed > len(self.failures) else ""
         return f"{counted(self.failed, 'orphan')} could not be removed: {', '.join(self.failures)}{more}"
 
 
 class Pruner:
-    """Removes orphans, of one pipeline, below the output folders that are its own."""
+    """Removes orphans of one pipeline, below the output folders that are its own."""
 
     def __init__(self, ledger: Ledger, folder: Path, places: Places, unclean: Sequence[str]) -> None:
         self._ledger = ledger
         self._folder = folder
+        self._store = store_of(os.fsencode(folder))
         self._places = places
         self._unclean = unclean
 
     def prune_within(self, limit: Prune, store: PlanStore) -> Pruned:
-        """Remove a plan's orphans, unless they are more than may be. Raises PolicyStop."""
+        """Remove a plan's orphans. Raises PolicyStop where they are more than the limit; none is removed then."""
         removable = sum(fate.action == "prune" for fate in fates(store, self._folder))
         if removable:
             recorded = self._ledger.outputs.count_files()
@@ -66,7 +68,7 @@ class Pruner:
         return self.prune(fates(store, self._folder))
 
     def prune(self, found: Iterable[Fate]) -> Pruned:
-        """Remove what is as we left it, and forget what is there no more; all else is kept."""
+        """Remove the orphans that are as they were made, forget those that are gone, and keep all others."""
         pruned, committed_at, folder = Pruned(), time.monotonic(), b""
         self._ledger.begin()
         for fate in found:
@@ -89,7 +91,7 @@ class Pruner:
 
     def _remove(self, fate: Fate, pruned: Pruned) -> bool:
         try:
-            os.unlink(fate.path)
+            self._store.remove(fate.path)
         except OSError as error:
             pruned.failed += 1
             if pruned.failed <= _NAMED:
@@ -106,8 +108,8 @@ class Pruner:
             self._ledger.outputs.delete([fate.orphan.target])
 
 
-def may_go_on(*, yes: bool) -> bool:
-    """Whether the user wants it. Raises UsageError where nobody can be asked."""
+def is_confirmed(*, yes: bool) -> bool:
+    """Ask the user whether to go on; `yes` is the answer given beforehand. Raises UsageError without a terminal."""
     if yes:
         return True
     if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):

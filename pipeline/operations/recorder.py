@@ -1,9 +1,10 @@
-"""What a run keeps of itself while it goes: the ledger's rows, the log, and the counts of the summary."""
+"""What a run keeps of itself while it goes on: rows in the ledger, lines in the log, counts in the summary."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TextIO, TypeVar
@@ -11,12 +12,12 @@ from typing import TextIO, TypeVar
 from pipeline.config.model import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.template import NoFile, Template
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import KILLED, GroupJob, Job, Outcome
+from pipeline.observer import RunObserver
+from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.recorded_parts import MadeParts
-from pipeline.report.heartbeat import Heartbeat
-from pipeline.report.progress import Progress, Summary
+from pipeline.report.summary import Summary
 
 J = TypeVar("J", Job, GroupJob)
 
@@ -25,46 +26,78 @@ COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
 _INTEND_AHEAD = 1024
 # The graver exit code wins; a signal is graver than all of these.
-_BY_GRAVITY = (0, 5, 1, 4, 2, 3, 70)
+_BY_GRAVITY = (0, 1, 4, 2, 3, 70)
 
 
-class Journal:
-    """Writes down what becomes of every job, and why the run ends if it ends before its time."""
+class RunLog:
+    """The log file of a run, the notes of its summary, and the reason it stops early, if it does."""
+
+    def __init__(self, file: TextIO, summary: Summary) -> None:
+        self.summary = summary
+        self._file = file
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no more jobs may be started."""
+        return bool(self.summary.stopped)
+
+    def write(self, text: str) -> None:
+        """Write a line to the log."""
+        with suppress(OSError):  # a full disk must not hide what is to be said about it
+            self._file.write(f"{text}\n")
+
+    def note(self, text: str) -> None:
+        """Add a note to the summary, and write it to the log."""
+        self.summary.notes.append(text)
+        self.write(text)
+
+    def stop(self, exit_code: int, why: str) -> None:
+        """Make the run stop early with an exit code; of several causes the gravest counts."""
+        self.write(f"stopped: {why}")
+        if _gravity(exit_code) > _gravity(self.summary.exit):
+            self.summary.exit, self.summary.stopped = exit_code, why
+
+    def report_observer(self, observer: RunObserver, error: Exception) -> None:
+        """Note that an observer failed and observes no more; its traceback goes to the log."""
+        self.note(f"{type(observer).__name__} failed and was left out from then on: {error!r}")
+        self.write("".join(traceback.format_exception(error)))
+
+
+class Recorder:
+    """Records the outcome of every job in the ledger, the log and the summary, and then tells the observers."""
 
     def __init__(
         self,
         ledger: Ledger,
-        summary: Summary,
-        log: TextIO,
-        progress: Progress,
-        templates: Mapping[str, Template | NoFile],
+        log: RunLog,
+        observers: RunObserver,
+        leaves: Sequence[OutputSpec],
+        errors: Errors,
+        parts: MadeParts | None = None,
     ) -> None:
-        self.summary = summary
-        self.recipes: dict[str, int] = {}
-        """The numbers of the outputs' recipes, by stage."""
-        self.heartbeat: Heartbeat | None = None
-        """Where others can see how far the run has come."""
-        self.errors = Errors()
-        """How many failures are put up with."""
-        self.planned = 0
+        self.planned_files = 0
         """How many files the run is to do."""
+        self.done_files = 0
+        """How many of them are through, whatever their results."""
         self._ledger = ledger
         self._log = log
-        self._progress = progress
-        self._templates = templates
-        self.made_parts: MadeParts | None = None
-        """What is known of outputs in parts, where there are any."""
+        self._summary = log.summary
+        self._observers = observers
+        self._templates = {leaf.stage: leaf.template for leaf in leaves}
+        self._recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
+        self._errors = errors
+        self._parts = parts
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still to come from another."""
         self._committed_at = time.monotonic()
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether nothing more is to be started."""
-        return bool(self.summary.stopped)
+    def expect(self, files: int) -> None:
+        """Count files whose jobs are about to be handed out."""
+        self.planned_files += files
+        self._observers.on_planned(files)
 
     def intended(self, jobs: Iterator[J]) -> Iterator[J]:
-        """The same jobs, each recorded as intended before it is handed out."""
+        """Yield the jobs, each after its targets were recorded as intended."""
         while ahead := list(islice(jobs, _INTEND_AHEAD)):
             self._ledger.begin()
             self._ledger.intend(ahead, self._key)
@@ -72,90 +105,71 @@ class Journal:
             yield from ahead
 
     def refuse(self, outcome: Outcome) -> None:
-        """Write down that the plan refuses what was not tried."""
+        """Record that the plan refused an output, which no worker tried to make."""
         self._record(outcome, tried=False)
 
     def record(self, outcome: Outcome) -> None:
-        """Write down what became of a job, and stop the run if too many files have failed."""
+        """Record the outcome of a job, and stop the run if too many files have failed."""
         if outcome.environment:
-            self.stop(EnvironmentFailure.exit_code, outcome.environment)
+            self._log.stop(EnvironmentFailure.exit_code, outcome.environment)
             # What the machine did not let us write is no attempt of the file's.
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
-        failed_before = self.summary.failed
+        failed_before = self._summary.failed
         self._record(outcome, tried=True)
-        if self.summary.failed > failed_before:
+        if self._summary.failed > failed_before:
             self._count_failed(outcome)
-        self._progress.follow(outcome)
-        if outcome.goes_on:
-            return
-        if outcome.source:
-            self._failed_on_their_way.discard(outcome.source.path)
-        self._progress.step(outcome)
-        if self.heartbeat:
-            self.heartbeat.through += 1
+        if not outcome.goes_on:
+            if outcome.source:
+                self._failed_on_their_way.discard(outcome.source.path)
+            self.done_files += 1
+        self._observers.on_outcome(outcome)
 
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, and once, though it may fail in several pools."""
         source = outcome.source
         if source and source.path in self._failed_on_their_way:
             return
-        if self.summary.count_tried(outcome):
+        if self._summary.count_tried(outcome):
             if source and outcome.goes_on:
                 self._failed_on_their_way.add(source.path)
             self._check_errors()
 
     def _check_errors(self) -> None:
-        allowance, failed = self.errors.allowance(self.planned), self.summary.failed_files
-        if allowance is not None and failed > allowance and not self.is_stopped:
-            text = f"{failed:,} of {self.planned:,} files failed already, and errors.max is {self.errors.max}"
+        allowance, failed = self._errors.allowance(self.planned_files), self._summary.failed_files
+        if allowance is not None and failed > allowance and not self._log.is_stopped:
+            text = f"{failed:,} of {self.planned_files:,} files failed already, and errors.max is {self._errors.max}"
             why = f"{text}; what was in hand was finished, and the same line does the rest"
-            self.stop(PolicyStop.exit_code, why)
+            self._log.stop(PolicyStop.exit_code, why)
 
     def _record(self, outcome: Outcome, *, tried: bool) -> None:
         self._ledger.begin()
-        if self.made_parts:
-            self.made_parts.record(outcome)
-        self._ledger.record(outcome, self._key, self.recipes, tried)
-        self.summary.add(outcome)
+        if self._parts:
+            self._parts.record(outcome)
+        self._ledger.record(outcome, self._key, self._recipes, tried)
+        self._summary.add(outcome)
         for result in outcome.results:
             if result.status == "failed":
                 name = f"{outcome.origin} ({result.stage})"
-                self._write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
+                self._log.write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
                 if result.kind in KILLED:
-                    remove_temporaries(result.path, [self.summary.run])
-            elif result.text and result.status == "done":
-                self._write(f"{outcome.origin} ({result.stage}): {result.text}")
-
-    def note(self, text: str) -> None:
-        """Tell a person something that concerns no single output."""
-        self.summary.notes.append(text)
-        self._write(text)
-
-    def stop(self, exit_code: int, why: str) -> None:
-        """End the run before its time; of several causes the graver one counts."""
-        self._write(f"stopped: {why}")
-        if _gravity(exit_code) > _gravity(self.summary.exit):
-            self.summary.exit, self.summary.stopped = exit_code, why
+                    remove_temporaries(result.path, [self._summary.run])
+            elif result.notes:
+                self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
 
     def commit_if_due(self) -> None:
-        """Commit what was written, if the last time is long enough ago."""
+        """Commit to the ledger, and tell the observers, if it was not done just now."""
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self.commit()
-            if self.heartbeat:
-                self.heartbeat.beat(self.summary, stage="running")
+            self._observers.on_tick()
 
     def commit(self) -> None:
-        """Commit what was written."""
+        """Commit what was recorded to the ledger."""
         self._ledger.commit()
         self._committed_at = time.monotonic()
 
     def _key(self, stage: str, path: bytes) -> bytes:
         return self._templates[stage].key(path)
-
-    def _write(self, text: str) -> None:
-        with suppress(OSError):  # a full disk must not hide what is to be said about it
-            self._log.write(f"{text}\n")
 
 
 def _gravity(exit_code: int) -> int:

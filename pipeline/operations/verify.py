@@ -1,4 +1,4 @@
-"""Outputs read again and compared with what the ledger has of them: lost, cut short, edited, or decayed on the disk."""
+"""Read outputs again and compare them with the ledger: missing, torn, edited, or decayed on the disk."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ Kind = Literal["as recorded", "missing", "torn", "edited", "unreadable", "conten
 
 
 class Finding(NamedTuple):
-    """How an output is found to be."""
+    """The state of one output, compared with its record."""
 
     row: OutputRecord
     kind: Kind
     text: str
-    """The kind with its particulars."""
+    """The kind with its details, such as sizes."""
 
 
 def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
-    """Every output that is recorded as done, as it is found; beside a run, too. `folder` is the YAML's."""
+    """Yield a finding for every output that is recorded as done, also beside a run. `folder` is the YAML's."""
     base, before = os.fsencode(folder), _state_of(ledger)
     with open_to_read(ledger) as opened:
         found = _examine_all((row for row in opened.outputs.all() if _is_settled(row)), base)
         while chunk := list(islice(found, _CHUNK)):
             bad = {each.row.target for each in chunk if each.kind != "as recorded"}
-            # What a run has made meanwhile is no finding.
+            # What a run has made meanwhile does not count.
             anew = _look_again(ledger, base, bad) if bad and _state_of(ledger) != before else {}
             for each in chunk:
                 if each.row.target not in bad or not anew:
@@ -53,12 +53,12 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
 
 
 def _is_settled(row: OutputRecord) -> bool:
-    """Whether a row says how its output must be: what a run was stopped at is made by the next in any case."""
+    """Tell whether a row says how its output must be: what a run was stopped at is made by the next in any case."""
     return row.status == "done" and not row.in_flight and row.size is not None
 
 
 def _state_of(ledger: Path) -> list[tuple[int, int]]:
-    """What changes when a run writes to the ledger."""
+    """Return what changes when a run writes to the ledger: sizes and times of its files."""
     found = []
     for file in (ledger, ledger.with_name(f"{ledger.name}-wal")):
         try:
@@ -71,7 +71,7 @@ def _state_of(ledger: Path) -> list[tuple[int, int]]:
 
 
 def _look_again(ledger: Path, base: bytes, targets: set[bytes]) -> dict[bytes, Finding | None]:
-    """The outputs by what the ledger has of them now; None of those that a run is making."""
+    """Return a finding for each output by its record of now; None for those that a run is making."""
     findings: dict[bytes, Finding | None] = {}
     with open_to_read(ledger) as opened:
         for target in targets:
@@ -82,7 +82,7 @@ def _look_again(ledger: Path, base: bytes, targets: set[bytes]) -> dict[bytes, F
 
 
 def _examine_all(rows: Iterable[OutputRecord], base: bytes) -> Iterator[Finding]:
-    """Each in its order, several at a time."""
+    """Yield a finding for each row, in order; several outputs are read at a time."""
     waiting: deque[Future[Finding]] = deque()
     with ThreadPoolExecutor(_THREADS, "verify") as readers:
         try:
@@ -97,7 +97,7 @@ def _examine_all(rows: Iterable[OutputRecord], base: bytes) -> Iterator[Finding]
 
 
 def examine(row: OutputRecord, path: bytes) -> Finding:
-    """Look at one output, and read it."""
+    """Read one output, and compare it with its record."""
     try:
         before = os.stat(path)
         if not stat.S_ISREG(before.st_mode):

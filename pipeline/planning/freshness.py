@@ -33,7 +33,7 @@ from pipeline.planning.decisions import (
     Decision,
     Reason,
 )
-from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_intended, take_parts
+from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_parts
 from pipeline.planning.output_state import Folders, OutputFile, compare_file
 from pipeline.planning.source_state import ByContents, ByTime, Note, same_origin
 
@@ -197,7 +197,6 @@ class Freshness:
         record = recorded.pop(spec.template.key(path), None) or self._of_renamed_stage(spec, recorded)
         decision = self.decide_at(source, spec, record, path, self._change(source, spec, record))
         parts = take_parts(spec, source.path, recorded) if spec.has_parts else []
-        take_intended(spec, source.path, recorded)
         if decision.action == "up-to-date" and parts:
             if record is not None and record.status == "skipped":
                 recorded |= {part.target: part for part in parts}

@@ -20,7 +20,8 @@ from pipeline.planning.recipe_diff import Difference, differences
 class Selection:
     """Which of the files with work are done this time; it never says what exists."""
 
-    only: str | None = None
+    only: tuple[str, ...] = ()
+    """Gitignore-style patterns; a file that matches any of them is selected. Empty: every file."""
     limit: int | None = None
     force: bool = False
     retry_failed: bool = False
@@ -30,7 +31,7 @@ class Selection:
     @property
     def is_partial(self) -> bool:
         """Whether files may have been passed over, so that nothing can be called gone."""
-        return self.only is not None or self.limit is not None or self.names is not None
+        return bool(self.only) or self.limit is not None or self.names is not None
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,3 @@ def take_parts(
         and (left_out or row.status != "skipped")
         and template.key(template.fill(source, row.part)) == row.target
     ]
-
-
-def take_intended(leaf: OutputSpec, source: bytes, recorded: dict[bytes, OutputRecord]) -> list[OutputRecord]:
-    """What a killed run may have moved to where parts of one output belong, taken out of the records of its source."""
-    intended = [row for row in recorded.values() if row.status == "intended"] if leaf.has_parts else []
-    if not intended:
-        return []
-    before, after = leaf.template.around_part(source)
-    begin = leaf.template.key(before)
-    return [recorded.pop(row.target) for row in intended if row.target.startswith(begin) and row.target.endswith(after)]

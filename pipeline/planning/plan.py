@@ -13,19 +13,20 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pipeline.config.model import Config, StageConfig
+from pipeline.files.store import store_of
 from pipeline.files.template import NoFile, Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
+from pipeline.ledger.origins import GROUPS
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_list import FileList
 from pipeline.planning.freshness import Freshness
-from pipeline.planning.groups import Gathers
 from pipeline.planning.orphans import OrphanCollector
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
@@ -33,6 +34,9 @@ from pipeline.planning.recipe import recipe_for
 from pipeline.planning.renames import RenameFinder
 from pipeline.planning.source_state import Met
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
+
+if TYPE_CHECKING:
+    from pipeline.planning.groups import GroupPlanner
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""
@@ -58,7 +62,7 @@ class Plan:
     """Whether any of the sources is one of which an output was on record."""
     judged: list[Range] | None = None
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
-    gathers: Gathers | None = None
+    groups: GroupPlanner | None = None
     """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many outputs of groups, which are not among the others."""
@@ -114,7 +118,15 @@ def walk_of(config: Config) -> Walk:
     """The walk over the input root, less what we write ourselves."""
     own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
     own.update(config.other_folders)
-    return Walk(os.fsencode(config.inputs.root), config.inputs.include, config.inputs.exclude, own)
+    root = os.fsencode(config.inputs.root)
+    return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
+
+
+def _has_groups(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
+    """Whether anything is made of groups, or was."""
+    if any(leaf.gathers for leaf in leaves):
+        return True
+    return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
 
 def make_plan(
@@ -136,8 +148,10 @@ def make_plan(
     sources = FileList(root, walk, ledger, selection.names) if selection.names is not None else walk
     plan = Plan(PlanStore(ledger, len(leaves)), leaves, walk)
     of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
-    if not selection.is_partial and Gathers.are_needed(ledger, leaves):
-        plan.gathers = Gathers(config, ledger, leaves, selection, plan.store)
+    if not selection.is_partial and _has_groups(ledger, leaves):
+        from pipeline.planning.groups import GroupPlanner
+
+        plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store)
     judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
@@ -150,14 +164,14 @@ def make_plan(
         work.through(sources, ledger, (b"", None), listed=listed)
     else:
         plan.judged = _by_spans(plan, work, ledger)
-    if plan.gathers:
-        plan.gathers.plan()
+    if plan.groups:
+        plan.groups.plan()
     plan.store.settle(keep_orphans=not selection.is_partial)
     for action, reason, outputs, files in plan.store.counts():
         plan.counts[action, reason] += outputs
         plan.files[action, reason] += files
-    if plan.gathers and plan.count("refuse"):  # what collides is known since it was settled
-        plan.gathers.plan_anew(is_made=False)
+    if plan.groups and plan.count("refuse"):  # what collides is known since it was settled
+        plan.groups.plan_again(is_made=False)
     plan.count_groups()
     plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
     return plan
@@ -216,7 +230,7 @@ class _Work:
         self._gone = gone
         self._moves = moves
         self._limit = selection.limit
-        self._selected = matcher([selection.only]) if selection.only else None
+        self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work: Callable[[], object] | None = on_work
 
@@ -265,8 +279,7 @@ class _Work:
         for decision in decisions:
             if self._everything or decision.action != "up-to-date":
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
-                late = bool(failures) if decision.action != "rename" else _stands_for_parts(rows, decision.moved_from)
-                plan.store.add(decision, leads=decision is leader, late=late)
+                plan.store.add(decision, leads=decision is leader, late=bool(failures))
             else:
                 plan.counts["up-to-date", without_particulars(decision.reason)] += 1
         if rows or failures:
@@ -294,10 +307,6 @@ class _Work:
             for failure in failures:
                 if failure.stage not in open_stages:
                     self._plan.store.add_past_failure(failure)
-
-
-def _stands_for_parts(rows: list[OutputRecord], target: bytes | None) -> bool:
-    return any(row.target == target and row.part == "" for row in rows)
 
 
 T = TypeVar("T", OutputRecord, Failure)

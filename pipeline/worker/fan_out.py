@@ -10,7 +10,7 @@ from pipeline.files.atomic import Check, Committed, GiveName
 from pipeline.files.parts import PartList, PartNames, Parts
 from pipeline.messages import Result, Target
 from pipeline.notes import Notes, collected
-from pipeline.stage.values import Kind
+from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Part
 from pipeline.worker.stage_call import NO_MORE, StageCaller, check_returned
 from pipeline.worker.tree import BuiltStage
@@ -32,7 +32,7 @@ class FanOut:
         self._skip_reasons: dict[bytes, str] = {}
         """Why the first part of an output was left out."""
 
-    def next_part(self, parts: Iterator[Any], notes: Notes) -> tuple[Any, Kind, Notes] | None:
+    def next_part(self, parts: Iterator[Any], notes: Notes) -> tuple[Any, ValueKind, Notes] | None:
         """Return the next part that goes on, with its kind and notes; None after the last.
 
         `notes` are those of the value that the stage was given. Raises what the stage raises, and FileFailure where
@@ -77,7 +77,7 @@ class FanOut:
             reason = f"{count} {'part' if count == 1 else 'parts'} left out: {self._skip_reasons[target.path]}"
             return Result(target.stage, target.path, "skipped", reason)
         made = parts.reveal(check)
-        return Result(target.stage, target.path, "done", "; ".join(parts.notes), parts=made)
+        return Result(target.stage, target.path, "done", parts=made, notes=tuple(parts.notes.items()))
 
     def discard(self) -> None:
         """Remove the parts that were not committed."""

@@ -12,15 +12,16 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
-from pipeline.images.limits import limited_to
+from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
-from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, Kind, convert
+from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
+from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
+from pipeline.worker.scratch import write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import Tree
-from pipeline.worker.value import write_output
 
 
 class GroupJobRunner:
@@ -59,7 +60,7 @@ class GroupJobRunner:
             self._scratch.remove()
         return Outcome(self._job.group, (result,), time.perf_counter() - began_s, environment)
 
-    def _make(self) -> tuple[Any, Kind | None, Notes]:
+    def _make(self) -> tuple[Any, ValueKind | None, Notes]:
         """Call the stage with its members; return what it made, without a kind if it is a filter."""
         with collected() as notes:
             try:
@@ -74,11 +75,11 @@ class GroupJobRunner:
                 return made, None, notes
             return *self._caller.accept(self._stage, made), notes
 
-    def _commit(self, value: Any, kind: Kind | None, notes: Notes) -> Result:
+    def _commit(self, value: Any, kind: ValueKind | None, notes: Notes) -> Result:
         target, save = self._target, self._stage.setup.save
         if self._stage.setup.leaves_no_file or kind is None:
             self._refuse_changed()
-            return Result(target.stage, target.path, "done", "; ".join(notes))
+            return Result(target.stage, target.path, "done", notes=tuple(notes.items()))
         may_move = kind is PATH and self._scratch.holds(value)
         try:
             committed, notes = write_output(
@@ -87,7 +88,7 @@ class GroupJobRunner:
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error
-        return Result(target.stage, target.path, "done", "; ".join(notes), None, "", *committed)
+        return Result(target.stage, target.path, "done", "", None, "", *committed, (), tuple(notes.items()))
 
     def _blame(self, error: BaseException) -> BaseException:
         """Return why a stage failed: with `error`, or over a member that changed while the stage read it."""

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
-from pipeline.images.limits import limited_to
+from pipeline.images import limited_to
 from pipeline.messages import Begin, Handed, Job, Kind, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver
@@ -20,11 +20,11 @@ from pipeline.stage.values import PATH
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
+from pipeline.worker.scratch import write_output
 from pipeline.worker.source import GONE, SourceReading
-from pipeline.worker.stage_call import Enter, StageCaller, error_line, failed, skipped
+from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
-from pipeline.worker.value import SharedValue, write_output
 
 
 class JobRunner:
@@ -139,11 +139,13 @@ class JobRunner:
                 if self._fan_out is not None:
                     self._write_part(self._fan_out, stage, target, value, kind, notes)
                 elif stage.setup.leaves_no_file:
-                    self._results[target.path] = Result(target.stage, target.path, "done", "; ".join(notes))
+                    self._results[target.path] = Result(target.stage, target.path, "done", notes=tuple(notes.items()))
                 else:
                     committed, notes = self._write(stage, target.path, value, kind, notes)
-                    text = "; ".join(notes)
-                    self._results[target.path] = Result(target.stage, target.path, "done", text, None, "", *committed)
+                    said = tuple(notes.items())
+                    self._results[target.path] = Result(
+                        target.stage, target.path, "done", "", None, "", *committed, (), said
+                    )
             except BaseException as error:
                 self._fail(target, blame_machine(error, target.path, WRITING))
         self._pass_on(stage.index, value, kind, notes)
@@ -207,7 +209,7 @@ class JobRunner:
             for target in self._job.targets:
                 self._fail(target, refused)
         else:
-            self._pass_on(begin.stage, value, kind, dict.fromkeys(begin.notes))
+            self._pass_on(begin.stage, value, kind, dict(begin.notes))
 
     def _hand_over(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Leave a value to the stages that read it in other engines, before any stage here may change it."""
@@ -228,7 +230,7 @@ class JobRunner:
                 for stage in readers:
                     self._fail_below(stage, blame_machine(error, file, WRITING))
                 continue
-            begin = Begin(parent, b"" if is_source else os.fsencode(file), kind.name, tuple(notes))
+            begin = Begin(parent, b"" if is_source else os.fsencode(file), kind.name, tuple(notes.items()))
             self._handed.append(Handed(engine, begin, stages))
 
     def _handed_file(self, value: Any, kind: ValueKind) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from pipeline.errors import FileFailure, SourceMoved
+from pipeline.errors import FileFailure, NotOurs, SourceMoved
 from pipeline.files.file_system import OPENING, WRITING, blame_machine
 from pipeline.messages import Kind, Result, Target
 from pipeline.notes import Notes, collected
@@ -19,15 +19,71 @@ from pipeline.stage.values import COLOURED, IMAGE, PATH, PICTURE, convert, first
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import one_line
 from pipeline.types import Item, Skip
+from pipeline.worker.scratch import Scratch
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
-from pipeline.worker.value import Scratch, SharedValue
 
 Enter = Callable[[int], None]
 """Told the index of a stage before it is called, and -1 after: how a supervisor knows what killed a worker."""
 
 NO_MORE = object()
 """What `next_part` returns at the end; no stage can yield it."""
+
+
+class SharedValue:
+    """One value with several consumers: each conversion is made once, and no consumer can spoil another's.
+
+    All consumers of a loaded value but the last get a copy. A Picture is shared, since none can change it; a file that
+    is made only to be read by a program is written for each.
+    """
+
+    def __init__(
+        self, value: Any, kind: ValueKind, notes: Notes, wanted: list[ValueKind], new_file: Callable[[str], Path]
+    ) -> None:
+        self.kind = kind
+        self.wanted = wanted
+        """The kind that each consumer wants, in the order in which they are called."""
+        self._new_file = new_file
+        self._loaded: dict[ValueKind, Any] = {kind: value}
+        self._notes: dict[ValueKind, Notes] = {kind: notes}
+
+    def take(self, position: int) -> Any:
+        """Return the value for the consumer at this position, as the kind that it wants."""
+        wanted = self.wanted[position]
+        if wanted not in self._loaded:
+            if wanted is PATH:
+                return convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
+            with collected() as notes:
+                converted = convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
+            self._loaded[wanted], self._notes[wanted] = converted, self._notes[self.kind] | notes
+        return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
+
+    def after_filter(self, position: int, taken: Any) -> Any:
+        """Return the value that goes on after a filter at this position: the one from before it."""
+        if self.wanted[position] is self.kind:
+            return taken
+        value = self._loaded[self.kind]
+        return self.kind.copy(value) if self._is_needed_after(position, self.kind) else value
+
+    def notes(self, kind: ValueKind) -> Notes:
+        """Return what was noted of the value up to its conversion to this kind."""
+        return self._notes.get(kind, self._notes[self.kind])
+
+    def shared_path(self, position: int) -> Path | None:
+        """Return the file that the consumer at this position is given, if others are given the same file."""
+        is_shared = self.kind is PATH and self.wanted[position] is PATH and len(self.wanted) > 1
+        return self._loaded[PATH] if is_shared else None
+
+    def release(self, position: int) -> None:
+        """Close the picture if no consumer after this position wants it, since its pixels take much memory."""
+        picture = self._loaded.get(PICTURE)
+        if picture and PICTURE not in self.wanted[position + 1 :]:
+            picture.close()
+
+    def _is_needed_after(self, position: int, kind: ValueKind) -> bool:
+        later = self.wanted[position + 1 :]
+        # Every conversion starts from the value itself.
+        return bool(later) if kind is self.kind else kind in later
 
 
 class StageCaller:
@@ -249,7 +305,8 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
         kind = "memory"
     if isinstance(error, SourceMoved):
         kind = error.kind
-    return Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+    result = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+    return result._replace(code="not_ours") if isinstance(error, NotOurs) else result
 
 
 def error_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.observer import RunObserver, Step
-from pipeline.stage.values import Kind
+from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import counted, shown
 from pipeline.types import Picture, Skip
 
@@ -24,7 +24,7 @@ class StepReporter:
         """Take the time at which the next step begins."""
         self._began_s = time.perf_counter()
 
-    def converted(self, stage: str, have: Kind, value: Any) -> None:
+    def converted(self, stage: str, have: ValueKind, value: Any) -> None:
         """Report that a value was converted from the kind that it had to the one that a stage wants."""
         self._report(Step(stage, "converted", f"{have.name} -> {describe(value)}", self._seconds()))
 

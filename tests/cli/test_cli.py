@@ -14,6 +14,8 @@ import pytest
 from support.program import Pipeline, on_terminal, wait_until
 from support.project import Project
 
+from pipeline.cli import main
+
 YAML = """\
 inputs: in
 stages:
@@ -86,11 +88,17 @@ def test_a_pipeline_of_any_name_can_be_given(texts: Path, pipeline: Pipeline) ->
     assert "no verb 'nightly'" in pipeline("nightly").stderr
 
 
-@pytest.mark.parametrize("verb", ["report", "runs"])
-def test_a_verb_of_a_later_day_is_refused(pipeline: Pipeline, verb: str) -> None:
-    """A verb that has no work behind it yet says so, and nothing is run."""
-    done = pipeline(verb)
-    assert (done.returncode, done.stderr) == (2, f"'{verb}' is not supported yet\n")
+def test_only_twice_means_both(texts: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`--only` may be repeated: what matches any of the patterns is done, and what none matches is said."""
+    for name in "abc":
+        (texts / "in" / name).write_text(name)
+    file = str(texts / "pipeline.yaml")
+    assert main([file, "--engine", "serial", "--only", "/a", "--only", "/c", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["done"] == 2
+    assert not (texts / "out" / "b").exists()
+    assert main([file, "--engine", "serial", "--only", "x", "--only", "y z", "--json"]) == 0
+    assert main([file, "--only", "a", "--only", "!"]) == 2
+    assert capfd.readouterr().err == "--only: '!' is no gitignore pattern\n"
 
 
 @pytest.mark.parametrize(
@@ -257,9 +265,9 @@ def test_a_closed_stdout_is_no_error(texts: Path) -> None:
 
 def test_a_bug_of_ours_is_owned_up_to(capsys: pytest.CaptureFixture[str]) -> None:
     """What we did not foresee is one line for the user, with the traceback in a file, and exit 70."""
-    from pipeline.cli import _confess
+    from pipeline.cli import _report_bug
 
-    assert _confess(KeyError("surprise")) == 70
+    assert _report_bug(KeyError("surprise")) == 70
     said = capsys.readouterr().err
     assert said.startswith("filemill has a bug: KeyError: 'surprise' (traceback in ") and said.count("\n") == 1
     log = Path(said.partition("traceback in ")[2].rstrip(")\n"))

@@ -99,7 +99,7 @@ def test_a_seed_takes_the_same_files_again(project: Project, tmp_path: Path, cap
     assert len(names) > 1
 
 
-def test_what_a_killed_sample_left_is_cleared_away(fresh: Project, tmp_path: Path, pipeline: Pipeline) -> None:
+def test_what_a_killed_sample_left_is_cleared_away(fresh: Project, tmp_path: Path, pipeline_process: Pipeline) -> None:
     """`kill -9` in the middle, and the same line again makes the whole sample, with nothing half-made beside it."""
     killer = """
 import os, signal
@@ -112,9 +112,9 @@ def upper(text: str, *, mark: str = "") -> str:
     fresh.write("stages/upper.py", killer)
     arguments = ["run", "--sample", "9", "--seed", "1", "--output-root", "../some"]
     (tmp_path / "kill").touch()
-    assert pipeline(*arguments, cwd=fresh.folder).returncode == -signal.SIGKILL
+    assert pipeline_process(*arguments, cwd=fresh.folder).returncode == -signal.SIGKILL
     (tmp_path / "kill").unlink()
-    assert pipeline(*arguments, cwd=fresh.folder).returncode == 0
+    assert pipeline_process(*arguments, cwd=fresh.folder).returncode == 0
     assert len(outputs(tmp_path / "some")) == 18
     assert temporaries(tmp_path / "some") == [tmp_path / "some" / ".filemill-sample"]
 

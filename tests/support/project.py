@@ -13,12 +13,12 @@ from pipeline.ledger.checkpoint import marker_of, put_seal
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
 from pipeline.ledger.session import open_to_read
-from pipeline.operations.guards import NOTHING_ODD, Meant
+from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.run import run
 from pipeline.planning.decisions import Decision, text_of
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan, make_plan, output_specs
-from pipeline.report.progress import Progress, Summary
+from pipeline.report.summary import Summary
 
 UPPER = '''
 def upper(text: str, *, mark: str = "") -> str:
@@ -73,14 +73,14 @@ class Project:
         only: str | None = None,
         limit: int | None = None,
         force: bool = False,
-        meant: Meant = NOTHING_ODD,
+        confirmed: Confirmations = NOTHING_CONFIRMED,
         yaml: str = "pipeline.yaml",
         **more: Any,
     ) -> Summary:
         """Run it to the end."""
         self._forget_modules()
         config = load_config(self.folder / yaml)
-        return run(config, Selection(only, limit, force, **more), Progress(quiet=True), meant=meant)
+        return run(config, Selection(_patterns(only), limit, force, **more), confirmations=confirmed)
 
     def plan(
         self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any
@@ -89,7 +89,8 @@ class Project:
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
-            leaves, selection = output_specs(config, ledger, record=False), Selection(only, limit, force, **more)
+            leaves = output_specs(config, ledger, record=False)
+            selection = Selection(_patterns(only), limit, force, **more)
             plan = make_plan(config, ledger, leaves, selection, everything=True)
             return {
                 f"{each.stage} {key_of(each.origin).decode()}": (each.action, text_of(each.reason))
@@ -101,7 +102,7 @@ class Project:
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
-            plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection(only))
+            plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection(_patterns(only)))
             return [orphan.target.decode() for orphan in plan.store.orphans() if orphan.status != "intended"]
 
     def outputs(self) -> dict[str, bytes]:
@@ -114,6 +115,10 @@ class Project:
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(str(self.folder)):
                 del sys.modules[name]
+
+
+def _patterns(only: str | None) -> tuple[str, ...]:
+    return () if only is None else (only,)
 
 
 def made(folder: Path, *names: str) -> Project:

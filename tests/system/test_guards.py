@@ -16,9 +16,9 @@ from support.program import Pipeline
 from support.project import ONE_STAGE, Project, contents_below, ledger_of
 
 from pipeline.errors import EnvironmentFailure, UsageError
-from pipeline.operations.guards import Meant
+from pipeline.operations.guards import Confirmations
 
-REBUILD, TAKE_OVER = Meant(rebuild=True), Meant(take_over=True)
+REBUILD, TAKE_OVER = Confirmations(rebuild=True), Confirmations(take_over=True)
 NAMES = ("a", "b", "sub/c")
 
 
@@ -45,7 +45,7 @@ def test_a_root_without_any_known_file_stops_the_run(project: Project, pipeline:
     expected = f"none of the 3 known files is in the input root {project.folder}/in; is its disk mounted?"
     assert ran.stderr == f"{expected} if this is meant, 'run --rebuild' goes on without them\n"
     assert planned.returncode == 0 and f"a run would end with exit code 3: {expected}" in planned.stderr
-    assert project.run(meant=REBUILD).done == 1
+    assert project.run(confirmed=REBUILD).done == 1
     assert project.run().exit == 0
 
 
@@ -58,7 +58,7 @@ def test_an_empty_root_that_was_meant_is_no_news(project: Project) -> None:
     with pytest.raises(EnvironmentFailure):  # over a part that could have met any, too
         project.run(limit=5)
     assert project.run(only="a").exit == 0
-    assert project.run(meant=REBUILD).exit == 0 and project.run().exit == 0
+    assert project.run(confirmed=REBUILD).exit == 0 and project.run().exit == 0
     project.write("in/new", "x")
     assert project.run().done == 1
 
@@ -101,7 +101,7 @@ def test_an_output_folder_without_its_outputs_stops_the_run(project: Project, lo
         assert ledger._connection.execute("SELECT exit FROM runs ORDER BY id DESC, started DESC").fetchall().count((3,))
     if lost == "a link that leads nowhere":
         out.unlink()
-    assert project.run(meant=REBUILD).done == 3
+    assert project.run(confirmed=REBUILD).done == 3
 
 
 def test_a_stage_that_was_just_added_is_no_reason(project: Project) -> None:
@@ -223,7 +223,7 @@ def test_another_root_with_the_same_state_is_refused(project: Project) -> None:
     project.edit("pipeline.yaml", "inputs: in", "inputs: pictures")
     with pytest.raises(UsageError, match=r"is that of pipeline.yaml over in; pipeline.yaml over pictures needs"):
         project.run()
-    assert project.run(meant=TAKE_OVER).up_to_date == 3
+    assert project.run(confirmed=TAKE_OVER).up_to_date == 3
     project.edit("pipeline.yaml", "inputs: pictures", f"inputs: {project.folder}/pictures/")
     assert project.run().up_to_date == 3
 

@@ -43,7 +43,7 @@ def test_jobs_arrive_as_they_were_sent(jobs: list[AnyJob]) -> None:
 @given(st.data())
 @settings(max_examples=50, deadline=None)
 def test_answers_arrive_as_they_were_sent(data: st.DataObject) -> None:
-    """Outcomes with the source as the worker saw it, and failures; fewer than jobs where a worker left."""
+    """Outcomes with the source as the worker saw it or the group, and failures; fewer where a worker had to leave."""
     jobs = data.draw(st.lists(JOBS, max_size=5))
     answers: list[wire_format.Answer] = []
     for job in jobs[: data.draw(st.integers(0, len(jobs)))]:

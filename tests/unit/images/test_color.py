@@ -30,7 +30,7 @@ from pipeline.errors import ConfigError
 from pipeline.images.color import in_own_colors, in_srgb, srgb_profile, to_mode
 from pipeline.images.decode import as_plain, open_picture
 from pipeline.notes import collected
-from pipeline.report.progress import Summary
+from pipeline.report.summary import Summary
 
 UNUSABLE = "its colour profile cannot be used: read as sRGB"
 KEEPING = [".jpg", ".png", ".webp", ".avif", ".tiff"]

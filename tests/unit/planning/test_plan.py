@@ -18,12 +18,12 @@ from support.project import MOODY, ONE_STAGE, UPPER, Project, contents_below, le
 from pipeline.config.load import load_config
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Job, Source, Target
-from pipeline.operations.guards import Meant
+from pipeline.operations.guards import Confirmations
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import make_plan, output_specs
 
 # What lets a run go on where all the files that it knew are gone.
-REBUILD = Meant(rebuild=True)
+REBUILD = Confirmations(rebuild=True)
 FRESH = ("up-to-date", "up to date")
 Change = Callable[[Project], object]
 
@@ -476,7 +476,7 @@ def test_the_path_of_one_that_is_gone_is_free(tmp_path: Path, only: str | None) 
     project.run()
     (project.folder / "in/a.x").rename(project.folder / "in/a.y")
     assert project.plan(only=only) == {"up a.y": ("make", "new")}
-    assert project.run(only=only, meant=REBUILD).done == 1
+    assert project.run(only=only, confirmed=REBUILD).done == 1
     assert project.plan() == {"up a.y": FRESH} and project.orphans() == []
 
 
@@ -633,15 +633,15 @@ def test_after_any_history_outputs_are_what_their_sources_say(steps: list[tuple[
                 project.edit("pipeline.yaml", f"mark: '{mark}'", f"mark: '{what}'")
                 mark = what
             else:
-                project.run(only=what or None, meant=REBUILD)
-        summary = project.run(meant=REBUILD)
+                project.run(only=what or None, confirmed=REBUILD)
+        summary = project.run(confirmed=REBUILD)
         sources = contents_below(project.folder / "in")
         assert summary.exit == (b"bad" in sources.values())
         for name, text in sources.items():
             if text not in (b"bad", b"skip"):
                 assert project.outputs()[name] == text.upper() + mark.encode()
         assert [name for name in sources if sources[name] == b"bad"] == [name.decode() for name in failures(project)]
-        assert project.run(meant=REBUILD).done == 0 and not temporaries(project.folder)
+        assert project.run(confirmed=REBUILD).done == 0 and not temporaries(project.folder)
 
 
 # -- ahead of time -----------------------------------------------------------------------------------------------------

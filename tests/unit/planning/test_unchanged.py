@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.config.load import load_config
-from pipeline.operations.guards import Meant
+from pipeline.operations.guards import Confirmations
 from pipeline.planning.decisions import Orphan, text_of
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan, make_plan, output_specs
@@ -128,7 +128,7 @@ def test_every_change_is_noticed(tmp_path: Path, change: str) -> None:
     _, expected, expected_orphans = planned(project, everything=True)
 
     assert (counts, orphans) == (expected, expected_orphans)
-    assert project.run(meant=Meant(rebuild=True)).exit in (0, 1)
+    assert project.run(confirmed=Confirmations(rebuild=True)).exit in (0, 1)
     project._forget_modules()
     assert planned(project)[1] == planned(project, everything=True)[1]
 

@@ -8,23 +8,22 @@ import os
 import resource
 import stat
 import sys
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
+from support.worker_bench import Bench, worker_bench
 
 from pipeline.files.atomic import temporary_for
-from pipeline.messages import Job, Outcome, Result, Source, Target
+from pipeline.messages import Job, Result, Source, Target
 from pipeline.worker import main as worker
-from pipeline.worker.tree import StageSetup, WorkerSetup
 
 STAGES = '''
 import builtins, os
 from pathlib import Path
 from PIL import Image
+from support.worker_bench import Bench, worker_bench
 from pipeline import Item, Picture, Skip
 
 CALLS = []
@@ -151,74 +150,13 @@ class Counter:
         return str(self.seen)
 '''
 
-Work = Callable[..., dict[str, Result]]
-
-
-class Bench:
-    """A worker in this process, over a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.root, self.out, self.scratch = (folder, *(folder / n for n in ("in", "out", "scratch")))
-        (folder / "stages").mkdir()
-        (folder / "stages" / "mine.py").write_text(textwrap.dedent(STAGES))
-        self.root.mkdir()
-        self.outcome: Outcome | None = None
-
-    def start(self, *stages: tuple[Any, ...], unclean_runs: tuple[str, ...] = ()) -> None:
-        """Stages are (name, parent's name or None, options); the name before a '-' is the function's."""
-        names = [stage[0] for stage in stages]
-        nodes = tuple(
-            StageSetup(name, f"./stages/mine.py:{name.partition('-')[0]}", options[0] if options else {},
-                 names.index(parent) if parent else None, {})
-            for name, parent, *options in stages
-        )  # fmt: skip
-        root = os.fsencode(self.root)
-        worker.start(WorkerSetup(self.folder, root, self.scratch, "run1", unclean_runs, nodes).pack())
-
-    def work(self, source: str | bytes, *wanted: str, suffix: str = ".txt") -> dict[str, Result]:
-        """Give the worker a job; the outputs are out/STAGE + suffix."""
-        path = os.fsencode(source)
-        try:
-            found = os.stat(os.path.join(os.fsencode(self.root), path))
-            source_seen = Source(path, found.st_size, found.st_mtime_ns)
-        except FileNotFoundError:
-            source_seen = Source(path, 1, 1)
-        targets = tuple(Target(name, os.fsencode(self.out / (name + suffix))) for name in wanted)
-        self.outcome = worker.work(Job(source_seen, targets))
-        assert [(each.stage, each.path) for each in self.outcome.results] == [(t.stage, t.path) for t in targets]
-        assert not self.scratch.exists() or not list(self.scratch.iterdir()), "the scratch folder is left behind"
-        assert not list(self.folder.rglob(".filemill-*")), "a temporary is left behind"
-        return {each.stage: each for each in self.outcome.results}
-
-    def text(self, name: str, content: str = "hello") -> None:
-        (self.root / name).write_text(content)
-
-    def picture(self, name: str, colour: str = "red", size: tuple[int, int] = (40, 20)) -> None:
-        Image.new("RGB", size, colour).save(self.root / name)
-
-    def made(self, name: str, suffix: str = ".txt") -> str:
-        return (self.out / (name + suffix)).read_text()
-
-    def pixel(self, name: str) -> Any:
-        with Image.open(self.out / f"{name}.png") as image:
-            return image.convert("RGB").getpixel((0, 0))
-
-    @property
-    def calls(self) -> list[str]:
-        module = next(each for name, each in sys.modules.items() if name.endswith(".mine"))
-        return module.CALLS
-
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A worker to try; the modules and paths that it adds are taken away again."""
-    path, modules, tree = list(sys.path), dict(sys.modules), worker._tree
+    """A worker for the stages above."""
     monkeypatch.setenv("SOURCE_ROOT", str(tmp_path / "in"))
-    yield Bench(tmp_path)
-    sys.path[:], worker._tree = path, tree
-    for name in [name for name in sys.modules if name.startswith(("stages", "filemill_folder_"))]:
-        del sys.modules[name]
-    sys.modules.update({name: module for name, module in modules.items() if name.startswith("stages")})
+    with worker_bench(tmp_path, STAGES) as bench:
+        yield bench
 
 
 def statuses(results: dict[str, Result]) -> dict[str, str]:

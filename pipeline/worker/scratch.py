@@ -1,17 +1,17 @@
-"""A value while a job has it in hand: in the job's scratch folder, shared by several stages, written to its output."""
+"""Where a job puts values: temporary files into its scratch folder, outputs to their targets."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.files.atomic import Check, Committed, Committer, GiveName
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.notes import Notes, collected
-from pipeline.stage.values import PATH, PICTURE, Kind, convert, in_memory, write
+from pipeline.stage.values import PATH, Kind, in_memory, write
 
 
 class Scratch:
@@ -64,62 +64,6 @@ class Scratch:
         """Remove the folder and all that is in it."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class SharedValue:
-    """One value with several consumers: each conversion is made once, and no consumer can spoil another's.
-
-    All consumers of a loaded value but the last get a copy. A Picture is shared, since none can change it; a file that
-    is made only to be read by a program is written for each.
-    """
-
-    def __init__(
-        self, value: Any, kind: Kind, notes: Notes, wanted: list[Kind], new_file: Callable[[str], Path]
-    ) -> None:
-        self.kind = kind
-        self.wanted = wanted
-        """The kind that each consumer wants, in the order in which they are called."""
-        self._new_file = new_file
-        self._loaded: dict[Kind, Any] = {kind: value}
-        self._notes: dict[Kind, Notes] = {kind: notes}
-
-    def take(self, position: int) -> Any:
-        """Return the value for the consumer at this position, as the kind that it wants."""
-        wanted = self.wanted[position]
-        if wanted not in self._loaded:
-            if wanted is PATH:
-                return convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
-            with collected() as notes:
-                converted = convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
-            self._loaded[wanted], self._notes[wanted] = converted, self._notes[self.kind] | notes
-        return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
-
-    def after_filter(self, position: int, taken: Any) -> Any:
-        """Return the value that goes on after a filter at this position: the one from before it."""
-        if self.wanted[position] is self.kind:
-            return taken
-        value = self._loaded[self.kind]
-        return self.kind.copy(value) if self._is_needed_after(position, self.kind) else value
-
-    def notes(self, kind: Kind) -> Notes:
-        """Return what was noted of the value up to its conversion to this kind."""
-        return self._notes.get(kind, self._notes[self.kind])
-
-    def shared_path(self, position: int) -> Path | None:
-        """Return the file that the consumer at this position is given, if others are given the same file."""
-        is_shared = self.kind is PATH and self.wanted[position] is PATH and len(self.wanted) > 1
-        return self._loaded[PATH] if is_shared else None
-
-    def release(self, position: int) -> None:
-        """Close the picture if no consumer after this position wants it, since its pixels take much memory."""
-        picture = self._loaded.get(PICTURE)
-        if picture and PICTURE not in self.wanted[position + 1 :]:
-            picture.close()
-
-    def _is_needed_after(self, position: int, kind: Kind) -> bool:
-        later = self.wanted[position + 1 :]
-        # Every conversion starts from the value itself.
-        return bool(later) if kind is self.kind else kind in later
 
 
 def write_output(

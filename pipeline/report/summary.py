@@ -1,4 +1,4 @@
-"""What a person sees of a run: the bar while it lasts, the summary when it has ended. All of it on stderr."""
+"""The summary of a run: its counts, the first of its failures, and its text for a person."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.messages import MOVED, Origin, Outcome, Result
-from pipeline.text import indented, reason_of
+from pipeline.text import indented, program, reason_of
 
+# What a failure is counted as, where its text has figures of its own.
+_REASONS = {"members_failed": "members failed"}
 # How many failed files the summary names; `failures` lists them all.
 _NAMED = 20
 
 
 @dataclass
 class Summary:
-    """What a run did, in outputs."""
+    """The counts of a run, in outputs where nothing else is said, and what a person should know of it."""
 
     run: str = ""
+    """The run's id."""
     done: int = 0
     up_to_date: int = 0
     skipped: int = 0
@@ -28,36 +31,40 @@ class Summary:
     pruned: int = 0
     seconds: float = 0.0
     exit: int = 0
+    """The exit code of the program."""
     sources: int = 0
+    """How many input files were found and selected."""
     dismissed: int = 0
-    """How many of those that are held."""
+    """How many of the held ones were dismissed."""
     renamed: int = 0
-    """Not made, but moved to where they belong by now."""
+    """Not made, but moved to their new path."""
     settling: int = 0
+    """Left for the next run, since their source was modified just now."""
     unmatched: int = 0
     """Sources that no stage reads."""
     vanished: int = 0
+    """Sources that were removed while they were read, in outputs."""
     failed_files: int = 0
-    """In which a stage failed; not counted is what the plan refused."""
+    """Files in which a stage failed; what the plan refused is not counted."""
     pipeline: str = ""
     stopped: str = ""
-    """Why it ended before its time, if it did."""
+    """Why the run ended early; empty if it did not."""
     notes: list[str] = field(default_factory=list)
-    """What else a person should know."""
+    """What else a person should know, in order."""
     failures: list[tuple[Origin, Result]] = field(default_factory=list)
-    """The first of the failed outputs."""
+    """The first 20 failed outputs, each with the source or group that it is made of."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How many outputs failed, by reason."""
     remarks: Counter[str] = field(default_factory=Counter)
-    """What was noted of outputs that are done, and how often."""
+    """How many outputs are done with a note, by that note."""
 
     def add(self, outcome: Outcome) -> None:
-        """Count what became of one job."""
+        """Count the results of one job."""
         for result in outcome.results:
             if result.status == "done":
                 self.done += result.outputs
-                if result.text:
-                    self.remarks.update(each.partition(",")[0] for each in result.text.split("; "))
+                if result.notes:
+                    self.remarks.update(in_general for _, in_general in result.notes)
             elif result.status == "skipped":
                 self.skipped += 1
             elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
@@ -66,7 +73,7 @@ class Summary:
                 self.add_failure(outcome.origin, result)
 
     def count_tried(self, outcome: Outcome) -> bool:
-        """Whether a stage failed over the file, which is counted then."""
+        """Count a file if a stage failed in it; tells whether one did."""
         failed = any(result.status == "failed" and result.kind not in MOVED for result in outcome.results)
         self.failed_files += failed
         return failed
@@ -75,21 +82,22 @@ class Summary:
         """Count a failed output."""
         self.failed += 1
         self.exit = max(self.exit, 1)
-        self.reasons[reason_of(result.text) if result.kind == "error" else result.kind or "error"] += 1
+        reason = _REASONS.get(result.code) or reason_of(result.text)
+        self.reasons[reason if result.kind == "error" else result.kind or "error"] += 1
         if len(self.failures) < _NAMED:
             self.failures.append((origin, result))
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints; what seldom happens has no key where it did not."""
+        """Return the object that `--json` prints; counts of what is rare are left out where they are 0."""
         keys = ["run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources"]
         keys += [key for key in ("dismissed", "settling", "unmatched", "vanished", "renamed") if getattr(self, key)]
         return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
 
     def lines(self, *, verbose: bool = False) -> list[str]:
-        """The summary as text: one line when all is well; with `verbose`, failures with their tracebacks."""
+        """Return the lines of the summary: one when all is well; with `verbose`, failures have their tracebacks."""
         lines = [self._headline(), *_named(self.failures, verbose)]
         if self.failed > len(self.failures):
-            lines.append(f"  ... and {self.failed - len(self.failures):,} more: python -m pipeline failures")
+            lines.append(f"  ... and {self.failed - len(self.failures):,} more: {program()} failures")
         if len(self.reasons) > 1:
             counted = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {counted}")
@@ -112,7 +120,7 @@ class Summary:
 
 
 def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
-    """A line for each way in which a file failed; outputs that failed alike share one."""
+    """Return a line for each way in which a file failed; outputs that failed alike share one."""
     alike: dict[tuple[Origin, str], list[Result]] = {}
     for origin, result in failures:
         alike.setdefault((origin, result.text), []).append(result)
@@ -124,53 +132,7 @@ def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
     return lines
 
 
-class Progress:
-    """A bar on a terminal, nothing elsewhere; when `verbose`, also what the stages print."""
-
-    def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
-        self._shows = not quiet and sys.stderr.isatty()
-        self._verbose = verbose
-        self._bar: Any = None
-
-    def start(self, jobs: int) -> None:
-        """Show a bar over so many files."""
-        if self._shows and jobs:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=jobs, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True)
-
-    def follow(self, outcome: Outcome) -> None:
-        """Hear of whatever became of a file, also where other stages are still at work on it."""
-
-    def check_followed(self) -> None:
-        """Raise EnvironmentFailure where somebody followed the run, and does so no more."""
-
-    def step(self, outcome: Outcome) -> None:
-        """One file is through."""
-        if self._verbose and outcome.output:
-            self._print(f"{outcome.origin} printed:\n{indented(outcome.output)}")
-        if self._bar is not None:
-            self._bar.update()
-
-    def _print(self, text: str) -> None:
-        if self._bar is None:
-            print(text, file=sys.stderr)
-        else:
-            self._bar.write(text, file=sys.stderr)
-
-    def tell(self, text: str) -> None:
-        """Say something at once, to whoever is watching."""
-        if self._shows:
-            self._print(text)
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def say(summary: Summary, *, quiet: bool, verbose: bool) -> None:
-    """Print the summary: always on a terminal, elsewhere only if the exit code is not 0."""
-    if summary.exit or (sys.stderr.isatty() and not quiet):
-        print("\n".join(summary.lines(verbose=verbose)), file=sys.stderr)
+def print_summary(summary: Summary, *, is_quiet: bool, is_verbose: bool) -> None:
+    """Print the summary to stderr: always on a terminal unless quiet, elsewhere only if the exit code is not 0."""
+    if summary.exit or (sys.stderr.isatty() and not is_quiet):
+        print("\n".join(summary.lines(verbose=is_verbose)), file=sys.stderr)

@@ -1,0 +1,135 @@
+"""The loop of a run: feed the engine while it has room, record what comes back, end when nothing is left.
+
+A signal, a limit or the machine may end it before: then the engine is drained. The first signal lets the jobs in hand
+end, a second one does not.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+from pipeline.engines import Engine
+from pipeline.errors import EnvironmentFailure, Interrupted
+from pipeline.messages import AnyJob, Outcome
+from pipeline.observer import RunObserver
+from pipeline.operations.guards import Guards
+from pipeline.operations.recorder import COMMIT_EVERY_S, Recorder, RunLog
+
+_CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals:
+    """Catches SIGINT, SIGTERM and SIGHUP while it is entered."""
+
+    def __init__(self, grace_s: float) -> None:
+        self.first = 0
+        """The number of the first signal; 0 while there was none."""
+        self.is_interrupted = False
+        """Whether jobs in hand could not be finished."""
+        self._grace_s = grace_s
+        self._received_at = 0.0
+        self._handlers_before: dict[int, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """The name of the first signal, such as SIGTERM."""
+        return signal.Signals(self.first).name
+
+    def check_grace(self) -> None:
+        """Raise Interrupted once the jobs in hand have had `grace_s` seconds since the first signal."""
+        if self.first and time.monotonic() - self._received_at > self._grace_s:
+            raise Interrupted
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.first:
+            raise Interrupted
+        self.first, self._received_at = number, time.monotonic()
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python gives signals to the main thread only, which is whoever called us
+        for number in _CAUGHT:
+            # nohup ignores SIGHUP, a shell's background job SIGINT: that is left as it is.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers_before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        for number, handler in self._handlers_before.items():
+            signal.signal(number, handler)
+        self.is_interrupted = isinstance(error, Interrupted)
+        return self.is_interrupted
+
+
+class JobLoop:
+    """Runs jobs on an engine until all have ended, or the run is to stop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        recorder: Recorder,
+        log: RunLog,
+        observers: RunObserver,
+        guards: Guards,
+        signals: Signals,
+        is_followed: Callable[[], bool],
+    ) -> None:
+        self._engine = engine
+        self._recorder = recorder
+        self._log = log
+        self._observers = observers
+        self._guards = guards
+        self._signals = signals
+        self._is_followed = is_followed
+
+    def run(self, jobs: Iterator[AnyJob], count: int, on_outcome: Callable[[Outcome], None] | None = None) -> None:
+        """Run `count` jobs; `on_outcome` is called after each outcome is recorded. Raises Interrupted."""
+        self._recorder.expect(count)
+        is_draining = is_fed = False
+        try:
+            while self._engine.busy or not is_fed:
+                if not is_draining and (self._signals.first or self._log.is_stopped):
+                    self._drain()
+                    is_draining = is_fed = True
+                self._check_limits()
+                is_fed = is_fed or not self._feed(jobs)
+                for outcome in self._engine.poll(COMMIT_EVERY_S):
+                    self._recorder.record(outcome)
+                    if on_outcome:
+                        on_outcome(outcome)
+                self._check_folders()
+                self._recorder.commit_if_due()
+        finally:
+            self._observers.on_jobs_ended()
+
+    def _feed(self, jobs: Iterator[AnyJob]) -> bool:
+        """Hand out jobs while the engine has room; tells whether there may be more."""
+        while self._engine.has_room:
+            if (job := next(jobs, None)) is None:
+                return False
+            self._engine.submit(job)
+        return True
+
+    def _drain(self) -> None:
+        if self._signals.first:
+            self._observers.on_signal(self._signals.name)
+        self._engine.drain()
+
+    def _check_limits(self) -> None:
+        """Raise Interrupted or EnvironmentFailure where not even the jobs in hand may end."""
+        self._signals.check_grace()
+        if not self._is_followed():
+            raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")
+
+    def _check_folders(self) -> None:
+        if self._log.is_stopped:
+            return
+        try:
+            self._guards.check_folders(has_vanished=self._log.summary.vanished > 0)
+        except EnvironmentFailure as error:
+            self._log.stop(error.exit_code, error.text)

@@ -1,0 +1,54 @@
+"""What a person sees on stderr while a run goes on: a progress bar, and what the stages print."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pipeline.messages import Outcome
+from pipeline.observer import RunObserver
+from pipeline.text import indented
+
+
+class TerminalObserver(RunObserver):
+    """Shows a progress bar on a terminal and, if it is verbose, prints what the stages print."""
+
+    def __init__(self, *, has_bar: bool, is_verbose: bool = False) -> None:
+        self._has_bar = has_bar
+        self._is_verbose = is_verbose
+        self._bar: Any = None
+
+    def on_planned(self, files: int) -> None:
+        if self._has_bar and files:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=files, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True)
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        if outcome.goes_on:
+            return
+        if self._is_verbose and outcome.output:
+            self._print(f"{outcome.origin} printed:\n{indented(outcome.output)}")
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_signal(self, name: str) -> None:
+        if self._has_bar:
+            self._print(f"{name}: finishing what is in hand; a second one stops at once")
+
+    def on_jobs_ended(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _print(self, text: str) -> None:
+        if self._bar is None:
+            print(text, file=sys.stderr)
+        else:
+            self._bar.write(text, file=sys.stderr)
+
+
+def terminal_observers(*, is_quiet: bool, is_verbose: bool = False) -> list[TerminalObserver]:
+    """Return the observer for this process's stderr; none where it would show nothing."""
+    has_bar = not is_quiet and sys.stderr.isatty()
+    return [TerminalObserver(has_bar=has_bar, is_verbose=is_verbose)] if has_bar or is_verbose else []

@@ -1,0 +1,104 @@
+"""The progress of a run in a small file, for `status` at another terminal, so that the ledger stays closed to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.files.state_dir import State
+from pipeline.messages import Outcome
+from pipeline.observer import RunObserver
+from pipeline.report.summary import Summary
+
+# Seconds between two updates of the file.
+UPDATE_EVERY_S = 1.0
+# Seconds without an update after which a run on another machine is taken for dead, since its process cannot be seen.
+_SILENT_S = 60.0
+
+Standing = Literal["running", "ended", "killed", "never"]
+
+
+def progress_file(state_folder: Path) -> Path:
+    """Return the path of a pipeline's progress file."""
+    return state_folder / "progress.json"
+
+
+class LiveProgress(RunObserver):
+    """Writes the counts of a run to its progress file about once a second, and its summary at the end."""
+
+    def __init__(self, state: State, summary: Summary, yaml: str) -> None:
+        self._file = progress_file(state.folder)
+        self._summary = summary
+        self._next_update = 0.0
+        self._planned_files = 0
+        self._done_files = 0
+        self._fields: dict[str, Any] = {
+            "run": state.run,
+            "pipeline": summary.pipeline,
+            "yaml": yaml,
+            "pid": os.getpid(),
+            "process": _process(os.getpid()),
+            "host": socket.gethostname(),
+            "started": time.time(),
+        }
+
+    def on_start(self) -> None:
+        self._update("planning")
+
+    def on_planned(self, files: int) -> None:
+        self._planned_files += files
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        self._done_files += not outcome.goes_on
+
+    def on_tick(self) -> None:
+        if time.monotonic() >= self._next_update:
+            self._next_update = time.monotonic() + UPDATE_EVERY_S
+            self._update("running")
+
+    def on_end(self) -> None:
+        summary = self._summary
+        fields = {"stage": "ended", "at": time.time(), "stopped": summary.stopped} | summary.as_json()
+        self._write(fields | {"said": summary.lines()[0]})
+
+    def _update(self, phase: str) -> None:
+        fields = {"stage": phase, "at": time.time(), "planned": self._planned_files, "through": self._done_files}
+        summary = self._summary
+        self._write(fields | {"done": summary.done, "skipped": summary.skipped, "failed": summary.failed})
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        self._fields |= fields
+        # A full disk must not end a run over this; nor does it matter after a power cut, so nothing is synced.
+        with suppress(OSError):
+            new = self._file.with_suffix(".new")
+            new.write_text(json.dumps(self._fields) + "\n")
+            new.replace(self._file)
+
+
+def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
+    """Return how a pipeline's last run stands, and the fields of its progress file."""
+    try:
+        fields = json.loads(progress_file(state_folder).read_bytes())
+        fields["at"], fields["stage"], fields["pid"], fields["host"], fields["started"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return "never", {}
+    if fields["stage"] == "ended":
+        return "ended", fields
+    if fields["host"] == socket.gethostname():
+        is_alive = fields.get("process") == _process(fields["pid"])
+    else:
+        is_alive = time.time() - fields["at"] < _SILENT_S
+    return ("running" if is_alive else "killed"), fields
+
+
+def _process(pid: int) -> str:
+    """Return a process's start time in ticks, which tells it from a later one of the same pid; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
