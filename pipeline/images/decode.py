@@ -86,6 +86,10 @@ class OpenedPicture(Picture):
         self.size = self._turned(image.size)
         self.format = image.format
 
+    def decode_for(self, box: FitBox | None, *, own_colors: bool) -> None:
+        """Prepare the picture for a reader that fits it into at most this box and may want it in its own colors."""
+        self.least, self.own_colors = box, own_colors
+
     @property
     def frames(self) -> int:  # type: ignore[override]
         """How many frames or pages the file has; counted when asked, since a GIF must be read through for it."""
@@ -298,7 +302,7 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
         opened = OpenedPicture(image)
-        opened.own_colors = own_colors
+        opened.decode_for(None, own_colors=own_colors)
         return opened.load()
 
     def settle(frame: Image.Image) -> Image.Image:
