@@ -40,6 +40,7 @@ def test_before_and_after_a_run(project: Project, pipeline: Pipeline) -> None:
     assert (said_json["standing"], said_json["done"], said_json["exit"]) == ("ended", 40, 0)
 
 
+@pytest.mark.processes
 def test_beside_a_run_and_after_its_death(project: Project, pipeline: Pipeline) -> None:
     """Who runs since when, and how many files of how many; a killed run is told from one at work."""
     project.write("stages/upper.py", SLOW)
