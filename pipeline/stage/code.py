@@ -1,167 +1,244 @@
-"""The files that hold a stage's code, and a digest of what they do."""
+"""The code of a stage: the files that its import really loaded, each with a digest of what it does.
+
+    roots -> closure over what the recorder saw, and over the names that functions import -> digests -> Code
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+import os
 import sys
-from collections.abc import Iterator
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipeline.files.digest import contents_of
+from pipeline.stage.counted import Stamp, counts, file_of, is_installed, stamp_of
+from pipeline.stage.imports import HiddenUse, hidden_uses, imported_names, locate
+from pipeline.stage.recorder import Recorder, digest_of_bytes
+from pipeline.stage.syntax import digest_of_code, does_nothing, written_recipe
 
 
-def code_of(target: Any, folder: Path, found_in: str = "") -> str:
-    """Return the code of a stage: its name, and a digest of its module and of what that imports from the YAML's folder.
+@dataclass(frozen=True)
+class Code:
+    """The code of a stage or an initializer, as plain data."""
 
-    A decorator may have made the target in another module than the one where it was found: both count. A module that
-    says `RECIPE = 3` is taken at that word instead, with what it imports.
-    """
-    module = sys.modules[found_in or target.__module__]
-    name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
-    if (recipe := _recipe_of(module)) is not None:
-        return f"{name} recipe {recipe}"
-    digests = "".join(sorted(_digests(target, folder, found_in).values()))
-    return f"{name} {hashlib.blake2b(digests.encode(), digest_size=16).hexdigest()}"
+    name: str
+    """The module's and its own, such as `resize.Resize`."""
+    files: Mapping[str, str]
+    """The digest of every file whose code counts, by its path."""
+    recipe: int | None = None
+    """The module's own `RECIPE`, which counts instead of the files if it has one."""
 
-
-def files_of(target: Any, folder: Path, found_in: str = "") -> tuple[list[str], int | None]:
-    """Return the files whose code counts, and the module's `RECIPE`, which counts instead if it has one."""
-    module = sys.modules[found_in or target.__module__]
-    if (recipe := _recipe_of(module)) is not None:
-        return [getattr(module, "__file__", None) or module.__name__], recipe
-    return list(_digests(target, folder, found_in)), None
+    @property
+    def identity(self) -> str:
+        """Its name, and a digest of what it does, as they stand in a recipe; the same wherever the files lie."""
+        if self.recipe is not None:
+            return f"{self.name} recipe {self.recipe}"
+        digests = "".join(sorted(self.files.values()))
+        return f"{self.name} {hashlib.blake2b(digests.encode(), digest_size=16).hexdigest()}"
 
 
-def _recipe_of(module: ModuleType) -> int | None:
-    recipe = getattr(module, "RECIPE", None)
-    return recipe if isinstance(recipe, int) else None
+NO_CODE = Code("", {})
 
 
-def _digests(target: Any, folder: Path, found_in: str) -> dict[str, str]:
-    """Return the digest of every file that counts, by its path."""
-    seen: dict[str, str] = {}
-    for each in (sys.modules[found_in or target.__module__], sys.modules[target.__module__]):
-        if each.__spec__ is not None:
-            _digest_module(each.__spec__, folder, seen)
-    return seen
+@dataclass(frozen=True)
+class CodeState:
+    """What the files of a pipeline's code were when they were digested: what a worker may load."""
+
+    bytes: Mapping[str, str] = field(default_factory=dict)
+    """The digest of the bytes of every source, by its path."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """The digest of what it does."""
+    stamps: Mapping[str, Stamp | None] = field(default_factory=dict)
+    """The stamp of every file."""
+    tables: tuple[str, ...] = ()
+    """The files that no import compiles: tables, libraries, scripts that are run. Only stamps tell of these."""
 
 
-def _digest_module(spec: ModuleSpec, folder: Path, seen: dict[str, str]) -> None:
-    """Digest a module and what it imports of the YAML's folder, each file once."""
-    if not spec.has_location or spec.origin is None or spec.origin in seen:
-        return
-    try:
-        tree = ast.parse(Path(spec.origin).read_bytes())
-    except (OSError, SyntaxError, ValueError):  # no source, such as a compiled module: its contents count
-        seen[spec.origin] = contents_of(Path(spec.origin))
-        return
-    if (recipe := _written_recipe(tree)) is not None:
-        seen[spec.origin] = f"{spec.name.rpartition('.')[2]} recipe {recipe}"
-        return
-    seen[spec.origin] = digest_of_code(tree)
-    for name in _imported(tree, spec.parent or ""):
-        helper = _find_spec(name, folder)
-        if helper is not None:
-            _digest_module(helper, folder, seen)
+@dataclass(frozen=True)
+class _File:
+    """One file that counts, as it was read."""
+
+    digest: str
+    bytes: str = ""
+    names: tuple[str, ...] = ()
+    hidden: tuple[HiddenUse, ...] = ()
+    does_nothing: bool = False
+    is_by_word: bool = False
+    """Whether its own `RECIPE` counts instead of it and of what it imports."""
 
 
-def _written_recipe(tree: ast.Module) -> int | None:
-    """Return the number of `RECIPE = 3` in a module that need not have been imported."""
-    for node in tree.body:
-        match node:
-            case ast.Assign([ast.Name("RECIPE")], ast.Constant(int(recipe))):
-                return recipe
-    return None
+class CodeReader:
+    """Reads the code of stages, after the recorder has seen them imported."""
 
+    def __init__(self, recorder: Recorder, folder: Path) -> None:
+        self._recorder = recorder
+        self._folder = folder
+        self._files: dict[str, _File] = {}
+        self._packages: dict[str, str] = {}
+        """The package to which the relative imports of a file refer."""
+        self._named: set[str] = set()
+        """The files that some import statement names; a package above one is not."""
+        self._counted: set[str] = set()
 
-def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """Yield the names of all that a module imports, wherever in it; for `from a import b` both a and a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            try:
-                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            except ImportError:  # more dots than packages, in a line that never ran
+    def code_of(self, target: Any, found_in: str = "") -> Code:
+        """Return the code of a stage, which a decorator may have made in another module than the one it was found in."""
+        module = sys.modules[found_in or target.__module__]
+        name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
+        roots = [module, *([made_in] if (made_in := sys.modules.get(target.__module__)) else [])]
+        recipe = getattr(module, "RECIPE", None)
+        if isinstance(recipe, int):
+            file = file_of(module)
+            if file and os.path.isfile(file):
+                self._counted.add(file)
+                self._read(file)
+            return Code(name, {file or module.__name__: ""}, recipe)
+        return Code(name, self._digests(roots))
+
+    def state(self) -> CodeState:
+        """Return what the files were that have been read for any stage."""
+        recorder, counted = self._recorder, sorted(self._counted)
+        sources = [path for path in counted if self._is_source(path)]
+        run_otherwise = recorder.stamps.keys() - recorder.imported
+        return CodeState(
+            bytes={path: self._files[path].bytes for path in sources},
+            digests={path: self._files[path].digest for path in sources},
+            stamps={path: recorder.stamps.get(path) or stamp_of(path) for path in counted},
+            tables=tuple(path for path in counted if not self._is_source(path) or path in run_otherwise),
+        )
+
+    def moved(self) -> list[str]:
+        """Return the files that were written to between their import and their digest."""
+        recorder = self._recorder
+        return [
+            path
+            for path in self._counted
+            if recorder.compiled.get(path, self._files[path].bytes) != self._files[path].bytes
+            or (path in recorder.stamps and recorder.stamps[path] != stamp_of(path))
+        ]
+
+    def hidden_uses(self) -> list[tuple[str, HiddenUse]]:
+        """Return the lines that load or read what cannot be told from the code, by file, and that have not run yet."""
+        seen = self._recorder.calls
+        return [
+            (path, use)
+            for path in sorted(self._counted)
+            for use in self._files[path].hidden
+            if not any((path, line) in seen for line in range(use.line, use.last_line + 1))
+        ]
+
+    # -- which files -------------------------------------------------------------------------------------------------
+
+    def _digests(self, modules: Iterable[ModuleType]) -> dict[str, str]:
+        """Return the digest of every file that counts for these modules, by its path."""
+        roots = {file for module in modules if (file := file_of(module))}
+        self._named |= roots
+        waiting = [*roots, *(file for module in modules for file in _packages_above(module))]
+        self._note_packages()
+        seen: set[str] = set()
+        passed: set[str] = set()
+        while waiting:
+            path = waiting.pop()
+            if path in seen or path in passed:
                 continue
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            if path not in roots and not counts(path):
+                passed.add(path)
+                # A library may load what is ours, such as a plug-in.
+                waiting.extend(self._recorder.edges.get(path, ()) if is_installed(path) else ())
+                continue
+            if not os.path.lexists(path) and (archive := _archive_above(path)):
+                waiting.append(archive)
+                continue
+            seen.add(path)
+            if self._read(path).is_by_word:
+                continue
+            waiting.extend(self._recorder.edges.get(path, ()))
+            waiting.extend(each for each in self._recorder.reads.get(path, ()) if self._is_table(each))
+            waiting.extend(self._named_in(path))
+        counted = {path for path in seen if path in self._named or not self._files[path].does_nothing}
+        self._counted |= counted
+        return {path: self._files[path].digest for path in counted}
+
+    def _note_packages(self) -> None:
+        for module in list(sys.modules.values()):
+            spec = getattr(module, "__spec__", None)
+            if spec is not None and isinstance(module, ModuleType) and (file := file_of(module)):
+                self._packages.setdefault(file, spec.parent or "")
+
+    def _named_in(self, path: str) -> list[str]:
+        """Return the files of what a file imports anywhere in it, also in functions that have not been called."""
+        found: list[str] = []
+        for name in self._read(path).names:
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top == "pipeline":
+                continue
+            for each in locate(name):
+                if counts(each.file):
+                    self._packages.setdefault(each.file, each.package)
+                    found.append(each.file)
+                    if each.is_named:
+                        self._named.add(each.file)
+        return found
+
+    def _is_table(self, path: str) -> bool:
+        """Whether a file that was read counts: it lies where the code does, and nothing writes to it."""
+        if path in self._recorder.writes or not os.path.isfile(path) or not counts(path):
+            return False
+        roots = [str(self._folder), *(os.path.abspath(each) for each in sys.path if each)]
+        return any(path.startswith(os.path.join(root, "")) and counts(os.path.join(root, "_.py")) for root in roots)
+
+    # -- each file ---------------------------------------------------------------------------------------------------
+
+    def _read(self, path: str) -> _File:
+        if path not in self._files:
+            self._files[path] = self._read_anew(path)
+        return self._files[path]
+
+    def _read_anew(self, path: str) -> _File:
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+            tree = ast.parse(data) if self._is_source(path) else None
+        except (OSError, SyntaxError, ValueError, RecursionError):
+            tree = None
+        if tree is None:
+            contents = contents_of(Path(path))  # what is no source, or cannot be read as one: its contents count
+            return _File(contents, contents)
+        recipe = written_recipe(tree)
+        digest = digest_of_code(tree) if recipe is None else f"{_module_name(path)} recipe {recipe}"
+        if recipe is not None:
+            return _File(digest, digest_of_bytes(data), is_by_word=True)
+        names = imported_names(tree, self._packages.get(path, ""))
+        is_empty = os.path.basename(path) == "__init__.py" and does_nothing(tree)
+        return _File(digest, digest_of_bytes(data), tuple(names), tuple(hidden_uses(tree)), is_empty)
+
+    @staticmethod
+    def _is_source(path: str) -> bool:
+        return path.endswith(".py")
 
 
-def _find_spec(name: str, folder: Path) -> ModuleSpec | None:
-    """Find a module of the YAML's folder, imported yet or not; None for any other, and for a mere attribute."""
-    top = name.partition(".")[0]
-    if top == "pipeline" or top in sys.stdlib_module_names:
-        return None
-    try:
-        # Finding a.b imports a, which nobody wants of a library.
-        spec = importlib.util.find_spec(top)
-        if spec is not None and top != name and _is_ours(spec, folder):
-            spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    return spec if spec is not None and _is_ours(spec, folder) else None
+def _packages_above(module: ModuleType) -> list[str]:
+    found: list[str] = []
+    name = module.__name__.rpartition(".")[0]
+    while name:
+        if (file := file_of(sys.modules.get(name))) and counts(file):
+            found.append(file)
+        name = name.rpartition(".")[0]
+    return found
 
 
-def _is_ours(spec: ModuleSpec, folder: Path) -> bool:
-    """Whether a module or package lies in the YAML's folder and was not installed there."""
-    places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
-    paths = [Path(place).resolve() for place in places]
-    return any(folder in path.parents and "site-packages" not in path.parts for path in paths)
+def _module_name(path: str) -> str:
+    folder, file = os.path.split(path)
+    return os.path.basename(folder) if file == "__init__.py" else os.path.splitext(file)[0]
 
 
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# Fields that say how something was written, or that some versions of Python have and others do not.
-_NOT_CODE = ("kind", "type_comment", "type_ignores")
-
-
-def digest_of_code(tree: ast.AST) -> str:
-    """Return the digest of a piece of code, which is the same on every machine and version of Python."""
-    return hashlib.blake2b("\n".join(_tokens(tree)).encode(), digest_size=16).hexdigest()
-
-
-def _tokens(tree: ast.AST) -> Iterator[str]:
-    """Yield the nodes, fields and values of a tree; with a stack, since sums of many terms nest deeply."""
-    waiting: list[Any] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, _Mark):
-            yield node
-        elif isinstance(node, ast.AST):
-            yield type(node).__name__
-            waiting.append(_Mark(")"))
-            for name, value in reversed(list(_fields(node))):
-                waiting += [value, _Mark(name)]
-        elif isinstance(node, list):
-            waiting += [_Mark("]"), *reversed(node), _Mark("[")]
-        else:
-            # Not repr(): which characters that escapes depends on the version of Python.
-            yield f"{type(node).__name__} {node!a}"
-
-
-class _Mark(str):
-    """A token of the tree's structure, unlike a str, which is a value in the code."""
-
-
-def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of a node that say what it does."""
-    for name in node._fields:
-        value: Any = getattr(node, name, None)
-        if name == "body" and isinstance(node, _DOCUMENTED):
-            value = _without_docstring(value)
-        if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts between the fields of an f-string
-            value = [each for each in value if not (isinstance(each, ast.Constant) and each.value == "")]
-        if name in _NOT_CODE or value == [] or (value is None and not isinstance(node, ast.Constant)):
-            continue
-        yield name, value
-
-
-def _without_docstring(body: Any) -> Any:
-    first = body[0] if body else None
-    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    return body[1:] if documented and isinstance(first.value.value, str) else body  # type: ignore[union-attr]
+def _archive_above(path: str) -> str | None:
+    """Return the archive that a path leads into, such as a zipped package."""
+    while (path := os.path.dirname(path)) not in ("", os.sep):
+        if os.path.isfile(path):
+            return path
+    return None
