@@ -33,9 +33,8 @@ from pipeline.planning.decisions import (
     Decision,
     Reason,
 )
+from pipeline.planning.file_state import ByContents, ByTime, Folders, Note, OutputFile, compare_file, same_origin
 from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_intended, take_parts
-from pipeline.planning.output_state import Folders, OutputFile, compare_file
-from pipeline.planning.source_state import ByContents, ByTime, Note, same_origin
 
 Answer = tuple[Action, Reason]
 
@@ -174,12 +173,14 @@ class Freshness:
                 continue
             try:
                 path = spec.template.fill(source.path)
-                self.refuse_among_inputs(spec, path)
+                if self._above_root:
+                    self.refuse_among_inputs(spec, path)
             except FileFailure as error:
                 decisions.append(bad_path(source, spec, error))
                 continue
             record = recorded.pop(spec.template.key(path), None)
-            decision = self.decide_at(source, spec, record, path, self._change(source, spec, record))
+            change = None if record is None else self._change(source, spec, record)
+            decision = self.decide_at(source, spec, record, path, change)
             decisions.append(self.after_failure(decision, spec, failures) if failures else decision)
         return decisions
 

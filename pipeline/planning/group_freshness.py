@@ -14,9 +14,9 @@ from pipeline.ledger.origins import GROUPS, key_of, origin_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
+from pipeline.planning.file_state import same_origin
 from pipeline.planning.freshness import Freshness, bad_path
 from pipeline.planning.output_spec import OutputSpec, Selection
-from pipeline.planning.source_state import same_origin
 
 
 def members_change(group: Group, record: OutputRecord) -> Reason | None:

@@ -38,13 +38,6 @@ class Gathers:
         self._tables = ledger.create_group_tables()
         self._members = {leaf.stage: Members(config, ledger, self._tables, leaf) for leaf in self._leaves}
 
-    @staticmethod
-    def are_needed(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
-        """Whether anything is made of groups, or was."""
-        if any(leaf.gathers for leaf in leaves):
-            return True
-        return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
-
     # -- planning ------------------------------------------------------------------------------------------------------
 
     def plan(self) -> None:

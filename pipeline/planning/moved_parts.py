@@ -9,9 +9,8 @@ from pipeline.files.template import ALL_PARTS
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason
+from pipeline.planning.file_state import Sources, is_as_left, is_the_same, look
 from pipeline.planning.output_spec import OutputSpec
-from pipeline.planning.output_state import is_as_left, is_the_same, look
-from pipeline.planning.source_state import Sources
 
 
 def move_parts(

@@ -13,26 +13,29 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pipeline.config.model import Config, StageConfig
 from pipeline.files.template import NoFile, Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
+from pipeline.ledger.origins import GROUPS
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_list import FileList
+from pipeline.planning.file_state import Met
 from pipeline.planning.freshness import Freshness
-from pipeline.planning.groups import Gathers
 from pipeline.planning.orphans import OrphanCollector
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import recipe_for
-from pipeline.planning.renames import RenameFinder
-from pipeline.planning.source_state import Met
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
+
+if TYPE_CHECKING:
+    from pipeline.planning.groups import Gathers
+    from pipeline.planning.renames import RenameFinder
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""
@@ -136,14 +139,14 @@ def make_plan(
     sources = FileList(root, walk, ledger, selection.names) if selection.names is not None else walk
     plan = Plan(PlanStore(ledger, len(leaves)), leaves, walk)
     of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
-    if not selection.is_partial and Gathers.are_needed(ledger, leaves):
+    if not selection.is_partial and _has_groups(ledger, leaves):
         plan.gathers = Gathers(config, ledger, leaves, selection, plan.store)
     judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
     is_moving = not (selection.force or ledger.facts.uncertain_period)
-    moves = RenameFinder(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
-    work = _Work(plan, judge, gone, moves, selection, everything, on_work)
+    folder = os.fsencode(config.folder) if is_moving else None
+    work = _Work(plan, judge, gone, folder, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
     all_plain = all(leaf.is_plain for leaf in of_files)
     if everything or selection.force or selection.is_partial or config.changed_by == "hash" or not all_plain:
@@ -161,6 +164,13 @@ def make_plan(
     plan.count_groups()
     plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
     return plan
+
+
+def _has_groups(ledger: Ledger, specs: Sequence[OutputSpec]) -> bool:
+    """Whether anything is made of groups, or was."""
+    if any(spec.gathers for spec in specs):
+        return True
+    return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
 
 def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
@@ -206,7 +216,7 @@ class _Work:
         plan: Plan,
         judge: Freshness,
         gone: OrphanCollector,
-        moves: RenameFinder | None,
+        renames_below: bytes | None,
         selection: Selection,
         everything: bool,
         on_work: Callable[[], object],
@@ -214,7 +224,9 @@ class _Work:
         self._plan = plan
         self._judge = judge
         self._gone = gone
-        self._moves = moves
+        self._renames_below = renames_below
+        """The folder to which the ledger's paths are relative; None where nothing is renamed."""
+        self._renames: RenameFinder | None = None
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
@@ -257,8 +269,8 @@ class _Work:
             plan.unmatched += 1
             self._pass_on(decisions, rows, recorded, failures)
             return False
-        if self._moves and rows and (recorded or len(decisions) > 1):
-            decisions = self._moves.find(source, rows, decisions)
+        if rows and (recorded or len(decisions) > 1):
+            decisions = self._with_renames(source, rows, decisions)
         leader = foremost(decisions)
         if leader.action == "up-to-date" and not self._everything:
             plan.files["up-to-date", without_particulars(leader.reason)] += 1
@@ -272,6 +284,17 @@ class _Work:
         if rows or failures:
             self._pass_on(decisions, rows, recorded, failures)
         return leader.action == "make"
+
+    def _with_renames(self, source: Source, rows: list[OutputRecord], decisions: list[Decision]) -> list[Decision]:
+        """Return the decisions, with renames in place of those to make what lies intact under another path."""
+        if self._renames_below is None or not any(each.action == "make" for each in decisions):
+            return decisions
+        if self._renames is None:
+            from pipeline.planning.renames import RenameFinder
+
+            of_files = [spec for spec in self._plan.leaves if not spec.gathers]
+            self._renames = RenameFinder(of_files, self._renames_below, self._judge.sources)
+        return self._renames.find(source, rows, decisions)
 
     def _pass_on(
         self,
