@@ -41,7 +41,7 @@ class GroupFreshness:
         record, change = self._record_of(group, spec, path), None
         if record is not None:
             change = members_change(group, record) or self._rules.recipe_change(spec, record)
-        decision = self._rules.decide_at(group, spec, record, path, change)
+        decision = self._rules.decide_at(group, spec, record, path, spec.template.key(path), change)
         if record is not None and decision.action == "up-to-date":
             decision = decision._replace(target=record.target)
         return self._rules.after_failure(decision, spec, failures)
