@@ -17,12 +17,16 @@ T = TypeVar("T")
 
 
 class Skip(Exception):
-    """Raised by a stage to leave the file out of what lies below it, with the reason as its text."""
+    """Raised by a stage to leave the file out of the stages below it.
+
+    Args:
+        reason: Why; it is recorded, and counted in the summary.
+    """
 
 
 @dataclass(frozen=True)
 class Item(Generic[T]):
-    """A value together with where it comes from, for the stages that need to know.
+    """A value with its source, for stages that need to know where it comes from.
 
     Say `Item[bytes]` or `Item[Image.Image]` to have the value converted; a bare `Item` takes it as it comes.
     """
@@ -33,13 +37,14 @@ class Item(Generic[T]):
     scratch: Path
     """A folder of this job's own, on the machine's disk; it is gone when the job ends."""
     part: str | None = None
+    """The name of the part, below a fan-out; else None."""
     output: str | None = None
-    """Of one that is gathered: the file itself, relative to the folder of pipeline.yaml if it lies there."""
+    """The path of a gathered file, relative to the folder of pipeline.yaml if it lies there; else None."""
 
 
 @dataclass(frozen=True)
 class Part(Generic[T]):
-    """One of the values that a fan-out stage yields, under a name of its own."""
+    """A value that a fan-out stage yields under a name of its own: letters, digits, "_", "." and "-"."""
 
     value: T
     name: str
@@ -56,10 +61,10 @@ class FitBox(NamedTuple):
     height: int | None
     fit: Fit = "inside"
     gap: float = 1.0
-    """How many times the size is decoded at least."""
+    """The decoder delivers at least this many times the size."""
 
     def whole(self, size: tuple[int, int]) -> tuple[float, float]:
-        """To which width and height the whole of such a picture must at least be decoded."""
+        """Return the width and height in pixels to which a whole picture of this size must at least be decoded."""
         scales = [limit / side for limit, side in zip((self.width, self.height), size, strict=True) if limit]
         scale = self.gap * (min(scales) if self.fit in ("inside", "contain") else max(scales))
         return size[0] * scale, size[1] * scale
@@ -88,14 +93,23 @@ class Picture(ABC):
         gap: float = 1.0,
         frames: Literal["first", "all"] = "first",
     ) -> Image.Image:
-        """Decode the picture: upright, sRGB, in mode L, LA, RGB or RGBA.
+        """Decode the picture: upright, in sRGB, in mode L, LA, RGB or RGBA with 8 bits a channel.
 
-        With `size` the region `box` (default: all of it) is resampled to that size, and the decoder is asked to
-        leave out what it can: it delivers at least `gap` times the size. `resample` is one of Pillow's
-        `Image.Resampling` (default LANCZOS). Raises `Unreadable` for a truncated or damaged file.
+        Args:
+            size: The width and height to resample to, in pixels; by default the picture's or the box's own.
+            box: The region to decode, as (left, upper, right, lower) in upright pixels; by default all of it.
+            resample: One of Pillow's `Image.Resampling`; by default LANCZOS.
+            gap: The decoder, and averaging in whole steps, reduce to no less than `gap` times `size` before `resample`
+                has its turn, as Pillow's `reducing_gap`; at least 1.
+            frames: With "all" an animation comes as a `pipeline.images.Animation`, an image that is its first frame and
+                has all of them in `.frames`; `pipeline.images.map_frames` changes each. With "first" no other is read.
 
-        With `frames="all"` an animation comes as a `pipeline.images.Animation`: an image that is its first
-        frame, and has all of them in `.frames`; `pipeline.images.map_frames` changes each.
+        Returns:
+            An image that belongs to the caller.
+
+        Raises:
+            Unreadable: The file is truncated or damaged, or its frames together are too large.
+            ValueError: The box does not lie in the picture, the size has no pixels, or `gap` is less than 1.
         """
 
 

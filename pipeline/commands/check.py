@@ -1,4 +1,4 @@
-"""Read pipeline.yaml and every stage it names, and say all that is wrong; show the tree if nothing is."""
+"""Read pipeline.yaml and every stage it names, and print every complaint, or the tree if there is none."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `check` takes."""
+    """Register the options of `check`."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in 'run'")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Check, and print a line a stage."""
+    """Check a pipeline, and print one line for each stage."""
     from pathlib import Path
 
     from pipeline.config.load import load_config

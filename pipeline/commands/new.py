@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import UsageError
+from pipeline.text import program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def _write_stage(name: str, file: Path, takes: str) -> int:
     if schema.exists():  # it holds the options of every stage
         write_schema(pipeline_schema(visible_stages(file)), schema)
     at = "" if folder == Path.cwd() else f"cd {shlex.quote(os.path.relpath(folder))} && "
-    lines = [f"next: {at}pytest tests/stages", f"      {at}python -m pipeline stages {name}"]
+    lines = [f"next: {at}pytest tests/stages", f"      {at}{program()} stages {name}"]
     print(*lines, sep="\n", file=sys.stderr)
     return 0
 
@@ -56,7 +57,7 @@ def _write_pipeline(folder: Path, file: Path) -> int:
     written, found = write_pipeline(folder, file)
     _print(written)
     named = "" if os.path.normpath(file) == "pipeline.yaml" else f" {_argument(file)}"
-    print(f"{folder}: {found}\nnext: python -m pipeline{named}", file=sys.stderr)
+    print(f"{folder}: {found}\nnext: {program()}{named}", file=sys.stderr)
     return 0
 
 

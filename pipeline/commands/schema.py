@@ -10,7 +10,7 @@ from pipeline.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `schema` takes."""
+    """Register the options of `schema`."""
     parser.add_argument("-o", "--output", metavar="FILE", help="write it there instead of on stdout")
 
 

@@ -1,4 +1,4 @@
-"""List every stage that a pipeline here can use by name, with what it takes and makes; or tell all about one."""
+"""List every stage that a pipeline here can use by name, with what it takes and makes; or describe one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WIDTH = 110
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `stages` takes."""
+    """Register the options of `stages`."""
     parser.add_argument("name", nargs="?", metavar="STAGE", help="tell all about this one, by its name or as in 'uses'")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every stage")
 
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def in_order(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    """The pipeline and the name of a stage, of which either may be left out."""
+    """Return the pipeline and the name of a stage, of which either may be left out."""
     file, first, last = arguments.file, arguments.pipeline, arguments.name
     if first is None or (last is not None and _is_pipeline(first)):
         return file, last
@@ -91,7 +91,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 
 def _print_list(entries: list[Entry]) -> None:
-    """Two lists in columns: what there is beside the pipeline, and what is bundled; and what cannot be used."""
+    """Print two lists in columns, of the pipeline's own stages and of the bundled ones, and what cannot be used."""
     width = max(len(entry.name) for entry in entries)
     for is_bundled, title in ((False, "stages/"), (True, "bundled")):
         listed = [entry for entry in entries if entry.stage and entry.is_bundled == is_bundled]
@@ -136,7 +136,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _example(uses: str, stage: Stage) -> Iterator[str]:
-    """How a pipeline may use the stage."""
+    """Yield the lines by which a pipeline may use the stage."""
     import yaml
 
     from pipeline.stage import describe as about

@@ -34,7 +34,7 @@ class Entry:
 
 
 def list_stages(folder: Path) -> list[Entry]:
-    """Every stage that a pipeline in this folder sees by name, its own before the bundled ones, each in order.
+    """List every stage that a pipeline in a folder sees by name, its own before the bundled ones, each in order.
 
     A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` cannot be.
     """
@@ -44,7 +44,7 @@ def list_stages(folder: Path) -> list[Entry]:
 
 
 def visible_stages(pipeline: Path) -> list[Entry]:
-    """Every stage that a pipeline can use by name, and those that it names by their file or package, if it is there."""
+    """List every stage that a pipeline can use by name, and those that it names by their file or package."""
     folder = pipeline.resolve().parent
     entries = list_stages(folder)
     for uses in dict.fromkeys(_uses_of(pipeline)):
@@ -55,7 +55,7 @@ def visible_stages(pipeline: Path) -> list[Entry]:
 
 
 def _uses_of(pipeline: Path) -> Iterator[str]:
-    """What the stages of a pipeline use, as far as the file can be read."""
+    """Yield what the stages of a pipeline use, as far as the file can be read."""
     try:
         data = read_document(str(pipeline), pipeline.read_bytes()).data
     except (OSError, ConfigError):
@@ -67,7 +67,7 @@ def _uses_of(pipeline: Path) -> Iterator[str]:
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
-    """The modules on the stage path; of two that share a name the first."""
+    """Yield the modules on the stage path; of two that share a name, the first."""
     seen: set[str] = set()
     for place in map(Path, sys.modules["stages"].__path__):
         files = [*place.glob("[!_.]*.py"), *place.glob("[!_.]*/__init__.py")]
@@ -86,7 +86,7 @@ def _entry(name: str, file: Path, folder: Path) -> Entry:
 
 
 def find_stage(uses: str, folder: Path) -> Entry:
-    """The stage that a pipeline in this folder means by a name. Raises StageError where there is none to be used."""
+    """Find the stage that a pipeline in a folder means by a name. Raises StageError where none can be used."""
     with stdout_to_stderr():
         set_stage_path(folder)
         stage = _usable(uses, folder)
@@ -94,7 +94,7 @@ def find_stage(uses: str, folder: Path) -> Entry:
 
 
 def _usable(uses: str, folder: Path) -> Stage:
-    """A stage that is found, and whose options YAML can give. Raises StageError."""
+    """Find a stage whose options YAML can give. Raises StageError."""
     stage = find(uses, folder)
     about.options(stage)
     return stage

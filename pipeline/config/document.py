@@ -84,7 +84,7 @@ class Document:
         self.complaints[Complaint(spot, text, hint)] = None
 
     def at(self, place: Place) -> Any:
-        """What stands at a place that is there."""
+        """Return what stands at a place that exists."""
         here = self.data
         for step in place:
             here = here[step]
@@ -98,7 +98,7 @@ class Document:
             raise ConfigError("\n".join(shown + ([f"{self.file}: {more} more complaints"] if more > 0 else [])))
 
     def render(self, complaints: Iterable[Complaint]) -> list[str]:
-        """Complaints or warnings in the order of the file, each with its source line and a caret."""
+        """Render complaints or warnings in the order of the file, each with its source line and a caret."""
         lines = _LINE_END.split(self.text)
         ordered = sorted(complaints, key=lambda each: (each.spot.line, each.spot.column))
         return [self._rendered(each, lines) for each in ordered]
@@ -203,7 +203,7 @@ class _Reader:
         self._document.complain_at(_spot(node.start_mark), text)
 
     def _text(self, node: yaml.Node) -> str:
-        """A scalar's characters; JSON writes those beyond U+FFFF as a pair of escapes."""
+        """Return a scalar's characters; JSON writes those beyond U+FFFF as a pair of escapes."""
         try:
             return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
@@ -247,7 +247,7 @@ class _Reader:
 
 
 def plain_scalar(text: str) -> Any:
-    """What an unquoted word means: null, true or false, a number, or itself."""
+    """Return what an unquoted word means: null, true or false, a number, or itself."""
     if _NULL.match(text):
         return None
     if _BOOL.match(text):
@@ -263,7 +263,7 @@ def plain_scalar(text: str) -> Any:
 
 
 def apply_edit(document: Document, edit: str) -> None:
-    """Carry out one `--set stages.web.with.width=800`, as if the file said so; notes what is wrong with it."""
+    """Carry out one `--set stages.web.with.width=800`, as if the file said so; note what is wrong with it."""
     path, equals, text = edit.partition("=")
     spot = Spot(-1, len(document.complaints), f"--set {edit}")
     words = path.split(".")
@@ -283,7 +283,7 @@ def apply_edit(document: Document, edit: str) -> None:
 
 
 def _edit_value(document: Document, text: str, spot: Spot) -> Any:
-    """What the text means: a list, a mapping or a quoted text as in YAML, and any other word as it stands."""
+    """Return what the text means: a list, a mapping or a quoted text as in YAML, and any other word as it stands."""
     if not text.startswith(("[", "{", "'", '"')):
         return plain_scalar(text)
     try:
@@ -296,7 +296,7 @@ def _edit_value(document: Document, text: str, spot: Spot) -> Any:
 
 
 def _walk_to(document: Document, words: Sequence[str], spot: Spot) -> Place | None:
-    """The place of the mapping that the words name, made where there is none; stages go by their names."""
+    """Find the place of the mapping that the words name, or make it; stages go by their names."""
     place: Place = ()
     here = document.data
     for word in words:
@@ -315,7 +315,7 @@ def _walk_to(document: Document, words: Sequence[str], spot: Spot) -> Place | No
 
 
 def _open(document: Document, holder: dict[str, Any], place: Place, spot: Spot) -> None:
-    """Put the mapping that a short form stands for in its place, or an empty one."""
+    """Replace a short form by the mapping it stands for, and anything else by an empty one."""
     value, short = holder.get(str(place[-1])), {"inputs": "root", "output": "path"}.get(str(place[-1]))
     if short and value is not None:
         holder[str(place[-1])] = {short: value}

@@ -72,12 +72,12 @@ def _is_schema(file: Path) -> bool:
 
 
 def as_text(schema: Schema) -> str:
-    """A schema as it is written."""
+    """Return a schema as it is written to a file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def modeline(schema: Path, pipeline: Path) -> str:
-    """The first line of a pipeline by which an editor finds its schema."""
+    """Return the first line of a pipeline, by which an editor finds its schema."""
     seen = os.path.relpath(schema.resolve(), pipeline.resolve().parent)
     return f"# yaml-language-server: $schema={seen if seen.startswith('.') else f'./{seen}'}"
 
@@ -142,7 +142,7 @@ def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
 
 
 def _mapping_of(options: Iterable[about.Option], whole: Schema, owner: str) -> Schema:
-    """A mapping that takes these options and no other; what their types share is defined under the owner's name."""
+    """Return a mapping that takes these options only; what their types share is defined under the owner's name."""
     properties: Schema = {}
     required = []
     for option in options:
@@ -158,7 +158,7 @@ def _mapping_of(options: Iterable[about.Option], whole: Schema, owner: str) -> S
 
 
 def _renamed(schema: Any, owner: str) -> Any:
-    """A schema whose references are to the definitions under this owner's name."""
+    """Return a schema whose references are to the definitions under its owner's name."""
     if isinstance(schema, dict):
         return {
             key: each.replace("#/definitions/", f"#/definitions/{owner}-") if key == "$ref" else _renamed(each, owner)
@@ -189,7 +189,7 @@ def _where(key: str, schema: Schema) -> Schema:
 
 
 def _finished(schema: Any) -> Any:
-    """The same in the words of draft 7, as strict as the options are checked, without what an editor needs not show."""
+    """Return a schema in the words of draft 7, as strict as the checks, without what an editor need not show."""
     if isinstance(schema, list):
         return [_finished(each) for each in schema]
     if not isinstance(schema, dict):

@@ -26,6 +26,7 @@ from pipeline.stage.resolve import check_call, find, find_function, set_stage_pa
 from pipeline.stage.signature import Stage, keyword_options
 from pipeline.stage.values import IMAGE, Kind, saver_for
 from pipeline.stdio import stdout_to_stderr
+from pipeline.text import program
 from pipeline.types import FitBox
 
 FoundStage = tuple[Stage, dict[str, Any], FitBox | None]
@@ -71,7 +72,7 @@ def _read(file: Path) -> bytes:
             return opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{file}: {reason}", hint="name the pipeline: python -m pipeline FILE.yaml") from None
+        raise ConfigError(f"{file}: {reason}", hint=f"name the pipeline: {program()} FILE.yaml") from None
 
 
 # -- each stage by itself ----------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from pipeline.config.units import (
     Text,
 )
 from pipeline.files.template import Group, Template
-from pipeline.images.limits import DEFAULT_LIMITS, Limits
+from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import PATH, Kind
 from pipeline.types import FitBox

@@ -1,4 +1,4 @@
-"""A pipeline whose outputs and state are to lie elsewhere, so that nothing of what it made before is touched."""
+"""A pipeline with its outputs and state elsewhere, so that nothing of what it made before is touched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.files.template import Template
 
 
 def below(config: Config, folder: Path, state: Path) -> Config:
-    """The same pipeline with every output below a folder, under the path that its template has in pipeline.yaml.
+    """Return a pipeline with every output below a folder, under the path that its template has in pipeline.yaml.
 
     What leaves no file is left out, since what it does could not be done elsewhere; `not_run` names it.
     """
@@ -27,12 +27,12 @@ def below(config: Config, folder: Path, state: Path) -> Config:
 
 
 def own_folders(config: Config) -> tuple[bytes, ...]:
-    """The folders that a pipeline writes to."""
+    """Return the folders that a pipeline writes to."""
     return (*(leaf.output.template.folder for leaf in config.leaves if leaf.output), os.fsencode(config.state))
 
 
 def not_run(config: Config) -> dict[str, str]:
-    """The stages that do not run there, and why."""
+    """Return the stages that do not run below another folder, and why."""
     gathers = {stage.name: "gathers many files" for stage in config.stages if stage.stage.gathers}
     return {stage.name: "leaves no file" for stage in config.stages if stage.leaves_no_file} | gathers
 
@@ -45,7 +45,7 @@ def _moved(stage: StageConfig, config: Config, folder: Path) -> StageConfig:
 
 
 def _template_below(template: Template, folder: Path) -> Template:
-    """A template whose literal part lies below a folder; one that leads out of the project, by its absolute path."""
+    """Return a template moved below a folder; one that leads out of the project keeps its absolute path there."""
     written = template.written_folder
     if written.startswith((b"/", b"..")):
         written = template.folder.lstrip(b"/")

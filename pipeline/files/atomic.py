@@ -1,7 +1,7 @@
-"""How an output gets its place, whole or not at all.
+"""Commits outputs: an output is visible whole or not at all.
 
-It is written to a temporary in the target's own folder and renamed over the target when it is whole, so that nobody
-ever sees a part of one under its final name. On the way its digest is taken, by which `verify` knows it again.
+It is written to a temporary in the target's own folder and renamed over the target when it is complete, so that no
+reader ever sees half a file under its final name. Its digest is taken meanwhile, for `verify`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIGEST_SIZE = 16
 
 Check = Callable[[], None]
-"""Asked before an output gets its name; raises where it must not."""
+"""Called before an output gets its name; raises to prevent that."""
 GiveName = Callable[[bytes, bytes], None]
-"""Given a temporary and its target when the file is whole."""
+"""Called with a temporary and its target when the file is complete."""
 
 
 class Committed(NamedTuple):
-    """What there is to know of an output just made."""
+    """Size, modification time and digest of a committed output."""
 
     size_bytes: int
     mtime_ns: int
@@ -38,24 +38,24 @@ class Committed(NamedTuple):
 
 
 def temporary_for(target: bytes, run: str) -> bytes:
-    """The name under which a run writes a target before it is whole; short whatever the target's name."""
+    """Return the name under which a run writes a target before it is complete; its length is bounded."""
     folder, _, name = target.rpartition(b"/")
     digest = hashlib.blake2b(name, digest_size=8).hexdigest()
     return b"%s/%s%s-%s" % (folder, TEMPORARY_PREFIX, digest.encode(), run.encode())
 
 
 def run_of(temporary: bytes) -> str:
-    """The run that a temporary's name tells."""
+    """Return the id of the run that a temporary is named for."""
     return os.fsdecode(temporary[len(TEMPORARY_PREFIX) :].partition(b"-")[2].partition(b".")[0])
 
 
 def run_apart(run: str, source: bytes) -> str:
-    """What stands for the run in the temporaries of a source that shares its targets' names with others."""
+    """Return what stands for the run in the temporaries of a source whose targets other sources may share."""
     return f"{run}.{hashlib.blake2b(source, digest_size=8).hexdigest()}"
 
 
 class Committer:
-    """Makes outputs visible, whole or not at all, for one run in one process."""
+    """Commits the outputs of one run from one process."""
 
     def __init__(self, run: str, claimed: Sequence[bytes] = ()) -> None:
         self._run = run
@@ -64,13 +64,13 @@ class Committer:
         self._folders: set[bytes] = set()
 
     def apart(self, source: bytes) -> Committer:
-        """One whose temporaries are nobody else's: nobody knows beforehand which parts two sources make."""
+        """Return a committer whose temporaries no other source shares, since two sources may make the same part."""
         other = copy(self)
         other._run = run_apart(self._run, source)
         return other
 
     def put(self, target: bytes, data: bytes, check: Check = lambda: None, name: GiveName | None = None) -> Committed:
-        """Commit bytes that are at hand; `name` is what gives the file that is whole its name."""
+        """Commit bytes; `name` renames the complete file."""
         temporary = temporary_for(target, self._run)
         fd = self._create(temporary)
         try:
@@ -95,7 +95,7 @@ class Committer:
         check: Check = lambda: None,
         name: GiveName | None = None,
     ) -> Committed:
-        """Commit what `write` puts into the file it is given."""
+        """Commit what `write` writes into the file it is called with."""
         temporary = temporary_for(target, self._run)
         file = open(self._create(temporary), "wb")
         try:
@@ -111,9 +111,9 @@ class Committer:
     def move(
         self, path: Path, target: bytes, check: Check = lambda: None, name: GiveName | None = None
     ) -> Committed | None:
-        """Commit a file by renaming it; None where it must be copied instead.
+        """Commit a file by renaming it; return None where it must be copied instead.
 
-        It must where it lies on another device, and where it has a second name, which may be the source's.
+        It must be copied from another device, and where it has a second hard link, which may be the source.
         """
         if os.lstat(path).st_nlink > 1:
             return None
@@ -132,7 +132,7 @@ class Committer:
             raise
 
     def _create(self, temporary: bytes) -> int:
-        """A new file to write into, in a folder that is there."""
+        """Create a temporary, and its folder if there is none; return its descriptor."""
         folder = temporary[: temporary.rindex(b"/")]
         self._make_folder(folder)
         try:
@@ -154,7 +154,7 @@ class Committer:
 
 
 def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Committed:
-    """Give a file that is whole the name of its output."""
+    """Rename a complete file to its target, and describe it."""
     found, digest = os.stat(temporary), digest_of(temporary)
     check()
     name(temporary, target)
@@ -162,20 +162,20 @@ def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Co
 
 
 def refuse_lost(folder: bytes) -> None:
-    """Raise EnvironmentFailure where an output folder is not any more what a run claimed at its start."""
+    """Raise EnvironmentFailure where an output folder has lost the owner file that the run wrote at its start."""
     if not os.path.lexists(os.path.join(folder, os.fsencode(OWNER_FILE))):
         text = f"the output folder {shown(folder)} was removed or unmounted while the run was at work"
         raise EnvironmentFailure(f"{text}: there is no {OWNER_FILE} in it any more")
 
 
 def digest_of(path: bytes) -> bytes:
-    """The digest of a file's contents, as a commit takes it. Raises OSError."""
+    """Return the digest of a file's contents, as a commit takes it. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_SIZE)).digest()
 
 
 def remove_temporaries(target: bytes, runs: Sequence[str]) -> None:
-    """Remove what runs that did not end well left beside a target."""
+    """Remove the temporaries that unclean runs left beside a target."""
     for run in runs:
         _discard(temporary_for(target, run))
 
@@ -187,7 +187,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def give_name(temporary: bytes, target: bytes) -> None:
-    """Rename a file that is whole to its target. Raises FileFailure where that is a folder."""
+    """Rename a complete file to its target. Raises FileFailure where that is a folder."""
     try:
         os.rename(temporary, target)
     except IsADirectoryError:

@@ -20,14 +20,14 @@ _AT_REST_NS = 2_000_000_000
 
 
 class Reading(NamedTuple):
-    """What a file was when it was read to its end."""
+    """A file's size, times and digest, when it was read to its end."""
 
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
     digest: bytes
     was_at_rest: bool
-    """Whether size and times tell of every write since."""
+    """Whether every later write changes its size or times."""
 
 
 def read(path: str | bytes | Path) -> Reading:

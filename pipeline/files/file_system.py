@@ -1,4 +1,4 @@
-"""File systems: which one a path lies on, and what it refused to do."""
+"""File systems: which one a path lies on, and descriptions of the errors they raise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mount(NamedTuple):
 
 
 def mount_of(path: Path) -> Mount:
-    """The file system that a path lies on; without a name where that cannot be known."""
+    """Return the mount that a path lies on; with empty fields where that cannot be known."""
     try:
         return parse(Path("/proc/self/mountinfo").read_bytes(), os.fsencode(os.path.realpath(path)))
     except OSError:
@@ -31,7 +31,7 @@ def mount_of(path: Path) -> Mount:
 
 
 def parse(mountinfo: bytes, path: bytes) -> Mount:
-    """The mount of a resolved path, by the kernel's list; of several at one place the last is on top."""
+    """Return the mount of a resolved path from the kernel's list; of several at one place the last is on top."""
     found, length = Mount("", ""), -1
     for line in mountinfo.splitlines():
         fields, _, rest = line.partition(b" - ")
@@ -56,14 +56,14 @@ _OPEN_FILES = {errno.EMFILE: "at most {} in one process: ulimit -n", errno.ENFIL
 
 
 def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collection[int]) -> BaseException:
-    """The same error, or an EnvironmentFailure in its place if it is one of these causes, met at this path."""
+    """Return an EnvironmentFailure for an OSError with one of these causes; any other error as it is."""
     if isinstance(error, OSError) and error.errno in causes:
         return EnvironmentFailure(describe(error, path))
     return error
 
 
 def describe(error: OSError, path: bytes | str | Path) -> str:
-    """Say what the machine refused, as in `out/a.jpg: no space left on device (tmpfs at /mnt/x: ...)`."""
+    """Describe an OSError with its path, as in `out/a.jpg: no space left on device (tmpfs at /mnt/x: ...)`."""
     said = error.strerror or str(error)
     return f"{shown(os.fsencode(path))}: {said[:1].lower()}{said[1:]}{_particulars(error.errno, path)}"
 
@@ -76,7 +76,7 @@ def _particulars(number: int | None, path: bytes | str | Path) -> str:
 
 
 def describe_room(path: bytes | str | Path) -> str:
-    """Say which file system a path lies on and how much of it is free, in brackets; nothing where nobody knows."""
+    """Describe the file system of a path and its free space, in brackets; empty where it cannot be known."""
     place = os.fsencode(path)
     while not os.path.isdir(place) and place not in (b"", b"/"):
         place = os.path.dirname(place)

@@ -1,4 +1,4 @@
-"""The members of a group in a file: written by the plan, and read one by one by the worker that gathers them."""
+"""The file that lists the members of a group: the plan writes it, and the worker that gathers reads it one by one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 
 class Member(NamedTuple):
-    """A committed output that is gathered."""
+    """A committed output that a stage gathers."""
 
     path: bytes
-    """Where it is; absolute."""
+    """The absolute path of the file."""
     source: bytes
-    """Of which it was made."""
+    """The source of which it was made."""
     part: str | None
-    """Which part of that it is, if it is one."""
+    """The name of the part, if it is one of a fan-out."""
     size_bytes: int
     mtime_ns: int
 
     @property
     def is_as_planned(self) -> bool:
-        """Whether the file is still what it was when the group was planned."""
+        """Whether the file still has the size and time that the plan recorded."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -31,14 +31,14 @@ class Member(NamedTuple):
 
 
 def write_members(file: bytes, members: Iterable[Member]) -> None:
-    """Write them to a new file. Raises OSError."""
+    """Write members to a new file. Raises OSError."""
     with open(file, "wb") as opened:
         for member in members:
             pickle.dump(tuple(member), opened, pickle.HIGHEST_PROTOCOL)
 
 
 def read_members(file: bytes) -> Iterator[Member]:
-    """The members in their order; one is in memory at a time. Raises OSError."""
+    """Yield the members in their order, one in memory at a time. Raises OSError."""
     with open(file, "rb") as opened:
         while True:
             try:

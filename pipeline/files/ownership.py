@@ -1,4 +1,4 @@
-"""Which pipeline an output folder belongs to, and the removal of folders that are left empty."""
+"""Owner files say which pipeline an output folder belongs to; only folders of our own are ever removed."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Owner:
 
 
 def owner_here(state_folder: Path, state_id: str, pipeline: str) -> Owner:
-    """A pipeline on this machine; the id is empty where there is no state yet."""
+    """Return the owner that a pipeline on this machine is; its id is empty where there is no state yet."""
     return Owner(state_id, pipeline, socket.gethostname(), str(state_folder))
 
 
 def is_claimed(place: Path, ours: Owner) -> bool:
-    """Whether the owner file in a folder has our state's id."""
+    """Return whether the owner file in a folder has our state's id."""
     return bool(ours.state) and (_said(place) or {}).get("state") == ours.state
 
 
 def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | None:
-    """Whose the folder is, if it is not ours; `known_host` is that from which we claimed it last, if that is known."""
+    """Return the owner of a folder that is not ours, else None; `known_host` is the host of our last claim."""
     said = _said(place)
     if not said or not _is_anothers(said, ours, place, known_host):
         return None
@@ -45,7 +45,7 @@ def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | Non
 
 
 def claim(place: Path, ours: Owner) -> None:
-    """Say in an output folder, made where there is none, that it is ours. Raises EnvironmentFailure."""
+    """Write our owner file into an output folder, which is made where there is none. Raises EnvironmentFailure."""
     said = asdict(ours) | {"folder": str(place)}
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def claim(place: Path, ours: Owner) -> None:
 
 
 def _said(place: Path) -> dict[str, Any] | None:
-    """What the owner file says; nothing where it is damaged, None where there is none to be read."""
+    """Read the owner file in a folder; an empty dict where it is damaged, None where it cannot be read."""
     try:
         said = json.loads((place / OWNER_FILE).read_bytes())
     except OSError:
@@ -93,12 +93,12 @@ def _still_there(state_folder: Path, state_id: str) -> bool:
         return False
 
 
-# Folders of which is remembered whose they are.
+# The number of folders whose owner is remembered.
 _REMEMBERED = 1000
 
 
 class Places:
-    """Tells which folders are ours: output folders with our owner file in them, and what is below."""
+    """Tells which folders are ours: output folders with our owner file in them, and the folders below them."""
 
     def __init__(self, folder: Path, state_id: str) -> None:
         self._base = os.fsencode(folder)
@@ -106,7 +106,7 @@ class Places:
         self._ours: dict[bytes, bool] = {}
 
     def is_ours(self, folder: bytes) -> bool:
-        """Whether a folder is one of our output folders, or below one, and reached from it through no link."""
+        """Return whether a folder is an output folder of ours, or below one and reached from it through no link."""
         if folder not in self._ours:
             if len(self._ours) >= _REMEMBERED:
                 self._ours.clear()
@@ -127,7 +127,7 @@ class Places:
         return not os.path.islink(folder) and self.is_ours(above)
 
     def remove_if_empty(self, folder: bytes) -> None:
-        """Remove a folder, and those above it, as far as they are empty: an output folder holds its owner file."""
+        """Remove a folder and those above it while they are empty; an output folder never is, by its owner file."""
         with suppress(OSError):
             while folder and not self._base.startswith(folder) and self.is_ours(folder):
                 os.rmdir(folder)

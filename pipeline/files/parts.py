@@ -1,8 +1,8 @@
-"""The parts of one output of a fan-out: written one by one, given their names together or not at all.
+"""Commits the parts of a fan-out: they are written one by one, and become visible together or not at all.
 
-Which parts there are is known only when they have been made, so no plan can note them beforehand as ours to write. In
-place of that a worker writes each path into a list of its run before it writes the file: what a killed run left, under
-its name or as a temporary, is known by it.
+Which parts there are is known only when they have been made, so the plan cannot record the intent to write them.
+Instead a worker writes each path into a list of its run before it writes the file: by that list the next run knows
+what a killed one left, under its name or as a temporary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class PartNames:
-    """What the parts of one source are called."""
+    """Names the parts of one source."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -35,11 +35,11 @@ class PartNames:
 
     @property
     def count(self) -> int:
-        """How many there are by now."""
+        """The number of parts named so far."""
         return len(self._names)
 
     def take(self, name: str | None) -> str:
-        """The name of the next part: its own, or its index. Raises FileFailure where it cannot be one."""
+        """Return the name of the next part: its own, or its index. Raises FileFailure for a name that cannot be one."""
         if name is None:
             name = f"{self.count + 1:0{_DIGITS}}"
             if len(name) > _DIGITS:
@@ -63,11 +63,11 @@ class Noted(NamedTuple):
     path: bytes
     size_bytes: int
     mtime_ns: int
-    """These two are -1 of one that was not whole yet."""
+    """Size and time are -1 while the part is incomplete."""
 
 
 class PartList:
-    """The parts that the runs of a state folder have been at, in a file for each run and worker."""
+    """The lists of the parts that runs were about to write: one file for each run and worker."""
 
     def __init__(self, folder: Path, run: str = "") -> None:
         self._folder = folder
@@ -75,7 +75,7 @@ class PartList:
         self._fd = -1
 
     def note(self, part: Noted) -> None:
-        """Say that a part is ours to write, before it is; and what it is, before it gets its name."""
+        """Append a part: once before it is written, and once with size and time before it gets its name."""
         if self._fd < 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -83,7 +83,7 @@ class PartList:
         os.write(self._fd, b"\0".join([*part[:4], b"%d" % part.size_bytes, b"%d" % part.mtime_ns, b""]))
 
     def noted(self, run: str = "") -> Iterator[Noted]:
-        """What was noted by a run, or by all of them; what was noted last in a file may be half a note."""
+        """Yield the parts that a run noted, or that all runs did; half a note at a file's end is left out."""
         for file in sorted(self._folder.glob(f"{run}.*" if run else "*")):
             fields = file.read_bytes().split(b"\0")[:-1]
             columns = [fields[column :: len(Noted._fields)] for column in range(len(Noted._fields))]
@@ -91,13 +91,13 @@ class PartList:
                 yield Noted(source, target, name, path, int(size_bytes), int(mtime_ns))
 
     def is_ours(self, source: bytes, path: bytes) -> bool:
-        """Whether this very run made a file as a part of a source: in a worker that died before it could say so."""
+        """Return whether this run made a file as a part of a source, in a worker that died before it reported that."""
         found = os.lstat(path)
         wanted = source, path, found.st_size, found.st_mtime_ns
         return any((each.source, each.path, each.size_bytes, each.mtime_ns) == wanted for each in self.noted(self._run))
 
     def clear(self, kept_runs: Iterable[str]) -> None:
-        """Forget what runs noted of which nothing can be left; all but these."""
+        """Remove the lists of all runs but these."""
         kept = set(kept_runs)
         for file in self._folder.glob("*"):
             if file.name.partition(".")[0] not in kept:
@@ -105,7 +105,7 @@ class PartList:
 
 
 class Parts:
-    """The parts of one output, on their way."""
+    """The parts of one output, from the first that is written until all are visible."""
 
     def __init__(self, source: bytes, target: Target, noted: PartList) -> None:
         self._source = source
@@ -115,10 +115,10 @@ class Parts:
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
         self._replaced: set[bytes] = set()
-        """The paths at which something of ours lies."""
+        """The paths at which an older output of ours lies."""
 
     def add(self, name: str, commit: Callable[[bytes, GiveName], tuple[Committed, Notes]]) -> None:
-        """Write one part; it has no name yet. Raises FileFailure where somebody else's file has its path."""
+        """Write one part under a temporary name. Raises FileFailure where a file that is not ours has its path."""
         before, after = self._target.around
         path = before + name.encode() + after
         check_components(path[before.rindex(b"/") :])
@@ -132,7 +132,7 @@ class Parts:
         self._made.append(MadePart(name, path, *committed))
 
     def add_nothing(self, name: str, notes: Notes) -> None:
-        """Take note of a part that leaves no file."""
+        """Record a part that leaves no file."""
         before, after = self._target.around
         self.notes |= notes
         self._made.append(MadePart(name, before + name.encode() + after, 0, 0, b""))
@@ -145,7 +145,7 @@ class Parts:
             raise NotOurs(f"{NOT_OURS}: {shown(path)}")
 
     def reveal(self, check: Check) -> tuple[MadePart, ...]:
-        """Give all of them their names, the new ones first: of those none is left where one cannot have it."""
+        """Rename all parts to their targets, new ones first; if one fails, the new ones are removed again."""
         check()
         new: list[bytes] = []
         try:
@@ -164,7 +164,7 @@ class Parts:
         return tuple(self._made)
 
     def discard(self) -> None:
-        """Remove what has no name yet."""
+        """Remove the temporaries."""
         for temporary in self._temporaries.values():
             with suppress(OSError):
                 os.unlink(temporary)
@@ -172,7 +172,7 @@ class Parts:
 
 
 def _link(temporary: bytes, path: bytes) -> None:
-    """Give a new part its name, and nobody else's file away for it."""
+    """Name a new part without replacing a file that is not ours."""
     try:
         os.link(temporary, path)
     except FileExistsError:

@@ -39,17 +39,17 @@ class State:
 
     @property
     def scratch(self) -> Path:
-        """Where jobs keep what they need only while they run."""
+        """The folder of the jobs' temporary files."""
         return self.folder / "scratch"
 
     @property
     def parts(self) -> Path:
-        """Where the workers list the parts that they are about to write."""
+        """The folder in which workers list the parts that they are about to write."""
         return self.folder / "parts"
 
     @property
     def slots(self) -> Path:
-        """Where the workers' output is kept until it is read."""
+        """The folder in which the workers' stdout and stderr are captured."""
         return self.folder / "slots"
 
     @property
@@ -58,14 +58,14 @@ class State:
         return self.folder / "runs" / f"{self.run}.log"
 
     def close(self) -> None:
-        """Remove what was there for this run only, or for one that was killed, and let the next run in."""
+        """Remove the temporary folders and release the lock."""
         for folder in (self.scratch, self.slots):
             shutil.rmtree(folder, ignore_errors=True)
         os.close(self.lock_fd)
 
 
 def open_state(folder: Path, pipeline: str) -> State:
-    """Lock the state folder, made where there is none. Raises AlreadyRunning, EnvironmentFailure."""
+    """Lock the state folder, which is made where there is none. Raises AlreadyRunning, EnvironmentFailure."""
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         lock_fd = _lock(folder, pipeline)
@@ -80,7 +80,7 @@ def open_state(folder: Path, pipeline: str) -> State:
 
 
 def _lock(folder: Path, pipeline: str) -> int:
-    """The locked file's descriptor; the lock is gone with the process, however it ends."""
+    """Lock the lock file and return its descriptor; the kernel releases the lock when the process ends."""
     lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +99,7 @@ def _lock(folder: Path, pipeline: str) -> int:
 
 
 def _holder(lock_fd: int) -> str:
-    """Who has the lock; it may have it for so short a time that it has not said so yet."""
+    """Return who holds the lock; waits for a holder that has just taken it to write its name."""
     for _ in range(_TRIES):
         said = os.pread(lock_fd, 200, 0).decode("utf-8", "replace")
         if said.endswith("\n"):
@@ -109,7 +109,7 @@ def _holder(lock_fd: int) -> str:
 
 
 def without_locks(folder: Path, why: Exception) -> EnvironmentFailure:
-    """What is said where the file system does not let one process keep the others out."""
+    """Return the error for a file system that has no locks."""
     mount = mount_of(folder)
     lies = f" lies on {mount.kind} at {mount.place}, which" if mount.kind else ""
     return EnvironmentFailure(
@@ -119,7 +119,7 @@ def without_locks(folder: Path, why: Exception) -> EnvironmentFailure:
 
 
 def _prepare(state: State) -> State:
-    """Clear away what a killed run left in the folder, and logs too old to be of use."""
+    """Remove what a killed run left in the folder, and all but the last logs."""
     # Nobody wants to commit a state folder.
     (state.folder / ".gitignore").write_text("*\n")
     shutil.rmtree(state.scratch, ignore_errors=True)
@@ -130,12 +130,12 @@ def _prepare(state: State) -> State:
 
 
 def _new_run() -> str:
-    """A run's id: sorts by time, and is told apart from another of the same second."""
+    """Return a new run id, which sorts by time and differs from others of the same second."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def _identity(folder: Path) -> str:
-    """The state's id, which moves with its folder; made at the first run."""
+    """Return the state's id, which moves with its folder; the first run makes it."""
     known = known_identity(folder)
     if not known:
         known, new = secrets.token_hex(8), folder / "id.new"
@@ -145,6 +145,6 @@ def _identity(folder: Path) -> str:
 
 
 def known_identity(folder: Path) -> str:
-    """The state's id; empty where there is none yet."""
+    """Return the state's id; empty where there is none yet."""
     file = folder / "id"
     return file.read_text().strip() if file.exists() else ""

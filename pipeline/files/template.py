@@ -1,4 +1,4 @@
-"""Where outputs go: name templates, and that what is filled in stays in its folder."""
+"""Templates of output paths; what is filled in stays in the template's folder."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class TemplateError(ValueError):
 
 
 class Apart(NamedTuple):
-    """Where outputs lie, and what they are called, each told by itself."""
+    """The folder and the name of outputs, where neither depends on the other."""
 
     in_dir: bool
-    """Whether each lies in its source's own folder below ours; else all of them in ours."""
+    """Whether each output lies in its source's folder below the template's; else all lie in the template's."""
     name: bytes
     """The format of their names."""
 
     @property
     def keeps_name(self) -> bool:
-        """Whether each has its source's own name."""
+        """Whether each output has its source's name."""
         return self.name == b"%(name)b"
 
 
@@ -64,29 +64,29 @@ class Template:
 
     @property
     def fields(self) -> frozenset[str]:
-        """The names of the fields it uses."""
+        """The names of its fields."""
         return frozenset(piece[0] for piece in self.pieces if isinstance(piece, tuple))
 
     @property
     def suffix(self) -> str:
-        """The suffix every output has; empty where it is the source's own."""
+        """The suffix of every output; empty where it is that of the source."""
         last = self.pieces[-1] if self.pieces else ""
         return os.path.splitext("x" + last)[1] if isinstance(last, str) else ""
 
     @cached_property
     def _format(self) -> bytes:
-        """What is filled in, with a slash before it, for the bytes' own `%`."""
+        """The format for the `%` operator of bytes, with a leading slash."""
         return b"/" + _format_of(self.pieces)
 
     @cached_property
     def _is_mirror(self) -> bool:
-        """Whether an output lies under our folder as its source does under the input root, by the same name."""
+        """Whether outputs mirror the tree of the input root."""
         return self._format == b"/%(dir)b/%(name)b"
 
     def fill(self, source: bytes, part: str = "") -> bytes:
-        """The absolute path of a source's output. Raises FileFailure where the name cannot be one.
+        """Return the absolute path of a source's output in bytes. Raises FileFailure where it cannot be a name.
 
-        The source's path is relative to the input root, in bytes; so is the answer.
+        The source's path is relative to the input root.
         """
         filled = b"/" + source if self._is_mirror else self._format % _values(source, part)
         if b"//" in filled:  # an empty {dir} leaves a slash too many
@@ -140,13 +140,13 @@ class Template:
         return self.key(self._place + b"/")
 
     def key(self, path: bytes) -> bytes:
-        """An output's path as the ledger keeps it, so that a project can be moved."""
+        """Return an output's path as the ledger stores it, so that a project can be moved."""
         return self.written_folder + path[len(self.folder) :]
 
 
 @dataclass(frozen=True)
 class NoFile:
-    """Takes the place of a template where a stage leaves no file: its rows in the ledger have a key all the same."""
+    """Stands in for a template where a stage leaves no file; its records still need a key."""
 
     stage: str
     text: str = NO_OUTPUT
@@ -155,21 +155,21 @@ class NoFile:
     fields: frozenset[str] = frozenset()
 
     def fill(self, source: bytes, part: str = "") -> bytes:
-        """The key of a source; no path begins so."""
+        """Return the key of a source, which no path can equal."""
         return NO_FILE_KEY + b"/".join([self.stage.encode(), source, *([part.encode()] if part else [])])
 
     def key(self, path: bytes) -> bytes:
-        """The same, as the ledger keeps it."""
+        """Return a key as the ledger stores it."""
         return path
 
     def around_part(self, source: bytes) -> tuple[bytes, bytes]:
-        """What comes before and after a part's name in the key of a source."""
+        """Return what stands before and after a part's name in the key of a source."""
         return self.fill(source) + b"/", b""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What the groups of a stage that gathers are called: its fields tell them apart."""
+    """The template of the names of groups."""
 
     text: str
     pieces: tuple[str | tuple[str], ...]
@@ -184,7 +184,7 @@ class Group:
         return _format_of(self.pieces)
 
     def fill(self, source: bytes, part: str = "") -> bytes:
-        """The name of the group to which the output of a source belongs."""
+        """Return the name of the group to which the output of a source belongs."""
         return self._format % _values(source, part)
 
 
@@ -280,7 +280,7 @@ def _check_dots(below: list[str | tuple[str]], text: str) -> None:
 
 
 def always_same(one: Template, other: Template) -> bool:
-    """Whether two templates give every source the same output, so that the stages can never be told apart."""
+    """Return whether two templates give every source the same output."""
     return (one.folder, _spelt_out(one)) == (other.folder, _spelt_out(other))
 
 

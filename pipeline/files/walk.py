@@ -1,4 +1,4 @@
-"""Input root and patterns -> sources, in byte order of their path."""
+"""Walks the input root: yields the sources that the patterns select, in byte order of their paths."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _made: Callable[[type[Source], tuple[bytes, int, int]], Source] = tuple.__new__
 
 
 class Walk:
-    """One walk over the input root. Iterate it once; then it knows what it left out and could not list.
+    """One walk over the input root. Iterate it once; afterwards it knows what it left out and could not list.
 
-    The order is that of the whole relative path in bytes: a folder sorts as its name plus "/", as in git.
+    Sources come in byte order of the whole relative path: a folder sorts as its name plus "/", as in git.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Walk:
         self._included = matcher(include) if include else None
         self._excluded = matcher(exclude) if exclude else None
         self._without = _below(root, without)
-        """The folders that are not entered, the outputs' and the state's own; relative, ending in "/"."""
+        """The folders that are not entered (outputs and state), relative to the root and ending in "/"."""
         self.left_out: Counter[str] = Counter()
-        """How many files were left out, by reason."""
+        """The number of files left out for each reason."""
         self.left_out_names: list[tuple[bytes, str]] = []
-        """The first of them, with their reasons."""
+        """The first files left out, each with its reason."""
         self.unlisted: list[tuple[bytes, str]] = []
-        """The folders that could not be listed, and why: what lies in them is unknown, not gone."""
+        """The folders that could not be listed, each with its reason: the files in them are unknown, not gone."""
         self.is_misled = False
-        """Whether a name was looked up that stands for no file that we can see below the root."""
+        """Whether a name was looked up for which there is no visible file below the root."""
         self._entered: tuple[bytes, str] = (b"", "")
-        """The folder of the last name that was looked up, and why the walk would not have come into it."""
+        """The folder of the last name that was looked up, and why the walk does not enter it; empty if it does."""
 
     def __iter__(self) -> Iterator[Source]:
         folders = [self._entries(b"")]
@@ -79,7 +79,7 @@ class Walk:
                 yield from found
 
     def _entries(self, folder: bytes) -> Iterator[bytes | list[Source]]:
-        """What counts in one folder, sorted by name: its files, and its folders by their paths, which end in "/".
+        """Yield the sources of one folder in lists, and between them the paths of its folders, which end in "/".
 
         Only names are kept, which is what a folder of a million files costs. The folder is open while its files are
         asked for: a name beside it is found in half the time of a path. It is not while one below it is walked.
@@ -114,7 +114,7 @@ class Walk:
             _closed(fd)
 
     def _source_in(self, path: bytes, name: bytes, folder_fd: int) -> Source | None:
-        """What lies there by a name of an open folder, if it is a regular file: nearly always, and so the short way."""
+        """Return the source of a name in an open folder; a regular file, the usual case, takes one call of stat."""
         try:
             found = os.stat(name, dir_fd=folder_fd)
             if found.st_mode & _TYPE == stat.S_IFREG:
@@ -129,7 +129,7 @@ class Walk:
             return None
 
     def _names(self, folder: bytes) -> list[bytes]:
-        """The names in a folder, sorted; those of folders end in "/"."""
+        """Return the names in a folder, sorted; those of folders end in "/"."""
         try:
             with os.scandir(self._root + folder) as entries:
                 names = [
@@ -157,7 +157,7 @@ class Walk:
         return self._included is None or self._included(path)
 
     def look_up(self, path: bytes) -> Source | None:
-        """The source of this path, as the walk would have come by it; what it would not have is left out."""
+        """Return the source of a path that the walk would yield; any other is left out with its reason."""
         folder = path[: path.rfind(b"/") + 1]
         if folder != self._entered[0]:
             self._entered = (folder, self._why_not_entered(folder))
@@ -187,7 +187,7 @@ class Walk:
         return "" if self._counts(path) else "not among the inputs"
 
     def _source(self, path: bytes, name: bytes, folder_fd: int | None = None) -> Source | None:
-        """What lies there, if it is a regular file; `name` is what it is called in the open folder. Raises OSError."""
+        """Return the source of a path that is a regular file; `name` is relative to the open folder. Raises OSError."""
         try:
             found = os.stat(name, dir_fd=folder_fd)
         except OSError as error:
@@ -206,7 +206,7 @@ class Walk:
         return None
 
     def describe_left_out(self) -> list[str]:
-        """What was left out, a line for each reason."""
+        """Return one line for each reason for which files were left out."""
         lines = []
         for reason, count in self.left_out.items():
             most = _NAMED if reason in (NOT_THERE, OUTSIDE) else _NAMED_UNASKED
@@ -216,28 +216,28 @@ class Walk:
         return lines
 
     def leave_out(self, path: bytes, reason: str) -> None:
-        """Note a file that is no source, and why."""
+        """Record that a file is no source, and why."""
         self.left_out[reason] += 1
         if self.left_out[reason] <= _NAMED:
             self.left_out_names.append((path, reason))
 
 
 def _closed(fd: int) -> int:
-    """Close a descriptor, if it is one; gives what stands for none."""
+    """Close a descriptor unless it is -1; return -1."""
     if fd >= 0:
         os.close(fd)
     return -1
 
 
 def _below(root: bytes, folders: Collection[bytes]) -> frozenset[bytes]:
-    """Those of the folders that lie below the root, relative to it, whatever links either is reached by."""
+    """Return the folders that lie below the root, relative to it, with links resolved on both sides."""
     real_root = os.path.join(os.path.realpath(root), b"")
     real = (os.path.join(os.path.realpath(each), b"") for each in folders)
     return frozenset(each[len(real_root) :] for each in real if each.startswith(real_root))
 
 
 def matcher(patterns: Sequence[str]) -> Match:
-    """Whether a relative path in bytes matches gitignore-style patterns, case ignored."""
+    """Return a function that tells whether a relative path matches gitignore-style patterns, ignoring case."""
     from pathspec import GitIgnoreSpec
 
     spec = GitIgnoreSpec.from_lines([_one_case(pattern) for pattern in patterns])
@@ -245,7 +245,7 @@ def matcher(patterns: Sequence[str]) -> Match:
 
 
 def pattern_problem(pattern: str) -> str:
-    """What is wrong with a gitignore-style pattern; empty if nothing is."""
+    """Return what is wrong with a gitignore-style pattern; empty if nothing is."""
     from pathspec import GitIgnoreSpec
 
     try:
@@ -256,7 +256,7 @@ def pattern_problem(pattern: str) -> str:
 
 
 def deciding(patterns: Sequence[str], path: bytes) -> str | None:
-    """The pattern by which a path matches; None where it does not."""
+    """Return the pattern by which a path matches; None where it does not."""
     from pathspec import GitIgnoreSpec
 
     found = GitIgnoreSpec.from_lines([_one_case(each) for each in patterns]).check_file(_one_case(os.fsdecode(path)))

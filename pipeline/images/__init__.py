@@ -1,28 +1,40 @@
-"""Pictures: decoded upright and in sRGB, resampled, and encoded; what authors of stages import is here.
+"""Pictures: opened by content, decoded upright and in sRGB, resampled, and encoded. Authors of stages import from here.
 
-A name is loaded when it is used: a module that imports this package does not import Pillow with it.
+A picture is a Pillow `Image.Image` in mode L, LA, RGB or RGBA with 8 bits a channel; sizes and boxes are in pixels,
+width before height, with (0, 0) at the top left.
+
+    decode     Picture over a file: how it is opened, turned, reduced and resampled
+    diagnosis  which formats are read, and what is wrong with a file that is not
+    animation  an image with further frames
+    color      modes, ICC profiles, sRGB
+    fonts      fonts, and the letters that one lacks
+    metadata   EXIF and XMP that an output keeps
+    encode     one function for each output format
+
+What is defined in this file needs no Pillow; any other public name loads its module when it is first used, so that the
+workers of a pipeline without pictures stay light.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pipeline.errors import Unreadable
 
 if TYPE_CHECKING:
     from pipeline.images.animation import Animation, Timing, map_frames, still
     from pipeline.images.color import color_in, in_colors_of, in_srgb, to_mode
-    from pipeline.images.decode import Box, Size, open_picture
-    from pipeline.images.drawing import (
+    from pipeline.images.decode import open_picture
+    from pipeline.images.encode import Color, flatten
+    from pipeline.images.fonts import (
         Font,
-        Position,
         load_font,
         missing_glyphs,
-        position_fractions,
         refuse_missing_glyphs,
         replace_missing_glyphs,
     )
-    from pipeline.images.encode import Color, flatten
-    from pipeline.images.limits import refuse_if_too_large
 
 __all__ = [
     "Animation", "Box", "Color", "Font", "Position", "Size", "Timing", "color_in", "flatten", "in_colors_of", "in_srgb",
@@ -30,27 +42,22 @@ __all__ = [
     "refuse_missing_glyphs", "replace_missing_glyphs", "still", "to_mode",
 ]  # fmt: skip
 
-# Where each public name is defined.
+# Where each public name is defined that needs Pillow.
 _DEFINED_IN = {
     "Animation": "animation",
-    "Box": "decode",
     "Color": "encode",
-    "Font": "drawing",
-    "Position": "drawing",
-    "Size": "decode",
+    "Font": "fonts",
     "Timing": "animation",
     "color_in": "color",
     "flatten": "encode",
     "in_colors_of": "color",
     "in_srgb": "color",
-    "load_font": "drawing",
+    "load_font": "fonts",
     "map_frames": "animation",
-    "missing_glyphs": "drawing",
+    "missing_glyphs": "fonts",
     "open_picture": "decode",
-    "position_fractions": "drawing",
-    "refuse_if_too_large": "limits",
-    "refuse_missing_glyphs": "drawing",
-    "replace_missing_glyphs": "drawing",
+    "refuse_missing_glyphs": "fonts",
+    "replace_missing_glyphs": "fonts",
     "still": "animation",
     "to_mode": "color",
 }
@@ -60,3 +67,85 @@ def __getattr__(name: str) -> Any:
     if name not in _DEFINED_IN:
         raise AttributeError(f"module 'pipeline.images' has no attribute {name!r}")
     return getattr(importlib.import_module(f"pipeline.images.{_DEFINED_IN[name]}"), name)
+
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+Box = tuple[float, float, float, float]
+"""Left, upper, right and lower edge in pixels, as Pillow has them; fractions of pixels are allowed."""
+
+# -- positions ---------------------------------------------------------------------------------------------------------
+
+Position = Literal[
+    "centre", "center", "top", "right", "bottom", "left",
+    "top left", "top right", "bottom left", "bottom right", "left top", "right top", "left bottom", "right bottom",
+]  # fmt: skip
+"""A place in a picture, in the words of CSS's `background-position`."""
+
+
+def position_fractions(position: str) -> tuple[float, float]:
+    """Return which part of the spare room lies to the left of and above what stands at a position.
+
+    Args:
+        position: One of `Position`.
+
+    Returns:
+        The horizontal and the vertical fraction: 0 at the left or top, 0.5 in the middle, 1 at the right or bottom, as
+        the percentages of CSS's `background-position`.
+    """
+    words = position.split()
+    across = 0.0 if "left" in words else 1.0 if "right" in words else 0.5
+    return across, 0.0 if "top" in words else 1.0 if "bottom" in words else 0.5
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+class Limits(NamedTuple):
+    """How large a picture may be that is read, or that a stage asks for."""
+
+    # 100 MP decode to 400 MB as RGBA, which a worker can bear.
+    max_pixels: int = 100_000_000
+    """Width times height times the number of frames that are decoded."""
+    # No camera or scanner makes a longer side, JPEG cannot hold one, and decoders misbehave above it.
+    max_side: int = 65_500
+    """Pixels of the longer side."""
+
+
+DEFAULT_LIMITS = Limits()
+_limits: ContextVar[Limits] = ContextVar("limits", default=DEFAULT_LIMITS)
+
+
+class limited_to:
+    """Context manager that sets the limits of this thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._wanted = limits
+
+    def __enter__(self) -> None:
+        self._token: Token[Limits] = _limits.set(self._wanted)
+
+    def __exit__(self, *raised: object) -> None:
+        _limits.reset(self._token)
+
+
+def refuse_if_too_large(size: Size, frames: int = 1) -> None:
+    """Check a picture's size against the limits of the pipeline, before its pixels take any memory.
+
+    Args:
+        size: Width and height in pixels.
+        frames: The number of frames that are in memory together.
+
+    Raises:
+        Unreadable: The picture has no pixels, has more than `inputs.max_pixels` (default 100 million, all frames
+            together), or a side is longer than 65,500 pixels.
+    """
+    width, height = size
+    limits = _limits.get()
+    if width < 1 or height < 1:
+        raise Unreadable(f"damaged picture: its size is {width}x{height}")
+    shown = f"too large: {width}x{height}" + (f" in {frames} frames" if frames > 1 else "")
+    if width * height * frames > limits.max_pixels:
+        raise Unreadable(f"{shown}, limit {limits.max_pixels / 1e6:g} MP")
+    if max(width, height) > limits.max_side:
+        raise Unreadable(f"{shown}, limit {limits.max_side} pixels a side")

@@ -1,4 +1,4 @@
-"""The modes and colours of pictures: what is decoded, made plain without loss, and brought to sRGB.
+"""Modes and colours of pictures: conversion to 8 bits a channel, and ICC profiles to and from sRGB.
 
 A picture in its own colours carries their profile in `info["icc_profile"]`, and nothing else there.
 """
@@ -23,7 +23,7 @@ def _opaque(mode: str) -> str:
 
 
 def to_plain(image: Image.Image) -> Image.Image:
-    """Decode into L, LA, RGB, RGBA or CMYK, nothing lost that the eye can see: the modes that resample well."""
+    """Decode an image and convert it to L, LA, RGB, RGBA or CMYK, which resample well, without visible loss."""
     image.load()
     mode = image.mode
     if mode in ("LA", "RGBA", "CMYK"):
@@ -39,7 +39,7 @@ def to_plain(image: Image.Image) -> Image.Image:
 
 
 def _has_transparent_color(image: Image.Image) -> bool:
-    """Whether one of its colours is transparent, as in a GIF, or its palette has alpha."""
+    """Return whether one colour of an image is transparent, as in a GIF, or its palette has alpha."""
     if image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA":
         return True
     return image.mode in ("1", "L", "RGB", "P") and "transparency" in image.info
@@ -102,7 +102,7 @@ def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransf
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether no colour is changed that the eye could tell: of sRGB there are many profiles, and none by its name."""
+    """Return whether a transform changes no colour by more than 1 of 255: names do not tell an sRGB profile."""
     if mode == "CMYK":
         return False
     levels = [value for value in range(0, 256, 15)]
@@ -141,14 +141,35 @@ def _is_usable(icc_profile: bytes, mode: str) -> bool:
 
 
 def color_in(image: Image.Image, colour: str) -> tuple[int, ...]:
-    """A colour named as in CSS, in the colours of an image of mode L, LA, RGB or RGBA; with alpha where it has any."""
+    """Convert a colour to the colour space of an image.
+
+    Args:
+        image: An image in mode L, LA, RGB or RGBA, in sRGB or with a profile in `info["icc_profile"]`.
+        colour: A colour as CSS names it: `white`, `#rrggbb`, `#rrggbbaa`, `rgb(1, 2, 3)`, `hsl(...)`.
+
+    Returns:
+        Red, green and blue from 0 to 255, and alpha where the colour names one.
+
+    Raises:
+        ValueError: There is no such colour.
+    """
     red, green, blue, *alpha = ImageColor.getrgb(colour)
     pixel = in_colors_of(image, Image.new("RGB", (1, 1), (red, green, blue)))
     return (*pixel.getpixel((0, 0)), *alpha)  # type: ignore[misc]
 
 
 def in_colors_of(image: Image.Image, other: Image.Image) -> Image.Image:
-    """Another image, RGB or RGBA and in sRGB, in the colours of an image of mode L, LA, RGB or RGBA."""
+    """Convert an image to the colour space of another, so that it can be pasted into that.
+
+    The transform is LittleCMS's with perceptual intent (ICC.1:2022), from sRGB to the profile of `image`.
+
+    Args:
+        image: An image in mode L, LA, RGB or RGBA, in sRGB or with a profile in `info["icc_profile"]`.
+        other: The image to convert, in mode RGB or RGBA and in sRGB.
+
+    Returns:
+        The converted image, in mode RGB or RGBA as `other`; `other` itself where `image` is in sRGB.
+    """
     profile = image.info.get("icc_profile")
     if not profile:
         return other
@@ -162,7 +183,16 @@ def in_colors_of(image: Image.Image, other: Image.Image) -> Image.Image:
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert between L, LA, RGB and RGBA; a profile that is not for the new mode is left behind, for sRGB."""
+    """Convert an image between the modes L, LA, RGB and RGBA.
+
+    Args:
+        image: An image in one of these modes, in sRGB or with a profile in `info["icc_profile"]`.
+        mode: The mode to convert to.
+
+    Returns:
+        The image in that mode; in sRGB where its profile cannot describe the new mode (a grey profile and RGB). The
+        same object if it has the mode already.
+    """
     profile = image.info.get("icc_profile")
     if profile and mode not in _MODES.get(profile[16:20], ()):
         image = in_srgb(image)
@@ -170,7 +200,15 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def in_srgb(image: Image.Image) -> Image.Image:
-    """An image as it may be in its own colours, in sRGB and with nothing beside the pixels."""
+    """Convert an image to sRGB and empty its `info`.
+
+    Args:
+        image: An image in mode L, LA, RGB, RGBA or CMYK, in sRGB or with a profile in `info["icc_profile"]`.
+
+    Returns:
+        The image in sRGB, in mode L, LA, RGB or RGBA: greys stay grey, and alpha is kept. The same object if nothing
+        changes.
+    """
     converted = to_srgb(image, image.info.get("icc_profile"))
     if converted.info:
         converted = converted.copy()
@@ -180,7 +218,7 @@ def in_srgb(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def srgb_profile() -> bytes:
-    """The profile of sRGB, to be embedded; the same bytes every time, which its date of making would prevent."""
+    """Return an sRGB profile to embed; its creation date is zeroed, so that its bytes are always the same."""
     whole = bytearray(_srgb().tobytes())
     whole[24:36] = bytes(12)
     return bytes(whole)

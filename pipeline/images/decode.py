@@ -1,7 +1,7 @@
-"""How a picture is opened and decoded, upright and in sRGB: the rules every picture obeys, in one place.
+"""Opens and decodes pictures, upright and in sRGB.
 
-Worked at the small size wherever a consumer says what size it wants: the decoder leaves out what it can, the rest is
-resampled as stored, and only then come the colours and the turn.
+Where a consumer names a size, most of the work is done at that size: the decoder leaves out what it can, the rest is
+resampled as stored, and colours are converted and the picture is turned last.
 """
 
 from __future__ import annotations
@@ -18,16 +18,13 @@ from typing import IO, Literal, TypeVar
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
+from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import open_readable, refuse_raw, unidentified, unreadable_if_damaged
-from pipeline.images.limits import refuse_if_too_large
-from pipeline.images.resample import resample
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
-Size = tuple[int, int]
-Box = tuple[float, float, float, float]
 Side = TypeVar("Side", int, float)
 
 # Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with previews after it.
@@ -47,23 +44,29 @@ _ORIENTATION = 0x0112
 # Bytes before a PNG's first chunk, and the chunks in which it may say how it is turned.
 _PNG_SIGNATURE = 8
 _PNG_TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+# Multiplied by the alpha, so that the colour behind transparent pixels does not bleed into those beside them.
+_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
+# Rows of a picture with alpha that are premultiplied at a time: small beside the picture, large beside a call.
+_BAND = 32
+# Pixels of the result, from the middle of its outermost, that Lanczos reaches beyond the box.
+_REACH = 2.5
 # Bytes in which a GIF's end mark is looked for: some programs write a few after it.
 _END = 16
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """The pixels that a decoder gave, for all who need no finer ones."""
+    """The pixels that a decoder returned, kept for consumers that need no finer ones."""
 
     scale: int
-    """What the decoder was asked to reduce by."""
+    """The factor by which the decoder was asked to reduce."""
     reduction: float
-    """What it did reduce by."""
+    """The factor by which it did reduce."""
     image: Image.Image
 
 
 class OpenedPicture(Picture):
-    """A Picture over an image of Pillow's that may not be decoded yet."""
+    """A Picture over a Pillow image that may not be decoded yet."""
 
     least: FitBox | None = None
     """The largest box that any stage fits this picture into: then it is decoded once, finely enough for that one."""
@@ -82,6 +85,10 @@ class OpenedPicture(Picture):
             self._turn = None if upright else _TURNS.get(_orientation(image))
         self.size = self._turned(image.size)
         self.format = image.format
+
+    def decode_for(self, box: FitBox | None, *, own_colors: bool) -> None:
+        """Prepare the picture for a reader that fits it into at most this box and may want it in its own colors."""
+        self.least, self.own_colors = box, own_colors
 
     @property
     def frames(self) -> int:  # type: ignore[override]
@@ -217,7 +224,18 @@ class OpenedPicture(Picture):
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:
-    """Open a picture by its content, without decoding it. Raises `Unreadable` for what is none or is too large."""
+    """Open a picture by its content, without decoding it.
+
+    Args:
+        file: A file, or the bytes of one.
+
+    Returns:
+        A `Picture`. Call its `close` when it is no longer needed.
+
+    Raises:
+        Unreadable: The file is empty, no picture, of a format that is not read, damaged in its header, or too large.
+        OSError: The file cannot be opened.
+    """
     size_bytes = len(file) if isinstance(file, bytes) else file.stat().st_size
     if size_bytes == 0:
         raise Unreadable("empty file")
@@ -251,7 +269,7 @@ def _note_missing_end(file: IO[bytes]) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, where there is none and where the EXIF is broken."""
+    """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken."""
     if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
         return 1
     file: IO[bytes] | None = getattr(image, "fp", None)  # none where it is decoded already
@@ -278,13 +296,13 @@ def _has_text_after_pixels(file: IO[bytes]) -> bool:
 
 
 def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
-    """What a stage made, in mode L, LA, RGB or RGBA and with nothing beside the pixels that a format would write.
+    """Convert what a stage made to mode L, LA, RGB or RGBA, without metadata that a format would write.
 
-    It is in sRGB, or with `own_colors` in those of the profile in its info.
+    The result is in sRGB, or with `own_colors` in the colours of the profile in its info.
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
         opened = OpenedPicture(image)
-        opened.own_colors = own_colors
+        opened.decode_for(None, own_colors=own_colors)
         return opened.load()
 
     def settle(frame: Image.Image) -> Image.Image:
@@ -292,3 +310,30 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
         return in_own_colors(plain, plain.info.get("icc_profile")) if own_colors else in_srgb(plain)
 
     return map_frames(image, settle)
+
+
+# -- resampling -------------------------------------------------------------------------------------------------------
+
+
+def resample(image: Image.Image, size: Size, how: Image.Resampling, box: Box, gap: float) -> Image.Image:
+    """Resample a box of an L, LA, RGB, RGBA or CMYK image, first averaging whole pixels down to `gap` times that."""
+    if image.mode in _PREMULTIPLIED and how is Image.Resampling.LANCZOS:
+        return _with_alpha(image, size, box, gap)
+    return image.resize(size, how, box, reducing_gap=gap)
+
+
+def _with_alpha(image: Image.Image, size: Size, box: Box, gap: float) -> Image.Image:
+    """Return the same pixels as Pillow's `resize`, without its premultiplied copy of the whole picture."""
+    scales = [(box[axis + 2] - box[axis]) / size[axis] for axis in (0, 1)]
+    across, down = (int(scale / gap) or 1 for scale in scales)
+    if across == down == 1:
+        return image.resize(size, Image.Resampling.LANCZOS, box)
+    left, top = (max(0, int(box[axis] - _REACH * scales[axis])) for axis in (0, 1))
+    right, bottom = (min(image.size[axis], math.ceil(box[axis + 2] + _REACH * scales[axis])) for axis in (0, 1))
+    reduced = Image.new(_PREMULTIPLIED[image.mode], (-(-(right - left) // across), -(-(bottom - top) // down)))
+    rows = down * max(1, _BAND // down)
+    for begin in range(top, bottom, rows):
+        band = image.crop((left, begin, right, min(bottom, begin + rows))).convert(reduced.mode)
+        reduced.paste(band.reduce((across, down)), (0, (begin - top) // down))
+    inner = ((box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down)
+    return reduced.resize(size, Image.Resampling.LANCZOS, inner).convert(image.mode)

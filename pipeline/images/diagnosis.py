@@ -1,11 +1,11 @@
-"""What is wrong with a picture file, in one sentence that begins with its class.
+"""Says what is wrong with a picture file, in one sentence that begins with its class.
 
 empty file             no byte in it
-not a picture          of no kind that anybody here has heard of
+not a picture          of no known format
 unsupported            a picture, but of a format or a flavour that is not read
 truncated picture      it ends too early
 damaged picture        anything else that a decoder stumbles over
-too large              said by `limits`
+too large              see `refuse_if_too_large`
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _UNSUPPORTED = (
 
 
 def open_readable(file: BinaryIO | Path) -> Image.Image:
-    """Image.open for the formats that are read."""
+    """Open an image in one of the formats that are read."""
     return Image.open(file, formats=READABLE)
 
 
@@ -60,7 +60,7 @@ def unreadable_if_damaged() -> Iterator[None]:
     """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`.
 
     Its warnings are silenced: they name no file, and what they say is either harmless or raised as well. So is its
-    own check for pixel bombs, which only warns up to 179 MP, and never lets more pass: `limits` has another.
+    own check for pixel bombs, which only warns up to 179 MP, and never lets more pass: `refuse_if_too_large` checks.
     """
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -100,7 +100,7 @@ def refuse_raw(image: Image.Image) -> None:
 
 
 def unidentified(file: Path | bytes) -> Unreadable:
-    """What to say of a file that none of the readers took for its own."""
+    """Return the error for a file that no reader recognised."""
     if isinstance(file, bytes):
         head = file[:_HEAD]
     else:
@@ -124,7 +124,7 @@ def unidentified(file: Path | bytes) -> Unreadable:
 
 
 def _accepted(accept: Callable[[bytes], bool | str], head: bytes) -> bool | str:
-    """Whether a reader takes a file that so begins for its own; a text if it would, were it whole."""
+    """Return whether a reader recognises a file by its beginning; a text where it would if Pillow had its library."""
     try:
         return accept(head)
     except (struct.error, IndexError):
@@ -132,7 +132,7 @@ def _accepted(accept: Callable[[bytes], bool | str], head: bytes) -> bool | str:
 
 
 def _why_not(name: str, file: Path | bytes) -> str:
-    """What the reader of the format says, since Pillow tells no more than that no reader wanted it."""
+    """Return what the reader of a format says, since Pillow only tells that no reader recognised the file."""
     try:
         with (
             warnings.catch_warnings(action="ignore"),

@@ -1,7 +1,7 @@
-"""How a picture is saved: one function a format, whose keyword arguments are the options under `save:`.
+"""Saves pictures: one function for each format, whose keyword arguments are the options under `save:`.
 
-What they have in common: `background` is the colour on which transparency is laid, `color: keep` leaves a picture in
-its own colours (see `colours`) and embeds their profile, and `metadata` names what of the source's is written as well.
+Common options: `background` is the colour on which transparency is laid, `color: keep` leaves a picture in
+its own colours (see `color`) and embeds their profile, and `metadata` names what of the source's is written as well.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, Literal
@@ -18,7 +18,7 @@ from annotated_types import Ge, Le, Predicate
 from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 
 from pipeline.errors import FileFailure
-from pipeline.images.animation import gif_options, map_frames, still, webp_options
+from pipeline.images.animation import Animation, map_frames, still
 from pipeline.images.color import color_in, in_srgb, srgb_profile, to_mode
 from pipeline.images.metadata import XMP_TAG, Metadata
 from pipeline.notes import note
@@ -32,6 +32,10 @@ Kept = Mapping[str, bytes]
 # Bytes of EXIF that a JPEG has room for, and pixels a side that libavif reads.
 _EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})
+# How a viewer goes on from one frame to the next (GIF89a, 23.c.iv): what is drawn stays, or is cleared away.
+_KEEP, _CLEAR, _RESTORE = 1, 2, 3
+# GIF and WebP have 16 bits for how often.
+_MOST_TIMES = 65_535
 
 
 def save_jpeg(
@@ -73,7 +77,7 @@ def save_webp(
     """WebP, which may move; a higher `method` is slower and makes smaller files."""
     plain, beside = _prepared(image, background, color, metadata, kept, has_grey=False)
     options = {"quality": quality, "lossless": lossless, "method": method}
-    _save(plain, file, "WEBP", **beside, **options, **webp_options(plain))
+    _save(plain, file, "WEBP", **beside, **options, **_webp_options(plain))
 
 
 def save_avif(
@@ -118,7 +122,7 @@ def save_png(
 
 
 def _has_many_colors(image: Image.Image) -> bool:
-    """Whether it has a colour for every eight pixels, as photographs have and drawings, text and patterns do not."""
+    """Return whether an image has more than one colour for every eight pixels, as photographs have and drawings not."""
     sample = image.resize((min(image.width, 512), min(image.height, 512)), Image.Resampling.NEAREST)
     return sample.getcolors(sample.width * sample.height // 8) is None
 
@@ -154,7 +158,7 @@ def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, backgr
     """GIF, which may move; at most 256 colours a frame, each pixel transparent or not."""
     plain, _ = _prepared(image, background, "srgb", "strip", kept)
     plain = map_frames(plain, _with_sharp_alpha)
-    _save(plain, file, "GIF", **gif_options(plain))
+    _save(plain, file, "GIF", **_gif_options(plain))
 
 
 Saver = Callable[..., None]
@@ -186,7 +190,7 @@ def _prepared(
     *,
     has_grey: bool = True,
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """The pixels as the format has them, and what Pillow is to write beside them."""
+    """Return the pixels as the format stores them, and the options with which Pillow writes metadata."""
 
     def prepare(frame: Image.Image) -> Image.Image:
         frame = frame if color == "keep" else in_srgb(frame)
@@ -202,7 +206,7 @@ def _prepared(
 
 @contextmanager
 def _room_for(pixels: int) -> Iterator[None]:
-    """Let Pillow give libjpeg room for a whole scan of great detail: by itself it gives one byte a pixel."""
+    """Raise Pillow's buffer for libjpeg to 6 bytes a pixel: a detailed progressive scan may need more than its one."""
     before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, 6 * pixels)
     try:
         yield
@@ -211,7 +215,18 @@ def _room_for(pixels: int) -> Iterator[None]:
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
-    """Lay a picture with transparency on a colour, named as in CSS; one without comes back as it is."""
+    """Lay a picture with transparency on a colour.
+
+    Args:
+        image: An image in mode L, LA, RGB or RGBA.
+        background: A colour as CSS names it, such as `white` or `#rrggbb`.
+
+    Returns:
+        An image in mode RGB; the same object if it has no alpha channel.
+
+    Raises:
+        ValueError: There is no such colour.
+    """
     if image.mode not in ("LA", "RGBA"):
         return image
     image = to_mode(image, "RGBA")
@@ -223,7 +238,7 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
 
 
 def _with_sharp_alpha(image: Image.Image) -> Image.Image:
-    """Make each pixel opaque or transparent, as a GIF needs it; otherwise the half-transparent ones would darken."""
+    """Make each pixel opaque or transparent at a threshold of 50 %, since a GIF has no half-transparent pixels."""
     if image.mode not in ("LA", "RGBA"):
         return image
     image = image.convert("RGBA")
@@ -240,3 +255,56 @@ def _save(image: Image.Image, file: BinaryIO, name: str, **options: Any) -> None
         raise FileFailure(f"cannot be written as {name}: {error}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RuntimeError, struct.error) as error:
         raise FileFailure(f"cannot be written as {name}: {error}") from error
+
+
+# -- animations -------------------------------------------------------------------------------------------------------
+
+
+def _webp_options(image: Image.Image) -> dict[str, Any]:
+    """Return the options with which Pillow writes an animated WebP; none for a still image."""
+    if not isinstance(image, Animation):
+        return {}
+    durations_ms = [round(each) for each in image.timing.durations_ms]
+    return {**_frames_after(image), "duration": durations_ms, "loop": min(image.timing.plays, _MOST_TIMES)}
+
+
+def _gif_options(image: Image.Image) -> dict[str, Any]:
+    """Return the options with which Pillow writes an animated GIF; none for a still image."""
+    if not isinstance(image, Animation):
+        return {}
+    plays = image.timing.plays
+    loop = {} if plays == 1 else {"loop": min(plays - 1, _MOST_TIMES) if plays else 0}
+    # Optimised, Pillow mistakes which index is transparent in frames that have other palettes than the first.
+    optimize = {"optimize": False} if any(_has_transparency(frame) for frame in image.frames) else {}
+    durations_ms = _in_hundredths(image.timing.durations_ms)
+    return {**_frames_after(image), **loop, **optimize, "duration": durations_ms, "disposal": _disposals(image)}
+
+
+def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
+    """Round durations to hundredths of a second, as a GIF stores them; their sum is kept, and none becomes 0."""
+    rounded, due_ms, said_ms = [], 0.0, 0
+    for duration_ms in durations_ms:
+        due_ms += duration_ms
+        rounded.append(max(10, 10 * round((due_ms - said_ms) / 10)) if duration_ms else 0)
+        said_ms += rounded[-1]
+    return rounded
+
+
+def _frames_after(image: Animation) -> dict[str, Any]:
+    return {"save_all": True, "append_images": image.frames[1:]}
+
+
+def _disposals(image: Animation) -> list[int]:
+    """Return the disposal methods for frames that are whole pictures: the source's own where they are right.
+
+    Where a pixel may become transparent again, what was drawn must be cleared away; to restore what was before the
+    frame is to keep what the frame shows, when the next one is a whole picture.
+    """
+    if any(_has_transparency(frame) for frame in image.frames):
+        return [_CLEAR] * len(image.frames)
+    return [_KEEP if each == _RESTORE else each for each in image.timing.disposals]
+
+
+def _has_transparency(frame: Image.Image) -> bool:
+    lowest, _ = frame.getchannel("A").getextrema() if frame.mode in ("LA", "RGBA") else (255, 255)
+    return lowest != 255

@@ -1,4 +1,4 @@
-"""What a picture file says beside its pixels, for the outputs that are to keep it: EXIF and XMP."""
+"""Reads EXIF and XMP for the outputs that keep them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OF_THE_SOURCE = (
 
 
 def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
-    """What a file has of the wanted `exif` and `xmp`; nothing from a file that is no picture."""
+    """Read the wanted ones of `exif` and `xmp` from a file; nothing from a file that is no picture."""
     readers = {"exif": _exif, "xmp": _xmp}
     found: dict[str, bytes] = {}
     with suppress(Unreadable), unreadable_if_damaged(), open_readable(file) as image:
@@ -47,7 +47,7 @@ def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
 
 
 def _exif(image: Image.Image) -> bytes:
-    """The EXIF less what is not true of the output: orientation, size, colours, layout, preview."""
+    """Return the EXIF without what is untrue of the output: orientation, size, colour space, layout, preview."""
     try:
         source, kept = image.getexif(), Image.Exif()
         for tag, value in source.items():
@@ -62,7 +62,7 @@ def _exif(image: Image.Image) -> bytes:
 
 
 def _xmp(image: Image.Image) -> bytes:
-    """The XMP packet, with the picture upright."""
+    """Return the XMP packet with its orientation set to upright."""
     packet: Any = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     if image.format == "TIFF":
         packet = image.tag_v2.get(XMP_TAG, b"")  # type: ignore[attr-defined]

@@ -165,11 +165,6 @@ class PlanTables:
 
     # -- while the plan is carried out ---------------------------------------------------------------------------------
 
-    def delete_output(self, seq: int, orphan: bytes, code: str) -> None:
-        """Delete a rename from the plan, and make an orphan of what it was to move."""
-        self._connection.execute("DELETE FROM plan WHERE seq = ?", (seq,))
-        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ?", (code, orphan))
-
     def make_instead(self, seq: int, orphan: bytes, code: str) -> None:
         """Turn a rename into an output to make, and what it was to move into an orphan."""
         make = "UPDATE plan SET action = 'make', code = 'new', detail = NULL WHERE seq = ?"
@@ -216,9 +211,7 @@ class PlanTables:
     def counts(self, *, of_groups: bool) -> list[Record]:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
         which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, code, detail ORDER BY min(seq)"
-        # What stands for parts that are renamed is no output beside them.
-        outputs = "sum(action != 'rename' OR NOT late)"
-        return self._all(f"SELECT action, code, detail, {outputs}, sum(leads) FROM plan {which}")
+        return self._all(f"SELECT action, code, detail, count(*), sum(leads) FROM plan {which}")
 
     def count_sources_to_make(self) -> int:
         """Count the files of which something is to be made."""
@@ -232,7 +225,7 @@ class PlanTables:
     def renames(self) -> Iterator[Record]:
         """Yield the renames, those of a source together, each as the fields of a Rename."""
         which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
-        columns = "seq, source, stage, path, target, moved_from, late"
+        columns = "seq, source, stage, path, target, moved_from"
         return self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0)
 
     def orphans(self) -> Iterator[Record]:

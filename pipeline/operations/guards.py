@@ -20,8 +20,9 @@ from typing import Any
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.files.atomic import refuse_lost
-from pipeline.files.ownership import Owner, claim, is_claimed, other_owner, owner_here
+from pipeline.files.ownership import Owner, is_claimed, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
+from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.output_spec import Selection
@@ -82,7 +83,7 @@ class Guards:
         for template in self._templates():
             place = _place(template)
             if place.is_dir():
-                claim(place, self._owner)
+                store_of(template.folder).claim(template.folder, self._owner)
         self._ledger.has_news = True
         self._ledger.begin()
         self._ledger.overrides.add("take-over", {"of": foreign})
@@ -206,7 +207,7 @@ class Guards:
         """Claim the output folders once all guards have passed, and record the facts for the next run."""
         for template in self._templates():
             place = _place(template)
-            claim(place, self._owner)
+            store_of(template.folder).claim(template.folder, self._owner)
             self._known_folders[_written(template)] = {"device": _device(place), "host": self._owner.host}
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
         if not selection.is_partial and not plan.walk.unlisted:

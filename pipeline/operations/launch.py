@@ -29,7 +29,7 @@ def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine
 
 def engine_spec(config: Config, state: State, unclean_runs: list[str]) -> Spec:
     """Describe the engine that the pipeline asks for."""
-    blueprint = blueprint_of(config, state, unclean_runs)
+    blueprint = worker_setup_of(config, state, unclean_runs)
     if config.engine == "serial":
         from pipeline.engines.serial import SerialSpec
 
@@ -102,7 +102,7 @@ def _modules_for_pictures(config: Config) -> tuple[str, ...]:
     return ("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()
 
 
-def blueprint_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
+def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
     """Return what the workers need to know of the pipeline, as plain data."""
     stages = tuple(
         StageSetup(

@@ -16,6 +16,7 @@ from pipeline.config.model import Prune
 from pipeline.errors import PolicyStop, UsageError
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.ownership import Places
+from pipeline.files.store import store_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.orphans import Fate, fates
 from pipeline.planning.plan_store import PlanStore
@@ -50,6 +51,7 @@ class Pruner:
     def __init__(self, ledger: Ledger, folder: Path, places: Places, unclean: Sequence[str]) -> None:
         self._ledger = ledger
         self._folder = folder
+        self._store = store_of(os.fsencode(folder))
         self._places = places
         self._unclean = unclean
 
@@ -89,7 +91,7 @@ class Pruner:
 
     def _remove(self, fate: Fate, pruned: Pruned) -> bool:
         try:
-            os.unlink(fate.path)
+            self._store.remove(fate.path)
         except OSError as error:
             pruned.failed += 1
             if pruned.failed <= _NAMED:

@@ -20,7 +20,7 @@ from pipeline.config.json_schema import SCHEMA_FILE, modeline, pipeline_schema, 
 from pipeline.config.load import load_config
 from pipeline.errors import UsageError
 from pipeline.files.walk import Walk
-from pipeline.text import counted, shown
+from pipeline.text import counted, program, shown
 
 # Files that are sorted by kind; the rest are most likely of the same kinds.
 _MAX_SORTED = 20_000
@@ -70,7 +70,7 @@ def write_pipeline(folder: Path, file: Path) -> tuple[list[Path], str]:
         UsageError: The folder has no file, or cannot be named in YAML, or `file` exists.
     """
     if file.exists():
-        hint = f"name another: python -m pipeline new other.yaml --pipeline {shlex.quote(str(folder))}"
+        hint = f"name another: {program()} new other.yaml --pipeline {shlex.quote(str(folder))}"
         raise UsageError(f"{file} exists; nothing is overwritten", hint=hint)
     if not folder.is_dir():
         raise UsageError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}")

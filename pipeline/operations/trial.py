@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from pipeline.config import relocate as elsewhere
+from pipeline.config import relocate
 from pipeline.config.model import Config, Output, StageConfig
 from pipeline.config.routes import handed_to, reads
 from pipeline.errors import FileFailure, UsageError
@@ -23,7 +23,7 @@ from pipeline.files.state_dir import State
 from pipeline.files.template import ALL_PARTS, NoFile, parse_template
 from pipeline.messages import Job, Outcome, Source, Target
 from pipeline.observer import RunObserver, Step
-from pipeline.operations.launch import blueprint_of
+from pipeline.operations.launch import worker_setup_of
 from pipeline.planning.plan import walk_of
 from pipeline.stage.resolve import set_stage_path
 from pipeline.text import counted, did_you_mean, shown
@@ -53,10 +53,10 @@ def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Tria
     """Find the file, and lay its outputs below `folder`; all of them, or that of one stage. Raises UsageError."""
     config, path, notes = _find(config, given)
     wanted = _wanted(config, path, stage)
-    left_out = {} if stage else elsewhere.not_run(config)
+    left_out = {} if stage else relocate.not_run(config)
     notes += [f"stage {name!r} {why}, and is not run" for name, why in left_out.items()]
-    is_kept = elsewhere.not_run(config).get(stage or "") == "leaves no file"
-    moved = elsewhere.below(config, folder / "output", folder / "state")
+    is_kept = relocate.not_run(config).get(stage or "") == "leaves no file"
+    moved = relocate.below(config, folder / "output", folder / "state")
     moved = replace(moved, stages=tuple(_with_output(moved, each, folder, wanted, is_kept) for each in moved.stages))
     found = os.stat(moved.inputs.root / os.fsdecode(path))
     source = Source(path, found.st_size, found.st_mtime_ns)
@@ -132,7 +132,7 @@ def run_trial(trial: Trial, observer: RunObserver) -> Outcome:
     state = State(trial.folder / "state", "", _RUN, -1)
     began_s = time.perf_counter()
     # Nobody claims the folder: it is ours, and gone when we end.
-    tree = Tree(replace(blueprint_of(trial.config, state, []), output_folders=()))
+    tree = Tree(replace(worker_setup_of(trial.config, state, []), output_folders=()))
     seconds = time.perf_counter() - began_s
     observer.on_step(Step("pipeline", "built", counted(len(tree.stages), "stage"), seconds))
     return JobRunner(tree, trial.job, lambda index: None, observer).run()

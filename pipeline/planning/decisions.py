@@ -186,8 +186,6 @@ class Rename(NamedTuple):
     target: bytes
     """Where it belongs, as the ledger keeps it."""
     moved_from: bytes
-    is_whole: bool
-    """Whether it is no file, but stands for the parts of one output."""
 
 
 class Orphan(NamedTuple):

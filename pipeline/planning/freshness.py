@@ -34,7 +34,7 @@ from pipeline.planning.decisions import (
     Reason,
 )
 from pipeline.planning.file_state import ByContents, ByTime, Folders, Note, OutputFile, compare_file, same_origin
-from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_intended, take_parts
+from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_parts
 
 Answer = tuple[Action, Reason]
 
@@ -201,7 +201,6 @@ class Freshness:
         change = None if record is None or self._context.is_forced else self._change(source, spec, record)
         decision = self.decide_at(source, spec, record, path, target, change)
         parts = take_parts(spec, source.path, recorded) if spec.has_parts else []
-        take_intended(spec, source.path, recorded)
         if decision.action == "up-to-date" and parts:
             if record is not None and record.status == "skipped":
                 recorded |= {part.target: part for part in parts}

@@ -1,7 +1,9 @@
-"""What is to be made of groups of files: planned with all else, and anew when the files have been made.
+"""Groups of files in the plan: which there are, whether what is made of each is stale, and their jobs.
 
-plan   --> what is there, what is to be made, what is held   --> "3 members to be made", up to date ...
-run    --> all files are made, or failed                     --> jobs, each with a list of its members
+before a run   what is there, what the plan makes, what is held    --> "3 members to be made", up to date, ...
+in a run       once the files are made, what is there, what failed --> jobs, each with a file that lists its members
+
+A plan of a pipeline without stages that gather, and of which no group is on record, never comes here.
 """
 
 from __future__ import annotations
@@ -19,108 +21,116 @@ from pipeline.ledger.origins import GROUPS, key_of
 from pipeline.messages import Group, GroupJob, Outcome
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, OrphanCode, Reason
 from pipeline.planning.group_freshness import GroupFreshness
-from pipeline.planning.group_members import Gathered, Members
+from pipeline.planning.group_members import GroupMembers, GroupState
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
 
 
-class Gathers:
-    """All that one plan makes of groups."""
+class GroupPlanner:
+    """Puts the decisions about all groups into the plan, and gives the jobs of those that are stale."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, leaves: Sequence[OutputSpec], selection: Selection, store: PlanStore
+        self, config: Config, ledger: Ledger, specs: Sequence[OutputSpec], selection: Selection, store: PlanStore
     ) -> None:
         self._ledger = ledger
         self._store = store
-        self._leaves = [leaf for leaf in leaves if leaf.gathers]
-        self._stages = {leaf.stage for leaf in leaves}
-        self._judge = GroupFreshness(config, ledger, tuple(leaves), selection)
+        self._stages = {spec.stage for spec in specs}
+        self._freshness = GroupFreshness(config, ledger, tuple(specs), selection)
         self._tables = ledger.create_group_tables()
-        self._members = {leaf.stage: Members(config, ledger, self._tables, leaf) for leaf in self._leaves}
+        self._members = {spec.stage: GroupMembers(config, ledger, self._tables, spec) for spec in specs if spec.gathers}
 
     # -- planning ------------------------------------------------------------------------------------------------------
 
     def plan(self) -> None:
-        """Put every group into the plan, as it will be when its members are made."""
+        """Add every group to a plan that is not settled, as the group will be once its members are made."""
         for members in self._members.values():
-            members.take_planned(self._store)
-        self._judge_all()
+            members.find_planned(self._store)
+        self._decide_all()
 
-    def plan_anew(self, *, is_made: bool) -> None:
-        """The same for a plan that is settled; or by what was made of it, if that `is_made`."""
+    def plan_again(self, *, is_made: bool) -> None:
+        """Plan the groups of a settled plan again.
+
+        Args:
+            is_made: Whether all files were made that could be, so that what is there counts and not what is planned.
+        """
         self._tables.clear()
         self._store.forget_groups()
         for members in self._members.values():
             if is_made:
-                members.take_made()
+                members.find_made()
             else:
-                members.take_planned(self._store)
-        self._judge_all()
+                members.find_planned(self._store)
+        self._decide_all()
         self._store.settle_groups()
 
-    def _judge_all(self) -> None:
-        for leaf in self._leaves:
-            members = self._members[leaf.stage]
-            for group in members.groups():
-                identity = members.identity(group)
-                failures = list(self._ledger.failures.of_source(group.source))
-                failures = [each for each in failures if each.stage == leaf.stage]
-                decision = self._decide(leaf, members, group, identity, failures)
-                self._store.add(decision, leads=False, late=bool(failures))
-        self._store.add_orphans_of_groups(self._why_gone)
+    def _decide_all(self) -> None:
+        for members in self._members.values():
+            for state in members.states():
+                failures = self._failures_of(state.group)
+                self._store.add(self._decide(members, state, failures), leads=False, late=bool(failures))
+        self._store.add_orphans_of_groups(self._why_orphaned)
 
-    def _decide(
-        self, leaf: OutputSpec, members: Members, group: Gathered, identity: Group, failures: list[Failure]
-    ) -> Decision:
-        """What is to be done about a group."""
-        if not group.output:
-            return Decision(identity, leaf.stage, "refuse", Reason("bad_path", (members.why_nowhere(group),)))
-        decision = self._judge.decide(identity, leaf, group.output, failures)
-        if decision.action == "refuse":
-            return decision
-        is_enough = leaf.route[-1].partial and (group.members or group.to_be_made)
-        if group.failed and not is_enough:
-            return decision._replace(action="refuse", reason=Reason("members_failed", (group.failed,)), rival=None)
-        if group.to_be_made:
-            return decision._replace(action="make", reason=Reason("members_to_be_made", (group.to_be_made,)))
-        if group.to_be_moved and decision.action != "make":
-            return decision._replace(action="make", reason=MEMBERS_CHANGED)
-        return decision
+    def _failures_of(self, group: Group) -> list[Failure]:
+        return [each for each in self._ledger.failures.of_source(key_of(group)) if each.stage == group.stage]
 
-    def _why_gone(self, stage: str, group_is_there: bool) -> OrphanCode:
-        """Why nothing makes any more what is recorded of a group."""
+    def _decide(self, members: GroupMembers, state: GroupState, failures: Sequence[Failure]) -> Decision:
+        """Decide about what is made of a group: by its members as they are, and then by those that are absent."""
+        spec, group = members.spec, state.group
+        if not state.output:
+            return Decision(group, spec.stage, "refuse", Reason("bad_path", (members.path_error(group),)))
+        decision = self._freshness.decide(group, spec, state.output, failures)
+        return decision if decision.action == "refuse" else decide_absent(decision, state, members.accepts_failures)
+
+    def _why_orphaned(self, stage: str, group_exists: bool) -> OrphanCode:
+        """Return why nothing makes a recorded output of a group any more."""
         if stage not in self._stages:
             return "stage_gone"
-        return "path_changed" if group_is_there else "group_gone"
+        return "path_changed" if group_exists else "group_gone"
 
     # -- during a run --------------------------------------------------------------------------------------------------
 
     def forget_past_failures(self) -> None:
-        """Forget the failures of groups that say nothing any more: up to date, or gone."""
-        failures = self._ledger.failures.all(*GROUPS)
+        """Delete the failures of groups that are up to date by now, or gone."""
         open_ones = self._store.unsettled_groups()
-        past = [(each.source, each.stage) for each in failures if (each.source, each.stage) not in open_ones]
-        self._ledger.failures.forget(past)
+        failures = [(each.source, each.stage) for each in self._ledger.failures.all(*GROUPS)]
+        self._ledger.failures.forget([each for each in failures if each not in open_ones])
 
-    def told(self, jobs: Iterator[GroupJob], folder: bytes) -> Iterator[GroupJob]:
-        """The same jobs, each with a list of its members in this folder."""
+    def with_members(self, jobs: Iterator[GroupJob], folder: bytes) -> Iterator[GroupJob]:
+        """Yield the jobs, each after its members were written to a file in `folder`. Raises EnvironmentFailure."""
         for job in jobs:
-            target, file = job.target, _list_of(job.group, folder)
-            members = self._members[target.stage].listed(job.group, target.path)
+            file = _members_file(job.group, folder)
             try:
-                write_members(file, members)
+                write_members(file, self._members[job.group.stage].list_members(job.group, job.target.path))
             except OSError as error:
                 raise blame_machine(error, file, WRITING) from error
             yield job._replace(members_file=file)
 
     @staticmethod
-    def forget_list(outcome: Outcome, folder: bytes) -> None:
-        """Remove the list of a job that has ended."""
-        if isinstance(outcome.origin, Group) and os.path.exists(file := _list_of(outcome.origin, folder)):
+    def remove_members_file(outcome: Outcome, folder: bytes) -> None:
+        """Remove the file of members of a job that has ended."""
+        if isinstance(outcome.origin, Group) and os.path.exists(file := _members_file(outcome.origin, folder)):
             os.unlink(file)
 
 
-def _list_of(group: Group, folder: bytes) -> bytes:
-    """Where the members of a group are listed."""
+def decide_absent(decision: Decision, state: GroupState, accepts_failures: bool) -> Decision:
+    """Return the decision about a group where some of its members are still to be made, to be moved, or have failed.
+
+    Args:
+        decision: What is decided going by the members that are there.
+        state: The group, with how many members are absent.
+        accepts_failures: Whether the group is made of the members there are, where others failed.
+    """
+    is_enough = accepts_failures and (state.group.members or state.to_be_made)
+    if state.failed and not is_enough:
+        return decision._replace(action="refuse", reason=Reason("members_failed", (state.failed,)), rival=None)
+    if state.to_be_made:
+        return decision._replace(action="make", reason=Reason("members_to_be_made", (state.to_be_made,)))
+    if state.to_be_moved and decision.action != "make":
+        return decision._replace(action="make", reason=MEMBERS_CHANGED)
+    return decision
+
+
+def _members_file(group: Group, folder: bytes) -> bytes:
+    """Return the path of the file that lists the members of a group."""
     name = hashlib.blake2b(b"%b %d" % (key_of(group), group.digest), digest_size=8).hexdigest()
     return os.path.join(folder, f"members-{name}".encode())

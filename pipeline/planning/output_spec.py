@@ -93,13 +93,3 @@ def take_parts(
         and (left_out or row.status != "skipped")
         and template.key(template.fill(source, row.part)) == row.target
     ]
-
-
-def take_intended(leaf: OutputSpec, source: bytes, recorded: dict[bytes, OutputRecord]) -> list[OutputRecord]:
-    """What a killed run may have moved to where parts of one output belong, taken out of the records of its source."""
-    intended = [row for row in recorded.values() if row.status == "intended"] if leaf.has_parts else []
-    if not intended:
-        return []
-    before, after = leaf.template.around_part(source)
-    begin = leaf.template.key(before)
-    return [recorded.pop(row.target) for row in intended if row.target.startswith(begin) and row.target.endswith(after)]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pipeline.config.model import Config, StageConfig
+from pipeline.files.store import store_of
 from pipeline.files.template import NoFile, Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
@@ -34,7 +35,7 @@ from pipeline.planning.recipe import recipe_for
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
 
 if TYPE_CHECKING:
-    from pipeline.planning.groups import Gathers
+    from pipeline.planning.groups import GroupPlanner
     from pipeline.planning.renames import RenameFinder
 
 Range = tuple[bytes, bytes | None]
@@ -61,7 +62,7 @@ class Plan:
     """Whether any of the sources is one of which an output was on record."""
     judged: list[Range] | None = None
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
-    gathers: Gathers | None = None
+    groups: GroupPlanner | None = None
     """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """How many outputs of groups, which are not among the others."""
@@ -117,7 +118,15 @@ def walk_of(config: Config) -> Walk:
     """The walk over the input root, less what we write ourselves."""
     own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
     own.update(config.other_folders)
-    return Walk(os.fsencode(config.inputs.root), config.inputs.include, config.inputs.exclude, own)
+    root = os.fsencode(config.inputs.root)
+    return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
+
+
+def _has_groups(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
+    """Whether anything is made of groups, or was."""
+    if any(leaf.gathers for leaf in leaves):
+        return True
+    return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
 
 def make_plan(
@@ -140,7 +149,9 @@ def make_plan(
     plan = Plan(PlanStore(ledger, len(leaves)), leaves, walk)
     of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
     if not selection.is_partial and _has_groups(ledger, leaves):
-        plan.gathers = Gathers(config, ledger, leaves, selection, plan.store)
+        from pipeline.planning.groups import GroupPlanner
+
+        plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store)
     judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
@@ -153,24 +164,17 @@ def make_plan(
         work.through(sources, ledger, (b"", None), listed=listed)
     else:
         plan.judged = _by_spans(plan, work, ledger)
-    if plan.gathers:
-        plan.gathers.plan()
+    if plan.groups:
+        plan.groups.plan()
     plan.store.settle(keep_orphans=not selection.is_partial)
     for action, reason, outputs, files in plan.store.counts():
         plan.counts[action, reason] += outputs
         plan.files[action, reason] += files
-    if plan.gathers and plan.count("refuse"):  # what collides is known since it was settled
-        plan.gathers.plan_anew(is_made=False)
+    if plan.groups and plan.count("refuse"):  # what collides is known since it was settled
+        plan.groups.plan_again(is_made=False)
     plan.count_groups()
     plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
     return plan
-
-
-def _has_groups(ledger: Ledger, specs: Sequence[OutputSpec]) -> bool:
-    """Whether anything is made of groups, or was."""
-    if any(spec.gathers for spec in specs):
-        return True
-    return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
 
 def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
@@ -277,8 +281,7 @@ class _Work:
         for decision in decisions:
             if self._everything or decision.action != "up-to-date":
                 # What may fail again comes last: it must not use up the error budget before the rest is done.
-                late = bool(failures) if decision.action != "rename" else _stands_for_parts(rows, decision.moved_from)
-                plan.store.add(decision, leads=decision is leader, late=late)
+                plan.store.add(decision, leads=decision is leader, late=bool(failures))
             else:
                 plan.counts["up-to-date", without_particulars(decision.reason)] += 1
         if rows or failures:
@@ -317,10 +320,6 @@ class _Work:
             for failure in failures:
                 if failure.stage not in open_stages:
                     self._plan.store.add_past_failure(failure)
-
-
-def _stands_for_parts(rows: list[OutputRecord], target: bytes | None) -> bool:
-    return any(row.target == target and row.part == "" for row in rows)
 
 
 T = TypeVar("T", OutputRecord, Failure)

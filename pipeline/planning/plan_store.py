@@ -50,7 +50,7 @@ class PlanStore:
         Args:
             decision: What is done about it.
             leads: Whether its source as a whole is counted under it.
-            late: Whether it is made after all that is not late; of a rename, whether it stands for parts.
+            late: Whether it is made after all that is not late.
         """
         self._has_late |= late
         self._has_renames |= decision.action == "rename"
@@ -144,10 +144,6 @@ class PlanStore:
         """Refuse what several want."""
         for target in self._tables.contested_targets(of_groups=of_groups):
             self._settle_target(target)
-
-    def leave(self, part: Rename) -> None:
-        """Leave a part that could not be renamed to those who make all of them: where it lies it is an orphan."""
-        self._tables.delete_output(part.seq, part.moved_from, "path_changed")
 
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed: what lies at its old path is an orphan."""

@@ -12,7 +12,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
 from pipeline.planning.file_state import is_as_left
-from pipeline.planning.output_spec import OutputSpec, take_intended, take_parts
+from pipeline.planning.output_spec import OutputSpec, take_parts
 
 
 class MadeParts:
@@ -63,8 +63,7 @@ class MadeParts:
         leaf = self._leaves.get(target.stage)
         if leaf is None:
             return target
-        recorded = self._recorded(source)
-        owned = take_parts(leaf, source, recorded, left_out=True) + take_intended(leaf, source, recorded)
+        owned = take_parts(leaf, source, self._recorded(source), left_out=True)
         return target._replace(
             around=leaf.template.around_part(source), owned=tuple(map(self._path, owned)), is_forced=self._force
         )
@@ -83,9 +82,8 @@ class MadeParts:
                     remove_temporaries(part.path, [run_apart(self._ledger.run, source)])
         if result.status == "failed":
             return
-        paths, recorded = {part.path for part in result.parts}, self._recorded(source)
-        gone = [row for row in take_parts(leaf, source, recorded) if self._path(row) not in paths]
-        self._ledger.outputs.delete([row.target for row in take_intended(leaf, source, recorded)])
+        paths = {part.path for part in result.parts}
+        gone = [row for row in take_parts(leaf, source, self._recorded(source)) if self._path(row) not in paths]
         for row in gone:
             if result.status == "done" and self._remove(row):
                 self._ledger.outputs.delete([row.target])

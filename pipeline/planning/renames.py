@@ -3,7 +3,8 @@
     plan   what is to be made, and is recorded under another path with the same recipe and source, and intact there
     run    noted as ours under the new path -> moved, never over anything -> recorded, before any job is handed out
 
-A kill leaves the file under one of its two paths, or under both; the next plan knows it there.
+A kill leaves the file under one of its two paths, or under both; the next plan knows it there. The parts of a fan-out
+are never moved: they are made at their new path, and the old ones are orphans.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pipeline.ledger.outputs import Intent, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason, Rename
 from pipeline.planning.file_state import Sources, is_as_left, is_the_same, look
-from pipeline.planning.moved_parts import is_part_of, move_parts
 from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.plan_store import PlanStore
 
@@ -32,7 +32,6 @@ class RenameFinder:
 
     def __init__(self, leaves: Sequence[OutputSpec], folder: bytes, sources: Sources) -> None:
         self._recipes = {leaf.stage: leaf.number for leaf in leaves}
-        self._in_parts = {leaf.stage: leaf for leaf in leaves if leaf.has_parts and leaf.has_file}
         self._folder = folder
         self._sources = sources
 
@@ -44,8 +43,6 @@ class RenameFinder:
         """
         if not any(decision.action == "make" for decision in decisions):
             return decisions
-        if self._in_parts:
-            decisions = self._find_parts(source, rows, decisions)
         by_target = {row.target: row for row in rows}
         claims = {decision.target: decision for decision in decisions}
         movable = [row for row in rows if self._is_to_spare(row, claims.get(row.target), source)]
@@ -61,14 +58,6 @@ class RenameFinder:
             wanted.remove(number)
             movable.remove(row)
             left.add(row.target)
-        return found
-
-    def _find_parts(self, source: Source, rows: Sequence[OutputRecord], decisions: list[Decision]) -> list[Decision]:
-        claimed, found = {decision.target for decision in decisions}, list[Decision]()
-        unclaimed = [row for row in rows if row.target not in claimed]
-        for decision in decisions:
-            leaf = self._in_parts.get(decision.stage)
-            found += move_parts(leaf, source, decision, unclaimed, self._folder, self._sources) if leaf else [decision]
         return found
 
     def _next(
@@ -157,18 +146,14 @@ class Renamer:
 
     def _rename_all(self, pending: list[Rename]) -> int:
         """Move the outputs of one source, each when its place is free."""
-        done, in_parts = 0, {each.stage for each in pending if each.is_whole}
+        done = 0
         while pending:
             taken = {each.moved_from for each in pending}
-            # What stands for parts comes after all of them.
-            free = [each for each in pending if each.target not in taken]
-            each = min(free, key=lambda each: each.is_whole, default=pending[0])
+            each = next((each for each in pending if each.target not in taken), pending[0])
             pending.remove(each)
             if each.target not in taken and self._move(each):
                 self._ledger.outputs.move(each.moved_from, each.target, each.stage)
-                done += not each.is_whole
-            elif each.stage in in_parts and not each.is_whole:
-                self._store.leave(each)
+                done += 1
             else:
                 self._store.make_instead(each)
             self._ledger.intents.end([each.target])
@@ -179,9 +164,6 @@ class Renamer:
         row = self._ledger.outputs.get(each.moved_from)
         if row is None or row.in_flight or row.status == "intended":
             return False
-        if each.is_whole:
-            rows = self._ledger.outputs.of_source(each.source)
-            return not any(is_part_of(part, each.moved_from) for part in rows)
         if row.status == "skipped":
             return True
         old = os.path.join(self._folder, row.target)

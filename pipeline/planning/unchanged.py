@@ -10,8 +10,6 @@ A night in which nothing changed so reads one row for a thousand files. A span t
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import zlib
 from array import array
 from collections import Counter
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import FileFailure
+from pipeline.files.store import NO_FILE_STAT, store_of
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import UnchangedRange
 from pipeline.ledger.origins import kept_time
@@ -32,10 +31,6 @@ from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
 _MASK = 0x3FF
 # What a span says, and how: one of another format is not equal to any, and so is made anew.
 _FORMAT = b"4 "
-# The bits of a mode that say what it is the mode of.
-_TYPE = 0o170000
-# What stands for size and time of an output that is not there, or is no file.
-_NOTHING = -1
 # How a span says in the ledger why nothing is to be done about an output: that it is made, or was left out and why.
 _MADE, _SKIPPED = "up to date", "skipped: "
 # The columns of a row on which it depends whether anything is to be done: those up to `in_flight`.
@@ -68,6 +63,7 @@ class Digests:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
+        self._stores = [store_of(place.template.folder) for place in places]
         self._by_stage = {place.stage: number for number, place in enumerate(places)}
         # Not what the stages are called: renaming one makes no difference.
         tree = repr([(each.template.key(each.template.folder), each.template.pieces, each.recipe) for each in places])
@@ -77,8 +73,8 @@ class Digests:
         """The digest of sources and of their outputs as they are."""
         paths, sizes, times = map(list, zip(*span, strict=True))
         numbers = sizes + times
-        for place in self._places:
-            numbers += _stats(place.template, paths)
+        for place, store in zip(self._places, self._stores, strict=True):
+            numbers += store.stat_many(place.template, paths)
         return self._digest(paths, numbers)
 
     def recorded(self, rows: Iterable[OutputRecord]) -> UnchangedRange | None:
@@ -123,7 +119,9 @@ class Digests:
                 return None
             are_done = [status == "done" for status in statuses]
             for numbers in (its_sizes, its_times):
-                outputs += [(number or 0) if done else _NOTHING for number, done in zip(numbers, are_done, strict=True)]
+                outputs += [
+                    (number or 0) if done else NO_FILE_STAT for number, done in zip(numbers, are_done, strict=True)
+                ]
             whys = Counter({_MADE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
             files = files or whys
             counts += whys
@@ -162,45 +160,3 @@ def _targets(place: Place, sources: Sequence[bytes]) -> list[bytes]:
         return [place.template.target_of(source) for source in sources]
     except FileFailure:
         return []
-
-
-def _stats(template: Template, sources: Sequence[bytes]) -> list[int]:
-    """What stat says of the outputs of one stage: the sizes, and then the times.
-
-    Their folders are kept open, which halves its cost; to list them as well would only add to it.
-    """
-    sizes, times = list[int](), list[int]()
-    apart, stat_of, regular = template.apart, os.stat, stat.S_IFREG
-    before, folder, fd = b"/", b"", -1
-    try:
-        for source in sources:
-            # Mostly the source's own name, in the folder of the source before.
-            above, _, name = source.rpartition(b"/")
-            if above != before or apart is None or not apart.keeps_name:
-                before = above
-                place, name = template.fill_apart(source)
-                if place != folder:
-                    folder, fd = place, _opened(place, fd)
-            try:
-                found = stat_of(name, dir_fd=fd) if fd >= 0 else None
-            except OSError:
-                found = None
-            if found is not None and found.st_mode & _TYPE == regular:
-                sizes.append(found.st_size)
-                times.append(found.st_mtime_ns)
-            else:
-                sizes.append(_NOTHING)
-                times.append(_NOTHING)
-    finally:
-        _opened(b"", fd)
-    return sizes + times
-
-
-def _opened(folder: bytes, before: int) -> int:
-    """The descriptor of a folder, -1 of one that cannot be opened; the one before it is closed."""
-    if before >= 0:
-        os.close(before)
-    try:
-        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return -1

@@ -1,5 +1,11 @@
 """A name and a signature become a checked callable.
 
+    uses     what pipeline.yaml calls a stage: resize, package.module:Name, ./folder/file.py:Name
+    Stage    what its signature says that it takes, makes and knows as options; what the pipeline says of it is a
+             `StageConfig` (config/), and what a worker calls is what `Stage.build` returns
+    Kind     a kind of value that travels between stages: Path, bytes, str, Image.Image, Picture, or a registered type
+    options  the stage's keyword-only parameters, given under `with:`
+
 Tests of stages call `set_stage_path(FOLDER)` once, so that `stages` is found as in a pipeline.
 """
 

@@ -16,34 +16,34 @@ from pipeline.files.digest import contents_of
 
 
 def code_of(target: Any, folder: Path, found_in: str = "") -> str:
-    """The code of a stage: its name, and a digest of its module and of what that imports from the YAML's folder.
+    """Return the code of a stage: its name, and a digest of its module and of what that imports from the YAML's folder.
 
     A decorator may have made the target in another module than the one where it was found: both count. A module that
     says `RECIPE = 3` is taken at that word instead, with what it imports.
     """
     module = sys.modules[found_in or target.__module__]
     name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
-    if (recipe := _own_word(module)) is not None:
+    if (recipe := _recipe_of(module)) is not None:
         return f"{name} recipe {recipe}"
     digests = "".join(sorted(_digests(target, folder, found_in).values()))
     return f"{name} {hashlib.blake2b(digests.encode(), digest_size=16).hexdigest()}"
 
 
 def files_of(target: Any, folder: Path, found_in: str = "") -> tuple[list[str], int | None]:
-    """The files whose code counts, and the number that its module says is to count instead."""
+    """Return the files whose code counts, and the module's `RECIPE`, which counts instead if it has one."""
     module = sys.modules[found_in or target.__module__]
-    if (recipe := _own_word(module)) is not None:
+    if (recipe := _recipe_of(module)) is not None:
         return [getattr(module, "__file__", None) or module.__name__], recipe
     return list(_digests(target, folder, found_in)), None
 
 
-def _own_word(module: ModuleType) -> int | None:
+def _recipe_of(module: ModuleType) -> int | None:
     recipe = getattr(module, "RECIPE", None)
     return recipe if isinstance(recipe, int) else None
 
 
 def _digests(target: Any, folder: Path, found_in: str) -> dict[str, str]:
-    """The digest of every file that counts, by its path."""
+    """Return the digest of every file that counts, by its path."""
     seen: dict[str, str] = {}
     for each in (sys.modules[found_in or target.__module__], sys.modules[target.__module__]):
         if each.__spec__ is not None:
@@ -60,7 +60,7 @@ def _digest_module(spec: ModuleSpec, folder: Path, seen: dict[str, str]) -> None
     except (OSError, SyntaxError, ValueError):  # no source, such as a compiled module: its contents count
         seen[spec.origin] = contents_of(Path(spec.origin))
         return
-    if (recipe := _written_word(tree)) is not None:
+    if (recipe := _written_recipe(tree)) is not None:
         seen[spec.origin] = f"{spec.name.rpartition('.')[2]} recipe {recipe}"
         return
     seen[spec.origin] = digest_of_code(tree)
@@ -70,8 +70,8 @@ def _digest_module(spec: ModuleSpec, folder: Path, seen: dict[str, str]) -> None
             _digest_module(helper, folder, seen)
 
 
-def _written_word(tree: ast.Module) -> int | None:
-    """The number of `RECIPE = 3`, of a module that need not have been imported."""
+def _written_recipe(tree: ast.Module) -> int | None:
+    """Return the number of `RECIPE = 3` in a module that need not have been imported."""
     for node in tree.body:
         match node:
             case ast.Assign([ast.Name("RECIPE")], ast.Constant(int(recipe))):
@@ -80,7 +80,7 @@ def _written_word(tree: ast.Module) -> int | None:
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """The names of all that a module imports, wherever in it; for `from a import b` both a and a.b."""
+    """Yield the names of all that a module imports, wherever in it; for `from a import b` both a and a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -94,7 +94,7 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def _find_spec(name: str, folder: Path) -> ModuleSpec | None:
-    """Where a module of the YAML's folder lies, imported yet or not; None for any other, and for a mere attribute."""
+    """Find a module of the YAML's folder, imported yet or not; None for any other, and for a mere attribute."""
     top = name.partition(".")[0]
     if top == "pipeline" or top in sys.stdlib_module_names:
         return None
@@ -121,12 +121,12 @@ _NOT_CODE = ("kind", "type_comment", "type_ignores")
 
 
 def digest_of_code(tree: ast.AST) -> str:
-    """The digest of a piece of code: the same for ever, wherever it is made."""
+    """Return the digest of a piece of code, which is the same on every machine and version of Python."""
     return hashlib.blake2b("\n".join(_tokens(tree)).encode(), digest_size=16).hexdigest()
 
 
 def _tokens(tree: ast.AST) -> Iterator[str]:
-    """The tree as a flat list of its nodes, fields and values; a stack, since sums of many terms nest deeply."""
+    """Yield the nodes, fields and values of a tree; with a stack, since sums of many terms nest deeply."""
     waiting: list[Any] = [tree]
     while waiting:
         node = waiting.pop()
@@ -145,11 +145,11 @@ def _tokens(tree: ast.AST) -> Iterator[str]:
 
 
 class _Mark(str):
-    """A token as it stands, where a str would be a value of the code's."""
+    """A token of the tree's structure, unlike a str, which is a value in the code."""
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """The fields of a node that say what it does."""
+    """Yield the fields of a node that say what it does."""
     for name in node._fields:
         value: Any = getattr(node, name, None)
         if name == "body" and isinstance(node, _DOCUMENTED):

@@ -36,37 +36,37 @@ class Option:
 
 
 def takes(stage: Stage) -> str:
-    """What a stage takes, as its annotation has it."""
+    """Return what a stage takes, as its annotation has it."""
     name = stage.takes.name if stage.takes else ""
     one = (f"Item[{name}]" if name else "Item") if stage.wants_item else name
     return f"Iterator[{one}]" if stage.gathers else one
 
 
 def makes(stage: Stage) -> str:
-    """What a stage makes, as its annotation has it."""
+    """Return what a stage makes, as its annotation has it."""
     name = stage.makes.name if stage.makes else "bool"
     return f"Iterator[{name}]" if stage.fans_out else name
 
 
 def doc(stage: Stage) -> str:
-    """The docstring of a stage, which is its help text; empty where there is none."""
+    """Return the docstring of a stage, which is its help text; empty if it has none."""
     written = inspect.getdoc(stage.target) if getattr(stage.target, "__doc__", None) else None
     return (written or "").strip()
 
 
 def first_sentence(stage: Stage) -> str:
-    """What a stage does, in its docstring's first sentence, without a full stop."""
+    """Return the first sentence of a stage's docstring, without a full stop."""
     first = " ".join(doc(stage).partition("\n\n")[0].split())
     return _SENTENCE_END.split(first)[0].rstrip(".")
 
 
 def options(stage: Stage) -> list[Option]:
-    """Every option that pipeline.yaml may give. Raises StageError for a type that YAML cannot give."""
+    """Describe every option that pipeline.yaml may give. Raises StageError for a type that YAML cannot give."""
     return [option(parameter, doc(stage)) for parameter in stage.options.values()]
 
 
 def option(parameter: inspect.Parameter, text: str) -> Option:
-    """One option, of which the docstring says something."""
+    """Describe one option, with what the docstring says of it."""
     schema = json_schema(parameter)
     said = schema.get("description") or _doc_of(parameter.name, text)
     if said:
@@ -77,7 +77,7 @@ def option(parameter: inspect.Parameter, text: str) -> Option:
 
 
 def _doc_of(name: str, text: str) -> str:
-    """What a docstring says of an option: an entry of its own, or the sentences that have its name in backquotes."""
+    """Return what a docstring says of an option: its own entry, or the sentences with its name in backquotes."""
     key = rf"(?::param )?(?:{re.escape(name)}|`{re.escape(name)}`)(?: ?\([^)\n]*\))?:"
     if entry := re.search(rf"^[ \t]*{key} +(\S.*(?:\n[ \t]{{4,}}\S.*)*)", text, re.M):
         return " ".join(entry[1].split())
@@ -87,13 +87,13 @@ def _doc_of(name: str, text: str) -> str:
 
 
 def says(stage: Stage, text: str) -> bool:
-    """Whether a stage's docstring says this itself, sentence by sentence."""
+    """Whether every sentence of a text stands in the stage's docstring."""
     whole = " ".join(doc(stage).split())
     return all(each in whole for each in _SENTENCE_END.split(text))
 
 
 def words(schema: dict[str, Any]) -> str:
-    """A JSON Schema in a few words."""
+    """Describe a JSON Schema in a few words."""
     if "const" in schema:
         return _shown(schema["const"])
     if "enum" in schema:
@@ -128,7 +128,7 @@ def _shown(value: Any) -> str:
 
 
 def example(stage: Stage) -> dict[str, Any]:
-    """Options that the stage accepts: those of the example in its docstring, if there is one.
+    """Return options that the stage accepts: those of the example in its docstring, if there is one.
 
     Otherwise those that it needs, and others while it says that these do not go together.
     """
@@ -144,7 +144,7 @@ def example(stage: Stage) -> dict[str, Any]:
 
 
 def _shown_example(stage: Stage) -> dict[str, Any] | None:
-    """What a docstring shows as an example, if that is one."""
+    """Return the options that a docstring shows as an example; None if it shows none."""
     import yaml
 
     shown = _EXAMPLE.search(" ".join(doc(stage).split()))
@@ -156,7 +156,7 @@ def _shown_example(stage: Stage) -> dict[str, Any] | None:
 
 
 def output_name(stage: Stage, name: str) -> str:
-    """A name below an output folder that suits what the stage makes."""
+    """Return a name below an output folder that suits what the stage makes."""
     kind = stage.makes
     suffix = kind.suffixes[0] if kind and kind.suffixes else ".jpg" if kind is IMAGE else ""
     suffix = str(example(stage).get("suffix", suffix))
@@ -176,7 +176,7 @@ def _is_accepted(stage: Stage, given: dict[str, Any]) -> bool:
 
 
 def _sample(schema: dict[str, Any]) -> Any:
-    """A value that an option may have: what a person would put another in place of."""
+    """Return a value that an option may have, for a person to replace."""
     if schema.get("default") is not None:
         return schema["default"]
     for several in ("anyOf", "oneOf"):

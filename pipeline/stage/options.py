@@ -57,7 +57,7 @@ _PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, lis
 def check_options(
     known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Validate what the YAML gives against a signature; gives the options after defaults, and what is wrong.
+    """Validate what the YAML gives against a signature; return the options after defaults, and what is wrong.
 
     Raises StageError for an annotation that no YAML value can satisfy.
     """
@@ -136,7 +136,7 @@ def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]
 
 
 def describe(error: Any) -> str:
-    """One of pydantic's complaints in our words, with the user's own value in it."""
+    """Put one of pydantic's complaints in our words, with the user's own value in it."""
     value, kind = error.get("input"), error["type"]
     text = _PYTHON_WORDS.sub("", str(error["msg"]))
     text = f"{_NEEDED[kind]} is needed" if kind in _NEEDED else text[:1].lower() + text[1:]
@@ -184,7 +184,7 @@ def _entry(step: str | int) -> str:
 
 
 def place_in(data: Any, place: Place) -> Place:
-    """As much of a place as there is in the data."""
+    """Return as much of a place as there is in the data."""
     for depth, step in enumerate(place):
         listed = isinstance(data, list) and isinstance(step, int) and step < len(data)
         if not listed and not (isinstance(data, dict) and step in data):
@@ -194,7 +194,7 @@ def place_in(data: Any, place: Place) -> Place:
 
 
 def absolute(value: Any, folder: Path) -> Any:
-    """The same options with every relative Path in them made absolute."""
+    """Return options with every relative Path in them made absolute, at any depth."""
     if isinstance(value, Path):
         return folder / os.path.expanduser(value)
     if isinstance(value, dict):
@@ -212,7 +212,7 @@ def absolute(value: Any, folder: Path) -> Any:
 
 
 def json_schema(parameter: inspect.Parameter) -> dict[str, Any]:
-    """What may be given for an option, as JSON Schema, with its default; empty where pydantic cannot say it."""
+    """Return what may be given for an option, as JSON Schema, with its default; empty if pydantic cannot say it."""
     adapter = _adapter(parameter)
     try:
         said = adapter.json_schema(ref_template="#/definitions/{model}")

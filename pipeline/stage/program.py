@@ -25,10 +25,21 @@ _F_SETSIG = 10  # fcntl has no name for it
 
 
 def run_program(argv: Sequence[str], program: str, folder: Path, environment: Mapping[str, str]) -> None:
-    """Run a program in a folder. Raises FileFailure with how it ended and what it said at last, if that is not well.
+    """Run a program to its end in a folder, without a shell or a terminal.
 
-    In a worker it belongs to the worker's process group, which is killed at a timeout and when the parent is gone. In a
-    process that is no worker it has a group of its own, which dies with the program and with that process.
+    Its standard output and its standard error go to the worker's standard error. In a worker it belongs to the
+    worker's process group, which is killed at a timeout and when the parent is gone. In a process that is no worker,
+    it has a group of its own, which dies with the program and with that process.
+
+    Args:
+        argv: the arguments, the first of which is the program's name for messages.
+        program: the path of the executable.
+        folder: the working directory.
+        environment: all of its environment variables.
+
+    Raises:
+        FileFailure: if it cannot be started, ends with another exit code than 0, or is killed; the text has the last
+            lines of what it wrote to standard error, up to 350 characters.
     """
     is_alone, name = multiprocessing.parent_process() is None, Path(argv[0]).name
     ends = os.pipe()
@@ -53,9 +64,9 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
 
 
 def _bind(watched: int) -> None:
-    """Have the kernel kill our process group when the other end of this pipe is closed, be it by SIGKILL.
+    """Have the kernel kill our process group when the other end of this pipe is closed, even by SIGKILL.
 
-    As a worker does with its own group. What is watched stays open in the program, which inherits it.
+    A worker does so with its own group. What is watched stays open in the program, which inherits it.
     """
     if sys.platform == "linux":
         fcntl.fcntl(watched, fcntl.F_SETOWN, -os.getpgrp())
@@ -64,7 +75,7 @@ def _bind(watched: int) -> None:
 
 
 def _listen(process: subprocess.Popen[bytes]) -> bytes:
-    """Hand on what a program writes to its stderr until it has ended; gives the end of that."""
+    """Pass on what a program writes to its stderr until it has ended, and return the end of it."""
     assert process.stderr
     pipe, said, block, has_ended = process.stderr.fileno(), b"", b" ", False
     # What it left behind may keep stderr open for ever: when it has ended, what is in the pipe is all.
@@ -79,7 +90,7 @@ def _listen(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes], leads_group: bool) -> None:
-    """Kill what is left of a program, of which there is more than its children when we leave by an exception."""
+    """Kill a program and what it left behind; it still runs if we are here by an exception."""
     with suppress(ProcessLookupError, PermissionError):
         if leads_group:
             os.killpg(process.pid, signal.SIGKILL)
@@ -97,7 +108,7 @@ def _name(number: int) -> str:
 
 
 def _last_words(said: bytes) -> str:
-    """The last lines of what a program said, as many as are worth showing, after a colon."""
+    """Return the last lines of what a program said, as many as are worth showing, after a colon."""
     lines = [line.strip() for line in re.split(r"[\r\n]", said.decode(errors="backslashreplace")) if line.strip()]
     shown = ""
     for line in reversed(lines):

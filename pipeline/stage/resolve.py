@@ -16,7 +16,7 @@ from typing import Any
 
 import pipeline
 from pipeline.errors import StageError
-from pipeline.stage.signature import Stage, place, read_signature, said
+from pipeline.stage.signature import Stage, read_signature, said, where_defined
 
 BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
 """The folder of the stages that come with the program."""
@@ -42,7 +42,7 @@ def set_stage_path(folder: Path) -> None:
 
 
 def forget_stages() -> None:
-    """Have every stage imported anew, with what lies beside it: another pipeline's may have the same names."""
+    """Forget every imported stage, and what lies beside it: another pipeline's may have the same names."""
     for name in [name for name in sys.modules if _is_of_stages(name.partition(".")[0])]:
         del sys.modules[name]
     sys.path[:] = [each for each in sys.path if each not in _added]
@@ -101,7 +101,7 @@ class _FolderFinder:
 
     @classmethod
     def package_of(cls, folder: Path) -> str:
-        """The name of the package of a folder."""
+        """Return the name of the package of a folder."""
         return cls.PREFIX + os.fsencode(folder).hex()
 
     @classmethod
@@ -142,7 +142,7 @@ def check_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None
     try:
         signature.bind(*arguments)
     except TypeError as error:
-        raise StageError(f"{place(function)}: does not take these 'initargs': {error}") from None
+        raise StageError(f"{where_defined(function)}: does not take these 'initargs': {error}") from None
 
 
 def _find_module(uses: str, folder: Path) -> tuple[python_types.ModuleType, str]:
@@ -164,7 +164,7 @@ def _find_module(uses: str, folder: Path) -> tuple[python_types.ModuleType, str]
 
 
 def _files_of(name: str) -> list[Path]:
-    """The files that hold a stage of this name, the pipeline's own before the bundled one."""
+    """Return the files that hold a stage of a name, the pipeline's own before the bundled one."""
     if not name.isidentifier() or name.startswith("_"):
         return []
     places = sys.modules["stages"].__path__
@@ -210,7 +210,7 @@ def _not_imported(error: BaseException, module: str) -> StageError:
 
 
 def _place_of(error: BaseException, module: str) -> str:
-    """The file and line at fault: of the syntax error, or of the deepest frame that is not the import system's."""
+    """Return the file and line at fault: the syntax error's, or the deepest frame's outside the import system."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
     place, trace = module, error.__traceback__
@@ -227,7 +227,7 @@ def _file_of(module: python_types.ModuleType) -> str:
 
 
 def _find_in_module(uses: str, module: python_types.ModuleType, name: str) -> Callable[..., Any]:
-    """The function or class of that name; for `resize`, `resize` or `Resize`, as modules and classes are named."""
+    """Return the function or class of a name; for `resize`, `resize` or `Resize`, as modules and classes are named."""
     stem = module.__name__.rpartition(".")[2]
     wanted = [name] if name and name != stem else [stem, "".join(word.capitalize() for word in stem.split("_"))]
     for each in wanted:

@@ -72,7 +72,7 @@ class Stage:
             raise StageError(f"{self.where}: the {name} of {self.uses!r} raised {said(error)}") from error
 
     def fit_box(self, options: dict[str, Any]) -> FitBox | None:
-        """The box into which it fits pictures, where its class or function has a `fit_box` that says so.
+        """Return the box into which it fits pictures, where its class or function has a `fit_box` that says so.
 
         Raises StageError where that raises, or gives anything else.
         """
@@ -88,7 +88,7 @@ class Stage:
         return box
 
     def build(self, options: dict[str, Any]) -> Callable[[Any], Any]:
-        """Make what is called once per file; a class is constructed here, once per worker.
+        """Build what is called once per file; a class is constructed here, once per worker.
 
         Raises StageError where the constructor does.
         """
@@ -101,14 +101,14 @@ class Stage:
 
 
 def said(error: BaseException) -> str:
-    """An exception in one line."""
+    """Return an exception's class and text in one line."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {text}"
 
 
 def read_signature(uses: str, target: Callable[..., Any], module: str) -> Stage:
     """Read what a function or class takes, makes and knows. Raises StageError where it breaks the contract."""
-    where = place(target)
+    where = where_defined(target)
     if inspect.isclass(target):
         if "__call__" not in dir(target):
             raise StageError(f"{where}: class {target.__name__!r} has no __call__, which is what runs once per file")
@@ -138,7 +138,7 @@ def _refuse_async(where: str, call: Callable[..., Any], fans_out: bool) -> None:
 
 
 def _class_options(where: str, target: type) -> dict[str, inspect.Parameter]:
-    """What the constructor takes; the defaults that a dataclass makes are made here."""
+    """Return what the constructor takes, with the defaults that a dataclass would make for each instance."""
     constructor = target.__init__  # type: ignore[misc]
     fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
     hint = "say '@dataclass(kw_only=True)'" if fields else ""
@@ -150,12 +150,12 @@ def _class_options(where: str, target: type) -> dict[str, inspect.Parameter]:
 
 
 def keyword_options(where: str, function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a function, annotations resolved. Raises StageError for one without."""
+    """Return the keyword-only parameters of a function, annotations resolved. Raises StageError for one without."""
     return _options(where, [p for p in _parameters(function) if p.kind is p.KEYWORD_ONLY], function)
 
 
-def place(target: Callable[..., Any]) -> str:
-    """The file and line where a function or class is written."""
+def where_defined(target: Callable[..., Any]) -> str:
+    """Return the file and line where a function or class is written."""
     try:
         file = inspect.getsourcefile(target) or "?"
         return f"{file}:{inspect.getsourcelines(target)[1]}"
@@ -199,7 +199,7 @@ def _options(
 
 
 def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any]) -> tuple[Kind | None, bool, bool]:
-    """What a stage takes, whether in an Item, and whether it takes many of them."""
+    """Return what a stage takes, whether in an Item, and whether it takes many of them."""
     if len(positional) != 1 or positional[0].kind in (
         inspect.Parameter.VAR_POSITIONAL,
         inspect.Parameter.VAR_KEYWORD,
@@ -230,12 +230,12 @@ def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any
 
 
 def _element(annotation: Any) -> tuple[Any, ...]:
-    """What an iterator is annotated to give, as the first of a tuple; empty where it is no iterator."""
+    """Return what an annotated iterator yields, first in a tuple; an empty one for what is no iterator."""
     return typing.get_args(annotation) if typing.get_origin(annotation) in _ITERATORS else ()
 
 
 def _makes(where: str, hints: dict[str, Any]) -> tuple[Kind | None, bool]:
-    """What a stage makes, and whether in parts."""
+    """Return what a stage makes, and whether in parts."""
     if "return" not in hints:
         raise StageError(f"{where}: no return annotation; it says what the stage makes: {_CHOICES} or bool")
     annotation = hints["return"]

@@ -37,13 +37,13 @@ class Kind:
     scratch_suffix: str
     """The suffix, and so the format, of a file that holds such a value between two stages; it loses nothing."""
     copy: Convert = lambda value: value
-    """What gives each consumer its own; values that cannot be changed are shared."""
+    """Makes a copy for a consumer; values that cannot be changed are shared."""
     suffixes: tuple[str, ...] = ()
     """The suffixes that an output of it may have; any where there are none."""
 
 
 def _read_bytes(path: str | Path) -> bytes:
-    """All of a file; a file object would cost a small one more than its reading."""
+    """Return all of a file; for a small one, a file object would cost more than the reading."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size_bytes = os.fstat(fd).st_size
@@ -97,7 +97,7 @@ def _picture_of_image(image: Any) -> Any:
 
 
 def first_frame(image: Any) -> Any:
-    """What a stage that wants an image is handed of an animation: its first frame alone, which is noted."""
+    """Return the first frame of an animation, with a note, and any other image as it is."""
     from pipeline.images.animation import Animation, still
 
     return still(image).copy() if isinstance(image, Animation) else image
@@ -169,12 +169,23 @@ def register(
     suffixes: Sequence[str],
     copy: Convert = deepcopy,
 ) -> None:
-    """Let values of a type travel between stages, and stages say so in their annotations.
+    """Let values of a type travel between stages, which name it in their annotations.
 
-    `read` makes one from a file, `write` puts one into a file that is open for writing in binary mode. The suffixes,
-    such as `.npy`, are those that an output of it may have; the first is that of files between two stages. All
-    consumers of a value but the last are given a `copy`. To be called where the type's stages are imported, and so in
-    every worker. Raises ValueError for a type or a suffix that is taken, or is none.
+    Call it in the module of the stages that use the type, so that it is called in every worker, too.
+
+    Args:
+        type_: the class; a stage takes or makes it by its annotation, and a subclass goes where it is wanted.
+        read: returns a value from the file at a path.
+        write: writes a value to a file that is open for writing in binary mode.
+        suffixes: the suffixes that an output of the type may have, each with its dot, such as `.npy`; files between
+            two stages have the first.
+        copy: returns a copy of a value, for all its consumers but the last; default: `copy.deepcopy`.
+
+    Raises:
+        ValueError: if the type is one of the built-in kinds, or a suffix is none.
+
+    Example:
+        >>> values.register(np.ndarray, np.load, lambda array, file: np.save(file, array), [".npy"])
     """
     name = f"{type_.__module__}.{type_.__qualname__}"
     if kind_of(type_) in _BUILT_IN:
@@ -186,7 +197,7 @@ def register(
 
 
 def kind_of(annotation: Any) -> Kind | None:
-    """The kind that an annotation names, if it names one."""
+    """Return the kind that an annotation names; None if it names none."""
     if not isinstance(annotation, type) or isinstance(annotation, GenericAlias):
         annotation = get_origin(annotation)  # of NDArray[float32], for instance
     if not isinstance(annotation, type):
@@ -198,7 +209,7 @@ def kind_of(annotation: Any) -> Kind | None:
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of this name."""
+    """Return the kind of a name, which there must be."""
     return next(kind for kind in (*_BUILT_IN, COLOURED, *_KINDS.values()) if kind.name == name)
 
 
@@ -209,7 +220,7 @@ def can_convert(have: Kind, want: Kind) -> bool:
 
 
 def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
-    """Make the kind that is wanted from the kind at hand; `can_convert` has said that it is possible."""
+    """Convert a value to the kind that is wanted, which `can_convert` has found possible."""
     if direct := _IN_MEMORY.get((have.name, want.name)):
         return direct(value)
     if have is want:
@@ -228,14 +239,14 @@ def is_kind(value: Any, kind: Kind) -> bool:
 
 
 def saver_for(suffix: str) -> Callable[..., None] | None:
-    """The function that saves a picture under such a suffix; its keyword arguments are the `save:` options."""
+    """Return the function that saves a picture under a suffix, whose keyword arguments are the `save:` options."""
     from pipeline.images.encode import SAVERS
 
     return SAVERS.get(suffix.lower())
 
 
 def in_memory(value: Any, kind: Kind) -> bytes | None:
-    """The bytes of an output that are at hand; None where it has to be written to a file to know them."""
+    """Return the bytes of an output without writing it; None for a kind whose bytes only a file has."""
     if kind is TEXT:
         return _encode(value)
     return bytes(value) if kind is BYTES else None
@@ -244,7 +255,7 @@ def in_memory(value: Any, kind: Kind) -> bytes | None:
 def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any], source: Path) -> None:
     """Write what a stage made to an output file; a picture in the format that the output's suffix names.
 
-    What metadata the save options ask for is read from the source.
+    The metadata that the save options ask for is read from the source.
     """
     if kind not in (IMAGE, COLOURED):
         kind.write(value, file)

@@ -12,7 +12,7 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
-from pipeline.images.limits import limited_to
+from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert

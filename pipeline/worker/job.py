@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
-from pipeline.images.limits import limited_to
+from pipeline.images import limited_to
 from pipeline.messages import Begin, Handed, Job, Kind, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver

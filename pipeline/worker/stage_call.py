@@ -216,7 +216,7 @@ class StageCaller:
 def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
     """Return a picture as this stage is to see it, and any other value as it is."""
     if kind is PICTURE:
-        value.least, value.own_colors = stage.setup.decode_box, stage.setup.own_colors
+        value.decode_for(stage.setup.decode_box, own_colors=stage.setup.own_colors)
     elif kind is IMAGE or kind is COLOURED:
         return first_frame(value)
     return value

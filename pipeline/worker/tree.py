@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files.atomic import Committer
 from pipeline.files.parts import PartList
-from pipeline.images.limits import DEFAULT_LIMITS, Limits
+from pipeline.files.store import store_of
+from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, PATH, TEXT, Kind
@@ -148,8 +147,8 @@ class Tree:
         self.index = {stage.name: stage.index for stage in self.stages}
         self.ancestry = {stage.name: self._ancestry(stage.index) for stage in self.stages}
         """The indexes of a stage and of all that it descends from, by its name."""
-        self.root = os.path.join(os.fsdecode(setup.root), "")
-        self.committer = Committer(setup.run, setup.output_folders)
+        self.root = store_of(setup.root).read(setup.root)
+        self.committer = store_of(*setup.output_folders).put(setup.run, setup.output_folders)
         self.parts = PartList(setup.parts, setup.run)
         self.routes = Routes(self)
 

@@ -218,6 +218,7 @@ def upper(text: str) -> str:
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("engine", ["serial", "pool"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_runs_that_a_signal_ends_do_not_count(

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +40,7 @@ def test_before_and_after_a_run(project: Project, pipeline: Pipeline) -> None:
     assert (said_json["standing"], said_json["done"], said_json["exit"]) == ("ended", 40, 0)
 
 
+@pytest.mark.processes
 def test_beside_a_run_and_after_its_death(project: Project, pipeline: Pipeline) -> None:
     """Who runs since when, and how many files of how many; a killed run is told from one at work."""
     project.write("stages/upper.py", SLOW)
@@ -61,25 +61,6 @@ def test_the_ledger_is_not_opened_while_a_run_is_on(project: Project, pipeline: 
     project.run()
     (project.folder / ".pipeline/pipeline/ledger.sqlite").write_bytes(b"nothing of use")
     assert "with exit 0" in pipeline("status").stdout
-
-
-def test_a_run_on_another_machine_is_known_by_its_beat(project: Project) -> None:
-    """Its processes cannot be seen from here."""
-    project.run()
-    folder = project.folder / ".pipeline/pipeline"
-    said = json.loads(progress_file(folder).read_bytes()) | {"stage": "running", "host": "another"}
-    for age_s, standing in ((1, "running"), (1000, "killed")):
-        progress_file(folder).write_text(json.dumps(said | {"at": time.time() - age_s}))
-        assert read_progress(folder)[0] == standing
-
-
-@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"{}", b"\xff"])
-def test_a_damaged_file_says_nothing(project: Project, damage: bytes) -> None:
-    """It is no error of the person's who asks."""
-    project.run()
-    folder = project.folder / ".pipeline/pipeline"
-    progress_file(folder).write_bytes(damage)
-    assert read_progress(folder) == ("never", {})
 
 
 def test_a_stopped_run_says_why(tmp_path: Path, pipeline: Pipeline) -> None:

@@ -114,6 +114,7 @@ def test_pictures_of_every_way_to_commit(example: Path, pipeline: Pipeline) -> N
     assert ran.returncode == 1 and ran.stdout.startswith("data/output/web/lake.webp: contents changed")
 
 
+@pytest.mark.processes
 def test_beside_a_run(project: Project, pipeline: Pipeline) -> None:
     """What a run makes anew meanwhile is no finding."""
     for number in range(300):

@@ -55,6 +55,7 @@ class Line:
         return self.project.lost_s(runs)
 
 
+@pytest.mark.processes
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     """Killed, and again while it resumes: nothing half, nothing left over, nobody alive, little done twice."""
     line, moment = Line(tmp_path, 60, "pool"), random.Random()
@@ -97,6 +98,7 @@ def rebuild(folder: Path, pictures: int, engine: str, kills: int, moment: random
     reader.stop()
 
 
+@pytest.mark.processes
 def test_killed_while_it_makes_everything_anew(tmp_path: Path) -> None:
     """An output is the whole old or the whole new one whenever it is looked at, and never away."""
     rebuild(tmp_path / "project", 40, "pool", 2, random.Random())
@@ -109,6 +111,7 @@ def test_killed_often_while_it_makes_everything_anew(tmp_path: Path, engine: str
     rebuild(tmp_path / "project", 300, engine, 10, random.Random(5))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kills", [1, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_killed_worker_costs_nothing(tmp_path: Path, kills: int) -> None:
     """A worker is killed, or the server that forks them: the run ends as if nothing had been."""

@@ -232,6 +232,7 @@ def test_only_the_end_of_much_is_kept(tmp_path: Path) -> None:
     assert raised.value.text == "sh failed (exit code 1): last"
 
 
+@pytest.mark.processes
 def test_what_it_leaves_behind_neither_holds_us_up_nor_stays(tmp_path: Path) -> None:
     """A child in the background that keeps stderr open is not waited for, and is killed."""
     given, began = item(tmp_path), time.monotonic()
@@ -241,6 +242,7 @@ def test_what_it_leaves_behind_neither_holds_us_up_nor_stays(tmp_path: Path) -> 
     wait_until_gone([pid])
 
 
+@pytest.mark.processes
 def test_it_is_killed_when_we_are_interrupted(tmp_path: Path) -> None:
     """An exception in the midst of it ends the program and its children."""
 
@@ -283,6 +285,7 @@ def sleeper(folder: Path, engine: str, limit: str = "") -> Project:
     return project
 
 
+@pytest.mark.processes
 def test_a_timeout_kills_the_program_and_its_children(tmp_path: Path, pipeline: Pipeline) -> None:
     """None of them is alive when the run has ended, not even one with a session of its own, and the file has failed."""
     project = sleeper(tmp_path, "pool", "timeout: 2s")
@@ -294,6 +297,7 @@ def test_a_timeout_kills_the_program_and_its_children(tmp_path: Path, pipeline: 
     assert contents_below(tmp_path / "out") == {}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("engine", ["pool", "serial"])
 def test_a_run_that_is_killed_takes_its_programs_with_it(tmp_path: Path, engine: str) -> None:
     """kill -9 of the parent leaves no program alive, nor what that has started."""

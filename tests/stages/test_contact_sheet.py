@@ -14,9 +14,8 @@ from support.project import Project
 
 from pipeline import Item
 from pipeline.errors import FileFailure
+from pipeline.images import Limits, limited_to, load_font, replace_missing_glyphs
 from pipeline.images.decode import OpenedPicture, open_picture
-from pipeline.images.drawing import load_font, replace_missing_glyphs
-from pipeline.images.limits import Limits, limited_to
 from stages.contact_sheet import ContactSheet
 
 Color = tuple[int, ...]

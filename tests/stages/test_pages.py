@@ -14,7 +14,7 @@ from support.project import Project
 
 from pipeline import Part, Skip
 from pipeline.errors import ConfigError, Unreadable
-from pipeline.images.limits import Limits, limited_to
+from pipeline.images import Limits, limited_to
 from stages.pages import Pages
 
 Picture = Part[Image.Image]

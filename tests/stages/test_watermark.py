@@ -15,8 +15,8 @@ from support.pictures import STORED, SWAPPED, decode, encode, paint, saved, wors
 from support.project import Project
 
 from pipeline.errors import ConfigError, Unreadable
+from pipeline.images import Position
 from pipeline.images.decode import OpenedPicture, open_picture
-from pipeline.images.drawing import Position
 from stages.watermark import Watermark
 
 RED, GREY = (200, 40, 20, 160), (90, 90, 90, 160)

@@ -44,19 +44,6 @@ def pids_in(file: Path, count: int) -> list[int]:
     return wait_until(lambda: file.exists() and len(found := file.read_text().split()) >= count and [*map(int, found)])
 
 
-def signal_until_it_ends(process: subprocess.Popen[str], number: int, most_s: float = 60) -> str:
-    """Signal a process twice a second until it has ended, as one that is told again; gives what it said on stderr.
-
-    Two signals that come close together may be one to a process that gets no time in between.
-    """
-    deadline = time.monotonic() + most_s
-    while time.monotonic() < deadline:
-        process.send_signal(number)
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=0.5)[1]
-    raise AssertionError(f"still running after {most_s:g} s of signals")
-
-
 def kill(pid: int) -> None:
     """Kill a process that may have ended by itself."""
     with suppress(ProcessLookupError):

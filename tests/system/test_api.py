@@ -101,6 +101,7 @@ for outcome in iterate(load("pipeline.yaml"), only="a.*"):
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 
+@pytest.mark.processes
 def test_who_leaves_ends_the_run(project: Project) -> None:
     """Leaving the `with` ends it: what came so far is on record, and the next run does the rest."""
     project.write(
@@ -118,6 +119,7 @@ def test_who_leaves_ends_the_run(project: Project) -> None:
     assert rest.exit == 0 and 0 < rest.up_to_date < 23 and rest.up_to_date + rest.done == 23
 
 
+@pytest.mark.processes
 def test_leaving_does_not_wait_for_what_is_in_hand(project: Project) -> None:
     """A job that takes minutes is cut off, as by a second Ctrl-C, and is done by the next run."""
     sleeps = (
@@ -215,6 +217,7 @@ def test_a_main_without_a_file_and_an_event_loop(project: Project) -> None:
     assert (done.stdout, done.stderr) == ("1 1 1\n", "")
 
 
+@pytest.mark.processes
 def test_ctrl_c_goes_to_who_follows(project: Project) -> None:
     """KeyboardInterrupt is raised in the loop of whoever follows a run, as in any loop, and the run ends."""
     code = """

@@ -286,7 +286,7 @@ def test_a_clone_over_the_same_folder_is_refused(project: Project, tmp_path: Pat
 
 FIFTY = """
 import os, sys
-import pipeline.operations.run, pipeline.load, pipeline.commands.run  # once for all
+import pipeline.operations.run, pipeline.config.load, pipeline.commands.run  # once for all
 from pipeline.cli import main
 go, children = os.pipe(), {}
 for number in range(50):

@@ -187,6 +187,7 @@ def start(project: Project, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.processes
 @BOTH
 def test_a_second_run_exits_75_and_a_killed_ones_lock_is_free(
     project: Project, pipeline: Pipeline, engine: str
@@ -237,6 +238,7 @@ def test_exit_codes(project: Project, pipeline: Pipeline, arguments: list[str], 
 # -- nothing lost ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("force", [False, True])
 def test_kill_at_any_moment_then_the_same_line_again(project: Project, pipeline: Pipeline, force: bool) -> None:
     """After kill -9 at a random moment no output is a part of one; the rerun ends as an undisturbed run does."""

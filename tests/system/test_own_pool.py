@@ -21,6 +21,8 @@ from pipeline.engines.chained import ChainedEngine
 from pipeline.errors import ConfigError
 from pipeline.messages import Job, Outcome, Source, StageInfo, Target
 
+pytestmark = pytest.mark.processes
+
 STAGES = '''
 import os, time
 from pathlib import Path

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from support.program import Pipeline, wait_until
 
+pytestmark = pytest.mark.processes
+
 METHODS = ["fork", "forkserver", "spawn"]
 
 YAML = """\

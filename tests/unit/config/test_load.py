@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.program import Pipeline
 
+from pipeline.cli import main
 from pipeline.config.document import read_document
 from pipeline.config.load import load_config
 from pipeline.config.model import Config, Errors
@@ -37,6 +38,7 @@ STAGES = {
 }
 
 Load = Callable[..., Config]
+Main = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -71,6 +73,17 @@ def refused(load: Load) -> Callable[..., list[str]]:
             load(text, *edits)
         lines = str(caught.value).splitlines()
         return [re.sub(r"^.*pipeline\.yaml:(?=\d)", "", each) for each in lines if not each.startswith("    ")]
+
+    return run
+
+
+@pytest.fixture
+def main_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Main:
+    """Runs the command line in this process, in a folder; gives its exit code, stdout and stderr."""
+
+    def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        return main(arguments), *capfd.readouterr()
 
     return run
 
@@ -591,40 +604,40 @@ def test_edits(load: Load) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", [["run"], ["check"], ["plan"], ["failures"], []])
-def test_exit_2(pipeline: Pipeline, project: Path, verb: list[str], content: str | bytes, said: str) -> None:
+def test_exit_2(main_in: Main, project: Path, verb: list[str], content: str | bytes, said: str) -> None:
     """Whatever is wrong with the file, every verb ends with exit 2, says so on stderr, and touches nothing."""
     (project / "pipeline.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
     before = sorted(project.rglob("*"))
-    ended = pipeline(*verb, "pipeline.yaml", cwd=project)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(said)
+    code, printed, complained = main_in(project, *verb, "pipeline.yaml")
+    assert (code, printed) == (2, "")
+    assert complained.startswith(said)
     assert [each for each in sorted(project.rglob("*")) if "__pycache__" not in str(each)] == before
 
 
 @pytest.mark.parametrize(
     ("name", "said"), [("gone.yaml", "No such file"), ("in", "Is a directory"), ("x" * 300, "name")]
 )
-def test_a_file_that_cannot_be_read(pipeline: Pipeline, project: Path, name: str, said: str) -> None:
+def test_a_file_that_cannot_be_read(main_in: Main, project: Path, name: str, said: str) -> None:
     """A pipeline that is not there is exit 2, with the reason and how to name one."""
-    ended = pipeline("check", "-f", name, cwd=project)
-    assert ended.returncode == 2
-    assert said in ended.stderr
-    assert "hint: name the pipeline" in ended.stderr
+    code, _, complained = main_in(project, "check", "-f", name)
+    assert code == 2
+    assert said in complained
+    assert "hint: name the pipeline" in complained
 
 
-def test_an_endless_file(pipeline: Pipeline, project: Path) -> None:
+def test_an_endless_file(main_in: Main, project: Path) -> None:
     """A device that never ends is no pipeline, and found out at once."""
-    ended = pipeline("check", "-f", "/dev/zero", cwd=project)
-    assert (ended.returncode, "limit 1048576" in ended.stderr) == (2, True)
+    code, _, complained = main_in(project, "check", "-f", "/dev/zero")
+    assert (code, "limit 1048576" in complained) == (2, True)
 
 
-def test_the_state_of_the_pipeline_is_found_from_anywhere(pipeline: Pipeline, project: Path, tmp_path: Path) -> None:
+def test_the_state_of_the_pipeline_is_found_from_anywhere(main_in: Main, project: Path, tmp_path: Path) -> None:
     """Relative paths are relative to the YAML's folder, whatever the working directory."""
     (project / "pipeline.yaml").write_text(pipeline_with())
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    ended = pipeline("check", str(project / "pipeline.yaml"), cwd=elsewhere)
-    assert (ended.returncode, ended.stdout) == (0, "a: inputs -> resize -> out/{stem}.png\n")
+    code, printed, _ = main_in(elsewhere, "check", str(project / "pipeline.yaml"))
+    assert (code, printed) == (0, "a: inputs -> resize -> out/{stem}.png\n")
 
 
 HEAVY = ("PIL", "tqdm", "pydantic", "sqlite3", "pathspec", "yaml")

@@ -19,7 +19,7 @@ from pipeline.engines import pool_session
 from pipeline.engines.pool import PoolEngine
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 
 def test_every_job_comes_back_once(make: Make, method: str) -> None:

@@ -6,15 +6,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.records import done, fail
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger.ledger import Ledger, UncertainPeriod, UnchangedRange
-from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Kind, Source
-from pipeline.planning.plan import RecordCursor
 
 
 def test_nothing_counts_until_commit(tmp_path: Path) -> None:
@@ -121,21 +117,3 @@ def test_unchanged_ranges_are_known_by_their_first_source(ledger: Ledger) -> Non
     assert [each for each in b"amz" if ledger.unchanged.get(bytes([each]))] == [ord("a")]
     ledger.unchanged.delete()
     assert ledger.unchanged.get(b"a") is None
-
-
-# -- in step with the walk ---------------------------------------------------------------------------------------------
-
-KEYS = st.lists(st.binary(min_size=1, max_size=3), max_size=30, unique=True).map(sorted)
-
-
-@settings(deadline=None)
-@given(KEYS, KEYS)
-def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[bytes]) -> None:
-    """Every record is either met with its source or passed as gone, in one go over both."""
-    passed: list[OutputRecord] = []
-    rows = iter([OutputRecord(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
-    follower: RecordCursor[OutputRecord] = RecordCursor(rows, passed.append)
-    met = [row.source for source in walked for row in follower.take(source)]
-    follower.pass_the_rest()
-    assert met == [key for key in walked if key in recorded]
-    assert [row.source for row in passed] == [key for key in recorded if key not in walked]

@@ -24,17 +24,17 @@ def tables(ledger: Ledger) -> PlanTables:
     return ledger.create_plan_tables()
 
 
-def output(source: bytes, action: str = "make", why: str = "new", **more: object) -> tuple[object, ...]:
+def output(source: bytes, action: str = "make", code: str = "new", **more: object) -> tuple[object, ...]:
     """A row of `plan`, without its number; the target is `out/` and the source unless it is given."""
     target = more.get("target", b"out/" + source)
     return (
-        source, 1, 1, more.get("stage", "up"), action, why, b"/project/" + bytes(target), target,  # type: ignore[call-overload]
+        source, 1, 1, more.get("stage", "up"), action, code, None, b"/project/" + bytes(target), target,  # type: ignore[call-overload]
         more.get("rival"), more.get("owned", False), more.get("late", False), True, more.get("moved_from"),
     )  # fmt: skip
 
 
-def orphan(target: bytes, why: str = "source gone") -> tuple[object, ...]:
-    return (target, b"a", "up", "done", why, 5, 2000)
+def orphan(target: bytes, code: str = "source-gone") -> tuple[object, ...]:
+    return (target, b"a", "up", "done", code, 5, 2000)
 
 
 def test_outputs_come_in_the_order_in_which_they_were_added(tables: PlanTables) -> None:
@@ -57,7 +57,7 @@ def test_what_is_read_in_chunks_may_be_written_meanwhile(tables: PlanTables) -> 
     found = []
     for seq, source, *_ in tables.outputs_to_make(late=False):
         found.append(source)
-        tables.refuse(seq, "why")
+        tables.refuse(seq, "collision", None)
     assert found == names
 
 
@@ -77,8 +77,8 @@ def test_claims_to_one_target_are_found(tables: PlanTables) -> None:
 def test_a_rival_that_is_an_orphan_gives_way(tables: PlanTables) -> None:
     """But for the one reason with which its source is still there."""
     tables.insert_outputs([output(name, rival=b"old") for name in (b"a", b"b", b"c")])
-    tables.insert_orphans([orphan(b"out/a"), orphan(b"out/b", "skipped now")])
-    refused = [tables.source_and_target(seq)[0] for seq, _ in tables.refuse_rivals("skipped now")]
+    tables.insert_orphans([orphan(b"out/a"), orphan(b"out/b", "skipped-now")])
+    refused = [tables.source_and_target(seq)[0] for seq, _ in tables.refuse_rivals("skipped-now")]
     assert refused == [b"b", b"c"]
 
 
@@ -97,10 +97,10 @@ def test_what_cannot_be_renamed_is_made_and_its_old_file_an_orphan(tables: PlanT
     tables.insert_outputs([output(b"a", "rename", moved_from=b"old/a"), output(b"b", "refuse", moved_from=b"old/b")])
     tables.insert_orphans([orphan(b"old/a", MOVED), orphan(b"old/b", MOVED)])
     assert not list(tables.orphans())
-    tables.release_unmoved("path changed")
-    assert [(row[0], row[4]) for row in tables.orphans()] == [(b"old/b", "path changed")]
+    tables.release_unmoved("path-changed")
+    assert [(row[0], row[4]) for row in tables.orphans()] == [(b"old/b", "path-changed")]
     (rename,) = tables.renames()
-    tables.make_instead(rename[0], b"old/a", "path changed")
+    tables.make_instead(rename[0], b"old/a", "path-changed")
     assert [row[0] for row in tables.orphans()] == [b"old/a", b"old/b"]
     assert [row[1] for row in tables.outputs_to_make(late=False)] == [b"a"] and not list(tables.renames())
 
@@ -130,9 +130,9 @@ def test_readings_reach_the_ledger(ledger: Ledger, tables: PlanTables) -> None:
 
 def test_outputs_are_counted_by_action_and_reason(tables: PlanTables) -> None:
     """Files and groups apart."""
-    tables.insert_outputs([output(b"a"), output(b"b"), output(b"c", "held", "held after 3"), output(b"/up/g")])
-    assert tables.counts(of_groups=False) == [("make", "new", 2, 2), ("held", "held after 3", 1, 1)]
-    assert tables.counts(of_groups=True) == [("make", "new", 1, 1)]
+    tables.insert_outputs([output(b"a"), output(b"b"), output(b"c", "held", "held-after"), output(b"/up/g")])
+    assert tables.counts(of_groups=False) == [("make", "new", None, 2, 2), ("held", "held-after", None, 1, 1)]
+    assert tables.counts(of_groups=True) == [("make", "new", None, 1, 1)]
 
 
 def test_past_failures_are_kept_for_the_run(tables: PlanTables) -> None:

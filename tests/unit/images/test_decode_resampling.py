@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.images.decode import resample
 from pipeline.images.encode import save_png
-from pipeline.images.resample import resample
 
 SIDES = st.integers(1, 90)
 

@@ -16,8 +16,8 @@ from support.project import Project
 
 from pipeline.config.load import load_config
 from pipeline.errors import Unreadable
+from pipeline.images import Limits, limited_to
 from pipeline.images.decode import open_picture
-from pipeline.images.limits import Limits, limited_to
 
 # -- bombs, format by format -------------------------------------------------------------------------------------------
 

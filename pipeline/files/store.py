@@ -1,0 +1,142 @@
+"""The one seam behind which files may lie elsewhere than on this machine's disks; today there is the local store only.
+
+A store is chosen once for each root, by `store_of`, and handed down from there. Nothing asks it file by file: it is
+asked once for a root (`walk`, `read`, `claim`), a run (`put`), or a span of about a thousand sources (`stat_many`), and
+gives the object or the numbers with which its caller goes through the files. So nothing above it asks whether files are
+remote, and files on a disk cost what they cost without it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.files.atomic import Committer
+from pipeline.files.template import Template
+
+if TYPE_CHECKING:
+    from pipeline.files.ownership import Owner
+    from pipeline.files.walk import Walk
+
+NO_FILE_STAT = -1
+"""Stands for the size and the time of what is not there, or is no regular file."""
+
+# The bits of a mode that say what it is the mode of.
+_TYPE = 0o170000
+
+
+class Store(Protocol):
+    """What the pipeline asks of the place where files lie. Paths are absolute, in bytes."""
+
+    def walk(
+        self, root: bytes, include: Sequence[str] = (), exclude: Sequence[str] = (), without: Collection[bytes] = ()
+    ) -> Walk:
+        """Return the walk over the sources below a root, in byte order of their relative paths.
+
+        Args:
+            root: The input root.
+            include: gitignore-style patterns, of which a source must match one; none means every file.
+            exclude: gitignore-style patterns of what is left out.
+            without: The folders that are not entered.
+        """
+
+    def read(self, root: bytes) -> str:
+        """Return the folder, ending in "/", below which a worker opens each source by its relative path."""
+
+    def put(self, run: str, roots: Sequence[bytes]) -> Committer:
+        """Return what commits the outputs of a run below these claimed roots, whole or not at all."""
+
+    def stat_many(self, template: Template, sources: Sequence[bytes]) -> list[int]:
+        """Return the sizes of the outputs of these sources, and after them their modification times in nanoseconds.
+
+        Args:
+            template: Where the outputs of the stage lie.
+            sources: Paths relative to the input root, in their order.
+
+        Returns:
+            Twice as many numbers as sources; `NO_FILE_STAT` for an output that is not there.
+        """
+
+    def remove(self, path: bytes) -> None:
+        """Remove an output. Raises OSError."""
+
+    def claim(self, root: bytes, owner: Owner) -> None:
+        """Say in an output folder, made where there is none, whose it is. Raises EnvironmentFailure."""
+
+
+class LocalStore:
+    """The file systems of this machine."""
+
+    put = staticmethod(Committer)
+    remove = staticmethod(os.unlink)
+
+    def walk(
+        self, root: bytes, include: Sequence[str] = (), exclude: Sequence[str] = (), without: Collection[bytes] = ()
+    ) -> Walk:
+        """Return the walk over a folder and those below it."""
+        from pipeline.files.walk import Walk  # a worker never walks
+
+        return Walk(root, include, exclude, without)
+
+    def read(self, root: bytes) -> str:
+        """Return the root itself."""
+        return os.path.join(os.fsdecode(root), "")
+
+    def stat_many(self, template: Template, sources: Sequence[bytes]) -> list[int]:
+        """Return sizes and times as `Store.stat_many` says.
+
+        The outputs' folders are kept open, which halves the cost; to list them as well would only add to it.
+        """
+        sizes, times = list[int](), list[int]()
+        apart, stat_of, regular = template.apart, os.stat, stat.S_IFREG
+        before, folder, fd = b"/", b"", -1
+        try:
+            for source in sources:
+                # Mostly the source's own name, in the folder of the source before.
+                above, _, name = source.rpartition(b"/")
+                if above != before or apart is None or not apart.keeps_name:
+                    before = above
+                    place, name = template.fill_apart(source)
+                    if place != folder:
+                        folder, fd = place, _open_folder(place, fd)
+                try:
+                    found = stat_of(name, dir_fd=fd) if fd >= 0 else None
+                except OSError:
+                    found = None
+                if found is not None and found.st_mode & _TYPE == regular:
+                    sizes.append(found.st_size)
+                    times.append(found.st_mtime_ns)
+                else:
+                    sizes.append(NO_FILE_STAT)
+                    times.append(NO_FILE_STAT)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return sizes + times
+
+    def claim(self, root: bytes, owner: Owner) -> None:
+        """Write the owner file into an output folder. Raises EnvironmentFailure."""
+        from pipeline.files.ownership import claim  # a worker never claims
+
+        claim(Path(os.fsdecode(root)), owner)
+
+
+def _open_folder(folder: bytes, before: int) -> int:
+    """Open a folder and close the descriptor of the one before it; -1 for one that cannot be opened."""
+    if before >= 0:
+        os.close(before)
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+_LOCAL = LocalStore()
+
+
+def store_of(*roots: bytes) -> Store:
+    """Return the store in which these roots lie: an input root, or the output folders of one pipeline."""
+    return _LOCAL

@@ -1,0 +1,192 @@
+"""What the steps of a run share, how a run is opened and closed, and what becomes of an error.
+
+Whatever a step raises comes to `end_run_on_error`, the one place that tells a refusal, after which nothing was made,
+from a run that the machine stopped part-way.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sqlite3
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+from pipeline.config.model import Config
+from pipeline.engines import Engine
+from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
+from pipeline.files.file_system import describe, describe_room
+from pipeline.files.parts import PartList
+from pipeline.files.state_dir import State, open_state
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.recovery import is_damage
+from pipeline.ledger.session import open_to_write
+from pipeline.observer import Observers, RunObserver
+from pipeline.operations.guards import Confirmations, Guards, guards_of
+from pipeline.operations.launch import open_engine
+from pipeline.operations.recorder import Recorder, RunLog
+from pipeline.planning.estimate import Pace
+from pipeline.planning.output_spec import Selection
+from pipeline.planning.plan import Plan, settled_spans
+from pipeline.planning.recorded_parts import MadeParts
+from pipeline.report.live import LiveProgress
+from pipeline.report.summary import Summary
+from pipeline.text import shown
+
+_NO_WORK = Pace(0, 0.0)
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is asked of one run; see `run` in run.py for each of the fields."""
+
+    config: Config
+    selection: Selection
+    observers: tuple[RunObserver, ...]
+    grace_s: float
+    confirmations: Confirmations
+    is_followed: Callable[[], bool]
+
+
+@dataclass
+class RunContext:
+    """What the steps of one run share; `plan` and `recorder` are there from the step `plan` on."""
+
+    request: RunRequest
+    config: Config
+    selection: Selection
+    state: State
+    ledger: Ledger
+    log: RunLog
+    observers: Observers
+    guards: Guards
+    unclean_runs: list[str]
+    """The ids of runs that may have left temporaries."""
+    summary: Summary
+    plan: Plan = field(init=False)
+    recorder: Recorder = field(init=False)
+    parts: MadeParts | None = None
+    """What is recorded of outputs in parts, where there may be any."""
+    is_planned: bool = False
+    """Whether there is a plan, and no guard refused it."""
+    engine: Engine | None = None
+    pace: Pace = _NO_WORK
+
+    def note(self, text: str) -> None:
+        """Tell a person something that concerns no single output."""
+        self.log.note(text)
+        self.observers.on_note(text)
+
+    def open_engine(self) -> Engine:
+        """Return the engine, whose workers begin to start when it is first asked for."""
+        if self.engine is None:
+            self.engine = open_engine(self.config, self.state, self.unclean_runs)
+            self.engine.warm_up()
+        return self.engine
+
+    @property
+    def folder(self) -> bytes:
+        """The folder of pipeline.yaml, to which the ledger's targets are relative."""
+        return os.fsencode(self.config.folder)
+
+
+@contextmanager
+def open_run(request: RunRequest) -> Iterator[RunContext]:
+    """Lock the state, open ledger and log, and begin the run; all of it is closed however the run ends."""
+    config = request.config
+    folders = [leaf.output.template.folder for leaf in config.leaves if leaf.output]
+    with closing(open_state(config.state, config.name)) as state:
+        try:
+            # A log without a buffer of its own says what there was to say, however the run ends.
+            with (
+                open_to_write(state, folders, is_run=True) as ledger,
+                open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+            ):
+                file.writelines(f"{note}\n" for note in ledger.notes)
+                summary = Summary(run=state.run, pipeline=config.name)
+                log = RunLog(file, summary)
+                live = LiveProgress(state, summary, config.file.name)
+                observers = Observers([*request.observers, live], log.report_observer)
+                guards = guards_of(config, ledger, request.confirmations)
+                observers.on_start()
+                ledger.begin_run(state.run)
+                unclean_runs = [each for each in ledger.unclean_runs() if each != state.run]
+                context = RunContext(
+                    request, config, request.selection, state, ledger, log, observers, guards, unclean_runs, summary
+                )
+                for warning in config.warnings:
+                    context.note(warning)
+                yield context
+        except (sqlite3.Error, OSError) as error:
+            text = f"the state in {state.folder} cannot be kept: {_describe(error, state)}"
+            raise EnvironmentFailure(text) from error
+
+
+@contextmanager
+def end_run_on_error(context: RunContext) -> Iterator[None]:
+    """Record what a step raised: a refusal is raised on, what the machine did ends the run with exit code 3."""
+    try:
+        yield
+    except (FilemillError, sqlite3.Error, OSError) as error:
+        is_refused = not context.is_planned and not isinstance(error, WorkersFailed)
+        if isinstance(error, FilemillError) and (is_refused or not isinstance(error, EnvironmentFailure)):
+            _record_refusal(context, error)
+            raise
+        context.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
+        context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
+    except Exception:
+        context.log.write(traceback.format_exc())
+        raise
+    finally:
+        if context.engine:
+            context.engine.close()
+
+
+def _record_refusal(context: RunContext, error: FilemillError) -> None:
+    """Record that there was a run in which nothing was made, and why."""
+    summary = context.summary
+    summary.exit, summary.stopped = error.exit_code, error.text
+    context.log.write(f"refused: {error}")
+    context.observers.on_end()
+    context.ledger.end_run(error.exit_code, summary.as_json(), swept=False)
+
+
+def close_run(context: RunContext) -> None:
+    """Add the notes that need the whole summary, and end the run in the ledger."""
+    plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
+    _note_next_steps(context)
+    if plan and plan.judged and summary.exit in (0, 1):
+        ledger.begin()
+        ledger.unchanged.add(settled_spans(ledger, plan.leaves, plan.judged))
+        ledger.commit()
+    # Only a run over everything has met all that a killed one may have left beside an output.
+    met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
+    swept = met_all and summary.exit in (0, 1)
+    if swept and not summary.exit and ledger.facts.uncertain_period:
+        ledger.facts.set_uncertain_period(None)
+    ledger.end_run(summary.exit, summary.as_json() | context.pace.as_json(), swept=swept)
+    PartList(context.state.parts).clear(ledger.unclean_runs())
+    context.observers.on_end()
+
+
+def _note_next_steps(context: RunContext) -> None:
+    """Note what a person may do about what the run has met."""
+    summary, only = context.summary, context.selection.only
+    if only and context.is_planned and not context.plan.sources:
+        patterns = " ".join(f"--only {shlex.quote(pattern)}" for pattern in only)
+        context.note(f"no file matches {patterns}")
+    if any(result.code == "not_ours" for _, result in summary.failures):
+        context.note(
+            "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
+        )
+    if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
+        summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
+
+
+def _describe(error: Exception, state: State) -> str:
+    """Describe what the machine did, with the file it concerns."""
+    if isinstance(error, sqlite3.Error):
+        return f"the ledger {state.ledger} fails: {error}{'' if is_damage(error) else describe_room(state.ledger)}"
+    return describe(error, error.filename or state.folder) if isinstance(error, OSError) else str(error)
