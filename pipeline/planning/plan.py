@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pipeline.config.model import Config, StageConfig
@@ -156,8 +157,8 @@ def make_plan(
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
     is_moving = not (selection.force or ledger.facts.uncertain_period)
-    moves = RenameFinder(of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
-    work = _Work(plan, judge, gone, moves, selection, everything, on_work)
+    renames = partial(RenameFinder, of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
+    work = _Work(plan, judge, gone, renames, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
     all_plain = all(leaf.is_plain for leaf in of_files)
     if everything or selection.force or selection.is_partial or config.changed_by == "hash" or not all_plain:
@@ -220,7 +221,7 @@ class _Work:
         plan: Plan,
         judge: Freshness,
         gone: OrphanCollector,
-        moves: RenameFinder | None,
+        open_renames: Callable[[], RenameFinder] | None,
         selection: Selection,
         everything: bool,
         on_work: Callable[[], object],
@@ -228,11 +229,16 @@ class _Work:
         self._plan = plan
         self._judge = judge
         self._gone = gone
-        self._moves = moves
+        self._open_renames = open_renames
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work: Callable[[], object] | None = on_work
+
+    @cached_property
+    def _renames(self) -> RenameFinder | None:
+        """Finds renames; opened when a source is met that may have one, and None where nothing is renamed."""
+        return self._open_renames() if self._open_renames else None
 
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
         """Freshness the sources of a range, and pass on what is recorded there of files that are gone."""
@@ -271,8 +277,8 @@ class _Work:
             plan.unmatched += 1
             self._pass_on(decisions, rows, recorded, failures)
             return False
-        if self._moves and rows and (recorded or len(decisions) > 1):
-            decisions = self._moves.find(source, rows, decisions)
+        if rows and (recorded or len(decisions) > 1) and self._renames:
+            decisions = self._renames.find(source, rows, decisions)
         leader = foremost(decisions)
         if leader.action == "up-to-date" and not self._everything:
             plan.files["up-to-date", without_particulars(leader.reason)] += 1
