@@ -16,7 +16,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.messages import KILLED, GroupJob, Job, Outcome
 from pipeline.observer import RunObserver
 from pipeline.planning.output_spec import OutputSpec
-from pipeline.planning.recorded_parts import MadeParts
+from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.report.summary import Summary
 
 J = TypeVar("J", Job, GroupJob)
@@ -73,7 +73,7 @@ class Recorder:
         observers: RunObserver,
         leaves: Sequence[OutputSpec],
         errors: Errors,
-        parts: MadeParts | None = None,
+        parts: RecordedParts | None = None,
     ) -> None:
         self.planned_files = 0
         """How many files the run is to do."""
@@ -145,7 +145,7 @@ class Recorder:
     def _record(self, outcome: Outcome, *, tried: bool) -> None:
         self._ledger.begin()
         if self._parts:
-            self._parts.record(outcome)
+            self._parts.update(outcome)
         self._ledger.record(outcome, self._key, self._recipes, tried)
         self._summary.add(outcome)
         for result in outcome.results:

@@ -29,7 +29,7 @@ from pipeline.planning.decisions import Action, Reason, text_of
 from pipeline.planning.estimate import Pace
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import make_plan, output_specs
-from pipeline.planning.recorded_parts import MadeParts
+from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.report.summary import Summary
 from pipeline.text import program, shown
 
@@ -54,8 +54,8 @@ def plan(context: RunContext) -> None:
     leaves = output_specs(config, ledger, record=True)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
         noted = PartList(context.state.parts)
-        context.parts = MadeParts(ledger, leaves, noted, context.folder, force=selection.force)
-        context.parts.take_over(context.unclean_runs)
+        context.parts = RecordedParts(ledger, leaves, noted, context.folder, force=selection.force)
+        context.parts.recover(context.unclean_runs)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else lambda: None
@@ -125,7 +125,7 @@ def run_jobs(context: RunContext) -> None:
         try:
             if plan.jobs:
                 jobs = context.recorder.intended(plan.store.jobs())
-                _job_loop(context, signals).run(context.parts.told(jobs) if context.parts else jobs, plan.jobs)
+                _job_loop(context, signals).run(context.parts.with_parts(jobs) if context.parts else jobs, plan.jobs)
             if plan.groups and not (signals.first or context.log.is_stopped):
                 _run_groups(context, plan.groups, signals)
         finally:

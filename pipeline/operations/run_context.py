@@ -30,7 +30,7 @@ from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.planning.estimate import Pace
 from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan, settled_spans
-from pipeline.planning.recorded_parts import MadeParts
+from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
 from pipeline.text import shown
@@ -67,7 +67,7 @@ class RunContext:
     summary: Summary
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
-    parts: MadeParts | None = None
+    parts: RecordedParts | None = None
     """What is recorded of outputs in parts, where there may be any."""
     is_planned: bool = False
     """Whether there is a plan, and no guard refused it."""
@@ -167,7 +167,8 @@ def close_run(context: RunContext) -> None:
     if swept and not summary.exit and ledger.facts.uncertain_period:
         ledger.facts.set_uncertain_period(None)
     ledger.end_run(summary.exit, summary.as_json() | context.pace.as_json(), swept=swept)
-    PartList(context.state.parts).clear(ledger.unclean_runs())
+    if context.state.parts.is_dir():
+        PartList(context.state.parts).clear(ledger.unclean_runs())
     context.observers.on_end()
 
 

@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pipeline.config.model import Config, StageConfig
@@ -32,11 +33,11 @@ from pipeline.planning.orphans import OrphanCollector
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import recipe_for
+from pipeline.planning.renames import RenameFinder
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
-    from pipeline.planning.renames import RenameFinder
 
 Range = tuple[bytes, bytes | None]
 """From a source on, and before another; None where there is none after it."""
@@ -156,8 +157,8 @@ def make_plan(
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
     is_moving = not (selection.force or ledger.facts.uncertain_period)
-    folder = os.fsencode(config.folder) if is_moving else None
-    work = _Work(plan, judge, gone, folder, selection, everything, on_work)
+    renames = partial(RenameFinder, of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
+    work = _Work(plan, judge, gone, renames, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
     all_plain = all(leaf.is_plain for leaf in of_files)
     if everything or selection.force or selection.is_partial or config.changed_by == "hash" or not all_plain:
@@ -220,7 +221,7 @@ class _Work:
         plan: Plan,
         judge: Freshness,
         gone: OrphanCollector,
-        renames_below: bytes | None,
+        open_renames: Callable[[], RenameFinder] | None,
         selection: Selection,
         everything: bool,
         on_work: Callable[[], object],
@@ -228,13 +229,16 @@ class _Work:
         self._plan = plan
         self._judge = judge
         self._gone = gone
-        self._renames_below = renames_below
-        """The folder to which the ledger's paths are relative; None where nothing is renamed."""
-        self._renames: RenameFinder | None = None
+        self._open_renames = open_renames
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work: Callable[[], object] | None = on_work
+
+    @cached_property
+    def _renames(self) -> RenameFinder | None:
+        """Finds renames; opened when a source is met that may have one, and None where nothing is renamed."""
+        return self._open_renames() if self._open_renames else None
 
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
         """Freshness the sources of a range, and pass on what is recorded there of files that are gone."""
@@ -273,8 +277,8 @@ class _Work:
             plan.unmatched += 1
             self._pass_on(decisions, rows, recorded, failures)
             return False
-        if rows and (recorded or len(decisions) > 1):
-            decisions = self._with_renames(source, rows, decisions)
+        if rows and (recorded or len(decisions) > 1) and self._renames:
+            decisions = self._renames.find(source, rows, decisions)
         leader = foremost(decisions)
         if leader.action == "up-to-date" and not self._everything:
             plan.files["up-to-date", without_particulars(leader.reason)] += 1
@@ -287,17 +291,6 @@ class _Work:
         if rows or failures:
             self._pass_on(decisions, rows, recorded, failures)
         return leader.action == "make"
-
-    def _with_renames(self, source: Source, rows: list[OutputRecord], decisions: list[Decision]) -> list[Decision]:
-        """Return the decisions, with renames in place of those to make what lies intact under another path."""
-        if self._renames_below is None or not any(each.action == "make" for each in decisions):
-            return decisions
-        if self._renames is None:
-            from pipeline.planning.renames import RenameFinder
-
-            of_files = [spec for spec in self._plan.leaves if not spec.gathers]
-            self._renames = RenameFinder(of_files, self._renames_below, self._judge.sources)
-        return self._renames.find(source, rows, decisions)
 
     def _pass_on(
         self,

@@ -1,4 +1,4 @@
-"""What the ledger has of the parts of fan-outs: given to the jobs that make them anew, and brought up to date after."""
+"""The parts of fan-outs in the ledger: told to the jobs that make them again, and updated by their outcomes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.planning.file_state import is_as_left
 from pipeline.planning.output_spec import OutputSpec, take_parts
 
 
-class MadeParts:
-    """The parts of all the outputs that are in parts."""
+class RecordedParts:
+    """The records of all outputs that are in parts. A run has one only where the tree fans out, or a run was killed."""
 
     def __init__(
         self, ledger: Ledger, leaves: Sequence[OutputSpec], noted: PartList, folder: bytes, *, force: bool
@@ -27,8 +27,8 @@ class MadeParts:
         self._folder = folder
         self._force = force
 
-    def take_over(self, unclean_runs: Sequence[str]) -> None:
-        """Record the parts that killed runs have made and could not record, and remove what they left half made."""
+    def recover(self, unclean_runs: Sequence[str]) -> None:
+        """Record the parts that killed runs made but did not record, and remove the temporaries they left."""
         heads: dict[tuple[bytes, bytes], OutputRecord | None] = {}
         for part in self._noted.noted():
             key = part.source, part.target
@@ -39,7 +39,7 @@ class MadeParts:
                 self._record_noted(part, head)
 
     def _head(self, source: bytes, path: bytes) -> OutputRecord | None:
-        """What is recorded of an output in parts that a run was stopped at."""
+        """Return the record that stands for all parts of an output that a killed run had in hand."""
         rows = self._ledger.outputs.of_source(source)
         return next((row for row in rows if row.in_flight and self._path(row) == path), None)
 
@@ -52,14 +52,14 @@ class MadeParts:
             key = part.path if os.path.isabs(head.target) else os.path.relpath(part.path, self._folder)
             self._ledger.outputs.add_part(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
 
-    def told(self, jobs: Iterator[Job]) -> Iterator[Job]:
-        """The same jobs, told where their parts go and which were made before."""
-        return map(self._tell, jobs) if self._leaves else jobs
+    def with_parts(self, jobs: Iterator[Job]) -> Iterator[Job]:
+        """Yield the jobs with the paths of their parts: where new ones go, and which were made before."""
+        return map(self._job_with_parts, jobs) if self._leaves else jobs
 
-    def _tell(self, job: Job) -> Job:
-        return job._replace(targets=tuple(self._tell_of(job.source.path, each) for each in job.targets))
+    def _job_with_parts(self, job: Job) -> Job:
+        return job._replace(targets=tuple(self._target_with_parts(job.source.path, each) for each in job.targets))
 
-    def _tell_of(self, source: bytes, target: Target) -> Target:
+    def _target_with_parts(self, source: bytes, target: Target) -> Target:
         leaf = self._leaves.get(target.stage)
         if leaf is None:
             return target
@@ -68,14 +68,15 @@ class MadeParts:
             around=leaf.template.around_part(source), owned=tuple(map(self._path, owned)), is_forced=self._force
         )
 
-    def record(self, outcome: Outcome) -> None:
-        """Bring what was made before up to date with what became of a job, before that is recorded."""
-        source = outcome.source
-        for result in outcome.results if source else ():
-            if source and (leaf := self._leaves.get(result.stage)):
-                self._record(leaf, source.path, result)
+    def update(self, outcome: Outcome) -> None:
+        """Delete or keep the records of parts made before, by the outcome of a job that is about to be recorded."""
+        if (source := outcome.source) is None:
+            return
+        for result in outcome.results:
+            if leaf := self._leaves.get(result.stage):
+                self._update(leaf, source.path, result)
 
-    def _record(self, leaf: OutputSpec, source: bytes, result: Result) -> None:
+    def _update(self, leaf: OutputSpec, source: bytes, result: Result) -> None:
         if result.kind in KILLED:  # nobody has cleared up after it
             for part in self._noted.noted(self._ledger.run):
                 if (part.source, part.target) == (source, result.path):
@@ -99,7 +100,7 @@ class MadeParts:
         return os.path.normpath(os.path.join(self._folder, row.target))
 
     def _remove(self, row: OutputRecord) -> bool:
-        """Remove a part that is not made any more, if it is as we left it; tells whether there is no file now."""
+        """Remove a part that is not made any more, if nobody changed it; return whether no file is left."""
         if row.size is None:
             return True
         path = self._path(row)

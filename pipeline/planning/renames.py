@@ -28,7 +28,7 @@ _BATCH = 256
 
 
 class RenameFinder:
-    """Finds renames among the decisions on one source."""
+    """Finds the outputs of one source that are renamed instead of made."""
 
     def __init__(self, leaves: Sequence[OutputSpec], folder: bytes, sources: Sources) -> None:
         self._recipes = {leaf.stage: leaf.number for leaf in leaves}
@@ -36,10 +36,10 @@ class RenameFinder:
         self._sources = sources
 
     def find(self, source: Source, rows: Sequence[OutputRecord], decisions: list[Decision]) -> list[Decision]:
-        """The same decisions, but a rename for what is to be made and lies intact elsewhere.
+        """Return the decisions, with a rename for each output to make that lies intact at another path.
 
-        One place may have to be left before another can be taken: those are found in that order, and where they wait
-        for each other in a circle all are made.
+        A path may have to be left before another output can take it: renames come in that order. Outputs that wait for
+        each other in a circle are made.
         """
         if not any(decision.action == "make" for decision in decisions):
             return decisions
@@ -103,7 +103,7 @@ class RenameFinder:
 
 
 def moved(decision: Decision, target: bytes) -> Decision:
-    """The decision to rename an output instead of making it."""
+    """Return the decision to rename an output instead of making it."""
     return decision._replace(action="rename", reason=Reason("path_changed", (os.fsdecode(target),)), moved_from=target)
 
 
@@ -119,7 +119,7 @@ class Renamer:
         self._old = b""
 
     def rename(self) -> int:
-        """Move what can be moved, the rest is to be made; gives how many were moved."""
+        """Move what can be moved, have the rest made, and return how many were moved."""
         done = 0
         for batch in self._batches():
             self._ledger.begin()
@@ -134,7 +134,7 @@ class Renamer:
         return done
 
     def _batches(self) -> Iterator[list[Rename]]:
-        """The renames, those of a source together."""
+        """Yield batches of renames, never one that splits the outputs of a source."""
         batch: list[Rename] = []
         for _, of_source in groupby(self._store.renames(), key=lambda rename: rename.source):
             batch += of_source
@@ -179,7 +179,7 @@ class Renamer:
         return self._put(old, each.path)
 
     def _put(self, old: bytes, new: bytes) -> bool:
-        """Give a file its new name, unless that is taken, or lies on another device."""
+        """Rename a file unless the new path is taken or on another device; return whether it was renamed."""
         try:
             if os.path.dirname(new) != self._made:
                 os.makedirs(os.path.dirname(new), exist_ok=True)

@@ -6,6 +6,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,12 @@ class Tree:
         """The indexes of a stage and of all that it descends from, by its name."""
         self.root = store_of(setup.root).read(setup.root)
         self.committer = store_of(*setup.output_folders).put(setup.run, setup.output_folders)
-        self.parts = PartList(setup.parts, setup.run)
         self.routes = Routes(self)
+
+    @cached_property
+    def parts(self) -> PartList:
+        """The list of the parts that this worker is about to write; opened by the first fan-out."""
+        return PartList(self.setup.parts, self.setup.run)
 
     def member_kind(self, stage: BuiltStage) -> Kind:
         """Return the kind of value as which a gathering stage is given its members.

@@ -50,12 +50,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.path[:] = path
 
 
+def documented_stages() -> dict[str, str]:
+    """Every stage that README and docs have the reader write, as a block that begins with `# stages/NAME.py`."""
+    text = "\n".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    return {name: block for block, name in re.findall(r"^```python\n(# stages/(\w+)\.py\n.*?)^```$", text, re.M | re.S)}
+
+
 @pytest.fixture(scope="module")
 def validator(tmp_path_factory: pytest.TempPathFactory) -> Draft7Validator:
     """Checks what is read from YAML by the schema for this project; made once, since the stages stay the same."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "stages").mkdir()
-    (folder / "stages" / "stamp.py").write_text(STAGE)
+    for name, text in {**documented_stages(), "stamp": STAGE}.items():
+        (folder / "stages" / f"{name}.py").write_text(text)
     schema = pipeline_schema(list_stages(folder))
     Draft7Validator.check_schema(schema)
     return Draft7Validator(schema)
