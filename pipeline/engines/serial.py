@@ -19,7 +19,7 @@ class SerialSpec:
     """The `Spec` of a SerialEngine."""
 
     blueprint: bytes
-    """The stages, as `Blueprint.pack` writes them."""
+    """The stages, as `WorkerSetup.pack` writes them."""
     retries: int = 0
     """How often a job that failed by an exception is tried again."""
     backoff_s: float = 1.0

@@ -23,10 +23,10 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.overrides import Override
 from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Decision, text_of
+from pipeline.planning.file_state import is_as_left
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import fate_of
 from pipeline.planning.output_spec import OutputSpec, Selection, differences_from
-from pipeline.planning.output_state import is_as_left
 from pipeline.planning.plan import Plan, make_plan, output_specs, walk_of
 from pipeline.planning.recipe_diff import as_written, contents_within
 from pipeline.stage import code

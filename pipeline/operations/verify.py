@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pipeline.files.atomic import digest_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
-from pipeline.planning.output_state import compare_file, is_as_left
+from pipeline.planning.file_state import compare_file, is_as_left
 from pipeline.text import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.

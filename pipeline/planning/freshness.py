@@ -33,9 +33,8 @@ from pipeline.planning.decisions import (
     Decision,
     Reason,
 )
+from pipeline.planning.file_state import ByContents, ByTime, Folders, Note, OutputFile, compare_file, same_origin
 from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_parts
-from pipeline.planning.output_state import Folders, OutputFile, compare_file
-from pipeline.planning.source_state import ByContents, ByTime, Note, same_origin
 
 Answer = tuple[Action, Reason]
 
@@ -167,19 +166,22 @@ class Freshness:
         """Return a decision for each output that the tree makes of a source; pops what it uses from `recorded`."""
         if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
             return self._leave_alone(source, recorded)
-        decisions = []
+        decisions, forced = [], self._context.is_forced
         for spec in self._specs:
             if not spec.is_plain:
                 decisions += self._decide_other(source, spec, recorded, failures)
                 continue
             try:
                 path = spec.template.fill(source.path)
-                self.refuse_among_inputs(spec, path)
+                if self._above_root:
+                    self.refuse_among_inputs(spec, path)
             except FileFailure as error:
                 decisions.append(bad_path(source, spec, error))
                 continue
-            record = recorded.pop(spec.template.key(path), None)
-            decision = self.decide_at(source, spec, record, path, self._change(source, spec, record))
+            target = spec.template.key(path)
+            record = recorded.pop(target, None)
+            change = None if record is None or forced else self._change(source, spec, record)
+            decision = self.decide_at(source, spec, record, path, target, change)
             decisions.append(self.after_failure(decision, spec, failures) if failures else decision)
         return decisions
 
@@ -194,8 +196,10 @@ class Freshness:
             self.refuse_among_inputs(spec, path)
         except FileFailure as error:
             return [bad_path(source, spec, error)]
-        record = recorded.pop(spec.template.key(path), None) or self._of_renamed_stage(spec, recorded)
-        decision = self.decide_at(source, spec, record, path, self._change(source, spec, record))
+        target = spec.template.key(path)
+        record = recorded.pop(target, None) or self._of_renamed_stage(spec, recorded)
+        change = None if record is None or self._context.is_forced else self._change(source, spec, record)
+        decision = self.decide_at(source, spec, record, path, target, change)
         parts = take_parts(spec, source.path, recorded) if spec.has_parts else []
         if decision.action == "up-to-date" and parts:
             if record is not None and record.status == "skipped":
@@ -209,10 +213,16 @@ class Freshness:
         return [self.after_failure(decision, spec, failures)]
 
     def decide_at(
-        self, origin: Origin, spec: OutputSpec, record: OutputRecord | None, path: bytes, change: Reason | None
+        self,
+        origin: Origin,
+        spec: OutputSpec,
+        record: OutputRecord | None,
+        path: bytes,
+        target: bytes,
+        change: Reason | None,
     ) -> Decision:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
-        target, file = spec.template.key(path), OutputFile(path, self._folders)
+        file = OutputFile(path, self._folders)
         if record is not None:
             answer = decide_recorded(spec, record, change, file, self._context)
             return Decision(origin, spec.stage, *answer, path, target, None, record.status != "intended")
@@ -226,8 +236,8 @@ class Freshness:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
         return self._is_listed and not is_group(source) and not os.path.lexists(self._root + source)
 
-    def _change(self, source: Source, spec: OutputSpec, record: OutputRecord | None) -> Reason | None:
-        if record is None or self._context.is_forced or record.status == "intended":
+    def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:
+        if record.status == "intended":
             return None
         return self.sources.change(source, record) or self.recipe_change(spec, record)
 

@@ -14,9 +14,9 @@ from pipeline.ledger.origins import GROUPS, key_of, origin_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
+from pipeline.planning.file_state import same_origin
 from pipeline.planning.freshness import Freshness, bad_path
 from pipeline.planning.output_spec import OutputSpec, Selection
-from pipeline.planning.source_state import same_origin
 
 
 def members_change(group: Group, record: OutputRecord) -> Reason | None:
@@ -41,7 +41,7 @@ class GroupFreshness:
         record, change = self._record_of(group, spec, path), None
         if record is not None:
             change = members_change(group, record) or self._rules.recipe_change(spec, record)
-        decision = self._rules.decide_at(group, spec, record, path, change)
+        decision = self._rules.decide_at(group, spec, record, path, spec.template.key(path), change)
         if record is not None and decision.action == "up-to-date":
             decision = decision._replace(target=record.target)
         return self._rules.after_failure(decision, spec, failures)

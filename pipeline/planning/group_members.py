@@ -23,8 +23,8 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import kept_time, key_of, origin_of
 from pipeline.messages import Group
 from pipeline.planning.decisions import Decision
+from pipeline.planning.file_state import is_as_left
 from pipeline.planning.output_spec import OutputSpec
-from pipeline.planning.output_state import is_as_left
 from pipeline.planning.plan_store import PlanStore
 
 How = Literal["to be made", "to be moved", "failed"]

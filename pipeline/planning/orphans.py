@@ -12,7 +12,7 @@ from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
-from pipeline.planning.output_state import is_as_left
+from pipeline.planning.file_state import is_as_left
 from pipeline.planning.plan_store import PlanStore
 
 

@@ -27,13 +27,13 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_list import FileList
+from pipeline.planning.file_state import Met
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import OrphanCollector
 from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import recipe_for
 from pipeline.planning.renames import RenameFinder
-from pipeline.planning.source_state import Met
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
 
 if TYPE_CHECKING:

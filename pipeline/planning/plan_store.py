@@ -58,7 +58,7 @@ class PlanStore:
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                code, _written(detail), path, target, rival, is_owned, late, leads, moved_from,
+                code, json.dumps(detail) if detail else None, path, target, rival, is_owned, late, leads, moved_from,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:

@@ -11,8 +11,8 @@ from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
+from pipeline.planning.file_state import is_as_left
 from pipeline.planning.output_spec import OutputSpec, take_parts
-from pipeline.planning.output_state import is_as_left
 
 
 class RecordedParts:

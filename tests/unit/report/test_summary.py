@@ -76,3 +76,21 @@ def test_a_night_without_news_prints_nothing(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == ""
     print_summary(Summary(failed=1, exit=1), is_quiet=True, is_verbose=False)
     assert capsys.readouterr().err.startswith("1 failed")
+
+
+def test_a_group_that_waits_is_counted_without_its_number() -> None:
+    """However many members failed, that is one reason."""
+    summary = Summary()
+    for number in (1, 1200):
+        result = Result("sheet", b"/out/a", "failed", f"{number:,} members failed", "error", code="members_failed")
+        summary.add(Outcome(Source(b"a", 1, 1), (result,)))
+    assert summary.reasons == {"members failed": 2}
+
+
+def test_notes_are_counted_by_what_they_have_in_common() -> None:
+    """A hundred films of different lengths are one line."""
+    summary = Summary()
+    for frames in (4, 7):
+        notes = ((f"first frame only, of {frames}", "first frame only"),)
+        summary.add(Outcome(Source(b"a", 1, 1), (Result("up", b"/out/a", "done", notes=notes),)))
+    assert "2 done with a note: first frame only" in summary.lines()

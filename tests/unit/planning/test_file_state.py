@@ -28,7 +28,7 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the sources that a plan reads."""
-    from pipeline.planning import source_state as changed
+    from pipeline.planning import file_state as changed
 
     names: list[str] = []
     real = changed.read
