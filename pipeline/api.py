@@ -32,8 +32,6 @@ from pipeline.operations.run import run as run_pipeline
 from pipeline.planning.output_spec import Selection
 from pipeline.report.bar import terminal_observers
 from pipeline.report.summary import Summary
-from pipeline.stage.resolve import find, forget_stages, set_stage_path
-from pipeline.stdio import stdout_to_stderr
 from pipeline.text import did_you_mean
 
 # Outcomes that wait for the consumer of `iterate`; while there are more, the run waits.
@@ -59,7 +57,6 @@ def load(file: str | Path, edits: Sequence[str] = ()) -> Config:
         UsageError: Another pipeline is being loaded or run in this process.
     """
     with _alone():
-        forget_stages()
         return load_config(Path(file), edits)
 
 
@@ -252,10 +249,7 @@ def _with_choices(config: Config, options: Options) -> Config:
     if engine is not None:
         _refuse_unless(engine in ("pool", "serial"), "engine", engine, "'pool' or 'serial'")
         config = replace(config, engine=engine)
-    with stdout_to_stderr():
-        set_stage_path(config.folder)
-        stages = [replace(each, stage=find(each.stage.uses, config.folder)) for each in config.stages]
-    return replace(config, stages=tuple(stages))
+    return config
 
 
 def _refuse_unless(is_right: bool, name: str, given: object, needed: str) -> None:

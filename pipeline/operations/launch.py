@@ -11,7 +11,6 @@ from pipeline.config.model import Config, Pool, StageConfig, fan_out_above
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
-from pipeline.stage.options import absolute
 from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
 from pipeline.worker.tree import StageSetup, WorkerSetup
@@ -108,7 +107,7 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         StageSetup(
             name=stage.name,
             uses=stage.stage.uses,
-            options=absolute(stage.options, config.folder),
+            options=stage.packed_options,
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
             decode_box=stage.decode_box,

@@ -14,8 +14,7 @@ from typing import Any
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.files.digest import contents_of
 from pipeline.stage import values
-from pipeline.stage.code import code_of
-from pipeline.stage.resolve import find_function
+from pipeline.stage.code import Code
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def recipe_for(
         "values": values.RECIPE,
     }
     if config.pool.initializer:
-        parts["initializer"] = _of_initializer(config.pool, files)
+        parts["initializer"] = _of_initializer(config.pool, config.initializer_code, files)
     if config.depends:
         parts["depends"] = files.contents_of_all(config.depends)
     if config.versions:
@@ -75,21 +74,20 @@ def _makes_picture(route: Sequence[StageConfig]) -> bool:
 
 def _of_stage(stage: StageConfig, files: _Files) -> dict[str, Any]:
     parts = {
-        "code": code_of(stage.stage.target, files.folder, stage.stage.module),
+        "code": stage.code.identity,
         "options": _plain(stage.options, files),
         **_decoding(stage),
     }
     if stage.depends:
         parts["depends"] = files.contents_of_all(stage.depends)
     if stage.pool and stage.pool.initializer:
-        parts["initializer"] = _of_initializer(stage.pool, files)
+        parts["initializer"] = _of_initializer(stage.pool, stage.initializer_code, files)
     return parts
 
 
-def _of_initializer(pool: Pool, files: _Files) -> dict[str, Any]:
-    assert pool.initializer is not None
+def _of_initializer(pool: Pool, code: Code, files: _Files) -> dict[str, Any]:
     return {
-        "code": code_of(find_function(pool.initializer), files.folder),
+        "code": code.identity,
         "initargs": [_initarg(each, files) for each in pool.initargs],
     }
 

@@ -1,6 +1,6 @@
 """The code of a stage: the files that its import really loaded, each with a digest of what it does.
 
-    roots -> closure over what the recorder saw, and over the names that functions import -> digests -> Code
+roots -> closure over what the recorder saw, and over the names that functions import -> digests -> Code
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class CodeState:
     """The files that no import compiles: tables, libraries, scripts that are run. Only stamps tell of these."""
 
 
+NO_STATE = CodeState()
+
+
 @dataclass(frozen=True)
 class _File:
     """One file that counts, as it was read."""
@@ -86,7 +89,7 @@ class CodeReader:
         self._counted: set[str] = set()
 
     def code_of(self, target: Any, found_in: str = "") -> Code:
-        """Return the code of a stage, which a decorator may have made in another module than the one it was found in."""
+        """Return the code of a stage; a decorator may have made it in another module than the one it was found in."""
         module = sys.modules[found_in or target.__module__]
         name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
         roots = [module, *([made_in] if (made_in := sys.modules.get(target.__module__)) else [])]

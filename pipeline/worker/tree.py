@@ -25,7 +25,8 @@ class StageSetup:
 
     name: str
     uses: str
-    options: Mapping[str, Any]
+    options: bytes
+    """Its options, pickled: they may be of classes of its own module, which is imported first."""
     parent: int | None
     """The index of the stage it reads from; None for the source itself."""
     save: Mapping[str, Any]
@@ -82,7 +83,9 @@ class BuiltStage:
         self.makes = signature.makes
         self.wants_item = signature.wants_item
         self.fans_out = signature.fans_out
-        self.function: Callable[[Any], Any] = signature.build(dict(setup.options)) if is_called_here else _not_here
+        self.function: Callable[[Any], Any] = (
+            signature.build(pickle.loads(setup.options)) if is_called_here else _not_here
+        )
 
     @property
     def is_filter(self) -> bool:
