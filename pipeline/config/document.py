@@ -98,6 +98,11 @@ class Document:
         shown = self.render(self.complaints)[:MAX_SHOWN]
         return ConfigError("\n".join(shown + ([f"{self.file}: {more} more complaints"] if more > 0 else [])))
 
+    def raise_complaints(self) -> None:
+        """Raise ConfigError with every complaint, if there is one."""
+        if error := self.complaints_as_error():
+            raise error
+
     def render(self, complaints: Iterable[Complaint]) -> list[str]:
         """Render complaints or warnings in the order of the file, each with its source line and a caret."""
         lines = _LINE_END.split(self.text)

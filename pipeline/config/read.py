@@ -87,12 +87,8 @@ def _as_plain_data(config: Config, finder: StageFinder, document: Document) -> C
     stages = tuple(
         _without_code(stage, config.folder, document, names.index(stage.name)) for stage in config.stages
     )  # fmt: skip
-    return replace(
-        config,
-        stages=stages,
-        code_state=finder.code.state(),
-        unseen=tuple(_describe_unseen(finder.code, config.folder)),
-    )
+    unseen = tuple(_describe_unseen(finder.code, config.folder))
+    return replace(config, stages=stages, code_state=finder.code.state(), unseen=unseen)
 
 
 def _without_code(stage: StageConfig, folder: Path, document: Document, index: int) -> StageConfig:

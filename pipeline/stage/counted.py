@@ -39,7 +39,7 @@ def file_of(module: ModuleType | None) -> str | None:
     spec = getattr(module, "__spec__", None)
     loader = getattr(spec, "loader", None) or getattr(module, "__loader__", None)
     archive = getattr(loader, "archive", None)
-    if archive:
+    if isinstance(archive, str):
         return os.path.abspath(archive)
     origin = getattr(spec, "origin", None) if getattr(spec, "has_location", False) else None
     origin = origin or getattr(module, "__file__", None)

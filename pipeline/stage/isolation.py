@@ -2,7 +2,7 @@
 
     this process                        server (isolation_server.py)       child, one for each call
     ------------                        ----------------------------       ------------------------
-    Question, over a socket  ---------> imports our modules, forks  -----> goes where we are: folder, sys.path, environment
+    Question, over a socket  ---------> imports our modules, forks  -----> goes where we are (folder, path, ...)
     where it is in hand, the answer <------------- a pipe ---------------- calls the function
     what it prints  <----------------------------- a pipe ----------------
     how it ended  <-------------------- waits for it
@@ -31,10 +31,11 @@ from typing import Any, NamedTuple
 
 from pipeline.errors import EnvironmentFailure
 
-# How long the pipes are read that a process may still hold which a stage has started and left behind.
+# What is read of a pipe at once.
 _READ_BYTES = 1 << 16
+# The classes that an answer may be made of, beside our own.
 _PLAIN = {
-    "builtins": {"set", "frozenset", "complex", "bytearray", "slice", "range"},
+    "builtins": {"set", "frozenset", "complex", "bytearray", "slice", "range", "KeyboardInterrupt"},
     "pathlib": {"Path", "PosixPath", "PurePosixPath", "PurePath"},
     "collections": {"OrderedDict", "Counter", "defaultdict"},
 }
@@ -255,8 +256,15 @@ def _receive(server: socket.socket) -> int | None:
 def _question(function: str, arguments: tuple[Any, ...]) -> Question:
     os.umask(umask := os.umask(0o077))
     return Question(
-        function, arguments, os.getcwd(), list(sys.path), dict(os.environb), list(sys.argv), umask, sys.dont_write_bytecode
-    )  # fmt: skip
+        function=function,
+        arguments=arguments,
+        folder=os.getcwd(),
+        path=list(sys.path),
+        environment=dict(os.environb),
+        argv=list(sys.argv),
+        umask=umask,
+        no_bytecode=sys.dont_write_bytecode,
+    )
 
 
 def _describe_end(status: int) -> str:

@@ -70,8 +70,8 @@ def _import_ours(modules: tuple[str, ...], function: str) -> None:
 def _wait(pid: int, asker: socket.socket, ended: int) -> None:
     """Wait until a child has ended, and tell the asker how; one that nobody waits for any more is killed."""
     while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
-        ready, _, _ = select.select([asker, ended], [], [])
-        if asker in ready:
+        ready, _, _ = select.select([asker.fileno(), ended], [], [])
+        if asker.fileno() in ready:
             _kill_group(pid)
             os._exit(0)
         with suppress(BlockingIOError):

@@ -42,7 +42,7 @@ class Recorder:
         self.compiled: dict[str, str] = {}
         """The digest of the bytes of every source that was compiled."""
         self.imported: set[str] = set()
-        """The sources that the import system has loaded, from their text or from bytecode that is certain to be of it."""
+        """The sources that the import system has loaded, from their text or from bytecode that is of it for certain."""
         self.calls: set[tuple[str, int]] = set()
         """The file and line of every call that loaded what only the call could know."""
         self.is_importing = False
@@ -73,8 +73,8 @@ class Recorder:
                 raise OSError("the source is compiled")  # as the import system has it where there are no stats
             return recorder._stats(loader, path)
 
-        SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign]
-        SourceFileLoader.path_stats = path_stats  # type: ignore[method-assign]
+        SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign, assignment]
+        SourceFileLoader.path_stats = path_stats  # type: ignore[method-assign, assignment]
         sys.addaudithook(self._on_event)
 
     # -- import statements -------------------------------------------------------------------------------------------
