@@ -46,7 +46,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.operations.guards import guards_of
     from pipeline.planning.estimate import last_pace
     from pipeline.planning.orphans import fates
-    from pipeline.planning.plan import make_plan, output_specs
+    from pipeline.planning.plan import make_plan
+    from pipeline.planning.recipe import output_specs
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)

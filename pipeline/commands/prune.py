@@ -77,8 +77,9 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
 def _plan(config: Config, ledger: Ledger) -> Plan:
     """Make the plan of a run over everything. Raises FilemillError where a guard would stop that run."""
     from pipeline.operations.guards import guards_of
-    from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import make_plan, output_specs
+    from pipeline.planning.plan import make_plan
+    from pipeline.planning.recipe import output_specs
+    from pipeline.planning.selection import Selection
 
     guards = guards_of(config, ledger)
     guards.check_places()

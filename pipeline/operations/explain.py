@@ -27,9 +27,10 @@ from pipeline.planning.decisions import Decision, text_of
 from pipeline.planning.file_state import is_as_left
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import fate_of
-from pipeline.planning.output_spec import OutputSpec, Selection, differences_from
-from pipeline.planning.plan import Plan, make_plan, output_specs, walk_of
-from pipeline.planning.recipe_diff import as_written, contents_within
+from pipeline.planning.plan import Plan, make_plan, walk_of
+from pipeline.planning.recipe import OutputSpec, output_specs
+from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
+from pipeline.planning.selection import Selection
 from pipeline.stage import code
 from pipeline.stage.resolve import find_function
 from pipeline.text import counted, shown

@@ -27,9 +27,10 @@ from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
 from pipeline.planning.estimate import Pace
-from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import make_plan, output_specs
+from pipeline.planning.plan import make_plan
+from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
+from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
 from pipeline.text import program, shown
 

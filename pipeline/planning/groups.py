@@ -23,8 +23,9 @@ from pipeline.messages import Group, GroupJob, Outcome
 from pipeline.planning.decisions import MEMBERS_CHANGED, MEMBERS_UNKNOWN, Decision, OrphanCode, Reason
 from pipeline.planning.group_freshness import GroupFreshness
 from pipeline.planning.group_members import GroupMembers, GroupState
-from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.recipe import OutputSpec
+from pipeline.planning.selection import Selection
 
 
 class GroupPlanner:
