@@ -85,8 +85,7 @@ def _plan(config: Config, ledger: Ledger) -> Plan:
     guards.check_places()
     plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
     guards.check_plan(plan, Selection())
-    for folder, why in plan.walk.unlisted:
-        said = f"folder {shown(folder) or '.'} cannot be listed: {why}; nothing of what is in it counts as gone"
+    for said in plan.walk.describe_unlisted():
         print(said, file=sys.stderr)
     return plan
 

@@ -190,6 +190,19 @@ class GroupTemplate:
         """Return the name of the group to which the output of a source belongs."""
         return self._format % _values(source, part)
 
+    def may_hold(self, name: bytes, folder: bytes) -> bool:
+        """Return whether a source somewhere below a folder, which ends in "/", may belong to the group of a name.
+
+        The folder is relative to the input root, which is an empty one.
+        """
+        below = re.escape(folder[:-1]) + b"(/.*)?" if folder else b".*"
+        values = {"dir": below, "part": b".*"}
+        pattern = b"".join(
+            values.get(each[0], b"[^/]*") if isinstance(each, tuple) else re.escape(os.fsencode(each))
+            for each in self.pieces
+        )
+        return re.fullmatch(pattern, name, re.DOTALL) is not None
+
 
 def _values(source: bytes, part: str) -> dict[bytes, bytes]:
     folder, _, name = source.rpartition(b"/")

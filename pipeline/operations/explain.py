@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.config.model import Config, StageConfig
 from pipeline.config.routes import describe_stage
 from pipeline.errors import UsageError
+from pipeline.files.file_system import is_gone
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.files.walk import deciding
 from pipeline.ledger.failures import Failure
@@ -210,7 +211,7 @@ class Explainer:
 
     def _why_no_input(self, source: bytes, reason: str) -> str:
         """Why the walk would not have come by a file."""
-        if not os.path.lexists(self._root + source):
+        if is_gone(self._root + source):
             return "an input that is gone"
         inputs, at = self._config.inputs, 0
         while reason == "not among the inputs" and (at := source.find(b"/", at) + 1 or len(source) + 1):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
+from pipeline.files.file_system import is_gone
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, RetryPolicy
 from pipeline.ledger.ledger import Ledger, UncertainPeriod
@@ -236,7 +237,7 @@ class Freshness:
 
     def _is_past(self, source: bytes) -> bool:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
-        return self._is_listed and not is_group(source) and not os.path.lexists(self._root + source)
+        return self._is_listed and not is_group(source) and is_gone(self._root + source)
 
     def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         if record.status == "intended":

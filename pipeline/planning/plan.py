@@ -128,7 +128,7 @@ def make_plan(
     if not selection.is_partial and _has_groups(ledger, leaves):
         from pipeline.planning.groups import GroupPlanner
 
-        plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store)
+        plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store, walk)
     judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
