@@ -11,10 +11,17 @@ from typing import Any
 
 from pipeline.config import checks
 from pipeline.config.document import Document
-from pipeline.config.model import Config, Inputs, Output, PipelineEntry, Pool, StageConfig, kind_made
+from pipeline.config.model import Config, Inputs, Output, PipelineEntry, Pool, StageConfig
 from pipeline.config.schema import who_at
 from pipeline.config.stage_finder import FoundStage, StageFinder
-from pipeline.files.template import NO_OUTPUT, Group, Template, TemplateError, parse_group, parse_template
+from pipeline.files.template import (
+    NO_OUTPUT,
+    GroupTemplate,
+    Template,
+    TemplateError,
+    parse_group_template,
+    parse_template,
+)
 from pipeline.files.walk import pattern_problem
 from pipeline.stage.code import NO_CODE, Code
 from pipeline.stage.options import Place, check_options
@@ -102,7 +109,7 @@ class Assembler:
                 continue
             stage, options, box = each
             parent = parents[index]
-            kind = stage.makes or kind_made(made, parent)
+            kind = stage.makes or checks.kind_made(made, parent)
             leaves_no_file = entry.output is not None and entry.output.template.text == NO_OUTPUT
             resolved = {
                 "options": options,
@@ -118,10 +125,10 @@ class Assembler:
             )
         return made
 
-    def _group(self, index: int) -> Group | None:
+    def _group(self, index: int) -> GroupTemplate | None:
         entry = self._entry.stages[index]
         try:
-            return parse_group(entry.group.text) if entry.group else None
+            return parse_group_template(entry.group.text) if entry.group else None
         except TemplateError as error:
             self._document.complain(("stages", index, "group"), f"stage {entry.name!r}: group: {error}")
             return None

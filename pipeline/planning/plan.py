@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pipeline.config.model import Config, StageConfig
+from pipeline.config.model import Config
 from pipeline.files.store import store_of
-from pipeline.files.template import NoFile, Template
+from pipeline.files.template import Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
@@ -26,14 +26,13 @@ from pipeline.ledger.origins import GROUPS
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
-from pipeline.planning.file_list import FileList
 from pipeline.planning.file_state import Met
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import OrphanCollector
-from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
-from pipeline.planning.recipe import recipe_for
+from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder
+from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
 
 if TYPE_CHECKING:
@@ -93,32 +92,9 @@ class Plan:
         return sum(n for (each, why), n in self.counts.items() if each == action and code in (None, why.code))
 
 
-def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
-    """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
-    known = {digest: number for number, digest in ledger.recipes().items()}
-    contents, leaves = ledger.file_digests, []
-    for stage in config.ends:
-        # What was made of the sources says itself when it changed.
-        route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
-        template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
-        recipe = recipe_for(config, route, save, template.suffix, contents.digest)
-        number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
-        matches = matcher(route[0].match) if route[0].match else None
-        leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches))
-    if record:
-        contents.remember()
-    return tuple(leaves)
-
-
-def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
-    above = _route(config, config.stages[stage.parent]) if stage.parent is not None else ()
-    return (*above, stage)
-
-
 def walk_of(config: Config) -> Walk:
     """The walk over the input root, less what we write ourselves."""
-    own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
-    own.update(config.other_folders)
+    own = {*config.output_folders, os.fsencode(config.state), *config.other_folders}
     root = os.fsencode(config.inputs.root)
     return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
 
@@ -152,7 +128,7 @@ def make_plan(
     if not selection.is_partial and _has_groups(ledger, leaves):
         from pipeline.planning.groups import GroupPlanner
 
-        plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store)
+        plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store, walk)
     judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
@@ -173,7 +149,8 @@ def make_plan(
         plan.files[action, reason] += files
     if plan.groups and plan.count("refuse"):  # what collides is known since it was settled
         plan.groups.plan_again(is_made=False)
-    plan.count_groups()
+    if plan.groups:
+        plan.count_groups()
     plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
     return plan
 

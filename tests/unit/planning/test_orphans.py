@@ -14,8 +14,9 @@ from support.project import Project, ledger_of, made
 from pipeline.config.load import load_config
 from pipeline.planning.decisions import Reason
 from pipeline.planning.orphans import fates
-from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import make_plan, output_specs
+from pipeline.planning.plan import make_plan
+from pipeline.planning.recipe import output_specs
+from pipeline.planning.selection import Selection
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from support.worker_bench import Bench, worker_bench
 
 from pipeline.config.load import load_config
 from pipeline.operations.run import run
-from pipeline.planning.output_spec import Selection
+from pipeline.planning.selection import Selection
 from pipeline.stage.values import BYTES, IMAGE, PATH, PICTURE, TEXT, Kind, can_convert
 
 STAGES = '''
