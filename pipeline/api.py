@@ -228,6 +228,10 @@ def _run(
         grace_s=grace_s,
         confirmations=confirmations,
         is_followed=is_followed,
+        reload=None
+        if files is not None
+        else lambda: _with_choices(load_config(pipeline.file, pipeline.edits), options),
+        may_import_here=False,
     )
 
 
@@ -241,7 +245,7 @@ def _patterns(only: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _with_choices(config: Config, options: Options) -> Config:
-    """Return the pipeline with the chosen processes and engine, and its own stages if another was loaded since."""
+    """Return the pipeline with the chosen processes and engine."""
     processes, engine = options.get("processes"), options.get("engine")
     if processes is not None:
         _refuse_unless(processes > 0, "processes", processes, "a number from 1")

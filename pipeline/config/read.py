@@ -19,7 +19,7 @@ from pipeline.config.model import Config, StageConfig
 from pipeline.config.schema import parse_pipeline
 from pipeline.config.stage_finder import StageFinder
 from pipeline.errors import ConfigError
-from pipeline.stage.code import CodeReader
+from pipeline.stage.code_reader import CodeReader
 from pipeline.stage.isolation import announce_place
 from pipeline.stage.options import Place, absolute, plain
 from pipeline.stage.recorder import Recorder

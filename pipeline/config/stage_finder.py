@@ -12,7 +12,7 @@ from pipeline.config.document import Document
 from pipeline.config.model import Pool
 from pipeline.config.schema import who_at
 from pipeline.errors import StageError
-from pipeline.stage.code import CodeReader
+from pipeline.stage.code_reader import CodeReader
 from pipeline.stage.counted import file_of
 from pipeline.stage.isolation import announce_place
 from pipeline.stage.options import Place, check_options

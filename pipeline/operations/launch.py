@@ -12,6 +12,7 @@ from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
+from pipeline.stage.code import CodeState
 from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
 from pipeline.worker.tree import StageSetup, WorkerSetup
@@ -21,15 +22,25 @@ from pipeline.worker.tree import StageSetup, WorkerSetup
 MAX_IN_TRANSIT_PER_WORKER = 8
 
 
-def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine:
+def open_engine(
+    config: Config, code: CodeState, state: State, unclean_runs: list[str], *, may_import_here: bool
+) -> Engine:
     """Open the engine that the pipeline asks for. Raises `WorkersFailed`, or has the first `poll` raise it."""
     # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
-    return engine_spec(config, state, unclean_runs).open(state.slots, close_fds=(state.lock_fd,))
+    spec = engine_spec(config, code, state, unclean_runs, may_import_here=may_import_here)
+    return spec.open(state.slots, close_fds=(state.lock_fd,))
 
 
-def engine_spec(config: Config, state: State, unclean_runs: list[str]) -> Spec:
-    """Describe the engine that the pipeline asks for."""
-    blueprint = worker_setup_of(config, state, unclean_runs)
+def engine_spec(
+    config: Config, code: CodeState, state: State, unclean_runs: list[str], *, may_import_here: bool = True
+) -> Spec:
+    """Describe the engine that the pipeline asks for.
+
+    Where the stages may not be imported into this process, somebody's script or notebook, `serial` is one worker.
+    """
+    blueprint = replace(worker_setup_of(config, state, unclean_runs), code=code)
+    if config.engine == "serial" and not may_import_here:
+        return _pool_spec(config, blueprint, replace(config.pool, context="spawn"), {0: 1})
     if config.engine == "serial":
         from pipeline.engines.serial import SerialSpec
 

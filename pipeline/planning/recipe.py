@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -142,6 +143,12 @@ class _Files:
         return {file: self.digest(self.folder / file) for file in files}
 
 
+def with_unknown_code(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a recipe for what was made by code of which nobody knows what it was."""
+    route = [{**stage, "code": f"{stage['code'].partition(' ')[0]} unknown"} for stage in parts["route"]]
+    return {**parts, "route": route}
+
+
 def _makes_picture(route: Sequence[StageConfig]) -> bool:
     """Whether the suffix of an output decides what is in it; a filter hands on what it was handed."""
     makes = [stage.stage.makes for stage in route if stage.stage.makes is not None]
@@ -199,8 +206,31 @@ def _plain(value: Any, files: _Files) -> Any:
 
 
 def _initarg(value: Any, files: _Files) -> Any:
-    named = isinstance(value, str) and (files.folder / value).is_file()
-    return _plain(Path(value) if named else value, files)
+    return _plain(_with_paths(value, files.folder), files)
+
+
+def _with_paths(value: Any, folder: Path) -> Any:
+    """Return what an initializer is given, with each text in it, at any depth, that names a file as a Path."""
+    if isinstance(value, dict):
+        return {key: _with_paths(each, folder) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_paths(each, folder) for each in value]
+    is_file = isinstance(value, str) and "\0" not in value and (folder / value).is_file()
+    return Path(value) if is_file else value
+
+
+def contents_read(config: Config) -> list[str]:
+    """Return the files whose contents are part of a recipe: Paths in options and initargs, and `depends`."""
+    found: list[str] = []
+
+    def note(path: Path) -> str:
+        found.append(os.path.abspath(path))
+        return ""
+
+    for stage in config.ends:
+        route = (stage,) if stage.stage.gathers else _route(config, stage)
+        recipe_for(config, route, stage.output.save if stage.output else {}, "", note)
+    return list(dict.fromkeys(found))
 
 
 def _canonical_json(value: Any) -> str:

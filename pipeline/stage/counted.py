@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sysconfig
 from functools import cache
@@ -84,3 +85,8 @@ def may_use_bytecode(path: str) -> bool:
         return compiled // 10**9 > os.stat(path).st_mtime_ns // 10**9
     except (OSError, NotImplementedError, ValueError):
         return False
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """Return the digest by which the very bytes of a file are known."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

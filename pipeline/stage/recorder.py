@@ -10,7 +10,6 @@ None of these sees all. It is installed before any code of a user's is imported,
 from __future__ import annotations
 
 import builtins
-import hashlib
 import importlib
 import os
 import sys
@@ -21,7 +20,7 @@ from importlib.util import resolve_name
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from pipeline.stage.counted import Stamp, counts, file_of, may_use_bytecode, stamp_of
+from pipeline.stage.counted import Stamp, counts, digest_of_bytes, file_of, may_use_bytecode, stamp_of
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _IMPORTER = ("<frozen importlib", "<frozen zipimport")
@@ -206,8 +205,3 @@ def _package_of(globals: Mapping[str, Any]) -> str:
         name = str(globals.get("__name__", ""))
         package = name if "__path__" in globals else name.rpartition(".")[0]
     return str(package)
-
-
-def digest_of_bytes(data: bytes) -> str:
-    """Return the digest by which the very bytes of a file are known."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

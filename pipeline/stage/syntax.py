@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,15 @@ def _without_docstring(body: Any) -> Any:
     first = body[0] if body else None
     documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     return body[1:] if documented and isinstance(first.value.value, str) else body  # type: ignore[union-attr]
+
+
+def digest_of_source(tree: ast.Module, path: str) -> str:
+    """Return the digest of a module: its own `RECIPE` where it says one, and else that of its code."""
+    if (recipe := written_recipe(tree)) is None:
+        return digest_of_code(tree)
+    folder, file = os.path.split(path)
+    name = os.path.basename(folder) if file == "__init__.py" else os.path.splitext(file)[0]
+    return f"{name} recipe {recipe}"
 
 
 def written_recipe(tree: ast.Module) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.files.parts import PartList
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, PATH, TEXT, Kind
@@ -65,10 +66,12 @@ class WorkerSetup:
     """The folder for the lists of parts."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
+    code: CodeState = NO_STATE
+    """What the files of the code were when the run was planned, which no worker may load otherwise."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
-        return pickle.dumps((self.folder, pickle.dumps(self)))
+        return pickle.dumps((self.folder, self.code, pickle.dumps(self)))
 
 
 class BuiltStage:
