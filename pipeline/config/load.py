@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
@@ -13,13 +13,24 @@ from pipeline.stage import isolation
 from pipeline.stage.isolation import ProcessDied
 from pipeline.text import program
 
-if TYPE_CHECKING:
-    from pipeline.config.read import Reading
-
 # Far above any pipeline a person writes, far below what would keep the parser busy for a second.
 MAX_BYTES = 1 << 20
 # How often code is read again that somebody writes to meanwhile, before the workers are left to find that out.
 _MAX_READINGS = 3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A pipeline as it was read."""
+
+    config: Config | None
+    """As far as it is right; None where it does not fit the vocabulary."""
+    complaints: ConfigError | None
+    """All that is wrong with it."""
+    is_only_root_missing: bool
+    """Whether nothing is wrong but that there is no input root."""
+    has_moved: bool
+    """Whether a file of its code was written to meanwhile."""
 
 
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:

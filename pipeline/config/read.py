@@ -10,34 +10,20 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.assembly import Assembler
 from pipeline.config.document import Document, apply_edit, read_document
+from pipeline.config.load import Reading
 from pipeline.config.model import Config, StageConfig
 from pipeline.config.schema import parse_pipeline
 from pipeline.config.stage_finder import StageFinder
-from pipeline.errors import ConfigError
 from pipeline.stage.code_reader import CodeReader
 from pipeline.stage.isolation import announce_place
 from pipeline.stage.options import Place, absolute, plain
 from pipeline.stage.recorder import Recorder
 from pipeline.stage.signature import Stage, said
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A pipeline as it was read."""
-
-    config: Config | None
-    """As far as it is right; None where it does not fit the vocabulary."""
-    complaints: ConfigError | None
-    """All that is wrong with it."""
-    is_only_root_missing: bool
-    """Whether nothing is wrong but that there is no input root."""
-    has_moved: bool
-    """Whether a file of its code was written to meanwhile."""
 
 
 def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mapping[Place, str]) -> Reading:

@@ -128,8 +128,8 @@ class CodeReader:
 
     def _note_packages(self) -> None:
         for module in list(sys.modules.values()):
-            spec = getattr(module, "__spec__", None)
-            if spec is not None and isinstance(module, ModuleType) and (file := file_of(module)):
+            spec = vars(module).get("__spec__") if isinstance(module, ModuleType) else None
+            if spec is not None and (file := file_of(module)):
                 self._packages.setdefault(file, spec.parent or "")
 
     def _named_in(self, path: str) -> list[str]:

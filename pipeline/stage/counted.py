@@ -37,13 +37,14 @@ def is_installed(path: str) -> bool:
 
 def file_of(module: ModuleType | None) -> str | None:
     """Return the file that a module came from; the archive of a zipped one, None of a built-in one or a bare folder."""
-    spec = getattr(module, "__spec__", None)
-    loader = getattr(spec, "loader", None) or getattr(module, "__loader__", None)
+    names = getattr(module, "__dict__", {})  # never by getattr: a module may have a __getattr__ of its own
+    spec = names.get("__spec__")
+    loader = getattr(spec, "loader", None) or names.get("__loader__")
     archive = getattr(loader, "archive", None)
     if isinstance(archive, str):
         return os.path.abspath(archive)
     origin = getattr(spec, "origin", None) if getattr(spec, "has_location", False) else None
-    origin = origin or getattr(module, "__file__", None)
+    origin = origin or names.get("__file__")
     return os.path.abspath(origin) if isinstance(origin, str) else None
 
 
@@ -51,8 +52,12 @@ def module_counts(module: ModuleType) -> bool:
     """Whether a module came from a file that counts, or is a bare folder in which such files lie."""
     if file := file_of(module):
         return counts(file)
-    places = [each for each in getattr(module, "__path__", None) or () if isinstance(each, str)]
-    return any(counts(os.path.join(os.path.abspath(place), "_.py")) for place in places)
+    return any(counts(os.path.join(os.path.abspath(place), "_.py")) for place in places_of(module))
+
+
+def places_of(module: ModuleType) -> list[str]:
+    """Return the folders of a package; none of any other module."""
+    return [each for each in vars(module).get("__path__") or () if isinstance(each, str)]
 
 
 class Stamp(NamedTuple):

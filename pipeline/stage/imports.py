@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 
-from pipeline.stage.counted import file_of
+from pipeline.stage.counted import file_of, places_of
 
 # Calls that load what only the call knows, unless a text is all that they are given.
 _LOADERS = frozenset({"import_module", "__import__", "exec_module", "load_module", "run_path", "run_module"})
@@ -126,8 +126,7 @@ def locate(name: str) -> list[Located]:
 def _find(name: str, path: list[str] | None, *, is_top: bool) -> tuple[str | None, list[str] | None]:
     """Return the file of a module, and where the modules below it lie if it is a package."""
     if (module := sys.modules.get(name)) is not None:
-        places = getattr(module, "__path__", None)
-        return file_of(module), list(places) if places is not None else None
+        return file_of(module), places_of(module) or None
     if not is_top and path is None:
         return None, None
     spec = _spec(name, path, is_top=is_top)
