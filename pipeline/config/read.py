@@ -59,7 +59,9 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
     return Reading(
         config=config,
         complaints=complaints,
-        is_only_root_missing=config is not None and len(document.complaints) == 1 and not config.inputs.root.is_dir(),
+        is_only_root_missing=config is not None
+        and len(document.complaints) == 1
+        and not os.path.exists(config.inputs.root),
         has_moved=bool(finder.code.moved()),
     )
 

@@ -12,7 +12,7 @@ from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
-from pipeline.stage.code import CodeState
+from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
 from pipeline.worker.tree import StageSetup, WorkerSetup
@@ -23,16 +23,21 @@ MAX_IN_TRANSIT_PER_WORKER = 8
 
 
 def open_engine(
-    config: Config, code: CodeState, state: State, unclean_runs: list[str], *, may_import_here: bool
+    config: Config, state: State, unclean_runs: list[str], *, code: CodeState, may_import_here: bool
 ) -> Engine:
     """Open the engine that the pipeline asks for. Raises `WorkersFailed`, or has the first `poll` raise it."""
     # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
-    spec = engine_spec(config, code, state, unclean_runs, may_import_here=may_import_here)
+    spec = engine_spec(config, state, unclean_runs, code=code, may_import_here=may_import_here)
     return spec.open(state.slots, close_fds=(state.lock_fd,))
 
 
 def engine_spec(
-    config: Config, code: CodeState, state: State, unclean_runs: list[str], *, may_import_here: bool = True
+    config: Config,
+    state: State,
+    unclean_runs: list[str],
+    *,
+    code: CodeState = NO_STATE,
+    may_import_here: bool = True,
 ) -> Spec:
     """Describe the engine that the pipeline asks for.
 

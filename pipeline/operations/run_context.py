@@ -92,7 +92,7 @@ class RunContext:
             here = self.request.may_import_here
             try:
                 self.engine = open_engine(
-                    self.config, self.code.state, self.state, self.unclean_runs, may_import_here=here
+                    self.config, self.state, self.unclean_runs, code=self.code.state, may_import_here=here
                 )
             except WorkersFailed as error:
                 raise self.code.explain(error) from error
