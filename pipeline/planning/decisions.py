@@ -99,6 +99,8 @@ def without_particulars(reason: Reason) -> Reason:
 
     What differs in the pipeline stays, such as the option that changed; what differs in a file does not.
     """
+    if not reason.detail:
+        return reason
     if reason.code in _OF_ONE_FILE:
         return Reason(reason.code)
     if reason.code in ("skipped", "bad_path"):

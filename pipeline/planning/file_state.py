@@ -65,6 +65,8 @@ class ByTime:
 
     def change(self, source: Source, record: OutputRecord) -> Reason | None:
         """Return how a source differs from its record; None where it does not."""
+        if source.mtime_ns == record.source_mtime_ns and source.size_bytes == record.source_size:
+            return None
         return change_by_time(source, record)
 
 

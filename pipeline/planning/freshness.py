@@ -239,7 +239,9 @@ class Freshness:
     def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         if record.status == "intended":
             return None
-        return self.sources.change(source, record) or self.recipe_change(spec, record)
+        if change := self.sources.change(source, record):
+            return change
+        return None if record.recipe == spec.number else self.recipe_change(spec, record)
 
     def recipe_change(self, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         """Return how the recipe of an output first differs from the recorded one; None where it does not."""
