@@ -51,6 +51,7 @@ FORCED = Reason("forced")
 INTERRUPTED = Reason("interrupted")
 SETTLING = Reason("settling")
 EDITED = Reason("edited")
+OUTPUT_MISSING = Reason("output_missing")
 EXISTS_NOT_OURS = Reason("not_ours")
 MEMBERS_CHANGED = Reason("members_changed")
 

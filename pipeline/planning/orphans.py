@@ -29,14 +29,14 @@ class RecordCursor(Generic[T]):
     def take(self, source: bytes) -> list[T]:
         """Return the records of a source; pass on those of sources before it, which the walk did not meet."""
         found: list[T] = []
-        if self._next is None or self._next.source > source:
-            return found
-        while self._next is not None and self._next.source <= source:
-            if self._next.source == source:
-                found.append(self._next)
+        record = self._next
+        while record is not None and record.source <= source:
+            if record.source == source:
+                found.append(record)
             else:
-                self._passed(self._next)
-            self._next = next(self._records, None)
+                self._passed(record)
+            record = next(self._records, None)
+        self._next = record
         return found
 
     def pass_the_rest(self) -> None:

@@ -47,7 +47,7 @@ class OutputSpec:
     matches: Match | None = None
     """Tells which sources it is made of; None for all."""
 
-    @property
+    @cached_property
     def has_file(self) -> bool:
         """Whether there is anything to look at when it is done."""
         return isinstance(self.template, Template)
