@@ -29,7 +29,7 @@ from pipeline.observer import RunObserver
 from pipeline.operations.guards import Confirmations
 from pipeline.operations.run import GRACE_S
 from pipeline.operations.run import run as run_pipeline
-from pipeline.planning.output_spec import Selection
+from pipeline.planning.selection import Selection
 from pipeline.report.bar import terminal_observers
 from pipeline.report.summary import Summary
 from pipeline.stage.resolve import find, forget_stages, set_stage_path

@@ -13,8 +13,8 @@ from pipeline.text import counted
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.ledger import Ledger
-    from pipeline.planning.output_spec import OutputSpec
     from pipeline.planning.plan import Plan
+    from pipeline.planning.recipe import OutputSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +56,9 @@ def _check(word: str, known: list[str], option: str, what: str) -> None:
 def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> int:
     from pipeline.operations.override_tally import Tally
     from pipeline.operations.prune import is_confirmed
-    from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import make_plan, output_specs
+    from pipeline.planning.plan import make_plan
+    from pipeline.planning.recipe import output_specs
+    from pipeline.planning.selection import Selection
 
     stage, part = arguments.stage, arguments.because
     leaves = output_specs(config, ledger, record=True)
@@ -87,7 +88,7 @@ def _stale(
 ) -> Iterator[tuple[OutputSpec, bytes, str]]:
     """Yield every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
     from pipeline.planning.decisions import text_of, without_particulars
-    from pipeline.planning.output_spec import differences_from
+    from pipeline.planning.recipe_diff import differences_from
 
     known: dict[tuple[int, str], tuple[bool, str]] = {}
     for decision in plan.store.decisions("make"):

@@ -54,8 +54,9 @@ def execute(arguments: argparse.Namespace) -> int:
 def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) -> int:
     from pipeline.operations.override_tally import Tally
     from pipeline.operations.prune import is_confirmed
-    from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import make_plan, output_specs
+    from pipeline.planning.plan import make_plan
+    from pipeline.planning.recipe import output_specs
+    from pipeline.planning.selection import Selection
 
     leaves = output_specs(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection(only=only))

@@ -83,7 +83,7 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Return a function that tells whether source and recipe of a failure are still the recorded ones."""
     from pipeline.planning.file_state import same_origin
-    from pipeline.planning.plan import output_specs
+    from pipeline.planning.recipe import output_specs
 
     recipes = {leaf.stage: leaf.number for leaf in output_specs(config, ledger, record=False)}
     root = os.fsencode(config.inputs.root)

@@ -46,7 +46,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.operations.guards import guards_of
     from pipeline.planning.estimate import last_pace
     from pipeline.planning.orphans import fates
-    from pipeline.planning.plan import make_plan, output_specs
+    from pipeline.planning.plan import make_plan
+    from pipeline.planning.recipe import output_specs
 
     config = load_config(Path(arguments.file), edits_of(arguments))
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
@@ -58,6 +59,8 @@ def execute(arguments: argparse.Namespace) -> int:
         plan = make_plan(config, ledger, leaves, selection, everything=details)
         if is_well:
             _warn(lambda: guards.check_plan(plan, selection))
+        for said in plan.walk.describe_unlisted():
+            print(said, file=sys.stderr)
         if arguments.files_from is not None:
             print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
         if arguments.verbose and not arguments.json:

@@ -77,15 +77,15 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
 def _plan(config: Config, ledger: Ledger) -> Plan:
     """Make the plan of a run over everything. Raises FilemillError where a guard would stop that run."""
     from pipeline.operations.guards import guards_of
-    from pipeline.planning.output_spec import Selection
-    from pipeline.planning.plan import make_plan, output_specs
+    from pipeline.planning.plan import make_plan
+    from pipeline.planning.recipe import output_specs
+    from pipeline.planning.selection import Selection
 
     guards = guards_of(config, ledger)
     guards.check_places()
     plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
     guards.check_plan(plan, Selection())
-    for folder, why in plan.walk.unlisted:
-        said = f"folder {shown(folder) or '.'} cannot be listed: {why}; nothing of what is in it counts as gone"
+    for said in plan.walk.describe_unlisted():
         print(said, file=sys.stderr)
     return plan
 

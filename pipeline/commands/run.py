@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.model import Config
     from pipeline.operations.guards import Confirmations
-    from pipeline.planning.output_spec import Selection
+    from pipeline.planning.selection import Selection
     from pipeline.report.bar import TerminalObserver
     from pipeline.report.summary import Summary
 
@@ -87,8 +87,7 @@ def edits_of(arguments: argparse.Namespace) -> list[str]:
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """Return the selection that the arguments ask for."""
-    from pipeline.planning.file_list import read_names
-    from pipeline.planning.output_spec import Selection
+    from pipeline.planning.selection import Selection, read_names
 
     names = read_names(arguments.files_from) if arguments.files_from is not None else None
     return Selection(

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from pipeline.config import model
+from pipeline.config import model, units
 from pipeline.config.catalogue import Entry
 from pipeline.config.schema import vocabulary
 from pipeline.config.units import Amount
@@ -89,7 +89,7 @@ def _describe(whole: Schema) -> None:
             properties, docs = whole[node.name]["properties"], dict(_docs_of(node))
             hints = get_type_hints(getattr(model, node.name), include_extras=True)
             for field in dataclasses.fields(getattr(model, node.name)):
-                described = properties[model.yaml_word(field.name)]
+                described = properties[units.yaml_word(field.name)]
                 described["description"] = docs[field.name]
                 if field.default_factory is not dataclasses.MISSING:
                     described["default"] = field.default_factory()

@@ -16,10 +16,17 @@ from typing import Any
 
 from pipeline.config import checks
 from pipeline.config.document import MAX_BYTES, Document, apply_edit, read_document
-from pipeline.config.model import Config, Inputs, Output, PipelineEntry, Pool, StageConfig, kind_made
+from pipeline.config.model import Config, Inputs, Output, PipelineEntry, Pool, StageConfig
 from pipeline.config.schema import parse_pipeline, who_at
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
-from pipeline.files.template import NO_OUTPUT, Group, Template, TemplateError, parse_group, parse_template
+from pipeline.files.template import (
+    NO_OUTPUT,
+    GroupTemplate,
+    Template,
+    TemplateError,
+    parse_group_template,
+    parse_template,
+)
 from pipeline.files.walk import pattern_problem
 from pipeline.stage.options import Place, check_options
 from pipeline.stage.resolve import check_call, find, find_function, set_stage_path
@@ -216,7 +223,7 @@ class _Loader:
                 continue
             stage, options, box = each
             parent = parents[index]
-            kind = stage.makes or kind_made(made, parent)
+            kind = stage.makes or checks.kind_made(made, parent)
             leaves_no_file = entry.output is not None and entry.output.template.text == NO_OUTPUT
             resolved = {
                 "options": options,
@@ -230,10 +237,10 @@ class _Loader:
             )
         return made
 
-    def _group(self, index: int) -> Group | None:
+    def _group(self, index: int) -> GroupTemplate | None:
         entry = self._entry.stages[index]
         try:
-            return parse_group(entry.group.text) if entry.group else None
+            return parse_group_template(entry.group.text) if entry.group else None
         except TemplateError as error:
             self._document.complain(("stages", index, "group"), f"stage {entry.name!r}: group: {error}")
             return None

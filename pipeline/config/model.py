@@ -7,10 +7,11 @@ returns: the same fields, with what only a look at the whole pipeline can tell. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pipeline.config.units import (
     TEXT,
@@ -25,38 +26,24 @@ from pipeline.config.units import (
     Seconds,
     Share,
     Text,
+    YamlMapping,
 )
-from pipeline.files.template import Group, Template
+from pipeline.files.template import GroupTemplate, Template
 from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.signature import Stage
-from pipeline.stage.values import PATH, Kind
 from pipeline.types import FitBox
-
-# The fields that are not called as in the YAML, beside those that end in their unit.
-_WORDS = {"options": "with", "from_": "from", "template": "path"}
-
-
-def yaml_word(name: str) -> str:
-    """Return the word of the YAML for a field."""
-    return _WORDS.get(name, name.removesuffix("_s").removesuffix("_bytes"))
-
-
-class _Mapping:
-    """Has pydantic parse a mapping of the YAML by the fields of a dataclass, strictly and by their words."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "alias_generator": yaml_word}
 
 
 def _unresolved_template(text: str) -> Template:
     return Template(text, b"", b"", ())
 
 
-def _unresolved_group(text: str) -> Group:
-    return Group(text, ())
+def _unresolved_group(text: str) -> GroupTemplate:
+    return GroupTemplate(text, ())
 
 
 @dataclass(frozen=True)
-class Inputs(_Mapping):
+class Inputs(YamlMapping):
     """Where the input files are and which of them count."""
 
     root: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)]
@@ -79,7 +66,7 @@ class Inputs(_Mapping):
 
 
 @dataclass(frozen=True)
-class Output(_Mapping):
+class Output(YamlMapping):
     """Where a stage's value is written and how."""
 
     template: Annotated[Template, Form(TEXT.pattern, TEXT.needed, _unresolved_template)]
@@ -91,7 +78,7 @@ class Output(_Mapping):
 
 
 @dataclass(frozen=True)
-class Pool(_Mapping):
+class Pool(YamlMapping):
     """How workers are run, in the standard library's words."""
 
     processes: Count | None = None
@@ -111,7 +98,7 @@ class Pool(_Mapping):
 
 
 @dataclass(frozen=True)
-class Retry(_Mapping):
+class Retry(YamlMapping):
     """What is done about a file that failed by an exception, in the same run."""
 
     max: CountOrZero = 0
@@ -121,7 +108,7 @@ class Retry(_Mapping):
 
 
 @dataclass(frozen=True)
-class Errors(_Mapping):
+class Errors(YamlMapping):
     """How many files may fail, and how often one may."""
 
     max: Share | Count | None = None
@@ -135,7 +122,7 @@ class Errors(_Mapping):
 
 
 @dataclass(frozen=True)
-class Prune(_Mapping):
+class Prune(YamlMapping):
     """How many orphans may be removed at the end of a run."""
 
     max: Share
@@ -147,7 +134,7 @@ class Prune(_Mapping):
 
 
 @dataclass(frozen=True)
-class StageEntry(_Mapping):
+class StageEntry(YamlMapping):
     """What the YAML says of one stage."""
 
     name: Name
@@ -168,7 +155,7 @@ class StageEntry(_Mapping):
     """Patterns of the sources that it reads, as in .gitignore; default: all."""
     gather: bool = False
     """Called once for a group of files, with an iterator of those that its `from:` stage made."""
-    group: Annotated[Group, Form(TEXT.pattern, TEXT.needed, _unresolved_group)] | None = None
+    group: Annotated[GroupTemplate, Form(TEXT.pattern, TEXT.needed, _unresolved_group)] | None = None
     """What the files of one group have in common, such as {dir}; default: all are one group."""
     partial: bool = False
     """Whether a group is made where some of its files failed."""
@@ -177,7 +164,7 @@ class StageEntry(_Mapping):
 
 
 @dataclass(frozen=True)
-class PipelineEntry(_Mapping):
+class PipelineEntry(YamlMapping):
     """What the YAML says, key by key."""
 
     inputs: Inputs
@@ -251,49 +238,17 @@ class Config(PipelineEntry):
     warnings: tuple[str, ...] = ()
     """What may be meant, but is unlikely to be; each with its line."""
 
-    @property
-    def leaves(self) -> Iterator[StageConfig]:
+    @cached_property
+    def leaves(self) -> tuple[StageConfig, ...]:
         """The stages that have an output file."""
-        return (stage for stage in self.stages if stage.output is not None)
+        return tuple(stage for stage in self.stages if stage.output is not None)
 
-    @property
-    def ends(self) -> Iterator[StageConfig]:
-        """The stages that have an output, or none to show."""
-        return (stage for stage in self.stages if stage.output is not None or stage.leaves_no_file)
+    @cached_property
+    def ends(self) -> tuple[StageConfig, ...]:
+        """The stages that have an output file, or say that they leave none."""
+        return tuple(stage for stage in self.stages if stage.output is not None or stage.leaves_no_file)
 
-
-def maker(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
-    """Find the stage whose value a stage hands on: itself, or for a filter the one above that is none.
-
-    None stands for the source, and in `stages` for a stage that was not found, at which the search ends.
-    """
-    while index is not None and (stage := stages[index]) is not None and stage.stage.is_filter:
-        index = stage.parent
-    return index
-
-
-def kind_made(stages: Sequence[StageConfig | None], index: int | None) -> Kind | None:
-    """Return the kind of value that a stage hands on; None where a stage on the way was not found."""
-    above = maker(stages, index)
-    if above is None:
-        return PATH
-    stage = stages[above]
-    return stage.stage.makes if stage is not None else None
-
-
-def fan_out_above(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
-    """Find the stage that fans out at or above this one; None where there is none, or where that cannot be told."""
-    while index is not None and (stage := stages[index]) is not None:
-        if stage.stage.fans_out:
-            return index
-        index = stage.parent
-    return None
-
-
-def branch_patterns(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
-    """Return the patterns by which the branch of a stage chooses its sources; none for all."""
-    while index is not None and (stage := stages[index]) is not None:
-        if stage.parent is None:
-            return stage.match
-        index = stage.parent
-    return ()
+    @cached_property
+    def output_folders(self) -> dict[bytes, Template]:
+        """The output folders, each with the template of an output in it."""
+        return {stage.output.template.folder: stage.output.template for stage in self.stages if stage.output}

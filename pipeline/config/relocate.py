@@ -28,7 +28,7 @@ def below(config: Config, folder: Path, state: Path) -> Config:
 
 def own_folders(config: Config) -> tuple[bytes, ...]:
     """Return the folders that a pipeline writes to."""
-    return (*(leaf.output.template.folder for leaf in config.leaves if leaf.output), os.fsencode(config.state))
+    return (*config.output_folders, os.fsencode(config.state))
 
 
 def not_run(config: Config) -> dict[str, str]:
@@ -57,7 +57,7 @@ def refuse_overlap(config: Config, folder: Path) -> None:
     """Raise UsageError where outputs below a folder would lie among the pipeline's own outputs, state or inputs."""
     place = os.path.realpath(os.fsencode(folder))
     moved = below(config, folder, folder)
-    places = {os.path.realpath(leaf.output.template.folder) for leaf in moved.leaves if leaf.output}
+    places = set(map(os.path.realpath, moved.output_folders))
     for own in map(os.path.realpath, own_folders(config)):
         if _lies_in(place, [own]) or any(_lies_in(each, [own]) or _lies_in(own, [each]) for each in places):
             raise UsageError(f"--output-root {folder}: {os.fsdecode(own)} is the pipeline's own; name another folder")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from pipeline.config.model import Config, StageConfig, branch_patterns, kind_made
+from pipeline.config.checks import branch_patterns, kind_made
+from pipeline.config.model import Config, StageConfig
 from pipeline.files.walk import Match, matcher
 from pipeline.stage.values import PATH, Kind
 

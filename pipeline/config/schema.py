@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import units
 from pipeline.config.document import Document
-from pipeline.config.model import PipelineEntry, yaml_word
+from pipeline.config.model import PipelineEntry
+from pipeline.config.units import yaml_word
 from pipeline.stage.options import Place, describe, problems_of
 
 # What a text of each pattern must be, for the messages.

@@ -1,4 +1,4 @@
-"""How texts, amounts and percentages are written in pipeline.yaml, as annotations by which pydantic parses them.
+"""How keys, texts, amounts and percentages are written in pipeline.yaml, as annotations by which pydantic parses them.
 
 pydantic is not imported here: it asks an annotation itself, by `__get_pydantic_core_schema__`.
 """
@@ -9,11 +9,26 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 _NUMBER = r"[0-9]+(\.[0-9]+)?"
 # At least one pixel.
 _PIXELS = r"(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]{0,5}[1-9][0-9]*)"
+
+
+# The fields that are not called as in the YAML, beside those that end in their unit.
+_WORDS = {"options": "with", "from_": "from", "template": "path"}
+
+
+def yaml_word(name: str) -> str:
+    """Return the word of the YAML for a field."""
+    return _WORDS.get(name, name.removesuffix("_s").removesuffix("_bytes"))
+
+
+class YamlMapping:
+    """Has pydantic parse a mapping of the YAML by the fields of a dataclass, strictly and by their words."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "alias_generator": yaml_word}
 
 
 @dataclass(frozen=True, eq=False)

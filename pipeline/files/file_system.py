@@ -45,6 +45,17 @@ def parse(mountinfo: bytes, path: bytes) -> Mount:
     return found
 
 
+def is_gone(path: bytes) -> bool:
+    """Return whether nothing lies at a path; what cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
 # No file can be to blame for a full disk, whoever it is that meets it.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # Nor for what we are refused when we open it.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pipeline.errors import FileFailure
 
@@ -61,13 +61,15 @@ class Template:
     written_folder: bytes
     """The folder as the ledger keeps it: relative to the YAML's where it is written so or lies there."""
     pieces: tuple[str | tuple[str], ...]
+    has_file: ClassVar[bool] = True
+    """Whether there is anything to look at when an output is done."""
 
-    @property
+    @cached_property
     def fields(self) -> frozenset[str]:
         """The names of its fields."""
         return frozenset(piece[0] for piece in self.pieces if isinstance(piece, tuple))
 
-    @property
+    @cached_property
     def suffix(self) -> str:
         """The suffix of every output; empty where it is that of the source."""
         last = self.pieces[-1] if self.pieces else ""
@@ -153,6 +155,7 @@ class NoFile:
     folder: bytes = b""
     suffix: str = ""
     fields: frozenset[str] = frozenset()
+    has_file: ClassVar[bool] = False
 
     def fill(self, source: bytes, part: str = "") -> bytes:
         """Return the key of a source, which no path can equal."""
@@ -168,13 +171,13 @@ class NoFile:
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupTemplate:
     """The template of the names of groups."""
 
     text: str
     pieces: tuple[str | tuple[str], ...]
 
-    @property
+    @cached_property
     def fields(self) -> frozenset[str]:
         """The names of the fields it uses."""
         return frozenset(piece[0] for piece in self.pieces if isinstance(piece, tuple))
@@ -186,6 +189,19 @@ class Group:
     def fill(self, source: bytes, part: str = "") -> bytes:
         """Return the name of the group to which the output of a source belongs."""
         return self._format % _values(source, part)
+
+    def may_hold(self, name: bytes, folder: bytes) -> bool:
+        """Return whether a source somewhere below a folder, which ends in "/", may belong to the group of a name.
+
+        The folder is relative to the input root, which is an empty one.
+        """
+        below = re.escape(folder[:-1]) + b"(/.*)?" if folder else b".*"
+        values = {"dir": below, "part": b".*"}
+        pattern = b"".join(
+            values.get(each[0], b"[^/]*") if isinstance(each, tuple) else re.escape(os.fsencode(each))
+            for each in self.pieces
+        )
+        return re.fullmatch(pattern, name, re.DOTALL) is not None
 
 
 def _values(source: bytes, part: str) -> dict[bytes, bytes]:
@@ -221,9 +237,9 @@ def _split_name(name: bytes) -> tuple[bytes, bytes]:
     return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, b"")
 
 
-def parse_group(text: str) -> Group:
+def parse_group_template(text: str) -> GroupTemplate:
     """Read what the groups are called. Raises TemplateError."""
-    return Group(text, tuple(_pieces(text)))
+    return GroupTemplate(text, tuple(_pieces(text)))
 
 
 def parse_template(text: str, base: Path, *, of_groups: bool = False) -> Template:

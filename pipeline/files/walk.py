@@ -61,7 +61,11 @@ class Walk:
         self.left_out_names: list[tuple[bytes, str]] = []
         """The first files left out, each with its reason."""
         self.unlisted: list[tuple[bytes, str]] = []
-        """The folders that could not be listed, each with its reason: the files in them are unknown, not gone."""
+        """The folders of which not everything is known, each with the reason: they could not be listed, or not every
+        file in them looked at. What is unknown there is not gone.
+        """
+        self._incomplete: set[bytes] = set()
+        """The folders of which not every file could be looked at."""
         self.is_misled = False
         """Whether a name was looked up for which there is no visible file below the root."""
         self._entered: tuple[bytes, str] = (b"", "")
@@ -125,7 +129,7 @@ class Walk:
             return self._source(path, name, folder_fd)
         except OSError as error:
             if error.errno not in _GONE:  # gone since it was listed is simply gone
-                self.leave_out(path, error.strerror or str(error))
+                self.cannot_look_at(path, error)
             return None
 
     def _names(self, folder: bytes) -> list[bytes]:
@@ -148,6 +152,20 @@ class Walk:
             raise error  # nothing is wrong with the folder
         if error.errno != errno.ENOENT or not folder:
             self.unlisted.append((folder, error.strerror or str(error)))
+
+    def cannot_look_at(self, path: bytes, error: OSError) -> None:
+        """Record that the folder of a file is not known in full; the first file in it stands for all."""
+        at = path.rfind(b"/") + 1
+        if path[:at] not in self._incomplete:
+            self._incomplete.add(path[:at])
+            self.unlisted.append((path[:at], f"{shown(path[at:])}: {error.strerror or error}"))
+
+    def describe_unlisted(self) -> list[str]:
+        """Return one line for each folder of which not everything is known."""
+        return [
+            f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone"
+            for folder, why in self.unlisted
+        ]
 
     def _counts(self, path: bytes) -> bool:
         if self._excluded is not None and self._excluded(path):

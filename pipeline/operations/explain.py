@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.config.model import Config, StageConfig
 from pipeline.config.routes import describe_stage
 from pipeline.errors import UsageError
+from pipeline.files.file_system import is_gone
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.files.walk import deciding
 from pipeline.ledger.failures import Failure
@@ -26,9 +27,10 @@ from pipeline.planning.decisions import Decision, text_of
 from pipeline.planning.file_state import is_as_left
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import fate_of
-from pipeline.planning.output_spec import OutputSpec, Selection, differences_from
-from pipeline.planning.plan import Plan, make_plan, output_specs, walk_of
-from pipeline.planning.recipe_diff import as_written, contents_within
+from pipeline.planning.plan import Plan, make_plan, walk_of
+from pipeline.planning.recipe import OutputSpec, output_specs
+from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
+from pipeline.planning.selection import Selection
 from pipeline.stage import code
 from pipeline.stage.resolve import find_function
 from pipeline.text import counted, shown
@@ -209,7 +211,7 @@ class Explainer:
 
     def _why_no_input(self, source: bytes, reason: str) -> str:
         """Why the walk would not have come by a file."""
-        if not os.path.lexists(self._root + source):
+        if is_gone(self._root + source):
             return "an input that is gone"
         inputs, at = self._config.inputs, 0
         while reason == "not among the inputs" and (at := source.find(b"/", at) + 1 or len(source) + 1):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger
-from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan
+from pipeline.planning.selection import Selection
 from pipeline.text import program, shown
 
 # The one folder that an empty disk has of itself.
@@ -57,6 +56,8 @@ class Guards:
         self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
         """The device of each output folder, and the host from which it was claimed, by its path as written."""
         self._root = _identity_of(config.inputs.root)
+        self._templates = tuple(config.output_folders.values())
+        """One for each output folder."""
         self.notes: list[str] = []
         """What looks odd, and was let pass."""
 
@@ -66,7 +67,7 @@ class Guards:
         """Check that state and output folders are ours and are there. Raises UsageError, EnvironmentFailure."""
         self.check_owners()
         if not self._confirmed.rebuild:
-            for template in self._templates():
+            for template in self._templates:
                 self._check_outputs(template)
 
     def check_owners(self) -> None:
@@ -76,11 +77,11 @@ class Guards:
             raise UsageError(foreign[0])
 
     def take_over(self) -> None:
-        """Claim the state and output folders of other pipelines, and record that; the rest stays as it is."""
-        foreign = self._find_foreign()
+        """Claim the state and output folders of other pipelines, if that is confirmed, and record it."""
+        foreign = self._find_foreign() if self._confirmed.take_over else []
         if not foreign:
             return
-        for template in self._templates():
+        for template in self._templates:
             place = _place(template)
             if place.is_dir():
                 store_of(template.folder).claim(template.folder, self._owner)
@@ -93,7 +94,7 @@ class Guards:
     def _find_foreign(self) -> list[str]:
         """Return a sentence for the state and each output folder that belongs to another pipeline."""
         found = [self._another_pipelines_state()]
-        found += [self._another_owner(template) for template in self._templates()]
+        found += [self._another_owner(template) for template in self._templates]
         return [each for each in found if each]
 
     def _identity(self) -> dict[str, str]:
@@ -205,7 +206,7 @@ class Guards:
 
     def settle(self, plan: Plan, selection: Selection) -> None:
         """Claim the output folders once all guards have passed, and record the facts for the next run."""
-        for template in self._templates():
+        for template in self._templates:
             place = _place(template)
             store_of(template.folder).claim(template.folder, self._owner)
             self._known_folders[_written(template)] = {"device": _device(place), "host": self._owner.host}
@@ -227,14 +228,8 @@ class Guards:
         root = self._config.inputs.root
         if has_vanished and _identity_of(root) != self._root:
             raise EnvironmentFailure(f"the input root {root} is not the folder any more that it was at the start")
-        for leaf in self._config.leaves:
-            if leaf.output:
-                refuse_lost(leaf.output.template.folder)
-
-    def _templates(self) -> Iterator[Template]:
-        """Yield one template for each output folder."""
-        found = {leaf.output.template.folder: leaf.output.template for leaf in self._config.leaves if leaf.output}
-        yield from found.values()
+        for folder in self._config.output_folders:
+            refuse_lost(folder)
 
 
 def guards_of(config: Config, ledger: Ledger, confirmed: Confirmations = NOTHING_CONFIRMED) -> Guards:

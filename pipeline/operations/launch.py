@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.model import Config, Pool, StageConfig, fan_out_above
+from pipeline.config.checks import fan_out_above
+from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
@@ -129,5 +130,5 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
         parts=state.parts,
-        output_folders=tuple({leaf.output.template.folder for leaf in config.leaves if leaf.output}),
+        output_folders=tuple(config.output_folders),
     )

@@ -15,7 +15,7 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import KILLED, GroupJob, Job, Outcome
 from pipeline.observer import RunObserver
-from pipeline.planning.output_spec import OutputSpec
+from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.report.summary import Summary
 

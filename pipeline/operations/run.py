@@ -25,11 +25,12 @@ from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
-from pipeline.planning.decisions import Action, Reason, text_of
+from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
 from pipeline.planning.estimate import Pace
-from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import make_plan, output_specs
+from pipeline.planning.plan import make_plan
+from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
+from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
 from pipeline.text import program, shown
 
@@ -94,10 +95,13 @@ def clear_up(context: RunContext) -> None:
 
 
 def note_left_out(context: RunContext) -> None:
-    """Note the folders that could not be listed, and the files that were left out."""
+    """Note the folders that could not be listed, what that leaves as it is, and the files that were left out."""
     walk = context.plan.walk
-    for folder, why in walk.unlisted:
-        context.note(f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone")
+    for note in walk.describe_unlisted():
+        context.note(note)
+    if groups := context.plan.counts_of_groups["settling", MEMBERS_UNKNOWN]:
+        those = "1 output of a group was" if groups == 1 else f"{groups:,} outputs of groups were"
+        context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}")
     for note in walk.describe_left_out():
         context.note(note)
     if walk.unlisted or walk.is_misled:
@@ -198,7 +202,7 @@ def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> 
 def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
     for (action, reason), outputs in counts.items():
         summary.up_to_date += outputs if action == "up-to-date" else 0
-        summary.settling += outputs if action == "settling" else 0
+        summary.settling += outputs if reason == SETTLING else 0
         summary.held += outputs if action == "held" else 0
         summary.dismissed += outputs if reason.code == "dismissed" else 0
     if summary.held > summary.dismissed:

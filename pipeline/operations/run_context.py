@@ -28,9 +28,9 @@ from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.planning.estimate import Pace
-from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import Plan
 from pipeline.planning.recorded_parts import RecordedParts
+from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import settled_ranges
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
@@ -97,7 +97,7 @@ class RunContext:
 def open_run(request: RunRequest) -> Iterator[RunContext]:
     """Lock the state, open ledger and log, and begin the run; all of it is closed however the run ends."""
     config = request.config
-    folders = [leaf.output.template.folder for leaf in config.leaves if leaf.output]
+    folders = list(config.output_folders)
     with closing(open_state(config.state, config.name)) as state:
         try:
             # A log without a buffer of its own says what there was to say, however the run ends.

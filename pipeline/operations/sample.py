@@ -16,8 +16,8 @@ from pipeline.files.walk import matcher
 from pipeline.observer import RunObserver
 from pipeline.operations.guards import Confirmations
 from pipeline.operations.run import run
-from pipeline.planning.output_spec import Selection
 from pipeline.planning.plan import walk_of
+from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
 from pipeline.text import counted
 

@@ -28,7 +28,7 @@ Code = (
         "new", "forced", "interrupted", "output_missing", "output_torn", "source_changed", "recipe_changed",
         "part_missing", "part_torn", "members_changed", "members_to_be_made", "failed_before",
         "held", "dismissed", "settling",
-        "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed",
+        "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed", "members_unknown",
     ]
     | OrphanCode
 )  # fmt: skip
@@ -54,6 +54,7 @@ EDITED = Reason("edited")
 OUTPUT_MISSING = Reason("output_missing")
 EXISTS_NOT_OURS = Reason("not_ours")
 MEMBERS_CHANGED = Reason("members_changed")
+MEMBERS_UNKNOWN = Reason("members_unknown")
 
 _TEXTS: dict[Code, str] = {
     "up_to_date": "up to date",
@@ -80,6 +81,7 @@ _TEXTS: dict[Code, str] = {
     "collision": "collision",
     "bad_path": "no valid path",
     "members_failed": "members failed",
+    "members_unknown": "left alone: a folder that cannot be listed may hold members",
     "path_changed": "path changed",
     "source_gone": "source gone",
     "stage_gone": "stage gone",

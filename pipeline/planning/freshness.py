@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
+from pipeline.files.file_system import is_gone
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, RetryPolicy
 from pipeline.ledger.ledger import Ledger, UncertainPeriod
@@ -44,7 +45,9 @@ from pipeline.planning.file_state import (
     same_origin,
     stat_of,
 )
-from pipeline.planning.output_spec import OutputSpec, Selection, differences_from, take_parts
+from pipeline.planning.recipe import OutputSpec, take_parts
+from pipeline.planning.recipe_diff import differences_from
+from pipeline.planning.selection import Selection
 
 Answer = tuple[Action, Reason]
 
@@ -88,7 +91,7 @@ def decide_recorded(
         return "make", INTERRUPTED
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
-    if not spec.has_file or spec.has_parts:
+    if not spec.template.has_file or spec.has_parts:
         return "up-to-date", UP_TO_DATE
     if context.uncertain and is_lost(record, path, context):
         return "make", INTERRUPTED
@@ -104,7 +107,7 @@ def decide_unrecorded(
     that record where it was skipped.
     """
     if owner is None:
-        if not spec.has_file or context.is_forced or not context.folders.has(path):
+        if not spec.template.has_file or context.is_forced or not context.folders.has(path):
             return "make", NEW
         return ("make", INTERRUPTED) if context.is_uncertain(mtime_of(path)) else ("refuse", EXISTS_NOT_OURS)
     if owner == "intended":
@@ -164,7 +167,7 @@ class Freshness:
         """Tells which sources are as they were."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
-        folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.has_file}
+        folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.template.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
         }
@@ -243,7 +246,7 @@ class Freshness:
 
     def _is_past(self, source: bytes) -> bool:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
-        return self._is_listed and not is_group(source) and not os.path.lexists(self._root + source)
+        return self._is_listed and not is_group(source) and is_gone(self._root + source)
 
     def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         if record.status == "intended":
@@ -281,7 +284,7 @@ class Freshness:
 
     def _of_renamed_stage(self, spec: OutputSpec, recorded: dict[bytes, OutputRecord]) -> OutputRecord | None:
         """Pop what is recorded of an output without a file whose stage had another name."""
-        if spec.has_file:
+        if spec.template.has_file:
             return None
         for record in recorded.values():
             is_open = record.target.startswith(NO_FILE_KEY) and not record.part and record.stage not in self._stages
@@ -316,7 +319,7 @@ def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord) -> Deci
     """Decide about one part of an output that is as its recipe has it."""
     path = spec.template.fill(source.path, record.part or "")
     answer: Answer = "up-to-date", UP_TO_DATE
-    if spec.has_file:
+    if spec.template.has_file:
         action, reason = compare_file(record, stat_of(path))
         if code := _OF_PART.get(reason.code):
             reason = Reason(code, (record.part, *reason.detail))

@@ -16,7 +16,8 @@ from pipeline.messages import Group
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
 from pipeline.planning.file_state import same_origin
 from pipeline.planning.freshness import Freshness, bad_path
-from pipeline.planning.output_spec import OutputSpec, Selection
+from pipeline.planning.recipe import OutputSpec
+from pipeline.planning.selection import Selection
 
 
 def members_change(group: Group, record: OutputRecord) -> Reason | None:
@@ -54,7 +55,7 @@ class GroupFreshness:
             if not isinstance(was, Group) or was.name != group.name:
                 return None
             return record if was.stage == group.stage or record.stage not in self._stages else None
-        for stage in () if spec.has_file else self._former_stages:
+        for stage in () if spec.template.has_file else self._former_stages:
             record = self._ledger.outputs.get(NoFile(stage).fill(key_of(Group(stage, group.name))))
             if record is not None and record.recipe == spec.number:
                 return record

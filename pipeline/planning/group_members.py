@@ -24,8 +24,8 @@ from pipeline.ledger.origins import kept_time, key_of, origin_of
 from pipeline.messages import Group
 from pipeline.planning.decisions import Decision
 from pipeline.planning.file_state import is_as_left
-from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.recipe import OutputSpec
 
 How = Literal["to be made", "to be moved", "failed"]
 
@@ -121,9 +121,13 @@ class GroupMembers:
         name = self._name_template.fill(source, part or "") if self._name_template else None
         key = key_of(Group(self.spec.stage, name))
         try:
-            return key, self.spec.template.fill(source if self.spec.has_file else key, part or "")
+            return key, self.spec.template.fill(source if self.spec.template.has_file else key, part or "")
         except FileFailure:
             return key, b""
+
+    def may_lie_below(self, folder: bytes, group: Group) -> bool:
+        """Whether a source somewhere below a folder of the input root may have an output in a group."""
+        return self._name_template is None or self._name_template.may_hold(group.name or b"", folder)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class OrphanCollector:
 
     def failure(self, failure: Failure) -> None:
         """Add a failure whose source the walk did not meet."""
-        if not self._is_partial and not self._is_unknown(failure.source):
+        if not self._is_partial and not self._is_unknown(failure.source) and self._why_not_met(failure.source):
             self._store.add_past_failure(failure)
 
     def _is_unknown(self, source: bytes) -> bool:
@@ -92,10 +92,13 @@ class OrphanCollector:
         path = self._root + source
         try:
             return "excluded_now" if stat.S_ISREG(os.stat(path).st_mode) else "source_gone"
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
             # A dangling link is not gone: its target may be on a disk that is not mounted.
-            return None if os.path.islink(path) else "source_gone"
-        except OSError:
+            if os.path.islink(path):
+                return None
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                return "source_gone"
+            self._walk.cannot_look_at(source, error)
             return None
 
 

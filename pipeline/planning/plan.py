@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pipeline.config.model import Config, StageConfig
+from pipeline.config.model import Config
 from pipeline.files.store import store_of
-from pipeline.files.template import NoFile
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
@@ -26,14 +25,13 @@ from pipeline.ledger.origins import GROUPS
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
-from pipeline.planning.file_list import FileList
 from pipeline.planning.file_state import Met
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.orphans import OrphanCollector, RecordCursor
-from pipeline.planning.output_spec import OutputSpec, Selection
 from pipeline.planning.plan_store import PlanStore
-from pipeline.planning.recipe import recipe_for
+from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder
+from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
 
 if TYPE_CHECKING:
@@ -86,7 +84,8 @@ class Plan:
             self.files[action, reason] += files
         if self.groups and self.count("refuse"):  # a group may have had a refused output for a member
             self.groups.plan_again(is_made=False)
-        self.count_groups()
+        if self.groups:
+            self.count_groups()
         self.jobs = sum(files for (action, _), files in self.files.items() if action == "make")
 
     def count_groups(self) -> None:
@@ -146,32 +145,9 @@ def make_plan(
     return plan
 
 
-def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
-    """Return every output of the tree with its recipe; the recipes are recorded in the ledger if `record`."""
-    known = {digest: number for number, digest in ledger.recipes().items()}
-    contents, specs = ledger.file_digests, []
-    for stage in config.ends:
-        # The recipe of a gathering stage leaves out the stages above: the members' own records tell of their changes.
-        route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
-        template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
-        recipe = recipe_for(config, route, save, template.suffix, contents.digest)
-        number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
-        matches = matcher(route[0].match) if route[0].match else None
-        specs.append(OutputSpec(stage.name, template, recipe, number, route, matches))
-    if record:
-        contents.remember()
-    return tuple(specs)
-
-
-def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
-    above = _route(config, config.stages[stage.parent]) if stage.parent is not None else ()
-    return (*above, stage)
-
-
 def walk_of(config: Config) -> Walk:
     """Return the walk over the input root, which leaves out our own output folders and state."""
-    own = {leaf.output.template.folder for leaf in config.leaves if leaf.output} | {os.fsencode(config.state)}
-    own.update(config.other_folders)
+    own = {*config.output_folders, os.fsencode(config.state), *config.other_folders}
     root = os.fsencode(config.inputs.root)
     return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
 
@@ -187,7 +163,7 @@ def _group_planner(config: Config, ledger: Ledger, plan: Plan, selection: Select
         return None
     from pipeline.planning.groups import GroupPlanner
 
-    return GroupPlanner(config, ledger, plan.specs, selection, plan.store)
+    return GroupPlanner(config, ledger, plan.specs, selection, plan.store, plan.walk)
 
 
 def _has_recorded_groups(ledger: Ledger) -> bool:

@@ -84,15 +84,16 @@ class PlanStore:
         """Add an output that is to be renamed."""
         self._add_orphan(row, MOVED)
 
-    def add_orphans_of_groups(self, why: Callable[[str, bool], OrphanCode]) -> None:
-        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the stage, and by
-        whether the group is there.
+    def add_orphans_of_groups(self, why: Callable[[bytes, str, bool], OrphanCode | None]) -> None:
+        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the group's key, the
+        stage, and whether the group is there, and None of what is to be left alone.
         """
         self._write()
         self._tables.delete_group_orphans()
         self._tables.insert_orphans(
-            (target, source, stage, status, why(stage, bool(group_is_there)), size, mtime_ns)
+            (target, source, stage, status, code, size, mtime_ns)
             for target, source, stage, status, group_is_there, size, mtime_ns in self._tables.unplanned_group_outputs()
+            if (code := why(source, stage, bool(group_is_there)))
         )
 
     def add_skipped(self) -> None:

@@ -1,4 +1,8 @@
-"""The digests that decide whether an output is stale: everything but the source, in named parts."""
+"""What each output of the tree is made by: where it goes, and the digests that decide whether it is stale.
+
+OutputSpec  one output: its template, its route through the tree, its recipe
+Recipe      everything but the source that decides what is in it, in named parts
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ from typing import Any
 
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.files.digest import contents_of
+from pipeline.files.template import ALL_PARTS, NoFile, Template
+from pipeline.files.walk import Match, matcher
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.stage import values
 from pipeline.stage.code import code_of
 from pipeline.stage.resolve import find_function
@@ -29,6 +37,74 @@ class Recipe:
         """The same for the same parts, on every machine."""
         return _digest(_canonical_json(self.parts).encode())
 
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One output of the tree: its template, its recipe, and the recipe's number if the ledger knows it."""
+
+    stage: str
+    template: Template | NoFile
+    recipe: Recipe
+    number: int | None
+    route: tuple[StageConfig, ...]
+    """The stages from the root of the tree to this one; of one that gathers, itself alone."""
+    matches: Match | None = None
+    """Tells which sources it is made of; None for all."""
+    gathers: bool = False
+    """Whether it is made of groups of files, and of no source."""
+    has_parts: bool = False
+    """Whether it is a number of outputs, of which only who makes them knows how many and what they are called."""
+
+    def fill(self, source: bytes) -> bytes:
+        """Return the path of a source's output; of one in parts, what stands for all of them. Raises FileFailure."""
+        return self.template.fill(source, ALL_PARTS if self.has_parts else "")
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether it is one file for every source."""
+        return self.template.has_file and not self.has_parts and self.matches is None
+
+
+def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
+    """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
+    known = {digest: number for number, digest in ledger.recipes().items()}
+    contents, leaves = ledger.file_digests, []
+    for stage in config.ends:
+        # What was made of the sources says itself when it changed.
+        route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
+        template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
+        recipe = recipe_for(config, route, save, template.suffix, contents.digest)
+        number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
+        matches = matcher(route[0].match) if route[0].match else None
+        kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
+        leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, **kinds))
+    if record:
+        contents.remember()
+    return tuple(leaves)
+
+
+def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
+    above = _route(config, config.stages[stage.parent]) if stage.parent is not None else ()
+    return (*above, stage)
+
+
+def take_parts(
+    leaf: OutputSpec, source: bytes, recorded: dict[bytes, OutputRecord], *, left_out: bool = False
+) -> list[OutputRecord]:
+    """What is recorded of the parts of one output, taken out of the records of its source; also of those that were
+    `left_out` at last, if it is asked.
+    """
+    template = leaf.template
+    return [
+        recorded.pop(row.target)
+        for row in list(recorded.values())
+        if row.part
+        and (left_out or row.status != "skipped")
+        and template.key(template.fill(source, row.part)) == row.target
+    ]
+
+
+# -- recipes -----------------------------------------------------------------------------------------------------------
 
 Digest = Callable[[Path], str]
 """Gives the digest of a file's contents."""

@@ -6,9 +6,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.text import shown
+
+if TYPE_CHECKING:
+    from pipeline.planning.recipe import OutputSpec
 
 Part = Literal[
     "code", "options", "decoding", "depends", "save", "initializer", "initargs", "libraries", "values", "stages"
@@ -163,3 +166,10 @@ def contents_within(value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, (dict, list)):
         for each in value.values() if isinstance(value, dict) else value:
             yield from contents_within(each)
+
+
+def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
+    """Return all that differs between the recorded recipe of an output and its present one, in the order of telling."""
+    names = [each.name for each in leaf.route]
+    files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
+    return differences(old, leaf.recipe.parts, names, files)

@@ -12,7 +12,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
 from pipeline.planning.file_state import is_as_left
-from pipeline.planning.output_spec import OutputSpec, take_parts
+from pipeline.planning.recipe import OutputSpec, take_parts
 
 
 class RecordedParts:

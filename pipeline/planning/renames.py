@@ -20,8 +20,8 @@ from pipeline.ledger.outputs import Intent, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason, Rename
 from pipeline.planning.file_state import Sources, is_as_left, is_the_same, look
-from pipeline.planning.output_spec import OutputSpec
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.recipe import OutputSpec
 
 # Renames that are noted together before they are done.
 _BATCH = 256

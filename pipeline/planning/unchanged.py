@@ -25,7 +25,7 @@ from pipeline.ledger.origins import kept_time
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
-from pipeline.planning.output_spec import OutputSpec
+from pipeline.planning.recipe import OutputSpec
 
 Range = tuple[bytes, bytes | None]
 """The first path of a range of sources, and the first after it; None where the range has no end."""

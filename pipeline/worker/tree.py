@@ -117,8 +117,9 @@ class Route:
             else:
                 self.readers_elsewhere.setdefault(parent, {}).setdefault(engine, []).append(stage)
         # A Path costs as much as it does to read a small file.
-        self.needs_path = not all(stage.takes in (TEXT, BYTES) for stage in self.readers.get(None, ()))
-        """Whether a stage is given the source as a Path."""
+        are_contents = (stage.takes in (TEXT, BYTES) and not stage.is_filter for stage in self.readers.get(None, ()))
+        self.needs_path = not all(are_contents)
+        """Whether the source goes on as a Path: to a stage that takes one, or through a filter to whatever is below."""
 
 
 class Routes(dict[tuple[str, ...], Route]):

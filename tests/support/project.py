@@ -16,8 +16,9 @@ from pipeline.ledger.session import open_to_read
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.run import run
 from pipeline.planning.decisions import Decision, text_of
-from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import Plan, make_plan, output_specs
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.recipe import output_specs
+from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
 
 UPPER = '''

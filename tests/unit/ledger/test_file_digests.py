@@ -15,7 +15,7 @@ from pipeline.config.load import load_config
 from pipeline.files.digest import contents_of
 from pipeline.ledger.file_digests import FileDigests
 from pipeline.ledger.ledger import Ledger
-from pipeline.planning.plan import output_specs
+from pipeline.planning.recipe import output_specs
 
 LOGO_STAGE = """
 from pathlib import Path

@@ -11,7 +11,7 @@ from pipeline.config.load import load_config
 from pipeline.messages import Outcome
 from pipeline.observer import RunObserver
 from pipeline.operations.run import STEPS, run
-from pipeline.planning.output_spec import Selection
+from pipeline.planning.selection import Selection
 
 
 class Listening(RunObserver):

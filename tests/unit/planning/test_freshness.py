@@ -18,8 +18,7 @@ from pipeline.planning.decisions import Reason
 from pipeline.planning.file_state import ByTime
 from pipeline.planning.freshness import Context, decide_failed, decide_recorded, decide_unrecorded
 from pipeline.planning.group_freshness import members_change
-from pipeline.planning.output_spec import OutputSpec
-from pipeline.planning.recipe import Recipe
+from pipeline.planning.recipe import OutputSpec, Recipe
 
 SECOND_NS = 1_000_000_000
 MADE_NS = 1_700_000_000 * SECOND_NS + 123_456_789

@@ -17,8 +17,9 @@ from pipeline.config.load import load_config
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Reason
 from pipeline.planning.orphans import RecordCursor, fates
-from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import make_plan, output_specs
+from pipeline.planning.plan import make_plan
+from pipeline.planning.recipe import output_specs
+from pipeline.planning.selection import Selection
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from pipeline.config.load import load_config
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Job, Source, Target
 from pipeline.operations.guards import Confirmations
-from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import make_plan, output_specs
+from pipeline.planning.plan import make_plan
+from pipeline.planning.recipe import output_specs
+from pipeline.planning.selection import Selection
 
 # What lets a run go on where all the files that it knew are gone.
 REBUILD = Confirmations(rebuild=True)

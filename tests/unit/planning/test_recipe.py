@@ -11,8 +11,7 @@ from support.project import Project
 
 from pipeline.config.load import load_config
 from pipeline.ledger.ledger import Ledger
-from pipeline.planning.plan import output_specs
-from pipeline.planning.recipe import Recipe
+from pipeline.planning.recipe import Recipe, output_specs
 
 # -- parts -------------------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,9 @@ from support.project import MOODY, ONE_STAGE, Project, ledger_of
 from pipeline.config.load import load_config
 from pipeline.operations.guards import Confirmations
 from pipeline.planning.decisions import Orphan, text_of
-from pipeline.planning.output_spec import Selection
-from pipeline.planning.plan import Plan, make_plan, output_specs
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.recipe import output_specs
+from pipeline.planning.selection import Selection
 
 # Names with which a span begins, and others: so a handful of files makes several spans.
 FIRSTS = list(itertools.islice((n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF), 6))

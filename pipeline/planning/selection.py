@@ -1,7 +1,7 @@
-"""A list of names in place of the walk (`--files-from`): read once, sorted on disk, looked up by the walk's own rules.
+"""Which files are done this time: a `Selection`, and the list of names that may stand in place of the walk.
 
-A name that the walk would not have come by, such as one that is excluded, is left out here, too: what exists is not
-for a list to say.
+Such a list (`--files-from`) is read once, sorted on disk, and looked up by the walk's own rules: a name that the walk
+would not have met, such as one that is excluded, is left out here too, since what exists is not for a list to say.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
 
 from pipeline.errors import UsageError
@@ -21,6 +23,24 @@ from pipeline.messages import Source
 _LONGEST_NAME = 4096
 # Bytes read at a time.
 _BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the files with work are done this time; it never says what exists."""
+
+    only: tuple[str, ...] = ()
+    """Gitignore-style patterns; a file that matches any of them is selected. Empty: every file."""
+    limit: int | None = None
+    force: bool = False
+    retry_failed: bool = False
+    names: Iterable[bytes] | None = None
+    """The names of the files, where they are listed; each may be given once only."""
+
+    @cached_property
+    def is_partial(self) -> bool:
+        """Whether files may have been passed over, so that nothing can be called gone."""
+        return bool(self.only) or self.limit is not None or self.names is not None
 
 
 def read_names(file: str) -> Iterator[bytes]:

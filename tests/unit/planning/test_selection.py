@@ -23,7 +23,7 @@ from support.trees import PATHS, make
 from pipeline.errors import UsageError
 from pipeline.files.walk import Walk
 from pipeline.ledger.ledger import Ledger
-from pipeline.planning.file_list import FileList, read_names
+from pipeline.planning.selection import FileList, read_names
 
 FRESH = ("up-to-date", "up to date")
 
