@@ -53,8 +53,8 @@ NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
 
 
-def reason_of(text: str) -> str:
-    """What an error, or a stage that leaves a file out, has said."""
+def in_general(text: str) -> str:
+    """Return what an error or a skip says that files may have in common: the figures and names of one are left out."""
     head = _BEFORE.split(text, maxsplit=1)[0].strip()
     return _PARTICULAR.sub("...", head or text)
 

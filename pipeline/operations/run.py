@@ -26,7 +26,6 @@ from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
-from pipeline.planning.estimate import Pace
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
@@ -138,7 +137,8 @@ def run_jobs(context: RunContext) -> None:
     if signals.first:
         cut = ", what was in hand was cut off" if signals.is_interrupted else ""
         context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
-    context.pace = Pace(context.recorder.done_files, time.monotonic() - began)
+    if files := context.recorder.done_files:
+        context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
 
 
 def prune(context: RunContext) -> None:
@@ -242,7 +242,7 @@ def run(
     *,
     grace_s: float = GRACE_S,
     confirmations: Confirmations = NOTHING_CONFIRMED,
-    is_followed: Callable[[], bool] = lambda: True,
+    is_followed: Callable[[], bool] | None = None,
 ) -> Summary:
     """Bring every selected output up to date.
 
@@ -252,7 +252,7 @@ def run(
         observers: Those that receive the events of the run, in this order.
         grace_s: The seconds that the jobs in hand may still take after a first signal.
         confirmations: What the user confirmed, so that the guards let it pass.
-        is_followed: Asked again and again; once it is false, the run stops with exit code 3.
+        is_followed: Asked again and again, if given; once it is false, the run stops with exit code 3.
 
     Returns:
         The summary, whose `exit` is the exit code.

@@ -62,6 +62,8 @@ class Plan:
     """Whether any of the sources is one of which an output was on record."""
     judged: list[Range] | None = None
     """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
+    digests: Digests | None = None
+    """The digests of spans, where spans may be passed over."""
     groups: GroupPlanner | None = None
     """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
@@ -157,7 +159,8 @@ def make_plan(
 
 def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
     """Pass over the spans that are as they were left, and judge the others file by file; gives their ranges."""
-    digests, judged, begin = digests_of(plan.leaves), [], b""
+    plan.digests = digests = _digests_of(plan.leaves)
+    judged, begin = list[Range](), b""
     for sources, after in spans_of(plan.walk):
         first, known = sources[0].path, ledger.unchanged.get(sources[0].path)
         if known and (known.after, known.digest) == (after, digests.found(sources)):
@@ -173,19 +176,19 @@ def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
     return judged
 
 
-def digests_of(leaves: Sequence[OutputSpec]) -> Digests:
+def _digests_of(leaves: Sequence[OutputSpec]) -> Digests:
     """The digests of spans for a tree with these outputs."""
     of_files = [leaf for leaf in leaves if not leaf.gathers]
     plain = [(each.stage, each.template, each.number) for each in of_files if isinstance(each.template, Template)]
     return Digests([Place(*each) for each in plain])
 
 
-def settled_spans(ledger: Ledger, leaves: Sequence[OutputSpec], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
-    """Those of the ranges in which a run has left nothing to be done, as spans."""
-    digests = digests_of(leaves)
-    for first, after in ranges:
+def settled_spans(ledger: Ledger, plan: Plan) -> Iterator[UnchangedRange]:
+    """Yield those of the judged ranges in which a run has left nothing to be done, as spans."""
+    assert plan.digests is not None
+    for first, after in plan.judged or ():
         has_failed = next(ledger.failures.all(first, after, of_files=True), None) is not None
-        span = None if has_failed else digests.recorded(ledger.outputs.all(first, after, of_files=True))
+        span = None if has_failed else plan.digests.recorded(ledger.outputs.all(first, after, of_files=True))
         if span:
             yield span._replace(after=after)
 
