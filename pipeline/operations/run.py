@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.model import Config
 from pipeline.errors import PolicyStop
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.ownership import Places
+from pipeline.files.ownership import OwnedFolders
 from pipeline.files.parts import PartList
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.observer import RunObserver
@@ -58,7 +58,7 @@ def plan(context: RunContext) -> None:
         context.parts.recover(context.unclean_runs)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
-    on_work = context.open_engine if config.engine == "pool" else lambda: None
+    on_work = context.open_engine if config.engine == "pool" else None
     context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
@@ -113,8 +113,8 @@ def rename(context: RunContext) -> None:
     if renames := plan.count("rename"):
         from pipeline.planning.renames import Renamer
 
-        places = Places(context.config.folder, context.state.id)
-        context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, places).rename()
+        owned = OwnedFolders(context.config.folder, context.state.id)
+        context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, owned).rename()
         if context.summary.renamed < renames:  # some could not be moved, and are made
             plan.jobs = plan.store.count_jobs()
 
@@ -151,9 +151,9 @@ def prune(context: RunContext) -> None:
     context.recorder.commit()
     if summary.skipped:
         context.plan.store.add_skipped()
-    places = Places(config.folder, context.state.id)
+    owned = OwnedFolders(config.folder, context.state.id)
     try:
-        pruner = Pruner(context.ledger, config.folder, places, context.unclean_runs)
+        pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
         command = f"{program()} prune {shlex.quote(str(config.file))}"

@@ -116,7 +116,7 @@ def make_plan(
     *,
     everything: bool = False,
     record: bool = False,
-    on_work: Callable[[], object] = lambda: None,
+    on_work: Callable[[], object] | None = None,
 ) -> Plan:
     """Walk, compare, decide. With `everything` what is up to date is stored too, to be shown.
 
@@ -134,7 +134,7 @@ def make_plan(
     judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
-    is_moving = not (selection.force or ledger.facts.uncertain_period)
+    is_moving = not (selection.force or judge.is_uncertain)
     renames = partial(RenameFinder, of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, renames, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.
@@ -204,7 +204,7 @@ class _Work:
         open_renames: Callable[[], RenameFinder] | None,
         selection: Selection,
         everything: bool,
-        on_work: Callable[[], object],
+        on_work: Callable[[], object] | None,
     ) -> None:
         self._plan = plan
         self._judge = judge
@@ -213,7 +213,7 @@ class _Work:
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
-        self._on_work: Callable[[], object] | None = on_work
+        self._on_work = on_work
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
@@ -221,7 +221,7 @@ class _Work:
         return self._open_renames() if self._open_renames else None
 
     def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
-        """Freshness the sources of a range, and pass on what is recorded there of files that are gone."""
+        """Judge the sources of a range, and pass on what is recorded there of files that are gone."""
         plan = self._plan
         rows = RecordCursor(ledger.outputs.all(*within, listed=listed, of_files=True), self._gone.not_met)
         failures = RecordCursor(ledger.failures.all(*within, listed=listed, of_files=True), self._gone.failure)
