@@ -83,7 +83,7 @@ def _adoptable(plan: Plan, config: Config) -> Iterator[AdoptedOutput]:
     """What can be adopted, read: its contents are what `verify` compares with, those of its source may decide."""
     from pipeline.ledger.overrides import AdoptedOutput
 
-    leaves = {leaf.stage: leaf for leaf in plan.leaves}
+    leaves = {leaf.stage: leaf for leaf in plan.specs}
     for decision, found, why in _found(plan):
         leaf, origin = leaves[decision.stage], decision.origin
         if why or leaf.number is None:
