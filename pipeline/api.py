@@ -207,7 +207,7 @@ def _run(
     options: Options,
     observers: Iterable[RunObserver],
     grace_s: float = GRACE_S,
-    is_followed: Callable[[], bool] = lambda: True,
+    is_followed: Callable[[], bool] | None = None,
 ) -> Summary:
     """Run a pipeline with options that may be misspelt or wrong. Raises UsageError."""
     for name in options:

@@ -45,13 +45,10 @@ def parse_pipeline(document: Document) -> PipelineEntry | None:
 def _write_out_short_forms(document: Document) -> None:
     """Put the mappings that they stand for in the place of `inputs: photos` and `output: small/{name}`."""
     stages = document.data.get("stages")
-    count = len(stages) if isinstance(stages, list) else 0
-    shorts: list[tuple[Place, str]] = [
-        (("inputs",), "root"),
-        *((("stages", index, "output"), "path") for index in range(count)),
-    ]
-    for place, key in shorts:
-        holder = document.at(place[:-1])
+    shorts: list[tuple[Any, Place, str]] = [(document.data, ("inputs",), "root")]
+    for index, stage in enumerate(stages if isinstance(stages, list) else ()):
+        shorts.append((stage, ("stages", index, "output"), "path"))
+    for holder, place, key in shorts:
         if isinstance(holder, dict) and isinstance(holder.get(place[-1]), str):
             holder[place[-1]] = {key: holder[place[-1]]}
             document.values[(*place, key)] = document.values[place]
