@@ -132,7 +132,7 @@ def test_outputs_are_counted_by_action_and_reason(tables: PlanTables) -> None:
     """Files and groups apart."""
     tables.insert_outputs([output(b"a"), output(b"b"), output(b"c", "held", "held-after"), output(b"/up/g")])
     assert tables.counts(of_groups=False) == [("make", "new", 2, 2), ("held", "held-after", 1, 1)]
-    assert tables.counts(of_groups=True) == [("make", "new", None, 1, 1)]
+    assert tables.counts(of_groups=True) == [("make", "new", 1, 1)]
 
 
 def test_past_failures_are_kept_for_the_run(tables: PlanTables) -> None:
