@@ -83,7 +83,7 @@ def _adoptable(plan: Plan, config: Config) -> Iterator[AdoptedOutput]:
     """Yield every output that can be adopted, with the digest of its contents and, if it counts, that of its source."""
     from pipeline.ledger.overrides import AdoptedOutput
 
-    leaves = {leaf.stage: leaf for leaf in plan.leaves}
+    leaves = {leaf.stage: leaf for leaf in plan.specs}
     for decision, found, why in _unrecorded(plan):
         leaf, origin = leaves[decision.stage], decision.origin
         if why or leaf.number is None:

@@ -89,7 +89,7 @@ def clear_up(context: RunContext) -> None:
             ledger.outputs.delete([orphan.target])
     ledger.failures.forget(plan.store.past_failures())
     plan.store.keep_readings()
-    for within in [(b"", None)] if plan.judged is None else plan.judged:
+    for within in [(b"", None)] if plan.compared is None else plan.compared:
         ledger.unchanged.delete(*within)
     context.recorder.commit()
 

@@ -28,9 +28,10 @@ from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.planning.estimate import Pace
-from pipeline.planning.plan import Plan, settled_spans
+from pipeline.planning.plan import Plan
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
+from pipeline.planning.unchanged import settled_ranges
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
 from pipeline.text import shown
@@ -157,9 +158,9 @@ def close_run(context: RunContext) -> None:
     """Add the notes that need the whole summary, and end the run in the ledger."""
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
     _note_next_steps(context)
-    if plan and plan.judged and summary.exit in (0, 1):
+    if plan and plan.compared and summary.exit in (0, 1):
         ledger.begin()
-        ledger.unchanged.add(settled_spans(ledger, plan.leaves, plan.judged))
+        ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
         ledger.commit()
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted

@@ -51,6 +51,7 @@ FORCED = Reason("forced")
 INTERRUPTED = Reason("interrupted")
 SETTLING = Reason("settling")
 EDITED = Reason("edited")
+OUTPUT_MISSING = Reason("output_missing")
 EXISTS_NOT_OURS = Reason("not_ours")
 MEMBERS_CHANGED = Reason("members_changed")
 MEMBERS_UNKNOWN = Reason("members_unknown")
@@ -101,6 +102,8 @@ def without_particulars(reason: Reason) -> Reason:
 
     What differs in the pipeline stays, such as the option that changed; what differs in a file does not.
     """
+    if not reason.detail:
+        return reason
     if reason.code in _OF_ONE_FILE:
         return Reason(reason.code)
     if reason.code in ("skipped", "bad_path"):

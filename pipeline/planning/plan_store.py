@@ -52,9 +52,11 @@ class PlanStore:
             leads: Whether its source as a whole is counted under it.
             late: Whether it is made after all that is not late.
         """
-        self._has_late |= late
-        self._has_renames |= decision.action == "rename"
         origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
+        if late:
+            self._has_late = True
+        if action == "rename":
+            self._has_renames = True
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
