@@ -207,7 +207,7 @@ def _run(
     options: Options,
     observers: Iterable[RunObserver],
     grace_s: float = GRACE_S,
-    is_followed: Callable[[], bool] = lambda: True,
+    is_followed: Callable[[], bool] | None = None,
 ) -> Summary:
     """Check the options and run the pipeline. Raises UsageError for an unknown option or a wrong value."""
     for name in options:

@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.files.ownership import Places
+    from pipeline.files.ownership import OwnedFolders
     from pipeline.operations.prune import Pruner, is_confirmed
     from pipeline.planning.orphans import fates
 
@@ -70,7 +70,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
         return 0
     if counts["prune"]:
         ledger.overrides.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
-    pruner = Pruner(ledger, config.folder, Places(config.folder, state.id), ledger.unclean_runs())
+    pruner = Pruner(ledger, config.folder, OwnedFolders(config.folder, state.id), ledger.unclean_runs())
     return _report(pruner.prune(fates(plan.store, config.folder)))
 
 

@@ -45,10 +45,11 @@ def parse_pipeline(document: Document) -> PipelineEntry | None:
 def _write_out_short_forms(document: Document) -> None:
     """Replace short forms such as `inputs: photos` and `output: small/{name}` by the mappings they stand for."""
     stages = document.data.get("stages")
-    count = len(stages) if isinstance(stages, list) else 0
-    places: list[Place] = [("inputs",), *(("stages", index, "output") for index in range(count))]
-    for place in places:
-        holder, key = document.at(place[:-1]), SHORT_FORMS[str(place[-1])]
+    places: list[tuple[Any, Place]] = [(document.data, ("inputs",))]
+    for index, stage in enumerate(stages if isinstance(stages, list) else ()):
+        places.append((stage, ("stages", index, "output")))
+    for holder, place in places:
+        key = SHORT_FORMS[str(place[-1])]
         if isinstance(holder, dict) and isinstance(holder.get(place[-1]), str):
             holder[place[-1]] = {key: holder[place[-1]]}
             document.values[(*place, key)] = document.values[place]

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from pipeline.ledger.origins import origin_of
 from pipeline.messages import Origin
-from pipeline.text import NO_FILE, NOT_OURS, counted, reason_of, shown
+from pipeline.text import NO_FILE, NOT_OURS, counted, in_general, shown
 
 Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 # A source with several outputs is counted under the first of these that one of its outputs has.
@@ -107,7 +107,7 @@ def without_particulars(reason: Reason) -> Reason:
     if reason.code in _OF_ONE_FILE:
         return Reason(reason.code)
     if reason.code in ("skipped", "bad_path"):
-        return Reason(reason.code, (reason_of(str(reason.detail[0])),))
+        return Reason(reason.code, (in_general(str(reason.detail[0])),))
     return reason
 
 

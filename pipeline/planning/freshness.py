@@ -159,6 +159,8 @@ class Freshness:
         self._stages = {spec.stage for spec in specs}
         retries = RetryPolicy(config.errors.hold_after, selection.retry_failed)
         self._context = Context(selection.force, retries, ledger.facts.uncertain_period)
+        self.is_uncertain = self._context.uncertain is not None
+        """Whether the ledger may not know of all that was made."""
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force

@@ -115,7 +115,7 @@ def make_plan(
     *,
     everything: bool = False,
     record: bool = False,
-    on_work: Callable[[], object] = lambda: None,
+    on_work: Callable[[], object] | None = None,
 ) -> Plan:
     """Compare the sources with the ledger and decide about every output.
 
@@ -185,7 +185,7 @@ class FilePlanner:
         *,
         everything: bool,
         record: bool,
-        on_work: Callable[[], object],
+        on_work: Callable[[], object] | None,
     ) -> None:
         self._plan = plan
         self._ledger = ledger
@@ -196,12 +196,12 @@ class FilePlanner:
         self._freshness = Freshness(config, ledger, self.specs, selection, note)
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
         # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
-        self._renames_files = not (selection.force or ledger.facts.uncertain_period)
+        self._renames_files = not (selection.force or self._freshness.is_uncertain)
         self._folder = os.fsencode(config.folder)
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
-        self._on_work: Callable[[], object] | None = on_work
+        self._on_work = on_work
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
