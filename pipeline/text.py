@@ -54,7 +54,7 @@ NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
 
 
-def reason_of(text: str) -> str:
+def in_general(text: str) -> str:
     """Return the text of an error or a Skip without what differs from file to file, under which it is counted."""
     head = _BEFORE.split(text, maxsplit=1)[0].strip()
     return _PARTICULAR.sub("...", head or text)

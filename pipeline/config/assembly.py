@@ -30,7 +30,7 @@ from pipeline.stage.values import IMAGE, Kind, saver_for
 
 
 class Assembler:
-    """Takes what the YAML says through all that only a look at the whole pipeline can tell."""
+    """Builds the Config of a parsed pipeline, and adds every complaint to its document."""
 
     def __init__(self, document: Document, entry: PipelineEntry, finder: StageFinder) -> None:
         self._document = document
@@ -39,7 +39,7 @@ class Assembler:
         self._folder = finder.folder
 
     def config(self, file: Path, found: Sequence[FoundStage | None]) -> Config:
-        """Return the pipeline as far as it is right; what is wrong is noted in the document."""
+        """Return the pipeline without the stages that are wrong, with which the document has complaints."""
         entry = self._entry
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
         inputs, state = self._inputs(), self._path(entry.state or Path(f".pipeline/{name}"))
@@ -68,7 +68,7 @@ class Assembler:
         return Path(os.path.normpath(self._folder / os.path.expanduser(written)))
 
     def _written(self, written: Path) -> str:
-        """Return a path as the ledger keeps it, so that a project can be moved."""
+        """Return a path as the ledger stores it: relative to the project if it lies there, so that it can be moved."""
         path = self._path(written)
         inside = not os.path.isabs(os.path.expanduser(written)) or self._folder in path.parents
         return os.path.relpath(path, self._folder) if inside else str(path)
@@ -100,7 +100,7 @@ class Assembler:
     def _stages(
         self, found: Sequence[FoundStage | None], initializers: Sequence[Code]
     ) -> list[StageConfig | None]:  # fmt: skip
-        """Return one for each stage of the YAML, in order; None for one of which too little is known."""
+        """Return the checked stages in the order of the YAML; None for one that was not found or has no parent."""
         parents = checks.find_parents(self._document, self._entry.stages)
         made: list[StageConfig | None] = []
         for index, (entry, each) in enumerate(zip(self._entry.stages, found, strict=True)):
@@ -134,7 +134,7 @@ class Assembler:
             return None
 
     def _output(self, index: int, kind: Kind | None) -> Output | None:
-        """Return where a stage's output goes, and how a value of this kind is saved; None where that is wrong."""
+        """Return a stage's output with the save options after defaults; None if it has none or its path is wrong."""
         entry = self._entry.stages[index]
         if entry.output is None:
             return None
@@ -146,7 +146,7 @@ class Assembler:
         return Output(template, self._save_options(index, template, entry.output.save, kind) if kind else {})
 
     def _save_options(self, index: int, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
-        """Return the save options after defaults; none where the format is not known before the source is."""
+        """Return the save options after defaults; none if the format is that of each source."""
         place, who = ("stages", index, "output"), f"stage {self._entry.stages[index].name!r}"
         if template.pieces[-1] in (("name",), ("suffix",)):  # the source's own format
             why = "its format differs from file to file" if kind is IMAGE else "it does not make a picture"

@@ -36,11 +36,15 @@ class Reading:
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:
     """Read and check a pipeline, with `--set` edits laid over it.
 
-    Whoever does not read the inputs may go on where the disk on which they are is away.
+    Args:
+        file: The path of the pipeline file.
+        edits: The values of `--set`, such as `stages.web.with.width=800`.
+        reads_inputs: Whether the caller needs the input files; if not, the input root of a pipeline that has run
+            before may be missing.
 
     Raises:
-        ConfigError: with every complaint about the file.
-        EnvironmentFailure: where only the input root is missing, and the pipeline has run before.
+        ConfigError: The pipeline is wrong; the text has every complaint.
+        EnvironmentFailure: Only the input root is missing, and the pipeline has run before.
     """
     reading = _read_pipeline(file, _read(file), tuple(edits))
     config = reading.config

@@ -22,7 +22,7 @@ from pipeline.stage.signature import Stage, keyword_options
 from pipeline.types import FitBox
 
 FoundStage = tuple[Stage, dict[str, Any], FitBox | None]
-"""A stage that was found, its options after defaults, and the box into which it fits pictures with these."""
+"""A stage, its options after defaults, and the box into which it fits pictures with these options, if any."""
 
 
 class StageFinder:
@@ -36,7 +36,7 @@ class StageFinder:
         self._deaths = deaths
 
     def find_all(self) -> list[FoundStage | None]:
-        """Find each stage and check its options, whatever else is wrong with the file; None for one with complaints."""
+        """Find each stage and check its options, whether the rest of the file is right or not; None for a wrong one."""
         entries = self._document.data.get("stages")
         if not isinstance(entries, list):
             return []
