@@ -31,6 +31,15 @@ class Recipe:
     """What decides an output beside its source: the stages from the root to it, and how it is saved."""
 
     parts: dict[str, Any]
+    files: tuple[dict[str, str], ...] = ()
+    """For each stage the digests of the files of its code, by their paths relative to `folder`: no part of it."""
+    folder: str = ""
+    """The folder of pipeline.yaml."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the ledger keeps of it: its parts, and the files by which a change of code is told."""
+        return {**self.parts, "files": list(self.files)}
 
     @cached_property
     def digest(self) -> str:
@@ -74,7 +83,7 @@ def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[Outpu
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
         recipe = recipe_for(config, route, save, template.suffix, contents.digest)
-        number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
+        number = ledger.number_recipe(recipe.digest, recipe.record) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
         kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
         leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, **kinds))
@@ -126,7 +135,10 @@ def recipe_for(
         parts["depends"] = files.contents_of_all(config.depends)
     if config.versions:
         parts["libraries"] = dict(config.versions)
-    return Recipe(parts)
+    code = tuple(
+        {os.path.relpath(path, config.folder): digest for path, digest in stage.code.files.items()} for stage in route
+    )  # fmt: skip
+    return Recipe(parts, code, str(config.folder))
 
 
 @dataclass(frozen=True)
