@@ -32,6 +32,7 @@ from pipeline.operations.run import run as run_pipeline
 from pipeline.planning.selection import Selection
 from pipeline.report.bar import terminal_observers
 from pipeline.report.summary import Summary
+from pipeline.stage.code_guard import changed_file
 from pipeline.text import did_you_mean
 
 # Outcomes that may wait for the consumer of `iterate`: enough to even out its pauses, and then the run waits.
@@ -245,7 +246,9 @@ def _patterns(only: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _with_choices(config: Config, options: Options) -> Config:
-    """Return the pipeline with the chosen processes and engine."""
+    """Return the pipeline with the chosen processes and engine; loaded again if its code was edited since."""
+    if changed_file(config.code_state):
+        config = load_config(config.file, config.edits)
     processes, engine = options.get("processes"), options.get("engine")
     if processes is not None:
         _refuse_unless(processes > 0, "processes", processes, "a number from 1")

@@ -118,6 +118,7 @@ class RunContext:
             raise EnvironmentFailure(f"{changed.text}, and so did pipeline.yaml; the same line goes on")
         self.note(f"{os.path.relpath(changed.file)} changed while the run was on: planned again, and gone on with it")
         self.made_before += self.recorder.made
+        self.ledger.forget_plan()
         self.config, self.is_planned = config, False
         self.guards = guards_of(config, self.ledger, self.request.confirmations)
         summary = self.summary
