@@ -43,11 +43,15 @@ class CodeGuard:
         forget_stages()
         # A process that is no worker may hold modules of its own, which are nobody's business.
         is_worker = multiprocessing.parent_process() is not None
-        for name, module in list(sys.modules.items()):
-            if name in ("__main__", "__mp_main__") or not isinstance(module, ModuleType):
-                continue
-            if module_counts(module) if is_worker else file_of(module) in state.stamps:
-                del sys.modules[name]
+        old = [
+            name
+            for name, module in list(sys.modules.items())
+            if isinstance(module, ModuleType)
+            and name not in ("__main__", "__mp_main__")
+            and (module_counts(module) if is_worker else file_of(module) in state.stamps)
+        ]
+        for name in old:  # at last, since a package is asked for the places of those in it
+            del sys.modules[name]
         importlib.invalidate_caches()
 
     def stop(self) -> None:

@@ -57,7 +57,10 @@ def module_counts(module: ModuleType) -> bool:
 
 def places_of(module: ModuleType) -> list[str]:
     """Return the folders of a package; none of any other module."""
-    return [each for each in vars(module).get("__path__") or () if isinstance(each, str)]
+    try:
+        return [each for each in vars(module).get("__path__") or () if isinstance(each, str)]
+    except KeyError:  # the package above it has been removed from sys.modules
+        return []
 
 
 class Stamp(NamedTuple):

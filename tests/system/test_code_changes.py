@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.program import ROOT, wait_until
+from support.program import wait_until
 from support.project import Project
 
 from pipeline import load, run
@@ -53,8 +53,11 @@ def started(folder: Path) -> subprocess.Popen[str]:
     """The program, once a stage of its run has been called."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", "--json"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_until(lambda: (folder / "called").exists())
     return process
 
@@ -85,10 +88,8 @@ def test_an_edit_that_is_put_back(tmp_path: Path) -> None:
     """A worker that met the other version made nothing that counts; what was made before that stays."""
     project = project_in(tmp_path, "a", "b", "c")
     process = started(tmp_path)
-    project.write(
-        "helper.py",
-        f"import time\nwhile not __import__('os').path.exists({str(tmp_path / 'go2')!r}):\n    time.sleep(0.01)\nMARK = '2'\n",
-    )
+    waits = f"while not __import__('os').path.exists({str(tmp_path / 'go2')!r}):\n    pass\n"
+    project.write("helper.py", f"{waits}MARK = '2'\n")
     project.write("go", "")
     wait_until(lambda: (tmp_path / "called").read_text() == "a")
     project.write("helper.py", "MARK = '1'\n")
@@ -170,7 +171,8 @@ def test_edits_between_two_runs_of_one_process(own_modules: Project, engine: str
         if mark != "2":  # an edit between load and run is met by a worker
             config = load(project.folder / "pipeline.yaml")
         summary = run(config, engine=kind)  # type: ignore[arg-type]
-        assert (summary.exit, summary.done) == (0, 1) and project.outputs() == {"a": f"a{mark}".encode()}
+        assert (summary.exit, summary.done) == (0, 1), summary.stopped
+        assert project.outputs() == {"a": f"a{mark}".encode()}
     assert sys.modules["helper"] is helper and vars(helper) == before
     assert pickle.loads(pickle.dumps(helper.MARK)) == "0"
     assert importlib.reload(helper).MARK == "3"
