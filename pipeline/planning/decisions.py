@@ -29,6 +29,7 @@ Code = (
         "part_missing", "part_torn", "members_changed", "members_to_be_made", "failed_before",
         "held", "dismissed", "settling",
         "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed", "members_unknown",
+        "source_unknown",
     ]
     | OrphanCode
 )  # fmt: skip
@@ -82,6 +83,7 @@ _TEXTS: dict[Code, str] = {
     "bad_path": "no valid path",
     "members_failed": "members failed",
     "members_unknown": "left alone: a folder that cannot be listed may hold members",
+    "source_unknown": "nothing is known of its source now",
     "path_changed": "path changed",
     "source_gone": "source gone",
     "stage_gone": "stage gone",
