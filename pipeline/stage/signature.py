@@ -1,4 +1,4 @@
-"""A function or class -> a stage: what its signature says that it takes, makes and knows, and how it is built."""
+"""Reads the signature of a function or class as a stage: what it takes and makes, its options, and how it is built."""
 
 from __future__ import annotations
 
