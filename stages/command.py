@@ -112,7 +112,7 @@ Word = list[tuple[str, str | None]]
 
 
 def parse(word: str, fields: Iterable[str]) -> Word:
-    """Take a word of `argv` apart. Raises ValueError for a field that there is not."""
+    """Parse a word of `argv` into literals and fields. Raises ValueError for an unknown field."""
     try:
         pieces = list(string.Formatter().parse(word))
     except ValueError:
@@ -125,7 +125,7 @@ def parse(word: str, fields: Iterable[str]) -> Word:
 
 
 def fill(word: Word, values: Mapping[str, Path]) -> str:
-    """Put a word of `argv` together."""
+    """Return a word of `argv` with its fields filled in."""
     return "".join(literal + (str(values[field]) if field else "") for literal, field in word)
 
 

@@ -71,7 +71,7 @@ class ContactSheet:
         return drawn
 
     def _shortened(self, name: str) -> str:
-        """As much of a name as fits below a picture, the middle left out."""
+        """Return a name, shortened in the middle to the width of a cell."""
         kept, text = len(name), name
         while kept and self._font.getlength(text) > self._cell:
             kept -= 1
@@ -86,7 +86,7 @@ class ContactSheet:
 
     @property
     def _step(self) -> int:
-        """Pixels from one picture to the next."""
+        """The distance from one cell to the next, in pixels."""
         return self._cell + self._gap
 
     def _stack(self, rows: list[Image.Image]) -> Image.Image:
@@ -110,6 +110,6 @@ class ContactSheet:
 
 
 def _name(item: Item[Picture]) -> str:
-    """What stands below a picture: its source's name, and which part of that it is."""
+    """Return the label of a picture: the name of its source, and its part."""
     name = printable_path(PurePosixPath(item.source).name)
     return f"{name} {item.part}" if item.part else name

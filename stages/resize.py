@@ -80,7 +80,7 @@ class Resize:
 
     @staticmethod
     def fit_box(*, width: int | None, height: int | None, fit: Fit, gap: float, **others: object) -> FitBox:
-        """Where its pictures fit in."""
+        """Return the box that the pictures fit in, so that they can be decoded at a smaller size."""
         return FitBox(width, height, fit, gap)
 
     def __call__(self, picture: Picture) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What of the machine this process may really use: CPUs and memory, by its affinity and its control group."""
+"""Tells how many CPUs and how much memory this process may use, by its affinity and its control group."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_processes() -> int:
-    """Give the number of workers that keep the CPUs busy which we may use, at least 1."""
+    """Return the number of CPUs that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = min(filter(None, (_quota_v2(), _quota_v1())), default=None)
     return max(1, min(allowed, math.ceil(quota))) if quota else allowed
 
 
 def _quota_v2() -> float | None:
-    """The tightest `cpu.max` from our own group up to the root, in CPUs."""
+    """Return the lowest `cpu.max` from our own group up to the root, in CPUs."""
     quotas = []
     for folder in _own_groups("0::", CGROUP):
         with suppress(OSError, ValueError):

@@ -60,7 +60,7 @@ class Gallery:
             Image.frombytes("RGB", (64, 48), noise).save(place / f"{number:03}.png")
 
     def copy(self, folder: Path) -> Gallery:
-        """The same project in another folder, as far as it has come."""
+        """Copy the project to another folder, with the state it has reached."""
         shutil.copytree(self.folder, folder)
         other = copy(self)
         other.folder = folder
@@ -86,7 +86,7 @@ class Gallery:
         )  # fmt: skip
 
     def finish(self, *arguments: str, before: tuple[str, ...] = ()) -> int:
-        """The same to its end; gives the exit code."""
+        """Run the pipeline to its end; return the exit code."""
         process = self.start(*arguments, before=before)
         _, said = process.communicate(timeout=100)
         # What was killed is not damaged, either.
@@ -94,12 +94,12 @@ class Gallery:
         return process.returncode
 
     def failures(self) -> str:
-        """What is on the list of files that failed."""
+        """Return the files that the ledger lists as failed."""
         command = [sys.executable, "-m", "pipeline", "failures"]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
 
     def outputs(self) -> dict[str, bytes]:
-        """What lies under the outputs' names."""
+        """Return the contents of all outputs by path."""
         found = contents_below(self.folder / "out")
         return {name: data for name, data in found.items() if "/.filemill-" not in name}
 
@@ -133,7 +133,7 @@ class Gallery:
             time.sleep(0.01)
 
     def check_ended_well(self, expected: dict[str, bytes], *arguments: str) -> None:
-        """The same line again ends as an undisturbed run does, and leaves nothing else; the next has nothing to do."""
+        """Check that a rerun ends like an undisturbed run, and that the next has nothing to do."""
         assert self.finish(*arguments) == 0
         assert self.outputs() == expected
         assert not temporaries(self.folder)

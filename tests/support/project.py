@@ -86,7 +86,7 @@ class Project:
     def plan(
         self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any
     ) -> dict[str, Why]:
-        """What a run would do with each output and why, by `stage source`."""
+        """Return action and reason of each output in the plan, by `stage source`."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
@@ -154,5 +154,5 @@ def contents_below(folder: Path) -> dict[str, bytes]:
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """What a run that did not clean up after itself has left."""
+    """Return the temporaries that a run has left behind."""
     return list(folder.rglob(".filemill-*"))

@@ -1,4 +1,4 @@
-"""What a run tells the ledger of one output, `out/a` of the source `a`."""
+"""Records results of one output, `out/a` of the source `a`, as a run does."""
 
 from __future__ import annotations
 
