@@ -203,7 +203,7 @@ class Freshness:
     def _decide_other(
         self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
     ) -> list[Decision]:
-        """Decide about an output that is not one file for every source; return none where the source has no such output."""
+        """Decide about an output that is not one file for every source; none where the source has no such output."""
         if spec.matches and not spec.matches(source.path):
             return []
         try:
