@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class PartNames:
-    """Names the parts of one source."""
+    """Gives each part of one source its name, and refuses invalid and repeated ones."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -58,7 +58,7 @@ class Noted(NamedTuple):
 
     source: bytes
     target: bytes
-    """The path that stands for all parts of the output."""
+    """The path of the output, which stands for all its parts."""
     name: bytes
     path: bytes
     size_bytes: int
@@ -83,7 +83,7 @@ class PartList:
         os.write(self._fd, b"\0".join([*part[:4], b"%d" % part.size_bytes, b"%d" % part.mtime_ns, b""]))
 
     def noted(self, run: str = "") -> Iterator[Noted]:
-        """Yield the parts that a run noted, or that all runs did; half a note at a file's end is left out."""
+        """Yield the parts that a run noted, or all runs; an incomplete note at the end of a file is left out."""
         for file in sorted(self._folder.glob(f"{run}.*" if run else "*")):
             fields = file.read_bytes().split(b"\0")[:-1]
             columns = [fields[column :: len(Noted._fields)] for column in range(len(Noted._fields))]
@@ -91,13 +91,13 @@ class PartList:
                 yield Noted(source, target, name, path, int(size_bytes), int(mtime_ns))
 
     def is_ours(self, source: bytes, path: bytes) -> bool:
-        """Return whether this run made a file as a part of a source, in a worker that died before it reported that."""
+        """Whether this run made a file as a part of a source, in a worker that died before it reported that."""
         found = os.lstat(path)
         wanted = source, path, found.st_size, found.st_mtime_ns
         return any((each.source, each.path, each.size_bytes, each.mtime_ns) == wanted for each in self.noted(self._run))
 
     def clear(self, kept_runs: Iterable[str]) -> None:
-        """Remove the lists of all runs but these."""
+        """Remove the lists of all runs except those in `kept_runs`."""
         kept = set(kept_runs)
         for file in self._folder.glob("*"):
             if file.name.partition(".")[0] not in kept:
@@ -105,7 +105,7 @@ class PartList:
 
 
 class Parts:
-    """The parts of one output, from the first that is written until all are visible."""
+    """The parts of one output, from the first that is written until all have their final names."""
 
     def __init__(self, source: bytes, target: Target, noted: PartList) -> None:
         self._source = source
@@ -115,7 +115,7 @@ class Parts:
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
         self._replaced: set[bytes] = set()
-        """The paths at which an older output of ours lies."""
+        """The paths where an older part of ours already exists."""
 
     def add(self, name: str, commit: Callable[[bytes, GiveName], tuple[Committed, Notes]]) -> None:
         """Write one part under a temporary name. Raises FileFailure where a file that is not ours has its path."""
@@ -132,7 +132,7 @@ class Parts:
         self._made.append(MadePart(name, path, *committed))
 
     def add_nothing(self, name: str, notes: Notes) -> None:
-        """Record a part that leaves no file."""
+        """Record a part that has no file."""
         before, after = self._target.around
         self.notes |= notes
         self._made.append(MadePart(name, before + name.encode() + after, 0, 0, b""))
@@ -172,14 +172,14 @@ class Parts:
 
 
 def _link(temporary: bytes, path: bytes) -> None:
-    """Name a new part without replacing a file that is not ours."""
+    """Give a new part its name without replacing any file. Raises NotOurs if the name is taken."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         if os.path.isdir(path):
             raise FileFailure(f"{NO_FILE}: {shown(path)}") from None
         raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
-    except OSError:  # such as a file system without links
+    except OSError:  # for instance, the file system has no hard links
         if os.path.lexists(path):
             raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
         give_name(temporary, path)

@@ -52,7 +52,7 @@ class PlanStore:
             leads: Whether its source is counted under this decision.
             late: Whether it is made after all that is not late.
         """
-        origin, stage, action, reason, path, target, rival, is_owned, moved_from = decision
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
         if late:
             self._has_late = True
         if action == "rename":
@@ -60,7 +60,7 @@ class PlanStore:
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                _written(reason), path, target, rival, is_owned, late, leads, moved_from,
+                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads, moved_from,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -164,7 +164,7 @@ class PlanStore:
     def _refuse(self, seq: int, rival: bytes) -> None:
         source, target = self._tables.source_and_target(seq)
         detail = os.fsdecode(rival) if rival != source else "", os.fsdecode(target)
-        self._tables.refuse(seq, _written(Reason("collision", detail)))
+        self._tables.refuse(seq, json.dumps(("collision", *detail)))
         if is_group(source):
             return
         of_source = self._tables.actions_near(seq, self._outputs_per_source, source)
@@ -252,13 +252,8 @@ def _decision(row: tuple[Any, ...]) -> Decision:
     return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(reason), *rest)
 
 
-def _written(reason: Reason) -> str:
-    """Return a reason as the table keeps it: the code alone, or a list in JSON of the code and its particulars."""
-    code, detail = reason
-    return json.dumps((code, *detail)) if detail else code
-
-
 def _reason(written: Any) -> Reason:
+    """Return a reason from its column: a code, or a list in JSON of the code and its particulars."""
     if not written.startswith("["):
         return Reason(written)
     code, *detail = json.loads(written)

@@ -1,4 +1,4 @@
-"""Records results of one output, `out/a` of the source `a`, as a run does."""
+"""Records one output, `out/a` of the source `a`, in a ledger as a run does: intended, done, failed or skipped."""
 
 from __future__ import annotations
 
