@@ -61,6 +61,8 @@ class Target(NamedTuple):
     stage: str
     path: bytes
     """Of a fan-out's output, what stands for all its parts."""
+    is_new: bool = False
+    """Whether nothing was there when the run was planned, so that nothing is to be replaced."""
     around: tuple[bytes, bytes] = (b"", b"")
     """What comes before and after the name of a part in its path; empty where there are none."""
     owned: tuple[bytes, ...] = ()
@@ -88,6 +90,8 @@ class Job(NamedTuple):
     source: Source
     targets: tuple[Target, ...]
     begin: Begin | None = None
+    is_again: bool = False
+    """Whether a worker that had the job died, and may have made some of its outputs."""
 
     @property
     def origin(self) -> Origin:
@@ -102,6 +106,8 @@ class GroupJob(NamedTuple):
     target: Target
     members_file: bytes = b""
     """The path of the file that lists the members; empty until the job is handed out."""
+    is_again: bool = False
+    """As for a Job."""
 
     @property
     def origin(self) -> Origin:
@@ -156,6 +162,8 @@ class Result(NamedTuple):
     """What a person should know of it when done, such as frames left out; each with what many have in common."""
     code: Literal["", "not_ours", "members_failed"] = ""
     """Of some failures, what the program itself goes by."""
+    taken_by: bytes = b""
+    """The path of what has the output's name already, as the file system has it; empty where that is no matter."""
 
     @property
     def noted(self) -> str:

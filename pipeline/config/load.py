@@ -26,6 +26,7 @@ from pipeline.files.template import (
     TemplateError,
     parse_group_template,
     parse_template,
+    with_one_spelling,
 )
 from pipeline.files.walk import pattern_problem
 from pipeline.stage.options import Place, check_options
@@ -157,7 +158,7 @@ class _Loader:
         inputs, state = self._inputs(), self._path(entry.state or Path(f".pipeline/{name}"))
         if state == inputs.root:
             self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
-        made = self._stages(found)
+        made = self._with_one_spelling(self._stages(found))
         checks.check_tree(self._document, entry.stages, made, inputs.root)
         for place, pool in [((), entry.pool), *((("stages", i), each.pool) for i, each in enumerate(entry.stages))]:
             if pool is not None:
@@ -236,6 +237,15 @@ class _Loader:
                 )
             )
         return made
+
+    def _with_one_spelling(self, stages: Sequence[StageConfig | None]) -> list[StageConfig | None]:
+        """Return the stages so that no output has two keys in the ledger."""
+        outputs = [stage.output if stage else None for stage in stages]
+        templates = with_one_spelling([output.template if output else None for output in outputs], self._folder)
+        return [
+            replace(stage, output=replace(output, template=template)) if stage and output and template else stage
+            for stage, output, template in zip(stages, outputs, templates, strict=True)
+        ]
 
     def _group(self, index: int) -> GroupTemplate | None:
         entry = self._entry.stages[index]

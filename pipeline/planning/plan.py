@@ -32,6 +32,7 @@ from pipeline.planning.orphans import OrphanCollector
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder
+from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
 
@@ -121,6 +122,7 @@ def make_plan(
     With `record`, which is for a run, what was read of sources is stored, for the ledger. `on_work` is called when it
     is first seen that there is something to make.
     """
+    respell(config, ledger)
     root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
     sources = FileList(root, walk, ledger, selection.names) if selection.names is not None else walk
     plan = Plan(PlanStore(ledger, len(leaves)), leaves, walk)
