@@ -103,7 +103,7 @@ def _still_there(state_folder: Path, state_id: str) -> bool:
 _REMEMBERED = 1000
 
 
-class Places:
+class OwnedFolders:
     """Tells which folders are ours: output folders with our owner file in them, and the folders below them."""
 
     def __init__(self, folder: Path, state_id: str) -> None:

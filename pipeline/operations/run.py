@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.model import Config
 from pipeline.errors import PolicyStop
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.ownership import Places
+from pipeline.files.ownership import OwnedFolders
 from pipeline.files.parts import PartList
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.observer import RunObserver
@@ -26,7 +26,6 @@ from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
-from pipeline.planning.estimate import Pace
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
@@ -60,7 +59,7 @@ def plan(context: RunContext) -> None:
         context.parts.recover(context.unclean_runs)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
-    on_work = context.open_engine if config.engine == "pool" else lambda: None
+    on_work = context.open_engine if config.engine == "pool" else None
     context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
     in_folder = ledger.outputs.in_folder, context.plan.store.targets_in
     templates = list(config.output_folders.values())
@@ -93,7 +92,7 @@ def clear_up(context: RunContext) -> None:
             ledger.outputs.delete([orphan.target])
     ledger.failures.forget(plan.store.past_failures())
     plan.store.keep_readings()
-    for within in [(b"", None)] if plan.judged is None else plan.judged:
+    for within in [(b"", None)] if plan.compared is None else plan.compared:
         ledger.unchanged.delete(*within)
     context.recorder.commit()
 
@@ -118,8 +117,8 @@ def rename(context: RunContext) -> None:
     if renames := plan.count("rename"):
         from pipeline.planning.renames import Renamer
 
-        places = Places(context.config.folder, context.state.id)
-        context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, places).rename()
+        owned = OwnedFolders(context.config.folder, context.state.id)
+        context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, owned).rename()
         if context.summary.renamed < renames:  # some could not be moved, and are made
             plan.jobs = plan.store.count_jobs()
 
@@ -142,7 +141,8 @@ def run_jobs(context: RunContext) -> None:
     if signals.first:
         cut = ", what was in hand was cut off" if signals.is_interrupted else ""
         context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
-    context.pace = Pace(context.recorder.done_files, time.monotonic() - began)
+    if files := context.recorder.done_files:
+        context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
 
 
 def prune(context: RunContext) -> None:
@@ -155,9 +155,9 @@ def prune(context: RunContext) -> None:
     context.recorder.commit()
     if summary.skipped:
         context.plan.store.add_skipped()
-    places = Places(config.folder, context.state.id)
+    owned = OwnedFolders(config.folder, context.state.id)
     try:
-        pruner = Pruner(context.ledger, config.folder, places, context.unclean_runs)
+        pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
         command = f"{program()} prune {shlex.quote(str(config.file))}"
@@ -246,7 +246,7 @@ def run(
     *,
     grace_s: float = GRACE_S,
     confirmations: Confirmations = NOTHING_CONFIRMED,
-    is_followed: Callable[[], bool] = lambda: True,
+    is_followed: Callable[[], bool] | None = None,
 ) -> Summary:
     """Bring every selected output up to date.
 
@@ -256,7 +256,7 @@ def run(
         observers: Those that receive the events of the run, in this order.
         grace_s: The seconds that the jobs in hand may still take after a first signal.
         confirmations: What the user confirmed, so that the guards let it pass.
-        is_followed: Asked again and again; once it is false, the run stops with exit code 3.
+        is_followed: Asked again and again, if given; once it is false, the run stops with exit code 3.
 
     Returns:
         The summary, whose `exit` is the exit code.

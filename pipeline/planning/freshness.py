@@ -34,7 +34,17 @@ from pipeline.planning.decisions import (
     Decision,
     Reason,
 )
-from pipeline.planning.file_state import ByContents, ByTime, Folders, Note, OutputFile, compare_file, same_origin
+from pipeline.planning.file_state import (
+    ByContents,
+    ByTime,
+    Note,
+    OutputFolders,
+    compare_file,
+    holds,
+    mtime_of,
+    same_origin,
+    stat_of,
+)
 from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
 from pipeline.planning.same_file import SameFileFinder
@@ -59,6 +69,7 @@ class Context:
     is_forced: bool = False
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(None))
     uncertain: UncertainPeriod | None = None
+    folders: OutputFolders = field(default_factory=OutputFolders)
 
     def is_uncertain(self, mtime_ns: int | None) -> bool:
         """Whether what was modified then may be otherwise than the ledger has it."""
@@ -70,28 +81,28 @@ class Context:
 
 
 def decide_recorded(
-    spec: OutputSpec, record: OutputRecord, change: Reason | None, file: OutputFile, context: Context
+    spec: OutputSpec, record: OutputRecord, change: Reason | None, path: bytes, context: Context
 ) -> Answer:
     """Decide about an output that is on record; `change` is how its source or its recipe differs from that."""
     if record.status == "intended":
-        return "make", INTERRUPTED if file.exists() else NEW
+        return "make", INTERRUPTED if context.folders.has(path) else NEW
     if context.is_forced:
         return "make", FORCED
     if change:
-        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(record, file, context) else ("make", change)
+        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(record, path, context) else ("make", change)
     if record.in_flight:
         return "make", INTERRUPTED
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
     if not spec.template.has_file or spec.has_parts:
         return "up-to-date", UP_TO_DATE
-    if context.uncertain and is_lost(record, file, context):
+    if context.uncertain and is_lost(record, path, context):
         return "make", INTERRUPTED
-    return compare_file(record, file.look())
+    return compare_file(record, stat_of(path))
 
 
 def decide_unrecorded(
-    spec: OutputSpec, file: OutputFile, owner: str | None, others: OutputRecord | None, context: Context
+    spec: OutputSpec, path: bytes, owner: str | None, others: OutputRecord | None, context: Context
 ) -> Answer:
     """Decide about an output that is not on record for its source.
 
@@ -99,12 +110,12 @@ def decide_unrecorded(
     that record where it was skipped.
     """
     if owner is None:
-        if not spec.template.has_file or context.is_forced or not file.exists():
+        if not spec.template.has_file or context.is_forced or not context.folders.has(path):
             return "make", NEW
-        return ("make", INTERRUPTED) if context.is_uncertain(file.mtime_ns()) else ("refuse", EXISTS_NOT_OURS)
+        return ("make", INTERRUPTED) if context.is_uncertain(mtime_of(path)) else ("refuse", EXISTS_NOT_OURS)
     if owner == "intended":
-        return "make", INTERRUPTED if file.exists() else NEW
-    if others and not context.is_forced and is_somebody_elses(others, file, context):
+        return "make", INTERRUPTED if context.folders.has(path) else NEW
+    if others and not context.is_forced and is_somebody_elses(others, path, context):
         return "refuse", EXISTS_NOT_OURS
     return "make", NEW
 
@@ -118,17 +129,17 @@ def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
     return "held", Reason("held", (failure.attempts,))
 
 
-def is_somebody_elses(record: OutputRecord, file: OutputFile, context: Context) -> bool:
+def is_somebody_elses(record: OutputRecord, path: bytes, context: Context) -> bool:
     """Whether a file lies where we made none, since the source was left out."""
     made_none = record.status == "skipped" and record.size is None and not record.in_flight
-    return made_none and file.exists() and not context.is_uncertain(file.mtime_ns())
+    return made_none and context.folders.has(path) and not context.is_uncertain(mtime_of(path))
 
 
-def is_lost(record: OutputRecord, file: OutputFile, context: Context) -> bool:
+def is_lost(record: OutputRecord, path: bytes, context: Context) -> bool:
     """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
     if context.uncertain and context.uncertain.lost_power and context.is_uncertain(record.mtime_ns):
-        return record.digest is None or not file.holds(record.digest)
-    mtime_ns = file.mtime_ns()
+        return record.digest is None or not holds(path, record.digest)
+    mtime_ns = mtime_of(path)
     return mtime_ns != record.mtime_ns and context.is_uncertain(mtime_ns)
 
 
@@ -151,13 +162,14 @@ class Freshness:
         self._stages = {spec.stage for spec in specs}
         retries = RetryPolicy(config.errors.hold_after, selection.retry_failed)
         self._context = Context(selection.force, retries, ledger.facts.uncertain_period)
+        self.is_uncertain = self._context.uncertain is not None
+        """Whether the ledger may not know of all that was made."""
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
         """Tells which sources are as they were."""
-        self._folders = Folders()
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
         templates = list(config.output_folders.values())
@@ -230,17 +242,16 @@ class Freshness:
         change: Reason | None,
     ) -> Decision:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
-        file = OutputFile(path, self._folders)
         if record is not None:
-            answer = decide_recorded(spec, record, change, file, self._context)
-            decision = Decision(origin, spec.stage, *answer, path, target, None, record.status != "intended")
-            return decision._replace(is_vacant=True) if answer[1].code in _VACANT else decision
+            action, reason = decide_recorded(spec, record, change, path, self._context)
+            is_owned, is_vacant = record.status != "intended", reason.code in _VACANT
+            return Decision(origin, spec.stage, action, reason, path, target, None, is_owned, None, is_vacant)
         rival, status = self._ledger.outputs.owner(target) or (None, None)
         others = self._ledger.outputs.get(target) if status == "skipped" else None
-        answer = decide_unrecorded(spec, file, status, others, self._context)
+        answer = decide_unrecorded(spec, path, status, others, self._context)
         decision = Decision(origin, spec.stage, *answer, path, target)
         if rival is None:
-            is_vacant = answer == ("make", NEW) and not (self._context.is_forced and file.exists())
+            is_vacant = answer == ("make", NEW) and not (self._context.is_forced and self._context.folders.has(path))
             return decision._replace(is_vacant=True) if is_vacant else self._decide_same_file(decision)
         is_rival = answer[0] == "make" and status != "intended" and not self._is_past(rival)
         return decision._replace(rival=rival) if is_rival else decision
@@ -268,7 +279,9 @@ class Freshness:
     def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         if record.status == "intended":
             return None
-        return self.sources.change(source, record) or self.recipe_change(spec, record)
+        if change := self.sources.change(source, record):
+            return change
+        return None if record.recipe == spec.number else self.recipe_change(spec, record)
 
     def recipe_change(self, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         """Return how the recipe of an output first differs from the recorded one; None where it does not."""
@@ -335,7 +348,7 @@ def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord) -> Deci
     path = spec.template.fill(source.path, record.part or "")
     answer: Answer = "up-to-date", UP_TO_DATE
     if spec.template.has_file:
-        action, reason = compare_file(record, OutputFile(path).look())
+        action, reason = compare_file(record, stat_of(path))
         if code := _OF_PART.get(reason.code):
             reason = Reason(code, (record.part, *reason.detail))
         answer = action, reason

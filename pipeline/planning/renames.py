@@ -16,7 +16,7 @@ from itertools import groupby
 from pipeline.errors import FileFailure
 from pipeline.files.file_system import is_gone
 from pipeline.files.naming import is_one_entry, name_new
-from pipeline.files.ownership import Places
+from pipeline.files.ownership import OwnedFolders
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import Intent, OutputRecord
@@ -115,11 +115,11 @@ def moved(decision: Decision, target: bytes) -> Decision:
 class Renamer:
     """Carries out the renames of a plan."""
 
-    def __init__(self, ledger: Ledger, store: PlanStore, folder: bytes, places: Places) -> None:
+    def __init__(self, ledger: Ledger, store: PlanStore, folder: bytes, owned: OwnedFolders) -> None:
         self._ledger = ledger
         self._store = store
         self._folder = folder
-        self._places = places
+        self._owned = owned
         self._made = b""
         self._old = b""
 
@@ -135,7 +135,7 @@ class Renamer:
                 done += self._rename_all(list(of_source))
             self._ledger.intents.delete_ended()
             self._ledger.commit()
-        self._places.remove_if_empty(self._old)
+        self._owned.remove_if_empty(self._old)
         return done
 
     def _batches(self) -> Iterator[list[Rename]]:
@@ -174,16 +174,14 @@ class Renamer:
         old = os.path.join(self._folder, row.target)
         folder = os.path.dirname(old)
         if folder != self._old:
-            self._places.remove_if_empty(self._old)
+            self._owned.remove_if_empty(self._old)
             self._old = folder
         here, there = look(old), look(each.path)
         if here is not None and there is not None and is_one_entry(old, each.path):
-            return (
-                is_as_left(here, row.size, row.mtime_ns) and self._places.is_ours(folder) and _respell(old, each.path)
-            )
+            return is_as_left(here, row.size, row.mtime_ns) and self._owned.is_ours(folder) and _respell(old, each.path)
         if there is not None and is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
             return here is None or (os.path.samestat(here, there) and _unlink(old))
-        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._places.is_ours(folder):
+        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._owned.is_ours(folder):
             return False
         return self._put(old, each.path)
 

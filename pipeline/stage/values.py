@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, get_origin
 from pipeline.errors import FileFailure, Unreadable
 from pipeline.types import Picture
 
-# Bumped when pictures.py or this module makes other bytes from the same input and options; part of every recipe.
+# Raise this when `pipeline.images` or this module makes other bytes of the same input and options: it is part of every
+# recipe, and so every output is made again.
 RECIPE = 1
 
 Convert = Callable[[Any], Any]

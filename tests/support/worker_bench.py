@@ -36,7 +36,9 @@ class Bench:
             for name, parent, *options in stages
         )  # fmt: skip
         root = os.fsencode(self.root)
-        self.setup = WorkerSetup(self.folder, root, self.scratch, "run1", unclean_runs, setups)
+        self.setup = WorkerSetup(
+            self.folder, root, self.scratch, "run1", unclean_runs, setups, parts=self.folder / "parts"
+        )
         worker.start(self.setup.pack())
 
     def work(self, source: str | bytes, *wanted: str, suffix: str = ".txt") -> dict[str, Result]:
