@@ -152,10 +152,10 @@ def _compose(document: Document, text: str) -> yaml.Node | None:
         return node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = ", ".join(filter(None, (error.context, error.problem)))
+        text = ", ".join(filter(None, (error.context, error.problem)))
         lines = text.splitlines()
         braces = mark is not None and mark.line < len(lines) and "{" in lines[mark.line]
-        document.complain_at(_spot(mark), said, hint="a template that begins with '{' must be quoted" if braces else "")
+        document.complain_at(_spot(mark), text, hint="a template that begins with '{' must be quoted" if braces else "")
     except yaml.reader.ReaderError as error:
         before = _LINE_END.split(text[: error.position])
         character = f"character U+{ord(text[error.position]):04X} is not allowed"
@@ -171,7 +171,7 @@ def _spot(mark: yaml.Mark | None) -> Spot:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes with bounds on how many and how deep, and leaves scalars unresolved."""
+    """Composes nodes, limited in number and depth, and leaves scalars unresolved."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

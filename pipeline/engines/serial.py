@@ -31,7 +31,7 @@ class SerialSpec:
 
 
 class SerialEngine:
-    """Runs each job when it is polled for. Nothing can enforce limits of time and memory here."""
+    """Runs one job at each `poll`, in this process, where no limit of time or memory can be enforced."""
 
     def __init__(self, spec: SerialSpec) -> None:
         self._spec = spec

@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class PartNames:
-    """Names the parts of one source."""
+    """Gives each part of one source its name, and refuses invalid and repeated ones."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -59,7 +59,7 @@ class Noted(NamedTuple):
 
     source: bytes
     target: bytes
-    """The path that stands for all parts of the output."""
+    """The path of the output, which stands for all its parts."""
     name: bytes
     path: bytes
     size_bytes: int
@@ -84,7 +84,7 @@ class PartList:
         os.write(self._fd, b"\0".join([*part[:4], b"%d" % part.size_bytes, b"%d" % part.mtime_ns, b""]))
 
     def noted(self, run: str = "") -> Iterator[Noted]:
-        """Yield the parts that a run noted, or that all runs did; half a note at a file's end is left out."""
+        """Yield the parts that a run noted, or all runs; an incomplete note at the end of a file is left out."""
         for file in sorted(self._folder.glob(f"{run}.*" if run else "*")):
             fields = file.read_bytes().split(b"\0")[:-1]
             columns = [fields[column :: len(Noted._fields)] for column in range(len(Noted._fields))]
@@ -92,13 +92,13 @@ class PartList:
                 yield Noted(source, target, name, path, int(size_bytes), int(mtime_ns))
 
     def is_ours(self, source: bytes, path: bytes) -> bool:
-        """Return whether this run made a file as a part of a source, in a worker that died before it reported that."""
+        """Whether this run made a file as a part of a source, in a worker that died before it reported that."""
         found = os.lstat(path)
         wanted = source, path, found.st_size, found.st_mtime_ns
         return any((each.source, each.path, each.size_bytes, each.mtime_ns) == wanted for each in self.noted(self._run))
 
     def clear(self, kept_runs: Iterable[str]) -> None:
-        """Remove the lists of all runs but these."""
+        """Remove the lists of all runs except those in `kept_runs`."""
         kept = set(kept_runs)
         for file in self._folder.glob("*"):
             if file.name.partition(".")[0] not in kept:
@@ -106,7 +106,7 @@ class PartList:
 
 
 class Parts:
-    """The parts of one output, from the first that is written until all are visible."""
+    """The parts of one output, from the first that is written until all have their final names."""
 
     def __init__(self, source: bytes, target: Target, noted: PartList) -> None:
         self._source = source
@@ -116,7 +116,7 @@ class Parts:
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
         self._replaced: set[bytes] = set()
-        """The paths at which an older output of ours lies."""
+        """The paths where an older part of ours already exists."""
 
     def add(self, name: str, commit: Callable[[bytes, GiveName], tuple[Committed, Notes]]) -> None:
         """Write one part under a temporary name. Raises FileFailure where a file that is not ours has its path."""
@@ -133,7 +133,7 @@ class Parts:
         self._made.append(MadePart(name, path, *committed))
 
     def add_nothing(self, name: str, notes: Notes) -> None:
-        """Record a part that leaves no file."""
+        """Record a part that has no file."""
         before, after = self._target.around
         self.notes |= notes
         self._made.append(MadePart(name, before + name.encode() + after, 0, 0, b""))

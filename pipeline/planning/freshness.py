@@ -54,7 +54,7 @@ Answer = tuple[Action, Reason]
 
 # Why an output is made at whose path there is nothing.
 _VACANT = ("new", "output_missing")
-# What is said of a part in place of what is said of an output in one file.
+# The code for a part in place of that for an output in one file.
 _OF_PART: dict[Code, Code] = {
     "output_missing": "part_missing",
     "output_torn": "part_torn",
@@ -64,7 +64,7 @@ _OF_PART: dict[Code, Code] = {
 
 @dataclass(frozen=True)
 class Context:
-    """What holds for every output of one plan."""
+    """The conditions that hold for every output of one plan."""
 
     is_forced: bool = False
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(None))
@@ -72,7 +72,7 @@ class Context:
     folders: OutputFolders = field(default_factory=OutputFolders)
 
     def is_uncertain(self, mtime_ns: int | None) -> bool:
-        """Whether what was modified then may be otherwise than the ledger has it."""
+        """Whether a file modified at this time may differ from its record."""
         period = self.uncertain
         return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
 
@@ -121,7 +121,7 @@ def decide_unrecorded(
 
 
 def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
-    """Decide about an output to be made of which a stage failed before, of the same source by the same recipe."""
+    """Decide about an output to make whose stage failed before, on the same source by the same recipe."""
     if not retries.is_over(failure):
         return "make", Reason("failed_before", (failure.kind, failure.attempts, retries.hold_after))
     if failure.dismissed_at is not None:
@@ -130,7 +130,7 @@ def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
 
 
 def is_somebody_elses(record: OutputRecord, path: bytes, context: Context) -> bool:
-    """Whether a file lies where we made none, since the source was left out."""
+    """Whether a file lies at a path where we made none, since the source was skipped."""
     made_none = record.status == "skipped" and record.size is None and not record.in_flight
     return made_none and context.folders.has(path) and not context.is_uncertain(mtime_of(path))
 
@@ -169,7 +169,7 @@ class Freshness:
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
-        """Tells which sources are as they were."""
+        """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
         templates = list(config.output_folders.values())
@@ -208,7 +208,7 @@ class Freshness:
     def _decide_other(
         self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
     ) -> list[Decision]:
-        """Decide about what is not one file for every source; nothing where the source is not for this output."""
+        """Decide about an output that is not one file for every source; none where the source has no such output."""
         if spec.matches and not spec.matches(source.path):
             return []
         try:
@@ -294,7 +294,7 @@ class Freshness:
         return self._recipe_changes[key]
 
     def after_failure(self, decision: Decision, spec: OutputSpec, failures: Sequence[Failure]) -> Decision:
-        """Return the decision about an output to be made, as it is where its stage failed before."""
+        """Return the decision as a former failure of its stage changes it: held, or made with that reason."""
         if decision.action != "make" or self._context.is_forced:
             return decision
         failure = next((each for each in failures if each.stage == spec.stage), None)
@@ -330,7 +330,7 @@ class Freshness:
                 continue
             try:
                 path = spec.fill(source.path)
-            except FileFailure:  # to be said when it is settled
+            except FileFailure:  # reported once the source has settled
                 decisions.append(Decision(source, spec.stage, "settling", SETTLING))
                 continue
             target = spec.template.key(path)
