@@ -11,12 +11,13 @@ import shlex
 import sqlite3
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
+from pipeline.engines.os_process import end_signals_blocked
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
 from pipeline.files.parts import PartList
@@ -82,8 +83,11 @@ class RunContext:
     def open_engine(self) -> Engine:
         """Return the engine, whose workers begin to start when it is first asked for."""
         if self.engine is None:
-            self.engine = open_engine(self.config, self.state, self.unclean_runs)
-            self.engine.warm_up()
+            # A signal that fell in here would leave a pool behind that nobody closes. A serial engine runs the user's
+            # code at once, which must not inherit blocked signals.
+            with end_signals_blocked() if self.config.engine == "pool" else nullcontext():
+                self.engine = open_engine(self.config, self.state, self.unclean_runs)
+                self.engine.warm_up()
         return self.engine
 
     @property
