@@ -186,6 +186,8 @@ class Outcome(NamedTuple):
     """The values that were left to other pools."""
     goes_on: bool = False
     """Whether more outcomes of the same source will follow."""
+    changed_code: str = ""
+    """The file of the stages' code that was loaded for it and is not what the run was planned with: nothing counts."""
 
     @property
     def source(self) -> Source | None:
