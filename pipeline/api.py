@@ -236,9 +236,15 @@ def _run(
     )
 
 
-def _patterns(only: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the patterns of `only`, a single one or several. Raises UsageError for an invalid gitignore pattern."""
-    patterns = (only,) if isinstance(only, str) else tuple(only)
+def _patterns(only: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the patterns of `only`, a single one or several; an empty one, or None, asks for nothing.
+
+    Raises UsageError for an invalid gitignore pattern, and for what is not text.
+    """
+    given = (only,) if only is None or isinstance(only, str) else only
+    is_text = isinstance(given, Sequence) and all(each is None or isinstance(each, str) for each in given)
+    _refuse_unless(is_text and not isinstance(given, bytes), "only", only, "a pattern or a list of patterns")
+    patterns = tuple(each for each in given if each)
     for pattern in patterns:
         if problem := pattern_problem(pattern):
             raise UsageError(f"only: {problem}")

@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by the machine: {error}", file=sys.stderr)
         return EnvironmentFailure.exit_code
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # it fell into a class body, where Python wraps it
+            return 130
         return _report_bug(error)
 
 

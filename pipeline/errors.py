@@ -98,6 +98,11 @@ class FileFailure(FilemillError):
 class NotOurs(FileFailure):
     """A file that we did not make lies where an output belongs."""
 
+    def __init__(self, text: str, by: bytes = b"") -> None:
+        super().__init__(text)
+        self.by = by
+        """The path of what is there, as the file system has it."""
+
 
 class Unreadable(FileFailure):
     """A file is not what its reader needs: empty, not a picture, truncated, too large, not UTF-8."""

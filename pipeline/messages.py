@@ -60,6 +60,8 @@ class Target(NamedTuple):
     stage: str
     path: bytes
     """Of a fan-out's output, what stands for all its parts."""
+    is_new: bool = False
+    """Whether nothing was there when the run was planned, so that nothing is to be replaced."""
     around: tuple[bytes, bytes] = (b"", b"")
     """What comes before and after the name of a part in its path; empty where there are none."""
     owned: tuple[bytes, ...] = ()
@@ -87,6 +89,8 @@ class Job(NamedTuple):
     source: Source
     targets: tuple[Target, ...]
     begin: Begin | None = None
+    is_again: bool = False
+    """Whether a worker that had the job died, and may have made some of its outputs."""
 
     @property
     def origin(self) -> Origin:
@@ -101,6 +105,8 @@ class GroupJob(NamedTuple):
     target: Target
     members_file: bytes = b""
     """The path of the file that lists the members; empty until the job is handed out."""
+    is_again: bool = False
+    """As for a Job."""
 
     @property
     def origin(self) -> Origin:
@@ -155,6 +161,8 @@ class Result(NamedTuple):
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
     code: Literal["", "not_ours", "members_failed"] = ""
     """Set for the failures that the program treats in a way of their own; it never parses `text`."""
+    taken_by: bytes = b""
+    """The path of what has the output's name already, as the file system has it; empty where that is no matter."""
 
     @property
     def noted(self) -> str:

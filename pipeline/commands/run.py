@@ -103,10 +103,11 @@ def only_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """Return the patterns of `--only`. Raises UsageError for one that gitignore does not know."""
     from pipeline.files.walk import pattern_problem
 
-    for pattern in arguments.only:
+    patterns = tuple(each for each in arguments.only if each)  # an empty one asks for nothing, as in --only "$UNSET"
+    for pattern in patterns:
         if problem := pattern_problem(pattern):
             raise UsageError(f"--only: {problem}")
-    return tuple(arguments.only)
+    return patterns
 
 
 def confirmations_of(arguments: argparse.Namespace) -> Confirmations:

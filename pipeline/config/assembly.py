@@ -21,6 +21,7 @@ from pipeline.files.template import (
     TemplateError,
     parse_group_template,
     parse_template,
+    with_one_spelling,
 )
 from pipeline.files.walk import pattern_problem
 from pipeline.stage.code import NO_CODE, Code
@@ -47,7 +48,7 @@ class Assembler:
             self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
         initializers = [self._initializer(entry.pool, ())]
         initializers += [self._initializer(each.pool, ("stages", index)) for index, each in enumerate(entry.stages)]
-        made = self._stages(found, initializers[1:])
+        made = self._with_one_spelling(self._stages(found, initializers[1:]))
         checks.check_tree(self._document, entry.stages, made, inputs.root)
         stages = tuple(stage for stage in made if stage is not None)
         if len(stages) == len(made):
@@ -124,6 +125,15 @@ class Assembler:
                 )
             )
         return made
+
+    def _with_one_spelling(self, stages: Sequence[StageConfig | None]) -> list[StageConfig | None]:
+        """Return the stages so that no output has two keys in the ledger."""
+        outputs = [stage.output if stage else None for stage in stages]
+        templates = with_one_spelling([output.template if output else None for output in outputs], self._folder)
+        return [
+            replace(stage, output=replace(output, template=template)) if stage and output and template else stage
+            for stage, output, template in zip(stages, outputs, templates, strict=True)
+        ]
 
     def _group(self, index: int) -> GroupTemplate | None:
         entry = self._entry.stages[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections import Counter
@@ -15,10 +16,13 @@ from pipeline.config.model import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import KILLED, GroupJob, Job, Outcome
+from pipeline.ledger.origins import key_of
+from pipeline.messages import KILLED, GroupJob, Job, Outcome, Result
 from pipeline.observer import RunObserver
+from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
+from pipeline.planning.same_file import SameFileFinder
 from pipeline.report.summary import Summary
 
 J = TypeVar("J", Job, GroupJob)
@@ -92,6 +96,8 @@ class Recorder:
         self.made: Counter[int] = Counter()
         """How many outputs were made, by the number of their recipe."""
         self._parts = parts
+        self.same_files: SameFileFinder | None = None
+        """Finds whose output has the path of another, once there is a plan."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still to come from another."""
         self._committed_at = time.monotonic()
@@ -157,6 +163,8 @@ class Recorder:
 
     def _record(self, outcome: Outcome, *, tried: bool) -> None:
         self._ledger.begin()
+        if any(result.taken_by for result in outcome.results):
+            outcome = outcome._replace(results=tuple(self._name_rival(outcome, each) for each in outcome.results))
         if self._parts:
             self._parts.update(outcome)
         self._ledger.record(outcome, self._key, self._recipes, tried)
@@ -172,6 +180,16 @@ class Recorder:
                     remove_temporaries(result.path, [self._summary.run])
             elif result.notes:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
+
+    def _name_rival(self, outcome: Outcome, result: Result) -> Result:
+        """Return a result that names the source whose output has its path, if it is one that we made."""
+        target = self._key(result.stage, result.path)
+        found = self.same_files.find(result.taken_by, target) if result.taken_by and self.same_files else None
+        if found is None:
+            return result
+        other, source = found
+        rival = os.fsdecode(source) if source != key_of(outcome.origin) else ""
+        return result._replace(text=text_of(Reason("collision", (rival, os.fsdecode(other)))), code="")
 
     def commit_if_due(self) -> None:
         """Commit to the ledger, and tell the observers, if it was not done just now."""

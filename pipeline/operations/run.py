@@ -30,6 +30,7 @@ from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reaso
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
+from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
 from pipeline.text import program, shown
@@ -64,6 +65,9 @@ def plan(context: RunContext) -> None:
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
     context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
+    in_folder = ledger.outputs.in_folder, context.plan.store.targets_in
+    templates = list(config.output_folders.values())
+    context.recorder.same_files = SameFileFinder(context.folder, templates, *in_folder)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
     for note in guards.notes:

@@ -12,12 +12,13 @@ import sqlite3
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
+from pipeline.engines.os_process import end_signals_blocked
 from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
 from pipeline.files.parts import PartList
@@ -90,13 +91,16 @@ class RunContext:
         """Return the engine, whose workers begin to start when it is first asked for. Raises CodeChanged."""
         if self.engine is None:
             here = self.request.may_import_here
-            try:
-                self.engine = open_engine(
-                    self.config, self.state, self.unclean_runs, code=self.code.state, may_import_here=here
-                )
-            except WorkersFailed as error:
-                raise self.code.explain(error) from error
-            self.engine.warm_up()
+            # A signal that fell in here would leave a pool behind that nobody closes. A serial engine runs the user's
+            # code at once, which must not inherit blocked signals.
+            with end_signals_blocked() if self.config.engine == "pool" else nullcontext():
+                try:
+                    self.engine = open_engine(
+                        self.config, self.state, self.unclean_runs, code=self.code.state, may_import_here=here
+                    )
+                except WorkersFailed as error:
+                    raise self.code.explain(error) from error
+                self.engine.warm_up()
         return self.engine
 
     def plan_anew(self, changed: CodeChanged) -> None:

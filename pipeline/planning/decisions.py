@@ -176,6 +176,8 @@ class Decision(NamedTuple):
     """Whether the output is recorded as made from this source, or left out."""
     moved_from: bytes | None = None
     """Where it lies, if it is renamed; as the ledger keeps it."""
+    is_vacant: bool = False
+    """Whether nothing lies at the path, so that nothing is to be replaced there."""
 
 
 def foremost(decisions: Sequence[Decision]) -> Decision:

@@ -19,7 +19,7 @@ from pipeline.files.file_system import is_gone
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, RetryPolicy
 from pipeline.ledger.ledger import Ledger, UncertainPeriod
-from pipeline.ledger.origins import is_group
+from pipeline.ledger.origins import is_group, key_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import (
@@ -47,10 +47,13 @@ from pipeline.planning.file_state import (
 )
 from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
+from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 
 Answer = tuple[Action, Reason]
 
+# Why an output is made at whose path there is nothing.
+_VACANT = ("new", "output_missing")
 # The code for a part in place of that for an output in one file.
 _OF_PART: dict[Code, Code] = {
     "output_missing": "part_missing",
@@ -169,6 +172,8 @@ class Freshness:
         """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
+        templates = list(config.output_folders.values())
+        self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.outputs.in_folder)
         folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.template.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
@@ -239,12 +244,33 @@ class Freshness:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
         if record is not None:
             action, reason = decide_recorded(spec, record, change, path, self._context)
-            return Decision(origin, spec.stage, action, reason, path, target, None, record.status != "intended")
+            is_owned, is_vacant = record.status != "intended", reason.code in _VACANT
+            return Decision(origin, spec.stage, action, reason, path, target, None, is_owned, None, is_vacant)
         rival, status = self._ledger.outputs.owner(target) or (None, None)
         others = self._ledger.outputs.get(target) if status == "skipped" else None
-        action, reason = decide_unrecorded(spec, path, status, others, self._context)
-        is_rival = rival is not None and action == "make" and status != "intended" and not self._is_past(rival)
-        return Decision(origin, spec.stage, action, reason, path, target, rival if is_rival else None)
+        answer = decide_unrecorded(spec, path, status, others, self._context)
+        decision = Decision(origin, spec.stage, *answer, path, target)
+        if rival is None:
+            is_vacant = answer == ("make", NEW) and not (self._context.is_forced and self._context.folders.has(path))
+            return decision._replace(is_vacant=True) if is_vacant else self._decide_same_file(decision)
+        is_rival = answer[0] == "make" and status != "intended" and not self._is_past(rival)
+        return decision._replace(rival=rival) if is_rival else decision
+
+    def _decide_same_file(self, decision: Decision) -> Decision:
+        """Return the decision about an output at whose path lies what is recorded under another path, if that is so.
+
+        Only a file system that takes names of other case or form for the same has such.
+        """
+        if decision.path.startswith(NO_FILE_KEY):
+            return decision
+        recorded = self._same_files.find(decision.path, decision.target)
+        if recorded is None:
+            return decision
+        target, source = recorded
+        if source == key_of(decision.origin):
+            return decision._replace(action="make", reason=Reason("path_changed", (os.fsdecode(target),)))
+        is_past = not is_group(source) and is_gone(self._root + source)
+        return decision._replace(action="make", reason=NEW, rival=None if is_past else source)
 
     def _is_past(self, source: bytes) -> bool:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""

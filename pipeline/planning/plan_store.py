@@ -52,7 +52,7 @@ class PlanStore:
             leads: Whether its source is counted under this decision.
             late: Whether it is made after all that is not late.
         """
-        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from, is_vacant = decision
         if late:
             self._has_late = True
         if action == "rename":
@@ -60,7 +60,8 @@ class PlanStore:
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads, moved_from,
+                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads,
+                moved_from, is_vacant,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -182,19 +183,19 @@ class PlanStore:
     def jobs_of_groups(self) -> Iterator[GroupJob]:
         """Yield a job for each output of a group to make."""
         for late in (False, True):
-            for _, *source, stage, path in self._tables.outputs_to_make(late=late, of_groups=True):
+            for _, *source, stage, path, is_vacant in self._tables.outputs_to_make(late=late, of_groups=True):
                 group = origin_of(*source)
                 assert isinstance(group, Group)
-                yield GroupJob(group, Target(stage, path))
+                yield GroupJob(group, Target(stage, path, bool(is_vacant)))
 
     def _jobs(self, *, late: bool) -> Iterator[Job]:
         source, targets = Source(b"", 0, 0), list[Target]()
-        for _, path, size_bytes, mtime_ns, stage, target in self._tables.outputs_to_make(late=late):
+        for _, path, size_bytes, mtime_ns, stage, target, is_vacant in self._tables.outputs_to_make(late=late):
             if path != source.path:
                 if targets:
                     yield Job(source, tuple(targets))
                 source, targets = Source(path, size_bytes, mtime_ns), []
-            targets.append(Target(stage, target))
+            targets.append(Target(stage, target, bool(is_vacant)))
         if targets:
             yield Job(source, tuple(targets))
 
@@ -217,6 +218,10 @@ class PlanStore:
     def wanted_by(self, target: bytes) -> list[bytes]:
         """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)
+
+    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
+        """Return target and source of the outputs that belong in a folder, given as the ledger keeps it."""
+        return self._tables.targets_in(folder)
 
     def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
         """Yield how many outputs, and how many sources counted under them, have an action for a reason.
@@ -241,6 +246,10 @@ class PlanStore:
     def orphans(self) -> Iterator[Orphan]:
         """Every orphan, in byte order of its path."""
         return map(Orphan._make, self._tables.orphans())
+
+    def outputs_like_orphans(self, within_ns: int) -> list[bytes]:
+        """Return the targets of outputs that are no orphans, and may be the same file as one."""
+        return self._tables.outputs_like_orphans(within_ns)
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Return source and stage of every failure that no longer applies."""

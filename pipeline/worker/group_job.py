@@ -19,7 +19,7 @@ from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
-from pipeline.worker.scratch import write_output
+from pipeline.worker.scratch import naming_of, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import Tree
 
@@ -84,7 +84,7 @@ class GroupJobRunner:
         try:
             committed, notes = write_output(
                 self._tree.committer, target.path, value, kind, notes, self._refuse_changed,
-                save=save, source="", may_move=may_move,
+                naming_of(target, is_again=self._job.is_again), save=save, source="", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error

@@ -20,7 +20,7 @@ from pipeline.stage.values import PATH
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
-from pipeline.worker.scratch import write_output
+from pipeline.worker.scratch import naming_of, write_output
 from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
@@ -141,7 +141,8 @@ class JobRunner:
                 elif stage.setup.leaves_no_file:
                     self._results[target.path] = Result(target.stage, target.path, "done", notes=tuple(notes.items()))
                 else:
-                    committed, notes = self._write(stage, target.path, value, kind, notes)
+                    name = naming_of(target, is_again=self._job.is_again)
+                    committed, notes = self._write(stage, target.path, value, kind, notes, name)
                     said = tuple(notes.items())
                     self._results[target.path] = Result(
                         target.stage, target.path, "done", "", None, "", *committed, (), said
@@ -181,7 +182,7 @@ class JobRunner:
     ) -> tuple[Committed, Notes]:
         """Write a value to its output; `name` is what gives a part's temporary its name, later."""
         committer, check = self._tree.committer, self._reading.refuse_moved
-        if name is not None:  # a part's source is checked when all parts get their names
+        if self._fan_out is not None:  # a part's source is checked when all parts get their names
             committer, check = committer.apart(self._job.source.path), _accept
         may_move = kind is PATH and not self._route.readers_elsewhere.get(stage.index) and self._may_move(stage, value)
         if self._steps:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.files.atomic import Check, Committed, Committer, GiveName
+from pipeline.files.atomic import Check, Committed, Committer, GiveName, give_name
 from pipeline.files.file_system import WRITING, blame_machine
+from pipeline.files.naming import name_new
+from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
 
@@ -64,6 +66,13 @@ class Scratch:
         """Remove the folder and all that is in it."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def naming_of(target: Target, *, is_again: bool) -> GiveName:
+    """Return what names an output: without replacing anything where nothing was there, which may be ours if it
+    `is_again` that the output is made.
+    """
+    return name_new if target.is_new and not is_again else give_name
 
 
 def write_output(

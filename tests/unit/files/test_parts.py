@@ -23,7 +23,9 @@ def writer(data: bytes) -> Callable[[bytes, GiveName], tuple[Committed, Notes]]:
 def parts_in(folder: Path, *owned: str) -> Parts:
     """The parts of one source, as `FOLDER/out/a-NAME`."""
     before = os.fsencode(folder / "out" / "a-")
-    target = Target("cut", before + b"{part}", (before, b""), tuple(before + name.encode() for name in owned))
+    target = Target(
+        "cut", before + b"{part}", around=(before, b""), owned=tuple(before + name.encode() for name in owned)
+    )
     return Parts(b"a", target, PartList(folder / "parts", "run"))
 
 
