@@ -25,6 +25,9 @@ IDLE_S = 20.0
 def serve(number: int) -> None:
     """Answer questions until nobody asks any more; `number` is the descriptor of the socket to the asker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to us too; the asker tells us by leaving
+    while (filler := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a standard stream that was closed would be taken by the next pipe, and then written over in the child
+    os.close(filler)
     asker = socket.socket(fileno=number)
     ended, woken = os.pipe()
     for each in (ended, woken):
