@@ -67,6 +67,15 @@ class Target(NamedTuple):
     """The paths of the parts that were made before."""
     is_forced: bool = False
     """Whether a part may take the place of a file that we did not make."""
+    ours: tuple[tuple[int, int], ...] = ()
+    """The periods, in nanoseconds since 1970, in which a file at a part's place that changed last then is ours."""
+    handed_ns: int = 0
+    """When parts were handed out; 0 where there are none."""
+    digests: tuple[bytes, ...] | None = None
+    """The digests of the versions that we made; a file of none of them is set aside before it is replaced.
+
+    None where what is there is replaced unread.
+    """
 
 
 class Begin(NamedTuple):
@@ -88,6 +97,8 @@ class Job(NamedTuple):
     source: Source
     targets: tuple[Target, ...]
     begin: Begin | None = None
+    is_again: bool = False
+    """Whether a worker that had the job died, and may have made some of its outputs."""
 
     @property
     def origin(self) -> Origin:
@@ -102,6 +113,8 @@ class GroupJob(NamedTuple):
     target: Target
     members_file: bytes = b""
     """The path of the file that lists the members; empty until the job is handed out."""
+    is_again: bool = False
+    """As for a Job."""
 
     @property
     def origin(self) -> Origin:
@@ -188,6 +201,12 @@ class Outcome(NamedTuple):
     """What another pool is to go on with."""
     goes_on: bool = False
     """Whether there are more outcomes to come of the same source."""
+    bytes_in: int = 0
+    """The size of all members that were read, of a group."""
+    peak_bytes: int | None = None
+    """The most memory that the worker had held by then."""
+    seat: int | None = None
+    """The number of the worker's slot."""
 
     @property
     def source(self) -> Source | None:

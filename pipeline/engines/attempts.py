@@ -85,6 +85,7 @@ class Attempt:
         """Merge in that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
         self._add_output(failure.output)
         self.tries += 1
+        self.mark_again()
         if failure.kind in ("crashed", "memory") and not self.has_failed_once:
             self.has_failed_once = True
             return NextStep.RUN_ALONE
@@ -100,6 +101,10 @@ class Attempt:
             return NextStep.DELIVER
         self._keep_only(kept)
         return NextStep.RUN_ALONE
+
+    def mark_again(self) -> None:
+        """Note that a worker had the remaining targets, and nobody knows how far it came with them."""
+        self.remaining = self.remaining._replace(is_again=True)
 
     def outcome(self) -> Outcome:
         """Combine all results into the one outcome that is delivered."""

@@ -129,6 +129,6 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
-        parts=state.parts,
+        set_aside=state.set_aside,
         output_folders=tuple(config.output_folders),
     )

@@ -27,7 +27,7 @@ class Pace(NamedTuple):
 
 def last_pace(ledger: Ledger) -> Pace | None:
     """That of the last run that had any work, if it is on record."""
-    for summary in ledger.summaries():
+    for summary in ledger.runs.summaries():
         if work := summary.get("work"):
             return Pace(work["files"], max(work["seconds"], 0.001))
     return None

@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
+from pipeline.files.ownership import claimed_folders
+from pipeline.files.state_dir import known_identity
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, RetryPolicy
-from pipeline.ledger.ledger import Ledger, UncertainPeriod
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import is_group
 from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.runs import Window
 from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import (
     EXISTS_NOT_OURS,
@@ -33,7 +36,16 @@ from pipeline.planning.decisions import (
     Decision,
     Reason,
 )
-from pipeline.planning.file_state import ByContents, ByTime, Folders, Note, OutputFile, compare_file, same_origin
+from pipeline.planning.file_state import (
+    ByContents,
+    ByTime,
+    Folders,
+    Note,
+    OutputFile,
+    Touched,
+    compare_file,
+    same_origin,
+)
 from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
 from pipeline.planning.selection import Selection
@@ -44,6 +56,7 @@ Answer = tuple[Action, Reason]
 _OF_PART: dict[Code, Code] = {
     "output_missing": "part_missing",
     "output_torn": "part_torn",
+    "output_older": "part_older",
     "not_a_file": "part_not_a_file",
 }
 
@@ -54,12 +67,15 @@ class Context:
 
     is_forced: bool = False
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(None))
-    uncertain: UncertainPeriod | None = None
+    window: Window | None = None
+    """The period of which the ledger may not know all that was made."""
+    claimed: frozenset[bytes] = frozenset()
+    """The output folders that were ours before this run; looked up only where there is such a period."""
+    touched: Touched | None = None
 
-    def is_uncertain(self, mtime_ns: int | None) -> bool:
-        """Whether what was modified then may be otherwise than the ledger has it."""
-        period = self.uncertain
-        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
+    def may_be_ours(self, spec: OutputSpec, file: OutputFile) -> bool:
+        """Whether a file of which nothing is recorded may be of a run that the ledger has forgotten."""
+        return self.window is not None and spec.template.folder in self.claimed and self.window.holds(file.ctime_ns())
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -74,16 +90,14 @@ def decide_recorded(
     if context.is_forced:
         return "make", FORCED
     if change:
-        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(record, file, context) else ("make", change)
+        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, file, context) else ("make", change)
     if record.in_flight:
         return "make", INTERRUPTED
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
     if not spec.template.has_file or spec.has_parts:
         return "up-to-date", UP_TO_DATE
-    if context.uncertain and is_lost(record, file, context):
-        return "make", INTERRUPTED
-    return compare_file(record, file.look())
+    return compare_file(record, file, context.window, context.touched)
 
 
 def decide_unrecorded(
@@ -97,10 +111,10 @@ def decide_unrecorded(
     if owner is None:
         if not spec.template.has_file or context.is_forced or not file.exists():
             return "make", NEW
-        return ("make", INTERRUPTED) if context.is_uncertain(file.mtime_ns()) else ("refuse", EXISTS_NOT_OURS)
+        return ("make", INTERRUPTED) if context.may_be_ours(spec, file) else ("refuse", EXISTS_NOT_OURS)
     if owner == "intended":
         return "make", INTERRUPTED if file.exists() else NEW
-    if others and not context.is_forced and is_somebody_elses(others, file, context):
+    if others and not context.is_forced and is_somebody_elses(spec, others, file, context):
         return "refuse", EXISTS_NOT_OURS
     return "make", NEW
 
@@ -114,18 +128,10 @@ def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
     return "held", Reason("held", (failure.attempts,))
 
 
-def is_somebody_elses(record: OutputRecord, file: OutputFile, context: Context) -> bool:
+def is_somebody_elses(spec: OutputSpec, record: OutputRecord, file: OutputFile, context: Context) -> bool:
     """Whether a file lies where we made none, since the source was left out."""
     made_none = record.status == "skipped" and record.size is None and not record.in_flight
-    return made_none and file.exists() and not context.is_uncertain(file.mtime_ns())
-
-
-def is_lost(record: OutputRecord, file: OutputFile, context: Context) -> bool:
-    """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
-    if context.uncertain and context.uncertain.lost_power and context.is_uncertain(record.mtime_ns):
-        return record.digest is None or not file.holds(record.digest)
-    mtime_ns = file.mtime_ns()
-    return mtime_ns != record.mtime_ns and context.is_uncertain(mtime_ns)
+    return made_none and file.exists() and not context.may_be_ours(spec, file)
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
@@ -141,12 +147,15 @@ class Freshness:
         specs: Sequence[OutputSpec],
         selection: Selection,
         note: Note | None = None,
+        touched: Touched | None = None,
     ) -> None:
         self._ledger = ledger
         self._specs = specs
         self._stages = {spec.stage for spec in specs}
         retries = RetryPolicy(config.errors.hold_after, selection.retry_failed)
-        self._context = Context(selection.force, retries, ledger.facts.uncertain_period)
+        places = config.output_folders if ledger.window else ()
+        claimed = claimed_folders(places, known_identity(config.state))
+        self._context = Context(selection.force, retries, ledger.window, claimed, touched)
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
@@ -207,7 +216,7 @@ class Freshness:
             if record is not None and record.status == "skipped":
                 recorded |= {part.target: part for part in parts}
                 return [decision]
-            of_parts = [_decide_part(source, spec, part) for part in parts]
+            of_parts = [_decide_part(source, spec, part, self._context) for part in parts]
             stale = next((each for each in of_parts if each.action != "up-to-date"), None)
             if stale is None:
                 return of_parts
@@ -303,12 +312,12 @@ def bad_path(origin: Origin, spec: OutputSpec, error: FileFailure) -> Decision:
     return Decision(origin, spec.stage, "refuse", Reason("bad_path", (str(error),)))
 
 
-def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord) -> Decision:
+def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord, context: Context) -> Decision:
     """Decide about one part of an output that is as its recipe has it."""
     path = spec.template.fill(source.path, record.part or "")
     answer: Answer = "up-to-date", UP_TO_DATE
     if spec.template.has_file:
-        action, reason = compare_file(record, OutputFile(path).look())
+        action, reason = compare_file(record, OutputFile(path), context.window, context.touched)
         if code := _OF_PART.get(reason.code):
             reason = Reason(code, (record.part, *reason.detail))
         answer = action, reason

@@ -83,6 +83,11 @@ class Plan:
             self.counts_of_groups[action, reason] += outputs
 
     @property
+    def has_work(self) -> bool:
+        """Whether anything may be made or moved."""
+        return bool(self.jobs or self.count("rename") or self.groups)
+
+    @property
     def jobs_of_groups(self) -> int:
         """How many groups have something to make."""
         return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
@@ -129,10 +134,11 @@ def make_plan(
         from pipeline.planning.groups import GroupPlanner
 
         plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store)
-    judge = Freshness(config, ledger, of_files, selection, plan.store.add_reading if record else None)
+    notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
+    judge = Freshness(config, ledger, of_files, selection, *notes)
     gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
     # What the ledger may not know of, or is to be made in any case, is not moved.
-    is_moving = not (selection.force or ledger.facts.uncertain_period)
+    is_moving = not (selection.force or ledger.window)
     renames = partial(RenameFinder, of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
     work = _Work(plan, judge, gone, renames, selection, everything, on_work)
     # The digest of a span tells of sizes and times only.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,11 @@ class Scratch:
         """Remove the folder and all that is in it."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
 
 
 def write_output(
