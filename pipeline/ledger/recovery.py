@@ -27,7 +27,8 @@ _KEPT_DAMAGED = 2
 # Nanoseconds that a run may have been alive after it wrote to its ledger: its workers go on while it dies.
 _LONGER_NS = 5_000_000_000
 # SQLite's write-ahead log: a header, then frames of a header and a page each.
-_LOG_HEADER_BYTES, _FRAME_BYTES = 32, 24 + 4096
+_PAGE_BYTES = 4096
+_LOG_HEADER_BYTES, _FRAME_BYTES = 32, 24 + _PAGE_BYTES
 # What SQLite says of a machine that does not let it work, rather than of what is in the file.
 _MACHINE = ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY", "PERM", "NOMEM", "PROTOCOL", "NOLFS", "AUTH")
 CLAIMS = "claims"
@@ -72,6 +73,8 @@ def open_checked(file: Path, remains: Remains) -> tuple[Ledger, Remains]:
     """
     if not size_of(file):
         raise Damaged("is gone")
+    if size_of(file) % _PAGE_BYTES:  # SQLite takes what is lacking of a page for zeros
+        raise Damaged("is cut short")
     with _naming_damage(file):
         ledger = Ledger(file, _check)
     try:
