@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,6 +18,7 @@ from pipeline.files.file_system import describe, mount_of
 
 # How often the holder of the lock is asked for, a hundredth of a second apart.
 _TRIES = 100
+_ID = re.compile(r"[0-9a-f]{16}")
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 # Runs whose logs are kept.
 _KEPT_RUNS = 30
@@ -180,6 +182,9 @@ def _identity(folder: Path) -> str:
 
 
 def known_identity(folder: Path) -> str:
-    """Return the state's id; empty where there is none yet."""
-    file = folder / "id"
-    return file.read_text().strip() if file.exists() else ""
+    """Return the state's id; empty where there is none yet, or the file is damaged."""
+    try:
+        known = (folder / "id").read_bytes().strip().decode("ascii", "replace")
+    except FileNotFoundError:
+        return ""
+    return known if _ID.fullmatch(known) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 
 VERSION = 4
 
@@ -135,10 +136,15 @@ def tables_of(connection: sqlite3.Connection) -> set[str]:
 def has_lost_tables(connection: sqlite3.Connection) -> bool:
     """Tell whether the file of a ledger that was written before lacks any of its version's tables."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    found = tables_of(connection)
-    if version == VERSION:
-        return found != TABLES
-    return version <= 0 or (version < VERSION and not found >= _TABLES_OF_1)
+    if version == VERSION:  # word for word: a flipped bit may have renamed a column
+        with closing(sqlite3.connect(":memory:")) as ours:
+            ours.executescript(_ALL)
+            return _statements(connection) != _statements(ours)
+    return version <= 0 or (version < VERSION and not tables_of(connection) >= _TABLES_OF_1)
+
+
+def _statements(connection: sqlite3.Connection) -> set[str]:
+    return {sql for (sql,) in connection.execute("SELECT sql FROM main.sqlite_schema WHERE sql IS NOT NULL")}
 
 
 def create_or_upgrade(connection: sqlite3.Connection) -> None:
@@ -153,7 +159,7 @@ def create_or_upgrade(connection: sqlite3.Connection) -> None:
 
 def _steps_of_upgrade(connection: sqlite3.Connection) -> Sequence[str]:
     """Return the statements that copy what the tables of an older file have in common with ours."""
-    with sqlite3.connect(":memory:") as ours:
+    with closing(sqlite3.connect(":memory:")) as ours:
         ours.executescript(_ALL)
         new = {table: _columns(ours, table) for table in TABLES}
     old = {table: _columns(connection, table) for table in tables_of(connection) & TABLES}

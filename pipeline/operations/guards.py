@@ -24,6 +24,7 @@ from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
 from pipeline.planning.selection import Selection
 from pipeline.text import program, shown
@@ -205,10 +206,20 @@ class Guards:
         )
 
     def settle(self, plan: Plan, selection: Selection) -> None:
-        """Claim the output folders once all guards have passed, and record the facts for the next run."""
+        """Claim the output folders once all guards have passed, and record the facts for the next run.
+
+        What is to be made is made after the ledger's row of the run, and its number in every owner file, are on the
+        disk: so the next run sees what either of them has lost.
+        """
+        run = self._ledger.runs.number if plan.has_work else None
+        if run is not None:
+            claims = {os.fsdecode(template.folder): run for template in self._templates}
+            self._ledger.begin()
+            self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
+            self._ledger.make_durable()
         for template in self._templates:
             place = _place(template)
-            store_of(template.folder).claim(template.folder, self._owner)
+            store_of(template.folder).claim(template.folder, self._owner, run)
             self._known_folders[_written(template)] = {"device": _device(place), "host": self._owner.host}
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
         if not selection.is_partial and not plan.walk.unlisted:

@@ -60,7 +60,9 @@ class RecordedParts:
             return target
         owned = take_parts(leaf, source, self._recorded(source), left_out=True)
         window = self._ledger.window
-        digests = None if target.digests is None else tuple(digest for row in owned for digest in row.digests)
+        # Of a part that was only found to be there nobody knows who wrote it last.
+        is_guarded = target.digests is not None or any(row.digest is None and row.size is not None for row in owned)
+        digests = tuple(digest for row in owned for digest in row.digests) if is_guarded else None
         return target._replace(
             around=leaf.template.around_part(source),
             owned=tuple(map(self._path, owned)),
