@@ -1,10 +1,10 @@
-"""The Python API: load a pipeline, run it, or take its outcomes one by one while it runs.
+"""The Python API: load a pipeline, run it, or iterate over its outcomes while it runs.
 
     summary = run(load("pipeline.yaml"), processes=4)
 
-What is wrong with the pipeline as a whole is raised as a FilemillError; what is wrong with a file is in its outcome
-and in the summary. Nothing is printed unless it is asked for. Stages are found through the interpreter's own import
-state, so one pipeline at a time is loaded or run in a process; two can be used in turn.
+An error of the pipeline as a whole is raised as a FilemillError; an error of one file is in its outcome and in the
+summary. Nothing is printed unless `progress` asks for it. Stages are imported into this interpreter, so one pipeline at
+a time is loaded or run in a process; two can be used in turn.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from pipeline.stage.resolve import find, forget_stages, set_stage_path
 from pipeline.stdio import stdout_to_stderr
 from pipeline.text import did_you_mean
 
-# Outcomes that wait for the consumer of `iterate`; while there are more, the run waits.
-_WAITING = 1000
-# Seconds between two looks at whether the consumer is still there.
-_LOOK_EVERY_S = 0.1
+# Outcomes that may wait for the consumer of `iterate`: enough to even out its pauses, and then the run waits.
+_QUEUE_SIZE = 1000
+# Seconds between two checks of whether the consumer still exists, while the queue is full.
+_CHECK_S = 0.1
 
 _one_at_a_time = threading.Lock()
 
 
 def load(file: str | Path, edits: Sequence[str] = ()) -> Config:
-    """Read and check a pipeline and its stages, which are imported anew if they were loaded before.
+    """Read and check a pipeline; its stages are imported again if they were imported before.
 
     Args:
         file: The path of pipeline.yaml.
-        edits: Changes of single values, as `--set` has them, such as `stages.web.with.width=800`.
+        edits: Changes of single values in the form of `--set`, such as `stages.web.with.width=800`.
 
     Returns:
         The pipeline, for `run` and `iterate`.
 
     Raises:
-        ConfigError: Something is wrong with it; the text has every complaint with its line and column.
+        ConfigError: The pipeline is wrong; the text has every complaint with its line and column.
         UsageError: Another pipeline is being loaded or run in this process.
     """
     with _alone():
@@ -82,17 +82,17 @@ class Options(TypedDict, total=False):
 def run(
     pipeline: Config, *, progress: bool = False, grace_s: float = GRACE_S, **options: Unpack[Options]
 ) -> Summary:  # fmt: skip
-    """Bring every output up to date. A failed file raises nothing: it is in the summary.
+    """Bring every output up to date. A file that fails raises nothing and is counted in the summary.
 
     Args:
         pipeline: What `load` returned.
         progress: Print the summary to stderr, and show a bar before it if that is a terminal.
-        grace_s: The seconds that the jobs in hand may take after a first Ctrl-C, which is caught in the main thread;
-            a second one cuts them off.
+        grace_s: Seconds that running jobs may take to finish after a first Ctrl-C, which is caught in the main thread;
+            a second one ends them at once.
         options: The options of `run` on the command line, such as `processes=4` or `only="*.jpg"`.
 
     Returns:
-        The summary. Its `exit` is the exit code that the program would have: 0 all up to date, 1 files failed.
+        The summary. Its `exit` is the exit code of the command line: 0 if all is up to date, 1 if files failed.
 
     Raises:
         FilemillError: Nothing was run, and the text says why.
@@ -108,15 +108,15 @@ def run(
 def iterate(pipeline: Config, **options: Unpack[Options]) -> Outcomes:
     """Run a pipeline, and yield the outcome of every file as soon as it is recorded.
 
-    A file has one outcome for each pool that it goes through, where stages have their own; a group has one. `close`, or
-    leaving a `with` block, ends the run: what is done is recorded, and the next run does the rest.
+    A file has one outcome for each pool that it passes through, where stages have pools of their own; a group has one.
+    `close`, or leaving a `with` block, ends the run: what is done is recorded, and the next run does the rest.
 
     Args:
         pipeline: What `load` returned.
         options: The options of `run`.
 
     Returns:
-        An iterator of outcomes, whose `summary` is there once the run has ended. The run begins with the first `next`.
+        An iterator of outcomes, whose `summary` is set once the run has ended. The run begins with the first `next`.
 
     Raises:
         FilemillError: Nothing was run, raised by `next`.
@@ -125,7 +125,7 @@ def iterate(pipeline: Config, **options: Unpack[Options]) -> Outcomes:
 
 
 class Outcomes(Iterator[Outcome]):
-    """The outcomes of a run, in the order in which jobs end; the run begins when the first one is taken."""
+    """An iterator over the outcomes of a run, in the order in which jobs end; the first `next` begins the run."""
 
     def __init__(self, pipeline: Config, options: Options) -> None:
         self.summary: Summary | None = None
@@ -142,7 +142,7 @@ class Outcomes(Iterator[Outcome]):
         self.close()
 
     def close(self) -> None:
-        """End the run if it is still on, and wait until it has ended."""
+        """End the run if it has not ended yet, and wait for its end."""
         self._outcomes.close()
 
     def _follow(self, pipeline: Config, options: Options) -> Generator[Outcome, None, None]:
@@ -170,15 +170,15 @@ class Outcomes(Iterator[Outcome]):
 
 
 class _OutcomeQueue(RunObserver):
-    """Hands the outcomes of a run on to a consumer in another thread, and makes the run wait while it lags behind."""
+    """A bounded queue of outcomes from a run to a consumer in another thread; the run waits while it is full."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[Outcome | None] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[Outcome | None] = queue.Queue(_QUEUE_SIZE)
         self._is_closed = False
 
     @property
     def has_consumer(self) -> bool:
-        """Whether somebody still takes outcomes."""
+        """Whether the consumer still takes outcomes."""
         return not self._is_closed and threading.main_thread().is_alive()
 
     def on_outcome(self, outcome: Outcome) -> None:
@@ -189,13 +189,13 @@ class _OutcomeQueue(RunObserver):
         self._put(None)
 
     def close(self) -> None:
-        """Tell the run that nobody takes outcomes any more."""
+        """Tell the run that the consumer takes no more outcomes."""
         self._is_closed = True
 
     def _put(self, outcome: Outcome | None) -> None:
         while self.has_consumer:
             with suppress(queue.Full):
-                self._queue.put(outcome, timeout=_LOOK_EVERY_S)
+                self._queue.put(outcome, timeout=_CHECK_S)
                 return
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -207,9 +207,9 @@ def _run(
     options: Options,
     observers: Iterable[RunObserver],
     grace_s: float = GRACE_S,
-    is_followed: Callable[[], bool] = lambda: True,
+    is_followed: Callable[[], bool] | None = None,
 ) -> Summary:
-    """Run a pipeline with options that may be misspelt or wrong. Raises UsageError."""
+    """Check the options and run the pipeline. Raises UsageError for an unknown option or a wrong value."""
     for name in options:
         if name not in Options.__annotations__:
             raise UsageError(f"no option {name!r}{did_you_mean(name, Options.__annotations__)}")
@@ -235,7 +235,7 @@ def _run(
 
 
 def _patterns(only: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the patterns of `only`, which may be one alone. Raises UsageError for one that gitignore does not know."""
+    """Return the patterns of `only`, a single one or several. Raises UsageError for an invalid gitignore pattern."""
     patterns = (only,) if isinstance(only, str) else tuple(only)
     for pattern in patterns:
         if problem := pattern_problem(pattern):
@@ -244,7 +244,7 @@ def _patterns(only: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _with_choices(config: Config, options: Options) -> Config:
-    """Return the pipeline with the chosen processes and engine, and its own stages if another was loaded since."""
+    """Return the pipeline with the chosen processes and engine, and its stages found again after another pipeline's."""
     processes, engine = options.get("processes"), options.get("engine")
     if processes is not None:
         _refuse_unless(processes > 0, "processes", processes, "a number from 1")
@@ -265,9 +265,9 @@ def _refuse_unless(is_right: bool, name: str, given: object, needed: str) -> Non
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep a second pipeline from changing where stages are found meanwhile. Raises UsageError."""
+    """Hold the lock that lets one pipeline at a time import stages. Raises UsageError if another holds it."""
     if not _one_at_a_time.acquire(blocking=False):
-        text = "another pipeline is being loaded or is at work in this process; one at a time can be"
+        text = "another pipeline is being loaded or run in this process, which can do one at a time"
         raise UsageError(text, hint="load both before, and run one after the other, or each in a process of its own")
     try:
         yield

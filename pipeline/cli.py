@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read our stdout has seen enough
+    except BrokenPipeError:  # the reader of our stdout, such as `head`, has ended
         discard_stdout()
         return 0
     except OSError as error:
@@ -95,7 +95,7 @@ def _parse(verb: str, command: ModuleType, arguments: list[str]) -> argparse.Nam
 
 
 def _make_streams_lenient(*, is_json: bool) -> None:
-    """Let no character be an error on stdout and stderr; JSON is UTF-8, whatever the locale."""
+    """Have stdout and stderr escape the characters that they cannot encode; JSON is UTF-8, whatever the locale."""
     with contextlib.suppress(AttributeError):  # a closed stream
         if is_json:
             sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
@@ -104,7 +104,7 @@ def _make_streams_lenient(*, is_json: bool) -> None:
 
 
 def _protect_dashes(arguments: list[str]) -> list[str]:
-    """Return the arguments without a "--", and with "./" before the paths after it that begin with a dash."""
+    """Remove the first "--", and put "./" before each path after it that begins with a dash."""
     if "--" not in arguments:
         return arguments
     at = arguments.index("--")
@@ -138,7 +138,7 @@ exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 st
 
 
 def _report_bug(error: Exception) -> int:
-    """Print one line about a bug of ours, and write its traceback to a file."""
+    """Print one line about a bug in filemill, write its traceback to a file, and return the exit code."""
     with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
     said = " ".join(f"{type(error).__name__}: {error}".split())

@@ -3,7 +3,7 @@
 ::
 
     FilemillError                      70
-    ├── UsageError                      2   the command line asks for something that cannot be
+    ├── UsageError                      2   the command line, or a call from Python, asks for something impossible
     ├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
     ├── StageError                      2   a stage breaks the contract; says its file and line
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
@@ -24,7 +24,7 @@ from typing import Literal
 
 
 class FilemillError(Exception):
-    """What the program says itself, in one readable sentence, instead of a traceback."""
+    """The base of all our errors; the program prints its text instead of a traceback."""
 
     exit_code = 70
 
@@ -38,7 +38,7 @@ class FilemillError(Exception):
 
 
 class UsageError(FilemillError):
-    """The command line asks for something that cannot be."""
+    """The command line, or a call from Python, asks for something impossible."""
 
     exit_code = 2
 
@@ -92,7 +92,7 @@ class Unreadable(FileFailure):
 
 
 class SourceMoved(FileFailure):
-    """The source changed, or vanished, while it was read; what was made of it is thrown away."""
+    """The source changed or vanished while it was read; what was made from it is discarded."""
 
     def __init__(self, kind: Literal["changed", "vanished"]) -> None:
         said = {"changed": "changed while reading; the next run does it", "vanished": "vanished while reading"}
@@ -101,4 +101,4 @@ class SourceMoved(FileFailure):
 
 
 class Interrupted(BaseException):
-    """A second signal, or the end of the grace after the first: the user does not want to wait."""
+    """A second signal, or the end of the grace period after the first, ends the run without waiting for its jobs."""

@@ -1,7 +1,6 @@
-"""Jobs, Outcome and Result: the only things that cross a process border. Plain, frozen, picklable data.
+"""The messages between the parent and its workers, such as Job, Outcome and Result, as frozen, picklable data.
 
-They are named tuples: making one is a good part of what a tiny file costs, and a frozen dataclass takes three times
-as long to make.
+They are named tuples, since a frozen dataclass takes three times as long to make, which shows for tiny files.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from pipeline.text import as_json, shown
 Status = Literal["done", "skipped", "failed"]
 Kind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed"]
 KILLED: tuple[Kind, ...] = ("crashed", "timeout", "memory")
-"""The kinds of failure after which nobody knows how far the worker came, nor did it clear up after itself."""
+"""The kinds of failure in which the worker was killed, so that its temporaries are left behind."""
 MOVED: tuple[Kind, ...] = ("vanished", "changed")
-"""The source was taken away or written to meanwhile: no stage failed, and it is no attempt."""
+"""The kinds of failure in which the source was removed or changed during the job; they count as no attempt."""
 
 
 class Source(NamedTuple):
@@ -86,9 +85,9 @@ class Begin(NamedTuple):
     file: bytes
     """Empty where the value is the source itself."""
     kind: str
-    """What kind of value it is."""
+    """The name of the kind of the value, as in `stage.values.Kind`."""
     notes: tuple[tuple[str, str], ...]
-    """What is to be known of it."""
+    """The notes on the value so far, each with its text without particulars."""
 
 
 class Job(NamedTuple):
@@ -131,7 +130,7 @@ AnyJob = Job | GroupJob
 
 
 class Handed(NamedTuple):
-    """What a job leaves to another pool: the outputs of these stages, to be made from a value."""
+    """A value that a job leaves to another pool, with the stages whose outputs are made from it there."""
 
     engine: int
     begin: Begin
@@ -149,7 +148,7 @@ class MadePart(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of one output."""
+    """The result of one output: done, skipped or failed."""
 
     stage: str
     path: bytes
@@ -166,9 +165,9 @@ class Result(NamedTuple):
     parts: tuple[MadePart, ...] = ()
     """What was made in place of one file by a fan-out."""
     notes: tuple[tuple[str, str], ...] = ()
-    """What a person should know of it when done, such as frames left out; each with what many have in common."""
+    """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
     code: Literal["", "not_ours", "members_failed"] = ""
-    """Of some failures, what the program itself goes by."""
+    """Set for the failures that the program treats in a way of their own; it never parses `text`."""
 
     @property
     def noted(self) -> str:
@@ -177,30 +176,29 @@ class Result(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """How many outputs that were."""
+        """The number of outputs that this result stands for: the parts of a fan-out, else 1."""
         return len(self.parts) or 1
 
 
 class Outcome(NamedTuple):
-    """What became of a job: one result for each of its targets."""
+    """The outcome of a job: one result for each of its targets."""
 
     origin: Origin
-    """The source or the group. A source as the worker saw it, which is what the ledger must remember."""
+    """The source or the group; a source with the size and time that the worker saw, which the ledger records."""
     results: tuple[Result, ...]
     seconds: float = 0.0
     environment: str = ""
-    """What the machine refused to one of our own writes, such as a full disk: then no result is the file's fault."""
+    """Why one of our own writes failed, such as a full disk; then no result is the file's fault."""
     output: str = ""
     """What the stages, and the programs they started, wrote to their stdout and stderr."""
     source_digest: bytes = b""
-    """Of what was in the source, and when it was last changed in any way, if that is known for certain; both under
-    `changed_by: hash` only.
-    """
+    """The digest of the source's contents; empty unless the pipeline says `changed_by: hash`."""
     source_ctime_ns: int | None = None
+    """The ctime of the source when it was digested; None unless the source was at rest then."""
     handed: tuple[Handed, ...] = ()
-    """What another pool is to go on with."""
+    """The values that were left to other pools."""
     goes_on: bool = False
-    """Whether there are more outcomes to come of the same source."""
+    """Whether more outcomes of the same source will follow."""
     bytes_in: int = 0
     """The size of all members that were read, of a group."""
     peak_bytes: int | None = None
@@ -215,7 +213,7 @@ class Outcome(NamedTuple):
 
 
 class StageInfo(NamedTuple):
-    """One stage of the tree, as far as an engine needs to know it."""
+    """What an engine knows of one stage of the tree."""
 
     name: str
     parent: int | None

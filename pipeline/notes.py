@@ -1,21 +1,21 @@
-"""What a person should know of an output that is done, such as that it shows only the first frame of its source."""
+"""Notes on an output that was made, for a person, such as "first frame only"."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
 
 Notes = dict[str, str]
-"""Each note once, in the order they were made, with what it has in common with those on other outputs."""
+"""Each note once, in the order they were made, mapped to its text without particulars, by which notes are counted."""
 
 _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
 def note(text: str, particulars: str = "") -> None:
-    """Note something about the value that is being made; noted twice, it counts once.
+    """Add a note to the value that is being made; a note that is added twice counts once.
 
     Args:
-        text: What is counted over many outputs, such as "first frame only".
-        particulars: What is told of this one beside that, such as "of 4".
+        text: The text under which this note is counted over all outputs, such as "first frame only".
+        particulars: What is added for this output alone, such as "of 4".
     """
     notes = _notes.get()
     if notes is not None:
@@ -23,7 +23,10 @@ def note(text: str, particulars: str = "") -> None:
 
 
 class collected:
-    """Collects what is noted meanwhile. A class, since a generator's context costs a tiny file too much."""
+    """Collects the notes made inside its `with` block.
+
+    A class, since entering a `@contextmanager` costs several times as much, which shows for tiny files.
+    """
 
     def __enter__(self) -> Notes:
         notes: Notes = {}

@@ -1,4 +1,4 @@
-"""The events of a run that may be observed while it goes on: by the bar, `iterate`, `try` and reports."""
+"""The events of a run, as the bar, `iterate`, `try` and progress.json receive them while it goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.messages import Outcome
 
 
 class Step(NamedTuple):
-    """One thing that happened to a file inside a worker; sent only where the worker is in this process."""
+    """One event inside a job, such as the call of a stage; reported only by a worker that runs in this process."""
 
     stage: str
     what: Literal["built", "converted", "made", "skipped", "raised", "wrote", "failed"]

@@ -21,7 +21,7 @@ def open_missing() -> None:
 
 
 def discard_stdout() -> None:
-    """Let what is still buffered for a stdout that cannot be written go nowhere, also at interpreter exit."""
+    """Send stdout to /dev/null, so that flushing it at interpreter exit cannot fail after its reader has gone."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.close(descriptor)
@@ -29,9 +29,9 @@ def discard_stdout() -> None:
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Lead what is printed meanwhile, by programs that are started too, to stderr.
+    """Send what this process, and the programs it starts, print to stdout to stderr instead.
 
-    That is for the process as a whole, and so left alone in a thread beside which others may print what they like.
+    Does nothing outside the main thread: the redirection holds for the whole process, where other threads may print.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -11,23 +11,23 @@ from collections.abc import Iterable
 
 
 def shown(path: bytes) -> str:
-    """A path on one line: what is not UTF-8 or not printable is escaped."""
+    """Return a path as one line of text, with bytes that are not UTF-8 and unprintable characters escaped."""
     return _escaped(path.decode("utf-8", "backslashreplace"))
 
 
 def one_line(text: str, most: int = 500) -> str:
-    """A text of somebody else's as one line that a terminal cannot be harmed by, and that does not fill it."""
+    """Return a text that we did not write as one printable line of at most `most` characters."""
     line = _escaped(" ".join(text[: 4 * most].split()))
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something: `1 file`, `2,000 files`."""
+    """Return a number with its noun, such as `1 file` or `2,000 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def indented(text: str) -> str:
-    """A text of somebody else's, set off from our own."""
+    """Return a text that we did not write with each line indented and unprintable characters escaped."""
     return "\n".join(f"    {_escaped(line)}" for line in text.expandtabs().splitlines())
 
 
@@ -38,14 +38,15 @@ def _escaped(text: str) -> str:
 
 
 def as_json(path: bytes, key: str = "source") -> dict[str, str]:
-    """The key with the path, and beside it `source_b64` or its like where JSON cannot hold the path itself."""
+    """Return a path as JSON members: `{key: path}`, and for a path that is not UTF-8 its bytes as `KEY_b64` too."""
     try:
         return {key: path.decode("utf-8")}
     except UnicodeDecodeError:
         return {key: path.decode("utf-8", "backslashreplace"), f"{key}_b64": base64.b64encode(path).decode()}
 
 
-# What particulars come after; and what is one wherever it stands: a quoted word that is no stage's name, or a number.
+# A reason is counted over many files, so what differs from file to file is cut off: all that follows the first of these
+# characters, and every number and quoted word but the name of a stage.
 _BEFORE = re.compile(r"[:;,(]")
 _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""", re.VERBOSE)
 
@@ -53,8 +54,8 @@ NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
 
 
-def reason_of(text: str) -> str:
-    """What an error, or a stage that leaves a file out, has said."""
+def in_general(text: str) -> str:
+    """Return the text of an error or a Skip without what differs from file to file, under which it is counted."""
     head = _BEFORE.split(text, maxsplit=1)[0].strip()
     return _PARTICULAR.sub("...", head or text)
 
@@ -65,6 +66,6 @@ def program() -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question to end a complaint with, if a known word is close."""
+    """Return `; did you mean 'X'?` for the known word that is closest to a word; empty if none is close."""
     close = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {close[0]!r}?" if close else ""

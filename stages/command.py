@@ -19,7 +19,7 @@ from pipeline.stage.program import run_program
 # Bumped when a program is given other words for the same options.
 RECIPE = 1
 
-# What is handed to a program beside what stands under `files`.
+# The fields of `argv` beside the names under `files`.
 _FIELDS = ("source", "target")
 
 
@@ -61,7 +61,7 @@ class Command:
     def check(
         *, argv: tuple[str, ...], suffix: str | None, env: dict[str, str] | None, files: dict[str, Path] | None
     ) -> None:
-        """Refuse what cannot be run, when the pipeline is loaded. Raises ValueError."""
+        """Check the options when the pipeline is loaded. Raises ValueError for a command that cannot be run."""
         for name in files or {}:
             if not name.isidentifier() or name in _FIELDS:
                 raise ValueError(f"files: {name!r} cannot be a field; say a word such as 'script'")
@@ -69,7 +69,7 @@ class Command:
             if not name or "=" in name:
                 raise ValueError(f"env: {name!r} is no name of a variable")
         if any("\0" in text for text in (*argv, *(env or {}), *(env or {}).values())):
-            raise ValueError("there is a NUL in what no program can be given one")
+            raise ValueError("argv and env: no NUL can be passed to a program")
         words = [parse(word, [*_FIELDS, *(files or {})]) for word in argv]
         fields = {field for word in words for _, field in word}
         if "source" not in fields:
@@ -82,7 +82,7 @@ class Command:
 
     @staticmethod
     def check_output(ending: str, /, *, argv: tuple[str, ...], suffix: str | None, **others: object) -> None:
-        """Refuse an output by whose name it would be something else than the program made. Raises ValueError."""
+        """Check the suffix of the output. Raises ValueError if the program makes another format than it names."""
         if suffix is None and ending and "{target}" in "".join(argv):
             raise ValueError(f"its output ends with {ending!r}; say 'suffix: {ending}', so that the program makes that")
         if suffix is not None and not (ending and suffix.lower().endswith(ending.lower())):
@@ -112,7 +112,7 @@ Word = list[tuple[str, str | None]]
 
 
 def parse(word: str, fields: Iterable[str]) -> Word:
-    """Take a word of `argv` apart. Raises ValueError for a field that there is not."""
+    """Split a word of `argv` into literals and fields. Raises ValueError for an unknown field."""
     try:
         pieces = list(string.Formatter().parse(word))
     except ValueError:
@@ -125,12 +125,12 @@ def parse(word: str, fields: Iterable[str]) -> Word:
 
 
 def fill(word: Word, values: Mapping[str, Path]) -> str:
-    """Put a word of `argv` together."""
+    """Join a word of `argv` with the values of its fields."""
     return "".join(literal + (str(values[field]) if field else "") for literal, field in word)
 
 
 def find_program(name: str, environment: Mapping[str, str]) -> str:
-    """Find a program as a shell would. Raises ValueError where there is none."""
+    """Return the absolute path of a program, found as a shell does. Raises ValueError if there is none."""
     found = shutil.which(name, path=environment.get("PATH"))
     if found is None and os.path.isfile(name):
         raise ValueError(f"{name!r} cannot be run as a program; make it executable, as in 'chmod +x'")

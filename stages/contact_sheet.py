@@ -71,7 +71,7 @@ class ContactSheet:
         return drawn
 
     def _shortened(self, name: str) -> str:
-        """As much of a name as fits below a picture, the middle left out."""
+        """Return a name that fits below a picture, with its middle left out if need be."""
         kept, text = len(name), name
         while kept and self._font.getlength(text) > self._cell:
             kept -= 1
@@ -86,11 +86,11 @@ class ContactSheet:
 
     @property
     def _step(self) -> int:
-        """Pixels from one picture to the next."""
+        """Return the distance between the left edges of two neighbours, in pixels."""
         return self._cell + self._gap
 
     def _stack(self, rows: list[Image.Image]) -> Image.Image:
-        """Lay the rows below each other, each let go as it is laid."""
+        """Paste the rows below each other; each is released once it is pasted, to save memory."""
         sheet, down = Image.new("RGB", self._size(rows), self._background), self._gap
         while rows:
             row = rows.pop(0)
@@ -110,6 +110,6 @@ class ContactSheet:
 
 
 def _name(item: Item[Picture]) -> str:
-    """What stands below a picture: its source's name, and which part of that it is."""
+    """Return the caption of a picture: the name of its source, and its part if it has one."""
     name = printable_path(PurePosixPath(item.source).name)
     return f"{name} {item.part}" if item.part else name

@@ -51,7 +51,7 @@ def manifest(
 
 
 def describe(item: Item[Path], columns: Sequence[Column]) -> dict[str, Any]:
-    """What is to be said of one file."""
+    """Return the row of one file, with these columns."""
     said: dict[str, Any] = {}
     for column in columns:
         value = _COLUMNS[column](item)

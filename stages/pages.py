@@ -49,7 +49,7 @@ class Pages:
 
     @staticmethod
     def check(*, first: int, last: int | None, **others: object) -> None:
-        """Refuse a pipeline that cannot be run, when it is loaded. Raises ValueError."""
+        """Check the options when the pipeline is loaded. Raises ValueError without pypdfium2, or for an empty range."""
         if importlib.util.find_spec("pypdfium2") is None:
             raise ValueError(_MISSING)
         if last is not None and last < first:

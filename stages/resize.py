@@ -80,7 +80,7 @@ class Resize:
 
     @staticmethod
     def fit_box(*, width: int | None, height: int | None, fit: Fit, gap: float, **others: object) -> FitBox:
-        """Where its pictures fit in."""
+        """Return the box into which the stage fits its pictures."""
         return FitBox(width, height, fit, gap)
 
     def __call__(self, picture: Picture) -> Image.Image:
@@ -100,8 +100,9 @@ def fit_to(
     enlarge: bool,
     at: tuple[float, float] = (0.5, 0.5),
 ) -> tuple[Size, Box]:
-    """The size to make, and the part of the source to make it of, both in upright pixels. Never 0, never cut but by
-    `cover`.
+    """Return the size of the result, and the box of the source that it shows, both in pixels of the upright picture.
+
+    No side of the size is 0, and only `cover` has a box that is not the whole source.
     """
     full = (0.0, 0.0, float(source[0]), float(source[1]))
     scale_x = width / source[0] if width else None
@@ -128,7 +129,7 @@ def _scaled(source: Size, scale_x: float, scale_y: float, enlarge: bool) -> Size
 
 
 def _cover(source: Size, box: Size, scale: float, enlarge: bool, at: tuple[float, float]) -> tuple[Size, Box]:
-    """Cut off what stands over; a source too small to cover the box keeps its size where it falls short."""
+    """Return the size and the box for `cover`; a side on which the source is too small keeps its length."""
     scale = scale if enlarge else min(scale, 1.0)
     size = min(box[0], max(1, round(source[0] * scale))), min(box[1], max(1, round(source[1] * scale)))
     (left, right), (top, bottom) = (_part(source[axis], size[axis] / scale, at[axis]) for axis in (0, 1))
@@ -136,14 +137,14 @@ def _cover(source: Size, box: Size, scale: float, enlarge: bool, at: tuple[float
 
 
 def _part(side: int, part: float, at: float) -> tuple[float, float]:
-    """Where a part of a side begins and ends; on whole pixels where that many whole pixels are wanted."""
+    """Return where a part of a side begins and ends; it begins on a whole pixel if its length is whole."""
     begin = max(0.0, (side - part) * at)
     begin = float(int(begin)) if part == int(part) else begin
     return begin, min(float(side), begin + part)
 
 
 def pad(image: Image.Image, size: Size, background: str, at: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """Lay an image on a ground of this size, in its middle or at another place. Raises `Unreadable` for a huge one."""
+    """Paste an image on a background of this size, by default in its middle. Raises `Unreadable` if it is huge."""
     refuse_if_too_large(size)
     grey = image.mode in ("L", "LA") and len(set(ImageColor.getrgb(background)[:3])) == 1
     alpha = image.mode in ("LA", "RGBA") or len(ImageColor.getrgb(background)) == 4

@@ -91,7 +91,7 @@ class Watermark:
         return image
 
     def _place(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """How large the mark is on a picture of this size, and where it begins."""
+        """Return the width and height of the mark on a picture of this size, and then its left and upper edge."""
         margin = int(min(size) * self._margin)
         room = size[0] - 2 * margin, size[1] - 2 * margin
         scale = min(min(size[axis] * self._scale, room[axis]) / self._mark.size[axis] for axis in (0, 1))
@@ -101,7 +101,7 @@ class Watermark:
 
 
 def load(logo: Path) -> Image.Image:
-    """Read a logo as any picture is read: upright, and in sRGB."""
+    """Read a logo, upright and in sRGB."""
     try:
         picture = open_picture(logo)
         mark = picture.load().convert("RGBA")

@@ -1,4 +1,4 @@
-"""Record outputs that are stale because of one part of a stage as made by the stage as it is now."""
+"""Record outputs as up to date that are stale only because of one changed part of a stage, such as its code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Show how many there are, ask, and record that they are as the stage would make them now."""
+    """Print how many outputs can be accepted, ask for confirmation, and record them as up to date."""
     from contextlib import closing
     from pathlib import Path
 
@@ -37,15 +37,15 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.planning.recipe_diff import Part
 
     config = load_config(Path(arguments.file))
-    _check(arguments.stage, [stage.name for stage in config.stages], "--stage", "stage")
-    _check(arguments.because, list(get_args(Part)), "--because", "part of a recipe")
-    # Nobody may run meanwhile, since the ledger has one writer.
+    _refuse_unknown(arguments.stage, [stage.name for stage in config.stages], "--stage", "stage")
+    _refuse_unknown(arguments.because, list(get_args(Part)), "--because", "part of a recipe")
+    # Held while the ledger is written, since it has one writer.
     with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         guards_of(config, ledger).check_owners()
         return _accept(config, ledger, arguments)
 
 
-def _check(word: str, known: list[str], option: str, what: str) -> None:
+def _refuse_unknown(word: str, known: list[str], option: str, what: str) -> None:
     from pipeline.text import did_you_mean
 
     if word not in known:
@@ -86,7 +86,7 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
 def _stale(
     plan: Plan, ledger: Ledger, leaves: dict[str, OutputSpec], stage: str, part: str
 ) -> Iterator[tuple[OutputSpec, bytes, str]]:
-    """Yield every output that is stale because of the part, with what else it is stale for; empty if for nothing."""
+    """Yield every output that is stale because of this part, with another reason for that; empty if there is none."""
     from pipeline.planning.decisions import text_of, without_particulars
     from pipeline.planning.recipe_diff import differences_from
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Show how many there are, ask, and record them."""
+    """Print how many outputs can be adopted, ask for confirmation, and record them as made."""
     from contextlib import closing
     from pathlib import Path
 
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     only = only_of(arguments)
     config = load_config(Path(arguments.file))
-    # Nobody may run meanwhile, since the ledger has one writer.
+    # Held while the ledger is written, since it has one writer.
     with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         guards_of(config, ledger).check_owners()
         return _adopt(config, ledger, only, yes=arguments.yes)
@@ -60,7 +60,7 @@ def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) 
 
     leaves = output_specs(config, ledger, record=True)
     plan = make_plan(config, ledger, leaves, Selection(only=only))
-    tally = Tally((decision.stage, why) for decision, _, why in _found(plan))
+    tally = Tally((decision.stage, why) for decision, _, why in _unrecorded(plan))
     some = "to adopt, as made from the files as they are by the stages as they are"
     left = "to be moved away, or made anew by --force"
     print(*tally.lines(some=some, none="to adopt", left=left), sep="\n", file=sys.stderr)
@@ -80,11 +80,11 @@ def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) 
 
 
 def _adoptable(plan: Plan, config: Config) -> Iterator[AdoptedOutput]:
-    """What can be adopted, read: its contents are what `verify` compares with, those of its source may decide."""
+    """Yield every output that can be adopted, with the digest of its contents and, if it counts, that of its source."""
     from pipeline.ledger.overrides import AdoptedOutput
 
-    leaves = {leaf.stage: leaf for leaf in plan.leaves}
-    for decision, found, why in _found(plan):
+    leaves = {leaf.stage: leaf for leaf in plan.specs}
+    for decision, found, why in _unrecorded(plan):
         leaf, origin = leaves[decision.stage], decision.origin
         if why or leaf.number is None:
             continue
@@ -110,7 +110,7 @@ def _read_source(config: Config, source: Source) -> Reading | None:
 
 
 def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
-    """Read a file; None where it cannot be read, or has another size or time than it had."""
+    """Read and digest a file; None if it cannot be read, or if its size or time has changed since the plan was made."""
     from pipeline.files.digest import read
     from pipeline.ledger.origins import kept_time
 
@@ -122,8 +122,8 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
     return reading if is_same else None
 
 
-def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
-    """Yield every output that is there and not recorded, with why it cannot be adopted; empty if it can."""
+def _unrecorded(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
+    """Yield every output that exists and is not recorded, with why it cannot be adopted; empty if it can."""
     for decision in plan.store.decisions("refuse"):
         if decision.reason.code != "not_ours":
             continue
@@ -131,10 +131,10 @@ def _found(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
             found = os.lstat(decision.path)
         except OSError:  # gone since the plan was made
             continue
-        yield decision, found, _why_not(decision, found)
+        yield decision, found, _why_not_adoptable(decision, found)
 
 
-def _why_not(decision: Decision, found: os.stat_result) -> str:
+def _why_not_adoptable(decision: Decision, found: os.stat_result) -> str:
     if not stat.S_ISREG(found.st_mode):
         return "no regular file"
     if not found.st_size:

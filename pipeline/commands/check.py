@@ -1,4 +1,4 @@
-"""Read pipeline.yaml and every stage it names, and print every complaint, or the tree if there is none."""
+"""Check pipeline.yaml and every stage it names, and print all complaints, or the tree of stages if there are none."""
 
 from __future__ import annotations
 

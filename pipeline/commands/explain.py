@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import warn_of_foreign_state
 from pipeline.ledger.origins import is_group, origin_of
+from pipeline.planning.decisions import text_of
 from pipeline.text import as_json, counted, indented, shown
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ _PRINTED = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `explain` takes."""
+    """Register the options of `explain`."""
     parser.add_argument("path", metavar="PATH", help="an input or an output, also one that is gone or not made yet")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in 'run'")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Look the file up, and print what is known."""
+    """Explain the file on stdout."""
     import sys
     from pathlib import Path
 
@@ -51,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def in_order(arguments: argparse.Namespace) -> tuple[str, str]:
-    """The pipeline and the path, also where the pipeline was named last."""
+    """Return the pipeline and the path; the pipeline may have been named last."""
     first, last = arguments.file, arguments.path
     if first == arguments.pipeline and last.endswith((".yaml", ".yml")) and not first.endswith((".yaml", ".yml")):
         return last, first
@@ -80,7 +81,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _output_lines(output: OutputExplained) -> Iterator[str]:
-    why = "" if output.why in ("up to date", output.action) else f": {output.why}"
+    text = _why(output)
+    why = "" if text in ("up to date", output.action) else f": {text}"
     yield f"{_below_here(output.path)} ({output.stage})" if output.path else f"({output.stage})"
     yield f"  {output.action}{why}"
     if output.save:
@@ -101,6 +103,13 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
         yield f"  failed: {failure.kind}: {failure.error}; attempts: {failure.attempts}{dismissed}"
         if printed := output.printed.splitlines()[-_PRINTED:]:
             yield indented("\n".join(printed))
+
+
+def _why(output: OutputExplained) -> str:
+    """Return the reason for an output's action as a sentence."""
+    if output.moves_to:
+        return f"belongs at {shown(output.moves_to)} now"
+    return f"orphan: {output.fate.why}" if output.fate else text_of(output.reason)
 
 
 def _record(output: OutputExplained) -> str:
@@ -143,7 +152,7 @@ def _below_here(path: bytes) -> str:
 
 
 def _moment(ns: float | None) -> str:
-    """A time for a person, in the time zone here."""
+    """Return a time as text, in the local time zone."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((ns or 0) / 1e9))
     except (ValueError, OverflowError, OSError):  # a year that has no date
@@ -188,7 +197,8 @@ def _output_as_json(output: OutputExplained) -> dict[str, Any]:
         "dismissed_at": failure.dismissed_at, "output": output.printed,
     }  # fmt: skip
     return {
-        **as_json(output.path, "output"), "stage": output.stage, "action": output.action, "why": output.why,
+        **as_json(output.path, "output"), "stage": output.stage, "action": output.action,
+        "code": output.reason.code, "why": _why(output),
         "differences": output.differences, "save": output.save,
         "recorded": recorded,
         "found": found and {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "as_left": output.is_as_left},

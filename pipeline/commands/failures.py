@@ -1,4 +1,4 @@
-"""List the files that failed and have not been done since, with the reason; or dismiss some of them."""
+"""List the files that failed and have not been made since, each with its reason, or dismiss some of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print a line for each failed output, and below it what its stages printed; or dismiss some of them."""
+    """Print a line for each failed output, and below it what its stages printed, or dismiss the failures that match."""
     from pathlib import Path
 
     from pipeline.config.load import load_config
@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 print(json.dumps(_as_json(each, is_left_alone), ensure_ascii=False))
             else:
-                print(f"{_line(each)}{_standing(each, patience, is_left_alone)}")
+                print(f"{_line(each)}{_describe_attempts(each, patience, is_left_alone)}")
                 if printed := ledger.failures.printed(each):
                     print(indented(printed))
     return 0
@@ -60,8 +60,8 @@ def _line(failure: Failure) -> str:
     return f"{origin_of(failure.source)} ({failure.stage}): {kind}{failure.error}"
 
 
-def _standing(failure: Failure, patience: RetryPolicy, is_left_alone: bool) -> str:
-    """Describe how often it was tried, and whether it will be again."""
+def _describe_attempts(failure: Failure, patience: RetryPolicy, is_left_alone: bool) -> str:
+    """Describe how often a failed output was tried, or why it is not tried again."""
     from pipeline.planning.decisions import text_of
     from pipeline.planning.freshness import decide_failed
 
@@ -81,7 +81,7 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
-    """Return a function that tells whether source and recipe of a failure are still the recorded ones."""
+    """Return a function that tells whether the source and the recipe of a failure have not changed since."""
     from pipeline.planning.file_state import same_origin
     from pipeline.planning.recipe import output_specs
 
@@ -102,7 +102,7 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
 
 
 def _dismiss(config: Config, pattern: str) -> int:
-    """Dismiss the failures whose source matches; no run may be on, since the ledger has one writer."""
+    """Dismiss the failures whose source matches a pattern. Raises AlreadyRunning, since the ledger has one writer."""
     from contextlib import closing
 
     from pipeline.files.state_dir import open_state

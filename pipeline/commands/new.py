@@ -13,7 +13,7 @@ from pipeline.text import program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `new` takes."""
+    """Register the arguments of `new`."""
     parser.add_argument(
         "name", nargs="?", metavar="STAGE", help="write stages/STAGE.py, and its test, beside the pipeline"
     )
@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Write it, and say what may be done next."""
-    from pipeline.commands.stages import in_order
+    """Write the stage or the pipeline, print the new files, and suggest the next command."""
+    from pipeline.commands.stages import pipeline_and_stage
 
-    file, name = in_order(arguments)
+    file, name = pipeline_and_stage(arguments)
     if (name is None) == (arguments.folder is None):
-        raise UsageError("say what is new: 'new STAGE', or 'new --pipeline FOLDER'")
+        raise UsageError("name one thing to write: 'new STAGE', or 'new --pipeline FOLDER'")
     if name is None:
         return _write_pipeline(Path(arguments.folder), Path(file))
     return _write_stage(name, Path(file), arguments.takes)

@@ -1,4 +1,4 @@
-"""Remove outputs that nothing produces any more: those that we wrote and nobody changed since, after showing them."""
+"""Remove the outputs that nothing produces any more and that nobody has edited, after showing them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Show the orphans, ask, and remove them."""
+    """Print the orphans, ask for confirmation, and remove them."""
     from contextlib import closing
     from pathlib import Path
 
@@ -46,13 +46,13 @@ def execute(arguments: argparse.Namespace) -> int:
     if is_new(config.state / "ledger.sqlite"):
         print("no orphans: nothing was ever made", file=sys.stderr)
         return 0
-    # Nobody may run meanwhile, since the ledger has one writer.
+    # Held while the ledger is written, since it has one writer.
     with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         return _prune(config, state, ledger, arguments)
 
 
 def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from pipeline.files.ownership import Places
+    from pipeline.files.ownership import OwnedFolders
     from pipeline.operations.prune import Pruner, is_confirmed
     from pipeline.planning.orphans import fates
 
@@ -71,12 +71,12 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
         return 0
     if counts["prune"]:
         ledger.overrides.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
-    pruner = Pruner(ledger, config.folder, Places(config.folder, state.id), ledger.runs.unclean())
+    pruner = Pruner(ledger, config.folder, OwnedFolders(config.folder, state.id), ledger.runs.unclean())
     return _report(pruner.prune(fates(plan.store, config.folder)))
 
 
 def _plan(config: Config, ledger: Ledger) -> Plan:
-    """Make the plan of a run over everything. Raises FilemillError where a guard would stop that run."""
+    """Plan a run over all files. Raises FilemillError where a guard would stop that run."""
     from pipeline.operations.guards import guards_of
     from pipeline.planning.plan import make_plan
     from pipeline.planning.recipe import output_specs
@@ -86,8 +86,7 @@ def _plan(config: Config, ledger: Ledger) -> Plan:
     guards.check_places()
     plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
     guards.check_plan(plan, Selection())
-    for folder, why in plan.walk.unlisted:
-        said = f"folder {shown(folder) or '.'} cannot be listed: {why}; nothing of what is in it counts as gone"
+    for said in plan.walk.describe_unlisted():
         print(said, file=sys.stderr)
     return plan
 
@@ -115,7 +114,7 @@ def _list(found: Iterator[Fate]) -> None:
 
 
 def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int) -> None:
-    """Print the first of the orphans, and how many there are."""
+    """Print the first orphans by name, and how many there are in all."""
     there = (fate for fate in found if fate.action != "forget")
     for fate in islice(there, _SHOWN):
         print(f"  {fate.action:<6}{shown(fate.orphan.target)}: {fate.why}", file=sys.stderr)

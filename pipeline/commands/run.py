@@ -43,19 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Register the options that say which files are done, for `run` and `plan`."""
+    """Register the options that select files and confirm unusual situations, for `run` and `plan`."""
     edit = "change one value of pipeline.yaml for this run, such as stages.web.with.width=800; may be repeated"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=edit)
-    only = "only the files that match, as in .gitignore; may be repeated, and then one match is enough"
+    only = "only files that match this pattern, as in .gitignore; if repeated, any of them"
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help=only)
     parser.add_argument("--limit", type=_count, metavar="N", help="only the first N files with something to do")
     listed = "only the files that are named in FILE ('-': stdin), one a line or each ended by NUL"
     parser.add_argument("--files-from", metavar="FILE", help=listed)
     parser.add_argument("--retry-failed", action="store_true", help="try also what is held or dismissed")
     parser.add_argument("--force", action="store_true", help="redo what is up to date, edited or not ours")
-    rebuild = "go on where known files, or the outputs that were made, are gone: no disk is missing"
+    rebuild = "go on although known files or outputs are gone: they were removed on purpose, no disk is missing"
     parser.add_argument("--rebuild", action="store_true", help=rebuild)
-    take_over = "make a state or an output folder that is another pipeline's this one's"
+    take_over = "take over a state or an output folder that belongs to another pipeline"
     parser.add_argument("--take-over", action="store_true", help=take_over)
 
 
@@ -76,7 +76,7 @@ def _count(text: str) -> int:
 
 
 def edits_of(arguments: argparse.Namespace) -> list[str]:
-    """Return the arguments that stand for values of pipeline.yaml, as edits of it."""
+    """Return the arguments that override values of pipeline.yaml, in the form of `--set`."""
     edits = list(arguments.set)
     if getattr(arguments, "processes", None) is not None:
         edits.append(f"pool.processes={arguments.processes}")
@@ -110,7 +110,7 @@ def only_of(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def confirmations_of(arguments: argparse.Namespace) -> Confirmations:
-    """Return what the arguments confirm to the guards."""
+    """Return which guards the arguments override."""
     from pipeline.operations.guards import Confirmations
 
     return Confirmations(rebuild=arguments.rebuild, take_over=arguments.take_over)
@@ -141,7 +141,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:
-    """Raise UsageError where --sample, --output-root and --seed are not given together, or contradict others."""
+    """Raise UsageError where one of --sample, --output-root and --seed lacks another, or contradicts another option."""
     if arguments.sample is None:
         for word, given in (("--output-root", arguments.output_root), ("--seed", arguments.seed)):
             if given is not None:
@@ -157,7 +157,7 @@ def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:
 def _run_sample(
     config: Config, arguments: argparse.Namespace, observers: Iterable[TerminalObserver]
 ) -> Summary:  # fmt: skip
-    """Run a sample, and print its seed, with which it can be run again."""
+    """Run a sample, and print the seed with which it can be repeated."""
     import sys
     from pathlib import Path
 

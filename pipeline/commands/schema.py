@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Write the schema for pipelines in the folder of the pipeline, whether there is one or not."""
+    """Write the schema for pipelines in the folder of the named pipeline, which need not exist yet."""
     from pipeline.config.catalogue import visible_stages
     from pipeline.config.json_schema import as_text, modeline, pipeline_schema, write_schema
 

@@ -24,15 +24,15 @@ _WIDTH = 110
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `stages`."""
-    parser.add_argument("name", nargs="?", metavar="STAGE", help="tell all about this one, by its name or as in 'uses'")
+    parser.add_argument("name", nargs="?", metavar="STAGE", help="describe this stage, named as under 'uses'")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every stage")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """List the stages, or show one."""
+    """Print all stages, or the description of one."""
     from pipeline.config.catalogue import find_stage, list_stages
 
-    file, name = in_order(arguments)
+    file, name = pipeline_and_stage(arguments)
     folder = Path(file).resolve().parent
     entries = list_stages(folder) if name is None else [find_stage(name, folder)]
     if arguments.json:
@@ -44,8 +44,8 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def in_order(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    """Return the pipeline and the name of a stage, of which either may be left out."""
+def pipeline_and_stage(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    """Return the pipeline's file and the stage's name, given in either order; the name is None if absent."""
     file, first, last = arguments.file, arguments.pipeline, arguments.name
     if first is None or (last is not None and _is_pipeline(first)):
         return file, last
@@ -91,7 +91,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 
 def _print_list(entries: list[Entry]) -> None:
-    """Print two lists in columns, of the pipeline's own stages and of the bundled ones, and what cannot be used."""
+    """Print the pipeline's own stages and the bundled ones in columns, and then the modules that cannot be used."""
     width = max(len(entry.name) for entry in entries)
     for is_bundled, title in ((False, "stages/"), (True, "bundled")):
         listed = [entry for entry in entries if entry.stage and entry.is_bundled == is_bundled]
@@ -136,7 +136,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _example(uses: str, stage: Stage) -> Iterator[str]:
-    """Yield the lines by which a pipeline may use the stage."""
+    """Yield an example of the stage's entry in a pipeline.yaml, line by line."""
     import yaml
 
     from pipeline.stage import describe as about

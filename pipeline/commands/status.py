@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print the line. The ledger is not opened while a run is on."""
+    """Print how far the run has come, from progress.json, or how the last one ended, from the ledger."""
     from pathlib import Path
 
     from pipeline.config.load import load_config
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _last_recorded(ledger_file: Path) -> tuple[Standing, dict[str, Any]]:
-    """Return the last run in the ledger, where there is no progress file."""
+    """Return how the last run in the ledger ended, with what is recorded of it."""
     from pipeline.ledger.session import open_to_read
 
     with open_to_read(ledger_file) as ledger:

@@ -1,4 +1,4 @@
-"""Take one file through the pipeline in this process: every step with its time, and failures with their traceback."""
+"""Run one file through the pipeline in this process, and print every step with its time, and tracebacks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StepPrinter(RunObserver):
 
     def __init__(self, out: TextIO) -> None:
         self.errors: list[BaseException] = []
-        """What outputs failed with, in order, each once."""
+        """The exceptions with which outputs failed, in order, each once."""
         self._out = out
 
     def on_step(self, step: Step) -> None:
@@ -50,12 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="FILE", help="an input, or any other file")
     parser.add_argument("--stage", metavar="NAME", help="only as far as this stage, whether it has an output or not")
     parser.add_argument("--pdb", action="store_true", help="open the debugger where a stage raised")
-    parser.add_argument("--keep", action="store_true", help="keep what was made, to be looked at")
+    parser.add_argument("--keep", action="store_true", help="keep the outputs, and print where they are")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in 'run'")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Take the file through, report what became of it, and return the exit code."""
+    """Run the file, print the result of every output, and return the exit code."""
     from pipeline.commands.explain import in_order
     from pipeline.config.load import load_config
     from pipeline.operations.trial import prepare
@@ -83,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _try(trial: Trial, *, with_debugger: bool) -> tuple[Outcome, list[BaseException]]:
-    """Take the file through and print every step; return the outcome, and what the outputs failed with."""
+    """Run the file and print every step; return the outcome, and the exceptions with which outputs failed."""
     from pipeline.operations.trial import run_trial
     from pipeline.stdio import stdout_to_stderr
 

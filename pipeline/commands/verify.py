@@ -1,4 +1,4 @@
-"""Read every output again and list those that are not as recorded: missing, torn, edited or decayed."""
+"""Read every output again, and list those that differ from their record: missing, torn, edited or decayed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print a line for every output that is not as it is recorded; nothing is written or repaired."""
+    """Print a line for every output that differs from its record; nothing is repaired."""
     from pathlib import Path
 
     from pipeline.config.load import load_config

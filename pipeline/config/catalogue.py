@@ -1,4 +1,4 @@
-"""Every stage that a pipeline can use by its name alone: the bundled ones, and those in `stages/` beside its YAML."""
+"""Lists the stages that a pipeline can use by name: those in `stages/` beside its YAML, and the bundled ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Entry:
     file: Path
     stage: Stage | None
     problem: str = ""
-    """Why it cannot be used."""
+    """Why the module cannot be used as a stage; empty if it can."""
 
     @property
     def is_bundled(self) -> bool:
-        """Whether it came with the program."""
+        """Whether the stage is a bundled one."""
         return self.file.is_relative_to(BUNDLED)
 
 
@@ -55,7 +55,7 @@ def visible_stages(pipeline: Path) -> list[Entry]:
 
 
 def _uses_of(pipeline: Path) -> Iterator[str]:
-    """Yield what the stages of a pipeline use, as far as the file can be read."""
+    """Yield the `uses` of every stage of a pipeline file; nothing if it cannot be read."""
     try:
         data = read_document(str(pipeline), pipeline.read_bytes()).data
     except (OSError, ConfigError):

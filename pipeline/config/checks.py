@@ -1,4 +1,4 @@
-"""What only a look at the whole tree tells: whether stages and outputs go together, and how pictures are decoded."""
+"""Checks of the whole tree of stages: whether they fit together, where outputs go, and how pictures are decoded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fan_out_above(stages: Sequence[StageConfig | None], index: int | None) -> in
 
 
 def branch_patterns(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
-    """Return the patterns by which the branch of a stage chooses its sources; none for all."""
+    """Return the `match` patterns of the stage at the top of a stage's branch; none for all files."""
     while index is not None and (stage := stages[index]) is not None:
         if stage.parent is None:
             return stage.match
@@ -63,11 +63,11 @@ def branch_patterns(stages: Sequence[StageConfig | None], index: int | None) -> 
 
 
 def find_parents(document: Document, entries: Sequence[StageEntry]) -> dict[int, int | None]:
-    """Find which stage each reads from, by index: None for the source; a stage whose `from` names none is left out."""
+    """Return the parent of each stage by index, None for the source; a stage whose `from` is wrong is left out."""
     _check_names(document, entries)
     parents: dict[int, int | None] = {}
     for index, entry in enumerate(entries):
-        if problem := _what_is_wrong_with_from(entries, index):
+        if problem := _problem_of_from(entries, index):
             at = ("stages", index, "from") if entry.from_ else ("stages", index)
             document.complain(at, problem)
         names = [each.name for each in entries[:index]]
@@ -93,8 +93,8 @@ def _check_names(document: Document, entries: Sequence[StageEntry]) -> None:
         seen.add(entry.name)
 
 
-def _what_is_wrong_with_from(entries: Sequence[StageEntry], index: int) -> str:
-    """Return why a stage's `from` names none before it, or why it must be said; empty if all is well."""
+def _problem_of_from(entries: Sequence[StageEntry], index: int) -> str:
+    """Return what is wrong with the `from` of a stage, or why it must have one; empty if nothing is wrong."""
     entry, names = entries[index], [each.name for each in entries]
     who = f"stage {entry.name!r}"
     if entry.from_ is None:
@@ -119,7 +119,7 @@ def _check_leaves(document: Document, entries: Sequence[StageEntry], read: set[i
 def check_tree(
     document: Document, entries: Sequence[StageEntry], stages: Sequence[StageConfig | None], root: Path
 ) -> None:
-    """Note what does not go together; None stands for a stage of which too little is known."""
+    """Complain about stages that do not fit together; None stands for a stage that was not found or is wrong itself."""
     for index, config in enumerate(stages):
         if config is not None:
             _check_types(document, index, config, stages)
@@ -143,7 +143,7 @@ def _check_types(document: Document, index: int, config: StageConfig, stages: Se
 
 
 def _check_match(document: Document, index: int, config: StageConfig) -> None:
-    """Only what reads the sources themselves can choose among them."""
+    """Complain about a `match` that is not a pattern, or that belongs to a stage that does not read the inputs."""
     place, who = ("stages", index, "match"), f"stage {config.name!r}"
     if config.match and config.parent is not None:
         text = f"{who}: 'match' is for a stage that reads the inputs; this one reads from {config.from_!r}"
@@ -154,7 +154,7 @@ def _check_match(document: Document, index: int, config: StageConfig) -> None:
 
 
 def _check_fan_outs(document: Document, stages: Sequence[StageConfig | None]) -> None:
-    """A branch has one fan-out at most, and each part a name of its own."""
+    """Complain about two fan-outs in one branch, and about outputs of parts without `{part}` in their path."""
     for index, config in enumerate(stages):
         if config is None or config.stage.gathers:
             continue
@@ -180,7 +180,7 @@ def _check_part(document: Document, index: int, config: StageConfig, template: T
 
 
 def _check_gathers(document: Document, stages: Sequence[StageConfig | None]) -> None:
-    """A stage that gathers says so, reads the output files of another, and is the last of its branch."""
+    """Complain about stages that gather from a stage without output, or that others read from."""
     for index, config in enumerate(stages):
         if config is None:
             continue
@@ -196,7 +196,7 @@ def _check_gathers(document: Document, stages: Sequence[StageConfig | None]) -> 
 
 
 def _check_gather_words(document: Document, index: int, config: StageConfig) -> None:
-    """The words about gathering go with what the stage's signature says."""
+    """Complain about `gather`, `group` and `partial` where they contradict the stage's signature or each other."""
     place, who, gathers = ("stages", index), f"stage {config.name!r}", config.stage.gathers
     for key in ("group", "partial"):
         if getattr(config, key) and not config.gather:
@@ -219,7 +219,7 @@ def _why_nothing_to_gather(parent: StageConfig | None) -> str:
 
 
 def _check_gathered(document: Document, index: int, config: StageConfig, *, in_parts: bool) -> None:
-    """A group has one output, whose path depends on the group alone."""
+    """Complain about a stage that gathers if its output is not one file whose path depends on the group alone."""
     place, who = ("stages", index), f"stage {config.name!r}"
     if config.stage.fans_out:
         text = f"{who} gathers and fans out; what it makes of a group is one output"
@@ -241,7 +241,7 @@ def _check_gathered(document: Document, index: int, config: StageConfig, *, in_p
 
 
 def _check_outputs(document: Document, stages: Sequence[StageConfig | None], root: Path) -> None:
-    """No two stages always have the same output, and none lies among the inputs."""
+    """Complain about two stages that always have the same output, and about outputs among the inputs."""
     real = os.path.realpath(root)
     seen: list[tuple[str, Template]] = []
     for index, config in enumerate(stages):
@@ -261,7 +261,7 @@ def _check_outputs(document: Document, stages: Sequence[StageConfig | None], roo
 
 
 def _misnamed(config: StageConfig, template: Template) -> str:
-    """Return what the stage itself has against the suffix of its output; empty if nothing."""
+    """Return why the stage's own `check_output` refuses the suffix of its output; empty if it does not."""
     try:
         config.stage.check_output(template.suffix, config.options)
     except (ValueError, StageError) as error:
@@ -276,7 +276,7 @@ _HUGE = (1_000_000, 1_000_000)
 
 
 def with_decoding(stages: Sequence[StageConfig], document: Document) -> tuple[StageConfig, ...]:
-    """Return the stages, each with how finely and in which colors its picture is decoded, given all that read it."""
+    """Return the stages, each with the size and the colors in which its picture is decoded for all its readers."""
     boxes = {stage.parent: _largest_box(stages, stage.parent) for stage in stages}
     own = [_keeps_colors(stages, index) for index in range(len(stages))]
     for index, stage in enumerate(stages):
@@ -298,21 +298,21 @@ def _largest_box(stages: Sequence[StageConfig], parent: int | None) -> FitBox | 
 
 
 def _size_of(box: FitBox) -> tuple[float | str, ...]:
-    """Return what boxes are compared by: area, then which needs more of another shape, and at last their words."""
+    """Return the key by which boxes are compared: the area they decode to, then every field, so that no two tie."""
     across, down = box.whole(_HUGE)
     covers, is_free = box.fit not in ("inside", "contain"), not (box.width and box.height)
     return across * down, covers, is_free, box.width or 0, box.height or 0, box.gap, box.fit
 
 
 def _keeps_colors(stages: Sequence[StageConfig], index: int) -> bool:
-    """Whether a stage's pictures stay in their own colors: its output says so, or without one, any stage below."""
+    """Whether a stage's pictures keep their own colors: by its output or, if it has none, by any stage below."""
     if output := stages[index].output:
         return output.save.get("color") == "keep"
     return any(_keeps_colors(stages, below) for below, stage in enumerate(stages) if stage.parent == index)
 
 
 def _why_in_srgb(stages: Sequence[StageConfig], own: Sequence[bool], index: int) -> str:
-    """Return why a picture that should keep its own colors has lost them; empty if it has not."""
+    """Return why a stage's `color: keep` cannot be met; empty if it can."""
     if stages[index].stage.takes is IMAGE and not stages[index].stage.is_filter:
         return "'color: keep' cannot be, since it takes an Image.Image, which is in sRGB; one that takes a Picture can"
     above = maker(stages, stages[index].parent)

@@ -1,6 +1,6 @@
-"""What else counts as part of the recipes: the files that `depends` names, and the versions of `libraries`.
+"""Resolves `depends` and `libraries`: the files and the versions that count as part of the recipes.
 
-Only entered where a pipeline says either.
+Imported only for a pipeline that has one of these keys.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def with_dependencies(config: Config, entry: PipelineEntry, document: Document) 
     return replace(
         config,
         depends=finder.files((), "", entry.depends),
-        # Where a stage was not found the document has said so, and nobody uses the rest.
+        # Where a stage was not found, the document has a complaint about it, and this Config is not used.
         stages=tuple(replace(stage, depends=its) for stage, its in zip(config.stages, files, strict=False)),
         versions=_versions_of(document, entry.libraries),
     )
 
 
 class _FileFinder:
-    """Finds the files whose contents count; complaints and warnings go to the document."""
+    """Finds the files that `depends` names; adds complaints and warnings to the document."""
 
     def __init__(self, config: Config, document: Document) -> None:
         self._document = document
@@ -48,14 +48,14 @@ class _FileFinder:
         written[config.state] = "the state folder"
         # Outputs may lie beside the YAML, where everything else does too.
         self._written = {place: whose for place, whose in written.items() if not _is_in(config.folder, place)}
-        """The folders in which every run writes, and whose they are."""
+        """The folders to which every run writes, each with its description."""
 
     def files(self, place: Place, who: str, patterns: Sequence[str]) -> tuple[str, ...]:
         """Return the files that these patterns match, relative to the YAML's folder."""
         found: set[str] = set()
         for index, pattern in enumerate(patterns):
             at = (*place, "depends", index)
-            # A name that is there is meant, whatever is in it.
+            # A file that exists under this very name is meant, even if the name has wildcards in it.
             named = not _WILD.search(pattern) or os.path.lexists(self._path(pattern))
             found.update(self._named(at, who, pattern) if named else self._matching(at, who, pattern))
         return tuple(sorted(found))
@@ -64,7 +64,7 @@ class _FileFinder:
         return Path(os.path.normpath(self._folder / os.path.expanduser(name)))
 
     def _named(self, at: Place, who: str, name: str) -> Iterator[str]:
-        """Yield the file of a name, if it is one that can count."""
+        """Yield the normalised path of a named file; complain instead if it is no regular file or the runs write it."""
         path, problem = self._path(name), ""
         if path.is_dir():
             problem = f"{name!r} is a folder; say '{name.rstrip('/')}/**' for all that is in it"

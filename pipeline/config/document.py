@@ -1,4 +1,4 @@
-"""YAML text -> plain data and the place of every key and value in it, so that each complaint can point."""
+"""Reads YAML into plain data with the line and column of every key and value, and collects complaints about them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ MAX_NODES = 10_000
 
 # Far more than anyone mends before the next try; the rest are counted.
 MAX_SHOWN = 100
+
+# The keys whose mapping has a short form, which is the value of this one key of it: `inputs: photos`, `output: PATH`.
+SHORT_FORMS = {"inputs": "root", "output": "path"}
 
 # What YAML 1.1, and so PyYAML, counts as the end of a line; str.splitlines knows more.
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -44,7 +47,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Complaint:
-    """One thing that is wrong, and where."""
+    """One error or warning about the file, with its spot."""
 
     spot: Spot
     text: str
@@ -53,7 +56,7 @@ class Complaint:
 
 @dataclass
 class Document:
-    """The data of a YAML file, with the spot of every key and value, and what is wrong with it so far."""
+    """The data of a YAML file, with the spot of every key and value, and the complaints about it so far."""
 
     file: str
     text: str
@@ -63,14 +66,14 @@ class Document:
     complaints: dict[Complaint, None] = field(default_factory=dict)
     """Each once, in the order they were made."""
     warnings: list[Complaint] = field(default_factory=list)
-    """What may be meant, but is unlikely to be."""
+    """What is allowed but probably a mistake."""
 
     def complain(self, place: Place, text: str, *, key: bool = False, hint: str = "") -> None:
-        """Note what is wrong with a value, or with its key; with the nearest mapping above what is not there."""
+        """Add a complaint about a value, or its key; if it is absent, at the nearest mapping above."""
         self.complain_at(self._spot(place, key), text, hint)
 
     def warn(self, place: Place, text: str) -> None:
-        """Note what may be meant, but is unlikely to be."""
+        """Add a warning about a value that is allowed but probably a mistake."""
         self.warnings.append(Complaint(self._spot(place), f"warning: {text}"))
 
     def _spot(self, place: Place, key: bool = False) -> Spot:
@@ -80,18 +83,18 @@ class Document:
         return spots.get(place, Spot(0, 0))
 
     def complain_at(self, spot: Spot, text: str, hint: str = "") -> None:
-        """Note what is wrong at a spot."""
+        """Add a complaint about a spot; an equal one is kept once."""
         self.complaints[Complaint(spot, text, hint)] = None
 
     def at(self, place: Place) -> Any:
-        """Return what stands at a place that exists."""
+        """Return the value at a place that exists."""
         here = self.data
         for step in place:
             here = here[step]
         return here
 
     def raise_complaints(self) -> None:
-        """Raise ConfigError with every complaint in the order of the file, if there is one."""
+        """Raise ConfigError with all complaints in the order of the file; do nothing if there are none."""
         if self.complaints:
             more = len(self.complaints) - MAX_SHOWN
             shown = self.render(self.complaints)[:MAX_SHOWN]
@@ -120,7 +123,7 @@ class Document:
 
 
 def read_document(file: str, raw: bytes) -> Document:
-    """Read a YAML file's bytes. Raises ConfigError for what is no YAML or no mapping; notes the rest."""
+    """Read the bytes of a YAML file. Raises ConfigError for what is not YAML or not a mapping; collects the rest."""
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{file}:1:1: {len(raw)} bytes of YAML, limit {MAX_BYTES}")
     try:
@@ -190,7 +193,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Reader:
-    """Turns nodes into data, noting spots and complaints."""
+    """Turns YAML nodes into plain data, and adds their spots and complaints to the document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -247,7 +250,7 @@ class _Reader:
 
 
 def plain_scalar(text: str) -> Any:
-    """Return what an unquoted word means: null, true or false, a number, or itself."""
+    """Return the value of an unquoted YAML word: None, a bool, a number, or the word itself."""
     if _NULL.match(text):
         return None
     if _BOOL.match(text):
@@ -263,7 +266,7 @@ def plain_scalar(text: str) -> Any:
 
 
 def apply_edit(document: Document, edit: str) -> None:
-    """Carry out one `--set stages.web.with.width=800`, as if the file said so; note what is wrong with it."""
+    """Apply an edit such as `stages.web.with.width=800` to the data, or complain about it."""
     path, equals, text = edit.partition("=")
     spot = Spot(-1, len(document.complaints), f"--set {edit}")
     words = path.split(".")
@@ -283,7 +286,7 @@ def apply_edit(document: Document, edit: str) -> None:
 
 
 def _edit_value(document: Document, text: str, spot: Spot) -> Any:
-    """Return what the text means: a list, a mapping or a quoted text as in YAML, and any other word as it stands."""
+    """Parse the value of an edit: a list, a mapping or a quoted text as YAML, anything else as an unquoted word."""
     if not text.startswith(("[", "{", "'", '"')):
         return plain_scalar(text)
     try:
@@ -296,7 +299,7 @@ def _edit_value(document: Document, text: str, spot: Spot) -> Any:
 
 
 def _walk_to(document: Document, words: Sequence[str], spot: Spot) -> Place | None:
-    """Find the place of the mapping that the words name, or make it; stages go by their names."""
+    """Return the place of the mapping that the words lead to, creating it if absent; a stage is named by its name."""
     place: Place = ()
     here = document.data
     for word in words:
@@ -315,8 +318,8 @@ def _walk_to(document: Document, words: Sequence[str], spot: Spot) -> Place | No
 
 
 def _open(document: Document, holder: dict[str, Any], place: Place, spot: Spot) -> None:
-    """Replace a short form by the mapping it stands for, and anything else by an empty one."""
-    value, short = holder.get(str(place[-1])), {"inputs": "root", "output": "path"}.get(str(place[-1]))
+    """Replace a short form by the mapping that it stands for, and anything else by an empty mapping."""
+    value, short = holder.get(str(place[-1])), SHORT_FORMS.get(str(place[-1]))
     if short and value is not None:
         holder[str(place[-1])] = {short: value}
         document.values[(*place, short)] = document.values[place]
@@ -326,7 +329,7 @@ def _open(document: Document, holder: dict[str, Any], place: Place, spot: Spot) 
 
 
 def _mark(document: Document, place: Place, value: Any, spot: Spot) -> None:
-    """Note that the command line said this value and all in it, and forget what the file said there."""
+    """Record that a value and all in it come from the command line, in place of their spots in the file."""
     for spots in (document.keys, document.values):
         for below in [each for each in spots if each[: len(place)] == place]:
             del spots[below]

@@ -1,7 +1,7 @@
 """The JSON Schema of pipeline.yaml, by which an editor completes and checks it, with the options of every stage.
 
-It is made of the classes that the YAML is parsed into (`model.py`) and of the signatures that options are validated
-against, so that it cannot say anything else. In draft 7, which the YAML language server reads best.
+It is generated from the classes into which the YAML is parsed (`model.py`) and from the signatures of the stages, so it
+cannot differ from what a run accepts. In draft 7, which the YAML language server supports best.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 
 from pipeline.config import model, units
 from pipeline.config.catalogue import Entry
+from pipeline.config.document import SHORT_FORMS
 from pipeline.config.schema import vocabulary
 from pipeline.config.units import Amount
 from pipeline.errors import UsageError
@@ -29,20 +30,20 @@ Schema = dict[str, Any]
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 SCHEMA_FILE = "pipeline.schema.json"
-"""What the schema is called where it lies beside pipeline.yaml."""
-# The keys whose mapping has a short form, in which the value is that of one of its keys.
-_SHORT = {("PipelineEntry", "inputs"): "root", ("StageEntry", "output"): "path"}
-# What is no name of a stage in a `stages` folder.
+"""The name of the schema file beside pipeline.yaml."""
+# The class that has each key with a short form.
+_SHORT_FORM_OWNERS = {"inputs": "PipelineEntry", "output": "StageEntry"}
+# A stage that is named by its package or file rather than by its name.
 _ELSEWHERE = {"type": "string", "pattern": "[.:/]", "description": "package.module:Name or ./folder/file.py:Name"}
 
 
 def pipeline_schema(entries: Iterable[Entry]) -> Schema:
-    """Return what pipeline.yaml may say where these stages can be seen."""
+    """Return the JSON Schema of a pipeline.yaml that can use these stages."""
     made: Schema = vocabulary().json_schema(ref_template="#/definitions/{model}")
     whole = {"PipelineEntry": made, **made.pop("$defs")}
     _describe(whole)
-    for (owner, key), inner in _SHORT.items():
-        _add_short_form(whole, owner, key, inner)
+    for key, inner in SHORT_FORMS.items():
+        _add_short_form(whole, _SHORT_FORM_OWNERS[key], key, inner)
     _add_stages(whole, {entry.name: entry.stage for entry in entries if entry.stage})
     _add_save_options(whole["Output"])
     root = whole.pop("PipelineEntry")
@@ -51,7 +52,7 @@ def pipeline_schema(entries: Iterable[Entry]) -> Schema:
 
 
 def write_schema(schema: Schema, file: Path) -> None:
-    """Write a schema whole or not at all. Raises UsageError where it cannot be, or something else has the name."""
+    """Write a schema atomically. Raises UsageError if that fails, or if the file exists and is no JSON Schema."""
     written = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         if file.exists() and not _is_schema(file):
@@ -72,7 +73,7 @@ def _is_schema(file: Path) -> bool:
 
 
 def as_text(schema: Schema) -> str:
-    """Return a schema as it is written to a file."""
+    """Return the text of a schema file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -83,7 +84,7 @@ def modeline(schema: Path, pipeline: Path) -> str:
 
 
 def _describe(whole: Schema) -> None:
-    """Add the defaults of keys as they are written in YAML, and their docs, which stand below them in the source."""
+    """Add to each key its default, as YAML writes it, and its doc, the string below the field in `model.py`."""
     for node in ast.parse(inspect.getsource(model)).body:
         if isinstance(node, ast.ClassDef) and node.name in whole:
             properties, docs = whole[node.name]["properties"], dict(_docs_of(node))
@@ -189,7 +190,7 @@ def _where(key: str, schema: Schema) -> Schema:
 
 
 def _finished(schema: Any) -> Any:
-    """Return a schema in the words of draft 7, as strict as the checks, without what an editor need not show."""
+    """Return a schema translated to draft 7, without titles and null defaults, and closed to unknown keys."""
     if isinstance(schema, list):
         return [_finished(each) for each in schema]
     if not isinstance(schema, dict):

@@ -37,17 +37,21 @@ from pipeline.text import program
 from pipeline.types import FitBox
 
 FoundStage = tuple[Stage, dict[str, Any], FitBox | None]
-"""A stage that was found, its options after defaults, and the box into which it fits pictures with these."""
+"""A stage, its options after defaults, and the box into which it fits pictures with these options, if any."""
 
 
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:
     """Read and check a pipeline, with `--set` edits laid over it.
 
-    Whoever does not read the inputs may go on where the disk on which they are is away.
+    Args:
+        file: The path of the pipeline file.
+        edits: The values of `--set`, such as `stages.web.with.width=800`.
+        reads_inputs: Whether the caller needs the input files; if not, the input root of a pipeline that has run
+            before may be missing.
 
     Raises:
-        ConfigError: with every complaint about the file.
-        EnvironmentFailure: where only the input root is missing, and the pipeline has run before.
+        ConfigError: The pipeline is wrong; the text has every complaint.
+        EnvironmentFailure: Only the input root is missing, and the pipeline has run before.
     """
     document = read_document(str(file), _read(file))
     for edit in edits:
@@ -69,7 +73,7 @@ def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = T
 
 
 def _is_root_lost(config: Config) -> bool:
-    """Whether the input root alone is missing and was there before: then nobody wrote anything wrong."""
+    """Whether the input root is missing although the pipeline has run before, so that a disk may not be mounted."""
     return not os.path.exists(config.inputs.root) and os.path.exists(config.state / "ledger.sqlite")
 
 
@@ -86,7 +90,7 @@ def _read(file: Path) -> bytes:
 
 
 def find_stages(document: Document, folder: Path) -> list[FoundStage | None]:
-    """Find each stage and check its options, whatever else is wrong with the file; None for one with complaints."""
+    """Find each stage and check its options, whether the rest of the file is right or not; None for a wrong one."""
     entries = document.data.get("stages")
     if not isinstance(entries, list):
         return []
@@ -143,7 +147,7 @@ def _every_save_option() -> set[str]:
 
 
 class _Loader:
-    """Takes what the YAML says through all that only a look at the whole pipeline can tell."""
+    """Builds the Config of a parsed pipeline, and adds every complaint to its document."""
 
     def __init__(self, document: Document, entry: PipelineEntry, folder: Path) -> None:
         self._document = document
@@ -151,7 +155,7 @@ class _Loader:
         self._folder = folder
 
     def config(self, file: Path, found: Sequence[FoundStage | None]) -> Config:
-        """Return the pipeline as far as it is right; what is wrong is noted in the document."""
+        """Return the pipeline without the stages that are wrong, with which the document has complaints."""
         entry = self._entry
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
         inputs, state = self._inputs(), self._path(entry.state or Path(f".pipeline/{name}"))
@@ -180,7 +184,7 @@ class _Loader:
         return Path(os.path.normpath(self._folder / os.path.expanduser(written)))
 
     def _written(self, written: Path) -> str:
-        """Return a path as the ledger keeps it, so that a project can be moved."""
+        """Return a path as the ledger stores it: relative to the project if it lies there, so that it can be moved."""
         path = self._path(written)
         inside = not os.path.isabs(os.path.expanduser(written)) or self._folder in path.parents
         return os.path.relpath(path, self._folder) if inside else str(path)
@@ -214,7 +218,7 @@ class _Loader:
             self._document.complain((*place, "pool", "initializer"), text, hint=error.hint)
 
     def _stages(self, found: Sequence[FoundStage | None]) -> list[StageConfig | None]:
-        """Return one for each stage of the YAML, in order; None for one of which too little is known."""
+        """Return the checked stages in the order of the YAML; None for one that was not found or has no parent."""
         parents = checks.find_parents(self._document, self._entry.stages)
         made: list[StageConfig | None] = []
         for index, (entry, each) in enumerate(zip(self._entry.stages, found, strict=True)):
@@ -246,7 +250,7 @@ class _Loader:
             return None
 
     def _output(self, index: int, kind: Kind | None) -> Output | None:
-        """Return where a stage's output goes, and how a value of this kind is saved; None where that is wrong."""
+        """Return a stage's output with the save options after defaults; None if it has none or its path is wrong."""
         entry = self._entry.stages[index]
         if entry.output is None:
             return None
@@ -258,7 +262,7 @@ class _Loader:
         return Output(template, self._save_options(index, template, entry.output.save, kind) if kind else {})
 
     def _save_options(self, index: int, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
-        """Return the save options after defaults; none where the format is not known before the source is."""
+        """Return the save options after defaults; none if the format is that of each source."""
         place, who = ("stages", index, "output"), f"stage {self._entry.stages[index].name!r}"
         if template.pieces[-1] in (("name",), ("suffix",)):  # the source's own format
             why = "its format differs from file to file" if kind is IMAGE else "it does not make a picture"

@@ -1,4 +1,4 @@
-"""A pipeline with its outputs and state elsewhere, so that nothing of what it made before is touched."""
+"""Moves the outputs and the state of a pipeline to another folder, for `try` and `run --sample`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.files.template import Template
 def below(config: Config, folder: Path, state: Path) -> Config:
     """Return a pipeline with every output below a folder, under the path that its template has in pipeline.yaml.
 
-    What leaves no file is left out, since what it does could not be done elsewhere; `not_run` names it.
+    Stages with `output: none` do not run, since their effect could not be kept to the folder; `not_run` names them.
     """
     return replace(
         config,
@@ -27,12 +27,12 @@ def below(config: Config, folder: Path, state: Path) -> Config:
 
 
 def own_folders(config: Config) -> tuple[bytes, ...]:
-    """Return the folders that a pipeline writes to."""
+    """Return the output folders and the state folder of a pipeline."""
     return (*config.output_folders, os.fsencode(config.state))
 
 
 def not_run(config: Config) -> dict[str, str]:
-    """Return the stages that do not run below another folder, and why."""
+    """Return the stages that do not run after `below`, each with the reason."""
     gathers = {stage.name: "gathers many files" for stage in config.stages if stage.stage.gathers}
     return {stage.name: "leaves no file" for stage in config.stages if stage.leaves_no_file} | gathers
 

@@ -1,4 +1,4 @@
-"""The route of a file through the tree, for people: what each stage is handed, takes and makes, and its output."""
+"""Describes the route of a file through the tree of stages: what each stage is handed, takes and makes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.stage.values import PATH, Kind
 
 
 def handed_to(config: Config, stage: StageConfig) -> Kind:
-    """Return the kind of value that arrives at a stage; filters hand on what they were handed."""
+    """Return the kind of value that a stage is handed, which a filter above it passes on unchanged."""
     return kind_made(config.stages, stage.parent) or PATH
 
 
 def reads(config: Config, stage: StageConfig, source: bytes) -> bool:
-    """Whether the branch of a stage is for this source, by its `match`."""
+    """Whether a stage reads this source, by the `match` of its branch."""
     patterns = stage.match if stage.parent is None else branch_patterns(config.stages, stage.parent)
     return not patterns or _matcher(patterns)(source)
 

@@ -1,4 +1,4 @@
-"""A document -> what it says, by the vocabulary of `model.py`; what does not fit is noted in plain words."""
+"""Parses a document into a `PipelineEntry` with pydantic, and puts its complaints in our own words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import units
-from pipeline.config.document import Document
+from pipeline.config.document import SHORT_FORMS, Document
 from pipeline.config.model import PipelineEntry
 from pipeline.config.units import yaml_word
 from pipeline.stage.options import Place, describe, problems_of
@@ -21,12 +21,12 @@ _NEEDED = {form.pattern: form.needed for form in (units.TEXT, units.NAME, units.
 
 @cache
 def vocabulary() -> TypeAdapter[PipelineEntry]:
-    """Return what parses a pipeline; made when it is first needed."""
+    """Return the pydantic adapter of `PipelineEntry`, built at the first call."""
     return TypeAdapter(PipelineEntry)
 
 
 def parse_pipeline(document: Document) -> PipelineEntry | None:
-    """Parse a document by the vocabulary; None where it does not fit, with the complaints noted."""
+    """Parse a document into a PipelineEntry; return None and add complaints to it if it does not fit."""
     _write_out_short_forms(document)
     if document.data.get("stages") == []:
         document.complain(("stages",), "stages: at least one is needed")
@@ -43,15 +43,13 @@ def parse_pipeline(document: Document) -> PipelineEntry | None:
 
 
 def _write_out_short_forms(document: Document) -> None:
-    """Put the mappings that they stand for in the place of `inputs: photos` and `output: small/{name}`."""
+    """Replace short forms such as `inputs: photos` and `output: small/{name}` by the mappings they stand for."""
     stages = document.data.get("stages")
-    count = len(stages) if isinstance(stages, list) else 0
-    shorts: list[tuple[Place, str]] = [
-        (("inputs",), "root"),
-        *((("stages", index, "output"), "path") for index in range(count)),
-    ]
-    for place, key in shorts:
-        holder = document.at(place[:-1])
+    places: list[tuple[Any, Place]] = [(document.data, ("inputs",))]
+    for index, stage in enumerate(stages if isinstance(stages, list) else ()):
+        places.append((stage, ("stages", index, "output")))
+    for holder, place in places:
+        key = SHORT_FORMS[str(place[-1])]
         if isinstance(holder, dict) and isinstance(holder.get(place[-1]), str):
             holder[place[-1]] = {key: holder[place[-1]]}
             document.values[(*place, key)] = document.values[place]
@@ -68,7 +66,7 @@ def _describe(error: Any) -> str:
 
 
 def who_at(data: Any, place: Place) -> str:
-    """Return how a complaint about a place begins: with its stage's name, or number, if it is one of a stage."""
+    """Return the beginning of a complaint about a place: the stage that it is in, by name or number, or nothing."""
     if len(place) < 2 or place[0] != "stages" or not isinstance(place[1], int):
         return ""
     stage = data["stages"][place[1]]

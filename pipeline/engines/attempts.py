@@ -15,7 +15,7 @@ from pipeline.messages import AnyJob, Handed, Job, Kind, Outcome, Result, StageI
 
 
 class WorkerFailure(NamedTuple):
-    """How a job ended without an outcome of its own: it killed its worker, or something other than a stage raised."""
+    """Why a job ended without an outcome: its worker died, or an exception did not come from a stage."""
 
     kind: Kind
     stage: int
@@ -44,7 +44,7 @@ class Attempt:
     """
 
     first_outcome: Outcome | None = None
-    """It holds the source as first read: if that changes before a retry, the ledger's record must be out of date."""
+    """Its source is as first read, so that the ledger's record is stale if the source changes before a retry."""
     seconds: float = 0.0
     environment: str = ""
     output: str = ""

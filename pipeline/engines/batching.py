@@ -57,7 +57,7 @@ class Backlog:
         self._alone: deque[Attempt] = deque()
         self._delayed: list[tuple[float, int, Attempt]] = []
         self._order = itertools.count()
-        # Once for every job, so without a call in between.
+        # Called for every job: the deque's own method saves a call.
         self.add = self._waiting.append
 
     def add_alone(self, attempt: Attempt) -> None:

@@ -51,7 +51,7 @@ class ChainedEngine:
         self._jobs: dict[bytes, _JobInTransit] = {}
         """The jobs that pass through several engines, by their source."""
         self._is_draining = False
-        self._crosses = {stage.name: self._leads_across(index) for index, stage in enumerate(stages)}
+        self._crosses = {stage.name: self._crosses_engines(index) for index, stage in enumerate(stages)}
 
     @property
     def has_room(self) -> bool:
@@ -110,7 +110,7 @@ class ChainedEngine:
                 engine.submit(waiting.popleft())
 
     def _take(self, outcome: Outcome) -> Outcome:
-        """Take the outcome of a job in one engine, and pass on the values that it has left for another."""
+        """Return an outcome of one engine as ours, and queue the values that it hands over for the other engines."""
         source = outcome.source
         known = self._jobs.get(source.path) if source else None
         if source is None or known is None:
@@ -118,16 +118,17 @@ class ChainedEngine:
         known.on_outcome(outcome)
         for handed in outcome.handed if not self._is_draining else ():
             self._waiting[handed.engine].append(known.follow(source, handed))
-        if not known.open:
+        if not known.engines_left:
             known.delete_files()
             del self._jobs[source.path]
-        return outcome._replace(handed=(), goes_on=bool(known.open))
+        return outcome._replace(handed=(), goes_on=bool(known.engines_left))
 
     def _first_engine(self, stage: str) -> int:
         """Return the engine in which the path to an output begins."""
         return self._infos[self._path(self._stages[stage])[-1]].engine
 
-    def _leads_across(self, index: int) -> bool:
+    def _crosses_engines(self, index: int) -> bool:
+        """Whether the path from the source to a stage passes through several engines."""
         return len({self._infos[each].engine for each in self._path(index)}) > 1
 
     def _path(self, index: int | None) -> list[int]:
@@ -145,8 +146,8 @@ class _JobInTransit:
     def __init__(self, job: Job, engines: int) -> None:
         self._targets = job.targets
         self._files: list[bytes] = []
-        self.open = engines
-        """In how many engines it is or will be."""
+        self.engines_left = engines
+        """The number of engines in which the job is running, or waiting to run."""
 
     def follow(self, source: Source, handed: Handed) -> Job:
         """Return the job with which another engine continues."""
@@ -156,8 +157,8 @@ class _JobInTransit:
         return Job(source, targets, handed.begin)
 
     def on_outcome(self, outcome: Outcome) -> None:
-        """Record that it has passed through one engine."""
-        self.open += len(outcome.handed) - 1
+        """Record that the job has ended in one engine, and begins in each to which that handed a value."""
+        self.engines_left += len(outcome.handed) - 1
 
     def delete_files(self) -> None:
         """Delete the files in which its values were passed on."""

@@ -1,4 +1,4 @@
-"""What of the machine this process may really use: CPUs and memory, by its affinity and its control group."""
+"""The CPUs and the memory that this process may use, by its affinity and its control groups."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_processes() -> int:
-    """Give the number of workers that keep the CPUs busy which we may use, at least 1."""
+    """Return how many workers keep the CPUs busy that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = min(filter(None, (_quota_v2(), _quota_v1())), default=None)
     return max(1, min(allowed, math.ceil(quota))) if quota else allowed
 
 
 def _quota_v2() -> float | None:
-    """The tightest `cpu.max` from our own group up to the root, in CPUs."""
+    """Return the smallest `cpu.max` from our own control group up to the root, in CPUs; None if there is no quota."""
     quotas = []
     for folder in _own_groups("0::", CGROUP):
         with suppress(OSError, ValueError):
@@ -38,7 +38,7 @@ def _quota_v1() -> float | None:
 
 
 def _own_groups(mark: str, root: Path) -> list[Path]:
-    """The folders of our control group and of those around it; inside a container the root is ours."""
+    """Return the folders of our control group and of all above it; in a container the root is our own group."""
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             before, found, path = line.partition(mark)
@@ -49,7 +49,7 @@ def _own_groups(mark: str, root: Path) -> list[Path]:
 
 
 def memory_share_bytes(processes: int) -> int:
-    """Give what each of so many workers may hold, so that all together leave a fifth of the memory to others."""
+    """Return the memory that each of so many workers may use, so that together they leave a fifth of it free."""
     return int(0.8 * _available_memory_bytes() / processes)
 
 

@@ -51,15 +51,16 @@ class Worker:
     process: WorkerProcess
     slot: Slot
     held_bytes: int = 0
-    """Its memory when last read."""
+    """The resident memory of the worker when last read."""
     reason: KillReason | None = None
     condemned_at: float = 0.0
     is_dumping: bool = False
     """Whether it has begun to write its stacks since it was condemned."""
     printed_bytes: int = 0
-    """The size of its capture file when last read since then."""
+    """The size of its capture file when last read since it was condemned."""
     killed_at: float | None = None
-    was_abandoned = False
+    was_abandoned: bool = False
+    """Whether it was killed because its forkserver was gone, which is no fault of its job."""
 
     def kill(self) -> None:
         self.killed_at = self.killed_at or time.monotonic()
@@ -157,7 +158,7 @@ class PoolSession:
         self._pool.terminate()
         self._pool.join()
 
-    # What a ProcessOwner does.
+    # -- the methods of a ProcessOwner ---------------------------------------------------------------------------------
 
     def create(self, process_type: type[WorkerProcess], *args: Any, **kwargs: Any) -> WorkerProcess:
         """Create a process for Pool; waits for a free slot, which holds back a storm of replacements."""

@@ -31,7 +31,7 @@ class SerialSpec:
 
 
 class SerialEngine:
-    """Runs each job when it is polled for. Nothing can enforce limits of time and memory here."""
+    """Runs one job at each `poll`, in this process, where no limit of time or memory can be enforced."""
 
     def __init__(self, spec: SerialSpec) -> None:
         self._spec = spec
@@ -61,18 +61,19 @@ class SerialEngine:
         if job is None:
             return []
         with stdout_to_stderr():
-            return [self._run(Attempt(job, self._spec.retries))]
+            outcome = worker.work(job)
+            has_failed = any(result.status == "failed" for result in outcome.results)
+            return [self._try_again(Attempt(job, self._spec.retries), outcome) if has_failed else outcome]
 
-    def _run(self, attempt: Attempt) -> Outcome:
-        outcome = worker.work(attempt.remaining)
-        while not attempt.is_settled_by(outcome):
+    def _try_again(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """Run what failed as often as the attempt says."""
+        while True:
             step = attempt.add_outcome(outcome)
             if step is NextStep.DELIVER:
                 return attempt.outcome()
             if step is NextStep.RUN_LATER:
                 time.sleep(self._spec.backoff_s * 2 ** (attempt.retries_taken - 1))
             outcome = worker.work(attempt.remaining)
-        return outcome
 
     def drain(self) -> None:
         self._waiting = None

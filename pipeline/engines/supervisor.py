@@ -76,6 +76,7 @@ class Supervisor:
         self._thread.start()
 
     def watch(self, session: PoolSession) -> None:
+        """Watch the workers of a session instead of any other."""
         with self._lock:
             self._session = session
 
@@ -85,6 +86,7 @@ class Supervisor:
             self._session = None
 
     def stop(self) -> None:
+        """End the thread, and wait for its end."""
         self._stop.set()
         self._thread.join()
 

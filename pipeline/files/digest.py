@@ -1,8 +1,7 @@
-"""Digests of what is in files, and whether a file is the same as when it was read.
+"""Digests of the contents of files, with the size and times by which a later change shows.
 
-That a file is the same as it was is told by its size, its time of modification, which may lie, and that of its last
-change of any kind, which nobody can set. Neither tells of a write within the same tick of the clock, and so a file that
-was not at rest when it was read is read again the next time.
+The mtime of a file can be set to any value, its ctime cannot. Neither shows a write within the same tick of the clock,
+so a file that was changed shortly before it was read is read again the next time.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-# Nanoseconds: the coarsest clock of a file system's, FAT's.
+# Nanoseconds: the coarsest clock of any file system, that of FAT.
 _AT_REST_NS = 2_000_000_000
 
 
 class Reading(NamedTuple):
-    """A file's size, times and digest, when it was read to its end."""
+    """The size, times and digest of a file that was read to its end."""
 
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
     digest: bytes
     was_at_rest: bool
-    """Whether every later write changes its size or times."""
+    """Whether the last change was long enough ago that every later one shows in the size or the times."""
 
 
 def read(path: str | bytes | Path) -> Reading:
-    """Read a file to its end. Raises OSError, also for what is no regular file."""
+    """Read a file to its end. Raises OSError, also for a path that is not a regular file."""
     began_ns = time.time_ns()
-    # To open a FIFO would be to wait for ever.
+    # Opening a FIFO without O_NONBLOCK waits for a writer.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
@@ -48,7 +47,7 @@ def read(path: str | bytes | Path) -> Reading:
 
 
 def contents_of(file: Path) -> str:
-    """A digest of a file's contents; says so where there is no such file to read."""
+    """Return the digest of a file's contents as hex; the system's error text if it cannot be read."""
     try:
         return read(file).digest.hex()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""File systems: which one a path lies on, and descriptions of the errors they raise."""
+"""The file system on which a path lies, and descriptions of the errors that file systems raise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mount(NamedTuple):
 
 
 def mount_of(path: Path) -> Mount:
-    """Return the mount that a path lies on; with empty fields where that cannot be known."""
+    """Return the mount on which a path lies; its fields are empty where /proc does not tell."""
     try:
         return parse(Path("/proc/self/mountinfo").read_bytes(), os.fsencode(os.path.realpath(path)))
     except OSError:
@@ -43,6 +43,17 @@ def parse(mountinfo: bytes, path: bytes) -> Mount:
         if is_above and len(place) >= length:
             found, length = Mount(os.fsdecode(place), os.fsdecode(about[0])), len(place)
     return found
+
+
+def is_gone(path: bytes) -> bool:
+    """Return whether nothing lies at a path; what cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 # No file can be to blame for a full disk, whoever it is that meets it.
@@ -87,10 +98,10 @@ def describe_room(path: bytes | str | Path) -> str:
     mount = mount_of(Path(os.fsdecode(place or b".")))
     where = f"{mount.kind} at {shown(os.fsencode(mount.place))}: " if mount.kind else ""
     inodes = f", {found.f_favail:,} of {found.f_files:,} inodes free" if found.f_files else ""
-    room = _of(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+    room = _in_units(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
     return f" ({where}{room} free{inodes})"
 
 
-def _of(part_bytes: int, all_bytes: int) -> str:
+def _in_units(part_bytes: int, all_bytes: int) -> str:
     unit, name = (10**9, "GB") if all_bytes >= 10**10 else (10**6, "MB")
     return f"{part_bytes / unit:,.1f} of {all_bytes / unit:,.1f} {name}"

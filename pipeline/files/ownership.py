@@ -1,4 +1,4 @@
-"""Owner files say which pipeline an output folder belongs to; only folders of our own are ever removed."""
+"""Owner files, which say to which pipeline an output folder belongs, so that only our own folders are removed."""
 
 from __future__ import annotations
 
@@ -19,44 +19,50 @@ from pipeline.files.template import OWNER_FILE
 
 @dataclass(frozen=True)
 class Owner:
-    """A pipeline, as an owner file names it."""
+    """A pipeline, as an owner file identifies it."""
 
     state: str
-    """Its state's id."""
+    """The id of the pipeline's state folder."""
     pipeline: str
     host: str
     state_folder: str
 
 
 def owner_here(state_folder: Path, state_id: str, pipeline: str) -> Owner:
-    """Return the owner that a pipeline on this machine is; its id is empty where there is no state yet."""
+    """Return a pipeline on this machine as an owner; the id is empty before its first run."""
     return Owner(state_id, pipeline, socket.gethostname(), str(state_folder))
 
 
 def is_claimed(place: Path, ours: Owner) -> bool:
-    """Return whether the owner file in a folder has our state's id."""
-    return bool(ours.state) and (_said(place) or {}).get("state") == ours.state
+    """Whether the owner file in a folder has the id of our state."""
+    return bool(ours.state) and (_read_owner_file(place) or {}).get("state") == ours.state
 
 
 def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | None:
-    """Return the owner of a folder that is not ours, else None; `known_host` is the host of our last claim."""
-    said = _said(place)
-    if not said or not _is_anothers(said, ours, place, known_host):
+    """Return the owner of a folder if that is another pipeline, else None.
+
+    Args:
+        place: The output folder.
+        ours: This pipeline.
+        known_host: The host on which our ledger last claimed the folder; None if that is not known.
+    """
+    said = _read_owner_file(place)
+    if not said or not _belongs_to_another(said, ours, place, known_host):
         return None
     return Owner(*(str(said.get(key, "?")) for key in ("state", "pipeline", "host", "state_folder")))
 
 
 def claimed_run(place: Path, state_id: str) -> int | None:
     """Return the number of our last run that said it would write to a folder; None where none of this state did."""
-    said = _said(place) or {}
+    said = _read_owner_file(place) or {}
     run = said.get("run") if state_id and said.get("state") == state_id else None
     return run if isinstance(run, int) else None
 
 
 def claimed_folders(folders: Iterable[bytes], state_id: str) -> frozenset[bytes]:
     """Return those of some output folders whose owner files have our state's id."""
-    ours = (folder for folder in folders if (_said(Path(os.fsdecode(folder))) or {}).get("state") == state_id)
-    return frozenset(ours if state_id else ())
+    owners = {folder: _read_owner_file(Path(os.fsdecode(folder))) or {} for folder in folders}
+    return frozenset(folder for folder, said in owners.items() if state_id and said.get("state") == state_id)
 
 
 def claim(place: Path, ours: Owner, run: int | None = None) -> None:
@@ -66,7 +72,7 @@ def claim(place: Path, ours: Owner, run: int | None = None) -> None:
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
-        before = _said(place) or {}
+        before = _read_owner_file(place) or {}
         number = claimed_run(place, ours.state) if run is None else run
         said = asdict(ours) | {"folder": str(place)} | ({} if number is None else {"run": number})
         if before != said:
@@ -78,7 +84,7 @@ def claim(place: Path, ours: Owner, run: int | None = None) -> None:
         raise EnvironmentFailure(f"the output folder {place} cannot be used: {why}") from error
 
 
-def _said(place: Path) -> dict[str, Any] | None:
+def _read_owner_file(place: Path) -> dict[str, Any] | None:
     """Read the owner file in a folder; an empty dict where it is damaged, None where it cannot be read."""
     try:
         said = json.loads((place / OWNER_FILE).read_bytes())
@@ -89,22 +95,22 @@ def _said(place: Path) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else {}
 
 
-def _is_anothers(said: dict[str, Any], ours: Owner, place: Path, known_host: str | None) -> bool:
+def _belongs_to_another(said: dict[str, Any], ours: Owner, place: Path, known_host: str | None) -> bool:
     if said.get("folder") != str(place):
         # The folder was moved or copied here, and the owner file with it.
         return said.get("state") != ours.state
     if said.get("state") != ours.state:
-        # Unless the same state folder was removed and is made anew.
+        # Not if the state folder at the recorded place was removed and created again, with a new id.
         return (said.get("state_folder"), said.get("host")) != (ours.state_folder, ours.host)
     if said.get("host") != ours.host and known_host not in (None, said.get("host")):
-        # One id, but it was not by our ledger that the folder was last claimed: a copy of us on another machine has.
+        # The same id, but our ledger did not claim the folder last: a copy of our state on another machine did.
         return True
-    # One id in two places: a copied state, if the first is still there.
+    # The same id in two state folders: one is a copy, if the other still exists.
     elsewhere = Path(str(said.get("state_folder")))
-    return str(elsewhere) != ours.state_folder and _still_there(elsewhere, ours.state)
+    return str(elsewhere) != ours.state_folder and _has_id(elsewhere, ours.state)
 
 
-def _still_there(state_folder: Path, state_id: str) -> bool:
+def _has_id(state_folder: Path, state_id: str) -> bool:
     try:
         return (state_folder / "id").read_text().strip() == state_id
     except (OSError, ValueError):
@@ -115,8 +121,8 @@ def _still_there(state_folder: Path, state_id: str) -> bool:
 _REMEMBERED = 1000
 
 
-class Places:
-    """Tells which folders are ours: output folders with our owner file in them, and the folders below them."""
+class OwnedFolders:
+    """Tells which folders are ours: those with our owner file, and the folders below them."""
 
     def __init__(self, folder: Path, state_id: str) -> None:
         self._base = os.fsencode(folder)
@@ -124,14 +130,14 @@ class Places:
         self._ours: dict[bytes, bool] = {}
 
     def is_ours(self, folder: bytes) -> bool:
-        """Return whether a folder is an output folder of ours, or below one and reached from it through no link."""
+        """Whether a folder is an output folder of ours, or lies below one without a link in between."""
         if folder not in self._ours:
             if len(self._ours) >= _REMEMBERED:
                 self._ours.clear()
-            self._ours[folder] = self._find_whether_ours(folder)
+            self._ours[folder] = self._look_up_owner(folder)
         return self._ours[folder]
 
-    def _find_whether_ours(self, folder: bytes) -> bool:
+    def _look_up_owner(self, folder: bytes) -> bool:
         try:
             owner = json.loads(Path(os.fsdecode(folder), OWNER_FILE).read_bytes())
             return isinstance(owner, dict) and owner.get("state") == self._state_id
@@ -145,7 +151,7 @@ class Places:
         return not os.path.islink(folder) and self.is_ours(above)
 
     def remove_if_empty(self, folder: bytes) -> None:
-        """Remove a folder and those above it while they are empty; an output folder never is, by its owner file."""
+        """Remove a folder and those above it while they are empty; the owner file keeps an output folder."""
         with suppress(OSError):
             while folder and not self._base.startswith(folder) and self.is_ours(folder):
                 os.rmdir(folder)

@@ -30,7 +30,7 @@ _EVER_NS = 2**63
 
 
 class PartNames:
-    """Names the parts of one source."""
+    """Gives each part of one source its name, and refuses invalid and repeated ones."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -105,7 +105,7 @@ def remove_temporaries_of(prefix: bytes, suffix: bytes, runs: Sequence[str]) -> 
 
 
 class Parts:
-    """The parts of one output, from the first that is written until all are visible."""
+    """The parts of one output, from the first that is written until all have their final names."""
 
     def __init__(self, target: Target, set_aside: SetAside, *, is_again: bool = False) -> None:
         self._target = target
@@ -118,7 +118,7 @@ class Parts:
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
         self._replaced: set[bytes] = set()
-        """The paths at which an older output of ours lies."""
+        """The paths where an older part of ours already exists."""
 
     def add(self, name: str, commit: Callable[[bytes, GiveName], tuple[Committed, Notes]]) -> None:
         """Write one part under a temporary name. Raises FileFailure where a file that is not ours has its path."""
@@ -132,7 +132,7 @@ class Parts:
         self._made.append(MadePart(name, path, *committed))
 
     def add_nothing(self, name: str, notes: Notes) -> None:
-        """Record a part that leaves no file."""
+        """Record a part that has no file."""
         before, after = self._target.around
         self.notes |= notes
         self._made.append(MadePart(name, before + name.encode() + after, 0, 0, b""))
@@ -172,14 +172,14 @@ class Parts:
 
 
 def _link(temporary: bytes, path: bytes) -> None:
-    """Name a new part without replacing a file that is not ours."""
+    """Give a new part its name without replacing any file. Raises NotOurs if the name is taken."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         if os.path.isdir(path):
             raise FileFailure(f"{NO_FILE}: {shown(path)}") from None
         raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
-    except OSError:  # such as a file system without links
+    except OSError:  # for instance, the file system has no hard links
         if os.path.lexists(path):
             raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
         give_name(temporary, path)

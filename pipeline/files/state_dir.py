@@ -16,11 +16,11 @@ from pathlib import Path
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.file_system import describe, mount_of
 
-# How often the holder of the lock is asked for, a hundredth of a second apart.
-_TRIES = 100
+# How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
+_HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-# Runs whose logs are kept.
+# The number of runs whose logs are kept: a month of nights.
 _KEPT_RUNS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -147,8 +147,8 @@ def _is_the_file(fd: int, file: Path) -> bool:
 
 
 def _holder(lock_fd: int) -> str:
-    """Return who holds the lock; waits for a holder that has just taken it to write its name."""
-    for _ in range(_TRIES):
+    """Return who holds the lock, waiting up to a second for a new holder to write its name."""
+    for _ in range(_HOLDER_READS):
         said = os.pread(lock_fd, 200, 0).decode("utf-8", "replace")
         if said.endswith("\n"):
             return said.strip()
@@ -172,7 +172,7 @@ def _new_run() -> str:
 
 
 def _identity(folder: Path) -> str:
-    """Return the state's id, which moves with its folder; the first run makes it."""
+    """Return the id of the state folder, created at the first run; it moves with the folder."""
     known = known_identity(folder)
     if not known:
         known, new = secrets.token_hex(8), folder / "id.new"

@@ -91,15 +91,15 @@ class LocalStore:
         The outputs' folders are kept open, which halves the cost; to list them as well would only add to it.
         """
         sizes, times = list[int](), list[int]()
-        apart, stat_of, regular = template.apart, os.stat, stat.S_IFREG
+        split, stat_of, regular = template.folder_and_name, os.stat, stat.S_IFREG
         before, folder, fd = b"/", b"", -1
         try:
             for source in sources:
                 # Mostly the source's own name, in the folder of the source before.
                 above, _, name = source.rpartition(b"/")
-                if above != before or apart is None or not apart.keeps_name:
+                if above != before or split is None or not split.keeps_name:
                     before = above
-                    place, name = template.fill_apart(source)
+                    place, name = template.fill_folder_and_name(source)
                     if place != folder:
                         folder, fd = place, _open_folder(place, fd)
                 try:

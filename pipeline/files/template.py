@@ -35,7 +35,7 @@ class TemplateError(ValueError):
     """A template that cannot be read; the text says what is wrong."""
 
 
-class Apart(NamedTuple):
+class FolderAndName(NamedTuple):
     """The folder and the name of outputs, where neither depends on the other."""
 
     in_dir: bool
@@ -103,7 +103,7 @@ class Template:
         return self.folder.rstrip(b"/")
 
     @cached_property
-    def apart(self) -> Apart | None:
+    def folder_and_name(self) -> FolderAndName | None:
         """Whether outputs lie in the source's own folder under ours, and the format of their names; None where a
         folder's name depends on the source's.
         """
@@ -113,14 +113,14 @@ class Template:
             pieces[:2] = [str(pieces[1])[1:]] if isinstance(pieces[1], str) else pieces[:2]
         if any(piece == ("dir",) or (isinstance(piece, str) and "/" in piece) for piece in pieces):
             return None
-        return Apart(in_dir, _format_of(pieces))
+        return FolderAndName(in_dir, _format_of(pieces))
 
-    def fill_apart(self, source: bytes) -> tuple[bytes, bytes]:
+    def fill_folder_and_name(self, source: bytes) -> tuple[bytes, bytes]:
         """The absolute folder and the name of a source's output, as `fill` has it where that raises nothing."""
-        if self.apart is None:
+        if self.folder_and_name is None:
             folder, _, name = self.fill(source).rpartition(b"/")
             return folder, name
-        in_dir, wanted = self.apart
+        in_dir, wanted = self.folder_and_name
         folder, _, name = source.rpartition(b"/")
         place = self.folder + b"/" + folder if in_dir and folder else self.folder
         if wanted == b"%(name)b":
@@ -189,6 +189,19 @@ class GroupTemplate:
     def fill(self, source: bytes, part: str = "") -> bytes:
         """Return the name of the group to which the output of a source belongs."""
         return self._format % _values(source, part)
+
+    def may_hold(self, name: bytes, folder: bytes) -> bool:
+        """Return whether a source somewhere below a folder, which ends in "/", may belong to the group of a name.
+
+        The folder is relative to the input root, which is an empty one.
+        """
+        below = re.escape(folder[:-1]) + b"(/.*)?" if folder else b".*"
+        values = {"dir": below, "part": b".*"}
+        pattern = b"".join(
+            values.get(each[0], b"[^/]*") if isinstance(each, tuple) else re.escape(os.fsencode(each))
+            for each in self.pieces
+        )
+        return re.fullmatch(pattern, name, re.DOTALL) is not None
 
 
 def _values(source: bytes, part: str) -> dict[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""Walks the input root: yields the sources that the patterns select, in byte order of their paths."""
+"""Walks the input root and yields the sources that the patterns select, in byte order of their paths."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.files.file_system import OPENING
 from pipeline.messages import Source
 from pipeline.text import shown
 
-# How many left-out files are known by name for each reason; the rest are counted.
+# How many left-out files are remembered by name for each reason; the rest are only counted.
 _NAMED = 20
-# How many are named to a person who did not name them first.
+# How many of them are printed if the user did not list them (with `--files-from`).
 _NAMED_UNASKED = 3
-# Why a name that somebody listed is no input at all; every other reason is one for which the walk leaves files out.
+# The reasons why a listed name is not an input; every other reason also holds for files that the walk finds.
 NOT_THERE = "not there"
 OUTSIDE = "outside the input root"
 
@@ -27,18 +27,18 @@ _SPECIAL = {
     stat.S_IFBLK: "a device",
 }
 
-# Files of a folder that are passed on together: that costs less than one by one.
-_TOGETHER = 500
+# The sources of a folder are yielded in lists of up to this many, which costs less than one by one.
+_SOURCES_PER_LIST = 500
 _SLASH = ord("/")
-# The bits of a mode that say what it is the mode of.
+# The bits of st_mode that hold the type of the file.
 _TYPE = 0o170000
 
-# What stat says where there is no file of a name.
+# The errors of stat for a name that does not exist.
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 Match = Callable[[bytes], bool]
 
-# What making a named tuple comes down to, at half of its time.
+# What `Source(...)` does, in half of its time.
 _made: Callable[[type[Source], tuple[bytes, int, int]], Source] = tuple.__new__
 
 
@@ -61,7 +61,11 @@ class Walk:
         self.left_out_names: list[tuple[bytes, str]] = []
         """The first files left out, each with its reason."""
         self.unlisted: list[tuple[bytes, str]] = []
-        """The folders that could not be listed, each with its reason: the files in them are unknown, not gone."""
+        """The folders of which not everything is known, each with the reason: they could not be listed, or not every
+        file in them looked at. What is unknown there is not gone.
+        """
+        self._incomplete: set[bytes] = set()
+        """The folders of which not every file could be looked at."""
         self.is_misled = False
         """Whether a name was looked up for which there is no visible file below the root."""
         self._entered: tuple[bytes, str] = (b"", "")
@@ -103,7 +107,7 @@ class Walk:
                     fd = os.open(self._root + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 if source := self._source_in(path, name, fd):
                     files.append(source)
-                    if len(files) == _TOGETHER:
+                    if len(files) == _SOURCES_PER_LIST:
                         yield files
                         files = []
             yield files
@@ -125,7 +129,7 @@ class Walk:
             return self._source(path, name, folder_fd)
         except OSError as error:
             if error.errno not in _GONE:  # gone since it was listed is simply gone
-                self.leave_out(path, error.strerror or str(error))
+                self.cannot_look_at(path, error)
             return None
 
     def _names(self, folder: bytes) -> list[bytes]:
@@ -148,6 +152,20 @@ class Walk:
             raise error  # nothing is wrong with the folder
         if error.errno != errno.ENOENT or not folder:
             self.unlisted.append((folder, error.strerror or str(error)))
+
+    def cannot_look_at(self, path: bytes, error: OSError) -> None:
+        """Record that the folder of a file is not known in full; the first file in it stands for all."""
+        at = path.rfind(b"/") + 1
+        if path[:at] not in self._incomplete:
+            self._incomplete.add(path[:at])
+            self.unlisted.append((path[:at], f"{shown(path[at:])}: {error.strerror or error}"))
+
+    def describe_unlisted(self) -> list[str]:
+        """Return one line for each folder of which not everything is known."""
+        return [
+            f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone"
+            for folder, why in self.unlisted
+        ]
 
     def _counts(self, path: bytes) -> bool:
         if self._excluded is not None and self._excluded(path):
@@ -216,7 +234,7 @@ class Walk:
         return lines
 
     def leave_out(self, path: bytes, reason: str) -> None:
-        """Record that a file is no source, and why."""
+        """Record that a file is left out, and why."""
         self.left_out[reason] += 1
         if self.left_out[reason] <= _NAMED:
             self.left_out_names.append((path, reason))

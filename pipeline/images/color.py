@@ -106,11 +106,11 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     if mode == "CMYK":
         return False
     levels = [value for value in range(0, 256, 15)]
-    colours = Image.new(mode, (len(levels), len(levels) ** (len(mode) - 1)))
-    colours.putdata(list(itertools.product(levels, repeat=len(mode))) if mode == "RGB" else levels)
-    changed = ImageCms.applyTransform(colours, transform)
+    colors = Image.new(mode, (len(levels), len(levels) ** (len(mode) - 1)))
+    colors.putdata(list(itertools.product(levels, repeat=len(mode))) if mode == "RGB" else levels)
+    changed = ImageCms.applyTransform(colors, transform)
     assert changed is not None
-    extremes = ImageChops.difference(colours.convert("RGB"), changed).getextrema()
+    extremes = ImageChops.difference(colors.convert("RGB"), changed).getextrema()
     return max(high for _, high in extremes) <= 1  # type: ignore[misc]
 
 
@@ -140,12 +140,12 @@ def _is_usable(icc_profile: bytes, mode: str) -> bool:
     return True
 
 
-def color_in(image: Image.Image, colour: str) -> tuple[int, ...]:
+def color_in(image: Image.Image, color: str) -> tuple[int, ...]:
     """Convert a colour to the colour space of an image.
 
     Args:
         image: An image in mode L, LA, RGB or RGBA, in sRGB or with a profile in `info["icc_profile"]`.
-        colour: A colour as CSS names it: `white`, `#rrggbb`, `#rrggbbaa`, `rgb(1, 2, 3)`, `hsl(...)`.
+        color: A color as CSS names it: `white`, `#rrggbb`, `#rrggbbaa`, `rgb(1, 2, 3)`, `hsl(...)`.
 
     Returns:
         Red, green and blue from 0 to 255, and alpha where the colour names one.
@@ -153,7 +153,7 @@ def color_in(image: Image.Image, colour: str) -> tuple[int, ...]:
     Raises:
         ValueError: There is no such colour.
     """
-    red, green, blue, *alpha = ImageColor.getrgb(colour)
+    red, green, blue, *alpha = ImageColor.getrgb(color)
     pixel = in_colors_of(image, Image.new("RGB", (1, 1), (red, green, blue)))
     return (*pixel.getpixel((0, 0)), *alpha)  # type: ignore[misc]
 

@@ -19,9 +19,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
-from pipeline.images.animation import count_frames, map_frames, read_first, read_frames
+from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.diagnosis import open_readable, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -79,10 +79,13 @@ class OpenedPicture(Picture):
         self._image = image
         self._reopen = reopen
         self._is_used = False
+        self._is_still = True
         self._decoded: _Decoded | None = None
         self._stored = image.size
-        with unreadable_if_damaged():
-            self._turn = None if upright else _TURNS.get(_orientation(image))
+        self._turn = None
+        if not upright:
+            with unreadable_if_damaged():
+                self._turn = _TURNS.get(_orientation(image))
         self.size = self._turned(image.size)
         self.format = image.format
 
@@ -109,8 +112,13 @@ class OpenedPicture(Picture):
         how = Image.Resampling.LANCZOS if resample is None else Image.Resampling(resample)
         stored_size, stored_box = size and self._turned(size), self._stored_box(box)
         read = read_frames if frames == "all" else read_first
+
+        def make(frame: Image.Image) -> Image.Image:
+            return self._make(frame, stored_size, stored_box, how, gap)
+
         with self._reading():
-            return read(self._image, lambda frame: self._make(frame, stored_size, stored_box, how, gap))
+            self._is_still = not isinstance(self._image, Animation) and count_frames(self._image) == 1
+            return make(self._image) if self._is_still else read(self._image, make)
 
     def close(self) -> None:
         """Let go of the file; an image that a stage made is left alone, others may still want it."""
@@ -187,7 +195,7 @@ class OpenedPicture(Picture):
     def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> tuple[Image.Image, float]:
         """Decode a frame; the first frame of a file is kept for the next who asks for no finer one."""
         # A file of several frames has one place for their pixels.
-        if frame is not self._image or count_frames(frame) > 1:
+        if frame is not self._image or not self._is_still:
             return to_plain(frame), 1.0
         scale = self._scale(size, box, gap) if size else 1
         # Where it cannot be decoded once more, what there is must do.
@@ -241,7 +249,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return open_readable(io.BytesIO(file) if isinstance(file, bytes) else file)
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
 
     with unreadable_if_damaged():
         try:
@@ -252,7 +260,8 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "GIF":
             _note_missing_end(image.fp)  # type: ignore[attr-defined]
         refuse_if_too_large(image.size)
-        refuse_raw(image)
+        if image.format == "TIFF":
+            refuse_raw(image)
         return OpenedPicture(image, reopen=reopen)
     except BaseException:
         image.close()
@@ -309,7 +318,7 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
         plain = to_plain(frame)
         return in_own_colors(plain, plain.info.get("icc_profile")) if own_colors else in_srgb(plain)
 
-    return map_frames(image, settle)
+    return map_frames(image, settle) if isinstance(image, Animation) else settle(image)
 
 
 # -- resampling -------------------------------------------------------------------------------------------------------

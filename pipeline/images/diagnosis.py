@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -48,11 +47,6 @@ _UNSUPPORTED = (
     "unsupported", "not supported", "not available", "not installed",
     "unknown pixel mode", "unknown tga", "unknown pcx",
 )  # fmt: skip
-
-
-def open_readable(file: BinaryIO | Path) -> Image.Image:
-    """Open an image in one of the formats that are read."""
-    return Image.open(file, formats=READABLE)
 
 
 @contextmanager
@@ -90,8 +84,6 @@ def _verdict(error: Exception) -> str:
 
 def refuse_raw(image: Image.Image) -> None:
     """Raise `Unreadable` for a TIFF whose first page says that it is a preview: a camera's raw data follow it."""
-    if image.format != "TIFF":
-        return
     with unreadable_if_damaged():
         tags = image.tag_v2  # type: ignore[attr-defined]
         kind = tags.get(254, 0)

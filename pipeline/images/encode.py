@@ -52,7 +52,7 @@ def save_jpeg(
     metadata: Metadata = "strip",
 ) -> None:
     """JPEG; transparency is laid on `background`; colour is stored at half size below quality 90."""
-    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    plain, beside = _prepared(image, background, color, metadata, kept)
     subsampling = subsampling or ("4:4:4" if quality >= 90 else "4:2:0")
     if len(beside.get("exif", b"")) > _EXIF_MAX:
         note("its EXIF is too long for a JPEG: left out")
@@ -75,7 +75,7 @@ def save_webp(
     metadata: Metadata = "strip",
 ) -> None:
     """WebP, which may move; a higher `method` is slower and makes smaller files."""
-    plain, beside = _prepared(image, background, color, metadata, kept, has_grey=False)
+    plain, beside = _prepared(image, background, color, metadata, kept, has_grey=False, moves=True)
     options = {"quality": quality, "lossless": lossless, "method": method}
     _save(plain, file, "WEBP", **beside, **options, **_webp_options(plain))
 
@@ -92,7 +92,7 @@ def save_avif(
     metadata: Metadata = "strip",
 ) -> None:
     """AVIF; a lower `speed` makes smaller files. One thread, since its bytes depend on how many there are."""
-    plain, beside = _prepared(still(image), background, color, metadata, kept, has_grey=False)
+    plain, beside = _prepared(image, background, color, metadata, kept, has_grey=False)
     if max(plain.size) > _AVIF_MAX:  # it would be written, and read by nobody
         raise FileFailure(f"cannot be written as AVIF: its longest side is {max(plain.size)}, limit {_AVIF_MAX}")
     _save(plain, file, "AVIF", **beside, quality=quality, speed=speed, max_threads=1)
@@ -110,7 +110,7 @@ def save_png(
     metadata: Metadata = "strip",
 ) -> None:
     """PNG; lossless. A `compress_level` above 6 takes long to save the last byte."""
-    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    plain, beside = _prepared(image, background, color, metadata, kept)
     if packet := beside.pop("xmp", None):
         beside["pnginfo"] = PngImagePlugin.PngInfo()
         beside["pnginfo"].add_itxt("XML:com.adobe.xmp", packet)
@@ -140,7 +140,7 @@ def save_tiff(
     """TIFF; lossless unless `compression` is jpeg, which lays transparency on `background` or white."""
     names = {"none": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "jpeg": "jpeg"}
     background = background or ("white" if compression == "jpeg" else None)
-    plain, beside = _prepared(still(image), background, color, metadata, kept)
+    plain, beside = _prepared(image, background, color, metadata, kept)
     if exif := beside.pop("exif", None):
         beside["exif"] = Image.Exif()
         beside["exif"].load(exif)
@@ -156,7 +156,7 @@ def save_tiff(
 
 def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, background: Color | None = None) -> None:
     """GIF, which may move; at most 256 colours a frame, each pixel transparent or not."""
-    plain, _ = _prepared(image, background, "srgb", "strip", kept)
+    plain, _ = _prepared(image, background, "srgb", "strip", kept, moves=True)
     plain = map_frames(plain, _with_sharp_alpha)
     _save(plain, file, "GIF", **_gif_options(plain))
 
@@ -189,15 +189,22 @@ def _prepared(
     kept: Kept,
     *,
     has_grey: bool = True,
+    moves: bool = False,
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """Return the pixels as the format stores them, and the options with which Pillow writes metadata."""
+    """Return the pixels as the format stores them, and the options with which Pillow writes metadata.
+
+    Of an animation, a format that never `moves` stores the first frame.
+    """
 
     def prepare(frame: Image.Image) -> Image.Image:
         frame = frame if color == "keep" else in_srgb(frame)
         frame = flatten(frame, background) if background else frame
         return frame if has_grey else to_mode(frame, {"L": "RGB", "LA": "RGBA"}.get(frame.mode, frame.mode))
 
-    plain = map_frames(image, prepare)
+    if isinstance(image, Animation):
+        plain = map_frames(image, prepare) if moves else prepare(still(image))
+    else:
+        plain = prepare(image)
     # Pixels that are not sRGB are nothing without their profile.
     has_srgb = "icc" in metadata and plain.mode in ("RGB", "RGBA")
     profile = plain.info.get("icc_profile") or (srgb_profile() if has_srgb else None)

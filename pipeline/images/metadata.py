@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from PIL import ExifTags, Image
 
 from pipeline.errors import Unreadable
-from pipeline.images.diagnosis import open_readable, unreadable_if_damaged
+from pipeline.images.diagnosis import READABLE, unreadable_if_damaged
 
 Metadata = Literal["strip"] | Annotated[frozenset[Literal["icc", "exif", "xmp"]], MinLen(1)]
 """`strip`, or what is kept."""
@@ -37,7 +37,7 @@ def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
     """Read the wanted ones of `exif` and `xmp` from a file; nothing from a file that is no picture."""
     readers = {"exif": _exif, "xmp": _xmp}
     found: dict[str, bytes] = {}
-    with suppress(Unreadable), unreadable_if_damaged(), open_readable(file) as image:
+    with suppress(Unreadable), unreadable_if_damaged(), Image.open(file, formats=READABLE) as image:
         if image.format == "PNG":  # where both may stand after the pixels
             image.load()
         for name in readers.keys() & set(wanted):

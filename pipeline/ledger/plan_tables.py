@@ -23,9 +23,7 @@ _WRITES = "action IN ('make', 'rename')"
 # Rows that are read together.
 _CHUNK = 500
 _INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)"
-_DECISION = (
-    "seq, source, source_size, source_mtime_ns, stage, action, code, detail, path, target, rival, owned, moved_from"
-)
+_DECISION = "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from"
 
 Record = tuple[Any, ...]
 """A row of a table, its columns in the order of `schema.py` or of the method's docstring."""
@@ -42,7 +40,7 @@ class PlanTables:
 
     def insert_outputs(self, outputs: Iterable[Record]) -> None:
         """Append outputs to `plan`, each with all its columns but `seq`."""
-        values = f"NULL{', ?' * 14}"
+        values = f"NULL{', ?' * 13}"
         self._connection.executemany(f"INSERT INTO plan VALUES ({values})", outputs)
 
     def insert_orphans(self, orphans: Iterable[Record]) -> None:
@@ -102,12 +100,12 @@ class PlanTables:
         Yields `seq` and rival of each, for `refuse` to give its reason.
         """
         self._connection.execute(
-            "UPDATE plan SET action = 'refuse', code = 'collision', detail = NULL"
+            "UPDATE plan SET action = 'refuse', reason = 'collision'"
             f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS"
             " (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
             (except_orphan,),
         )
-        which = "code = 'collision' AND detail IS NULL AND seq > ?"
+        which = "reason = 'collision' AND seq > ?"
         yield from self._chunks(f"SELECT seq, rival FROM plan WHERE {which} ORDER BY seq", 0)
 
     def contested_targets(self, *, of_groups: bool = False) -> Iterator[bytes]:
@@ -132,10 +130,10 @@ class PlanTables:
         source, target = self._all("SELECT source, target FROM plan WHERE seq = ?", seq)[0]
         return source, target
 
-    def refuse(self, seq: int, code: str, detail: str | None) -> None:
+    def refuse(self, seq: int, reason: str) -> None:
         """Refuse an output of the plan for a reason."""
-        refuse = "UPDATE plan SET action = 'refuse', code = ?, detail = ? WHERE seq = ?"
-        self._connection.execute(refuse, (code, detail, seq))
+        refuse = "UPDATE plan SET action = 'refuse', reason = ? WHERE seq = ?"
+        self._connection.execute(refuse, (reason, seq))
 
     def actions_near(self, seq: int, distance: int, source: bytes) -> list[tuple[int, Any]]:
         """Return `seq` and action of the outputs of a source, which lie at most so far from one of them."""
@@ -172,7 +170,7 @@ class PlanTables:
 
     def make_instead(self, seq: int, orphan: bytes, code: str) -> None:
         """Turn a rename into an output to make, and what it was to move into an orphan."""
-        make = "UPDATE plan SET action = 'make', code = 'new', detail = NULL WHERE seq = ?"
+        make = "UPDATE plan SET action = 'make', reason = 'new' WHERE seq = ?"
         self._connection.execute(make, (seq,))
         self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
 
@@ -220,8 +218,8 @@ class PlanTables:
 
     def counts(self, *, of_groups: bool) -> list[Record]:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
-        which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, code, detail ORDER BY min(seq)"
-        return self._all(f"SELECT action, code, detail, count(*), sum(leads) FROM plan {which}")
+        which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, reason ORDER BY min(seq)"
+        return self._all(f"SELECT action, reason, count(*), sum(leads) FROM plan {which}")
 
     def count_sources_to_make(self) -> int:
         """Count the files of which something is to be made."""

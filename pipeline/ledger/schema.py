@@ -199,7 +199,7 @@ CREATE TEMP TABLE plan (
     seq INTEGER PRIMARY KEY,
     source BLOB, source_size INTEGER, source_mtime_ns INTEGER,
     stage TEXT, action TEXT,
-    code TEXT, detail TEXT, -- the reason; its particulars as a list in JSON, or nothing
+    reason TEXT, -- a code; or a list in JSON of the code and its particulars
     path BLOB, target BLOB,
     rival BLOB, owned INTEGER, late INTEGER,
     leads INTEGER, -- whether it is what is said of its source as a whole

@@ -1,19 +1,20 @@
 """Everything about one file: where it goes, what counts for it, what the ledger remembers, and what a run would do.
 
-What a run would do is taken from a plan over all files, and where that passed over the file as up to date, from the
-same judge: there is no second opinion.
+What a run would do is taken from a plan over all files. The plan keeps nothing of files that are up to date: those are
+decided about by `Freshness`, as the plan does it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config.model import Config, StageConfig
 from pipeline.config.routes import describe_stage
 from pipeline.errors import UsageError
+from pipeline.files.file_system import is_gone
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.files.walk import deciding
 from pipeline.ledger.failures import Failure
@@ -22,10 +23,10 @@ from pipeline.ledger.origins import is_group
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.overrides import Override
 from pipeline.messages import Group, Source
-from pipeline.planning.decisions import Decision, text_of
+from pipeline.planning.decisions import Decision, Reason
 from pipeline.planning.file_state import is_as_left
 from pipeline.planning.freshness import Freshness
-from pipeline.planning.orphans import fate_of
+from pipeline.planning.orphans import Fate, fate_of
 from pipeline.planning.plan import Plan, make_plan, walk_of
 from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
@@ -37,7 +38,7 @@ from pipeline.text import counted, shown
 
 @dataclass(frozen=True)
 class Subject:
-    """What was asked about: an input, or one output of it."""
+    """The file to explain: an input, or one output of it."""
 
     source: bytes
     target: bytes | None = None
@@ -55,7 +56,7 @@ class StageExplained:
     code: list[str]
     """The files whose code counts."""
     recipe: int | None
-    """The number that stands for the code, where the module says one."""
+    """The module's RECIPE, which stands for its code; None where there is none."""
     contents: list[str]
     """The files whose contents count."""
 
@@ -67,21 +68,25 @@ class OutputExplained:
     stage: str
     path: bytes
     action: str
-    why: str
+    reason: Reason
     save: dict[str, Any]
     differences: list[str]
-    """All that is another in the recipe than it was when the output was made."""
+    """Every difference between the recorded recipe and the current one."""
     found: os.stat_result | None
-    """What is in its place."""
+    """stat of the file at its path."""
     row: OutputRecord | None
     override: Override | None
     failure: Failure | None
     printed: str
-    """By the stages before it failed."""
+    """The last output of the stages before the failure."""
+    fate: Fate | None = None
+    """Set for an orphan: whether its file may be removed."""
+    moves_to: bytes = b""
+    """Set for a rename: the new path, as the ledger keeps it."""
 
     @property
     def is_as_left(self) -> bool:
-        """Whether what is in its place is what we wrote there."""
+        """Whether the file at its path is the one that we wrote."""
         row = self.row
         return self.found is not None and row is not None and is_as_left(self.found, row.size, row.mtime_ns)
 
@@ -92,7 +97,7 @@ class Explanation:
 
     source: bytes
     identity: Source | None
-    """None where it is no input, or none any more."""
+    """None where it is not an input at present."""
     standing: str
     stages: list[StageExplained]
     outputs: list[OutputExplained]
@@ -105,7 +110,7 @@ class Explanation:
 
 
 class Explainer:
-    """Looks one file up in everything that is known."""
+    """Explains files: by the pipeline, the ledger, and a plan over all files."""
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self._config = config
@@ -118,7 +123,7 @@ class Explainer:
     # -- which file --------------------------------------------------------------------------------------------------
 
     def find(self, given: bytes) -> Subject:
-        """The file of a path: relative to where one is, to the input root or to the YAML. Raises UsageError."""
+        """Find what a path names, relative to the working folder, the input root or the YAML. Raises UsageError."""
         bases = (os.getcwdb(), self._root, os.fsencode(self._config.folder))
         for full in dict.fromkeys(os.path.normpath(os.path.join(base, given)) for base in bases):
             if subject := self._output_at(full) or self._input_at(full):
@@ -158,7 +163,7 @@ class Explainer:
     # -- what is known of it -----------------------------------------------------------------------------------------
 
     def explain(self, subject: Subject) -> Explanation:
-        """All about an input, or about one output and the way to it."""
+        """Explain an input with its outputs, or one output with the stages before it."""
         if is_group(subject.source):
             return self._explain_group(subject.source)
         walk = walk_of(self._config)
@@ -175,7 +180,7 @@ class Explainer:
         return self._with_surroundings(subject.source, identity, standing, leaves, outputs)
 
     def _explain_group(self, group: bytes) -> Explanation:
-        """All about what is made of a group."""
+        """Explain the outputs of a group."""
         planned = self._plan.store.decisions_of(group)
         members = [counted(each.origin.members, "member") for each in planned if isinstance(each.origin, Group)]
         outputs = list(self._outputs(group, None))
@@ -209,8 +214,8 @@ class Explainer:
         return os.path.normpath(os.path.join(os.fsencode(self._config.folder), target))
 
     def _why_no_input(self, source: bytes, reason: str) -> str:
-        """Why the walk would not have come by a file."""
-        if not os.path.lexists(self._root + source):
+        """Return why the walk leaves out a file."""
+        if is_gone(self._root + source):
             return "an input that is gone"
         inputs, at = self._config.inputs, 0
         while reason == "not among the inputs" and (at := source.find(b"/", at) + 1 or len(source) + 1):
@@ -225,7 +230,7 @@ class Explainer:
         return f"not an input: {reason}"
 
     def _stages(self, leaves: list[OutputSpec]) -> Iterator[StageExplained]:
-        """The stages on the way to these outputs, each once, in the order of the tree."""
+        """Yield the stages on the routes to these outputs, each once, in the order of the tree."""
         parts: dict[str, dict[str, Any]] = {}
         for leaf in leaves:
             parts |= {each.name: part for each, part in zip(leaf.route, leaf.recipe.parts["route"], strict=True)}
@@ -255,7 +260,7 @@ class Explainer:
     # -- its outputs -------------------------------------------------------------------------------------------------
 
     def _outputs(self, source: bytes, identity: Source | None) -> Iterator[OutputExplained]:
-        """Those that the tree makes of it, and then those that are recorded and nothing makes any more."""
+        """Yield the outputs of a source: those of the tree, then recorded ones that nothing produces any more."""
         rows = {row.target: row for row in self._rows(source)}
         failures = {failure.stage: failure for failure in self._failures(source)}
         leaves = {leaf.stage: leaf for leaf in self._leaves}
@@ -264,27 +269,26 @@ class Explainer:
         for each in decisions:
             row = rows.pop(each.target, None) or self._recorded_otherwise(each)
             failure = failures.get(each.stage)
-            yield self._output(
-                each.stage, each.path, each.action, text_of(each.reason), row, failure, leaves[each.stage]
-            )
+            yield self._output(each.stage, each.path, each.action, each.reason, row, failure, leaves[each.stage])
         for row in rows.values():
             if row.part == "" and row.status == "done":  # it stands for parts, of which each has said its own
                 continue
-            path, action, why = self._path(row.target), "keep", "nothing is known of its source now"
+            path = self._path(row.target)
+            output = self._output(row.stage, path, "keep", Reason("source_unknown"), row, None, None)
             if new := next((each.target for each in self._plan.store.renames() if each.moved_from == row.target), b""):
-                action, why = "rename", f"belongs at {shown(new)} now"
+                output = replace(output, action="rename", reason=Reason("path_changed"), moves_to=new)
             elif orphan := next((each for each in self._plan.store.orphans() if each.target == row.target), None):
                 fate = fate_of(orphan, path)
-                action, why = fate.action, f"orphan: {fate.why}"
-            yield self._output(row.stage, path, action, why, row, None, None)
+                output = replace(output, action=fate.action, reason=Reason(orphan.code), fate=fate)
+            yield output
 
     def _recorded_otherwise(self, decision: Decision) -> OutputRecord | None:
-        """What is recorded of a group whose stage was called otherwise."""
+        """Return the record of a group whose stage had another name."""
         row = self._ledger.outputs.get(decision.target) if isinstance(decision.origin, Group) else None
         return row if row and is_group(row.source) else None
 
     def _decisions(self, source: Source, rows: dict[bytes, OutputRecord], failures: list[Failure]) -> list[Decision]:
-        """What a run would do with the outputs of an input, in the order of the tree."""
+        """Return what a run would decide about the outputs of an input, in the order of the tree."""
         planned = {(each.stage, each.target): each for each in self._plan.store.decisions_of(source.path)}
         freshness, decisions = Freshness(self._config, self._ledger, self._of_files, Selection()), []
         for met, recorded, failed in freshness.sources.read_ahead([(source, list(rows.values()), failures)]):
@@ -293,7 +297,7 @@ class Explainer:
         return decisions
 
     def _output(
-        self, stage: str, path: bytes, action: str, why: str, row: OutputRecord | None, failure: Failure | None,
+        self, stage: str, path: bytes, action: str, reason: Reason, row: OutputRecord | None, failure: Failure | None,
         leaf: OutputSpec | None,
     ) -> OutputExplained:  # fmt: skip
         differences = []
@@ -304,7 +308,7 @@ class Explainer:
             stage,
             b"" if path.startswith(NO_FILE_KEY) else path,
             action,
-            why,
+            reason,
             {name: value for name, value in as_written(leaf.recipe.parts["save"]).items() if name != "format"}
             if leaf
             else {},

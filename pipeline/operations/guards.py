@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,27 @@ class Confirmations:
 NOTHING_CONFIRMED = Confirmations()
 
 
+@dataclass(frozen=True)
+class _OutputFolder:
+    """A folder of outputs, as the disk, the ledger and a person name it."""
+
+    path: Path
+    as_bytes: bytes
+    written: str
+    """As it is written in pipeline.yaml; the key of what is known of it."""
+    key: bytes
+    """The prefix of the ledger's targets in it."""
+
+    @classmethod
+    def of(cls, template: Template) -> _OutputFolder:
+        path, written = Path(os.fsdecode(template.folder)), template.written_folder
+        return cls(path, template.folder, os.fsdecode(written), written.rstrip(b"/") + b"/")
+
+    def path_of(self, target: bytes) -> bytes:
+        """Return the path of the output that is a target in the ledger."""
+        return os.path.join(self.as_bytes, target[len(self.key) :])
+
+
 class Guards:
     """The guards of one pipeline, which look at its ledger and at the disk."""
 
@@ -57,8 +79,7 @@ class Guards:
         self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
         """The device of each output folder, and the host from which it was claimed, by its path as written."""
         self._root = _identity_of(config.inputs.root)
-        self._templates = tuple(config.output_folders.values())
-        """One for each output folder."""
+        self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
         self.notes: list[str] = []
         """What looks odd, and was let pass."""
 
@@ -68,8 +89,9 @@ class Guards:
         """Check that state and output folders are ours and are there. Raises UsageError, EnvironmentFailure."""
         self.check_owners()
         if not self._confirmed.rebuild:
-            for template in self._templates:
-                self._check_outputs(template)
+            claimed = [is_claimed(folder.path, self._owner) for folder in self._folders]
+            for folder, is_ours in zip(self._folders, claimed, strict=True):
+                self._check_outputs(folder, is_ours)
 
     def check_owners(self) -> None:
         """Check that state and output folders are this pipeline's. Raises UsageError."""
@@ -82,10 +104,7 @@ class Guards:
         foreign = self._find_foreign() if self._confirmed.take_over else []
         if not foreign:
             return
-        for template in self._templates:
-            place = _place(template)
-            if place.is_dir():
-                store_of(template.folder).claim(template.folder, self._owner)
+        self._claim([folder for folder in self._folders if folder.path.is_dir()])
         self._ledger.has_news = True
         self._ledger.begin()
         self._ledger.overrides.add("take-over", {"of": foreign})
@@ -94,9 +113,19 @@ class Guards:
 
     def _find_foreign(self) -> list[str]:
         """Return a sentence for the state and each output folder that belongs to another pipeline."""
+        known = [self._known_folders.get(folder.written, {}).get("host") for folder in self._folders]
+        others = [other_owner(each.path, self._owner, host) for each, host in zip(self._folders, known, strict=True)]
         found = [self._another_pipelines_state()]
-        found += [self._another_owner(template) for template in self._templates]
+        found += [
+            self._describe_owner(folder, owner)
+            for folder, owner in zip(self._folders, others, strict=True)
+            if owner is not None
+        ]
         return [each for each in found if each]
+
+    def _claim(self, folders: Sequence[_OutputFolder], run: int | None = None) -> None:
+        for folder in folders:
+            store_of(folder.as_bytes).claim(folder.as_bytes, self._owner, run)
 
     def _identity(self) -> dict[str, str]:
         config = self._config
@@ -121,50 +150,45 @@ class Guards:
         then, now = self._ledger.facts.get("pipeline"), self._identity()
         if then is None:
             return "", ""
-        state, yaml = _shown(os.path.relpath(self._config.state, self._config.folder)), _shown(then["yaml"])
+        state = os.path.relpath(self._config.state, self._config.folder)
         if (then["yaml"], then["root"]) != (now["yaml"], now["root"]):
-            over = f"{_shown(now['yaml'])} over {_shown(now['root'])}"
-            return f"the state {state} is that of {yaml} over {_shown(then['root'])}", over
+            whose, over = (f"{_shown(each['yaml'])} over {_shown(each['root'])}" for each in (then, now))
+            return f"the state {_shown(state)} is that of {whose}", over
         if then["state"] == now["state"] and _is_another_file(Path(then["folder"], then["yaml"]), self._config.file):
-            return f"the state {state} is that of {_shown(then['folder'])}/{yaml}", "its copy"
+            return f"the state {_shown(state)} is that of {_shown(then['folder'])}/{_shown(then['yaml'])}", "its copy"
         return "", ""
 
-    def _another_owner(self, template: Template) -> str:
-        known = self._known_folders.get(_written(template), {})
-        owner = other_owner(_place(template), self._owner, known.get("host"))
-        if owner is None:
-            return ""
+    def _describe_owner(self, folder: _OutputFolder, owner: Owner) -> str:
         whose = f"pipeline {owner.pipeline!r} (state {_shown(owner.state_folder)} on {_shown(owner.host)})"
         ways = f"write elsewhere, or take it over: {self._command()}"
-        return f"the output folder {shown(template.folder)} belongs to {whose}; {ways}"
+        return f"the output folder {shown(folder.as_bytes)} belongs to {whose}; {ways}"
 
     def _command(self) -> str:
         return f"{program()} run {_shown(shlex.quote(str(self._config.file)))} --take-over"
 
-    def _check_outputs(self, template: Template) -> None:
+    def _check_outputs(self, folder: _OutputFolder, claimed: bool) -> None:
         """Check that the recorded outputs of a folder are there. Raises EnvironmentFailure where a disk seems away."""
-        place = _place(template)
-        then, device = self._known_folders.get(_written(template), {}).get("device"), _device(place)
-        claimed, moved = is_claimed(place, self._owner), then is not None and device not in (None, then)
+        then, device = self._known_folders.get(folder.written, {}).get("device"), _device(folder.path)
+        moved = then is not None and device not in (None, then)
         if claimed and not moved:
             return
-        recorded = self._ledger.outputs.done_below(_key(template))
+        recorded = self._ledger.outputs.done_below(folder.key)
         if not recorded:
             return
         if device is None:
             what = "is gone"
-        elif _is_empty(place):
+        elif _is_empty(folder.path):
             what = "is empty"
-        elif moved and not (claimed and any(os.path.lexists(_path(template, target)) for target in recorded)):
+        elif moved and not (claimed and any(os.path.lexists(folder.path_of(target)) for target in recorded)):
             what = "is on another disk than it was, without what was made in it"
         else:
             if moved:  # the number of a device is another after a reboot, or when a network's disk is mounted anew
-                self.notes.append(f"the output folder {shown(template.folder)} is on another device than it was")
+                self.notes.append(f"the output folder {shown(folder.as_bytes)} is on another device than it was")
             return
-        count = self._ledger.outputs.count_done_below(_key(template))
+        count = self._ledger.outputs.count_done_below(folder.key)
         outputs = f"{count:,} outputs" if count != 1 else "1 output"
         raise EnvironmentFailure(
-            f"the output folder {shown(template.folder)} {what}, and the ledger knows of {outputs} there; "
+            f"the output folder {shown(folder.as_bytes)} {what}, and the ledger knows of {outputs} there; "
             "is its disk mounted? if this is meant, 'run --rebuild' makes them anew"
         )
 
@@ -183,12 +207,12 @@ class Guards:
             return
         if self._ledger.facts.get("sources") == 0:  # it was so before, and meant
             return
-        root = shown(os.fsencode(self._config.inputs.root))
         why = dict(plan.walk.unlisted).get(b"")
         unknown = tuple(folder for folder, _ in plan.walk.unlisted if folder)
         known = self._ledger.outputs.count_sources(unknown)
         if not known:
             return
+        root = shown(os.fsencode(self._config.inputs.root))
         those = f"none of the {known:,} known files is" if known != 1 else "the one known file is not"
         what = f"{those} in the input root {root}" if why is None else f"the input root {root} cannot be listed: {why}"
         raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, 'run --rebuild' goes on without them")
@@ -213,14 +237,13 @@ class Guards:
         """
         run = self._ledger.runs.number if plan.has_work else None
         if run is not None:
-            claims = {os.fsdecode(template.folder): run for template in self._templates}
+            claims = {str(folder.path): run for folder in self._folders}
             self._ledger.begin()
             self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
             self._ledger.make_durable()
-        for template in self._templates:
-            place = _place(template)
-            store_of(template.folder).claim(template.folder, self._owner, run)
-            self._known_folders[_written(template)] = {"device": _device(place), "host": self._owner.host}
+        self._claim(self._folders, run)
+        for folder in self._folders:
+            self._known_folders[folder.written] = {"device": _device(folder.path), "host": self._owner.host}
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
         if not selection.is_partial and not plan.walk.unlisted:
             facts["sources"] = plan.sources
@@ -246,24 +269,6 @@ class Guards:
 def guards_of(config: Config, ledger: Ledger, confirmed: Confirmations = NOTHING_CONFIRMED) -> Guards:
     """Return the guards of a pipeline, whose state may not exist yet."""
     return Guards(config, ledger, owner_here(config.state, known_identity(config.state), config.name), confirmed)
-
-
-def _place(template: Template) -> Path:
-    return Path(os.fsdecode(template.folder))
-
-
-def _written(template: Template) -> str:
-    return os.fsdecode(template.written_folder)
-
-
-def _key(template: Template) -> bytes:
-    """Return the prefix of the ledger's targets in a folder."""
-    return template.written_folder.rstrip(b"/") + b"/"
-
-
-def _path(template: Template, target: bytes) -> bytes:
-    """Return the path of the output that is a target in the ledger."""
-    return os.path.join(template.folder, target[len(_key(template)) :])
 
 
 def _shown(text: str) -> str:

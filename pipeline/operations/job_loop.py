@@ -77,7 +77,7 @@ class JobLoop:
         observers: RunObserver,
         guards: Guards,
         signals: Signals,
-        is_followed: Callable[[], bool],
+        is_followed: Callable[[], bool] | None,
     ) -> None:
         self._engine = engine
         self._recorder = recorder
@@ -123,7 +123,7 @@ class JobLoop:
     def _check_limits(self) -> None:
         """Raise Interrupted or EnvironmentFailure where not even the jobs in hand may end."""
         self._signals.check_grace()
-        if not self._is_followed():
+        if self._is_followed and not self._is_followed():
             raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")
 
     def _check_folders(self) -> None:

@@ -105,11 +105,12 @@ def _modules_for_pictures(config: Config) -> tuple[str, ...]:
 
 def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
     """Return what the workers need to know of the pipeline, as plain data."""
+    options = [absolute(stage.options, config.folder) for stage in config.stages]
     stages = tuple(
         StageSetup(
             name=stage.name,
             uses=stage.stage.uses,
-            options=absolute(stage.options, config.folder),
+            options=each,
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
             decode_box=stage.decode_box,
@@ -117,7 +118,7 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )
-        for stage, engine in zip(config.stages, engines_of(config.stages), strict=True)
+        for stage, each, engine in zip(config.stages, options, engines_of(config.stages), strict=True)
     )
     return WorkerSetup(
         folder=config.folder,

@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.config.model import Prune
 from pipeline.errors import PolicyStop, UsageError
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.ownership import Places
+from pipeline.files.ownership import OwnedFolders
 from pipeline.files.store import store_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.orphans import Fate, fates
@@ -48,11 +48,11 @@ class Pruned:
 class Pruner:
     """Removes orphans of one pipeline, below the output folders that are its own."""
 
-    def __init__(self, ledger: Ledger, folder: Path, places: Places, unclean: Sequence[str]) -> None:
+    def __init__(self, ledger: Ledger, folder: Path, owned: OwnedFolders, unclean: Sequence[str]) -> None:
         self._ledger = ledger
         self._folder = folder
         self._store = store_of(os.fsencode(folder))
-        self._places = places
+        self._owned = owned
         self._unclean = unclean
 
     def prune_within(self, limit: Prune, store: PlanStore) -> Pruned:
@@ -75,9 +75,9 @@ class Pruner:
             remove_temporaries(fate.path, self._unclean)
             place = os.path.dirname(fate.path)
             if folder != place:
-                self._places.remove_if_empty(folder)
+                self._owned.remove_if_empty(folder)
                 folder = place
-            if fate.action == "keep" or not self._places.is_ours(place):
+            if fate.action == "keep" or not self._owned.is_ours(place):
                 pruned.kept += 1
             elif fate.action == "forget" or self._remove(fate, pruned):
                 self._forget(fate)
@@ -85,7 +85,7 @@ class Pruner:
                 self._ledger.commit()
                 self._ledger.begin()
                 committed_at = time.monotonic()
-        self._places.remove_if_empty(folder)
+        self._owned.remove_if_empty(folder)
         self._ledger.commit()
         return pruned
 

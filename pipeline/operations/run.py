@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 from pipeline.config.model import Config
 from pipeline.errors import PolicyStop
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.ownership import Places, claimed_folders
+from pipeline.files.ownership import OwnedFolders, claimed_folders
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
-from pipeline.planning.decisions import Action, Reason, text_of
-from pipeline.planning.estimate import Pace
+from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
@@ -58,7 +57,7 @@ def plan(context: RunContext) -> None:
         context.parts.recover(context.unclean_runs)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
-    on_work = context.open_engine if config.engine == "pool" else lambda: None
+    on_work = context.open_engine if config.engine == "pool" else None
     context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
@@ -88,16 +87,19 @@ def clear_up(context: RunContext) -> None:
             ledger.outputs.delete([orphan.target])
     ledger.failures.forget(plan.store.past_failures())
     plan.store.keep_readings()
-    for within in [(b"", None)] if plan.judged is None else plan.judged:
+    for within in [(b"", None)] if plan.compared is None else plan.compared:
         ledger.unchanged.delete(*within)
     context.recorder.commit()
 
 
 def note_left_out(context: RunContext) -> None:
-    """Note the folders that could not be listed, and the files that were left out."""
+    """Note the folders that could not be listed, what that leaves as it is, and the files that were left out."""
     walk = context.plan.walk
-    for folder, why in walk.unlisted:
-        context.note(f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone")
+    for note in walk.describe_unlisted():
+        context.note(note)
+    if groups := context.plan.counts_of_groups["settling", MEMBERS_UNKNOWN]:
+        those = "1 output of a group was" if groups == 1 else f"{groups:,} outputs of groups were"
+        context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}")
     for note in walk.describe_left_out():
         context.note(note)
     if walk.unlisted or walk.is_misled:
@@ -110,8 +112,8 @@ def rename(context: RunContext) -> None:
     if renames := plan.count("rename"):
         from pipeline.planning.renames import Renamer
 
-        places = Places(context.config.folder, context.state.id)
-        context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, places).rename()
+        owned = OwnedFolders(context.config.folder, context.state.id)
+        context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, owned).rename()
         if context.summary.renamed < renames:  # some could not be moved, and are made
             plan.jobs = plan.store.count_jobs()
 
@@ -135,7 +137,8 @@ def run_jobs(context: RunContext) -> None:
     if signals.first:
         cut = ", what was in hand was cut off" if signals.is_interrupted else ""
         context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
-    context.pace = Pace(context.recorder.done_files, time.monotonic() - began)
+    if files := context.recorder.done_files:
+        context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
 
 
 def prune(context: RunContext) -> None:
@@ -148,9 +151,9 @@ def prune(context: RunContext) -> None:
     context.recorder.commit()
     if summary.skipped:
         context.plan.store.add_skipped()
-    places = Places(config.folder, context.state.id)
+    owned = OwnedFolders(config.folder, context.state.id)
     try:
-        pruner = Pruner(context.ledger, config.folder, places, context.unclean_runs)
+        pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
         command = f"{program()} prune {shlex.quote(str(config.file))}"
@@ -201,7 +204,7 @@ def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> 
         is_edited = reason.code == "edited"
         summary.edited += outputs if is_edited else 0
         summary.up_to_date += outputs if action == "up-to-date" and not is_edited else 0
-        summary.settling += outputs if action == "settling" else 0
+        summary.settling += outputs if reason == SETTLING else 0
         summary.held += outputs if action == "held" else 0
         summary.dismissed += outputs if reason.code == "dismissed" else 0
     if summary.held > summary.dismissed:
@@ -241,7 +244,7 @@ def run(
     *,
     grace_s: float = GRACE_S,
     confirmations: Confirmations = NOTHING_CONFIRMED,
-    is_followed: Callable[[], bool] = lambda: True,
+    is_followed: Callable[[], bool] | None = None,
 ) -> Summary:
     """Bring every selected output up to date.
 
@@ -251,7 +254,7 @@ def run(
         observers: Those that receive the events of the run, in this order.
         grace_s: The seconds that the jobs in hand may still take after a first signal.
         confirmations: What the user confirmed, so that the guards let it pass.
-        is_followed: Asked again and again; once it is false, the run stops with exit code 3.
+        is_followed: Asked again and again, if given; once it is false, the run stops with exit code 3.
 
     Returns:
         The summary, whose `exit` is the exit code.

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
@@ -27,15 +28,14 @@ from pipeline.observer import Observers, RunObserver
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
-from pipeline.planning.estimate import Pace
-from pipeline.planning.plan import Plan, settled_spans
+from pipeline.planning.plan import Plan
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
+from pipeline.planning.unchanged import settled_ranges
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
 from pipeline.text import counted, shown
 
-_NO_WORK = Pace(0, 0.0)
 # How many of the files that were set aside are named.
 _NAMED = 20
 
@@ -49,7 +49,7 @@ class RunRequest:
     observers: tuple[RunObserver, ...]
     grace_s: float
     confirmations: Confirmations
-    is_followed: Callable[[], bool]
+    is_followed: Callable[[], bool] | None
 
 
 @dataclass
@@ -74,7 +74,8 @@ class RunContext:
     is_planned: bool = False
     """Whether there is a plan, and no guard refused it."""
     engine: Engine | None = None
-    pace: Pace = _NO_WORK
+    work: dict[str, Any] | None = None
+    """How many files went through the engine and in how many seconds, from which `plan` estimates; None for none."""
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""
@@ -160,14 +161,14 @@ def close_run(context: RunContext) -> None:
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
     _note_set_aside(context)
     _note_next_steps(context)
-    if plan and plan.judged and summary.exit in (0, 1):
+    if plan and plan.compared and summary.exit in (0, 1):
         ledger.begin()
-        ledger.unchanged.add(settled_spans(ledger, plan.leaves, plan.judged))
+        ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
         ledger.commit()
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in (0, 1)
-    ledger.end_run(summary.exit, summary.as_json() | context.pace.as_json(), swept=swept)
+    ledger.end_run(summary.exit, summary.as_json() | ({"work": context.work} if context.work else {}), swept=swept)
     context.observers.on_end()
 
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pipeline.files.atomic import digest_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
-from pipeline.planning.file_state import OutputFile, compare_file, is_as_left
+from pipeline.planning.file_state import compare_file, is_as_left
 from pipeline.text import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -97,7 +97,7 @@ def _examine_all(rows: Iterable[OutputRecord], base: bytes) -> Iterator[Finding]
 
 
 def _describe_other(row: OutputRecord, path: bytes, size: int) -> Finding:
-    code = compare_file(row, OutputFile(path))[1].code
+    code = compare_file(row, path)[1].code
     if code == "up_to_date":
         return Finding(row, "as recorded", "")
     if code == "output_torn":

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from pipeline.ledger.origins import origin_of
 from pipeline.messages import Origin
-from pipeline.text import NO_FILE, NOT_OURS, counted, reason_of, shown
+from pipeline.text import NO_FILE, NOT_OURS, counted, in_general, shown
 
 Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 # A source with several outputs is counted under the first of these that one of its outputs has.
@@ -29,7 +29,8 @@ Code = (
         "source_changed", "recipe_changed",
         "part_missing", "part_torn", "part_older", "members_changed", "members_to_be_made", "failed_before",
         "held", "dismissed", "settling",
-        "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed",
+        "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed", "members_unknown",
+        "source_unknown",
     ]
     | OrphanCode
 )  # fmt: skip
@@ -52,8 +53,10 @@ FORCED = Reason("forced")
 INTERRUPTED = Reason("interrupted")
 SETTLING = Reason("settling")
 EDITED = Reason("edited")
+OUTPUT_MISSING = Reason("output_missing")
 EXISTS_NOT_OURS = Reason("not_ours")
 MEMBERS_CHANGED = Reason("members_changed")
+MEMBERS_UNKNOWN = Reason("members_unknown")
 
 _TEXTS: dict[Code, str] = {
     "up_to_date": "up to date",
@@ -82,6 +85,8 @@ _TEXTS: dict[Code, str] = {
     "collision": "collision",
     "bad_path": "no valid path",
     "members_failed": "members failed",
+    "members_unknown": "left alone: a folder that cannot be listed may hold members",
+    "source_unknown": "nothing is known of its source now",
     "path_changed": "path changed",
     "source_gone": "source gone",
     "stage_gone": "stage gone",
@@ -102,10 +107,12 @@ def without_particulars(reason: Reason) -> Reason:
 
     What differs in the pipeline stays, such as the option that changed; what differs in a file does not.
     """
+    if not reason.detail:
+        return reason
     if reason.code in _OF_ONE_FILE:
         return Reason(reason.code)
     if reason.code in ("skipped", "bad_path"):
-        return Reason(reason.code, (reason_of(str(reason.detail[0])),))
+        return Reason(reason.code, (in_general(str(reason.detail[0])),))
     return reason
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.ledger.ledger import Ledger
 
@@ -19,10 +19,6 @@ class Pace(NamedTuple):
     def per_second(self) -> float:
         """How many files in a second."""
         return self.files / self.seconds
-
-    def as_json(self) -> dict[str, Any]:
-        """What a run's record in the ledger has of it; nothing where there was no work."""
-        return {"work": {"files": self.files, "seconds": round(self.seconds, 3)}} if self.files else {}
 
 
 def last_pace(ledger: Ledger) -> Pace | None:

@@ -1,4 +1,4 @@
-"""Tells whether a source is as it was when something was made of it, and whether an output is as we left it."""
+"""Tells whether a source is as recorded, and whether an output is as we left it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Origin, Source
-from pipeline.planning.decisions import EDITED, INTERRUPTED, UP_TO_DATE, Action, Reason
+from pipeline.planning.decisions import EDITED, INTERRUPTED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
 
 _SECOND_NS = 1_000_000_000
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
@@ -29,7 +29,7 @@ _GROUP = 16
 _GROUPS_AHEAD = 8
 
 Met = tuple[Source, list[OutputRecord], list[Failure]]
-"""A source, and what is recorded of it."""
+"""A source with its records: of outputs, and of failures."""
 Note = Callable[[OutputRecord, Reading], None]
 Touched = Callable[[OutputRecord, int], None]
 """Called with the record of an output whose contents are as recorded, and the time that it has now."""
@@ -68,15 +68,17 @@ class ByTime:
 
     def change(self, source: Source, record: OutputRecord) -> Reason | None:
         """Return how a source differs from its record; None where it does not."""
+        if source.mtime_ns == record.source_mtime_ns and source.size_bytes == record.source_size:
+            return None
         return change_by_time(source, record)
 
 
 class ByContents:
-    """Compares sources with their records by what is in them (`changed_by: hash`).
+    """Compares sources with their records by contents (`changed_by: hash`).
 
-    One whose size and times, that of the last change of any kind among them, are as recorded is not read. Others are,
-    by a few threads, before their turn. Of what was recorded under `changed_by: mtime` there is no digest: it is judged
-    by its time, and gets one where it is asked to `fill`.
+    A source whose size, mtime and ctime are as recorded is not read. The others are read ahead by a few threads. A
+    record made under `changed_by: mtime` has no digest: its source is compared by time, and read if `fill` is set, so
+    that the record gets a digest.
     """
 
     def __init__(self, root: bytes, note: Note | None, *, fill: bool) -> None:
@@ -84,10 +86,10 @@ class ByContents:
         self._note = note
         self._fill = fill
         self._reading: Reading | OSError | None = None
-        """What the source in hand was read to be; None where that was not needed."""
+        """The result of reading the source in hand; None where it was not read."""
 
     def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
-        """Yield the sources of `met` in their order, each when it was read, if it must be."""
+        """Yield the sources of `met` in their order, after those that must be read were read."""
         rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:
@@ -148,62 +150,44 @@ Sources = ByTime | ByContents
 
 
 def _can_be_kept(reading: Reading, source: Source) -> bool:
-    """Whether what was read is what the walk met, and nobody wrote to it meanwhile."""
+    """Whether the file that was read is the one that the walk met, and nobody wrote to it meanwhile."""
     return reading.was_at_rest and (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)
 
 
 # -- outputs -----------------------------------------------------------------------------------------------------------
 
 
-class Folders:
-    """Remembers of the folder that was asked for last whether it is there: most outputs lie beside the one before."""
+class OutputFolders:
+    """Tells whether an output exists; remembers the folder of the last one, since most outputs lie side by side."""
 
     def __init__(self) -> None:
-        self._last: tuple[bytes, bool] = b"", False
+        self._folder = b""
+        self._folder_exists = False
 
-    def may_hold(self, path: bytes) -> bool:
-        """Whether the folder of a path is there."""
+    def has(self, path: bytes) -> bool:
+        """Whether anything lies at a path, be it a dangling link."""
         folder = path[: path.rindex(b"/")]
-        if folder != self._last[0]:
-            self._last = folder, os.path.lexists(folder)
-        return self._last[1]
+        if folder != self._folder:
+            self._folder, self._folder_exists = folder, os.path.lexists(folder)
+        return self._folder_exists and os.path.lexists(path)
 
 
-class OutputFile:
-    """What lies at the path of an output, looked at only when that is asked."""
+def digest_at(path: bytes) -> bytes | None:
+    """Return the digest of a file's contents; None where it cannot be read."""
+    try:
+        return digest_of(path)
+    except OSError:
+        return None
 
-    __slots__ = ("_folders", "path")
 
-    def __init__(self, path: bytes, folders: Folders | None = None) -> None:
-        self.path = path
-        self._folders = folders
-
-    def exists(self) -> bool:
-        """Whether anything lies there, be it a link that leads nowhere."""
-        return (self._folders is None or self._folders.may_hold(self.path)) and os.path.lexists(self.path)
-
-    def look(self) -> os.stat_result | None:
-        """Return what is behind the path; None where there is nothing."""
-        try:
-            return os.stat(self.path)
-        except OSError:
-            return None
-
-    def ctime_ns(self) -> int | None:
-        """Return when what lies there itself was changed last in any way; None where there is nothing."""
-        found = look(self.path)
-        return found.st_ctime_ns if found else None
-
-    def digest(self) -> bytes | None:
-        """Return the digest of the contents; None where they cannot be read."""
-        try:
-            return digest_of(self.path)
-        except OSError:
-            return None
+def ctime_of(path: bytes) -> int | None:
+    """Return when a file, or the link at its path, was last changed in any way; None where there is nothing."""
+    found = look(path)
+    return found.st_ctime_ns if found else None
 
 
 def compare_file(
-    record: OutputRecord, file: OutputFile, window: Window | None = None, touched: Touched | None = None
+    record: OutputRecord, path: bytes, window: Window | None = None, touched: Touched | None = None
 ) -> tuple[Action, Reason]:
     """Decide about an output that is recorded as made, by what lies in its place.
 
@@ -211,16 +195,16 @@ def compare_file(
     one is made anew, as is an empty or a torn one. Any other is an edit, which is kept. What may not be as the ledger
     has it, by `window`, is read; `touched` is called with what has our contents and another time.
     """
-    found = file.look()
+    found = stat_of(path)
     if found is None:
-        return "make", Reason("output_missing")
+        return "make", OUTPUT_MISSING
     if not stat.S_ISREG(found.st_mode):
         return "refuse", Reason("not_a_file")
     is_left = is_as_left(found, record.size, record.mtime_ns)
     is_doubtful = window is not None and window.doubts(record.recorded_ns, found.st_ctime_ns)
     if is_left and not (is_doubtful and record.digest):
         return "up-to-date", UP_TO_DATE
-    digest = file.digest() if record.earlier or found.st_size == record.size or is_doubtful else None
+    digest = digest_at(path) if record.earlier or found.st_size == record.size or is_doubtful else None
     if digest is not None and digest == record.digest:
         if touched and not is_left:
             touched(record, found.st_mtime_ns)
@@ -257,8 +241,16 @@ def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
     return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= _SAME_TIME_NS
 
 
+def stat_of(path: bytes) -> os.stat_result | None:
+    """Return stat of a path; None where there is nothing."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
 def look(path: bytes) -> os.stat_result | None:
-    """What lies there itself, if anything does."""
+    """Return lstat of a path; None where there is nothing."""
     try:
         return os.lstat(path)
     except OSError:
@@ -266,5 +258,5 @@ def look(path: bytes) -> os.stat_result | None:
 
 
 def is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file was moved there by a run that was killed before it could say so."""
+    """Whether a file has the recorded time to the nanosecond, as one moved by a run that was killed then has."""
     return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns

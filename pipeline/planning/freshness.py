@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
+from pipeline.files.file_system import is_gone
 from pipeline.files.ownership import claimed_folders
 from pipeline.files.state_dir import known_identity
 from pipeline.files.template import NO_FILE_KEY
@@ -39,11 +40,11 @@ from pipeline.planning.decisions import (
 from pipeline.planning.file_state import (
     ByContents,
     ByTime,
-    Folders,
     Note,
-    OutputFile,
+    OutputFolders,
     Touched,
     compare_file,
+    ctime_of,
     same_origin,
 )
 from pipeline.planning.recipe import OutputSpec, take_parts
@@ -72,36 +73,37 @@ class Context:
     claimed: frozenset[bytes] = frozenset()
     """The output folders that were ours before this run; looked up only where there is such a period."""
     touched: Touched | None = None
+    folders: OutputFolders = field(default_factory=OutputFolders)
 
-    def may_be_ours(self, spec: OutputSpec, file: OutputFile) -> bool:
+    def may_be_ours(self, spec: OutputSpec, path: bytes) -> bool:
         """Whether a file of which nothing is recorded may be of a run that the ledger has forgotten."""
-        return self.window is not None and spec.template.folder in self.claimed and self.window.holds(file.ctime_ns())
+        return self.window is not None and spec.template.folder in self.claimed and self.window.holds(ctime_of(path))
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
 def decide_recorded(
-    spec: OutputSpec, record: OutputRecord, change: Reason | None, file: OutputFile, context: Context
+    spec: OutputSpec, record: OutputRecord, change: Reason | None, path: bytes, context: Context
 ) -> Answer:
     """Decide about an output that is on record; `change` is how its source or its recipe differs from that."""
     if record.status == "intended":
-        return "make", INTERRUPTED if file.exists() else NEW
+        return "make", INTERRUPTED if context.folders.has(path) else NEW
     if context.is_forced:
         return "make", FORCED
     if change:
-        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, file, context) else ("make", change)
+        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, path, context) else ("make", change)
     if record.in_flight:
         return "make", INTERRUPTED
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
     if not spec.template.has_file or spec.has_parts:
         return "up-to-date", UP_TO_DATE
-    return compare_file(record, file, context.window, context.touched)
+    return compare_file(record, path, context.window, context.touched)
 
 
 def decide_unrecorded(
-    spec: OutputSpec, file: OutputFile, owner: str | None, others: OutputRecord | None, context: Context
+    spec: OutputSpec, path: bytes, owner: str | None, others: OutputRecord | None, context: Context
 ) -> Answer:
     """Decide about an output that is not on record for its source.
 
@@ -109,12 +111,12 @@ def decide_unrecorded(
     that record where it was skipped.
     """
     if owner is None:
-        if not spec.template.has_file or context.is_forced or not file.exists():
+        if not spec.template.has_file or context.is_forced or not context.folders.has(path):
             return "make", NEW
-        return ("make", INTERRUPTED) if context.may_be_ours(spec, file) else ("refuse", EXISTS_NOT_OURS)
+        return ("make", INTERRUPTED) if context.may_be_ours(spec, path) else ("refuse", EXISTS_NOT_OURS)
     if owner == "intended":
-        return "make", INTERRUPTED if file.exists() else NEW
-    if others and not context.is_forced and is_somebody_elses(spec, others, file, context):
+        return "make", INTERRUPTED if context.folders.has(path) else NEW
+    if others and not context.is_forced and is_somebody_elses(spec, others, path, context):
         return "refuse", EXISTS_NOT_OURS
     return "make", NEW
 
@@ -128,10 +130,10 @@ def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
     return "held", Reason("held", (failure.attempts,))
 
 
-def is_somebody_elses(spec: OutputSpec, record: OutputRecord, file: OutputFile, context: Context) -> bool:
+def is_somebody_elses(spec: OutputSpec, record: OutputRecord, path: bytes, context: Context) -> bool:
     """Whether a file lies where we made none, since the source was left out."""
     made_none = record.status == "skipped" and record.size is None and not record.in_flight
-    return made_none and file.exists() and not context.may_be_ours(spec, file)
+    return made_none and context.folders.has(path) and not context.may_be_ours(spec, path)
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
@@ -156,13 +158,14 @@ class Freshness:
         places = config.output_folders if ledger.window else ()
         claimed = claimed_folders(places, known_identity(config.state))
         self._context = Context(selection.force, retries, ledger.window, claimed, touched)
+        self.is_uncertain = self._context.window is not None
+        """Whether the ledger may not know of all that was made."""
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
         """Tells which sources are as they were."""
-        self._folders = Folders()
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
         folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.template.has_file}
@@ -233,24 +236,25 @@ class Freshness:
         change: Reason | None,
     ) -> Decision:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
-        file = OutputFile(path, self._folders)
         if record is not None:
-            answer = decide_recorded(spec, record, change, file, self._context)
-            return Decision(origin, spec.stage, *answer, path, target, None, record.status != "intended")
+            action, reason = decide_recorded(spec, record, change, path, self._context)
+            return Decision(origin, spec.stage, action, reason, path, target, None, record.status != "intended")
         rival, status = self._ledger.outputs.owner(target) or (None, None)
         others = self._ledger.outputs.get(target) if status == "skipped" else None
-        answer = decide_unrecorded(spec, file, status, others, self._context)
-        is_rival = answer[0] == "make" and status != "intended" and rival is not None and not self._is_past(rival)
-        return Decision(origin, spec.stage, *answer, path, target, rival if is_rival else None)
+        action, reason = decide_unrecorded(spec, path, status, others, self._context)
+        is_rival = rival is not None and action == "make" and status != "intended" and not self._is_past(rival)
+        return Decision(origin, spec.stage, action, reason, path, target, rival if is_rival else None)
 
     def _is_past(self, source: bytes) -> bool:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
-        return self._is_listed and not is_group(source) and not os.path.lexists(self._root + source)
+        return self._is_listed and not is_group(source) and is_gone(self._root + source)
 
     def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         if record.status == "intended":
             return None
-        return self.sources.change(source, record) or self.recipe_change(spec, record)
+        if change := self.sources.change(source, record):
+            return change
+        return None if record.recipe == spec.number else self.recipe_change(spec, record)
 
     def recipe_change(self, spec: OutputSpec, record: OutputRecord) -> Reason | None:
         """Return how the recipe of an output first differs from the recorded one; None where it does not."""
@@ -317,7 +321,7 @@ def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord, context
     path = spec.template.fill(source.path, record.part or "")
     answer: Answer = "up-to-date", UP_TO_DATE
     if spec.template.has_file:
-        action, reason = compare_file(record, OutputFile(path), context.window, context.touched)
+        action, reason = compare_file(record, path, context.window, context.touched)
         if code := _OF_PART.get(reason.code):
             reason = Reason(code, (record.part, *reason.detail))
         answer = action, reason

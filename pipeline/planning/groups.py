@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from pipeline.config.model import Config
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.group_manifest import write_members
+from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import GROUPS, key_of
+from pipeline.ledger.origins import GROUPS, key_of, origin_of
 from pipeline.messages import Group, GroupJob, Outcome
-from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, OrphanCode, Reason
+from pipeline.planning.decisions import MEMBERS_CHANGED, MEMBERS_UNKNOWN, Decision, OrphanCode, Reason
 from pipeline.planning.group_freshness import GroupFreshness
 from pipeline.planning.group_members import GroupMembers, GroupState
 from pipeline.planning.plan_store import PlanStore
@@ -31,10 +32,17 @@ class GroupPlanner:
     """Puts the decisions about all groups into the plan, and gives the jobs of those that are stale."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, specs: Sequence[OutputSpec], selection: Selection, store: PlanStore
+        self,
+        config: Config,
+        ledger: Ledger,
+        specs: Sequence[OutputSpec],
+        selection: Selection,
+        store: PlanStore,
+        walk: Walk,
     ) -> None:
         self._ledger = ledger
         self._store = store
+        self._walk = walk
         self._stages = {spec.stage for spec in specs}
         self._freshness = GroupFreshness(config, ledger, tuple(specs), selection)
         self._tables = ledger.create_group_tables()
@@ -77,15 +85,26 @@ class GroupPlanner:
     def _decide(self, members: GroupMembers, state: GroupState, failures: Sequence[Failure]) -> Decision:
         """Decide about what is made of a group: by its members as they are, and then by those that are absent."""
         spec, group = members.spec, state.group
+        if state.output and self._is_unknown(group):
+            target = spec.template.key(state.output)
+            return Decision(group, spec.stage, "settling", MEMBERS_UNKNOWN, state.output, target)
         if not state.output:
             return Decision(group, spec.stage, "refuse", Reason("bad_path", (members.path_error(group),)))
         decision = self._freshness.decide(group, spec, state.output, failures)
         return decision if decision.action == "refuse" else decide_absent(decision, state, members.accepts_failures)
 
-    def _why_orphaned(self, stage: str, group_exists: bool) -> OrphanCode:
-        """Return why nothing makes a recorded output of a group any more."""
+    def _is_unknown(self, group: Group) -> bool:
+        """Whether a group may have members of which the walk could not know."""
+        members = self._members.get(group.stage)
+        return members is not None and any(members.may_lie_below(folder, group) for folder, _ in self._walk.unlisted)
+
+    def _why_orphaned(self, source: bytes, stage: str, group_exists: bool) -> OrphanCode | None:
+        """Return why nothing makes a recorded output of a group any more; None where that cannot be told."""
+        group = origin_of(source)
         if stage not in self._stages:
             return "stage_gone"
+        if isinstance(group, Group) and self._is_unknown(group):
+            return None
         return "path_changed" if group_exists else "group_gone"
 
     # -- during a run --------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
-"""Outputs that nothing produces any more: which they are and why, and whether they may be removed."""
+"""Finds the recorded outputs that nothing produces any more, with the reason, and tells which may be removed."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
@@ -15,11 +15,41 @@ from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, te
 from pipeline.planning.file_state import is_as_left
 from pipeline.planning.plan_store import PlanStore
 
+T = TypeVar("T", OutputRecord, Failure)
+
+
+class RecordCursor(Generic[T]):
+    """Keeps a stream of records in step with a walk over the same order of sources."""
+
+    def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:
+        self._records: Iterator[T] = records
+        self._passed: Callable[[T], None] = passed
+        self._next: T | None = next(records, None)
+
+    def take(self, source: bytes) -> list[T]:
+        """Return the records of a source; pass on those of sources before it, which the walk did not meet."""
+        found: list[T] = []
+        record = self._next
+        while record is not None and record.source <= source:
+            if record.source == source:
+                found.append(record)
+            else:
+                self._passed(record)
+            record = next(self._records, None)
+        self._next = record
+        return found
+
+    def pass_the_rest(self) -> None:
+        """Pass on the records after the last source of the walk."""
+        while self._next is not None:
+            self._passed(self._next)
+            self._next = next(self._records, None)
+
 
 class OrphanCollector:
-    """Takes the records to which no source and template of today leads: orphans and past failures.
+    """Adds the records that no current source and template leads to: orphans and past failures.
 
-    What it cannot know it leaves out: what lies in a folder that was not listed, or cannot be looked at.
+    Records of sources that cannot be looked at, as in a folder that was not listed, are left out.
     """
 
     def __init__(
@@ -31,59 +61,65 @@ class OrphanCollector:
         self._stages = stages
         self._is_partial = is_partial
 
-    def not_met(self, row: OutputRecord) -> None:
-        """The walk did not come by the source of a row."""
-        # Of a part of the files too: whose path is free must be known.
-        if not self._is_unknown(row.source) and (code := self._why_not_met(row.source)):
-            self._store.add_orphan(row, code)
+    def not_met(self, record: OutputRecord) -> None:
+        """Add a record whose source the walk did not meet."""
+        # Under a selection too: the plan must know which paths are free.
+        if not self._is_unknown(record.source) and (code := self._why_not_met(record.source)):
+            self._store.add_orphan(record, code)
 
-    def unclaimed(self, row: OutputRecord) -> None:
-        """The source of a row is there, and no template leads from it to the row's output."""
-        is_skipped = row.part and row.status == "skipped"
-        code: OrphanCode = "path_changed" if row.stage in self._stages else "stage_gone"
-        self._store.add_orphan(row, "skipped_now" if is_skipped else code)
+    def unclaimed(self, record: OutputRecord) -> None:
+        """Add a record whose source exists, and leads to its target by no template."""
+        is_skipped = record.part and record.status == "skipped"
+        code: OrphanCode = "path_changed" if record.stage in self._stages else "stage_gone"
+        self._store.add_orphan(record, "skipped_now" if is_skipped else code)
 
-    def skipped(self, row: OutputRecord, decisions: Sequence[Decision]) -> None:
-        """A row of a source that was left out, and that had an output before."""
-        if any(each.target == row.target and each.action == "up-to-date" and os.path.lexists(each.path)
+    def skipped(self, record: OutputRecord, decisions: Sequence[Decision]) -> None:
+        """Add a skipped record whose output was made before, if the file still exists."""
+        if any(each.target == record.target and each.action == "up-to-date" and os.path.lexists(each.path)
                for each in decisions):  # fmt: skip
-            self._store.add_orphan(row, "skipped_now")
+            self._store.add_orphan(record, "skipped_now")
 
     def failure(self, failure: Failure) -> None:
-        """The walk did not come by the source of a failure."""
-        if not self._is_partial and not self._is_unknown(failure.source):
+        """Add a failure whose source the walk did not meet."""
+        if not self._is_partial and not self._is_unknown(failure.source) and self._why_not_met(failure.source):
             self._store.add_past_failure(failure)
 
     def _is_unknown(self, source: bytes) -> bool:
         return any(source.startswith(folder) for folder, _ in self._walk.unlisted)
 
     def _why_not_met(self, source: bytes) -> OrphanCode | None:
-        """Return why the walk did not meet a source; None where that cannot be told."""
+        """Return why the walk did not meet a source; None where that is unknown."""
         path = self._root + source
         try:
             return "excluded_now" if stat.S_ISREG(os.stat(path).st_mode) else "source_gone"
-        except (FileNotFoundError, NotADirectoryError):
-            # A link that leads nowhere is still there: what it leads to may be on a disk that is away.
-            return None if os.path.islink(path) else "source_gone"
-        except OSError:
+        except OSError as error:
+            # A dangling link is not gone: its target may be on a disk that is not mounted.
+            if os.path.islink(path):
+                return None
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                return "source_gone"
+            self._walk.cannot_look_at(source, error)
             return None
 
 
+# -- removal -----------------------------------------------------------------------------------------------------------
+
+
 class Fate(NamedTuple):
-    """What may be done about an orphan."""
+    """An orphan, and whether its file may be removed."""
 
     orphan: Orphan
     path: bytes
     action: Literal["prune", "keep", "forget"]
-    """`forget` where there is no file any more."""
+    """`forget` where the file does not exist any more."""
     obstacle: Literal["", "edited", "unreadable"] = ""
-    """Why it is kept."""
+    """Why the file is kept."""
     error: str = ""
-    """What the system said, where it cannot be looked at."""
+    """The system's error where the file cannot be read."""
 
     @property
     def why(self) -> str:
-        """Why it is an orphan, and why it is kept, as a person reads it."""
+        """Why it is an orphan and why it is kept, as a sentence."""
         why = text_of(Reason(self.orphan.code))
         if self.obstacle == "edited":
             return f"{why}, edited by someone else"
@@ -91,7 +127,7 @@ class Fate(NamedTuple):
 
 
 def fates(store: PlanStore, folder: Path) -> Iterator[Fate]:
-    """Yield what may be done about every orphan that was ever made; `folder` is the YAML's."""
+    """Yield the fate of every orphan that was ever made; `folder` is that of the YAML file."""
     base = os.fsencode(folder)
     for orphan in store.orphans():
         if orphan.status != "intended":
@@ -99,7 +135,7 @@ def fates(store: PlanStore, folder: Path) -> Iterator[Fate]:
 
 
 def fate_of(orphan: Orphan, path: bytes) -> Fate:
-    """Look at the file: it may be removed if we wrote it and nobody changed it since."""
+    """Look at an orphan's file: it may be removed if we wrote it and nobody changed it since."""
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

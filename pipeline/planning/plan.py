@@ -1,7 +1,7 @@
-"""Sources + ledger + config -> the jobs to run, each with its reason; collisions and orphans.
+"""Compares the sources with the ledger and decides about every output: the jobs to run, each with its reason.
 
     walk   (byte order) --+
-                          +--> one merge --> judge each output --> store, on disk --> jobs, counts
+                          +--> one merge --> decide about each output --> store, on disk --> jobs, counts
     ledger (same order) --+
 
 Memory does not depend on how many files there are: what is up to date is counted, the rest is stored on disk.
@@ -13,12 +13,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
 from pipeline.files.store import store_of
-from pipeline.files.template import Template
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
@@ -28,56 +27,69 @@ from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_state import Met
 from pipeline.planning.freshness import Freshness
-from pipeline.planning.orphans import OrphanCollector
+from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder
 from pipeline.planning.selection import FileList, Selection
-from pipeline.planning.unchanged import Digests, Place, reason_in_span, spans_of
+from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
 
-Range = tuple[bytes, bytes | None]
-"""From a source on, and before another; None where there is none after it."""
+_EVERYTHING: Range = b"", None
 
 
 @dataclass
 class Plan:
-    """All that is to be done, and the counts of what is not."""
+    """The outputs to make, on disk, and the counts of all outputs and sources."""
 
     store: PlanStore
-    leaves: tuple[OutputSpec, ...]
+    specs: tuple[OutputSpec, ...]
     walk: Walk
     sources: int = 0
     jobs: int = 0
-    """How many sources have something to make."""
+    """The number of sources with an output to make."""
     counts: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
-    """How many outputs, by what is to be done and why."""
+    """The number of outputs, by action and reason."""
     files: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
-    """How many sources, each by what is foremost of its outputs."""
+    """The number of sources, each counted once: under the foremost decision about its outputs."""
     unmatched: int = 0
-    """How many sources no stage reads."""
+    """The number of sources that no stage reads."""
     meets_known: bool = False
-    """Whether any of the sources is one of which an output was on record."""
-    judged: list[Range] | None = None
-    """The ranges of sources that were not passed over as spans, which they may be after the run; None if none was."""
+    """Whether any of the sources has an output on record."""
+    compared: list[Range] | None = None
+    """The ranges that were compared file by file, which a run may find unchanged; None where no range was passed over
+    or could be.
+    """
     groups: GroupPlanner | None = None
-    """What is made of groups; None where there is nothing, and where only a part of the files is selected."""
+    """Plans the outputs of groups; None where there are none, and where only some of the files are selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
-    """How many outputs of groups, which are not among the others."""
+    """The number of outputs of groups, by action and reason; they are not in `counts`."""
 
-    def pass_over(self, span: UnchangedRange) -> None:
-        """Count a span of sources of which nothing is to be done."""
-        self.sources += span.sources
+    def pass_over(self, unchanged: UnchangedRange) -> None:
+        """Count a range of sources whose outputs are all up to date."""
+        self.sources += unchanged.sources
         self.meets_known = True
-        for kept, (outputs, files) in span.counts.items():
-            reason = reason_in_span(kept)
+        for kept, (outputs, files) in unchanged.counts.items():
+            reason = reason_in_range(kept)
             self.counts["up-to-date", reason] += outputs
             self.files["up-to-date", reason] += files
 
+    def settle(self, *, keep_orphans: bool) -> None:
+        """Refuse the outputs that collide, and count all that is stored."""
+        self.store.settle(keep_orphans=keep_orphans)
+        for action, reason, outputs, files in self.store.counts():
+            self.counts[action, reason] += outputs
+            self.files[action, reason] += files
+        if self.groups and self.count("refuse"):  # a group may have had a refused output for a member
+            self.groups.plan_again(is_made=False)
+        if self.groups:
+            self.count_groups()
+        self.jobs = sum(files for (action, _), files in self.files.items() if action == "make")
+
     def count_groups(self) -> None:
-        """Count what is made of groups, as it is planned by now."""
+        """Count the outputs of groups as they are planned at present."""
         self.counts_of_groups = Counter()
         for action, reason, outputs, _ in self.store.counts(of_groups=True):
             self.counts_of_groups[action, reason] += outputs
@@ -89,148 +101,156 @@ class Plan:
 
     @property
     def jobs_of_groups(self) -> int:
-        """How many groups have something to make."""
+        """The number of groups with an output to make."""
         return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
 
     def count(self, action: Action, code: Code | None = None) -> int:
-        """How many outputs the plan does this to, for any reason or for one."""
+        """Return the number of outputs with an action, for one reason or for any."""
         return sum(n for (each, why), n in self.counts.items() if each == action and code in (None, why.code))
 
 
-def walk_of(config: Config) -> Walk:
-    """The walk over the input root, less what we write ourselves."""
-    own = {*config.output_folders, os.fsencode(config.state), *config.other_folders}
-    root = os.fsencode(config.inputs.root)
-    return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
-
-
-def _has_groups(ledger: Ledger, leaves: Sequence[OutputSpec]) -> bool:
-    """Whether anything is made of groups, or was."""
-    if any(leaf.gathers for leaf in leaves):
-        return True
-    return any(next(found, None) for found in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
+# -- making a plan -----------------------------------------------------------------------------------------------------
 
 
 def make_plan(
     config: Config,
     ledger: Ledger,
-    leaves: tuple[OutputSpec, ...],
+    specs: tuple[OutputSpec, ...],
     selection: Selection,
     *,
     everything: bool = False,
     record: bool = False,
-    on_work: Callable[[], object] = lambda: None,
+    on_work: Callable[[], object] | None = None,
 ) -> Plan:
-    """Walk, compare, decide. With `everything` what is up to date is stored too, to be shown.
+    """Compare the sources with the ledger and decide about every output.
 
-    With `record`, which is for a run, what was read of sources is stored, for the ledger. `on_work` is called when it
-    is first seen that there is something to make.
+    Args:
+        config: The pipeline.
+        ledger: The memory of former runs; the plan is stored in temporary tables beside it.
+        specs: The outputs of the tree.
+        selection: Which of the files with work are done.
+        everything: Whether outputs that are up to date are stored too, to be shown.
+        record: Whether digests of sources that were read are stored, for the ledger of a run.
+        on_work: Called once, at the first source with an output to make.
     """
-    root, listed, walk = os.fsencode(config.inputs.root), selection.names is not None, walk_of(config)
-    sources = FileList(root, walk, ledger, selection.names) if selection.names is not None else walk
-    plan = Plan(PlanStore(ledger, len(leaves)), leaves, walk)
-    of_files = tuple(leaf for leaf in leaves if not leaf.gathers)
-    if not selection.is_partial and _has_groups(ledger, leaves):
-        from pipeline.planning.groups import GroupPlanner
-
-        plan.groups = GroupPlanner(config, ledger, leaves, selection, plan.store)
-    notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
-    judge = Freshness(config, ledger, of_files, selection, *notes)
-    gone = OrphanCollector(plan.store, walk, root, {leaf.stage for leaf in leaves}, is_partial=selection.is_partial)
-    # What the ledger may not know of, or is to be made in any case, is not moved.
-    is_moving = not (selection.force or ledger.window)
-    renames = partial(RenameFinder, of_files, os.fsencode(config.folder), judge.sources) if is_moving else None
-    work = _Work(plan, judge, gone, renames, selection, everything, on_work)
-    # The digest of a span tells of sizes and times only.
-    all_plain = all(leaf.is_plain for leaf in of_files)
-    if everything or selection.force or selection.is_partial or config.changed_by == "hash" or not all_plain:
-        work.through(sources, ledger, (b"", None), listed=listed)
+    walk, root = walk_of(config), os.fsencode(config.inputs.root)
+    listed = None if selection.names is None else FileList(root, walk, ledger, selection.names)
+    plan = Plan(PlanStore(ledger, len(specs)), specs, walk)
+    plan.groups = _group_planner(config, ledger, plan, selection)
+    planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
+    if listed is not None:
+        planner.decide_list(listed)
+    elif everything or selection.is_partial or not _may_pass_over(config, planner.specs, selection):
+        planner.decide_range(walk, _EVERYTHING)
     else:
-        plan.judged = _by_spans(plan, work, ledger)
+        planner.decide_changed_ranges()
     if plan.groups:
         plan.groups.plan()
-    plan.store.settle(keep_orphans=not selection.is_partial)
-    for action, reason, outputs, files in plan.store.counts():
-        plan.counts[action, reason] += outputs
-        plan.files[action, reason] += files
-    if plan.groups and plan.count("refuse"):  # what collides is known since it was settled
-        plan.groups.plan_again(is_made=False)
-    if plan.groups:
-        plan.count_groups()
-    plan.jobs = sum(files for (action, _), files in plan.files.items() if action == "make")
+    plan.settle(keep_orphans=not selection.is_partial)
     return plan
 
 
-def _by_spans(plan: Plan, work: _Work, ledger: Ledger) -> list[Range]:
-    """Pass over the spans that are as they were left, and judge the others file by file; gives their ranges."""
-    digests, judged, begin = digests_of(plan.leaves), [], b""
-    for sources, after in spans_of(plan.walk):
-        first, known = sources[0].path, ledger.unchanged.get(sources[0].path)
-        if known and (known.after, known.digest) == (after, digests.found(sources)):
-            if begin < first:  # what is recorded before the first source of all is of files that are gone
-                work.through((), ledger, (begin, first))
-            plan.pass_over(known)
-        else:
-            work.through(sources, ledger, (begin, after))
-            judged.append((begin, after))
-        begin = after or b""
-    if not plan.sources:
-        work.through((), ledger, (b"", None))
-    return judged
+def walk_of(config: Config) -> Walk:
+    """Return the walk over the input root, which leaves out our own output folders and state."""
+    own = {*config.output_folders, os.fsencode(config.state), *config.other_folders}
+    root = os.fsencode(config.inputs.root)
+    return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
 
 
-def digests_of(leaves: Sequence[OutputSpec]) -> Digests:
-    """The digests of spans for a tree with these outputs."""
-    of_files = [leaf for leaf in leaves if not leaf.gathers]
-    plain = [(each.stage, each.template, each.number) for each in of_files if isinstance(each.template, Template)]
-    return Digests([Place(*each) for each in plain])
+def _may_pass_over(config: Config, specs: Sequence[OutputSpec], selection: Selection) -> bool:
+    """Whether ranges of sources may be compared by one digest, which covers only sizes and times of plain files."""
+    return not selection.force and config.changed_by != "hash" and all(spec.is_plain for spec in specs)
 
 
-def settled_spans(ledger: Ledger, leaves: Sequence[OutputSpec], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
-    """Those of the ranges in which a run has left nothing to be done, as spans."""
-    digests = digests_of(leaves)
-    for first, after in ranges:
-        has_failed = next(ledger.failures.all(first, after, of_files=True), None) is not None
-        span = None if has_failed else digests.recorded(ledger.outputs.all(first, after, of_files=True))
-        if span:
-            yield span._replace(after=after)
+def _group_planner(config: Config, ledger: Ledger, plan: Plan, selection: Selection) -> GroupPlanner | None:
+    """Return the planner of groups where there are any; a selection of files leaves groups alone."""
+    if selection.is_partial or not (any(spec.gathers for spec in plan.specs) or _has_recorded_groups(ledger)):
+        return None
+    from pipeline.planning.groups import GroupPlanner
+
+    return GroupPlanner(config, ledger, plan.specs, selection, plan.store, plan.walk)
 
 
-class _Work:
-    """Goes through sources and what is recorded of them in step, and puts every decision into the plan."""
+def _has_recorded_groups(ledger: Ledger) -> bool:
+    return any(next(records, None) for records in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+class FilePlanner:
+    """Goes through the sources and their records in step, and adds every decision to the plan."""
 
     def __init__(
         self,
+        config: Config,
+        ledger: Ledger,
         plan: Plan,
-        judge: Freshness,
-        gone: OrphanCollector,
-        open_renames: Callable[[], RenameFinder] | None,
         selection: Selection,
+        *,
         everything: bool,
-        on_work: Callable[[], object],
+        record: bool,
+        on_work: Callable[[], object] | None,
     ) -> None:
         self._plan = plan
-        self._judge = judge
-        self._gone = gone
-        self._open_renames = open_renames
+        self._ledger = ledger
+        self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
+        """The outputs of the tree that are made of files."""
+        root, stages = os.fsencode(config.inputs.root), {spec.stage for spec in plan.specs}
+        notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
+        self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
+        self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
+        # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
+        self._renames_files = not (selection.force or self._freshness.is_uncertain)
+        self._folder = os.fsencode(config.folder)
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
-        self._on_work: Callable[[], object] | None = on_work
+        self._on_work = on_work
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
-        """Finds renames; opened when a source is met that may have one, and None where nothing is renamed."""
-        return self._open_renames() if self._open_renames else None
+        """Finds renames; made when a source may have one, and None where files are not renamed."""
+        return RenameFinder(self.specs, self._folder, self._freshness.sources) if self._renames_files else None
 
-    def through(self, sources: Iterable[Source], ledger: Ledger, within: Range, *, listed: bool = False) -> None:
-        """Freshness the sources of a range, and pass on what is recorded there of files that are gone."""
+    # -- which sources -------------------------------------------------------------------------------------------------
+
+    def decide_changed_ranges(self) -> None:
+        """Pass over the ranges of the walk that are as they were left, and decide about the others file by file."""
+        plan, digests, begin = self._plan, RangeDigests(self.specs), b""
+        plan.compared = []
+        for sources, after in ranges_of(plan.walk):
+            first = sources[0].path
+            known = self._ledger.unchanged.get(first)
+            if known and (known.after, known.digest) == (after, digests.found(sources)):
+                if begin < first:  # records before the first source of all are of files that are gone
+                    self.decide_range((), (begin, first))
+                plan.pass_over(known)
+            else:
+                self.decide_range(sources, (begin, after))
+                plan.compared.append((begin, after))
+            begin = after or b""
+        if not plan.sources:
+            self.decide_range((), _EVERYTHING)
+
+    def decide_range(self, sources: Iterable[Source], within: Range) -> None:
+        """Decide about the sources of a range, and about its records whose sources are gone."""
+        outputs, failures = self._ledger.outputs, self._ledger.failures
+        self._decide_all(sources, outputs.all(*within, of_files=True), failures.all(*within, of_files=True))
+
+    def decide_list(self, sources: Iterable[Source]) -> None:
+        """Decide about listed sources; records of others are left alone."""
+        self._decide_all(sources, self._ledger.outputs.all(listed=True), self._ledger.failures.all(listed=True))
+
+    def _decide_all(
+        self, sources: Iterable[Source], records: Iterator[OutputRecord], failed: Iterator[Failure]
+    ) -> None:
         plan = self._plan
-        rows = RecordCursor(ledger.outputs.all(*within, listed=listed, of_files=True), self._gone.not_met)
-        failures = RecordCursor(ledger.failures.all(*within, listed=listed, of_files=True), self._gone.failure)
-        for source, recorded, failed in self._judge.sources.read_ahead(self._met(sources, rows, failures)):
+        rows = RecordCursor(records, self._orphans.not_met)
+        failures = RecordCursor(failed, self._orphans.failure)
+        for source, recorded, failed_before in self._freshness.sources.read_ahead(self._met(sources, rows, failures)):
             plan.sources += 1
-            if self._decide(source, recorded, failed):
+            if self._decide(source, recorded, failed_before):
                 plan.jobs += 1
                 if self._on_work:
                     self._on_work()
@@ -243,87 +263,63 @@ class _Work:
     def _met(
         self, sources: Iterable[Source], rows: RecordCursor[OutputRecord], failures: RecordCursor[Failure]
     ) -> Iterator[Met]:
-        """The selected sources, each with what is recorded of it."""
+        """Yield the selected sources, each with its records."""
         for source in sources:
-            # Also of those that are not selected: they are there.
+            # The records of sources that are not selected are taken too: those sources are not gone.
             recorded, failed = rows.take(source.path), failures.take(source.path)
             if recorded and not self._plan.meets_known:
                 self._plan.meets_known = any(row.status != "intended" for row in recorded)
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
 
+    # -- one source ----------------------------------------------------------------------------------------------------
+
     def _decide(self, source: Source, rows: list[OutputRecord], failures: list[Failure]) -> bool:
-        """Put one source into the plan; says whether it has something to make."""
-        plan, recorded = self._plan, {row.target: row for row in rows}
-        decisions = self._judge.decide(source, recorded, failures)
+        """Add the decisions about one source to the plan; return whether it has an output to make."""
+        recorded = {row.target: row for row in rows}
+        decisions = self._freshness.decide(source, recorded, failures)
         if not decisions:
-            plan.unmatched += 1
-            self._pass_on(decisions, rows, recorded, failures)
-            return False
-        if rows and (recorded or len(decisions) > 1) and self._renames:
+            self._plan.unmatched += 1
+        if rows and (recorded or len(decisions) > 1) and decisions and self._renames:
             decisions = self._renames.find(source, rows, decisions)
-        leader = foremost(decisions)
+        action = self._add(decisions, is_late=bool(failures)) if decisions else None
+        if rows or failures:
+            self._add_leftovers(decisions, rows, recorded, failures)
+        return action == "make"
+
+    def _add(self, decisions: list[Decision], *, is_late: bool) -> Action:
+        """Store or count the decisions about one source; return the foremost action.
+
+        A source that failed before comes late: it must not use up the error budget before the others are done.
+        """
+        plan, leader = self._plan, foremost(decisions)
         if leader.action == "up-to-date" and not self._everything:
             plan.files["up-to-date", without_particulars(leader.reason)] += 1
         for decision in decisions:
             if self._everything or decision.action != "up-to-date":
-                # What may fail again comes last: it must not use up the error budget before the rest is done.
-                plan.store.add(decision, leads=decision is leader, late=bool(failures))
+                plan.store.add(decision, leads=decision is leader, late=is_late)
             else:
                 plan.counts["up-to-date", without_particulars(decision.reason)] += 1
-        if rows or failures:
-            self._pass_on(decisions, rows, recorded, failures)
-        return leader.action == "make"
+        return leader.action
 
-    def _pass_on(
+    def _add_leftovers(
         self,
         decisions: list[Decision],
         rows: list[OutputRecord],
         unclaimed: dict[bytes, OutputRecord],
         failures: list[Failure],
     ) -> None:
-        """Say of what is recorded of a source that it is an orphan, or moved, or says nothing any more."""
+        """Add the records of a source that are orphans, renamed outputs or past failures."""
         moved = {decision.moved_from for decision in decisions}
         for row in rows:
             if row.target in moved:
                 self._plan.store.add_moved(row)
             elif row.target in unclaimed:
-                self._gone.unclaimed(row)
+                self._orphans.unclaimed(row)
             elif row.status == "skipped" and row.size is not None:
-                self._gone.skipped(row, decisions)
+                self._orphans.skipped(row, decisions)
         if failures:
             open_stages = {decision.stage for decision in decisions if decision.action not in ("up-to-date", "rename")}
             for failure in failures:
                 if failure.stage not in open_stages:
                     self._plan.store.add_past_failure(failure)
-
-
-T = TypeVar("T", OutputRecord, Failure)
-
-
-class RecordCursor(Generic[T]):
-    """Keeps a stream of records in step with a walk over the same order of sources."""
-
-    def __init__(self, records: Iterator[T], passed: Callable[[T], None]) -> None:
-        self._records: Iterator[T] = records
-        self._passed: Callable[[T], None] = passed
-        self._next: T | None = next(records, None)
-
-    def take(self, source: bytes) -> list[T]:
-        """The records of a source; those of sources before it, which the walk did not meet, are passed."""
-        found: list[T] = []
-        if self._next is None or self._next.source > source:
-            return found
-        while self._next is not None and self._next.source <= source:
-            if self._next.source == source:
-                found.append(self._next)
-            else:
-                self._passed(self._next)
-            self._next = next(self._records, None)
-        return found
-
-    def pass_the_rest(self) -> None:
-        """The walk has ended: no other record was met."""
-        while self._next is not None:
-            self._passed(self._next)
-            self._next = next(self._records, None)

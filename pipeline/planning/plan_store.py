@@ -55,13 +55,15 @@ class PlanStore:
             leads: Whether its source as a whole is counted under it.
             late: Whether it is made after all that is not late.
         """
-        self._has_late |= late
-        self._has_renames |= decision.action == "rename"
-        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
+        origin, stage, action, reason, path, target, rival, is_owned, moved_from = decision
+        if late:
+            self._has_late = True
+        if action == "rename":
+            self._has_renames = True
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                code, json.dumps(detail) if detail else None, path, target, rival, is_owned, late, leads, moved_from,
+                _written(reason), path, target, rival, is_owned, late, leads, moved_from,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -85,15 +87,16 @@ class PlanStore:
         """Add an output that is to be renamed."""
         self._add_orphan(row, MOVED)
 
-    def add_orphans_of_groups(self, why: Callable[[str, bool], OrphanCode]) -> None:
-        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the stage, and by
-        whether the group is there.
+    def add_orphans_of_groups(self, why: Callable[[bytes, str, bool], OrphanCode | None]) -> None:
+        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the group's key, the
+        stage, and whether the group is there, and None of what is to be left alone.
         """
         self._write()
         self._tables.delete_group_orphans()
         self._tables.insert_orphans(
-            (target, source, stage, status, why(stage, bool(group_is_there)), size, mtime_ns)
+            (target, source, stage, status, code, size, mtime_ns)
             for target, source, stage, status, group_is_there, size, mtime_ns in self._tables.unplanned_group_outputs()
+            if (code := why(source, stage, bool(group_is_there)))
         )
 
     def add_skipped(self) -> None:
@@ -168,7 +171,7 @@ class PlanStore:
     def _refuse(self, seq: int, rival: bytes) -> None:
         source, target = self._tables.source_and_target(seq)
         detail = os.fsdecode(rival) if rival != source else "", os.fsdecode(target)
-        self._tables.refuse(seq, "collision", _written(detail))
+        self._tables.refuse(seq, _written(Reason("collision", detail)))
         if is_group(source):
             return
         of_source = self._tables.actions_near(seq, self._outputs_per_source, source)
@@ -233,8 +236,8 @@ class PlanStore:
 
         A reason may come several times: once for each of the particulars with which it is given.
         """
-        for action, code, detail, outputs, files in self._tables.counts(of_groups=of_groups):
-            yield action, without_particulars(_reason(code, detail)), outputs, files
+        for action, reason, outputs, files in self._tables.counts(of_groups=of_groups):
+            yield action, without_particulars(_reason(reason)), outputs, files
 
     def count_jobs(self) -> int:
         """How many sources have something to make."""
@@ -258,14 +261,18 @@ class PlanStore:
 
 
 def _decision(row: tuple[Any, ...]) -> Decision:
-    _, key, size, mtime_ns, stage, action, code, detail, *rest = row
-    return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(code, detail), *rest)
+    _, key, size, mtime_ns, stage, action, reason, *rest = row
+    return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(reason), *rest)
 
 
-def _written(detail: tuple[str | int | None, ...]) -> str | None:
-    """The particulars of a reason as the table keeps them."""
-    return json.dumps(detail) if detail else None
+def _written(reason: Reason) -> str:
+    """Return a reason as the table keeps it: the code alone, or a list in JSON of the code and its particulars."""
+    code, detail = reason
+    return json.dumps((code, *detail)) if detail else code
 
 
-def _reason(code: Any, detail: str | None) -> Reason:
-    return Reason(code, tuple(json.loads(detail)) if detail else ())
+def _reason(written: Any) -> Reason:
+    if not written.startswith("["):
+        return Reason(written)
+    code, *detail = json.loads(written)
+    return Reason(code, tuple(detail))

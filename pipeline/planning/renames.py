@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from pipeline.files.ownership import Places
+from pipeline.files.ownership import OwnedFolders
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.ledger import Ledger
@@ -111,11 +111,11 @@ def moved(decision: Decision, target: bytes) -> Decision:
 class Renamer:
     """Carries out the renames of a plan."""
 
-    def __init__(self, ledger: Ledger, store: PlanStore, folder: bytes, places: Places) -> None:
+    def __init__(self, ledger: Ledger, store: PlanStore, folder: bytes, owned: OwnedFolders) -> None:
         self._ledger = ledger
         self._store = store
         self._folder = folder
-        self._places = places
+        self._owned = owned
         self._made = b""
         self._old = b""
 
@@ -131,7 +131,7 @@ class Renamer:
                 done += self._rename_all(list(of_source))
             self._ledger.intents.delete_ended()
             self._ledger.commit()
-        self._places.remove_if_empty(self._old)
+        self._owned.remove_if_empty(self._old)
         return done
 
     def _batches(self) -> Iterator[list[Rename]]:
@@ -170,12 +170,12 @@ class Renamer:
         old = os.path.join(self._folder, row.target)
         folder = os.path.dirname(old)
         if folder != self._old:
-            self._places.remove_if_empty(self._old)
+            self._owned.remove_if_empty(self._old)
             self._old = folder
         here, there = look(old), look(each.path)
         if there is not None and is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
             return here is None or (os.path.samestat(here, there) and _unlink(old))
-        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._places.is_ours(folder):
+        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._owned.is_ours(folder):
             return False
         return self._put(old, each.path)
 

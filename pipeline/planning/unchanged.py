@@ -1,10 +1,10 @@
-"""Runs of sources that are as the last run left them: known by one digest, and passed over whole.
+"""Ranges of sources that are unchanged since the last run: each is compared by one digest and passed over whole.
 
-    walk   --> spans of sources, with what stat says of them and of their outputs --> digest --+
-                                                                                               +-- equal: nothing to do
-    ledger --> spans of rows, with what they remember, made after every run       --> digest --+
+    walk   --> ranges of sources, with stat of them and of their outputs --> digest --+
+                                                                                      +-- equal: nothing to do
+    ledger --> the records of a range, after every run                   --> digest --+
 
-A night in which nothing changed so reads one row for a thousand files. A span that differs is judged file by file.
+An unchanged night so reads one row of the ledger for a thousand files. A range that differs is compared file by file.
 """
 
 from __future__ import annotations
@@ -20,143 +20,174 @@ from typing import Any
 from pipeline.errors import FileFailure
 from pipeline.files.store import NO_FILE_STAT, store_of
 from pipeline.files.template import Template
-from pipeline.ledger.ledger import UnchangedRange
+from pipeline.ledger.ledger import Ledger, UnchangedRange
 from pipeline.ledger.origins import kept_time
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
+from pipeline.planning.recipe import OutputSpec
 
-# A span begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
-# whatever else comes or goes, so that a new file changes no span but its own.
+Range = tuple[bytes, bytes | None]
+"""The first path of a range of sources, and the first after it; None where the range has no end."""
+
+# A range begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
+# whatever is added or removed elsewhere, so that a new file changes no range but its own.
 _MASK = 0x3FF
-# What a span says, and how: one of another format is not equal to any, and so is made anew.
+# The format of what a digest covers; a range recorded in another format is compared file by file once.
 _FORMAT = b"4 "
-# How a span says in the ledger why nothing is to be done about an output: that it is made, or was left out and why.
+# The reasons why an output is up to date, as the ledger keeps them with a range.
 _MADE, _SKIPPED = "up to date", "skipped: "
-# The columns of a row on which it depends whether anything is to be done: those up to `in_flight`.
-_JUDGED_COLUMNS = OutputRecord._fields.index("in_flight") + 1
+# The fields of a record that decide whether its output is up to date: those through `in_flight`.
+_COMPARED_FIELDS = OutputRecord._fields.index("in_flight") + 1
 
 
 @dataclass(frozen=True)
-class Place:
-    """One output of the tree: its stage, where it goes, and the number of its recipe."""
+class _Output:
+    """One output of the tree: its stage, its template, and the number of its recipe."""
 
     stage: str
     template: Template
     recipe: int | None
 
 
-def spans_of(sources: Iterable[Source]) -> Iterator[tuple[list[Source], bytes | None]]:
-    """The sources in spans, each with the path at which the next one begins; None after the last."""
-    span: list[Source] = []
+def ranges_of(sources: Iterable[Source]) -> Iterator[tuple[list[Source], bytes | None]]:
+    """Yield the sources in ranges, each with the path at which the next one begins; None after the last."""
+    found: list[Source] = []
     for source in sources:
-        if span and not zlib.crc32(source.path) & _MASK:
-            yield span, source.path
-            span = []
-        span.append(source)
-    if span:
-        yield span, None
+        if found and not zlib.crc32(source.path) & _MASK:
+            yield found, source.path
+            found = []
+        found.append(source)
+    if found:
+        yield found, None
 
 
-class Digests:
-    """The digests of spans, for one tree of stages: another template or recipe makes every one of them another."""
+def settled_ranges(ledger: Ledger, specs: Iterable[OutputSpec], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
+    """Yield those of the ranges in which a run has left every output up to date."""
+    digests = RangeDigests(spec for spec in specs if not spec.gathers)
+    for first, after in ranges:
+        has_failed = next(ledger.failures.all(first, after, of_files=True), None) is not None
+        settled = None if has_failed else digests.recorded(ledger.outputs.all(first, after, of_files=True))
+        if settled:
+            yield settled._replace(after=after)
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self._places = places
-        self._stores = [store_of(place.template.folder) for place in places]
-        self._by_stage = {place.stage: number for number, place in enumerate(places)}
-        # Not what the stages are called: renaming one makes no difference.
-        tree = repr([(each.template.key(each.template.folder), each.template.pieces, each.recipe) for each in places])
+
+class RangeDigests:
+    """The digests of ranges for one tree of stages; a change of any template or recipe changes all of them."""
+
+    def __init__(self, specs: Iterable[OutputSpec]) -> None:
+        self._outputs = [
+            _Output(spec.stage, spec.template, spec.number) for spec in specs if isinstance(spec.template, Template)
+        ]
+        self._stores = [store_of(output.template.folder) for output in self._outputs]
+        self._by_stage = {output.stage: number for number, output in enumerate(self._outputs)}
+        # Without the stages' names: renaming a stage changes no output.
+        tree = repr([(each.template.key(each.template.folder), each.template.pieces, each.recipe)
+                     for each in self._outputs])  # fmt: skip
         self._tree = _FORMAT + tree.encode()
 
-    def found(self, span: Sequence[Source]) -> bytes:
-        """The digest of sources and of their outputs as they are."""
-        paths, sizes, times = map(list, zip(*span, strict=True))
+    def found(self, sources: Sequence[Source]) -> bytes:
+        """Return the digest of a range as its files are found on disk."""
+        paths, sizes, times = map(list, zip(*sources, strict=True))
         numbers = sizes + times
-        for place, store in zip(self._places, self._stores, strict=True):
-            numbers += store.stat_many(place.template, paths)
+        for output, store in zip(self._outputs, self._stores, strict=True):
+            numbers += store.stat_many(output.template, paths)
         return self._digest(paths, numbers)
 
-    def recorded(self, rows: Iterable[OutputRecord]) -> UnchangedRange | None:
-        """What the ledger's rows of a span come to; None where one of them leaves anything to be done."""
-        known = list(rows)
-        return self._span(self._by_name(known)) or self._span(self._by_target(known))
+    def recorded(self, records: Iterable[OutputRecord]) -> UnchangedRange | None:
+        """Return the range of these records; None where an output of any of them is not up to date."""
+        known = list(records)
+        return self._range(self._by_name(known)) or self._range(self._by_target(known))
 
-    def _by_name(self, rows: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
-        """The rows of each place, going by what the stages are called."""
-        by_place: list[list[OutputRecord]] = [[] for _ in self._places]
-        nowhere: list[OutputRecord] = []
-        for row in rows:
-            number = self._by_stage.get(row.stage)
-            (nowhere if number is None else by_place[number]).append(row)
-        return [] if nowhere else by_place
+    def _by_name(self, records: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
+        """Return the records of each output, found by the names of their stages; none if a stage is unknown."""
+        by_output: list[list[OutputRecord]] = [[] for _ in self._outputs]
+        for record in records:
+            number = self._by_stage.get(record.stage)
+            if number is None:
+                return []
+            by_output[number].append(record)
+        return by_output
 
-    def _by_target(self, rows: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
-        """The same, going by where the outputs lie: stages may have been called otherwise when they were made."""
-        by_place: list[list[OutputRecord]] = [[] for _ in self._places]
-        for row in rows:
+    def _by_target(self, records: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
+        """Return the records of each output, found by their targets: a stage may have been renamed since."""
+        by_output: list[list[OutputRecord]] = [[] for _ in self._outputs]
+        for record in records:
             fitting = (
-                number for number, place in enumerate(self._places) if _targets(place, [row.source]) == [row.target]
-            )
+                number for number, output in enumerate(self._outputs)
+                if _targets(output, [record.source]) == [record.target]
+            )  # fmt: skip
             if (number := next(fitting, None)) is None:
                 return []
-            by_place[number].append(row)
-        return by_place
+            by_output[number].append(record)
+        return by_output
 
-    def _span(self, by_place: list[list[OutputRecord]]) -> UnchangedRange | None:
-        """The span of these rows; looked at column by column, since row by row would cost several times as much."""
+    def _range(self, by_output: list[list[OutputRecord]]) -> UnchangedRange | None:
+        """Return the range of these records; None where an output is not up to date.
+
+        The records are compared column by column: one by one takes several times as long.
+        """
         first: tuple[tuple[Any, ...], ...] | None = None
-        outputs: list[int] = []
+        stats: list[int] = []
         counts, files = Counter[str](), Counter[str]()
-        for place, rows in zip(self._places, by_place, strict=False):
-            columns = list(zip(*rows, strict=True))[:_JUDGED_COLUMNS]
+        for output, records in zip(self._outputs, by_output, strict=False):
+            columns = list(zip(*records, strict=True))[:_COMPARED_FIELDS]
             if not columns:
                 return None
-            sources, targets, _, statuses, sizes, times, recipes, _, its_sizes, its_times, in_flight = columns
-            first = first or (sources, sizes, times)
-            is_settled = not any(in_flight) and set(recipes) == {place.recipe} and set(statuses) <= {"done", "skipped"}
-            if not is_settled or (sources, sizes, times) != first or list(targets) != _targets(place, sources):
+            first = first or (columns[0], columns[4], columns[5])
+            if not _is_settled(output, columns, first):
                 return None
-            are_done = [status == "done" for status in statuses]
-            for numbers in (its_sizes, its_times):
-                outputs += [
+            are_done = [status == "done" for status in columns[3]]
+            for numbers in (columns[8], columns[9]):
+                stats += [
                     (number or 0) if done else NO_FILE_STAT for number, done in zip(numbers, are_done, strict=True)
                 ]
-            whys = Counter({_MADE: len(rows)}) if all(are_done) else Counter(map(_why, rows))
-            files = files or whys
-            counts += whys
+            reasons = Counter({_MADE: len(records)}) if all(are_done) else Counter(map(_kept_reason, records))
+            files = files or reasons
+            counts += reasons
         if first is None:
             return None
-        paths, all_numbers = list(first[0]), [*first[1], *first[2], *outputs]
-        both = {why: (count, files[why]) for why, count in counts.items()}
-        return UnchangedRange(paths[0], None, len(paths), self._digest(paths, all_numbers), both)
+        paths, numbers_of_all = list(first[0]), [*first[1], *first[2], *stats]
+        both = {reason: (count, files[reason]) for reason, count in counts.items()}
+        return UnchangedRange(paths[0], None, len(paths), self._digest(paths, numbers_of_all), both)
 
     def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
         digest = hashlib.blake2b(self._tree, digest_size=16)
         digest.update(b"\0".join(paths))
         try:
             digest.update(array("q", numbers))
-        except OverflowError:  # a time past the year 2262, which the ledger keeps as it can
+        except OverflowError:  # a time past the year 2262, which the ledger cuts to what it can hold
             digest.update(array("q", map(kept_time, numbers)))
         return digest.digest()
 
 
-def _why(row: OutputRecord) -> str:
+def _is_settled(output: _Output, columns: Sequence[tuple[Any, ...]], first: tuple[tuple[Any, ...], ...]) -> bool:
+    """Whether all records of one output are final, by its recipe, and of the same sources as those of the first."""
+    sources, targets, _, statuses, sizes, times, recipes, *_, in_flight = columns
     return (
-        _MADE
-        if row.status == "done"
-        else _SKIPPED + str(without_particulars(Reason("skipped", (row.reason,))).detail[0])
+        not any(in_flight)
+        and set(recipes) == {output.recipe}
+        and set(statuses) <= {"done", "skipped"}
+        and (sources, sizes, times) == first
+        and list(targets) == _targets(output, sources)
     )
 
 
-def reason_in_span(kept: str) -> Reason:
-    """Return the reason that a span keeps."""
+def _kept_reason(record: OutputRecord) -> str:
+    """Return why an output is up to date, as the ledger keeps it with a range."""
+    if record.status == "done":
+        return _MADE
+    return _SKIPPED + str(without_particulars(Reason("skipped", (record.reason,))).detail[0])
+
+
+def reason_in_range(kept: str) -> Reason:
+    """Return the reason that the ledger keeps with a range."""
     return UP_TO_DATE if kept == _MADE else Reason("skipped", (kept.removeprefix(_SKIPPED),))
 
 
-def _targets(place: Place, sources: Sequence[bytes]) -> list[bytes]:
-    """Where the outputs of sources lie, as the ledger keeps it; none where one of them can have none."""
+def _targets(output: _Output, sources: Sequence[bytes]) -> list[bytes]:
+    """Return the targets of an output of these sources; none where one of them has no valid path."""
     try:
-        return [place.template.target_of(source) for source in sources]
+        return [output.template.target_of(source) for source in sources]
     except FileFailure:
         return []

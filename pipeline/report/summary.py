@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.messages import MOVED, Origin, Outcome, Result
-from pipeline.text import indented, program, reason_of
+from pipeline.text import in_general, indented, program
 
 # What a failure is counted as, where its text has figures of its own.
 _REASONS = {"members_failed": "members failed"}
@@ -68,7 +68,7 @@ class Summary:
             if result.status == "done":
                 self.done += result.outputs
                 if result.notes:
-                    self.remarks.update(in_general for _, in_general in result.notes)
+                    self.remarks.update(general for _, general in result.notes)
             elif result.status == "skipped":
                 self.skipped += 1
             elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
@@ -86,7 +86,7 @@ class Summary:
         """Count a failed output."""
         self.failed += 1
         self.exit = max(self.exit, 1)
-        reason = _REASONS.get(result.code) or reason_of(result.text)
+        reason = _REASONS.get(result.code) or in_general(result.text)
         self.reasons[reason if result.kind == "error" else result.kind or "error"] += 1
         if len(self.failures) < _NAMED:
             self.failures.append((origin, result))

@@ -1,4 +1,4 @@
-"""What a stage says of itself, for its user: what it takes and makes, and each option with type, default and doc."""
+"""Describes a stage for its user: what it takes and makes, and each option with its type, default and doc."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Option:
 
 
 def takes(stage: Stage) -> str:
-    """Return what a stage takes, as its annotation has it."""
+    """Return the annotation of what a stage takes, such as `Iterator[Item[Picture]]`."""
     name = stage.takes.name if stage.takes else ""
     one = (f"Item[{name}]" if name else "Item") if stage.wants_item else name
     return f"Iterator[{one}]" if stage.gathers else one
 
 
 def makes(stage: Stage) -> str:
-    """Return what a stage makes, as its annotation has it."""
+    """Return the annotation of what a stage makes, such as `Iterator[str]`."""
     name = stage.makes.name if stage.makes else "bool"
     return f"Iterator[{name}]" if stage.fans_out else name
 
@@ -87,7 +87,7 @@ def _doc_of(name: str, text: str) -> str:
 
 
 def says(stage: Stage, text: str) -> bool:
-    """Whether every sentence of a text stands in the stage's docstring."""
+    """Whether the stage's docstring contains every sentence of a text."""
     whole = " ".join(doc(stage).split())
     return all(each in whole for each in _SENTENCE_END.split(text))
 
@@ -128,9 +128,9 @@ def _shown(value: Any) -> str:
 
 
 def example(stage: Stage) -> dict[str, Any]:
-    """Return options that the stage accepts: those of the example in its docstring, if there is one.
+    """Return options for an example of the stage: those that its docstring shows, or else ones that its check accepts.
 
-    Otherwise those that it needs, and others while it says that these do not go together.
+    These are the required options, and as many of the others as the check needs.
     """
     if shown := _shown_example(stage):
         return shown
@@ -176,7 +176,7 @@ def _is_accepted(stage: Stage, given: dict[str, Any]) -> bool:
 
 
 def _sample(schema: dict[str, Any]) -> Any:
-    """Return a value that an option may have, for a person to replace."""
+    """Return a valid value of an option, as a placeholder in an example."""
     if schema.get("default") is not None:
         return schema["default"]
     for several in ("anyOf", "oneOf"):

@@ -1,4 +1,4 @@
-"""Values on their way to another pool: each in a file of the run's scratch folder, and exactly as it was."""
+"""Writes a value that goes to another pool to a file of the run's scratch folder, and reads it back unchanged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.stage.values import PATH, Kind, kind_named
 
 
 def put(value: Any, kind: Kind, file: Path, *, may_move: bool) -> None:
-    """Write a value to a file of this name; a file that nobody needs any more is moved there. Raises OSError."""
+    """Write a value to a new file; a value that is itself a file, and that may be moved, is renamed. Raises OSError."""
     file.parent.mkdir(exist_ok=True)
     if kind is PATH:
-        if not (may_move and _moved(value, file)):
+        if not (may_move and _try_rename(value, file)):
             shutil.copyfile(value, file)
     else:
         with open(file, "xb") as opened:
@@ -26,7 +26,7 @@ def put(value: Any, kind: Kind, file: Path, *, may_move: bool) -> None:
                 pickle.dump(value, opened, pickle.HIGHEST_PROTOCOL)
 
 
-def _moved(path: Path, to: Path) -> bool:
+def _try_rename(path: Path, to: Path) -> bool:
     try:
         os.rename(path, to)
     except OSError:
@@ -35,7 +35,7 @@ def _moved(path: Path, to: Path) -> bool:
 
 
 def take(begin: Begin, source: Path) -> tuple[Any, Kind]:
-    """Read the value with which a job begins. Raises OSError."""
+    """Read the value with which a job begins, and return it with its kind. Raises OSError."""
     kind = kind_named(begin.kind)
     if not begin.file:
         return source, kind

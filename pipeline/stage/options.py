@@ -1,4 +1,4 @@
-"""A signature -> the options it accepts: validation and JSON Schema, by pydantic, in the parent only."""
+"""Validates options against a stage's signature, and gives their JSON Schema, with pydantic; only in the parent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Problem:
     """One thing that is wrong with a value that YAML gave."""
 
     place: Place
-    """Below the value that was checked."""
+    """The place of the problem, relative to the value that was checked."""
     text: str
     key: bool = False
     """Whether the key is at fault rather than what it holds."""
@@ -85,7 +85,7 @@ def check_options(
 
 
 def _refuse_odd_type(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
-    """Raise StageError for a type, such as a function, that has values but none that a file can hold."""
+    """Raise StageError for a type of which YAML can hold no value, such as a function."""
     try:
         adapter.json_schema()
     except Exception as error:
@@ -93,7 +93,7 @@ def _refuse_odd_type(adapter: TypeAdapter[Any], parameter: inspect.Parameter) ->
 
 
 def _refuse_odd_default(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
-    """Raise StageError for a default that no file can hold: nobody could tell whether it changed."""
+    """Raise StageError for a default that cannot be serialized, so that no recipe could tell whether it changed."""
     try:
         adapter.dump_json(parameter.default, warnings=False)
     except Exception:
@@ -184,7 +184,7 @@ def _entry(step: str | int) -> str:
 
 
 def place_in(data: Any, place: Place) -> Place:
-    """Return as much of a place as there is in the data."""
+    """Return the longest beginning of a place that exists in the data."""
     for depth, step in enumerate(place):
         listed = isinstance(data, list) and isinstance(step, int) and step < len(data)
         if not listed and not (isinstance(data, dict) and step in data):
@@ -212,7 +212,7 @@ def absolute(value: Any, folder: Path) -> Any:
 
 
 def json_schema(parameter: inspect.Parameter) -> dict[str, Any]:
-    """Return what may be given for an option, as JSON Schema, with its default; empty if pydantic cannot say it."""
+    """Return the JSON Schema of an option with its default; empty for a type that pydantic cannot describe."""
     adapter = _adapter(parameter)
     try:
         said = adapter.json_schema(ref_template="#/definitions/{model}")

@@ -75,7 +75,7 @@ def _bind(watched: int) -> None:
 
 
 def _listen(process: subprocess.Popen[bytes]) -> bytes:
-    """Pass on what a program writes to its stderr until it has ended, and return the end of it."""
+    """Copy what a program writes to its stderr to ours until it has ended, and return the last part of it."""
     assert process.stderr
     pipe, said, block, has_ended = process.stderr.fileno(), b"", b" ", False
     # What it left behind may keep stderr open for ever: when it has ended, what is in the pipe is all.
@@ -90,7 +90,7 @@ def _listen(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes], leads_group: bool) -> None:
-    """Kill a program and what it left behind; it still runs if we are here by an exception."""
+    """Kill the processes that a program left behind, and the program itself if an exception ended the wait for it."""
     with suppress(ProcessLookupError, PermissionError):
         if leads_group:
             os.killpg(process.pid, signal.SIGKILL)
@@ -108,7 +108,7 @@ def _name(number: int) -> str:
 
 
 def _last_words(said: bytes) -> str:
-    """Return the last lines of what a program said, as many as are worth showing, after a colon."""
+    """Return the last lines of a program's stderr, at most _SHOWN characters of them, after a colon; empty if none."""
     lines = [line.strip() for line in re.split(r"[\r\n]", said.decode(errors="backslashreplace")) if line.strip()]
     shown = ""
     for line in reversed(lines):

@@ -1,4 +1,4 @@
-"""A name -> a stage: where its module is found, and the function or class in it. Every worker imports this."""
+"""Finds a stage by its name: its module, and the function or class in that. Every worker imports this."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def set_stage_path(folder: Path) -> None:
 
 
 def forget_stages() -> None:
-    """Forget every imported stage, and what lies beside it: another pipeline's may have the same names."""
+    """Remove the modules of stages, and those beside them, from `sys.modules`: another pipeline may use their names."""
     for name in [name for name in sys.modules if _is_of_stages(name.partition(".")[0])]:
         del sys.modules[name]
     sys.path[:] = [each for each in sys.path if each not in _added]
@@ -50,7 +50,7 @@ def forget_stages() -> None:
 
 
 def _is_of_stages(package: str) -> bool:
-    """Whether a top-level module is one of stages, or was found in a folder that we put on `sys.path`."""
+    """Whether a top-level module holds stages, or was found in a folder that we put on `sys.path` for them."""
     if package == "stages" or package.startswith(_FolderFinder.PREFIX):
         return True
     module = sys.modules.get(package)
@@ -63,7 +63,7 @@ _added: list[str] = []
 
 
 def _add_to_path(*folders: Path) -> None:
-    """Let stages import what lies beside them, and beside the YAML."""
+    """Put the folders on `sys.path` from which stages may import: their own, and the YAML's."""
     # At the end, so that no file there can take the name of a module that others import.
     new = [str(each) for each in folders if str(each) not in sys.path]
     sys.path.extend(new)
@@ -164,7 +164,7 @@ def _find_module(uses: str, folder: Path) -> tuple[python_types.ModuleType, str]
 
 
 def _files_of(name: str) -> list[Path]:
-    """Return the files that hold a stage of a name, the pipeline's own before the bundled one."""
+    """Return the files in which a stage of this name is looked for and that exist, the pipeline's own first."""
     if not name.isidentifier() or name.startswith("_"):
         return []
     places = sys.modules["stages"].__path__

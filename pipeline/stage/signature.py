@@ -1,4 +1,4 @@
-"""A function or class -> a stage: what its signature says that it takes, makes and knows, and how it is built."""
+"""Reads the signature of a function or class as a stage: what it takes and makes, its options, and how it is built."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHOICES = "Path, bytes, str, Image.Image"
 
 @dataclass(frozen=True)
 class Stage:
-    """What a function or class says of itself: what it takes, what it makes, and which options it knows."""
+    """A stage as its signature describes it: what it takes, what it makes, and its options."""
 
     uses: str
     target: Callable[..., Any]

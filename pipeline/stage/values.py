@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, BinaryIO, get_origin
@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, get_origin
 from pipeline.errors import FileFailure, Unreadable
 from pipeline.types import Picture
 
-# Bumped when pictures.py or this module makes other bytes from the same input and options; part of every recipe.
+# Raise this when `pipeline.images` or this module makes other bytes of the same input and options: it is part of every
+# recipe, and so every output is made again.
 RECIPE = 1
 
 Convert = Callable[[Any], Any]
@@ -40,6 +41,8 @@ class Kind:
     """Makes a copy for a consumer; values that cannot be changed are shared."""
     suffixes: tuple[str, ...] = ()
     """The suffixes that an output of it may have; any where there are none."""
+    encode: Callable[[Any], bytes] | None = None
+    """Gives the bytes of an output without writing it; None for a kind whose bytes only a file has."""
 
 
 def _read_bytes(path: str | Path) -> bytes:
@@ -139,11 +142,11 @@ def _write_never(value: Any, file: BinaryIO) -> None:
 
 
 PATH = Kind("Path", lambda path: path, _write_path, "")
-BYTES = Kind("bytes", _read_bytes, _write_bytes, ".bin")
-TEXT = Kind("str", _read_text, _write_text, ".txt")
+BYTES = Kind("bytes", _read_bytes, _write_bytes, ".bin", encode=bytes)
+TEXT = Kind("str", _read_text, _write_text, ".txt", encode=_encode)
 IMAGE = Kind("Image.Image", _load_image, _write_png, ".png", copy=lambda image: image.copy())
-# What a stage makes whose output is in the picture's own colours: it has their profile in its info.
-COLOURED = Kind("Image.Image in its own colours", _load_image, _write_png, ".png", copy=lambda image: image.copy())
+# What a stage makes whose output is in the picture's own colors: it has their profile in its info.
+IMAGE_IN_OWN_COLORS = replace(IMAGE, name="Image.Image in its own colors")
 PICTURE = Kind("Picture", _open_picture, _write_never, "")
 
 _KINDS: dict[type, Kind] = {Path: PATH, bytes: BYTES, str: TEXT, Picture: PICTURE}
@@ -151,10 +154,10 @@ _BUILT_IN = (PATH, BYTES, TEXT, IMAGE, PICTURE)
 
 _IN_MEMORY: dict[tuple[str, str], Convert] = {
     (IMAGE.name, IMAGE.name): _image_in_srgb,
-    (IMAGE.name, COLOURED.name): _image_in_own_colors,
+    (IMAGE.name, IMAGE_IN_OWN_COLORS.name): _image_in_own_colors,
     (IMAGE.name, PICTURE.name): _picture_of_image,
-    (COLOURED.name, IMAGE.name): _image_in_srgb,
-    (COLOURED.name, PICTURE.name): _picture_of_image,
+    (IMAGE_IN_OWN_COLORS.name, IMAGE.name): _image_in_srgb,
+    (IMAGE_IN_OWN_COLORS.name, PICTURE.name): _picture_of_image,
     (BYTES.name, IMAGE.name): _load_image,
     (BYTES.name, PICTURE.name): _open_picture,
     (BYTES.name, TEXT.name): _decode,
@@ -210,7 +213,7 @@ def kind_of(annotation: Any) -> Kind | None:
 
 def kind_named(name: str) -> Kind:
     """Return the kind of a name, which there must be."""
-    return next(kind for kind in (*_BUILT_IN, COLOURED, *_KINDS.values()) if kind.name == name)
+    return next(kind for kind in (*_BUILT_IN, IMAGE_IN_OWN_COLORS, *_KINDS.values()) if kind.name == name)
 
 
 def can_convert(have: Kind, want: Kind) -> bool:
@@ -245,19 +248,12 @@ def saver_for(suffix: str) -> Callable[..., None] | None:
     return SAVERS.get(suffix.lower())
 
 
-def in_memory(value: Any, kind: Kind) -> bytes | None:
-    """Return the bytes of an output without writing it; None for a kind whose bytes only a file has."""
-    if kind is TEXT:
-        return _encode(value)
-    return bytes(value) if kind is BYTES else None
-
-
 def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any], source: Path) -> None:
     """Write what a stage made to an output file; a picture in the format that the output's suffix names.
 
     The metadata that the save options ask for is read from the source.
     """
-    if kind not in (IMAGE, COLOURED):
+    if kind not in (IMAGE, IMAGE_IN_OWN_COLORS):
         kind.write(value, file)
         return
     saver = saver_for(suffix)
@@ -268,4 +264,4 @@ def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, A
         from pipeline.images.metadata import read_metadata
 
         kept = read_metadata(source, save["metadata"])
-    saver(_image_in_srgb(value) if kind is IMAGE else value, file, kept, **save)
+    saver(value, file, kept, **save)

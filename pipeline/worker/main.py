@@ -23,7 +23,7 @@ from pipeline.messages import AnyJob, GroupJob, Outcome
 from pipeline.stage.resolve import set_stage_path
 from pipeline.worker.group_job import GroupJobRunner
 from pipeline.worker.job import JobRunner
-from pipeline.worker.stage_call import Enter
+from pipeline.worker.stage_call import Enter, announce_nothing
 from pipeline.worker.tree import Tree
 
 _tree: Tree | None = None
@@ -37,7 +37,7 @@ def start(packed: bytes) -> None:
     _tree = Tree(pickle.loads(setup))
 
 
-def work(job: AnyJob, enter: Enter = lambda index: None) -> Outcome:
+def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
     """Make the outputs of one job; what goes wrong is in its outcome. `enter` is told which stage is in hand."""
     assert _tree is not None
     if isinstance(job, GroupJob):

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from pipeline.files.atomic import Check, Committed, Committer, GiveName
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.notes import Notes, collected
-from pipeline.stage.values import PATH, Kind, in_memory, write
+from pipeline.stage.values import PATH, Kind, write
 
 
 class Scratch:
@@ -90,9 +90,8 @@ def write_output(
     `name` gives the finished temporary its name. A file that `may_move` is renamed rather than copied. Metadata that
     the save options keep is read from the source.
     """
-    data = in_memory(value, kind)
-    if data is not None:
-        return committer.put(path, data, check, name), notes
+    if kind.encode is not None:
+        return committer.put(path, kind.encode(value), check, name), notes
     if kind is PATH and may_move and (moved := committer.move(value, path, check, name)):
         return moved, notes
     suffix = os.path.splitext(os.fsdecode(path))[1]

@@ -15,7 +15,7 @@ from pipeline.errors import FileFailure, NotOurs, SourceMoved
 from pipeline.files.file_system import OPENING, WRITING, blame_machine
 from pipeline.messages import Kind, Result, Target
 from pipeline.notes import Notes, collected
-from pipeline.stage.values import COLOURED, IMAGE, PATH, PICTURE, convert, first_frame, is_kind
+from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import one_line
 from pipeline.types import Item, Skip
@@ -25,6 +25,11 @@ from pipeline.worker.tree import BuiltStage, Tree
 
 Enter = Callable[[int], None]
 """Told the index of a stage before it is called, and -1 after: how a supervisor knows what killed a worker."""
+
+
+def announce_nothing(index: int) -> None:
+    """Take the place of an `Enter` where nobody supervises."""
+
 
 NO_MORE = object()
 """What `next_part` returns at the end; no stage can yield it."""
@@ -151,23 +156,10 @@ class StageCaller:
 
         `shared_path` is the file that it is given and that other stages read too.
         """
-        threads = threading.active_count()
-        if shared_path and not self.scratch.holds(shared_path):
-            shared_path = None
-        before = _state_of(shared_path) if shared_path else None
         if self.steps:
             self.steps.start_clock()
         try:
-            self._enter(stage.index)
-            try:
-                made = stage.function(argument)
-            finally:
-                self._enter(-1)
-            if shared_path and _state_of(shared_path) != before:
-                text = f"stage {stage.name!r} changed its input, which other stages read too"
-                raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
-            if threading.active_count() > threads:
-                refuse_leaked_threads(stage)
+            made = self._call_and_check(stage, argument, shared_path)
             if wanted is PATH:
                 self._refuse_changed_input(stage)
         except BaseException as error:
@@ -179,13 +171,31 @@ class StageCaller:
             self.steps.made(stage.name, made)
         return made
 
+    def _call_and_check(self, stage: BuiltStage, argument: Any, shared_path: Path | None) -> Any:
+        """Call a stage, announced; raise FileFailure where it left threads running or changed a shared file."""
+        threads = threading.active_count()
+        if shared_path and not self.scratch.holds(shared_path):
+            shared_path = None
+        before = _state_of(shared_path) if shared_path else None
+        self._enter(stage.index)
+        try:
+            made = stage.function(argument)
+        finally:
+            self._enter(-1)
+        if shared_path and _state_of(shared_path) != before:
+            text = f"stage {stage.name!r} changed its input, which other stages read too"
+            raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
+        if threading.active_count() > threads:
+            refuse_leaked_threads(stage)
+        return made
+
     def accept(self, stage: BuiltStage, made: Any) -> tuple[Any, ValueKind]:
         """Return what a stage made as it goes on, with its kind. Raises FileFailure for a file that cannot."""
         makes = stage.makes
         assert makes is not None
         if makes is PATH:
             check_path(stage.name, made, self._root, self._path)
-        kind = COLOURED if makes is IMAGE and stage.setup.own_colors else makes
+        kind = IMAGE_IN_OWN_COLORS if makes is IMAGE and stage.setup.own_colors else makes
         return convert(made, makes, kind, self.scratch.new_file), kind
 
     def _take(self, stage: BuiltStage, value: SharedValue, position: int) -> Any:
@@ -217,7 +227,7 @@ def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
     """Return a picture as this stage is to see it, and any other value as it is."""
     if kind is PICTURE:
         value.decode_for(stage.setup.decode_box, own_colors=stage.setup.own_colors)
-    elif kind is IMAGE or kind is COLOURED:
+    elif kind is IMAGE or kind is IMAGE_IN_OWN_COLORS:
         return first_frame(value)
     return value
 

@@ -141,10 +141,10 @@ class Tree:
         self.setup = setup
         for name, arguments in setup.initializers:
             _initialize(find_function(name), arguments, setup.folder)
-        signatures = [find(stage.uses, setup.folder) for stage in setup.stages]
+        found = {uses: find(uses, setup.folder) for uses in dict.fromkeys(stage.uses for stage in setup.stages)}
         self.stages = [
-            BuiltStage(index, stage, signature, is_called_here=setup.engine in (None, stage.engine))
-            for index, (stage, signature) in enumerate(zip(setup.stages, signatures, strict=True))
+            BuiltStage(index, stage, found[stage.uses], is_called_here=setup.engine in (None, stage.engine))
+            for index, stage in enumerate(setup.stages)
         ]
         self.index = {stage.name: stage.index for stage in self.stages}
         self.ancestry = {stage.name: self._ancestry(stage.index) for stage in self.stages}

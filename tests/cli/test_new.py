@@ -192,8 +192,8 @@ def test_a_pipeline_of_any_name_and_place(tmp_path: Path, capfd: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "say what is new: 'new STAGE', or 'new --pipeline FOLDER'\n"),
-        (["x", "--pipeline", "in"], "say what is new: 'new STAGE', or 'new --pipeline FOLDER'\n"),
+        ([], "name one thing to write: 'new STAGE', or 'new --pipeline FOLDER'\n"),
+        (["x", "--pipeline", "in"], "name one thing to write: 'new STAGE', or 'new --pipeline FOLDER'\n"),
         (["--pipeline", "nowhere"], "nowhere does not exist\n"),
         (["--pipeline", "in/a.txt"], "in/a.txt is no folder\n"),
         (["--pipeline", os.fsdecode(b"b\xe9")], "b\\xe9: a name that is not UTF-8 cannot stand in a pipeline\n"),

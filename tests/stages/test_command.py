@@ -340,7 +340,7 @@ def test_a_run_that_is_killed_takes_its_programs_with_it(tmp_path: Path, engine:
             '{argv: [sh, "{source}", "{target}"], suffix: .y}',
             "its output does not end with '.y', which is the 'suffix' of what it makes",
         ),
-        ('{argv: [sh, "{source}", "a\\0"]}', "there is a NUL"),
+        ('{argv: [sh, "{source}", "a\\0"]}', "no NUL can be passed"),
         ('{argv: [sh, "{source}"], env: {A=B: x}}', "env: 'A=B' is no name of a variable"),
         ('{argv: [sh, "{source}"], files: {source: x}}', "files: 'source' cannot be a field"),
         ("{argv: [sh, {source}]}", 'in quotes, as in "{source}", it is text'),

@@ -12,7 +12,7 @@ from support.pictures import encode
 
 
 def scenes(count: int = 4, size: tuple[int, int] = (60, 40), *, clear: bool = False) -> list[Image.Image]:
-    """A disc that wanders; on a clear ground what it leaves becomes transparent again."""
+    """Return frames of a moving disc; with `clear` the pixels that it leaves become transparent again."""
     frames = []
     for index in range(count):
         frame = Image.new("RGBA", size, (0, 0, 0, 0) if clear else (250, 240, 200, 255))
@@ -28,7 +28,7 @@ def moving(frames: list[Image.Image], name: str, **options: Any) -> bytes:
 
 
 def seen(data: bytes) -> list[Image.Image]:
-    """Every frame as a viewer shows it."""
+    """Return every frame of an animation as a viewer shows it."""
     image = Image.open(io.BytesIO(data))
     frames = []
     for index in range(getattr(image, "n_frames", 1)):
@@ -48,7 +48,7 @@ def durations(data: bytes) -> list[int]:
 
 
 def plays(data: bytes) -> int:
-    """How often it is shown, 0 for ever: GIF says how often it is repeated, WebP how often it is played."""
+    """Return how often an animation plays, 0 for ever; a GIF stores the repetitions, a WebP the plays."""
     image = Image.open(io.BytesIO(data))
     loop = image.info.get("loop")
     if image.format == "GIF":
@@ -76,7 +76,7 @@ def gif(screen: tuple[int, int], frames: list[Frame], *, loop: int | None = None
 
 
 def _lzw(colour: int, pixels: int) -> bytes:
-    """Codes of 3 bits: the table is cleared before every second pixel, so that they never grow."""
+    """Compress pixels as codes of 3 bits; the table is cleared before every second pixel, so that codes never grow."""
     codes = [code for index in range(pixels) for code in ((4, colour) if index % 2 == 0 else (colour,))] + [5]
     whole = sum(code << 3 * index for index, code in enumerate(codes))
     return whole.to_bytes((3 * len(codes) + 7) // 8, "little")

@@ -1,4 +1,4 @@
-"""A gallery of small pictures to be killed over, and how the drills look at what is left of it."""
+"""A project of small pictures whose runs are killed, and the checks of what is left of it afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ stages:
   - {name: thumb, from: web, uses: resize, with: {width: 8, height: 8}, output: 'out/thumb/{dir}/{stem}.jpg'}
 pool: {processes: 2}
 """
-# Says which file it is given and when, in one write that is seen whole or not at all.
+# A stage that appends the time and the source of each call to a file, in one write, so that no line is torn.
 SEEN = '''
 import os, time
 from pathlib import Path
@@ -45,7 +45,7 @@ def seen(item: Item[Path]) -> bool:
 
 
 class Gallery:
-    """Pictures, a pipeline that makes two of each, and what it makes of them when nobody disturbs it."""
+    """A project with pictures and a pipeline that makes two outputs of each."""
 
     def __init__(self, folder: Path, pictures: int) -> None:
         self.folder = folder
@@ -60,25 +60,25 @@ class Gallery:
             Image.frombytes("RGB", (64, 48), noise).save(place / f"{number:03}.png")
 
     def copy(self, folder: Path) -> Gallery:
-        """The same project in another folder, as far as it has come."""
+        """Copy the project, with its outputs and its ledger, to another folder."""
         shutil.copytree(self.folder, folder)
         other = copy(self)
         other.folder = folder
         return other
 
     def change(self) -> None:
-        """Change an option, so that every output is made anew and becomes another."""
+        """Change an option, so that every output is made again with other contents."""
         text = (self.folder / "pipeline.yaml").read_text()
         (self.folder / "pipeline.yaml").write_text(text.replace("width: 32, height: 32", "width: 20, height: 20"))
 
     def forget(self) -> None:
-        """As before the first run."""
+        """Remove the outputs and the ledger, as before the first run."""
         for name in ("out", ".pipeline"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         (self.folder / "seen").unlink(missing_ok=True)
 
     def start(self, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        """The line, as the leader of a process group; `before` is what it is run under."""
+        """Start a run as the leader of a process group; `before` is the command that it runs under, such as strace."""
         return subprocess.Popen(
             [*before, sys.executable, "-m", "pipeline", *arguments],
             cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0,
@@ -86,25 +86,24 @@ class Gallery:
         )  # fmt: skip
 
     def finish(self, *arguments: str, before: tuple[str, ...] = ()) -> int:
-        """The same to its end; gives the exit code."""
+        """Run to the end, check that stderr reports no damage, and return the exit code."""
         process = self.start(*arguments, before=before)
         _, said = process.communicate(timeout=100)
-        # What was killed is not damaged, either.
         assert not any(word in said for word in ("Traceback", "bug", "set aside", "lost")), said
         return process.returncode
 
     def failures(self) -> str:
-        """What is on the list of files that failed."""
+        """Return what `failures` prints."""
         command = [sys.executable, "-m", "pipeline", "failures"]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
 
     def outputs(self) -> dict[str, bytes]:
-        """What lies under the outputs' names."""
+        """Return the contents of every output by its path; temporaries are left out."""
         found = contents_below(self.folder / "out")
         return {name: data for name, data in found.items() if "/.filemill-" not in name}
 
     def seen(self) -> dict[str, list[float]]:
-        """When each source was worked on."""
+        """Return the times at which each source was processed."""
         times: dict[str, list[float]] = {}
         for line in (self.folder / "seen").read_text().splitlines() if (self.folder / "seen").exists() else ():
             at, name = line.split(" ", 1)
@@ -112,12 +111,12 @@ class Gallery:
         return times
 
     def check_whole(self, *states: dict[str, bytes]) -> None:
-        """Every output that is there is what it is in one of these states."""
+        """Assert that every output that exists has the contents that it has in one of these states."""
         for name, data in self.outputs().items():
             assert any(data == state.get(name) for state in states), f"{name} is a part of an output"
 
     def processes(self) -> dict[int, str]:
-        """Who works in the project's folder, and as what."""
+        """Return the command line of every process whose working directory is the project, by its id."""
         found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended meanwhile
@@ -126,21 +125,21 @@ class Gallery:
         return found
 
     def check_nobody_lives(self) -> None:
-        """Soon after the parent was killed, no process works in the project's folder."""
+        """Assert that all processes in the project's folder end within 10 s."""
         until = time.monotonic() + 10.0
         while left := self.processes():
             assert time.monotonic() < until, left
             time.sleep(0.01)
 
     def check_ended_well(self, expected: dict[str, bytes], *arguments: str) -> None:
-        """The same line again ends as an undisturbed run does, and leaves nothing else; the next has nothing to do."""
+        """Assert that a run succeeds, makes the expected outputs, and leaves no temporaries."""
         assert self.finish(*arguments) == 0
         assert self.outputs() == expected
         assert not temporaries(self.folder)
         assert not list((self.folder / ".pipeline" / "pipeline").glob("s[cl]*/*"))
 
     def lost_s(self, runs: list[tuple[float, float]]) -> list[float]:
-        """How long before it was killed each piece of work was begun that had to be done again; runs begin, and end."""
+        """Return for each repeated call how long before the kill the lost one began; `runs` are (start, end) times."""
         found = []
         for times in self.seen().values():
             for begun in times[:-1]:
@@ -150,7 +149,7 @@ class Gallery:
 
 
 class Reader(threading.Thread):
-    """Opens outputs all the time, as a web server would, and remembers which were not in any of these states."""
+    """Reads outputs in a loop, as a web server would, and collects those with other contents than in these states."""
 
     def __init__(self, folder: Path, *states: dict[str, bytes]) -> None:
         super().__init__(daemon=True)
@@ -172,14 +171,14 @@ class Reader(threading.Thread):
                     self.wrong.append(name)
 
     def stop(self) -> None:
-        """Read no more. Raises AssertionError if anything was read that is neither old nor new."""
+        """Stop reading, and assert that every read found the contents of one of the states."""
         self._is_over.set()
         self.join()
         assert self.reads and not self.wrong, self.wrong[:5]
 
 
 def kill_after(process: subprocess.Popen[str], seconds: float, *, group: bool = False) -> float:
-    """Kill the parent, or its process group, if it has not ended by then; tells when that was."""
+    """Kill a process, or its group, after some seconds unless it has ended; return the time of the kill."""
     time.sleep(seconds)
     if process.poll() is None:
         (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
@@ -204,7 +203,7 @@ CHANGING = (
 
 
 def can_inject() -> bool:
-    """Whether strace is there and may trace, which some containers forbid."""
+    """Whether strace is installed and may trace, which some containers forbid."""
     if STRACE is None:
         return False
     traced = [STRACE, "-f", "-o", os.devnull, "-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=9", "true"]
@@ -212,32 +211,21 @@ def can_inject() -> bool:
 
 
 def injecting(call: str, what: str, number: int, log: str = os.devnull) -> tuple[str, ...]:
-    """What to run a line under so that the `number`th such call of each of its processes fails, or kills it."""
+    """Return the strace command under which the `number`th such call of each process fails or kills it."""
     assert STRACE
     inject = f"inject={call}:{what}:when={number}"
     return (STRACE, "-f", "-qq", "-o", log, "-e", f"trace={call}", "-e", "signal=none", "-e", inject)
 
 
 def calls_below(project: Gallery, *arguments: str) -> Iterator[tuple[str, int]]:
-    """Every changing system call over a file of the project in a run from nothing, in each process: the call, and
-    the how manyth of its kind there. Importing opens files, too; those are passed by.
+    """Yield every system call by which a first run changes a file of the project: name, and number in its process.
+
+    Files that are opened for reading, such as those of imports, are left out.
     """
     assert STRACE
     log = project.folder / "trace"
-    before = (
-        STRACE,
-        "-f",
-        "-y",
-        "-qq",
-        "-s",
-        "256",
-        "-o",
-        str(log),
-        "-e",
-        f"trace={','.join(CHANGING)}",
-        "-e",
-        "signal=none",
-    )
+    trace = f"trace={','.join(CHANGING)}"
+    before = (STRACE, "-f", "-y", "-qq", "-s", "256", "-o", str(log), "-e", trace, "-e", "signal=none")
     project.forget()
     assert project.finish(*arguments, before=before) == 0
     counts: dict[tuple[str, str], int] = {}
@@ -255,6 +243,6 @@ def calls_below(project: Gallery, *arguments: str) -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def strace() -> None:
-    """Skips where system calls cannot be made to fail."""
+    """Skip the test if strace cannot be used."""
     if not can_inject():
         pytest.skip("no strace that may trace")

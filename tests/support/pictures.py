@@ -26,7 +26,7 @@ STORED = {
 
 
 def paint(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """A smooth picture with no symmetry at all: every turn, flip, shift and stretch of it can be seen."""
+    """Return a smooth picture without any symmetry, so that every rotation, flip, shift and stretch of it shows."""
     size = (width, height)
     across = Image.linear_gradient("L").rotate(90).resize(size)
     down = Image.linear_gradient("L").resize(size)
@@ -57,7 +57,7 @@ def saved(image: Image.Image, suffix: str, **options: Any) -> bytes:
 
 
 def worst(one: Image.Image, other: Image.Image) -> int:
-    """The largest difference of any channel of any pixel."""
+    """Return the largest difference of any channel of any pixel."""
     assert (one.mode, one.size) == (other.mode, other.size)
     return max(high for _, high in _per_channel(ImageChops.difference(one, other)))
 
@@ -79,7 +79,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def icc_profile(space: bytes, **tags: bytes) -> bytes:
-    """A minimal ICC v2 display profile."""
+    """Return a minimal ICC v2 display profile."""
     name = b"Made by a test\0"
     tags = {
         "desc": struct.pack(">4s4xI", b"desc", len(name)) + name + bytes(78),
@@ -115,7 +115,7 @@ LINEAR_GREY = icc_profile(b"GRAY", kTRC=gamma(1.0))
 
 
 def cmyk_profile() -> bytes:
-    """A press that prints in reverse: 2x2x2x2 table of Lab, where ink makes white and paper is black."""
+    """Return a CMYK profile with a 2x2x2x2 table of Lab in which full ink is white and paper is black."""
     table = b"".join(
         struct.pack(">3H", 65280 if all(cmyk) else 0, 32768, 32768)
         for cmyk in ((c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1))

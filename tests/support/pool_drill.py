@@ -1,7 +1,7 @@
 """A small run, as a process of its own, for the drills that kill or signal it: METHOD FOLDER SECONDS-PER-JOB.
 
 Prints READY when the first jobs are in hand, a line for each outcome, and at the end why it ended.
-There is no `__main__` guard, on purpose.
+It has no `__main__` guard, so that the drills show that workers do not import it.
 """
 
 import fcntl

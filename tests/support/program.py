@@ -1,4 +1,4 @@
-"""The program run as a user runs it."""
+"""Runs the program as a user does: as a process, on a terminal, or killed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], most_s: float = 60) -> T:
-    """Wait for an event, looking a hundred times a second; returns what `condition` returned when it was true.
+    """Call `condition` a hundred times a second until its result is true, and return that.
 
-    The limit is no promise: it is far above what a busy machine needs, and only makes a test fail instead of hang.
+    The limit only makes a test fail instead of hang: it is far above what a busy machine needs.
     """
     deadline = time.monotonic() + most_s
     while not (found := condition()):
@@ -40,7 +40,7 @@ def wait_until_gone(pids: Iterable[int], most_s: float = 30) -> None:
 
 
 def pids_in(file: Path, count: int) -> list[int]:
-    """The process ids in a file that somebody is about to write, once there are so many."""
+    """Wait until a file holds so many process ids, and return them."""
     return wait_until(lambda: file.exists() and len(found := file.read_text().split()) >= count and [*map(int, found)])
 
 
@@ -51,7 +51,7 @@ def kill(pid: int) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, and it is more than what its parent has yet to hear of."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -59,12 +59,12 @@ def is_running(pid: int) -> bool:
 
 
 def answered(arguments: str, answer: str, cwd: Path) -> tuple[int, str]:
-    """Run the program on a terminal at which somebody types this, and see what is on the screen afterwards."""
+    """Run the program on a terminal, type an answer, and return the text of the screen."""
     return on_terminal(f"python -m pipeline {arguments}", cwd, f"{answer}\n")
 
 
 def on_terminal(command: str, cwd: Path, typed: str = "") -> tuple[int, str]:
-    """Run a shell command on a terminal of its own; gives the exit code and what is on the screen afterwards."""
+    """Run a shell command on a terminal of its own, and return the exit code and the text of the screen."""
     ours, theirs = pty.openpty()
     os.write(ours, typed.encode())
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -59,14 +59,14 @@ class Project:
         (folder / "in").mkdir(exist_ok=True)
 
     def write(self, file: str, data: str | bytes) -> Path:
-        """Write a file of the project, its folder made if need be."""
+        """Write a file of the project and return its path; its folder is created if it is missing."""
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         return path
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Replace a text in a file of the project that must be there."""
+        """Replace a text, which must occur, in a file of the project."""
         text = (self.folder / file).read_text()
         assert old in text
         self.write(file, text.replace(old, new))
@@ -80,7 +80,7 @@ class Project:
         yaml: str = "pipeline.yaml",
         **more: Any,
     ) -> Summary:
-        """Run it to the end."""
+        """Run the pipeline and return the summary."""
         self._forget_modules()
         config = load_config(self.folder / yaml)
         return run(config, Selection(_patterns(only), limit, force, **more), confirmations=confirmed)
@@ -88,7 +88,7 @@ class Project:
     def plan(
         self, only: str | None = None, limit: int | None = None, force: bool = False, **more: Any
     ) -> dict[str, Why]:
-        """What a run would do with each output and why, by `stage source`."""
+        """Return the action and the reason that a run would have for each output, by `stage source`."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
@@ -101,7 +101,7 @@ class Project:
             }
 
     def orphans(self, only: str | None = None) -> list[str]:
-        """The orphans that a plan would find."""
+        """Return the targets of the orphans in the plan of a run."""
         self._forget_modules()
         config = load_config(self.folder / "pipeline.yaml")
         with open_to_read(config.state / "ledger.sqlite") as ledger:
@@ -109,11 +109,11 @@ class Project:
             return [orphan.target.decode() for orphan in plan.store.orphans() if orphan.status != "intended"]
 
     def outputs(self) -> dict[str, bytes]:
-        """Every file below `out/` that is not our own, by its path there."""
+        """Return the contents of every file below `out/` by its relative path; owner files are left out."""
         return contents_below(self.folder / "out")
 
     def _forget_modules(self) -> None:
-        """Python remembers what it imported; a new process would not."""
+        """Remove the project's modules from `sys.modules`, so that they are imported again, as by a new process."""
         sys.dont_write_bytecode = True
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(str(self.folder)):
@@ -125,7 +125,7 @@ def _patterns(only: str | None) -> tuple[str, ...]:
 
 
 def made(folder: Path, *names: str) -> Project:
-    """A project over files of these names, each with a text of its own, and all made; its stage is `MOODY`."""
+    """Return a project over files of these names, with all outputs made; its stage is `MOODY`."""
     project = Project(folder)
     project.write("stages/upper.py", MOODY)
     for name in names:
@@ -136,7 +136,7 @@ def made(folder: Path, *names: str) -> Project:
 
 @contextmanager
 def ledger_of(folder: Path) -> Iterator[Ledger]:
-    """The ledger of the project in a folder, to be read and written while no run is on; its rows are sealed after."""
+    """Open the ledger of the project in a folder for reading and writing; its rows get their checksums afterwards."""
     file = folder / ".pipeline/pipeline/ledger.sqlite"
     with closing(Ledger(file)) as ledger:
         yield ledger
@@ -156,16 +156,16 @@ def die_after(folder: Path, work: Callable[[Ledger], None]) -> None:
 
 
 def decisions(plan: Plan) -> list[Decision]:
-    """All that a plan holds."""
+    """Return all decisions of a plan."""
     return list(plan.store.decisions())
 
 
 def contents_below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder with what is in it, owner files left out."""
+    """Return the contents of every file below a folder by its relative path; owner files are left out."""
     files = (file for file in sorted(folder.rglob("*")) if file.is_file())
     return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.name != ".filemill"}
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """What a run that did not clean up after itself has left."""
+    """Return the temporaries below a folder."""
     return list(folder.rglob(".filemill-*"))

@@ -1,4 +1,4 @@
-"""What a run tells the ledger of one output, `out/a` of the source `a`."""
+"""Records one output, `out/a` of the source `a`, in a ledger as a run does: intended, done, failed or skipped."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PATHS = st.lists(st.lists(TRICKY | NAMES, min_size=1, max_size=4).map(b"/".join)
 
 
 def make(root: bytes, path: bytes) -> None:
-    """Make a file and its folders, where none of them is a file already."""
+    """Create a file and its folders, unless one of them already exists as a file."""
     try:
         os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
         with open(os.path.join(root, path), "xb"):

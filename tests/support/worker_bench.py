@@ -28,7 +28,7 @@ class Bench:
         self.outcome: Outcome | None = None
 
     def start(self, *stages: tuple[Any, ...], unclean_runs: tuple[str, ...] = ()) -> None:
-        """Stages are (name, parent's name or None, options); the name before a '-' is the function's."""
+        """Build the stages, given as (name, parent's name or None, options); the name up to a '-' is the function's."""
         names = [stage[0] for stage in stages]
         setups = tuple(
             StageSetup(name, f"./stages/mine.py:{name.partition('-')[0]}", options[0] if options else {},
@@ -36,11 +36,13 @@ class Bench:
             for name, parent, *options in stages
         )  # fmt: skip
         root = os.fsencode(self.root)
-        self.setup = WorkerSetup(self.folder, root, self.scratch, "run1", unclean_runs, setups)
+        self.setup = WorkerSetup(
+            self.folder, root, self.scratch, "run1", unclean_runs, setups, parts=self.folder / "parts"
+        )
         worker.start(self.setup.pack())
 
     def work(self, source: str | bytes, *wanted: str, suffix: str = ".txt") -> dict[str, Result]:
-        """Give the worker a job; the outputs are out/STAGE + suffix."""
+        """Run a job and return the result of each wanted stage; the outputs are out/STAGE + suffix."""
         path = os.fsencode(source)
         try:
             found = os.stat(os.path.join(os.fsencode(self.root), path))
@@ -73,18 +75,18 @@ class Bench:
 
     @property
     def module(self) -> Any:
-        """The module of the stages."""
+        """Return the module of the stages."""
         return next(each for name, each in sys.modules.items() if name.endswith(".mine"))
 
     @property
     def calls(self) -> list[str]:
-        """What the stages say that they did."""
+        """Return the list `calls` of the module, to which its stages append."""
         return self.module.CALLS
 
 
 @contextmanager
 def worker_bench(folder: Path, stages: str) -> Iterator[Bench]:
-    """A worker for stages of this source text; the modules and paths that it adds are taken away again."""
+    """Return a worker for stages of this source text; the modules and paths that it adds are removed afterwards."""
     path, modules, tree = list(sys.path), dict(sys.modules), worker._tree
     yield Bench(folder, stages)
     sys.path[:], worker._tree = path, tree

@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.resizing.report import OutputRecord, as_markdown, as_svg, publish, with_section
+from bench.resizing.report import Row, as_markdown, as_svg, publish, with_section
 
 SECTION = "## Resizing\n\nnew\n"
-ROW = OutputRecord("big-800", "big to fit 800", "filemill", "1", 200, 100.0, 60.0, 200.0, 55.0, machine="this machine")
+ROW = Row("big-800", "big to fit 800", "filemill", "1", 200, 100.0, 60.0, 200.0, 55.0, machine="this machine")
 
 
-def several(**changes: object) -> list[OutputRecord]:
+def several(**changes: object) -> list[Row]:
     """Four contenders at one work, with these changes to each."""
     costs = {"filemill": 100.0, "sharp": 80.0, "naive <Pillow>": 300.0, "floor: djpeg, cjpeg": 90.0}
     return [replace(ROW, name=name, cpu_ms=cost, **changes) for name, cost in costs.items()]  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ PACKAGE = Path(pipeline.__file__).parent
 # Where limits of time are kept, and where is waited.
 FILES = [
     *(PACKAGE / "engines").glob("*.py"),
-    *(PACKAGE / "operations" / name for name in ("run.py", "signals.py", "recorder.py", "launch.py")),
-    *(PACKAGE / "worker").glob("*.py"),
+    *(PACKAGE / "operations" / name for name in ("run.py", "job_loop.py", "recorder.py", "launch.py")),
+    *(PACKAGE / "worker" / name for name in ("main.py", "job.py", "group_job.py", "fan_out.py", "stage_call.py")),
 ]
 CLOCKS = {"time", "time_ns", "strftime", "localtime", "gmtime", "ctime", "now", "today", "utcnow"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -517,12 +518,20 @@ def test_ten_thousand_members_cost_no_memory(project: Project) -> None:
     peaks = []
     for first, after in ((0, 1_000), (1_000, 10_000)):
         multiply(project, range(first, after))
-        tracemalloc.start()
-        assert project.run().done == 1
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        peaks.append(min(peak_of_making(project, "out/all.txt") for _ in range(3)))
         assert (project.folder / "out/all.txt").read_text() == str(after + 3)
     assert peaks[1] < peaks[0] + 1_000_000
+
+
+def peak_of_making(project: Project, output: str) -> int:
+    """Return the peak of traced memory, in bytes, in a run that makes one output."""
+    (project.folder / output).unlink(missing_ok=True)
+    gc.collect()
+    tracemalloc.start()
+    assert project.run().done == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
 
 
 def multiply(project: Project, numbers: range) -> None:

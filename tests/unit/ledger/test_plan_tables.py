@@ -28,7 +28,7 @@ def output(source: bytes, action: str = "make", code: str = "new", **more: objec
     """A row of `plan`, without its number; the target is `out/` and the source unless it is given."""
     target = more.get("target", b"out/" + source)
     return (
-        source, 1, 1, more.get("stage", "up"), action, code, None, b"/project/" + bytes(target), target,  # type: ignore[call-overload]
+        source, 1, 1, more.get("stage", "up"), action, code, b"/project/" + bytes(target), target,  # type: ignore[call-overload]
         more.get("rival"), more.get("owned", False), more.get("late", False), True, more.get("moved_from"),
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_what_is_read_in_chunks_may_be_written_meanwhile(tables: PlanTables) -> 
     found = []
     for seq, source, *_ in tables.outputs_to_make(late=False):
         found.append(source)
-        tables.refuse(seq, "collision", None)
+        tables.refuse(seq, "collision")
     assert found == names
 
 
@@ -131,8 +131,8 @@ def test_readings_reach_the_ledger(ledger: Ledger, tables: PlanTables) -> None:
 def test_outputs_are_counted_by_action_and_reason(tables: PlanTables) -> None:
     """Files and groups apart."""
     tables.insert_outputs([output(b"a"), output(b"b"), output(b"c", "held", "held-after"), output(b"/up/g")])
-    assert tables.counts(of_groups=False) == [("make", "new", None, 2, 2), ("held", "held-after", None, 1, 1)]
-    assert tables.counts(of_groups=True) == [("make", "new", None, 1, 1)]
+    assert tables.counts(of_groups=False) == [("make", "new", 2, 2), ("held", "held-after", 1, 1)]
+    assert tables.counts(of_groups=True) == [("make", "new", 1, 1)]
 
 
 def test_past_failures_are_kept_for_the_run(tables: PlanTables) -> None:

@@ -10,7 +10,7 @@ from support.program import Pipeline
 from support.project import Project, ledger_of
 
 from pipeline.planning.decisions import Code, Reason, text_of, without_particulars
-from pipeline.text import reason_of
+from pipeline.text import in_general
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from pipeline.text import reason_of
 )
 def test_what_was_said_of_one_file_is_left_out(text: str, reason: str) -> None:
     """Figures, quoted words, and what follows a colon or the like; a stage is named still."""
-    assert reason_of(text) == reason
+    assert in_general(text) == reason
 
 
 @pytest.mark.parametrize(

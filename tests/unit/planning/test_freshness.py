@@ -16,7 +16,7 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Reason
-from pipeline.planning.file_state import ByTime, OutputFile
+from pipeline.planning.file_state import ByTime
 from pipeline.planning.freshness import Context, decide_failed, decide_recorded, decide_unrecorded
 from pipeline.planning.group_freshness import members_change
 from pipeline.planning.recipe import OutputSpec, Recipe
@@ -130,12 +130,12 @@ def test_an_output_on_record(
     """Up to date only if source, recipe and file are as recorded; and each other answer has its own reason."""
     if on_disk:
         on_disk.put(path)
-    assert decide_recorded(spec_of(), record, change, OutputFile(os.fsencode(path)), context) == expected
+    assert decide_recorded(spec_of(), record, change, os.fsencode(path), context) == expected
 
 
 def test_without_a_file_the_record_decides(path: Path) -> None:
     """An upload is done when it is recorded so."""
-    file = OutputFile(os.fsencode(path))
+    file = os.fsencode(path)
     assert decide_recorded(spec_of(has_file=False), DONE, None, file, PLAIN) == UP_TO_DATE
 
 
@@ -167,7 +167,7 @@ def test_an_output_that_is_not_on_record(
     """It is made, unless a file lies there that is not ours."""
     if on_disk:
         on_disk.put(path)
-    assert decide_unrecorded(spec_of(), OutputFile(os.fsencode(path)), owner, others, context) == expected
+    assert decide_unrecorded(spec_of(), os.fsencode(path), owner, others, context) == expected
 
 
 @pytest.mark.parametrize(

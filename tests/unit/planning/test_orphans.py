@@ -1,4 +1,4 @@
-"""What nothing produces any more: found with its reason, shown, and never what is only not known."""
+"""Orphans are found with their reason and shown; an output whose source is only unknown is never one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.program import Pipeline
 from support.project import Project, ledger_of, made
 
 from pipeline.config.load import load_config
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Reason
-from pipeline.planning.orphans import fates
+from pipeline.planning.orphans import RecordCursor, fates
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.selection import Selection
@@ -192,3 +195,19 @@ def test_as_many_sizes_as_files_are_one_reason(tmp_path: Path) -> None:
         plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
         assert plan.counts == plan.files == {("make", Reason("source_changed")): 30}
     assert project.plan()["up 3"] == ("make", "source changed (size 1 -> 5)")
+
+
+KEYS = st.lists(st.binary(min_size=1, max_size=3), max_size=30, unique=True).map(sorted)
+
+
+@settings(deadline=None)
+@given(KEYS, KEYS)
+def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[bytes]) -> None:
+    """Every record is either met with its source or passed as gone, in one go over both."""
+    passed: list[OutputRecord] = []
+    rows = iter([OutputRecord(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
+    cursor: RecordCursor[OutputRecord] = RecordCursor(rows, passed.append)
+    met = [row.source for source in walked for row in cursor.take(source)]
+    cursor.pass_the_rest()
+    assert met == [key for key in walked if key in recorded]
+    assert [row.source for row in passed] == [key for key in recorded if key not in walked]

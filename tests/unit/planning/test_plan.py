@@ -17,10 +17,9 @@ from support.project import MOODY, ONE_STAGE, UPPER, Project, contents_below, le
 
 from pipeline.config.load import load_config
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Job, Source, Target
 from pipeline.operations.guards import Confirmations
-from pipeline.planning.plan import RecordCursor, make_plan
+from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.selection import Selection
 
@@ -660,21 +659,3 @@ def test_work_is_announced_once(project: Project, fresh: bool, calls: int) -> No
         leaves = output_specs(config, ledger, record=False)
         make_plan(config, ledger, leaves, Selection(), on_work=lambda: announced.append(1))
     assert len(announced) == calls
-
-
-# -- in step with the walk ---------------------------------------------------------------------------------------------
-
-KEYS = st.lists(st.binary(min_size=1, max_size=3), max_size=30, unique=True).map(sorted)
-
-
-@settings(deadline=None)
-@given(KEYS, KEYS)
-def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[bytes]) -> None:
-    """Every record is either met with its source or passed as gone, in one go over both."""
-    passed: list[OutputRecord] = []
-    rows = iter([OutputRecord(key, key, "up", "done", 1, 1, 1, "", 1, 1, 0) for key in recorded])
-    follower: RecordCursor[OutputRecord] = RecordCursor(rows, passed.append)
-    met = [row.source for source in walked for row in follower.take(source)]
-    follower.pass_the_rest()
-    assert met == [key for key in walked if key in recorded]
-    assert [row.source for row in passed] == [key for key in recorded if key not in walked]

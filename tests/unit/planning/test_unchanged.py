@@ -68,7 +68,7 @@ def test_what_nothing_happened_to_is_passed_over(tmp_path: Path, yaml: str) -> N
     project = made(tmp_path, yaml, [*NAMES, "d/1", "d/e/2"])
     plan, counts, orphans = planned(project)
 
-    assert plan.judged == [] and not orphans
+    assert plan.compared == [] and not orphans
     assert counts == planned(project, everything=True)[1]
     assert plan.sources == len(NAMES) + 2
     assert project.run().up_to_date == plan.counts.total()
@@ -80,7 +80,7 @@ def test_a_change_is_judged_in_its_own_span_only(tmp_path: Path) -> None:
     project.write(f"in/{FIRSTS[3]}", "another text")
     plan, counts, _ = planned(project)
 
-    assert plan.judged is not None and len(plan.judged) == 1
+    assert plan.compared is not None and len(plan.compared) == 1
     assert counts["make", "source changed"] == 1
 
 
@@ -90,10 +90,10 @@ def test_other_names_of_stages_make_no_difference(tmp_path: Path) -> None:
     for up, again in (("loud", "again"), ("again", "loud"), ("up", "louder")):
         yaml = TWO_LEAVES.replace("name: again", f"name: {again}").replace("name: up", f"name: {up}")
         project.write("pipeline.yaml", yaml.replace("from: up", f"from: {up}"))
-        assert planned(project)[0].judged == []
+        assert planned(project)[0].compared == []
         project.write("in/a", f"text {up}")
         assert project.run().done == 2
-        assert planned(project)[0].judged == []
+        assert planned(project)[0].compared == []
 
 
 CHANGES: dict[str, Callable[[Project], object]] = {
@@ -176,11 +176,11 @@ def test_what_is_not_done_is_looked_at_every_time(tmp_path: Path) -> None:
     assert project.run().failed == 1
     plan, counts, _ = planned(project)
 
-    assert plan.judged is not None and len(plan.judged) == 1
+    assert plan.compared is not None and len(plan.compared) == 1
     assert counts["up-to-date", "skipped: not wanted"] == 1
     project.write("in/a", "good")
     project.run()
-    assert planned(project)[0].judged == []
+    assert planned(project)[0].compared == []
 
 
 def test_a_run_that_was_stopped_has_forgotten_the_spans_it_worked_on(tmp_path: Path) -> None:
@@ -209,4 +209,4 @@ def test_a_run_over_a_part_forgets_all(tmp_path: Path) -> None:
     plan, counts, _ = planned(project)
 
     assert counts == planned(project, everything=True)[1]
-    assert plan.judged
+    assert plan.compared

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -52,25 +52,22 @@ def test_whole_seconds_are_waited_for(tmp_path: Path) -> None:
     assert took < 2 and time.time_ns() - reading.source.mtime_ns >= 2 * 10**9
 
 
-def test_a_file_that_is_written_all_the_time_is_not_read(tmp_path: Path) -> None:
-    """It is said to change while it is read, which it would."""
-    file, over = tmp_path / "a", threading.Event()
+def test_a_file_that_is_written_all_the_time_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that is written again during each wait for it to settle fails as changed."""
+    file, waits = tmp_path / "a", list[float]()
 
-    def write() -> None:
-        while not over.is_set():
-            file.write_text(str(time.monotonic()))
-            time.sleep(0.001)
+    def write_during(wait_s: float) -> None:
+        waits.append(wait_s)
+        # A whole second, which is young for two seconds: however slowly this test runs.
+        second = math.ceil(time.time())
+        os.utime(file, (second, second))
 
-    writing = threading.Thread(target=write)
-    writing.start()
-    try:
-        while not file.exists():
-            time.sleep(0.001)
-        with pytest.raises(SourceMoved, match="changed while reading"):
-            begin(file)
-    finally:
-        over.set()
-        writing.join()
+    file.write_text("text")
+    write_during(0)
+    monkeypatch.setattr(time, "sleep", write_during)
+    with pytest.raises(SourceMoved, match="changed while reading"):
+        begin(file)
+    assert len(waits) == 1 + 3
 
 
 @pytest.mark.parametrize("kind", ["changed", "vanished"])
