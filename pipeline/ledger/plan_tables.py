@@ -192,7 +192,7 @@ class PlanTables:
         """Yield `seq`, source, its size and mtime_ns, stage, path, target and reason of what is to be made."""
         which = f"{ARE_GROUPS if of_groups else ARE_FILES} AND {'late' if late else 'NOT late'}"
         return self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path, target, code FROM plan"
+            "SELECT seq, source, source_size, source_mtime_ns, stage, path, target, reason FROM plan"
             f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
             0,
         )

@@ -205,8 +205,8 @@ class PlanStore:
         if targets:
             yield Job(source, tuple(targets))
 
-    def _target(self, stage: str, path: bytes, target: bytes, code: str) -> Target:
-        if code not in _GUARDED and self._ledger.window is None:
+    def _target(self, stage: str, path: bytes, target: bytes, reason: str) -> Target:
+        if self._ledger.window is None and not any(code in reason for code in _GUARDED):
             return Target(stage, path)
         record = self._ledger.outputs.get(target)
         return Target(stage, path, digests=record.digests if record else ())
