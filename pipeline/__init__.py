@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline import values
     from pipeline.api import iterate, load, run
     from pipeline.errors import FileFailure, FilemillError, Unreadable
     from pipeline.messages import Outcome, Result
     from pipeline.report.summary import Summary
-    from pipeline.stage import values
     from pipeline.types import FitBox, Item, Part, Picture, Skip, path_as_json, printable_path
 
 __version__ = "0.1.0"
@@ -45,7 +45,7 @@ _DEFINED_IN = {
 
 def __getattr__(name: str) -> Any:
     if name == "values":
-        return importlib.import_module("pipeline.stage.values")
+        return importlib.import_module("pipeline.values")
     if name not in _DEFINED_IN:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
     return getattr(importlib.import_module(f"pipeline.{_DEFINED_IN[name]}"), name)

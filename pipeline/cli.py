@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by the machine: {error}", file=sys.stderr)
         return EnvironmentFailure.exit_code
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # it fell into a class body, where Python wraps it
+            return 130
         return _report_bug(error)
 
 
@@ -141,6 +143,6 @@ def _report_bug(error: Exception) -> int:
     """Print one line about a bug in filemill, write its traceback to a file, and return the exit code."""
     with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"filemill has a bug: {said} (traceback in {log.name})", file=sys.stderr)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    print(f"filemill has a bug: {text} (traceback in {log.name})", file=sys.stderr)
     return 70

@@ -60,6 +60,8 @@ class Target(NamedTuple):
     stage: str
     path: bytes
     """Of a fan-out's output, what stands for all its parts."""
+    is_new: bool = False
+    """Whether nothing was there when the run was planned, so that nothing is to be replaced."""
     around: tuple[bytes, bytes] = (b"", b"")
     """What comes before and after the name of a part in its path; empty where there are none."""
     owned: tuple[bytes, ...] = ()
@@ -168,6 +170,8 @@ class Result(NamedTuple):
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
     code: Literal["", "not_ours", "members_failed"] = ""
     """Set for the failures that the program treats in a way of their own; it never parses `text`."""
+    taken_by: bytes = b""
+    """The path of what has the output's name already, as the file system has it; empty where that is no matter."""
 
     @property
     def noted(self) -> str:
@@ -199,6 +203,8 @@ class Outcome(NamedTuple):
     """The values that were left to other pools."""
     goes_on: bool = False
     """Whether more outcomes of the same source will follow."""
+    changed_code: str = ""
+    """The file of the stages' code that was loaded for it and is not what the run was planned with: nothing counts."""
     bytes_in: int = 0
     """The size of all members that were read, of a group."""
     peak_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""Say what a run would do with every output, and why, before anything is touched."""
+"""Show what a run would do with every output, and why, without changing anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `plan` takes; also what `run --dry-run` may bring along."""
+    """Register the options of `plan`, and those that `run --dry-run` accepts with it."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every output and every orphan")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="the route, and a line for every output and every orphan"
@@ -50,7 +50,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.planning.recipe import output_specs
 
     config = load_config(Path(arguments.file), edits_of(arguments))
-    print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
+    for note in (*config.warnings, *(config.unseen if arguments.verbose else ())):
+        print(note, file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite", tuple(config.output_folders)) as ledger:
         guards = guards_of(config, ledger, confirmations_of(arguments))
         is_well = _warn(guards.check_places)
@@ -59,8 +60,8 @@ def execute(arguments: argparse.Namespace) -> int:
         plan = make_plan(config, ledger, leaves, selection, everything=details)
         if is_well:
             _warn(lambda: guards.check_plan(plan, selection))
-        for said in plan.walk.describe_unlisted():
-            print(said, file=sys.stderr)
+        for line in plan.walk.describe_unlisted():
+            print(line, file=sys.stderr)
         if arguments.files_from is not None:
             print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
         if arguments.verbose and not arguments.json:
@@ -75,7 +76,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _warn(check: Callable[[], None]) -> bool:
-    """Say what a guard would stop the run with; tells whether there is nothing to say."""
+    """Print the error with which a guard would stop the run; return whether there is none."""
     try:
         check()
     except FilemillError as error:
@@ -85,7 +86,7 @@ def _warn(check: Callable[[], None]) -> bool:
 
 
 def _print_counts(plan: Plan) -> None:
-    """A table whose columns add up to the files and to the outputs."""
+    """Print a table whose columns add up to the number of files and of outputs."""
     from pipeline.planning.decisions import ACTIONS, text_of
 
     counts = plan.counts + plan.counts_of_groups
@@ -97,21 +98,21 @@ def _print_counts(plan: Plan) -> None:
     )
     for _, outputs, why, action, reason in rows:
         files = plan.files[action, reason]
-        print(f"{f'{files:,}' if files else '':>9} {-outputs:>9,}  {_said(action, why)}")
+        print(f"{f'{files:,}' if files else '':>9} {-outputs:>9,}  {_described(action, why)}")
     if plan.unmatched:
         print(f"{plan.unmatched:>9,} {0:>9}  unmatched: no stage reads them")
 
 
 def _print_estimate(plan: Plan, pace: Pace | None) -> None:
-    """How long it may take, if anything is known and to be made."""
+    """Print how long a run may take, if there is work and the pace is known."""
     from pipeline.planning.estimate import estimate
 
     if pace and plan.jobs + plan.jobs_of_groups:
         print(estimate(plan.jobs + plan.jobs_of_groups, pace))
 
 
-def _said(action: Action, why: str) -> str:
-    """What is to be done and why; where nothing is, the reason alone."""
+def _described(action: Action, why: str) -> str:
+    """Return the action and the reason as text; the reason alone where nothing is done."""
     return f"{action}: {why}" if action in ("make", "rename") else f"{why}: refused" if action == "refuse" else why
 
 
@@ -119,8 +120,8 @@ def _print_orphans(found: Iterable[Fate]) -> None:
     counts = Counter(f"{fate.action}: {fate.why}" for fate in found if fate.action != "forget")
     if counts:
         print(counted(counts.total(), "orphan"))
-    for said, count in counts.most_common():
-        print(f"{'':>9} {count:>9,}  {said}")
+    for text, count in counts.most_common():
+        print(f"{'':>9} {count:>9,}  {text}")
 
 
 def _print_decisions(plan: Plan, found: Iterable[Fate], json_lines: bool) -> None:

@@ -86,8 +86,8 @@ def _plan(config: Config, ledger: Ledger) -> Plan:
     guards.check_places()
     plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
     guards.check_plan(plan, Selection())
-    for said in plan.walk.describe_unlisted():
-        print(said, file=sys.stderr)
+    for line in plan.walk.describe_unlisted():
+        print(line, file=sys.stderr)
     return plan
 
 

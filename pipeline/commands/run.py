@@ -103,10 +103,11 @@ def only_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """Return the patterns of `--only`. Raises UsageError for one that gitignore does not know."""
     from pipeline.files.walk import pattern_problem
 
-    for pattern in arguments.only:
+    patterns = tuple(each for each in arguments.only if each)  # an empty one asks for nothing, as in --only "$UNSET"
+    for pattern in patterns:
         if problem := pattern_problem(pattern):
             raise UsageError(f"--only: {problem}")
-    return tuple(arguments.only)
+    return patterns
 
 
 def confirmations_of(arguments: argparse.Namespace) -> Confirmations:
@@ -126,14 +127,17 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.report.summary import print_summary
 
     _refuse_half_a_sample(arguments)
-    config = load_config(Path(arguments.file), edits_of(arguments))
+    file, edits = Path(arguments.file), edits_of(arguments)
+    config = load_config(file, edits)
     is_quiet = arguments.quiet or arguments.json
     observers = terminal_observers(is_quiet=is_quiet, is_verbose=arguments.verbose)
     if arguments.sample is not None:
         summary = _run_sample(config, arguments, observers)
     else:
         selection, confirmations = selection_of(arguments), confirmations_of(arguments)
-        summary = run(config, selection, observers, grace_s=arguments.grace, confirmations=confirmations)
+        # The names of files are read once only.
+        reload = None if selection.names is not None else lambda: load_config(file, edits)
+        summary = run(config, selection, observers, grace_s=arguments.grace, confirmations=confirmations, reload=reload)
     if arguments.json:
         print(json.dumps(summary.as_json()))
     print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)

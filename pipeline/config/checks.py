@@ -12,6 +12,7 @@ from pipeline.config.model import StageConfig, StageEntry
 from pipeline.errors import StageError
 from pipeline.files.template import Template, always_same
 from pipeline.files.walk import pattern_problem
+from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, IMAGE, PATH, Kind, can_convert
 from pipeline.text import did_you_mean
 from pipeline.types import FitBox
@@ -262,6 +263,7 @@ def _check_outputs(document: Document, stages: Sequence[StageConfig | None], roo
 
 def _misnamed(config: StageConfig, template: Template) -> str:
     """Return why the stage's own `check_output` refuses the suffix of its output; empty if it does not."""
+    assert isinstance(config.stage, Stage)  # it is checked in the process that has imported it
     try:
         config.stage.check_output(template.suffix, config.options)
     except (ValueError, StageError) as error:

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
+from pipeline.config.load import MAX_BYTES
 from pipeline.errors import ConfigError
 from pipeline.stage.options import Place
 from pipeline.text import did_you_mean
 
 # Far above any pipeline a person writes, far below what would keep the parser busy for a second.
-MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 MAX_NODES = 10_000
 
@@ -93,12 +93,18 @@ class Document:
             here = here[step]
         return here
 
+    def complaints_as_error(self) -> ConfigError | None:
+        """Return one error with every complaint in the order of the file; None where there is none."""
+        if not self.complaints:
+            return None
+        more = len(self.complaints) - MAX_SHOWN
+        shown = self.render(self.complaints)[:MAX_SHOWN]
+        return ConfigError("\n".join(shown + ([f"{self.file}: {more} more complaints"] if more > 0 else [])))
+
     def raise_complaints(self) -> None:
-        """Raise ConfigError with all complaints in the order of the file; do nothing if there are none."""
-        if self.complaints:
-            more = len(self.complaints) - MAX_SHOWN
-            shown = self.render(self.complaints)[:MAX_SHOWN]
-            raise ConfigError("\n".join(shown + ([f"{self.file}: {more} more complaints"] if more > 0 else [])))
+        """Raise ConfigError with every complaint, if there is one."""
+        if error := self.complaints_as_error():
+            raise error
 
     def render(self, complaints: Iterable[Complaint]) -> list[str]:
         """Render complaints or warnings in the order of the file, each with its source line and a caret."""
@@ -152,10 +158,10 @@ def _compose(document: Document, text: str) -> yaml.Node | None:
         return node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = ", ".join(filter(None, (error.context, error.problem)))
+        text = ", ".join(filter(None, (error.context, error.problem)))
         lines = text.splitlines()
         braces = mark is not None and mark.line < len(lines) and "{" in lines[mark.line]
-        document.complain_at(_spot(mark), said, hint="a template that begins with '{' must be quoted" if braces else "")
+        document.complain_at(_spot(mark), text, hint="a template that begins with '{' must be quoted" if braces else "")
     except yaml.reader.ReaderError as error:
         before = _LINE_END.split(text[: error.position])
         character = f"character U+{ord(text[error.position]):04X} is not allowed"
@@ -171,7 +177,7 @@ def _spot(mark: yaml.Mark | None) -> Spot:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes with bounds on how many and how deep, and leaves scalars unresolved."""
+    """Composes nodes, limited in number and depth, and leaves scalars unresolved."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -53,6 +53,7 @@ class Attempt:
     tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
+    changed_code: str = ""
 
     def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
         self.job = self.remaining = job
@@ -72,6 +73,7 @@ class Attempt:
         self.first_outcome = self.first_outcome or outcome
         self.seconds += outcome.seconds
         self.environment = outcome.environment
+        self.changed_code = outcome.changed_code
         self.handed += outcome.handed
         self._add_output(outcome.output)
         self.tries += 1
@@ -116,6 +118,7 @@ class Attempt:
             environment=self.environment,
             output=self.output,
             handed=self.handed,
+            changed_code=self.changed_code,
         )
 
     @property

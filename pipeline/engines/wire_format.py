@@ -42,7 +42,7 @@ def _job(source: tuple[Any, ...], targets: list[tuple[Any, ...]], *rest: object)
 
 def _plain(target: Target) -> tuple[Any, ...]:
     """Return a target as a plain tuple, without the fields that only parts need."""
-    return target[:2] if target[2:] == _DEFAULTS[2:] else tuple(target)
+    return target[:3] if target[3:] == _DEFAULTS[3:] else tuple(target)
 
 
 def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer], seat: int | None = None) -> bytes:

@@ -38,6 +38,12 @@ def is_claimed(place: Path, ours: Owner) -> bool:
     return bool(ours.state) and (_read_owner_file(place) or {}).get("state") == ours.state
 
 
+def claimed_as(place: Path, state_id: str) -> bytes:
+    """Return the path by which we claimed a folder; empty where its owner file is not of our state."""
+    said = (_read_owner_file(place) if state_id else None) or {}
+    return os.fsencode(str(said.get("folder", ""))) if said.get("state") == state_id else b""
+
+
 def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | None:
     """Return the owner of a folder if that is another pipeline, else None.
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from pipeline.errors import FileFailure, NotOurs
 from pipeline.files.atomic import TEMPORARY_PREFIX, Check, Committed, GiveName, give_name, run_of
+from pipeline.files.naming import name_new, taken
 from pipeline.files.set_aside import SetAside
 from pipeline.files.template import check_components
 from pipeline.messages import MadePart, Target
 from pipeline.notes import Notes
-from pipeline.text import NO_FILE, NOT_OURS, shown
+from pipeline.text import shown
 
 # Digits of a part's index, so that names sort as the parts come.
 _DIGITS = 6
@@ -142,7 +143,7 @@ class Parts:
         if path in target.owned or target.is_forced or any(since <= ctime_ns < until for since, until in self._ours):
             self._replaced.add(path)
         else:
-            raise NotOurs(f"{NOT_OURS}: {shown(path)}")
+            raise taken(path)
 
     def reveal(self, check: Check) -> tuple[MadePart, ...]:
         """Rename all parts to their targets, new ones first; if one fails, the new ones are removed again."""
@@ -153,15 +154,24 @@ class Parts:
                 if path in self._replaced:
                     self._give_name(self._temporaries[path], path)
                 else:
-                    _link(self._temporaries[path], path)
+                    name_new(self._temporaries[path], path)
                     new.append(path)
+        except NotOurs as error:
+            self._remove(new)
+            if error.by in new:
+                raise FileFailure(f"two of its parts want {shown(error.by)}") from None
+            raise
         except BaseException:
-            for path in new:
-                os.unlink(path)
+            self._remove(new)
             raise
         finally:
             self.discard()
         return tuple(self._made)
+
+    @staticmethod
+    def _remove(paths: Iterable[bytes]) -> None:
+        for path in paths:
+            os.unlink(path)
 
     def discard(self) -> None:
         """Remove the temporaries."""
@@ -169,17 +179,3 @@ class Parts:
             with suppress(OSError):
                 os.unlink(temporary)
         self._temporaries.clear()
-
-
-def _link(temporary: bytes, path: bytes) -> None:
-    """Give a new part its name without replacing any file. Raises NotOurs if the name is taken."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        if os.path.isdir(path):
-            raise FileFailure(f"{NO_FILE}: {shown(path)}") from None
-        raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
-    except OSError:  # for instance, the file system has no hard links
-        if os.path.lexists(path):
-            raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
-        give_name(temporary, path)

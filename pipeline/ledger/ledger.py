@@ -223,6 +223,13 @@ class Ledger:
 
     # -- temporary tables ----------------------------------------------------------------------------------------------
 
+    def forget_plan(self) -> None:
+        """Drop the tables of a plan, and the digests that were read for it, so that another can be made."""
+        self.commit()
+        for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
+            self._connection.execute(f'DROP TABLE temp."{name}"')
+        self.file_digests = FileDigests(self._connection)
+
     def create_plan_tables(self) -> PlanTables:
         """Create the tables of a plan."""
         return PlanTables(self._connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 import zlib
@@ -166,6 +167,12 @@ class Outputs:
         which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {ARE_FILES}"
         return sum(not source.startswith(excluded_folders) for (source,) in self._connection.execute(which))
 
+    def in_folder(self, folder: bytes) -> list[tuple[bytes, bytes]]:
+        """Return target and source of the outputs made in a folder itself, whose key ends in a slash."""
+        self.flush()
+        found = self._connection.execute(f"SELECT target, source {_DONE_BELOW}", (folder, folder[:-1] + b"0"))
+        return [(target, source) for target, source in found if b"/" not in target[len(folder) :]]
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def add(
@@ -235,6 +242,15 @@ class Outputs:
         self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
         self._connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
         self._connection.execute(RESEAL, (to,))
+
+    def move_folder(self, folder: bytes, to: bytes) -> None:
+        """Give all outputs below a folder the paths that they have below another; what is recorded there is kept."""
+        self.flush()
+        below = os.path.join(folder, b"")
+        values = below, below[:-1] + b"0"
+        rows = self._connection.execute("SELECT target, stage FROM outputs WHERE target >= ? AND target < ?", values)
+        for target, stage in rows.fetchall():
+            self.move(target, os.path.join(to, target[len(below) :]), stage)
 
     def add_part(self, target: bytes, source: bytes, stage: str, size: int, mtime_ns: int, part: bytes) -> None:
         """Record a part that a killed run has made; its recipe and its source's state are unknown."""

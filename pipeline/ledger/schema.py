@@ -203,7 +203,8 @@ CREATE TEMP TABLE plan (
     path BLOB, target BLOB,
     rival BLOB, owned INTEGER, late INTEGER,
     leads INTEGER, -- whether it is what is said of its source as a whole
-    moved_from BLOB
+    moved_from BLOB,
+    vacant INTEGER -- whether nothing lies at the path
 );
 CREATE TEMP TABLE orphans (
     target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER

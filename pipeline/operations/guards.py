@@ -27,6 +27,7 @@ from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
+from pipeline.planning.respelling import respell
 from pipeline.planning.selection import Selection
 from pipeline.text import program, shown
 
@@ -87,6 +88,8 @@ class Guards:
 
     def check_places(self) -> None:
         """Check that state and output folders are ours and are there. Raises UsageError, EnvironmentFailure."""
+        respell(self._config, self._ledger)
+        self._known_folders = self._ledger.facts.get("outputs") or {}
         self.check_owners()
         if not self._confirmed.rebuild:
             claimed = [is_claimed(folder.path, self._owner) for folder in self._folders]

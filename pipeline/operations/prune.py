@@ -1,6 +1,6 @@
 """Remove orphans: each file first, then its record in the ledger, then the folders that this leaves empty.
 
-A kill in between leaves a record without its file, which the next one forgets.
+A kill in between leaves a record without a file, which the next removal deletes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Pruner:
         return self.prune(fates(store, self._folder))
 
     def prune(self, found: Iterable[Fate]) -> Pruned:
-        """Remove the orphans that are as they were made, forget those that are gone, and keep all others."""
+        """Remove the orphans that nobody changed, forget those whose files are gone, and keep all others."""
         pruned, committed_at, folder = Pruned(), time.monotonic(), b""
         self._ledger.begin()
         for fate in found:
@@ -102,7 +102,7 @@ class Pruner:
 
     def _forget(self, fate: Fate) -> None:
         self._ledger.has_news = True
-        if fate.orphan.code == "skipped_now":  # that it was left out stays known
+        if fate.orphan.code == "skipped_now":  # the record of the skip stays
             self._ledger.outputs.forget_file(fate.orphan.target)
         else:
             self._ledger.outputs.delete([fate.orphan.target])

@@ -10,14 +10,16 @@ import os
 import shlex
 import sqlite3
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
-from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
+from pipeline.engines.os_process import end_signals_blocked
+from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
 from pipeline.files.set_aside import SetAside
 from pipeline.files.state_dir import State, open_state
@@ -25,6 +27,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.observer import Observers, RunObserver
+from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
@@ -50,6 +53,8 @@ class RunRequest:
     grace_s: float
     confirmations: Confirmations
     is_followed: Callable[[], bool] | None
+    reload: Callable[[], Config] | None = None
+    may_import_here: bool = True
 
 
 @dataclass
@@ -69,6 +74,7 @@ class RunContext:
     summary: Summary
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
+    code: CodeWatch = field(init=False)
     parts: RecordedParts | None = None
     """What is recorded of outputs in parts, where there may be any."""
     is_planned: bool = False
@@ -76,6 +82,8 @@ class RunContext:
     engine: Engine | None = None
     work: dict[str, Any] | None = None
     """How many files went through the engine and in how many seconds, from which `plan` estimates; None for none."""
+    made_before: Counter[int] = field(default_factory=Counter)
+    """How many outputs were made before the run was planned anew, by the number of their recipe."""
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""
@@ -83,11 +91,45 @@ class RunContext:
         self.observers.on_note(text)
 
     def open_engine(self) -> Engine:
-        """Return the engine, whose workers begin to start when it is first asked for."""
+        """Return the engine, whose workers begin to start when it is first asked for. Raises CodeChanged."""
         if self.engine is None:
-            self.engine = open_engine(self.config, self.state, self.unclean_runs)
-            self.engine.warm_up()
+            here = self.request.may_import_here
+            # A signal that fell in here would leave a pool behind that nobody closes. A serial engine runs the user's
+            # code at once, which must not inherit blocked signals.
+            with end_signals_blocked() if self.config.engine == "pool" else nullcontext():
+                try:
+                    self.engine = open_engine(
+                        self.config, self.state, self.unclean_runs, code=self.code.state, may_import_here=here
+                    )
+                except WorkersFailed as error:
+                    raise self.code.explain(error) from error
+                self.engine.warm_up()
         return self.engine
+
+    def plan_anew(self, changed: CodeChanged) -> None:
+        """Load the pipeline again, whose code was changed while the run was on, and begin again with what it is now.
+
+        Raises CodeChanged where it cannot be loaded, or is another pipeline now.
+        """
+        if self.engine:
+            self.engine.close()
+            self.engine = None
+        if self.request.reload is None:
+            raise changed
+        try:
+            config = self.request.reload()
+        except FilemillError as error:
+            raise EnvironmentFailure(f"{changed.text}, and cannot be loaded as it is now: {error}") from error
+        before = self.config
+        if (config.state, config.name, config.inputs.root) != (before.state, before.name, before.inputs.root):
+            raise EnvironmentFailure(f"{changed.text}, and so did pipeline.yaml; the same line goes on")
+        self.note(f"{os.path.relpath(changed.file)} changed while the run was on: planned again, and gone on with it")
+        self.made_before += self.recorder.made
+        self.ledger.forget_plan()
+        self.config, self.is_planned = config, False
+        self.guards = guards_of(config, self.ledger, self.request.confirmations)
+        summary = self.summary
+        summary.up_to_date = summary.settling = summary.held = summary.dismissed = 0
 
     @property
     def folder(self) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import relocate as elsewhere
+from pipeline.config import relocate
 from pipeline.config.model import Config
 from pipeline.config.routes import reads
 from pipeline.errors import UsageError
@@ -27,7 +27,7 @@ _STATE = ".filemill-sample"
 
 @dataclass(frozen=True)
 class Sample:
-    """Which files are run, and where their outputs go."""
+    """The number of files to run, how they are chosen, and the folder of their outputs."""
 
     size: int
     folder: Path
@@ -45,14 +45,14 @@ def new_seed() -> int:
 def run_sample(config: Config, sample: Sample, observers: Iterable[RunObserver], grace_s: float) -> Summary:
     """Run a sample; every output lands below its folder. Raises FilemillError where nothing was run."""
     folder = Path(os.path.abspath(os.path.expanduser(sample.folder)))
-    elsewhere.refuse_overlap(config, folder)
+    relocate.refuse_overlap(config, folder)
     _refuse_others(folder)
     names, total = _draw(config, sample)
-    confirmed = Confirmations(rebuild=True, take_over=True)  # the last sample there may have been of anything
-    moved = elsewhere.below(config, folder, folder / _STATE)
+    confirmed = Confirmations(rebuild=True, take_over=True)  # the last sample in this folder may be of another pipeline
+    moved = relocate.below(config, folder, folder / _STATE)
     selection = Selection(force=True, names=names)
     summary = run(moved, selection, observers, grace_s=grace_s, confirmations=confirmed)
-    summary.notes += [f"stage {name!r} {why}, and was not run" for name, why in elsewhere.not_run(config).items()]
+    summary.notes += [f"stage {name!r} {why}, and was not run" for name, why in relocate.not_run(config).items()]
     summary.notes.append(f"a sample of {len(names):,} of {counted(total, 'file')}, seed {sample.seed}: {folder}")
     return summary
 

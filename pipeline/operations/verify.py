@@ -43,22 +43,22 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
         found = _examine_all((row for row in opened.outputs.all() if _is_settled(row)), base)
         while chunk := list(islice(found, _CHUNK)):
             bad = {each.row.target for each in chunk if each.kind != "as recorded"}
-            # What a run has made meanwhile does not count.
-            anew = _look_again(ledger, base, bad) if bad and _state_of(ledger) != before else {}
+            # Outputs that a run has made meanwhile are compared with their new records.
+            renewed = _look_again(ledger, base, bad) if bad and _state_of(ledger) != before else {}
             for each in chunk:
-                if each.row.target not in bad or not anew:
+                if each.row.target not in bad or not renewed:
                     yield each
-                elif again := anew.get(each.row.target):
+                elif again := renewed.get(each.row.target):
                     yield again
 
 
 def _is_settled(row: OutputRecord) -> bool:
-    """Tell whether a row says how its output must be: what a run was stopped at is made by the next in any case."""
+    """Whether a record is final: an output that was being made when a run stopped is made again in any case."""
     return row.status == "done" and not row.in_flight and row.size is not None
 
 
 def _state_of(ledger: Path) -> list[tuple[int, int]]:
-    """Return what changes when a run writes to the ledger: sizes and times of its files."""
+    """Return sizes and times of the ledger's files, which change when a run writes to it."""
     found = []
     for file in (ledger, ledger.with_name(f"{ledger.name}-wal")):
         try:
@@ -71,7 +71,7 @@ def _state_of(ledger: Path) -> list[tuple[int, int]]:
 
 
 def _look_again(ledger: Path, base: bytes, targets: set[bytes]) -> dict[bytes, Finding | None]:
-    """Return a finding for each output by its record of now; None for those that a run is making."""
+    """Return a finding for each output by its current record; None for those that a run is making."""
     findings: dict[bytes, Finding | None] = {}
     with open_to_read(ledger) as opened:
         for target in targets:

@@ -1,4 +1,4 @@
-"""What a plan decides about each output, with the reason as data; and how a reason reads.
+"""Defines decisions and their reasons as data, and the text of each reason.
 
 Decision   one output: the action, the Reason, and what a job needs to carry it out
 Reason     a code, and the particulars as plain data; `text_of` makes the sentence, wherever one is shown
@@ -162,7 +162,7 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
 
 
 class Decision(NamedTuple):
-    """What is done about one output of a source or a group, and why, with what a job needs to carry it out.
+    """The action for one output of a source or a group, its reason, and the paths a job needs to carry it out.
 
     A tuple, since a run that changes nothing makes one for each output that it judges.
     """
@@ -180,6 +180,8 @@ class Decision(NamedTuple):
     """Whether the output is recorded as made from this source, or left out."""
     moved_from: bytes | None = None
     """Where it lies, if it is renamed; as the ledger keeps it."""
+    is_vacant: bool = False
+    """Whether nothing lies at the path, so that nothing is to be replaced there."""
 
 
 def foremost(decisions: Sequence[Decision]) -> Decision:
@@ -209,4 +211,4 @@ class Orphan(NamedTuple):
     code: OrphanCode
     size: int | None
     mtime_ns: int | None
-    """What is recorded of the file."""
+    """Size and mtime_ns are those of the record."""

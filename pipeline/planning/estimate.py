@@ -1,4 +1,4 @@
-"""How fast a run was, and how long what a plan holds may take at that pace."""
+"""Estimates how long a plan may take, at the pace of the last run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 class Pace(NamedTuple):
-    """How many files a run worked on, and how long that took, its workers' start included."""
+    """The number of files a run worked on and the time that took, including the start of its workers."""
 
     files: int
     seconds: float
 
     @property
     def per_second(self) -> float:
-        """How many files in a second."""
+        """Files per second."""
         return self.files / self.seconds
 
 
 def last_pace(ledger: Ledger) -> Pace | None:
-    """That of the last run that had any work, if it is on record."""
+    """Return the pace of the last recorded run that had any work."""
     for summary in ledger.runs.summaries():
         if work := summary.get("work"):
             return Pace(work["files"], max(work["seconds"], 0.001))
@@ -30,7 +30,7 @@ def last_pace(ledger: Ledger) -> Pace | None:
 
 
 def estimate(files: int, pace: Pace) -> str:
-    """How long so many files may take, in words."""
+    """Return a phrase that says how long this number of files may take."""
     speed = pace.per_second
     return f"{_duration(files / speed)} at the last run's pace ({speed:,.{0 if speed >= 100 else 1}f} files/s)"
 

@@ -20,7 +20,7 @@ from pipeline.planning.decisions import EDITED, INTERRUPTED, OUTPUT_MISSING, UP_
 
 _SECOND_NS = 1_000_000_000
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
-_SAME_TIME_NS = 2_000_000_000
+SAME_TIME_NS = 2_000_000_000
 # Reading is the disk's work, and hashing lets other threads go on.
 _THREADS = 4
 # Sources that are handed to a thread together, since handing over costs more than reading a small one; and how many of
@@ -238,7 +238,7 @@ def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) ->
 
 
 def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
-    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= _SAME_TIME_NS
+    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= SAME_TIME_NS
 
 
 def stat_of(path: bytes) -> os.stat_result | None:

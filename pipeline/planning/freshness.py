@@ -21,7 +21,7 @@ from pipeline.files.state_dir import known_identity
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, RetryPolicy
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import is_group
+from pipeline.ledger.origins import is_group, key_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.runs import Window
 from pipeline.messages import Origin, Source
@@ -49,11 +49,14 @@ from pipeline.planning.file_state import (
 )
 from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
+from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 
 Answer = tuple[Action, Reason]
 
-# What is said of a part in place of what is said of an output in one file.
+# Why an output is made at whose path there is nothing.
+_VACANT = ("new", "output_missing")
+# The code for a part in place of that for an output in one file.
 _OF_PART: dict[Code, Code] = {
     "output_missing": "part_missing",
     "output_torn": "part_torn",
@@ -64,7 +67,7 @@ _OF_PART: dict[Code, Code] = {
 
 @dataclass(frozen=True)
 class Context:
-    """What holds for every output of one plan."""
+    """The conditions that hold for every output of one plan."""
 
     is_forced: bool = False
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(None))
@@ -122,7 +125,7 @@ def decide_unrecorded(
 
 
 def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
-    """Decide about an output to be made of which a stage failed before, of the same source by the same recipe."""
+    """Decide about an output to make whose stage failed before, on the same source by the same recipe."""
     if not retries.is_over(failure):
         return "make", Reason("failed_before", (failure.kind, failure.attempts, retries.hold_after))
     if failure.dismissed_at is not None:
@@ -165,9 +168,11 @@ class Freshness:
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
-        """Tells which sources are as they were."""
+        """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
+        templates = list(config.output_folders.values())
+        self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.outputs.in_folder)
         folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.template.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
@@ -202,7 +207,7 @@ class Freshness:
     def _decide_other(
         self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
     ) -> list[Decision]:
-        """Decide about what is not one file for every source; nothing where the source is not for this output."""
+        """Decide about an output that is not one file for every source; none where the source has no such output."""
         if spec.matches and not spec.matches(source.path):
             return []
         try:
@@ -238,12 +243,33 @@ class Freshness:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
         if record is not None:
             action, reason = decide_recorded(spec, record, change, path, self._context)
-            return Decision(origin, spec.stage, action, reason, path, target, None, record.status != "intended")
+            is_owned, is_vacant = record.status != "intended", reason.code in _VACANT
+            return Decision(origin, spec.stage, action, reason, path, target, None, is_owned, None, is_vacant)
         rival, status = self._ledger.outputs.owner(target) or (None, None)
         others = self._ledger.outputs.get(target) if status == "skipped" else None
-        action, reason = decide_unrecorded(spec, path, status, others, self._context)
-        is_rival = rival is not None and action == "make" and status != "intended" and not self._is_past(rival)
-        return Decision(origin, spec.stage, action, reason, path, target, rival if is_rival else None)
+        answer = decide_unrecorded(spec, path, status, others, self._context)
+        decision = Decision(origin, spec.stage, *answer, path, target)
+        if rival is None:
+            is_vacant = answer == ("make", NEW) and not (self._context.is_forced and self._context.folders.has(path))
+            return decision._replace(is_vacant=True) if is_vacant else self._decide_same_file(decision)
+        is_rival = answer[0] == "make" and status != "intended" and not self._is_past(rival)
+        return decision._replace(rival=rival) if is_rival else decision
+
+    def _decide_same_file(self, decision: Decision) -> Decision:
+        """Return the decision about an output at whose path lies what is recorded under another path, if that is so.
+
+        Only a file system that takes names of other case or form for the same has such.
+        """
+        if decision.path.startswith(NO_FILE_KEY):
+            return decision
+        recorded = self._same_files.find(decision.path, decision.target)
+        if recorded is None:
+            return decision
+        target, source = recorded
+        if source == key_of(decision.origin):
+            return decision._replace(action="make", reason=Reason("path_changed", (os.fsdecode(target),)))
+        is_past = not is_group(source) and is_gone(self._root + source)
+        return decision._replace(action="make", reason=NEW, rival=None if is_past else source)
 
     def _is_past(self, source: bytes) -> bool:
         """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
@@ -267,7 +293,7 @@ class Freshness:
         return self._recipe_changes[key]
 
     def after_failure(self, decision: Decision, spec: OutputSpec, failures: Sequence[Failure]) -> Decision:
-        """Return the decision about an output to be made, as it is where its stage failed before."""
+        """Return the decision as a former failure of its stage changes it: held, or made with that reason."""
         if decision.action != "make" or self._context.is_forced:
             return decision
         failure = next((each for each in failures if each.stage == spec.stage), None)
@@ -303,7 +329,7 @@ class Freshness:
                 continue
             try:
                 path = spec.fill(source.path)
-            except FileFailure:  # to be said when it is settled
+            except FileFailure:  # reported once the source has settled
                 decisions.append(Decision(source, spec.stage, "settling", SETTLING))
                 continue
             target = spec.template.key(path)

@@ -31,6 +31,7 @@ from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder
+from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
 
@@ -133,6 +134,7 @@ def make_plan(
         record: Whether digests of sources that were read are stored, for the ledger of a run.
         on_work: Called once, at the first source with an output to make.
     """
+    respell(config, ledger)
     walk, root = walk_of(config), os.fsencode(config.inputs.root)
     listed = None if selection.names is None else FileList(root, walk, ledger, selection.names)
     plan = Plan(PlanStore(ledger, len(specs)), specs, walk)

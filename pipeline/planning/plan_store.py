@@ -35,7 +35,7 @@ _CHUNK = 500
 
 
 class PlanStore:
-    """What one plan holds; gone when the ledger is closed."""
+    """The decisions, orphans and past failures of one plan, in temporary tables that vanish with the connection."""
 
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
         self._ledger = ledger
@@ -52,10 +52,10 @@ class PlanStore:
 
         Args:
             decision: What is done about it.
-            leads: Whether its source as a whole is counted under it.
+            leads: Whether its source is counted under this decision.
             late: Whether it is made after all that is not late.
         """
-        origin, stage, action, reason, path, target, rival, is_owned, moved_from = decision
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from, is_vacant = decision
         if late:
             self._has_late = True
         if action == "rename":
@@ -63,7 +63,8 @@ class PlanStore:
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                _written(reason), path, target, rival, is_owned, late, leads, moved_from,
+                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads,
+                moved_from, is_vacant,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -84,7 +85,7 @@ class PlanStore:
         self._tables.insert_orphans([(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns)])
 
     def add_moved(self, row: OutputRecord) -> None:
-        """Add an output that is to be renamed."""
+        """Add the record of an output that will be renamed."""
         self._add_orphan(row, MOVED)
 
     def add_orphans_of_groups(self, why: Callable[[bytes, str, bool], OrphanCode | None]) -> None:
@@ -100,15 +101,15 @@ class PlanStore:
         )
 
     def add_skipped(self) -> None:
-        """Add, after the run, what is left of sources that it left out."""
+        """Add, after the run, the files of outputs that it skipped."""
         self._tables.insert_skipped_orphans("skipped_now")
 
     def add_past_failure(self, failure: Failure) -> None:
-        """Add a recorded failure that no longer says anything: its source or its output is otherwise by now."""
+        """Add a recorded failure that no longer applies, since its source or its output has changed."""
         self._tables.insert_past_failure(failure.source, failure.stage)
 
     def add_reading(self, row: OutputRecord, reading: Reading) -> None:
-        """Add what a source was read to be, which is what its row has it to be."""
+        """Add the digest and times of a source that was read and is as recorded."""
         times = kept_time(reading.mtime_ns), kept_time(reading.ctime_ns)
         self._tables.insert_reading(row.target, reading.digest, *times)
 
@@ -117,17 +118,17 @@ class PlanStore:
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
     def keep_readings(self) -> None:
-        """Write to the ledger what was read of sources that are unchanged."""
+        """Write the digests of unchanged sources to the ledger."""
         self._tables.keep_readings()
 
     def settle(self, *, keep_orphans: bool) -> None:
-        """End the filling: refuse what two sources want; the one that already has its output keeps it."""
+        """End the filling: refuse targets that two sources claim; a source that already has its output keeps it."""
         self._settle_rivals()
         self._tables.index_targets()
         self._settle_targets()
         if self._has_renames:
             self._tables.release_unmoved("path_changed")
-        # An orphan whose path a current source takes over is none.
+        # A file at the path of a current output is no orphan.
         if keep_orphans:
             self._tables.delete_overwritten_orphans()
         else:
@@ -135,32 +136,32 @@ class PlanStore:
         self._tables.commit()
 
     def settle_groups(self) -> None:
-        """End the filling with what is made of groups, after that with all else."""
+        """End the filling with the outputs of groups, after that with the outputs of files."""
         self._settle_rivals()
         self._settle_targets(of_groups=True)
         self._tables.delete_overwritten_orphans(by_groups=True)
 
     def forget_groups(self) -> None:
-        """Forget what is made of groups: it is to be planned anew."""
+        """Remove the outputs of groups, so that they can be planned again."""
         self._tables.delete_group_outputs()
 
     def _settle_rivals(self) -> None:
-        """Refuse what is recorded as another source's."""
+        """Refuse the outputs whose target is recorded for another source."""
         self._write()
         for seq, rival in self._tables.refuse_rivals("skipped_now"):
             self._refuse(seq, rival)
 
     def _settle_targets(self, *, of_groups: bool = False) -> None:
-        """Refuse what several want."""
+        """Refuse the outputs whose target several sources claim."""
         for target in self._tables.contested_targets(of_groups=of_groups):
             self._settle_target(target)
 
     def make_instead(self, rename: Rename) -> None:
-        """Make an output that could not be renamed: what lies at its old path is an orphan."""
+        """Make an output that could not be renamed; the file at its old path becomes an orphan."""
         self._tables.make_instead(rename.seq, rename.moved_from, "path_changed")
 
     def _settle_target(self, target: bytes) -> None:
-        """Refuse all that want a target but the one that has it; where none has, all, each naming another."""
+        """Refuse all claims to a target but its owner's; without an owner refuse all, each naming another."""
         first, second = self._tables.first_claims(target)
         for seq in self._tables.refusable_claims(target):
             if seq != first[0]:
@@ -171,7 +172,7 @@ class PlanStore:
     def _refuse(self, seq: int, rival: bytes) -> None:
         source, target = self._tables.source_and_target(seq)
         detail = os.fsdecode(rival) if rival != source else "", os.fsdecode(target)
-        self._tables.refuse(seq, _written(Reason("collision", detail)))
+        self._tables.refuse(seq, json.dumps(("collision", *detail)))
         if is_group(source):
             return
         of_source = self._tables.actions_near(seq, self._outputs_per_source, source)
@@ -181,13 +182,13 @@ class PlanStore:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def jobs(self) -> Iterator[Job]:
-        """The jobs: for each source the outputs it is to make, in byte order, those that are late after the others."""
+        """Yield a job for each source with outputs to make, in byte order; sources that failed before come last."""
         yield from self._jobs(late=False)
         if self._has_late:
             yield from self._jobs(late=True)
 
     def jobs_of_groups(self) -> Iterator[GroupJob]:
-        """The jobs of what is made of groups: one each."""
+        """Yield a job for each output of a group to make."""
         for late in (False, True):
             for _, path, members, digest, *output in self._tables.outputs_to_make(late=late, of_groups=True):
                 group = origin_of(path, members, digest)
@@ -205,11 +206,11 @@ class PlanStore:
         if targets:
             yield Job(source, tuple(targets))
 
-    def _target(self, stage: str, path: bytes, target: bytes, reason: str) -> Target:
+    def _target(self, stage: str, path: bytes, is_vacant: int, target: bytes, reason: str) -> Target:
         if self._ledger.window is None and not any(code in reason for code in _GUARDED):
-            return Target(stage, path)
+            return Target(stage, path, bool(is_vacant))
         record = self._ledger.outputs.get(target)
-        return Target(stage, path, digests=record.digests if record else ())
+        return Target(stage, path, bool(is_vacant), digests=record.digests if record else ())
 
     def decisions(self, action: Action | None = None, *, of_groups: bool | None = None) -> Iterator[Decision]:
         """Yield the decisions in byte order: all, those with one action, and only those on groups or on files.
@@ -219,17 +220,21 @@ class PlanStore:
         return map(_decision, self._tables.decisions(action, of_groups))
 
     def decisions_of(self, source: bytes) -> list[Decision]:
-        """What the plan holds of one source."""
+        """Return the decisions about the outputs of one source or group."""
         return list(map(_decision, self._tables.decisions_of_source(source)))
 
     def decisions_of_stage(self, stage: str) -> Iterator[Decision]:
-        """What the plan holds of one stage."""
+        """Yield the decisions about the outputs of one stage."""
         self._write()
         return map(_decision, self._tables.decisions_of_stage(stage))
 
     def wanted_by(self, target: bytes) -> list[bytes]:
-        """The sources of which a template leads to this output."""
+        """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)
+
+    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
+        """Return target and source of the outputs that belong in a folder, given as the ledger keeps it."""
+        return self._tables.targets_in(folder)
 
     def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
         """Yield how many outputs, and how many sources counted under them, have an action for a reason.
@@ -240,23 +245,27 @@ class PlanStore:
             yield action, without_particulars(_reason(reason)), outputs, files
 
     def count_jobs(self) -> int:
-        """How many sources have something to make."""
+        """Count the sources with an output to make."""
         return self._tables.count_sources_to_make()
 
     def unsettled_groups(self) -> set[tuple[bytes, str]]:
-        """Source and stage of what is made of groups and not up to date."""
+        """Return source and stage of the outputs of groups that are not up to date."""
         return self._tables.unsettled_groups()
 
     def renames(self) -> Iterator[Rename]:
-        """What is to be renamed, those of a source together."""
+        """Yield the renames, those of a source together."""
         return map(Rename._make, self._tables.renames())
 
     def orphans(self) -> Iterator[Orphan]:
         """Every orphan, in byte order of its path."""
         return map(Orphan._make, self._tables.orphans())
 
+    def outputs_like_orphans(self, within_ns: int) -> list[bytes]:
+        """Return the targets of outputs that are no orphans, and may be the same file as one."""
+        return self._tables.outputs_like_orphans(within_ns)
+
     def past_failures(self) -> list[tuple[bytes, str]]:
-        """Source and stage of every failure that no longer says anything."""
+        """Return source and stage of every failure that no longer applies."""
         return self._tables.past_failures()
 
 
@@ -265,13 +274,8 @@ def _decision(row: tuple[Any, ...]) -> Decision:
     return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(reason), *rest)
 
 
-def _written(reason: Reason) -> str:
-    """Return a reason as the table keeps it: the code alone, or a list in JSON of the code and its particulars."""
-    code, detail = reason
-    return json.dumps((code, *detail)) if detail else code
-
-
 def _reason(written: Any) -> Reason:
+    """Return a reason from its column: a code, or a list in JSON of the code and its particulars."""
     if not written.startswith("["):
         return Reason(written)
     code, *detail = json.loads(written)

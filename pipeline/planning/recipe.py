@@ -1,4 +1,4 @@
-"""What each output of the tree is made by: where it goes, and the digests that decide whether it is stale.
+"""Describes each output of the tree: its path, and the recipe whose digest decides whether it is stale.
 
 OutputSpec  one output: its template, its route through the tree, its recipe
 Recipe      everything but the source that decides what is in it, in named parts
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -22,19 +23,27 @@ from pipeline.files.walk import Match, matcher
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.stage import values
-from pipeline.stage.code import code_of
-from pipeline.stage.resolve import find_function
+from pipeline.stage.code import Code
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides an output beside its source: the stages from the root to it, and how it is saved."""
+    """Everything but the source that decides an output's contents: the stages of its route and the save options."""
 
     parts: dict[str, Any]
+    files: tuple[dict[str, str], ...] = ()
+    """For each stage the digests of the files of its code, by their paths relative to `folder`: no part of it."""
+    folder: str = ""
+    """The folder of pipeline.yaml."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the ledger keeps of it: its parts, and the files by which a change of code is told."""
+        return {**self.parts, "files": list(self.files)}
 
     @cached_property
     def digest(self) -> str:
-        """The same for the same parts, on every machine."""
+        """The digest of the parts, which does not depend on the machine."""
         return _digest(_canonical_json(self.parts).encode())
 
 
@@ -51,9 +60,9 @@ class OutputSpec:
     matches: Match | None = None
     """Tells which sources it is made of; None for all."""
     gathers: bool = False
-    """Whether it is made of groups of files, and of no source."""
+    """Whether it is made of groups of files instead of single sources."""
     has_parts: bool = False
-    """Whether it is a number of outputs, of which only who makes them knows how many and what they are called."""
+    """Whether a fan-out makes it, in parts whose number and names are known only once they are made."""
 
     def fill(self, source: bytes) -> bytes:
         """Return the path of a source's output; of one in parts, what stands for all of them. Raises FileFailure."""
@@ -61,20 +70,20 @@ class OutputSpec:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether it is one file for every source."""
+        """Whether it is exactly one file for every source."""
         return self.template.has_file and not self.has_parts and self.matches is None
 
 
 def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
-    """Every output of the tree with its recipe, which is recorded in the ledger if this is to be a run."""
+    """Return every output of the tree with its recipe; the recipes are recorded in the ledger if `record`."""
     known = {digest: number for number, digest in ledger.recipes().items()}
     contents, leaves = ledger.file_digests, []
     for stage in config.ends:
-        # What was made of the sources says itself when it changed.
+        # A gathering stage's recipe leaves out the stages above: the records of the members tell when those change.
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
         recipe = recipe_for(config, route, save, template.suffix, contents.digest)
-        number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
+        number = ledger.number_recipe(recipe.digest, recipe.record) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
         kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
         leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, **kinds))
@@ -91,8 +100,13 @@ def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
 def take_parts(
     leaf: OutputSpec, source: bytes, recorded: dict[bytes, OutputRecord], *, left_out: bool = False
 ) -> list[OutputRecord]:
-    """What is recorded of the parts of one output, taken out of the records of its source; also of those that were
-    `left_out` at last, if it is asked.
+    """Pop the records of one output's parts from those of its source.
+
+    Args:
+        leaf: The output.
+        source: The source's path.
+        recorded: The records of the source, by target.
+        left_out: Whether records of skipped parts are popped too.
     """
     template = leaf.template
     return [
@@ -107,13 +121,13 @@ def take_parts(
 # -- recipes -----------------------------------------------------------------------------------------------------------
 
 Digest = Callable[[Path], str]
-"""Gives the digest of a file's contents."""
+"""A function that returns the digest of a file's contents."""
 
 
 def recipe_for(
     config: Config, route: Sequence[StageConfig], save: dict[str, Any], suffix: str, digest: Digest = contents_of
 ) -> Recipe:
-    """Make the recipe of the output at the end of a route; what a pipeline does not say has no part in it."""
+    """Return the recipe of the output at the end of a route; keys that the pipeline does not use add no part to it."""
     files = _Files(config.folder, digest)
     parts: dict[str, Any] = {
         "route": [_of_stage(stage, files) for stage in route],
@@ -121,17 +135,20 @@ def recipe_for(
         "values": values.RECIPE,
     }
     if config.pool.initializer:
-        parts["initializer"] = _of_initializer(config.pool, files)
+        parts["initializer"] = _of_initializer(config.pool, config.initializer_code, files)
     if config.depends:
         parts["depends"] = files.contents_of_all(config.depends)
     if config.versions:
         parts["libraries"] = dict(config.versions)
-    return Recipe(parts)
+    code = tuple(
+        {os.path.relpath(path, config.folder): digest for path, digest in stage.code.files.items()} for stage in route
+    )  # fmt: skip
+    return Recipe(parts, code, str(config.folder))
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The files beside the YAML, whose contents count."""
+    """Reads the files that recipes depend on, relative to the folder of the YAML."""
 
     folder: Path
     digest: Digest
@@ -143,35 +160,40 @@ class _Files:
         return {file: self.digest(self.folder / file) for file in files}
 
 
+def with_unknown_code(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a recipe for what was made by code of which nobody knows what it was."""
+    route = [{**stage, "code": f"{stage['code'].partition(' ')[0]} unknown"} for stage in parts["route"]]
+    return {**parts, "route": route}
+
+
 def _makes_picture(route: Sequence[StageConfig]) -> bool:
-    """Whether the suffix of an output decides what is in it; a filter hands on what it was handed."""
+    """Whether an output is a picture, whose format its suffix decides; filters do not change the kind of a value."""
     makes = [stage.stage.makes for stage in route if stage.stage.makes is not None]
     return bool(makes) and makes[-1] is values.IMAGE
 
 
 def _of_stage(stage: StageConfig, files: _Files) -> dict[str, Any]:
     parts = {
-        "code": code_of(stage.stage.target, files.folder, stage.stage.module),
+        "code": stage.code.identity,
         "options": _plain(stage.options, files),
         **_decoding(stage),
     }
     if stage.depends:
         parts["depends"] = files.contents_of_all(stage.depends)
     if stage.pool and stage.pool.initializer:
-        parts["initializer"] = _of_initializer(stage.pool, files)
+        parts["initializer"] = _of_initializer(stage.pool, stage.initializer_code, files)
     return parts
 
 
-def _of_initializer(pool: Pool, files: _Files) -> dict[str, Any]:
-    assert pool.initializer is not None
+def _of_initializer(pool: Pool, code: Code, files: _Files) -> dict[str, Any]:
     return {
-        "code": code_of(find_function(pool.initializer), files.folder),
+        "code": code.identity,
         "initargs": [_initarg(each, files) for each in pool.initargs],
     }
 
 
 def _decoding(stage: StageConfig) -> dict[str, Any]:
-    """Return what else decides how its pictures are decoded; usually nothing."""
+    """Return the part for the decoding of pictures, where the stage's options do not decide it; usually empty."""
     box = stage.decode_box
     parts: dict[str, Any] = {"for": box._asdict()} if box and box != stage.box else {}
     parts |= {"color": "keep"} if stage.own_colors else {}
@@ -182,7 +204,7 @@ def _decoding(stage: StageConfig) -> dict[str, Any]:
 
 
 def _plain(value: Any, files: _Files) -> Any:
-    """Options as JSON: a Path as written plus a digest of what is in the file behind it."""
+    """Return an option as JSON: a Path as it was written, with the digest of its file's contents."""
     if isinstance(value, Path):
         return {"path": value.as_posix(), "contents": files.contents(value.expanduser())}
     if isinstance(value, dict):
@@ -201,8 +223,31 @@ def _plain(value: Any, files: _Files) -> Any:
 
 
 def _initarg(value: Any, files: _Files) -> Any:
-    named = isinstance(value, str) and (files.folder / value).is_file()
-    return _plain(Path(value) if named else value, files)
+    return _plain(_with_paths(value, files.folder), files)
+
+
+def _with_paths(value: Any, folder: Path) -> Any:
+    """Return what an initializer is given, with each text in it, at any depth, that names a file as a Path."""
+    if isinstance(value, dict):
+        return {key: _with_paths(each, folder) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_paths(each, folder) for each in value]
+    is_file = isinstance(value, str) and "\0" not in value and (folder / value).is_file()
+    return Path(value) if is_file else value
+
+
+def contents_read(config: Config) -> list[str]:
+    """Return the files whose contents are part of a recipe: Paths in options and initargs, and `depends`."""
+    found: list[str] = []
+
+    def note(path: Path) -> str:
+        found.append(os.path.abspath(path))
+        return ""
+
+    for stage in config.ends:
+        route = (stage,) if stage.stage.gathers else _route(config, stage)
+        recipe_for(config, route, stage.output.save if stage.output else {}, "", note)
+    return list(dict.fromkeys(found))
 
 
 def _canonical_json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What differs between two recipes, part by part, in the user's own words."""
+"""Lists the differences between two recipes, part by part, in the words of pipeline.yaml."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ Part = Literal[
 ]
 """The named parts of a recipe; `stages` is the length of the route."""
 
+# Files of a stage's code that are named where they changed.
+_MAX_NAMED = 3
 _OTHERWISE = "filemill makes pictures differently now"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is another in a recipe than it was."""
+    """One part that differs between two recipes."""
 
     stage: str
-    """The stage it is of; empty for what counts for the whole pipeline."""
+    """The stage's name; empty for a part that applies to the whole pipeline."""
     part: Part
     text: str
-    """As `plan` says it, with the stage's name."""
+    """The difference as `plan` shows it, with the stage's name."""
 
 
 def differences(
     old: dict[str, Any], new: dict[str, Any], names: Sequence[str], where: Sequence[str]
 ) -> list[Difference]:
-    """All that differs, the nearest to the root first; `names` and `where` are the stages of the route and their files.
+    """Return all differences, the nearest to the root first; `names` and `where` are the route's stages and files.
 
-    Parts that only one of the two recipes has differ too; there is something for any two that are not the same.
+    A part that only one of the recipes has is a difference. Two recipes that are not equal have at least one.
     """
     found = list(_differences(old, new, names, where))
     return found if found or old == new else [Difference("", "values", _OTHERWISE)]
@@ -92,12 +94,12 @@ def _of_initializer(
     if change := _change_of_code(before["code"], after["code"], ""):
         yield Difference(stage, "initializer", f"{who}initializer: {change}")
     for change in _changes({"initargs": before["initargs"]}, {"initargs": after["initargs"]}):
-        said = change if change.startswith("initargs") else f"initargs: {change}"
-        yield Difference(stage, "initargs", f"{who}{said}")
+        text = change if change.startswith("initargs") else f"initargs: {change}"
+        yield Difference(stage, "initargs", f"{who}{text}")
 
 
 def _change_of_code(before: str, after: str, file: str) -> str:
-    """What changed of a piece of code, as `recipe` writes it: its name, and a digest or the module's own word."""
+    """Describe a change of code, given as a name and a digest or RECIPE; empty where there is none."""
     if before == after:
         return ""
     (old_name, _, old), (new_name, _, new) = before.partition(" "), after.partition(" ")
@@ -126,7 +128,7 @@ def _changed_files(before: dict[str, str], after: dict[str, str]) -> Iterator[st
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any], absent: str = "null") -> Iterator[str]:
-    """What changed between two sets of options, an entry for each that did."""
+    """Yield a description of each option that differs."""
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key), after.get(key)
         if old == new:
@@ -148,19 +150,19 @@ def _shown(value: Any) -> str:
 
 
 def _is_path(value: Any) -> bool:
-    """Whether this is a Path option, with the digest of what is behind it."""
+    """Whether this is a Path option with the digest of its file."""
     return isinstance(value, dict) and set(value) == {"path", "contents"}
 
 
 def as_written(value: Any) -> Any:
-    """An option as it was written: Paths without the digests of what is behind them."""
+    """Return an option as it was written: Paths without the digests of their files."""
     if isinstance(value, dict):
         return value["path"] if _is_path(value) else {key: as_written(each) for key, each in value.items()}
     return [as_written(each) for each in value] if isinstance(value, list) else value
 
 
 def contents_within(value: Any) -> Iterator[tuple[str, str]]:
-    """The Paths within an option, each with the digest of what is behind it."""
+    """Yield the Paths within an option, each with the digest of its file."""
     if _is_path(value):
         yield value["path"], value["contents"]
     elif isinstance(value, (dict, list)):
@@ -171,5 +173,18 @@ def contents_within(value: Any) -> Iterator[tuple[str, str]]:
 def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
     """Return all that differs between the recorded recipe of an output and its present one, in the order of telling."""
     names = [each.name for each in leaf.route]
-    files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
-    return differences(old, leaf.recipe.parts, names, files)
+    before = old.get("files", [])
+    was = before if len(before) == len(names) else [{}] * len(names)
+    files = [
+        ", ".join(_changed_code(leaf.recipe.folder, *each)) or os.path.relpath(stage.stage.where.rpartition(":")[0])
+        for stage, *each in zip(leaf.route, was, leaf.recipe.files, strict=True)
+    ]
+    parts = {name: part for name, part in old.items() if name != "files"}
+    return differences(parts, leaf.recipe.parts, names, files)
+
+
+def _changed_code(folder: str, before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the files of a stage's code that are not what they were, the first few; none where that is not known."""
+    changed = [path for path in sorted({**before, **after}) if before.get(path) != after.get(path)] if before else []
+    first = [os.path.relpath(os.path.join(folder, path)) for path in changed[:_MAX_NAMED]]
+    return first + (["..."] if len(changed) > _MAX_NAMED else [])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
-from pipeline.files.atomic import give_name, remove_temporaries
+from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
 from pipeline.images import limited_to
@@ -19,7 +19,7 @@ from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
-from pipeline.worker.scratch import peak_bytes, write_output
+from pipeline.worker.scratch import naming_of, peak_bytes, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import Tree
 
@@ -85,7 +85,7 @@ class GroupJobRunner:
             self._refuse_changed()
             return Result(target.stage, target.path, "done", notes=tuple(notes.items()))
         may_move = kind is PATH and self._scratch.holds(value)
-        name = None if target.digests is None else self._tree.set_aside.guarding(target.digests, give_name)
+        name = naming_of(target, self._tree.set_aside, is_again=self._job.is_again)
         try:
             committed, notes = write_output(
                 self._tree.committer, target.path, value, kind, notes, self._refuse_changed, name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
-from pipeline.files.atomic import Committed, GiveName, give_name, remove_temporaries
+from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.images import limited_to
 from pipeline.messages import Begin, Handed, Job, Kind, Outcome, Result, Target
@@ -20,7 +20,7 @@ from pipeline.stage.values import PATH
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
-from pipeline.worker.scratch import peak_bytes, write_output
+from pipeline.worker.scratch import naming_of, peak_bytes, write_output
 from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
@@ -143,9 +143,7 @@ class JobRunner:
                 elif stage.setup.leaves_no_file:
                     self._results[target.path] = Result(target.stage, target.path, "done", notes=tuple(notes.items()))
                 else:
-                    name = None
-                    if target.digests is not None:
-                        name = self._tree.set_aside.guarding(target.digests, give_name)
+                    name = naming_of(target, self._tree.set_aside, is_again=self._job.is_again)
                     committed, notes = self._write(stage, target.path, value, kind, notes, name)
                     said = tuple(notes.items())
                     self._results[target.path] = Result(

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, PATH, TEXT, Kind
@@ -25,7 +26,8 @@ class StageSetup:
 
     name: str
     uses: str
-    options: Mapping[str, Any]
+    options: bytes
+    """Its options, pickled: they may be of classes of its own module, which is imported first."""
     parent: int | None
     """The index of the stage it reads from; None for the source itself."""
     save: Mapping[str, Any]
@@ -64,10 +66,12 @@ class WorkerSetup:
     """The folder for what may be a person's and must make room for an output."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
+    code: CodeState = NO_STATE
+    """What the files of the code were when the run was planned, which no worker may load otherwise."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
-        return pickle.dumps((self.folder, pickle.dumps(self)))
+        return pickle.dumps((self.folder, self.code, pickle.dumps(self)))
 
 
 class BuiltStage:
@@ -82,7 +86,9 @@ class BuiltStage:
         self.makes = signature.makes
         self.wants_item = signature.wants_item
         self.fans_out = signature.fans_out
-        self.function: Callable[[Any], Any] = signature.build(dict(setup.options)) if is_called_here else _not_here
+        self.function: Callable[[Any], Any] = (
+            signature.build(pickle.loads(setup.options)) if is_called_here else _not_here
+        )
 
     @property
     def is_filter(self) -> bool:

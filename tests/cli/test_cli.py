@@ -99,6 +99,8 @@ def test_only_twice_means_both(texts: Path, capfd: pytest.CaptureFixture[str]) -
     assert main([file, "--engine", "serial", "--only", "x", "--only", "y z", "--json"]) == 0
     assert main([file, "--only", "a", "--only", "!"]) == 2
     assert capfd.readouterr().err == "--only: '!' is no gitignore pattern\n"
+    assert main([file, "--engine", "serial", "--only", "", "--json"]) == 0  # as `--only "$UNSET"` gives it
+    assert json.loads(capfd.readouterr().out)["sources"] == sum(each.is_file() for each in (texts / "in").rglob("*"))
 
 
 @pytest.mark.parametrize(

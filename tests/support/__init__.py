@@ -1,1 +1,1 @@
-"""What tests share: projects, pictures, pools, and the program run as a user runs it."""
+"""Shared code of the tests: projects, pictures, pools, and the program run as a user runs it."""

@@ -1,4 +1,4 @@
-"""What the pool's tests share: engines that are closed when a test ends, and a loop that plays the part of run.py."""
+"""Shared by the tests of the pool: engines that are closed when a test ends, and a loop like that of run.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the workers of the pool's tests run: jobs whose source path says how they behave, at which stage."""
+"""Jobs that the workers run in the tests of the pool: the source path says how they behave, at which stage."""
 
 from __future__ import annotations
 

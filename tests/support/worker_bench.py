@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ class Bench:
         """Build the stages, given as (name, parent's name or None, options); the name up to a '-' is the function's."""
         names = [stage[0] for stage in stages]
         setups = tuple(
-            StageSetup(name, f"./stages/mine.py:{name.partition('-')[0]}", options[0] if options else {},
+            StageSetup(name, f"./stages/mine.py:{name.partition('-')[0]}", pickle.dumps(options[0] if options else {}),
                  names.index(parent) if parent else None, {})
             for name, parent, *options in stages
         )  # fmt: skip

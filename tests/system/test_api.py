@@ -64,6 +64,9 @@ def test_the_options_of_run_are_arguments(project: Project) -> None:
     assert run(config, only="a.*").done == 1 and (project.folder / "other" / "a.txt").exists()
     assert run(config, files=["a.txt", b"skip.txt", project.folder / "in" / "bad.txt"]).sources == 3
     assert run(config, only="a.*", force=True, limit=1).done == 1
+    assert run(config, only=None).sources == run(config, only="").sources == 3  # type: ignore[typeddict-item]
+    with pytest.raises(UsageError, match="only: a pattern or a list of patterns is needed, not 5"):
+        run(config, only=5)  # type: ignore[typeddict-item]
     with pytest.raises(UsageError, match="processes: a number from 1 is needed, not 0"):
         run(config, processes=0)
     with pytest.raises(UsageError, match="engine: 'pool' or 'serial' is needed, not 'dask'"):
@@ -245,7 +248,8 @@ def test_the_names_are_light_and_lasting() -> None:
     code = """
 import sys, pipeline
 assert not {"pydantic", "sqlite3", "yaml", "PIL", "pipeline.api"} & set(sys.modules)
-import pipeline.operations.run, pipeline.config.load
+import pipeline.operations.run, pipeline.config.load, pipeline.values
+assert pipeline.values.register.__doc__
 from pipeline.operations.run import GRACE_S
 from pipeline import load, run
 assert load.__module__ == run.__module__ == "pipeline.api" and callable(pipeline.run)

@@ -228,3 +228,26 @@ def test_workers_that_were_started_for_nothing_are_gone(tmp_path: Path, pipeline
     refused = pipeline()
     assert refused.returncode == 2 and "adopt" in refused.stderr
     assert _in_folder(tmp_path) == []
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("context", METHODS)
+def test_a_signal_while_the_pool_is_opened_leaves_nothing(tmp_path: Path, context: str) -> None:
+    """Ctrl-C that falls into the building of the pool ends the run, and its workers, as a later one does."""
+    project(tmp_path, context, HURT)
+    for index in range(50):
+        (tmp_path / "in" / f"{index}.txt").write_text("text")
+    code = """
+import os, signal, sys
+from pipeline.cli import main
+from pipeline.engines.pool import PoolSpec
+opened = PoolSpec.open
+def open_in_the_midst_of_a_signal(self, *given, **also):
+    engine = opened(self, *given, **also)
+    os.kill(os.getpid(), signal.SIGINT)
+    return engine
+PoolSpec.open = open_in_the_midst_of_a_signal
+sys.exit(main(["pipeline.yaml"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 130, ended.stderr

@@ -25,7 +25,9 @@ def writer(data: bytes) -> Callable[[bytes, GiveName], tuple[Committed, Notes]]:
 def parts_in(folder: Path, *owned: str, handed_ns: int = 0, is_again: bool = False) -> Parts:
     """The parts of one source, as `FOLDER/out/a-NAME`."""
     before = os.fsencode(folder / "out" / "a-")
-    target = Target("cut", before + b"{part}", (before, b""), tuple(before + name.encode() for name in owned))
+    target = Target(
+        "cut", before + b"{part}", around=(before, b""), owned=tuple(before + name.encode() for name in owned)
+    )
     set_aside = SetAside(folder / "aside", folder)
     return Parts(target._replace(handed_ns=handed_ns), set_aside, is_again=is_again)
 

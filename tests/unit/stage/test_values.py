@@ -200,7 +200,7 @@ def test_texts_never_load_pillow() -> None:
     import subprocess
 
     code = (
-        "import sys; from pipeline import values as v; from pathlib import Path\n"
+        "import sys; from pipeline.stage import values as v; from pathlib import Path\n"
         "assert v.kind_of(str) is v.TEXT and v.is_kind('x', v.TEXT)\n"
         "v.convert(b'x', v.BYTES, v.TEXT, None)\n"
         "assert 'PIL' not in sys.modules"
@@ -215,7 +215,7 @@ import numpy as np
 import numpy.typing as npt
 from collections.abc import Iterator
 from PIL import Image
-from pipeline import values
+from pipeline.stage import values
 
 values.register(np.ndarray, np.load, lambda array, file: np.save(file, array), [".npy"])
 
