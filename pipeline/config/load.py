@@ -9,8 +9,7 @@ from pathlib import Path
 
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
-from pipeline.stage import isolation
-from pipeline.stage.isolation import ProcessDied
+from pipeline.stage.isolation import ProcessDied, call_despite_deaths
 from pipeline.text import program
 
 # Far above any pipeline a person writes, far below what would keep the parser busy for a second.
@@ -71,16 +70,11 @@ def _read(file: Path) -> bytes:
 
 def _read_pipeline(file: Path, text: bytes, edits: tuple[str, ...]) -> Reading:
     """Have a process of its own read a pipeline; what ends it is a complaint like any other."""
-    deaths: dict[tuple[str | int, ...], str] = {}
-    for attempt in range(_MAX_READINGS):
-        while True:
-            try:
-                reading: Reading = isolation.call("pipeline.config.read:read_pipeline", file, text, edits, deaths)
+    try:
+        for _ in range(_MAX_READINGS):
+            reading: Reading = call_despite_deaths("pipeline.config.read:read_pipeline", file, text, edits)
+            if not reading.has_moved:
                 break
-            except ProcessDied as error:
-                if error.place is None or error.place in deaths:
-                    raise StageError(f"{file}: the process that read it ended {error.how}") from None
-                deaths[error.place] = error.how
-        if not reading.has_moved or attempt == _MAX_READINGS - 1:
-            break
+    except ProcessDied as error:
+        raise StageError(f"{file}: the process that read it ended {error.how}") from None
     return reading

@@ -105,6 +105,24 @@ def call(function: str, *arguments: Any) -> Any:
             raise
 
 
+def call_despite_deaths(function: str, *arguments: Any) -> Any:
+    """Call a function that runs code of users, again after each death, and tell it of those.
+
+    Its last argument says how each process ended that had died, by the place that was announced.
+
+    Raises:
+        ProcessDied: A child ended where nothing was announced.
+    """
+    deaths: dict[Any, str] = {}
+    while True:
+        try:
+            return call(function, *arguments, deaths)
+        except ProcessDied as error:
+            if error.place is None or error.place in deaths:
+                raise
+            deaths[error.place] = error.how
+
+
 class _ServerGone(Exception):
     """The server has ended, since nobody had asked it for a while."""
 
