@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.checks import fan_out_above
 from pipeline.config.model import Config, Pool, StageConfig
+from pipeline.config.routes import fan_out_above
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
