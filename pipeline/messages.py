@@ -68,6 +68,15 @@ class Target(NamedTuple):
     """The paths of the parts that were made before."""
     is_forced: bool = False
     """Whether a part may take the place of a file that we did not make."""
+    ours: tuple[tuple[int, int], ...] = ()
+    """The periods, in nanoseconds since 1970, in which a file at a part's place that changed last then is ours."""
+    handed_ns: int = 0
+    """When parts were handed out; 0 where there are none."""
+    digests: tuple[bytes, ...] | None = None
+    """The digests of the versions that we made; a file of none of them is set aside before it is replaced.
+
+    None where what is there is replaced unread.
+    """
 
 
 class Begin(NamedTuple):
@@ -196,6 +205,12 @@ class Outcome(NamedTuple):
     """Whether more outcomes of the same source will follow."""
     changed_code: str = ""
     """The file of the stages' code that was loaded for it and is not what the run was planned with: nothing counts."""
+    bytes_in: int = 0
+    """The size of all members that were read, of a group."""
+    peak_bytes: int | None = None
+    """The most memory that the worker had held by then."""
+    seat: int | None = None
+    """The number of the worker's slot."""
 
     @property
     def source(self) -> Source | None:

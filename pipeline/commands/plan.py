@@ -52,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), edits_of(arguments))
     for note in (*config.warnings, *(config.unseen if arguments.verbose else ())):
         print(note, file=sys.stderr)
-    with open_to_read(config.state / "ledger.sqlite") as ledger:
+    with open_to_read(config.state / "ledger.sqlite", tuple(config.output_folders)) as ledger:
         guards = guards_of(config, ledger, confirmations_of(arguments))
         is_well = _warn(guards.check_places)
         details, leaves = arguments.json or arguments.verbose, output_specs(config, ledger, record=False)

@@ -121,12 +121,14 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the pipeline, and print the summary."""
     from pathlib import Path
 
-    from pipeline.config.load import load_config
+    from pipeline.config.load import load_config, prepare_to_load
+
+    _refuse_half_a_sample(arguments)
+    prepare_to_load()
     from pipeline.operations.run import run
     from pipeline.report.bar import terminal_observers
     from pipeline.report.summary import print_summary
 
-    _refuse_half_a_sample(arguments)
     file, edits = Path(arguments.file), edits_of(arguments)
     config = load_config(file, edits)
     is_quiet = arguments.quiet or arguments.json

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config import checks
 from pipeline.config.document import Document
 from pipeline.config.model import Config, Inputs, Output, PipelineEntry, Pool, StageConfig
+from pipeline.config.routes import kind_made
 from pipeline.config.schema import who_at
 from pipeline.config.stage_finder import FoundStage, StageFinder
 from pipeline.files.template import (
@@ -110,7 +111,7 @@ class Assembler:
                 continue
             stage, options, box = each
             parent = parents[index]
-            kind = stage.makes or checks.kind_made(made, parent)
+            kind = stage.makes or kind_made(made, parent)
             leaves_no_file = entry.output is not None and entry.output.template.text == NO_OUTPUT
             resolved = {
                 "options": options,

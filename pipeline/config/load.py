@@ -9,13 +9,16 @@ from pathlib import Path
 
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
-from pipeline.stage.isolation import ProcessDied, call_despite_deaths
+from pipeline.stage import isolation
+from pipeline.stage.isolation import ProcessDied
 from pipeline.text import program
 
 # Far above any pipeline a person writes, far below what would keep the parser busy for a second.
 MAX_BYTES = 1 << 20
 # How often code is read again that somebody writes to meanwhile, before the workers are left to find that out.
 _MAX_READINGS = 3
+
+_READ = "pipeline.config.read:read_pipeline"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Reading:
     """Whether nothing is wrong but that there is no input root."""
     has_moved: bool
     """Whether a file of its code was written to meanwhile."""
+
+
+def prepare_to_load() -> None:
+    """Start what `load_config` needs, for a caller that has something else to do meanwhile, such as its own imports."""
+    isolation.prepare(_READ)
 
 
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:
@@ -72,7 +80,7 @@ def _read_pipeline(file: Path, text: bytes, edits: tuple[str, ...]) -> Reading:
     """Have a process of its own read a pipeline; what ends it is a complaint like any other."""
     try:
         for _ in range(_MAX_READINGS):
-            reading: Reading = call_despite_deaths("pipeline.config.read:read_pipeline", file, text, edits)
+            reading: Reading = isolation.call_despite_deaths(_READ, file, text, edits)
             if not reading.has_moved:
                 break
     except ProcessDied as error:

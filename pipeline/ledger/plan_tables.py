@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
 
@@ -65,6 +66,10 @@ class PlanTables:
         self._connection.execute(
             "INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", (target, digest, mtime_ns, ctime_ns)
         )
+
+    def insert_touched(self, target: bytes, mtime_ns: int) -> None:
+        """Add the time of an output that was read to have the contents that we wrote."""
+        self._connection.execute("INSERT OR REPLACE INTO touched VALUES (?, ?)", (target, mtime_ns))
 
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
@@ -172,19 +177,24 @@ class PlanTables:
         self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
 
     def keep_readings(self) -> None:
-        """Write to the ledger what was read of sources that are unchanged, so that the next plan need not read them."""
+        """Write to the ledger what was read of unchanged sources and outputs, so that the next plan reads none."""
         self._connection.execute(
             "UPDATE outputs SET source_digest = readings.digest, source_mtime_ns = readings.mtime_ns,"
             " source_ctime_ns = readings.ctime_ns FROM temp.readings WHERE outputs.target = readings.target"
         )
+        self._connection.execute(
+            "UPDATE outputs SET mtime_ns = touched.mtime_ns FROM temp.touched WHERE outputs.target = touched.target"
+        )
+        either = "SELECT target FROM temp.readings UNION SELECT target FROM temp.touched"
+        self._connection.execute(f"{RESEAL_WHERE} target IN ({either})")
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def outputs_to_make(self, *, late: bool, of_groups: bool = False) -> Iterator[Record]:
-        """Yield `seq`, source, its size and mtime_ns, stage, path, and if that is vacant, of what is to be made."""
+        """Yield `seq`, source, size, mtime_ns, stage, path, whether it is vacant, target and reason of each to make."""
         which = f"{ARE_GROUPS if of_groups else ARE_FILES} AND {'late' if late else 'NOT late'}"
         return self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path, vacant FROM plan"
+            "SELECT seq, source, source_size, source_mtime_ns, stage, path, vacant, target, reason FROM plan"
             f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
             0,
         )

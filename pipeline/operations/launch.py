@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.checks import fan_out_above
 from pipeline.config.model import Config, Pool, StageConfig
+from pipeline.config.routes import fan_out_above
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
@@ -144,6 +144,6 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
-        parts=state.parts,
+        set_aside=state.set_aside,
         output_folders=tuple(config.output_folders),
     )

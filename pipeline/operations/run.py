@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.model import Config
 from pipeline.errors import CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.ownership import OwnedFolders
-from pipeline.files.parts import PartList
+from pipeline.files.ownership import OwnedFolders, claimed_folders
 from pipeline.messages import Kind, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
@@ -58,8 +57,8 @@ def plan(context: RunContext) -> None:
     context.code = CodeWatch(config)
     leaves = output_specs(config, ledger, record=True)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
-        noted = PartList(context.state.parts)
-        context.parts = RecordedParts(ledger, leaves, noted, context.folder, force=selection.force)
+        claimed = claimed_folders(config.output_folders, context.state.id)
+        context.parts = RecordedParts(ledger, leaves, context.folder, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
@@ -137,8 +136,9 @@ def run_jobs(context: RunContext) -> None:
     with Signals(context.request.grace_s) as signals:
         try:
             if plan.jobs:
-                jobs = context.recorder.intended(plan.store.jobs())
-                _job_loop(context, signals).run(context.parts.with_parts(jobs) if context.parts else jobs, plan.jobs)
+                jobs = plan.store.jobs()
+                jobs = context.recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
+                _job_loop(context, signals).run(jobs, plan.jobs)
             if plan.groups and not (signals.first or context.log.is_stopped):
                 _run_groups(context, plan.groups, signals)
         finally:
@@ -212,7 +212,9 @@ def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> 
 
 def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
     for (action, reason), outputs in counts.items():
-        summary.up_to_date += outputs if action == "up-to-date" else 0
+        is_edited = reason.code == "edited"
+        summary.edited += outputs if is_edited else 0
+        summary.up_to_date += outputs if action == "up-to-date" and not is_edited else 0
         summary.settling += outputs if reason == SETTLING else 0
         summary.held += outputs if action == "held" else 0
         summary.dismissed += outputs if reason.code == "dismissed" else 0

@@ -21,7 +21,7 @@ from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
 from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
-from pipeline.files.parts import PartList
+from pipeline.files.set_aside import SetAside
 from pipeline.files.state_dir import State, open_state
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import is_damage
@@ -37,7 +37,10 @@ from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import settled_ranges
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
-from pipeline.text import shown
+from pipeline.text import counted, shown
+
+# How many of the files that were set aside are named.
+_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 guards = guards_of(config, ledger, request.confirmations)
                 observers.on_start()
                 ledger.begin_run(state.run)
-                unclean_runs = [each for each in ledger.unclean_runs() if each != state.run]
+                unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
                 context = RunContext(
                     request, config, request.selection, state, ledger, log, observers, guards, unclean_runs, summary
                 )
@@ -198,6 +201,7 @@ def _record_refusal(context: RunContext, error: FilemillError) -> None:
 def close_run(context: RunContext) -> None:
     """Add the notes that need the whole summary, and end the run in the ledger."""
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
+    _note_set_aside(context)
     _note_next_steps(context)
     if plan and plan.compared and summary.exit in (0, 1):
         ledger.begin()
@@ -206,11 +210,7 @@ def close_run(context: RunContext) -> None:
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in (0, 1)
-    if swept and not summary.exit and ledger.facts.uncertain_period:
-        ledger.facts.set_uncertain_period(None)
     ledger.end_run(summary.exit, summary.as_json() | ({"work": context.work} if context.work else {}), swept=swept)
-    if context.state.parts.is_dir():
-        PartList(context.state.parts).clear(ledger.unclean_runs())
     context.observers.on_end()
 
 
@@ -226,6 +226,18 @@ def _note_next_steps(context: RunContext) -> None:
         )
     if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
         summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
+
+
+def _note_set_aside(context: RunContext) -> None:
+    """Note what may be a person's and had to make room for outputs."""
+    folder = context.state.set_aside
+    names = [shown(path) for path in SetAside(folder, context.config.folder).kept()]
+    context.summary.set_aside = len(names)
+    if names:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        where = shown(os.fsencode(os.path.relpath(folder, context.config.folder)))
+        those = f"{counted(len(names), 'file')} in the place of outputs may be a person's"
+        context.note(f"{those}; before they were replaced they were kept in {where}: {', '.join(names[:_NAMED])}{more}")
 
 
 def _describe(error: Exception, state: State) -> str:

@@ -96,6 +96,11 @@ class Plan:
             self.counts_of_groups[action, reason] += outputs
 
     @property
+    def has_work(self) -> bool:
+        """Whether anything may be made or moved."""
+        return bool(self.jobs or self.count("rename") or self.groups)
+
+    @property
     def jobs_of_groups(self) -> int:
         """The number of groups with an output to make."""
         return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
@@ -194,8 +199,8 @@ class FilePlanner:
         self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
         """The outputs of the tree that are made of files."""
         root, stages = os.fsencode(config.inputs.root), {spec.stage for spec in plan.specs}
-        note = plan.store.add_reading if record else None
-        self._freshness = Freshness(config, ledger, self.specs, selection, note)
+        notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
+        self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
         # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
         self._renames_files = not (selection.force or self._freshness.is_uncertain)

@@ -18,8 +18,9 @@ from pipeline.files.file_system import is_gone
 from pipeline.files.naming import is_one_entry, name_new
 from pipeline.files.ownership import OwnedFolders
 from pipeline.files.template import NO_FILE_KEY
+from pipeline.ledger.intents import Intent
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.outputs import Intent, OutputRecord
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason, Rename
 from pipeline.planning.file_state import Sources, is_as_left, is_the_same, look

@@ -74,6 +74,14 @@ def announce_place(place: Any) -> None:
     announce(place)
 
 
+def prepare(function: str) -> None:
+    """Have the server import what a function needs that is soon called, while this process goes on."""
+    global _server
+    with _one_at_a_time:
+        if _server is None or not _server.is_ours:
+            _server = _Server(function)
+
+
 def call(function: str, *arguments: Any) -> Any:
     """Call a function of ours, named as `package.module:name`, in a child process.
 
@@ -130,13 +138,13 @@ class _ServerGone(Exception):
 class _Server:
     """The process that forks a child for each call, from what it has imported already."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: str = "") -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
             code = (
                 f"import sys; sys.path[:] = {[place, *(each for each in sys.path if each)]!r}\n"
-                f"from pipeline.stage.isolation_server import serve\nserve({theirs.fileno()})"
+                f"from pipeline.stage.isolation_server import serve\nserve({theirs.fileno()}, {function!r})"
             )
             try:
                 self._process = subprocess.Popen(

@@ -22,8 +22,13 @@ from pipeline.stage.isolation import Question
 IDLE_S = 20.0
 
 
-def serve(number: int) -> None:
-    """Answer questions until nobody asks any more; `number` is the descriptor of the socket to the asker."""
+def serve(number: int, function: str = "") -> None:
+    """Answer questions until nobody asks any more.
+
+    Args:
+        number: The descriptor of the socket to the asker.
+        function: What is most likely asked for first.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to us too; the asker tells us by leaving
     while (filler := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # a standard stream that was closed would be taken by the next pipe, and then written over in the child
@@ -34,6 +39,8 @@ def serve(number: int) -> None:
         os.set_blocking(each, False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(woken)
+    if function:
+        _import_ours((), function)
     while select.select([asker], [], [], IDLE_S)[0] and (question := _receive(asker)):
         (packed, modules), ends = question
         _import_ours(modules, packed.function)

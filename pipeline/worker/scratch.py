@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 from pipeline.files.atomic import Check, Committed, Committer, GiveName, give_name
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.naming import name_new
+from pipeline.files.set_aside import SetAside
 from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
@@ -68,11 +70,19 @@ class Scratch:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def naming_of(target: Target, *, is_again: bool) -> GiveName:
-    """Return what names an output: without replacing anything where nothing was there, which may be ours if it
-    `is_again` that the output is made.
+def peak_bytes() -> int:
+    """Return the most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
+
+
+def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveName:
+    """Return what names an output.
+
+    It replaces nothing where nothing was there, unless the output `is_again` made, and what is there may be ours; and
+    it sets aside first what may be a person's.
     """
-    return name_new if target.is_new and not is_again else give_name
+    name = name_new if target.is_new and not is_again else give_name
+    return name if target.digests is None else set_aside.guarding(target.digests, name)
 
 
 def write_output(

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.files.parts import PartList
+from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.code import NO_STATE, CodeState
@@ -62,8 +62,8 @@ class WorkerSetup:
     """Whether the ledger keeps digests of the sources' contents."""
     output_folders: tuple[bytes, ...] = ()
     """The folders that the run has claimed for its outputs; a worker refuses to write below one that is gone."""
-    parts: Path = Path()
-    """The folder for the lists of parts."""
+    set_aside: Path = Path()
+    """The folder for what may be a person's and must make room for an output."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
     code: CodeState = NO_STATE
@@ -160,9 +160,9 @@ class Tree:
         self.routes = Routes(self)
 
     @cached_property
-    def parts(self) -> PartList:
-        """The list of the parts that this worker is about to write; opened by the first fan-out."""
-        return PartList(self.setup.parts, self.setup.run)
+    def set_aside(self) -> SetAside:
+        """What keeps files that may be a person's before outputs take their place."""
+        return SetAside(self.setup.set_aside, self.setup.folder)
 
     def member_kind(self, stage: BuiltStage) -> Kind:
         """Return the kind of value as which a gathering stage is given its members.

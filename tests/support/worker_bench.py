@@ -38,7 +38,7 @@ class Bench:
         )  # fmt: skip
         root = os.fsencode(self.root)
         self.setup = WorkerSetup(
-            self.folder, root, self.scratch, "run1", unclean_runs, setups, parts=self.folder / "parts"
+            self.folder, root, self.scratch, "run1", unclean_runs, setups, set_aside=self.folder / "aside"
         )
         worker.start(self.setup.pack())
 
