@@ -196,7 +196,7 @@ class Outcome(NamedTuple):
     output: str = ""
     """What the stages, and the programs they started, wrote to their stdout and stderr."""
     source_digest: bytes = b""
-    """The digest of the source's contents; empty unless the pipeline says `changed_by: hash`."""
+    """The digest of the source's contents; empty unless sources are compared by hash."""
     source_ctime_ns: int | None = None
     """The ctime of the source when it was digested; None unless the source was at rest then."""
     handed: tuple[Handed, ...] = ()
