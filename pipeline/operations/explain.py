@@ -31,7 +31,8 @@ from pipeline.planning.plan import Plan, make_plan, walk_of
 from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
 from pipeline.planning.selection import Selection
-from pipeline.stage.code import Code
+from pipeline.stage import code
+from pipeline.stage.resolve import find_function
 from pipeline.text import counted, shown
 
 
@@ -42,10 +43,6 @@ class Subject:
     source: bytes
     target: bytes | None = None
     """The output, as the ledger keeps it."""
-
-
-def _files_of(code: Code) -> list[str]:
-    return sorted(os.path.relpath(file) for file in code.files)
 
 
 @dataclass(frozen=True)
@@ -208,7 +205,7 @@ class Explainer:
             list(self._stages(leaves)),
             outputs,
             initializer,
-            _files_of(config.initializer_code),
+            self._code(find_function(initializer))[0] if initializer else [],
             list(dict.fromkeys([*(path for path, _ in contents_within(given)), *config.depends])),
             dict(config.versions),
         )
@@ -242,19 +239,23 @@ class Explainer:
                 yield self._stage(stage, parts[stage.name])
 
     def _stage(self, stage: StageConfig, part: dict[str, Any]) -> StageExplained:
-        files = _files_of(stage.code)
+        files, recipe = self._code(stage.stage.target, stage.stage.module)
         own = part.get("initializer", {})
         if own and stage.pool and stage.pool.initializer:
-            files += [each for each in _files_of(stage.initializer_code) if each not in files]
+            files += [each for each in self._code(find_function(stage.pool.initializer))[0] if each not in files]
         contents = [path for path, _ in contents_within([part["options"], own.get("initargs", [])])]
         return StageExplained(
             stage.name,
             describe_stage(self._config, stage),
             as_written(part["options"]),
             files,
-            stage.code.recipe,
+            recipe,
             list(dict.fromkeys([*contents, *stage.depends])),
         )
+
+    def _code(self, target: Any, module: str = "") -> tuple[list[str], int | None]:
+        files, recipe = code.files_of(target, self._config.folder, module)
+        return sorted(os.path.relpath(file) for file in files), recipe
 
     # -- its outputs -------------------------------------------------------------------------------------------------
 

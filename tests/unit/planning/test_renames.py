@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from support.program import Pipeline
-from support.project import Project, die_after, ledger_of, made
+from support.project import Project, ledger_of, made
 
-from pipeline.ledger.intents import Intent
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.outputs import Intent
 
 FRESH = ("up-to-date", "up to date")
 NAMES = ("a", "b.txt", "sub/c", "sub/deep/d")
@@ -269,12 +268,9 @@ def test_killed_on_the_way(project: Project, step: str) -> None:
     """After each step of a rename: the next run renames the rest, and makes nothing again."""
     moved(project, "other/{dir}/{name}")
     (project.folder / "other").mkdir()
-
-    def note(ledger: Ledger) -> None:
+    with ledger_of(project.folder) as ledger:
         ledger.begin_run("killed")
         ledger.intents.add([Intent(b"other/a", b"a", "up")])
-
-    die_after(project.folder, note)
     if step != "noted":
         os.link(project.folder / "out/a", project.folder / "other/a")
     if step == "moved":
