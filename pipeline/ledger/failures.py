@@ -34,7 +34,7 @@ VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, stage) DO UPDATE S
 _COLUMNS = "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at"
 
 # Runs that ended so were not cut short: what failed in them was tried.
-_IN_ORDER = (0, 1, 5)
+_IN_ORDER = (0, 1)
 # Characters of what was printed that are kept, most of them from its end; the log of the run has more.
 _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pipeline.ledger.failures import between
 from pipeline.ledger.origins import ARE_FILES, kept_time
@@ -38,6 +38,10 @@ INSERT OR IGNORE INTO outputs (target, source, stage, status, at_work) VALUES (?
 _DONE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
 
 
+OutputStatus = Literal["intended", "done", "skipped"]
+"""What became of an output; one that is only intended has been handed out, and nobody has said how that ended."""
+
+
 class Intent(NamedTuple):
     """One output that is about to be made, and of what."""
 
@@ -52,8 +56,7 @@ class OutputRecord(NamedTuple):
     source: bytes
     target: bytes
     stage: str
-    status: str
-    """`intended`, `done` or `skipped`."""
+    status: OutputStatus
     source_size: int
     source_mtime_ns: int
     recipe: int
@@ -184,7 +187,7 @@ class Outputs:
         found = self._connection.execute("SELECT recipe FROM outputs WHERE target = ?", (target,)).fetchone()
         return found[0] if found else None
 
-    def owner(self, target: bytes) -> tuple[bytes, str] | None:
+    def owner(self, target: bytes) -> tuple[bytes, OutputStatus] | None:
         """Return source and status of an output on record, or of one that is only intended."""
         self.flush()
         if not self._was_empty:

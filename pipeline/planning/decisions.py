@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from pipeline.ledger.origins import origin_of
+from pipeline.ledger.outputs import OutputStatus
 from pipeline.messages import Origin
 from pipeline.text import NO_FILE, NOT_OURS, counted, in_general, shown
 
@@ -201,7 +202,7 @@ class Orphan(NamedTuple):
     target: bytes
     source: bytes
     stage: str
-    status: str
+    status: OutputStatus
     code: OrphanCode
     size: int | None
     mtime_ns: int | None

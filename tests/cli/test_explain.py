@@ -195,6 +195,26 @@ def test_it_says_what_the_plan_says(project: Project, explain: Explain, change: 
     assert len(set(plan.values())) > 1 or plan["first x.txt"] != ("up-to-date", "up to date")
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda project: None, "up_to_date"),
+        (lambda project: project.write("in/x.txt", "other"), "source_changed"),
+        (lambda project: project.write("logo", "other"), "recipe_changed"),
+        (lambda project: (project.folder / "out/first/x.up").unlink(), "output_missing"),
+        (edit_output, "edited"),
+        (hold, "held"),
+    ],
+)
+def test_a_program_reads_the_code_of_the_reason(
+    project: Project, explain: Explain, change: Callable[[Project], object], code: str
+) -> None:
+    """What a script may rely on, whatever the words are."""
+    project.run()
+    change(project)
+    assert code in {each["code"] for each in json.loads(explain("in/x.txt", "--json"))["outputs"]}
+
+
 def test_all_that_differs_is_told(project: Project, explain: Explain) -> None:
     """A plan names the first difference, this all of them."""
     project.run()
