@@ -1,4 +1,4 @@
-"""Tell everything about one file: its route, what counts for it, its record, and why it is or is not up to date."""
+"""Show everything about one file: its route, what counts for it, its record, and why it is or is not up to date."""
 
 from __future__ import annotations
 

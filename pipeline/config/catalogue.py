@@ -25,7 +25,7 @@ class Entry:
     file: Path
     stage: Stage | None
     problem: str = ""
-    """Why the module cannot be used as a stage; empty if it can."""
+    """The reason why the module cannot be used as a stage; empty if it can."""
 
     @property
     def is_bundled(self) -> bool:

@@ -73,7 +73,7 @@ def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = T
 
 
 def _is_root_lost(config: Config) -> bool:
-    """Whether the input root is missing although the pipeline has run before, so that a disk may not be mounted."""
+    """Return whether the input root is missing although the pipeline has run before: a disk may not be mounted."""
     return not os.path.exists(config.inputs.root) and os.path.exists(config.state / "ledger.sqlite")
 
 

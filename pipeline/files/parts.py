@@ -91,7 +91,7 @@ class PartList:
                 yield Noted(source, target, name, path, int(size_bytes), int(mtime_ns))
 
     def is_ours(self, source: bytes, path: bytes) -> bool:
-        """Whether this run made a file as a part of a source, in a worker that died before it reported that."""
+        """Return whether this run made a file as a part of a source, in a worker that died before it reported that."""
         found = os.lstat(path)
         wanted = source, path, found.st_size, found.st_mtime_ns
         return any((each.source, each.path, each.size_bytes, each.mtime_ns) == wanted for each in self.noted(self._run))

@@ -1,4 +1,4 @@
-"""What lies beside the ledger's file: its checksum (the seal), its log, its last good copy, and its writer's marker."""
+"""The files beside the ledger: its checksum (the seal), its log, its last good copy, and its writer's marker."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _put(file: Path, seal: Seal) -> Seal:
 
 
 def is_sealed(file: Path, seal: Seal) -> bool:
-    """Tell whether a file is as it was when it was sealed."""
+    """Return whether a file is as it was when it was sealed."""
     return file.stat().st_size == seal.size_bytes and digest_of(file) == seal.digest
 
 
@@ -147,7 +147,7 @@ def good_copy(file: Path) -> Path | None:
 
 
 def has_copy(file: Path) -> bool:
-    """Tell whether there is a copy, whole or not."""
+    """Return whether there is a copy, whole or not."""
     return bool(_copies(file))
 
 

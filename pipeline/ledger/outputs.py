@@ -39,7 +39,7 @@ _DONE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'
 
 
 OutputStatus = Literal["intended", "done", "skipped"]
-"""What became of an output; one that is only intended has been handed out, and nobody has said how that ended."""
+"""The state of an output; one that is only intended was handed out, and its end is not recorded."""
 
 
 class Intent(NamedTuple):
@@ -61,7 +61,7 @@ class OutputRecord(NamedTuple):
     source_mtime_ns: int
     recipe: int
     reason: str
-    """Why the output was skipped."""
+    """The reason why the output was skipped."""
     size: int | None
     """Size and time of the file that was written; None where none was. A skip keeps those of the file before it."""
     mtime_ns: int | None
@@ -198,7 +198,7 @@ class Outputs:
         return (intent.source, "intended") if intent else None
 
     def is_blank(self) -> bool:
-        """Whether no output was ever made or intended."""
+        """Return whether no output was ever made or intended."""
         either = "SELECT 1 FROM outputs UNION ALL SELECT 1 FROM intents LIMIT 1"
         return self._connection.execute(either).fetchone() is None
 

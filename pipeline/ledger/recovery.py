@@ -45,7 +45,7 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Loss:
-    """What a ledger that is whole does not know."""
+    """The gaps in the knowledge of a ledger that is whole."""
 
     since: float | None
     """When that begins, in seconds since 1970; None if the ledger knows of no output at all."""
@@ -152,7 +152,7 @@ def _read_all(ledger: Ledger) -> None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether SQLite says that the file is not what it wrote."""
+    """Return whether SQLite says that the file is not what it wrote."""
     return _name_of(error).startswith(("CORRUPT", "NOTADB"))
 
 

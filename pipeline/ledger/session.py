@@ -121,7 +121,7 @@ def open_to_read(file: Path) -> Iterator[Ledger]:
 
 
 def is_new(file: Path) -> bool:
-    """Tell whether no writer has ever begun, rather than the ledger having been lost."""
+    """Return whether no writer has ever begun, rather than the ledger having been lost."""
     seal = read_seal(file)
     was_sealed = seal is not None and bool(seal.digest)
     return not (size_of(file) or size_of(log_of(file)) or was_sealed or marker_of(file).exists() or good_copy(file))

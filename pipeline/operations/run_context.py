@@ -1,4 +1,4 @@
-"""What the steps of a run share, how a run is opened and closed, and what becomes of an error.
+"""Opens and closes a run, keeps what its steps share, and deals with their errors.
 
 Whatever a step raises comes to `end_run_on_error`, the one place that tells a refusal, after which nothing was made,
 from a run that the machine stopped part-way.
@@ -40,7 +40,7 @@ from pipeline.text import shown
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked of one run; see `run` in run.py for each of the fields."""
+    """The request for one run; `run` in run.py describes each field."""
 
     config: Config
     selection: Selection
@@ -52,7 +52,7 @@ class RunRequest:
 
 @dataclass
 class RunContext:
-    """What the steps of one run share; `plan` and `recorder` are there from the step `plan` on."""
+    """The state that the steps of one run share; `plan` and `recorder` are there from the step `plan` on."""
 
     request: RunRequest
     config: Config
@@ -68,12 +68,12 @@ class RunContext:
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
     parts: RecordedParts | None = None
-    """What is recorded of outputs in parts, where there may be any."""
+    """The records of outputs in parts, where there may be any."""
     is_planned: bool = False
     """Whether there is a plan, and no guard refused it."""
     engine: Engine | None = None
     work: dict[str, Any] | None = None
-    """How many files went through the engine and in how many seconds, from which `plan` estimates; None for none."""
+    """The files that went through the engine and their seconds, from which `plan` estimates; None for none."""
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""

@@ -37,7 +37,7 @@ Code = (
 
 
 class Reason(NamedTuple):
-    """Why something is done about an output, or is not."""
+    """The reason why something is done about an output, or is not."""
 
     code: Code
     detail: tuple[str | int | None, ...] = ()
@@ -176,7 +176,7 @@ class Decision(NamedTuple):
     is_owned: bool = False
     """Whether the output is recorded as made from this source, or left out."""
     moved_from: bytes | None = None
-    """Where it lies, if it is renamed; as the ledger keeps it."""
+    """The present path of an output that is renamed, as the ledger keeps it."""
 
 
 def foremost(decisions: Sequence[Decision]) -> Decision:
@@ -192,7 +192,7 @@ class Rename(NamedTuple):
     stage: str
     path: bytes
     target: bytes
-    """Where it belongs, as the ledger keeps it."""
+    """The path at which it belongs, as the ledger keeps it."""
     moved_from: bytes
 
 

@@ -1,4 +1,4 @@
-"""Tells whether a source is as recorded, and whether an output is as we left it."""
+"""Compares sources and outputs on the disk with their records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Readings = dict[bytes, Reading | OSError]
 
 
 def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
-    """Whether a source has the size and time that were recorded of it; whether a group has the same members."""
+    """Return whether a source has the size and time that were recorded of it; whether a group has the same members."""
     if isinstance(source, Group):
         return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
     if source.size_bytes != record.source_size or record.source_mtime_ns is None:
@@ -147,7 +147,7 @@ Sources = ByTime | ByContents
 
 
 def _can_be_kept(reading: Reading, source: Source) -> bool:
-    """Whether the file that was read is the one that the walk met, and nobody wrote to it meanwhile."""
+    """Return whether the file that was read is the one that the walk met, and nobody wrote to it meanwhile."""
     return reading.was_at_rest and (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)
 
 
@@ -155,14 +155,14 @@ def _can_be_kept(reading: Reading, source: Source) -> bool:
 
 
 class OutputFolders:
-    """Tells whether an output exists; remembers the folder of the last one, since most outputs lie side by side."""
+    """The test for existing outputs; remembers the last one's folder, since most outputs lie side by side."""
 
     def __init__(self) -> None:
         self._folder = b""
         self._folder_exists = False
 
     def has(self, path: bytes) -> bool:
-        """Whether anything lies at a path, be it a dangling link."""
+        """Return whether anything lies at a path, be it a dangling link."""
         folder = path[: path.rindex(b"/")]
         if folder != self._folder:
             self._folder, self._folder_exists = folder, os.path.lexists(folder)
@@ -170,7 +170,7 @@ class OutputFolders:
 
 
 def holds(path: bytes, digest: bytes) -> bool:
-    """Whether a file has the contents of a digest."""
+    """Return whether a file has the contents of a digest."""
     try:
         return digest_of(path) == digest
     except OSError:
@@ -202,7 +202,7 @@ def compare_file(record: OutputRecord, found: os.stat_result | None) -> tuple[Ac
 
 
 def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file is the one that we wrote, and nobody changed it since."""
+    """Return whether a file is the one that we wrote, and nobody changed it since."""
     return stat.S_ISREG(found.st_mode) and found.st_size == size and _is_near(found, mtime_ns)
 
 
@@ -227,5 +227,5 @@ def look(path: bytes) -> os.stat_result | None:
 
 
 def is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file has the recorded time to the nanosecond, as one moved by a run that was killed then has."""
+    """Return whether a file has the recorded time to the nanosecond, as one moved by a run that was killed then has."""
     return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns

@@ -69,7 +69,7 @@ class Context:
     folders: OutputFolders = field(default_factory=OutputFolders)
 
     def is_uncertain(self, mtime_ns: int | None) -> bool:
-        """Whether a file modified at this time may differ from its record."""
+        """Return whether a file modified at this time may differ from its record."""
         period = self.uncertain
         return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
 
@@ -127,13 +127,13 @@ def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
 
 
 def is_somebody_elses(record: OutputRecord, path: bytes, context: Context) -> bool:
-    """Whether a file lies at a path where we made none, since the source was skipped."""
+    """Return whether a file lies at a path where we made none, since the source was skipped."""
     made_none = record.status == "skipped" and record.size is None and not record.in_flight
     return made_none and context.folders.has(path) and not context.is_uncertain(mtime_of(path))
 
 
 def is_lost(record: OutputRecord, path: bytes, context: Context) -> bool:
-    """Whether an output may be of a run that the ledger has forgotten, or have been lost after it was recorded."""
+    """Return whether an output may be of a run that the ledger has forgotten, or be lost since it was recorded."""
     if context.uncertain and context.uncertain.lost_power and context.is_uncertain(record.mtime_ns):
         return record.digest is None or not holds(path, record.digest)
     mtime_ns = mtime_of(path)
@@ -247,7 +247,7 @@ class Freshness:
         return Decision(origin, spec.stage, action, reason, path, target, rival if is_rival else None)
 
     def _is_past(self, source: bytes) -> bool:
-        """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
+        """Return whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
         return self._is_listed and not is_group(source) and is_gone(self._root + source)
 
     def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:

@@ -63,5 +63,5 @@ class GroupFreshness:
 
     @cached_property
     def _former_stages(self) -> set[str]:
-        """What stages were called that gathered, and are not now."""
+        """The names of stages that gathered once, and are not there now."""
         return {record.stage for record in self._ledger.outputs.all(*GROUPS)} - self._stages

@@ -49,7 +49,7 @@ class OutputSpec:
     route: tuple[StageConfig, ...]
     """The stages from the root of the tree to this one; of one that gathers, itself alone."""
     matches: Match | None = None
-    """Tells which sources it is made of; None for all."""
+    """The test for the sources that it is made of; None for all."""
     gathers: bool = False
     """Whether it is made of groups of files instead of single sources."""
     has_parts: bool = False
@@ -149,7 +149,7 @@ class _Files:
 
 
 def _makes_picture(route: Sequence[StageConfig]) -> bool:
-    """Whether an output is a picture, whose format its suffix decides; filters do not change the kind of a value."""
+    """Return whether an output is a picture, whose format its suffix decides; filters keep a value's kind."""
     makes = [stage.stage.makes for stage in route if stage.stage.makes is not None]
     return bool(makes) and makes[-1] is values.IMAGE
 

@@ -109,7 +109,7 @@ def _find_spec(name: str, folder: Path) -> ModuleSpec | None:
 
 
 def _is_ours(spec: ModuleSpec, folder: Path) -> bool:
-    """Whether a module or package lies in the YAML's folder and was not installed there."""
+    """Return whether a module or package lies in the YAML's folder and was not installed there."""
     places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
     paths = [Path(place).resolve() for place in places]
     return any(folder in path.parents and "site-packages" not in path.parts for path in paths)

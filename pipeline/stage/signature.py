@@ -27,7 +27,7 @@ class Stage:
     target: Callable[..., Any]
     """The function, or the class whose instances are called."""
     where: str
-    """Its file and line, for messages."""
+    """The stage's file and line, for messages."""
     module: str
     """The module in which it was found."""
     takes: Kind | None
@@ -36,7 +36,7 @@ class Stage:
     makes: Kind | None
     """None for a filter, after which the value before it goes on. Of a fan-out, what each part is."""
     options: dict[str, inspect.Parameter]
-    """Its keyword-only parameters, annotations resolved."""
+    """The stage's keyword-only parameters, with resolved annotations."""
     gathers: bool = False
     """Whether it is called once for a group of files, with an iterator of Items."""
     fans_out: bool = False

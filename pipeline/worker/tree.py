@@ -21,7 +21,7 @@ from pipeline.types import FitBox
 
 @dataclass(frozen=True)
 class StageSetup:
-    """What a worker needs to know of one stage; only names and options cross to it, never code."""
+    """One stage as it crosses to a worker: names and options, never code."""
 
     name: str
     uses: str

@@ -20,7 +20,7 @@ from pipeline.files.state_dir import open_state
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.session import open_to_read
-from pipeline.messages import Kind, Outcome, Result, Source
+from pipeline.messages import FailureKind, Outcome, Result, Source
 
 HELD = ("held", "held after 3 failed attempts")
 ENDINGS = pytest.mark.parametrize(("ending", "counts"), [(0, 1), (1, 1), (5, 1), (3, 0), (4, 0), (70, 0), (130, 0)])
@@ -197,7 +197,7 @@ def test_which_endings_count(tmp_path: Path, ending: int, counts: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vanished", "changed"])
-def test_a_source_that_moved_is_no_failure(tmp_path: Path, kind: Kind) -> None:
+def test_a_source_that_moved_is_no_failure(tmp_path: Path, kind: FailureKind) -> None:
     """Neither an attempt nor on the list; what is known of earlier failures stays."""
     with closing(Ledger(tmp_path / "l")) as ledger:
         ledger.begin_run("one")
@@ -319,7 +319,7 @@ LOUD = 'def upper(text: str) -> str:\n    print("reading", text[:3])\n    raise 
 
 
 def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> None:
-    """Kind, attempts, the last error, and the words of the stage, which are a terminal's no danger."""
+    """FailureKind, attempts, the last error, and the words of the stage, which are a terminal's no danger."""
     project = Project(tmp_path)
     project.write("stages/upper.py", LOUD.replace("reading", "reading \\x1b[31m"))
     project.write("in/a", "text")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import Job, Kind, Outcome, Result, Source, Target
+from pipeline.messages import FailureKind, Job, Outcome, Result, Source, Target
 
 SOURCE = Source(b"a", 10, 1000)
 RECIPES = {"up": 1}
@@ -22,7 +22,7 @@ def done(ledger: Ledger, source: Source = SOURCE, path: bytes = b"/project/out/a
     ledger.record(Outcome(source, (result,)), key, RECIPES)
 
 
-def fail(ledger: Ledger, kind: Kind = "error") -> None:
+def fail(ledger: Ledger, kind: FailureKind = "error") -> None:
     ledger.record(Outcome(SOURCE, (Result("up", b"/project/out/a", "failed", "why", kind),)), key, RECIPES)
 
 

@@ -10,7 +10,7 @@ from support.records import done, fail
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger.ledger import Ledger, UncertainPeriod, UnchangedRange
-from pipeline.messages import Kind, Source
+from pipeline.messages import FailureKind, Source
 
 
 def test_nothing_counts_until_commit(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_recipes_have_one_number(ledger: Ledger) -> None:
      (130, None, ["one"]), (None, None, ["one"])],
 )  # fmt: skip
 def test_runs_that_may_have_left_temporaries_are_known(
-    tmp_path: Path, exit_code: int | None, kind: Kind | None, unclean: list[str]
+    tmp_path: Path, exit_code: int | None, kind: FailureKind | None, unclean: list[str]
 ) -> None:
     """Those that were killed or stopped, and those of which a worker was; until a later run has seen to all files."""
     with closing(Ledger(tmp_path / "l")) as ledger:

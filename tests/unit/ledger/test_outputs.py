@@ -12,7 +12,7 @@ from support.records import done, fail, intend, key, skip
 
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import kept_time
-from pipeline.messages import Job, Kind, Source, Target
+from pipeline.messages import FailureKind, Job, Source, Target
 
 
 def test_done_is_remembered(ledger: Ledger) -> None:
@@ -53,7 +53,7 @@ def test_what_a_killed_run_had_in_hand_is_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "known"), [("error", False), ("crashed", True)])
-def test_of_what_has_ended_nothing_is_kept(ledger: Ledger, kind: Kind, known: bool) -> None:
+def test_of_what_has_ended_nothing_is_kept(ledger: Ledger, kind: FailureKind, known: bool) -> None:
     """Done or failed, an output is no longer in hand; but one over which a worker died may have got its name."""
     intend(ledger)
     fail(ledger, kind)
@@ -63,7 +63,7 @@ def test_of_what_has_ended_nothing_is_kept(ledger: Ledger, kind: Kind, known: bo
 
 
 @pytest.mark.parametrize(("kind", "in_flight"), [("error", 0), ("vanished", 0), ("crashed", 1), ("timeout", 1)])
-def test_a_failure_keeps_the_old_record(second_run: Ledger, kind: Kind, in_flight: int) -> None:
+def test_a_failure_keeps_the_old_record(second_run: Ledger, kind: FailureKind, in_flight: int) -> None:
     """Only where a worker died is it unknown whether the new output got its name before."""
     intend(second_run)
     fail(second_run, kind)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.messages import Kind, Outcome, Result, Source
+from pipeline.messages import FailureKind, Outcome, Result, Source
 from pipeline.report.summary import Summary, print_summary
 
 
-def outcome(status: str, text: str = "", kind: Kind | None = None, name: bytes = b"a") -> Outcome:
+def outcome(status: str, text: str = "", kind: FailureKind | None = None, name: bytes = b"a") -> Outcome:
     result = Result("up", b"/out/" + name, status, text, kind, detail="Traceback of it\n")  # type: ignore[arg-type]
     return Outcome(Source(name, 1, 1), (result,))
 
