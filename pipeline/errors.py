@@ -78,7 +78,7 @@ class AlreadyRunning(FilemillError):
 
 
 class FileFailure(FilemillError):
-    """One file cannot be done; the text is what the summary and the ledger say about it."""
+    """One file cannot be done; the text is shown in the summary and kept in the ledger."""
 
     exit_code = 1
 

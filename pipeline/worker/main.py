@@ -1,4 +1,4 @@
-"""Runs inside a worker process: `start()` once, `work()` for every job.
+"""The entry points of a worker process: `start()` once, `work()` for every job.
 
 parent                                      worker
 ------                                      ------
@@ -30,7 +30,7 @@ _tree: Tree | None = None
 
 
 def start(packed: bytes) -> None:
-    """Build the stages of this process; the Pool's initializer. Raises whatever they raise."""
+    """Build the stages of this process, as the initializer of Pool. Raises any exception of theirs."""
     global _tree
     folder, setup = pickle.loads(packed)
     set_stage_path(folder)
@@ -38,7 +38,7 @@ def start(packed: bytes) -> None:
 
 
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
-    """Make the outputs of one job; what goes wrong is in its outcome. `enter` is told which stage is in hand."""
+    """Make the outputs of one job; any failure is in its outcome. `enter` receives the index of each stage called."""
     assert _tree is not None
     if isinstance(job, GroupJob):
         return GroupJobRunner(_tree, job, enter).run()
