@@ -19,7 +19,7 @@ from pipeline.stdio import stdout_to_stderr
 
 @dataclass(frozen=True)
 class Entry:
-    """One module of a `stages` folder, and the stage in it, if it has one that can be used."""
+    """A module of a `stages` folder, with its stage if that can be used."""
 
     name: str
     file: Path
@@ -29,14 +29,14 @@ class Entry:
 
     @property
     def is_bundled(self) -> bool:
-        """Whether the stage is a bundled one."""
+        """True if the stage is a bundled one."""
         return self.file.is_relative_to(BUNDLED)
 
 
 def list_stages(folder: Path) -> list[Entry]:
     """List every stage that a pipeline in a folder sees by name, its own before the bundled ones, each in order.
 
-    A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` cannot be.
+    A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` fails.
     """
     with stdout_to_stderr():  # a module may print when it is imported
         set_stage_path(folder)
@@ -94,7 +94,7 @@ def find_stage(uses: str, folder: Path) -> Entry:
 
 
 def _usable(uses: str, folder: Path) -> Stage:
-    """Find a stage whose options YAML can give. Raises StageError."""
+    """Return a stage whose options YAML can give. Raises StageError for any other."""
     stage = find(uses, folder)
     about.options(stage)
     return stage

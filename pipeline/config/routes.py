@@ -1,4 +1,4 @@
-"""Describes the route of a file through the tree of stages: what each stage is handed, takes and makes."""
+"""Describes the route of a file through the tree of stages, with the kinds of value between them."""
 
 from __future__ import annotations
 

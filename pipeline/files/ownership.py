@@ -1,4 +1,4 @@
-"""Owner files, which say to which pipeline an output folder belongs, so that only our own folders are removed."""
+"""Owner files, which name the pipeline that owns an output folder, so that only our own folders are removed."""
 
 from __future__ import annotations
 

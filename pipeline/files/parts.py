@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class PartNames:
-    """Gives each part of one source its name, and refuses invalid and repeated ones."""
+    """The names of one source's parts, of which invalid and repeated ones are refused."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -115,7 +115,7 @@ class Parts:
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
         self._replaced: set[bytes] = set()
-        """The paths where an older part of ours already exists."""
+        """The paths at which an older part of ours exists."""
 
     def add(self, name: str, commit: Callable[[bytes, GiveName], tuple[Committed, Notes]]) -> None:
         """Write one part under a temporary name. Raises FileFailure where a file that is not ours has its path."""

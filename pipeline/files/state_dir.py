@@ -1,4 +1,4 @@
-"""The state folder: its identity, and the lock that lets one run at a time in."""
+"""The state folder: its identity, and the lock that admits one run at a time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class State:
 
     @property
     def log(self) -> Path:
-        """This run's log."""
+        """The file of this run's log."""
         return self.folder / "runs" / f"{self.run}.log"
 
     def close(self) -> None:

@@ -24,13 +24,13 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Catches SIGINT, SIGTERM and SIGHUP while it is entered."""
+    """Context manager that catches SIGINT, SIGTERM and SIGHUP."""
 
     def __init__(self, grace_s: float) -> None:
         self.first = 0
-        """The number of the first signal; 0 while there was none."""
+        """The number of the first signal; 0 before any."""
         self.is_interrupted = False
-        """Whether jobs in hand could not be finished."""
+        """True if jobs in hand could not be finished."""
         self._grace_s = grace_s
         self._received_at = 0.0
         self._handlers_before: dict[int, Any] = {}
@@ -108,7 +108,7 @@ class JobLoop:
             self._observers.on_jobs_ended()
 
     def _feed(self, jobs: Iterator[AnyJob]) -> bool:
-        """Hand out jobs while the engine has room; tells whether there may be more."""
+        """Hand out jobs while the engine has room; return whether there may be more."""
         while self._engine.has_room:
             if (job := next(jobs, None)) is None:
                 return False
@@ -121,7 +121,7 @@ class JobLoop:
         self._engine.drain()
 
     def _check_limits(self) -> None:
-        """Raise Interrupted or EnvironmentFailure where not even the jobs in hand may end."""
+        """Raise Interrupted or EnvironmentFailure where the run must end without waiting for the jobs in hand."""
         self._signals.check_grace()
         if self._is_followed and not self._is_followed():
             raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")

@@ -1,4 +1,4 @@
-"""Records outcomes while a run goes on: rows in the ledger, lines in the log, counts in the summary."""
+"""Records a run as it proceeds: rows in the ledger, lines in the log, counts in the summary."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RunLog:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether no more jobs may be started."""
+        """True if no more jobs may be started."""
         return bool(self.summary.stopped)
 
     def write(self, text: str) -> None:
@@ -64,7 +64,7 @@ class RunLog:
 
 
 class Recorder:
-    """Records the outcome of every job in the ledger, the log and the summary, and then tells the observers."""
+    """Records the outcome of every job in the ledger, the log and the summary, and then notifies the observers."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class Recorder:
         parts: RecordedParts | None = None,
     ) -> None:
         self.planned_files = 0
-        """The number of files that the run is to do."""
+        """The number of files planned for the run."""
         self.done_files = 0
-        """The number of files that have ended, whatever their results."""
+        """The number of planned files that have ended, whatever their results."""
         self._ledger = ledger
         self._log = log
         self._summary = log.summary
@@ -88,7 +88,7 @@ class Recorder:
         self._errors = errors
         self._parts = parts
         self._failed_on_their_way: set[bytes] = set()
-        """The files that failed in one pool and are still to come from another."""
+        """The files that failed in one pool and are still expected from another."""
         self._committed_at = time.monotonic()
 
     def expect(self, files: int) -> None:
@@ -97,7 +97,7 @@ class Recorder:
         self._observers.on_planned(files)
 
     def intended(self, jobs: Iterator[J]) -> Iterator[J]:
-        """Yield the jobs, each after its targets were recorded as intended."""
+        """Yield the jobs, each after its targets are recorded as intended."""
         while ahead := list(islice(jobs, _INTEND_AHEAD)):
             self._ledger.begin()
             self._ledger.intend(ahead, self._key)
@@ -105,7 +105,7 @@ class Recorder:
             yield from ahead
 
     def refuse(self, outcome: Outcome) -> None:
-        """Record that the plan refused an output, which no worker tried to make."""
+        """Record an output that the plan refused, so that no worker tried to make it."""
         self._record(outcome, tried=False)
 
     def record(self, outcome: Outcome) -> None:
@@ -126,7 +126,7 @@ class Recorder:
         self._observers.on_outcome(outcome)
 
     def _count_failed(self, outcome: Outcome) -> None:
-        """Count a file in which a stage failed, and once, though it may fail in several pools."""
+        """Count a file in which a stage failed, once even if it fails in several pools."""
         source = outcome.source
         if source and source.path in self._failed_on_their_way:
             return
@@ -158,13 +158,13 @@ class Recorder:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
 
     def commit_if_due(self) -> None:
-        """Commit to the ledger, and tell the observers, if it was not done just now."""
+        """Commit to the ledger and notify the observers, unless that was done a moment ago."""
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self.commit()
             self._observers.on_tick()
 
     def commit(self) -> None:
-        """Commit what was recorded to the ledger."""
+        """Commit the recorded outcomes to the ledger."""
         self._ledger.commit()
         self._committed_at = time.monotonic()
 

@@ -1,8 +1,8 @@
-"""One run, as the list of its steps: `STEPS`, at the end of this file, is the whole of it.
+"""One run, as the list of its steps: `STEPS`, at the end of this file.
 
     walk + ledger -> plan -> guards -> engine (-> workers) -> ledger, summary and observers
 
-Each step is a function over the run's context, and raises what it cannot deal with; see run_context.py.
+Each step is a function over the run's context, and raises the errors it cannot handle; see run_context.py.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _NOT_HANDED_OUT: tuple[Action, ...] = ("held", "settling", "refuse")
 
 
 def check_places(context: RunContext) -> None:
-    """Ask whose the state and the output folders are, and whether they are there. Raises UsageError and others."""
+    """Check that the state and the output folders exist and are ours. Raises UsageError, EnvironmentFailure."""
     context.guards.check_places()
     context.guards.take_over()
 
 
 def plan(context: RunContext) -> None:
-    """Compare the files with the ledger, and decide what is to be made. Raises FilemillError where a guard refuses."""
+    """Compare the files with the ledger; decide which outputs to make. Raises FilemillError where a guard refuses."""
     config, ledger, guards, selection = context.config, context.ledger, context.guards, context.selection
     leaves = output_specs(config, ledger, record=True)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
@@ -68,14 +68,14 @@ def plan(context: RunContext) -> None:
 
 
 def record_plan(context: RunContext) -> None:
-    """Record what needs no worker: what is up to date, held or refused."""
+    """Record the outputs that need no worker, those up to date, held or refused."""
     context.summary.sources, context.summary.unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
     _record_refused(context, of_groups=False)
 
 
 def clear_up(context: RunContext) -> None:
-    """Remove the temporaries that killed runs left where no worker comes, and forget what is gone."""
+    """Remove the temporaries of killed runs where no worker will, and forget failures that no longer apply."""
     plan, ledger, unclean_runs = context.plan, context.ledger, context.unclean_runs
     for action in _NOT_HANDED_OUT if unclean_runs else ():
         for decision in plan.store.decisions(action):
@@ -94,7 +94,7 @@ def clear_up(context: RunContext) -> None:
 
 
 def note_left_out(context: RunContext) -> None:
-    """Note the folders that could not be listed, what that leaves as it is, and the files that were left out."""
+    """Note the folders that could not be listed, the effect of that, and the files that were left out."""
     walk = context.plan.walk
     for note in walk.describe_unlisted():
         context.note(note)
@@ -108,7 +108,7 @@ def note_left_out(context: RunContext) -> None:
 
 
 def rename(context: RunContext) -> None:
-    """Move the outputs that only have another path now, before a job may write to their old one."""
+    """Move the outputs of which only the path has changed, before a job may write to the old path."""
     plan = context.plan
     if renames := plan.count("rename"):
         from pipeline.planning.renames import Renamer
@@ -120,7 +120,7 @@ def rename(context: RunContext) -> None:
 
 
 def run_jobs(context: RunContext) -> None:
-    """Make what is made of files, and then what is made of groups of them."""
+    """Make the outputs of files, and then those of groups."""
     plan, began = context.plan, time.monotonic()
     if not plan.jobs and plan.groups is None:
         return
@@ -142,7 +142,7 @@ def run_jobs(context: RunContext) -> None:
 
 
 def prune(context: RunContext) -> None:
-    """Remove the outputs that nothing produces any more, if that is asked for and they are not too many."""
+    """Remove orphans, if the pipeline has `prune` and they are within its limit."""
     config, summary = context.config, context.summary
     if config.prune is None or context.selection.is_partial or summary.exit not in (0, 1):
         return
@@ -181,7 +181,7 @@ def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
 
 
 def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> None:
-    """Make what is made of groups, of those members that there are now."""
+    """Make the outputs of groups, from the members that exist now."""
     plan, recorder = context.plan, context.recorder
     recorder.commit()
     context.ledger.begin()

@@ -1,7 +1,7 @@
 """Describes each output of the tree: its path, and the recipe whose digest decides whether it is stale.
 
 OutputSpec  one output: its template, its route through the tree, its recipe
-Recipe      everything but the source that decides what is in it, in named parts
+Recipe      everything but the source that decides an output's contents, in named parts
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ class OutputSpec:
     recipe: Recipe
     number: int | None
     route: tuple[StageConfig, ...]
-    """The stages from the root of the tree to this one; of one that gathers, itself alone."""
+    """The stages from the root of the tree to the output; for a stage that gathers, that stage alone."""
     matches: Match | None = None
-    """The test for the sources that it is made of; None for all."""
+    """Function that selects the sources of the output; None for all."""
     gathers: bool = False
-    """Whether it is made of groups of files instead of single sources."""
+    """True if the output is made of groups of files instead of single sources."""
     has_parts: bool = False
-    """Whether a fan-out makes it, in parts whose number and names are known only once they are made."""
+    """True if a fan-out makes the output, in parts whose number and names are known only once they are made."""
 
     def fill(self, source: bytes) -> bytes:
-        """Return the path of a source's output; of one in parts, what stands for all of them. Raises FileFailure."""
+        """Return the path of a source's output, with a placeholder for the name of a part. Raises FileFailure."""
         return self.template.fill(source, ALL_PARTS if self.has_parts else "")
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether it is exactly one file for every source."""
+        """True if the output is exactly one file for every source."""
         return self.template.has_file and not self.has_parts and self.matches is None
 
 
@@ -149,7 +149,7 @@ class _Files:
 
 
 def _makes_picture(route: Sequence[StageConfig]) -> bool:
-    """Return whether an output is a picture, whose format its suffix decides; filters keep a value's kind."""
+    """Return whether an output is a picture, whose format its suffix decides; filters keep the kind of a value."""
     makes = [stage.stage.makes for stage in route if stage.stage.makes is not None]
     return bool(makes) and makes[-1] is values.IMAGE
 
@@ -176,7 +176,7 @@ def _of_initializer(pool: Pool, files: _Files) -> dict[str, Any]:
 
 
 def _decoding(stage: StageConfig) -> dict[str, Any]:
-    """Return the part for the decoding of pictures, where the stage's options do not decide it; usually empty."""
+    """Return the part for the decoding of pictures; usually empty, since the stage's options decide it."""
     box = stage.decode_box
     parts: dict[str, Any] = {"for": box._asdict()} if box and box != stage.box else {}
     parts |= {"color": "keep"} if stage.own_colors else {}

@@ -148,12 +148,12 @@ def _shown(value: Any) -> str:
 
 
 def _is_path(value: Any) -> bool:
-    """Return whether this is a Path option with the digest of its file."""
+    """Return whether a value is a Path option with the digest of its file."""
     return isinstance(value, dict) and set(value) == {"path", "contents"}
 
 
 def as_written(value: Any) -> Any:
-    """Return an option as it was written: Paths without the digests of their files."""
+    """Return an option as it was written, with Paths without the digests of their files."""
     if isinstance(value, dict):
         return value["path"] if _is_path(value) else {key: as_written(each) for key, each in value.items()}
     return [as_written(each) for each in value] if isinstance(value, list) else value
@@ -169,7 +169,7 @@ def contents_within(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
-    """Return all that differs between the recorded recipe of an output and its present one, in the order of telling."""
+    """Return the differences between an output's recorded recipe and its present one, in their order of display."""
     names = [each.name for each in leaf.route]
     files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
     return differences(old, leaf.recipe.parts, names, files)

@@ -42,13 +42,13 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a value that YAML gave."""
+    """One error in a value that YAML gave."""
 
     place: Place
     """The place of the problem, relative to the value that was checked."""
     text: str
     key: bool = False
-    """Whether the key is at fault rather than what it holds."""
+    """True if the key is wrong rather than its value."""
 
 
 _PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, list, dict, or a dataclass of these"
@@ -57,7 +57,7 @@ _PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, lis
 def check_options(
     known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Validate what the YAML gives against a signature; return the options after defaults, and what is wrong.
+    """Validate options of the YAML against a signature; return the options after defaults, and the problems.
 
     Raises StageError for an annotation that no YAML value can satisfy.
     """
@@ -93,7 +93,7 @@ def _refuse_odd_type(adapter: TypeAdapter[Any], parameter: inspect.Parameter) ->
 
 
 def _refuse_odd_default(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
-    """Raise StageError for a default that cannot be serialized, so that no recipe could tell whether it changed."""
+    """Raise StageError for a default that cannot be serialized, since no recipe could then detect its change."""
     try:
         adapter.dump_json(parameter.default, warnings=False)
     except Exception:
@@ -128,7 +128,7 @@ def _no_type(parameter: inspect.Parameter, error: Exception) -> StageError:
 
 
 def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]:
-    """Validate one value strictly: "800" is no int, true is no 1. A union's complaints are said once."""
+    """Validate one value strictly, so that "800" is no int and true is no 1; a union gives one problem."""
     try:
         return adapter.validate_json(json.dumps(value), strict=True, extra="forbid"), []
     except ValidationError as error:
@@ -136,7 +136,7 @@ def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]
 
 
 def describe(error: Any) -> str:
-    """Put one of pydantic's complaints in our words, with the user's own value in it."""
+    """Reword one of pydantic's complaints, with the user's own value in it."""
     value, kind = error.get("input"), error["type"]
     text = _PYTHON_WORDS.sub("", str(error["msg"]))
     text = f"{_NEEDED[kind]} is needed" if kind in _NEEDED else text[:1].lower() + text[1:]
@@ -157,9 +157,9 @@ def problems_of(
     describe: Callable[[Any], str] = describe,
     keys_at: Callable[[Place], Iterable[str]] = lambda place: (),
 ) -> list[Problem]:
-    """Put pydantic's complaints in our words, each with the place in the data that it is about.
+    """Reword pydantic's complaints, each with its place in the data.
 
-    A union complains once for each of its members, at places of its own making: those are joined.
+    A union complains once for each of its members, at places that are not in the data; those are joined.
     """
     problems: list[Problem] = []
     joined: dict[Place, dict[str, None]] = {}
