@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,12 @@ __all__ = ["make", "method"]  # fixtures of the pool's tests
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 for package in ("pipeline", "stages"):
     compileall.compile_dir(ROOT / package, quiet=1)
+
+
+# A shell that runs the tests in the background ignores these, and every program that a test starts would inherit that.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture
