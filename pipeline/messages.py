@@ -60,12 +60,23 @@ class Target(NamedTuple):
     stage: str
     path: bytes
     """Of a fan-out's output, what stands for all its parts."""
+    is_new: bool = False
+    """Whether nothing was there when the run was planned, so that nothing is to be replaced."""
     around: tuple[bytes, bytes] = (b"", b"")
     """What comes before and after the name of a part in its path; empty where there are none."""
     owned: tuple[bytes, ...] = ()
     """The paths of the parts that were made before."""
     is_forced: bool = False
     """Whether a part may take the place of a file that we did not make."""
+    ours: tuple[tuple[int, int], ...] = ()
+    """The periods, in nanoseconds since 1970, in which a file at a part's place that changed last then is ours."""
+    handed_ns: int = 0
+    """When parts were handed out; 0 where there are none."""
+    digests: tuple[bytes, ...] | None = None
+    """The digests of the versions that we made; a file of none of them is set aside before it is replaced.
+
+    None where what is there is replaced unread.
+    """
 
 
 class Begin(NamedTuple):
@@ -87,6 +98,8 @@ class Job(NamedTuple):
     source: Source
     targets: tuple[Target, ...]
     begin: Begin | None = None
+    is_again: bool = False
+    """Whether a worker that had the job died, and may have made some of its outputs."""
 
     @property
     def origin(self) -> Origin:
@@ -101,6 +114,8 @@ class GroupJob(NamedTuple):
     target: Target
     members_file: bytes = b""
     """The path of the file that lists the members; empty until the job is handed out."""
+    is_again: bool = False
+    """As for a Job."""
 
     @property
     def origin(self) -> Origin:
@@ -155,6 +170,8 @@ class Result(NamedTuple):
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
     code: Literal["", "not_ours", "members_failed"] = ""
     """Set for the failures that the program treats in a way of their own; it never parses `text`."""
+    taken_by: bytes = b""
+    """The path of what has the output's name already, as the file system has it; empty where that is no matter."""
 
     @property
     def noted(self) -> str:
@@ -186,6 +203,14 @@ class Outcome(NamedTuple):
     """The values that were left to other pools."""
     goes_on: bool = False
     """Whether more outcomes of the same source will follow."""
+    changed_code: str = ""
+    """The file of the stages' code that was loaded for it and is not what the run was planned with: nothing counts."""
+    bytes_in: int = 0
+    """The size of all members that were read, of a group."""
+    peak_bytes: int | None = None
+    """The most memory that the worker had held by then."""
+    seat: int | None = None
+    """The number of the worker's slot."""
 
     @property
     def source(self) -> Source | None:

@@ -17,6 +17,7 @@ def open_missing() -> None:
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
+            os.set_inheritable(number, True)  # no pipe of a program that we start shall take its place
             setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
 
 

@@ -30,7 +30,8 @@ from pipeline.config.units import (
 )
 from pipeline.files.template import GroupTemplate, Template
 from pipeline.images import DEFAULT_LIMITS, Limits
-from pipeline.stage.signature import Stage
+from pipeline.stage.code import NO_CODE, NO_STATE, Code, CodeState
+from pipeline.stage.signature import Contract
 from pipeline.types import FitBox
 
 
@@ -202,11 +203,11 @@ class PipelineEntry(YamlMapping):
 class StageConfig(StageEntry):
     """What the pipeline says of one stage, checked against the stage's signature and the rest of the tree.
 
-    The options and the save options are those after defaults, Paths as written; the files of `depends` are those that
-    its patterns match, relative to the YAML's folder.
+    The options and the save options are those after defaults, as plain data, Paths as written; the files of
+    `depends` are those that its patterns match, relative to the YAML's folder.
     """
 
-    stage: Stage
+    stage: Contract
     parent: int | None
     """The index of the stage it reads from; None for the source itself."""
     leaves_no_file: bool = False
@@ -217,6 +218,12 @@ class StageConfig(StageEntry):
     """The largest box of all stages that decode the same picture, which is decoded once, for all of them."""
     own_colors: bool = False
     """Whether its pictures stay in their own colors."""
+    code: Code = NO_CODE
+    """The files in which its code is."""
+    initializer_code: Code = NO_CODE
+    """Those of the initializer of its own pool."""
+    packed_options: bytes = b""
+    """Its options as its workers unpack them, Paths made absolute; they may be of classes of the stage's own module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +244,14 @@ class Config(PipelineEntry):
     """More folders that are left out of the walk, beside those of the outputs and the state."""
     warnings: tuple[str, ...] = ()
     """What may be meant, but is unlikely to be; each with its line."""
+    edits: tuple[str, ...] = ()
+    """The `--set` edits that were laid over the file."""
+    initializer_code: Code = NO_CODE
+    """The files in which the code of the shared pool's initializer is."""
+    code_state: CodeState = NO_STATE
+    """What the files of all that code were when they were read."""
+    unseen: tuple[str, ...] = ()
+    """Lines of the stages that load or read what does not count, since nobody can tell it from the code."""
 
     @cached_property
     def leaves(self) -> tuple[StageConfig, ...]:

@@ -53,6 +53,7 @@ class Attempt:
     tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
+    changed_code: str = ""
 
     def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
         self.job = self.remaining = job
@@ -72,6 +73,7 @@ class Attempt:
         self.first_outcome = self.first_outcome or outcome
         self.seconds += outcome.seconds
         self.environment = outcome.environment
+        self.changed_code = outcome.changed_code
         self.handed += outcome.handed
         self._add_output(outcome.output)
         self.tries += 1
@@ -85,6 +87,7 @@ class Attempt:
         """Merge in that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
         self._add_output(failure.output)
         self.tries += 1
+        self.mark_again()
         if failure.kind in ("crashed", "memory") and not self.has_failed_once:
             self.has_failed_once = True
             return NextStep.RUN_ALONE
@@ -101,6 +104,10 @@ class Attempt:
         self._keep_only(kept)
         return NextStep.RUN_ALONE
 
+    def mark_again(self) -> None:
+        """Note that a worker had the remaining targets, and nobody knows how far it came with them."""
+        self.remaining = self.remaining._replace(is_again=True)
+
     def outcome(self) -> Outcome:
         """Combine all results into the one outcome that is delivered."""
         results = [result for found in self.results.values() for result in found]
@@ -111,6 +118,7 @@ class Attempt:
             environment=self.environment,
             output=self.output,
             handed=self.handed,
+            changed_code=self.changed_code,
         )
 
     @property

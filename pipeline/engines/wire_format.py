@@ -24,7 +24,7 @@ _DEFAULTS = tuple(Target("", b""))
 def pack_jobs(jobs: Sequence[AnyJob]) -> bytes:
     """Serialize the jobs of a batch."""
     rows = [
-        job if isinstance(job, GroupJob) else (tuple(job.source), [_plain(target) for target in job.targets], job.begin)
+        job if isinstance(job, GroupJob) else (tuple(job.source), [_plain(target) for target in job.targets], *job[2:])
         for job in jobs
     ]
     return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
@@ -35,19 +35,19 @@ def unpack_jobs(data: bytes) -> list[AnyJob]:
     return [row if isinstance(row, GroupJob) else _job(*row) for row in pickle.loads(data)]
 
 
-def _job(source: tuple[Any, ...], targets: list[tuple[Any, ...]], begin: object) -> Any:
+def _job(source: tuple[Any, ...], targets: list[tuple[Any, ...]], *rest: object) -> Any:
     whole = tuple([_made(Target, target + _DEFAULTS[len(target) :]) for target in targets])
-    return _made(Job, (_made(Source, source), whole, begin))
+    return _made(Job, (_made(Source, source), whole, *rest))
 
 
 def _plain(target: Target) -> tuple[Any, ...]:
     """Return a target as a plain tuple, without the fields that only parts need."""
-    return target[:2] if target[2:] == _DEFAULTS[2:] else tuple(target)
+    return target[:3] if target[3:] == _DEFAULTS[3:] else tuple(target)
 
 
-def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer]) -> bytes:
+def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer], seat: int | None = None) -> bytes:
     """Serialize the answers to the first of `jobs`; one that cannot be pickled becomes a failure of its job alone."""
-    rows = [_row(job, answer) for job, answer in zip(jobs, answers, strict=False)]
+    rows = [_row(job, answer, seat) for job, answer in zip(jobs, answers, strict=False)]
     try:
         return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -75,11 +75,11 @@ def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> list[Answer]:
     ]
 
 
-def _row(job: AnyJob, answer: Answer) -> object:
+def _row(job: AnyJob, answer: Answer, seat: int | None) -> object:
     if isinstance(answer, WorkerFailure):
         return answer
     seen = None if answer.origin == job.origin else tuple(answer.origin)
-    return seen, [tuple(result) for result in answer.results], answer[2:]
+    return seen, [tuple(result) for result in answer.results], (*answer[2:-1], seat)
 
 
 def _sendable(row: object) -> object:

@@ -151,7 +151,7 @@ def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
     assert slot is not None and _loop is not None
     number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
     answers, seconds = _loop.run(number, jobs)
-    reply = number, wire_format.pack_answers(jobs, answers), seconds
+    reply = number, wire_format.pack_answers(jobs, answers, slot.number), seconds
     slot.table.words[slots.first_word(slot.number) + STATE] = State.IDLE
     return reply
 

@@ -24,7 +24,7 @@ _AHEAD = 64
 # Findings that are looked at again together.
 _CHUNK = 1000
 
-Kind = Literal["as recorded", "missing", "torn", "edited", "unreadable", "contents changed"]
+Kind = Literal["as recorded", "missing", "torn", "older", "edited", "unreadable", "contents changed"]
 
 
 class Finding(NamedTuple):
@@ -96,6 +96,17 @@ def _examine_all(rows: Iterable[OutputRecord], base: bytes) -> Iterator[Finding]
             readers.shutdown(cancel_futures=True)
 
 
+def _describe_other(row: OutputRecord, path: bytes, size: int) -> Finding:
+    code = compare_file(row, path)[1].code
+    if code == "up_to_date":
+        return Finding(row, "as recorded", "")
+    if code == "output_torn":
+        return Finding(row, "torn", f"torn (size {row.size} -> {size})")
+    if code == "output_older":
+        return Finding(row, "older", "an older version")
+    return Finding(row, "edited", "edited by someone else")
+
+
 def examine(row: OutputRecord, path: bytes) -> Finding:
     """Read one output, and compare it with its record."""
     try:
@@ -103,9 +114,7 @@ def examine(row: OutputRecord, path: bytes) -> Finding:
         if not stat.S_ISREG(before.st_mode):
             return Finding(row, "edited", NO_FILE)
         if not is_as_left(before, row.size, row.mtime_ns):
-            if compare_file(row, before)[1].code == "output_torn":
-                return Finding(row, "torn", f"torn (size {row.size} -> {before.st_size})")
-            return Finding(row, "edited", "edited by someone else")
+            return _describe_other(row, path, before.st_size)
         digest = digest_of(path)
         if row.digest is None or digest == row.digest:
             return Finding(row, "as recorded", "")

@@ -25,8 +25,9 @@ OrphanCode = Literal["source_gone", "stage_gone", "group_gone", "excluded_now", 
 Code = (
     Literal[
         "up_to_date", "skipped", "edited",
-        "new", "forced", "interrupted", "output_missing", "output_torn", "source_changed", "recipe_changed",
-        "part_missing", "part_torn", "members_changed", "members_to_be_made", "failed_before",
+        "new", "forced", "interrupted", "output_missing", "output_torn", "output_older",
+        "source_changed", "recipe_changed",
+        "part_missing", "part_torn", "part_older", "members_changed", "members_to_be_made", "failed_before",
         "held", "dismissed", "settling",
         "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed", "members_unknown",
         "source_unknown",
@@ -66,8 +67,10 @@ _TEXTS: dict[Code, str] = {
     "interrupted": "interrupted",
     "output_missing": "output missing",
     "output_torn": "output torn",
+    "output_older": "output is an older version",
     "part_missing": "part missing",
     "part_torn": "part torn",
+    "part_older": "part is an older version",
     "source_changed": "source changed",
     "recipe_changed": "recipe changed",
     "members_changed": "members changed",
@@ -143,6 +146,7 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
     "output_torn": lambda was, now: f"output torn (size {was} -> {now})",
     "part_missing": lambda part: f"part {part}: output missing",
     "part_torn": lambda part, was, now: f"part {part}: output torn (size {was} -> {now})",
+    "part_older": lambda part: f"part {part}: output is an older version",
     "part_not_a_file": lambda part: f"part {part}: {NO_FILE}",
     "source_changed": _source_changed,
     "recipe_changed": lambda stage, part, text: text,
@@ -176,6 +180,8 @@ class Decision(NamedTuple):
     """Whether the output is recorded as made from this source, or left out."""
     moved_from: bytes | None = None
     """Where it lies, if it is renamed; as the ledger keeps it."""
+    is_vacant: bool = False
+    """Whether nothing lies at the path, so that nothing is to be replaced there."""
 
 
 def foremost(decisions: Sequence[Decision]) -> Decision:

@@ -14,12 +14,13 @@ from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Origin, Source
-from pipeline.planning.decisions import EDITED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
+from pipeline.planning.decisions import EDITED, INTERRUPTED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
 
 _SECOND_NS = 1_000_000_000
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
-_SAME_TIME_NS = 2_000_000_000
+SAME_TIME_NS = 2_000_000_000
 # Reading is the disk's work, and hashing lets other threads go on.
 _THREADS = 4
 # Sources that are handed to a thread together, since handing over costs more than reading a small one; and how many of
@@ -30,6 +31,8 @@ _GROUPS_AHEAD = 8
 Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source with its records: of outputs, and of failures."""
 Note = Callable[[OutputRecord, Reading], None]
+Touched = Callable[[OutputRecord, int], None]
+"""Called with the record of an output whose contents are as recorded, and the time that it has now."""
 _Readings = dict[bytes, Reading | OSError]
 
 
@@ -169,36 +172,64 @@ class OutputFolders:
         return self._folder_exists and os.path.lexists(path)
 
 
-def holds(path: bytes, digest: bytes) -> bool:
-    """Whether a file has the contents of a digest."""
+def digest_at(path: bytes) -> bytes | None:
+    """Return the digest of a file's contents; None where it cannot be read."""
     try:
-        return digest_of(path) == digest
+        return digest_of(path)
     except OSError:
-        return False
+        return None
 
 
-def mtime_of(path: bytes) -> int | None:
-    """Return when a file, or the link at its path, was last modified; None where there is nothing."""
+def ctime_of(path: bytes) -> int | None:
+    """Return when a file, or the link at its path, was last changed in any way; None where there is nothing."""
     found = look(path)
-    return found.st_mtime_ns if found else None
+    return found.st_ctime_ns if found else None
 
 
-def compare_file(record: OutputRecord, found: os.stat_result | None) -> tuple[Action, Reason]:
-    """Decide about an output that is recorded as made, by the file found at its path."""
+def compare_file(
+    record: OutputRecord, path: bytes, window: Window | None = None, touched: Touched | None = None
+) -> tuple[Action, Reason]:
+    """Decide about an output that is recorded as made, by what lies in its place.
+
+    It is ours if it has the digest of one of the last versions that we made there: the last one is up to date, an older
+    one is made anew, as is an empty or a torn one. Any other is an edit, which is kept. What may not be as the ledger
+    has it, by `window`, is read; `touched` is called with what has our contents and another time.
+    """
+    found = stat_of(path)
     if found is None:
         return "make", OUTPUT_MISSING
-    if found.st_size == record.size and found.st_mtime_ns == record.mtime_ns:
-        return "up-to-date", UP_TO_DATE
     if not stat.S_ISREG(found.st_mode):
         return "refuse", Reason("not_a_file")
-    is_near = _is_near(found, record.mtime_ns)
-    if found.st_size == record.size and is_near:
+    is_left = is_as_left(found, record.size, record.mtime_ns)
+    is_doubtful = window is not None and window.doubts(record.recorded_ns, found.st_ctime_ns)
+    if is_left and not (is_doubtful and record.digest):
         return "up-to-date", UP_TO_DATE
-    # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
-    is_same_time = is_near and (found.st_mtime_ns == record.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0)
-    if is_same_time or found.st_size == 0:
+    digest = digest_at(path) if record.earlier or found.st_size == record.size or is_doubtful else None
+    if digest is not None and digest == record.digest:
+        if touched and not is_left:
+            touched(record, found.st_mtime_ns)
+        return "up-to-date", UP_TO_DATE
+    if is_left:
+        return "make", INTERRUPTED
+    return _compare_other(record, found, digest, is_doubtful=is_doubtful)
+
+
+def _compare_other(
+    record: OutputRecord, found: os.stat_result, digest: bytes | None, *, is_doubtful: bool
+) -> tuple[Action, Reason]:
+    """Decide about a file that is not what is recorded."""
+    if found.st_size == 0:
         return "make", Reason("output_torn", (record.size, found.st_size))
-    return "up-to-date", EDITED
+    if digest is not None and digest in record.digests:
+        return "make", Reason("output_older")
+    if is_doubtful:
+        return "make", INTERRUPTED
+    if _is_near(found, record.mtime_ns):
+        # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
+        is_same_time = found.st_mtime_ns == record.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0
+        return ("make", Reason("output_torn", (record.size, found.st_size))) if is_same_time else ("up-to-date", EDITED)
+    # Nobody edits a file before it is made.
+    return ("make", Reason("output_older")) if found.st_mtime_ns < (record.mtime_ns or 0) else ("up-to-date", EDITED)
 
 
 def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
@@ -207,7 +238,7 @@ def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) ->
 
 
 def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
-    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= _SAME_TIME_NS
+    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= SAME_TIME_NS
 
 
 def stat_of(path: bytes) -> os.stat_result | None:

@@ -31,6 +31,7 @@ from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder
+from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
 
@@ -95,6 +96,11 @@ class Plan:
             self.counts_of_groups[action, reason] += outputs
 
     @property
+    def has_work(self) -> bool:
+        """Whether anything may be made or moved."""
+        return bool(self.jobs or self.count("rename") or self.groups)
+
+    @property
     def jobs_of_groups(self) -> int:
         """The number of groups with an output to make."""
         return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
@@ -128,6 +134,7 @@ def make_plan(
         record: Whether digests of sources that were read are stored, for the ledger of a run.
         on_work: Called once, at the first source with an output to make.
     """
+    respell(config, ledger)
     walk, root = walk_of(config), os.fsencode(config.inputs.root)
     listed = None if selection.names is None else FileList(root, walk, ledger, selection.names)
     plan = Plan(PlanStore(ledger, len(specs)), specs, walk)
@@ -192,8 +199,8 @@ class FilePlanner:
         self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
         """The outputs of the tree that are made of files."""
         root, stages = os.fsencode(config.inputs.root), {spec.stage for spec in plan.specs}
-        note = plan.store.add_reading if record else None
-        self._freshness = Freshness(config, ledger, self.specs, selection, note)
+        notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
+        self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
         # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
         self._renames_files = not (selection.force or self._freshness.is_uncertain)

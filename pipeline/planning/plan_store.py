@@ -28,6 +28,8 @@ from pipeline.planning.decisions import (
     without_particulars,
 )
 
+# Reasons for which something may lie in an output's place that we did not make.
+_GUARDED = ("interrupted", "output_older", "part_older")
 # Outputs that are inserted together.
 _CHUNK = 500
 
@@ -36,6 +38,7 @@ class PlanStore:
     """The decisions, orphans and past failures of one plan, in temporary tables that vanish with the connection."""
 
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
+        self._ledger = ledger
         self._tables = ledger.create_plan_tables()
         self._outputs_per_source = outputs_per_source
         self._waiting: list[tuple[object, ...]] = []
@@ -52,7 +55,7 @@ class PlanStore:
             leads: Whether its source is counted under this decision.
             late: Whether it is made after all that is not late.
         """
-        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from, is_vacant = decision
         if late:
             self._has_late = True
         if action == "rename":
@@ -60,7 +63,8 @@ class PlanStore:
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads, moved_from,
+                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads,
+                moved_from, is_vacant,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -108,6 +112,10 @@ class PlanStore:
         """Add the digest and times of a source that was read and is as recorded."""
         times = kept_time(reading.mtime_ns), kept_time(reading.ctime_ns)
         self._tables.insert_reading(row.target, reading.digest, *times)
+
+    def add_touched(self, row: OutputRecord, mtime_ns: int) -> None:
+        """Add an output whose contents are as recorded and whose time is not."""
+        self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
     def keep_readings(self) -> None:
         """Write the digests of unchanged sources to the ledger."""
@@ -182,21 +190,27 @@ class PlanStore:
     def jobs_of_groups(self) -> Iterator[GroupJob]:
         """Yield a job for each output of a group to make."""
         for late in (False, True):
-            for _, *source, stage, path in self._tables.outputs_to_make(late=late, of_groups=True):
-                group = origin_of(*source)
+            for _, path, members, digest, *output in self._tables.outputs_to_make(late=late, of_groups=True):
+                group = origin_of(path, members, digest)
                 assert isinstance(group, Group)
-                yield GroupJob(group, Target(stage, path))
+                yield GroupJob(group, self._target(*output))
 
     def _jobs(self, *, late: bool) -> Iterator[Job]:
         source, targets = Source(b"", 0, 0), list[Target]()
-        for _, path, size_bytes, mtime_ns, stage, target in self._tables.outputs_to_make(late=late):
+        for _, path, size_bytes, mtime_ns, *output in self._tables.outputs_to_make(late=late):
             if path != source.path:
                 if targets:
                     yield Job(source, tuple(targets))
                 source, targets = Source(path, size_bytes, mtime_ns), []
-            targets.append(Target(stage, target))
+            targets.append(self._target(*output))
         if targets:
             yield Job(source, tuple(targets))
+
+    def _target(self, stage: str, path: bytes, is_vacant: int, target: bytes, reason: str) -> Target:
+        if self._ledger.window is None and not any(code in reason for code in _GUARDED):
+            return Target(stage, path, bool(is_vacant))
+        record = self._ledger.outputs.get(target)
+        return Target(stage, path, bool(is_vacant), digests=record.digests if record else ())
 
     def decisions(self, action: Action | None = None, *, of_groups: bool | None = None) -> Iterator[Decision]:
         """Yield the decisions in byte order: all, those with one action, and only those on groups or on files.
@@ -217,6 +231,10 @@ class PlanStore:
     def wanted_by(self, target: bytes) -> list[bytes]:
         """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)
+
+    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
+        """Return target and source of the outputs that belong in a folder, given as the ledger keeps it."""
+        return self._tables.targets_in(folder)
 
     def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
         """Yield how many outputs, and how many sources counted under them, have an action for a reason.
@@ -241,6 +259,10 @@ class PlanStore:
     def orphans(self) -> Iterator[Orphan]:
         """Every orphan, in byte order of its path."""
         return map(Orphan._make, self._tables.orphans())
+
+    def outputs_like_orphans(self, within_ns: int) -> list[bytes]:
+        """Return the targets of outputs that are no orphans, and may be the same file as one."""
+        return self._tables.outputs_like_orphans(within_ns)
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Return source and stage of every failure that no longer applies."""

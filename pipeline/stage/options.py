@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,30 @@ def absolute(value: Any, folder: Path) -> Any:
         fields = [each.name for each in dataclasses.fields(value) if each.init]
         return dataclasses.replace(value, **{name: absolute(getattr(value, name), folder) for name in fields})
     return value
+
+
+def plain(value: Any) -> Any:
+    """Return options as a recipe has them: data of Python's own, and Paths; whatever classes they are of."""
+    if isinstance(value, Path):
+        return Path(value)
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, (set, frozenset)):
+        members = [plain(each) for each in value]
+        is_simple = all(isinstance(each, (str, int, float, Path, type(None))) for each in members)
+        return frozenset(members) if is_simple else sorted(members, key=repr)
+    if isinstance(value, Enum):
+        return plain(value.value)
+    for type_ in (bool, int, float, str):
+        if isinstance(value, type_):
+            return type_(value)
+    if value is None:
+        return None
+    if fields := getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", None):
+        return {name: plain(getattr(value, name)) for name in fields}
+    return repr(value)
 
 
 def json_schema(parameter: inspect.Parameter) -> dict[str, Any]:

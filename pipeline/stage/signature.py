@@ -19,13 +19,11 @@ _ITERATORS = (Iterator, Iterable, Generator)
 _CHOICES = "Path, bytes, str, Image.Image"
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage as its signature describes it: what it takes, what it makes, and its options."""
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What a stage takes and makes, as plain data that any process may have."""
 
     uses: str
-    target: Callable[..., Any]
-    """The function, or the class whose instances are called."""
     where: str
     """Its file and line, for messages."""
     module: str
@@ -35,8 +33,6 @@ class Stage:
     wants_item: bool
     makes: Kind | None
     """None for a filter, after which the value before it goes on. Of a fan-out, what each part is."""
-    options: dict[str, inspect.Parameter]
-    """Its keyword-only parameters, annotations resolved."""
     gathers: bool = False
     """Whether it is called once for a group of files, with an iterator of Items."""
     fans_out: bool = False
@@ -46,6 +42,21 @@ class Stage:
     def is_filter(self) -> bool:
         """Whether it says by True or False if a file goes on."""
         return self.makes is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Contract):
+    """A function or class that was imported, with what it says of itself."""
+
+    target: Callable[..., Any]
+    """The function, or the class whose instances are called."""
+    options: dict[str, inspect.Parameter]
+    """Its keyword-only parameters, annotations resolved."""
+
+    @property
+    def contract(self) -> Contract:
+        """What it takes and makes, without its code."""
+        return Contract(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Contract)})
 
     def check(self, options: dict[str, Any]) -> None:
         """Ask the stage whether its options go together, where its class or function has a `check` for that.
@@ -123,7 +134,18 @@ def read_signature(uses: str, target: Callable[..., Any], module: str) -> Stage:
     takes, wants_item, gathers = _takes(where, positional, hints)
     makes, fans_out = _makes(where, hints)
     _refuse_async(where, call, fans_out)
-    return Stage(uses, target, where, module, takes, wants_item, makes, options, gathers, fans_out)
+    return Stage(
+        uses=uses,
+        where=where,
+        module=module,
+        takes=takes,
+        wants_item=wants_item,
+        makes=makes,
+        gathers=gathers,
+        fans_out=fans_out,
+        target=target,
+        options=options,
+    )
 
 
 def _a(word: str) -> str:

@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.files.parts import PartList
+from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, PATH, TEXT, Kind
@@ -25,7 +26,8 @@ class StageSetup:
 
     name: str
     uses: str
-    options: Mapping[str, Any]
+    options: bytes
+    """Its options, pickled: they may be of classes of its own module, which is imported first."""
     parent: int | None
     """The index of the stage it reads from; None for the source itself."""
     save: Mapping[str, Any]
@@ -60,14 +62,16 @@ class WorkerSetup:
     """Whether the ledger keeps digests of the sources' contents."""
     output_folders: tuple[bytes, ...] = ()
     """The folders that the run has claimed for its outputs; a worker refuses to write below one that is gone."""
-    parts: Path = Path()
-    """The folder for the lists of parts."""
+    set_aside: Path = Path()
+    """The folder for what may be a person's and must make room for an output."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
+    code: CodeState = NO_STATE
+    """What the files of the code were when the run was planned, which no worker may load otherwise."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
-        return pickle.dumps((self.folder, pickle.dumps(self)))
+        return pickle.dumps((self.folder, self.code, pickle.dumps(self)))
 
 
 class BuiltStage:
@@ -82,7 +86,9 @@ class BuiltStage:
         self.makes = signature.makes
         self.wants_item = signature.wants_item
         self.fans_out = signature.fans_out
-        self.function: Callable[[Any], Any] = signature.build(dict(setup.options)) if is_called_here else _not_here
+        self.function: Callable[[Any], Any] = (
+            signature.build(pickle.loads(setup.options)) if is_called_here else _not_here
+        )
 
     @property
     def is_filter(self) -> bool:
@@ -154,9 +160,9 @@ class Tree:
         self.routes = Routes(self)
 
     @cached_property
-    def parts(self) -> PartList:
-        """The list of the parts that this worker is about to write; opened by the first fan-out."""
-        return PartList(self.setup.parts, self.setup.run)
+    def set_aside(self) -> SetAside:
+        """What keeps files that may be a person's before outputs take their place."""
+        return SetAside(self.setup.set_aside, self.setup.folder)
 
     def member_kind(self, stage: BuiltStage) -> Kind:
         """Return the kind of value as which a gathering stage is given its members.

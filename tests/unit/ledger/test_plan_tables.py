@@ -29,7 +29,7 @@ def output(source: bytes, action: str = "make", code: str = "new", **more: objec
     target = more.get("target", b"out/" + source)
     return (
         source, 1, 1, more.get("stage", "up"), action, code, b"/project/" + bytes(target), target,  # type: ignore[call-overload]
-        more.get("rival"), more.get("owned", False), more.get("late", False), True, more.get("moved_from"),
+        more.get("rival"), more.get("owned", False), more.get("late", False), True, more.get("moved_from"), False,
     )  # fmt: skip
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from pipeline.files.atomic import digest_of
 from pipeline.files.template import NoFile, parse_template
 from pipeline.ledger.failures import Failure, RetryPolicy
-from pipeline.ledger.ledger import UncertainPeriod
 from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Reason
 from pipeline.planning.file_state import ByTime
@@ -22,15 +23,28 @@ from pipeline.planning.recipe import OutputSpec, Recipe
 
 SECOND_NS = 1_000_000_000
 MADE_NS = 1_700_000_000 * SECOND_NS + 123_456_789
-DONE = OutputRecord(b"a", b"out/a", "up", "done", 10, MADE_NS, 1, "", 4, MADE_NS, 0, b"digest")
+MINUTE_NS = 60 * SECOND_NS
+DONE = OutputRecord(
+    b"a", b"out/a", "up", "done", 10, MADE_NS, 1, "", 4, MADE_NS, 0, b"d" * 16, recorded_ns=MADE_NS - 2 * MINUTE_NS
+)
 SKIPPED = DONE._replace(status="skipped", reason="too dark", size=None, mtime_ns=None)
 PLAIN = Context()
 FORCED = Context(is_forced=True)
 CHANGE = Reason("source_changed", ("time",))
-# Of a period that begins a minute before the file was modified, and ends a minute after it.
-AROUND = MADE_NS - 60 * SECOND_NS, MADE_NS + 60 * SECOND_NS
-UNCERTAIN = Context(uncertain=UncertainPeriod(*AROUND, False))
-POWER_LOST = Context(uncertain=UncertainPeriod(*AROUND, True))
+# Periods that begin a minute before the file was modified. One goes on, so that the file, which is younger, was changed
+# in it; one has ended by then.
+UNCERTAIN = Context(window=Window(MADE_NS - MINUTE_NS, 2**62, ""), claimed=frozenset({b"/out"}))
+PAST = Context(window=Window(MADE_NS - MINUTE_NS, MADE_NS, ""), claimed=frozenset({b"/out"}))
+
+
+def digest_of_x(size: int) -> bytes:
+    """The digest of a file of so many x."""
+    return hashlib.blake2b(b"x" * size, digest_size=16).digest()
+
+
+OURS = DONE._replace(digest=digest_of_x(4))
+OLDER = "make", Reason("output_older")
+EDITED = "up-to-date", Reason("edited")
 
 UP_TO_DATE = "up-to-date", Reason("up_to_date")
 NOT_OURS = "refuse", Reason("not_ours")
@@ -74,8 +88,11 @@ def path(tmp_path: Path) -> Path:
     [
         (DONE, None, AS_MADE, PLAIN, UP_TO_DATE),
         (DONE, None, OnDisk(later_ns=SECOND_NS), PLAIN, UP_TO_DATE),  # a file system that keeps times coarsely
-        (DONE, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, ("up-to-date", Reason("edited"))),
-        (DONE, None, OnDisk(5, 3 * SECOND_NS), PLAIN, ("up-to-date", Reason("edited"))),
+        (DONE, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, EDITED),
+        (DONE, None, OnDisk(5, 3 * SECOND_NS), PLAIN, EDITED),
+        (OURS, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, UP_TO_DATE),  # copied back, with another time
+        (DONE, None, OnDisk(5, -3 * SECOND_NS), PLAIN, OLDER),  # nobody edits it before it is made
+        (DONE._replace(earlier=b"e" * 16 + digest_of_x(5)), None, OnDisk(5, 3 * SECOND_NS), PLAIN, OLDER),
         (DONE, None, OnDisk(3), PLAIN, ("make", Reason("output_torn", (4, 3)))),
         (DONE, None, OnDisk(0, 3 * SECOND_NS), PLAIN, ("make", Reason("output_torn", (4, 0)))),
         (DONE, None, OnDisk(is_folder=True), PLAIN, ("refuse", Reason("not_a_file"))),
@@ -87,10 +104,13 @@ def path(tmp_path: Path) -> Path:
         (DONE._replace(in_flight=1), CHANGE, AS_MADE, PLAIN, ("make", CHANGE)),
         (DONE._replace(status="intended"), None, AS_MADE, PLAIN, INTERRUPTED),
         (DONE._replace(status="intended"), None, None, PLAIN, NEW),
-        (DONE, None, AS_MADE, UNCERTAIN, UP_TO_DATE),
+        (OURS, None, AS_MADE, UNCERTAIN, UP_TO_DATE),
+        (DONE, None, AS_MADE, UNCERTAIN, INTERRUPTED),
         (DONE, None, OnDisk(5, 3 * SECOND_NS), UNCERTAIN, INTERRUPTED),
-        (DONE, None, OnDisk(5, 90 * SECOND_NS), UNCERTAIN, ("up-to-date", Reason("edited"))),
-        (DONE, None, AS_MADE, POWER_LOST, INTERRUPTED),  # recorded then, and its contents are not as recorded
+        (DONE, None, AS_MADE, PAST, UP_TO_DATE),
+        (DONE, None, OnDisk(5, 90 * SECOND_NS), PAST, EDITED),
+        (DONE._replace(recorded_ns=MADE_NS), None, AS_MADE, PAST, INTERRUPTED),
+        (OURS._replace(recorded_ns=MADE_NS), None, AS_MADE, PAST, UP_TO_DATE),
         (SKIPPED, None, None, PLAIN, ("up-to-date", Reason("skipped", ("too dark",)))),
         (SKIPPED, None, AS_MADE, PLAIN, ("up-to-date", Reason("skipped", ("too dark",)))),
         (SKIPPED, CHANGE, None, PLAIN, ("make", CHANGE)),
@@ -113,13 +133,6 @@ def test_an_output_on_record(
     assert decide_recorded(spec_of(), record, change, os.fsencode(path), context) == expected
 
 
-def test_contents_decide_after_a_power_cut(path: Path) -> None:
-    """What was recorded shortly before is kept if the disk has it as it was written."""
-    AS_MADE.put(path)
-    record = DONE._replace(digest=digest_of(os.fsencode(path)))
-    assert decide_recorded(spec_of(), record, None, os.fsencode(path), POWER_LOST) == UP_TO_DATE
-
-
 def test_without_a_file_the_record_decides(path: Path) -> None:
     """An upload is done when it is recorded so."""
     file = os.fsencode(path)
@@ -133,6 +146,8 @@ def test_without_a_file_the_record_decides(path: Path) -> None:
         (None, None, AS_MADE, PLAIN, NOT_OURS),
         (None, None, AS_MADE, FORCED, NEW),
         (None, None, AS_MADE, UNCERTAIN, INTERRUPTED),
+        (None, None, AS_MADE, replace(UNCERTAIN, claimed=frozenset()), NOT_OURS),  # nothing of ours lay in that folder
+        (None, None, AS_MADE, PAST, NOT_OURS),
         ("intended", None, None, PLAIN, NEW),
         ("intended", None, AS_MADE, PLAIN, INTERRUPTED),
         ("done", None, AS_MADE, PLAIN, NEW),  # who has it is settled when the whole plan is known

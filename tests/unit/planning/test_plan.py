@@ -158,7 +158,7 @@ def test_an_edited_output_is_kept(project: Project) -> None:
     """What someone else made of an output stays until its source or recipe changes, or --force is said."""
     edit(project)
     assert project.plan() == {"up a": ("up-to-date", "edited by someone else: kept")}
-    assert project.run().up_to_date == 1 and project.outputs() == {"a": b"mine"}
+    assert project.run().edited == 1 and project.outputs() == {"a": b"mine"}
     assert project.plan(force=True)["up a"] == ("make", "forced")
     touch(project.folder / "in/a", 5)
     project.run()

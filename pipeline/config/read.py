@@ -1,0 +1,96 @@
+"""pipeline.yaml -> Config, in a process of its own, since it imports the stages: read, parsed, and checked as a whole.
+
+    text --document--> data --schema--> PipelineEntry --stages, options, templates, the tree--> Config
+
+Every complaint is collected on the way and all of them are raised together. What is returned is plain data.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.config.assembly import Assembler
+from pipeline.config.document import Document, apply_edit, read_document
+from pipeline.config.load import Reading
+from pipeline.config.model import Config, StageConfig
+from pipeline.config.schema import parse_pipeline
+from pipeline.config.stage_finder import StageFinder
+from pipeline.stage.code_reader import CodeReader
+from pipeline.stage.isolation import announce_place
+from pipeline.stage.options import Place, absolute, plain
+from pipeline.stage.recorder import Recorder
+from pipeline.stage.signature import Stage, said
+
+
+def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mapping[Place, str]) -> Reading:
+    """Read and check a pipeline.
+
+    Args:
+        file: Its path.
+        text: What is in it.
+        edits: The `--set` edits that are laid over it.
+        deaths: What ended the processes that read it before, by the place whose import or check did that.
+
+    Returns:
+        What was read, and every complaint about it.
+
+    Raises:
+        ConfigError: It is no YAML.
+    """
+    folder = file.resolve().parent
+    recorder = Recorder()
+    recorder.install()
+    document = read_document(str(file), text)
+    for edit in edits:
+        apply_edit(document, edit)
+    entry = parse_pipeline(document)
+    finder = StageFinder(document, folder, recorder, deaths)
+    found = finder.find_all()
+    config = Assembler(document, entry, finder).config(file, found) if entry else None
+    announce_place(None)
+    complaints = document.complaints_as_error()
+    if config:
+        config = replace(_as_plain_data(config, finder, document), edits=edits)
+        complaints = document.complaints_as_error()
+    return Reading(
+        config=config,
+        complaints=complaints,
+        is_only_root_missing=config is not None
+        and len(document.complaints) == 1
+        and not os.path.exists(config.inputs.root),
+        has_moved=bool(finder.code.moved()),
+    )
+
+
+# -- what may leave this process --------------------------------------------------------------------------------------
+
+
+def _as_plain_data(config: Config, finder: StageFinder, document: Document) -> Config:
+    """Return the pipeline without anything of the modules that its stages are in."""
+    names = [each.name for each in config.stages]
+    stages = tuple(
+        _without_code(stage, config.folder, document, names.index(stage.name)) for stage in config.stages
+    )  # fmt: skip
+    unseen = tuple(_describe_unseen(finder.code, config.folder))
+    return replace(config, stages=stages, code_state=finder.code.state(), unseen=unseen)
+
+
+def _without_code(stage: StageConfig, folder: Path, document: Document, index: int) -> StageConfig:
+    assert isinstance(stage.stage, Stage)
+    packed = b""
+    try:
+        packed = pickle.dumps(absolute(stage.options, folder))
+    except Exception as error:  # of a class of whoever
+        text = f"stage {stage.name!r}: its options cannot be sent to a worker: {said(error)}"
+        document.complain(("stages", index, "with"), text)
+    return replace(stage, stage=stage.stage.contract, options=plain(stage.options), packed_options=packed)
+
+
+def _describe_unseen(code: CodeReader, folder: Path) -> Iterator[str]:
+    for file, use in code.hidden_uses():
+        place = os.path.relpath(file, folder) if file.startswith(os.path.join(folder, "")) else file
+        yield f"{place}:{use.line}: {use.what}, which does not count; what it needs may be named under 'depends'"
