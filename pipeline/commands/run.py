@@ -121,16 +121,16 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the pipeline, and print the summary."""
     from pathlib import Path
 
-    from pipeline.config.load import load_config, prepare_to_load
+    from pipeline.config.load import Loading, load_config
 
     _refuse_half_a_sample(arguments)
-    prepare_to_load()
+    file, edits = Path(arguments.file), edits_of(arguments)
+    loading = Loading(file, edits)
     from pipeline.operations.run import run
     from pipeline.report.bar import terminal_observers
     from pipeline.report.summary import print_summary
 
-    file, edits = Path(arguments.file), edits_of(arguments)
-    config = load_config(file, edits)
+    config = loading.config()
     is_quiet = arguments.quiet or arguments.json
     observers = terminal_observers(is_quiet=is_quiet, is_verbose=arguments.verbose)
     if arguments.sample is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config.model import Config
+from pipeline.config.seal import question, seal_of, sealed_reading
 from pipeline.errors import ConfigError, EnvironmentFailure, StageError
 from pipeline.stage import isolation
+from pipeline.stage.counted import Stamp
 from pipeline.stage.isolation import ProcessDied
 from pipeline.text import program
 
@@ -26,18 +29,53 @@ class Reading:
     """A pipeline as it was read."""
 
     config: Config | None
-    """As far as it is right; None where it does not fit the vocabulary."""
+    """The pipeline as far as it is right; None where it does not fit the vocabulary."""
     complaints: ConfigError | None
     """All that is wrong with it."""
     is_only_root_missing: bool
     """Whether nothing is wrong but that there is no input root."""
     has_moved: bool
     """Whether a file of its code was written to meanwhile."""
+    stamps: Mapping[str, Stamp | None]
+    """The stamps of all files that its reading has opened, but for those of Python, of libraries and of filemill."""
+    folders: tuple[str, ...]
+    """The folders in which its imports may look for modules."""
+    patterns: tuple[str, ...]
+    """The patterns of all `depends`."""
 
 
-def prepare_to_load() -> None:
-    """Start what `load_config` needs, for a caller that has something else to do meanwhile, such as its own imports."""
-    isolation.prepare(_READ)
+class Loading:
+    """A pipeline that is being loaded: whoever makes one may import what he needs while a process reads the file."""
+
+    def __init__(self, file: Path, edits: Sequence[str] = ()) -> None:
+        self._file = file
+        self._edits = tuple(edits)
+        self._text = _read(file)
+        self._asked = question(file, self._edits, self._text)
+        self._sealed = sealed_reading(self._asked, self._text)
+        if self._sealed is None:
+            isolation.prepare(_READ)
+
+    def config(self, *, reads_inputs: bool = True) -> Config:
+        """Return the pipeline; see `load_config`."""
+        if self._sealed is not None:
+            return self._sealed
+        read_ns = time.time_ns()
+        reading = _read_pipeline(self._file, self._text, self._edits)
+        config = reading.config
+        if config and reading.is_only_root_missing and os.path.exists(config.state / "ledger.sqlite"):
+            if not reads_inputs:
+                return config
+            text = f"the input root {config.inputs.root} does not exist, and this pipeline has run before"
+            ways = "is its disk mounted, and its name right? if this is meant, make the folder, and 'run --rebuild'"
+            raise EnvironmentFailure(f"{text}; {ways} goes on")
+        if reading.complaints:
+            raise reading.complaints
+        assert config is not None  # a file that does not fit has complaints
+        if reading.has_moved:
+            return config
+        seal = seal_of(self._asked, read_ns, config, reading.stamps, reading.folders, reading.patterns)
+        return replace(config, seal=seal)
 
 
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:
@@ -53,18 +91,7 @@ def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = T
         ConfigError: The pipeline is wrong; the text has every complaint.
         EnvironmentFailure: Only the input root is missing, and the pipeline has run before.
     """
-    reading = _read_pipeline(file, _read(file), tuple(edits))
-    config = reading.config
-    if config and reading.is_only_root_missing and os.path.exists(config.state / "ledger.sqlite"):
-        if not reads_inputs:
-            return config
-        text = f"the input root {config.inputs.root} does not exist, and this pipeline has run before"
-        ways = "is its disk mounted, and its name right? if this is meant, make the folder, and 'run --rebuild' goes on"
-        raise EnvironmentFailure(f"{text}; {ways}")
-    if reading.complaints:
-        raise reading.complaints
-    assert config is not None  # a file that does not fit has complaints
-    return config
+    return Loading(file, edits).config(reads_inputs=reads_inputs)
 
 
 def _read(file: Path) -> bytes:

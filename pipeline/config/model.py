@@ -250,6 +250,8 @@ class Config(PipelineEntry):
     """The files in which the code of the shared pool's initializer is."""
     code_state: CodeState = NO_STATE
     """What the files of all that code were when they were read."""
+    seal: bytes = field(default=b"", repr=False, compare=False)
+    """The seal of its reading, which the next run keeps in the state folder; empty where that has it already."""
     unseen: tuple[str, ...] = ()
     """Lines of the stages that load or read what does not count, since nobody can tell it from the code."""
 

@@ -11,12 +11,13 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from pipeline.config.assembly import Assembler
 from pipeline.config.document import Document, apply_edit, read_document
 from pipeline.config.load import Reading
-from pipeline.config.model import Config, StageConfig
+from pipeline.config.model import Config, PipelineEntry, StageConfig
 from pipeline.config.schema import parse_pipeline
 from pipeline.config.stage_finder import StageFinder
 from pipeline.stage.code_reader import CodeReader
@@ -63,7 +64,14 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
         and len(document.complaints) == 1
         and not os.path.exists(config.inputs.root),
         has_moved=bool(finder.code.moved()),
+        stamps=finder.code.stamps(),
+        folders=tuple(finder.code.folders()),
+        patterns=_patterns(entry) if entry else (),
     )
+
+
+def _patterns(entry: PipelineEntry) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain(entry.depends, *(stage.depends for stage in entry.stages))))
 
 
 # -- what may leave this process --------------------------------------------------------------------------------------

@@ -10,12 +10,15 @@ import secrets
 import shutil
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.file_system import describe, mount_of
 
+# What was read of the pipeline, as config/seal.py has it.
+SEAL_FILE = "reading.seal"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -74,6 +77,13 @@ class State:
             (self.folder / name).unlink(missing_ok=True)
         for log in sorted((self.folder / "runs").glob("*.log"))[: 1 - _KEPT_RUNS]:
             log.unlink(missing_ok=True)
+
+    def keep_seal(self, seal: bytes) -> None:
+        """Keep the seal of a reading, as far as there is room for it: without it the next run reads once more."""
+        new = self.folder / f"{SEAL_FILE}.new"
+        with suppress(OSError):
+            new.write_bytes(seal)
+            new.replace(self.folder / SEAL_FILE)
 
     def hold_lock(self) -> None:
         """Make the lock file again if somebody has removed it, so that no other run can begin. Raises OSError."""

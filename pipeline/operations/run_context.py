@@ -207,6 +207,8 @@ def close_run(context: RunContext) -> None:
         ledger.begin()
         ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
         ledger.commit()
+    if context.config.seal:
+        context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in (0, 1)

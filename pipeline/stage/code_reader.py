@@ -10,13 +10,23 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipeline.files.digest import contents_of
 from pipeline.stage.code import Code, CodeState
-from pipeline.stage.counted import counts, digest_of_bytes, file_of, is_installed, stamp_of
+from pipeline.stage.counted import (
+    Stamp,
+    counts,
+    digest_of_bytes,
+    file_of,
+    is_installed,
+    module_counts,
+    places_of,
+    stamp_of,
+)
 from pipeline.stage.imports import HiddenUse, hidden_uses, imported_names, locate
 from pipeline.stage.recorder import Recorder
 from pipeline.stage.syntax import digest_of_source, does_nothing, written_recipe
@@ -83,6 +93,20 @@ class CodeReader:
             if recorder.compiled.get(path, self._files[path].bytes) != self._files[path].bytes
             or (path in recorder.stamps and recorder.stamps[path] != stamp_of(path))
         ]
+
+    def stamps(self) -> dict[str, Stamp | None]:
+        """Return the stamps of all files that were opened, but for those that were written and those of no user."""
+        recorder = self._recorder
+        opened = {
+            path: stamp for path, stamp in recorder.stamps.items() if path not in recorder.writes and _is_a_users(path)
+        }
+        return opened | dict(self.state().stamps)
+
+    def folders(self) -> list[str]:
+        """Return the folders in which the imports of this process may look for modules."""
+        modules = [each for each in list(sys.modules.values()) if isinstance(each, ModuleType)]
+        packages = (places_of(module) for module in modules if module_counts(module))
+        return sorted({os.path.abspath(each) for each in (str(self._folder), *sys.path, *chain(*packages))})
 
     def hidden_uses(self) -> list[tuple[str, HiddenUse]]:
         """Return the lines that load or read what cannot be told from the code, by file, and that have not run yet."""
@@ -182,6 +206,10 @@ class CodeReader:
     @staticmethod
     def _is_source(path: str) -> bool:
         return path.endswith(".py")
+
+
+def _is_a_users(path: str) -> bool:
+    return counts(path) and not path.endswith(".pyc") and not path.startswith(("/proc/", "/dev/", "/sys/"))
 
 
 def _packages_above(module: ModuleType) -> list[str]:
