@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.file_system import describe, mount_of
+from pipeline.files.sync import replace_durably
 
 # What was read of the pipeline, as config/seal.py has it.
 SEAL_FILE = "reading.seal"
@@ -185,9 +186,9 @@ def _identity(folder: Path) -> str:
     """Return the id of the state folder, created at the first run; it moves with the folder."""
     known = known_identity(folder)
     if not known:
-        known, new = secrets.token_hex(8), folder / "id.new"
-        new.write_text(known + "\n")
-        new.replace(folder / "id")
+        known = secrets.token_hex(8)
+        # Owner files name it: without it nobody could tell after a power cut that their folders are ours.
+        replace_durably(folder / "id", f"{known}\n".encode(), folder / "id.new")
     return known
 
 

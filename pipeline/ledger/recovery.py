@@ -254,13 +254,16 @@ def moment(at_ns: int) -> str:
     return time.strftime("%F %T", time.localtime(at_ns / 1e9))
 
 
-def remove_unknown_temporaries(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
-    """Remove the temporaries of runs that have a log file but are not in the ledger any more."""
-    known = ledger.runs.names() | {state.run}
-    unknown = {log.stem for log in (state.folder / "runs").glob("*.log")} - known
-    for folder in folders if unknown else ():
+def remove_old_temporaries(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
+    """Remove the temporaries of runs that did not end in order, or are not in the ledger any more.
+
+    Usually the jobs that make an output again do that, by its name; but here nobody knows what had been in hand.
+    """
+    logged = {log.stem for log in (state.folder / "runs").glob("*.log")}
+    old = (logged - ledger.runs.names() - {state.run}) | set(ledger.runs.unclean())
+    for folder in folders if old else ():
         for place, _, names in os.walk(folder):
             for name in names:
-                if name.startswith(TEMPORARY_PREFIX) and run_of(name) in unknown:
+                if name.startswith(TEMPORARY_PREFIX) and run_of(name) in old:
                     with suppress(OSError):
                         os.unlink(os.path.join(place, name))

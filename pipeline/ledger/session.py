@@ -27,7 +27,7 @@ from pipeline.ledger.recovery import (
     is_new,
     look_at,
     open_checked,
-    remove_unknown_temporaries,
+    remove_old_temporaries,
     replace_damaged,
 )
 
@@ -143,7 +143,7 @@ def _open(state: State, folders: Sequence[bytes]) -> Ledger:
         ledger.window = find_window(ledger, file, remains, replaced, folders)
         if ledger.window:
             ledger.unchanged.delete()
-            remove_unknown_temporaries(state, ledger, folders)
+            remove_old_temporaries(state, ledger, folders)
         return ledger
     except sqlite3.Error as error:
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
