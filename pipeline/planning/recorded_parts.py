@@ -107,7 +107,7 @@ class RecordedParts:
             return True
         path = self._path(row)
         try:
-            if not is_as_left(os.lstat(path), row.size, row.mtime_ns):
+            if not is_as_left(path, os.lstat(path), row.size, row.mtime_ns, row.digest):
                 return False
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):
