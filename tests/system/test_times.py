@@ -17,29 +17,10 @@ from typing import Any
 import pytest
 from support.mounts import mounted
 from support.program import Pipeline
-from support.project import MOODY, Project
+from support.project import EVERY_KIND, Project, every_kind
 
 from pipeline.planning.same_time import GRANULARITIES_NS
 
-LINES = """
-from collections.abc import Iterator
-def lines(text: str) -> Iterator[str]:
-    yield from text.splitlines()
-"""
-NAMES = """
-from collections.abc import Iterator
-from pipeline import Item
-def names(items: Iterator[Item[str]]) -> str:
-    return "".join(f"{item.source} {item.value}\\n" for item in items)
-"""
-YAML = """
-inputs: in
-stages:
-  - {name: up, uses: upper, output: 'out/up/{dir}/{name}'}
-  - {name: lines, from: inputs, uses: lines, output: 'out/lines/{dir}/{stem}/{part}.txt'}
-  - {name: sheet, from: up, uses: names, gather: true, group: '{dir}', output: 'out/{dir}/sheet.txt'}
-engine: serial
-"""
 BY_HASH = "changed_by: hash\n"
 SOURCES = ("in/a/1.txt", "in/a/2.txt", "in/b/1.txt", "in/b/skipped.txt")
 # Of four sources, two outputs each, but for one of which one is left out; two parts each; and two groups.
@@ -60,10 +41,7 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 def project(tmp_path: Path) -> Project:
     """Plain outputs, parts and groups of some files; nothing is made yet."""
     (tmp_path / "p").mkdir()
-    project = Project(tmp_path / "p", YAML)
-    project.write("stages/upper.py", MOODY)
-    project.write("stages/lines.py", LINES)
-    project.write("stages/names.py", NAMES)
+    project = every_kind(tmp_path / "p")
     for number, name in enumerate(SOURCES):
         text = f"skip {name}\nit" if "skipped" in name else f"text {name}\nsecond"
         os.utime(project.write(name, text), ns=(0, FINE_NS + number * 10**10))
@@ -72,9 +50,9 @@ def project(tmp_path: Path) -> Project:
 
 def run_with_digests(project: Project) -> None:
     """Make everything, and have the ledger know the contents of the sources under `changed_by: mtime`."""
-    project.write("pipeline.yaml", YAML + BY_HASH)
+    project.write("pipeline.yaml", EVERY_KIND + BY_HASH)
     project.run()
-    project.write("pipeline.yaml", YAML)
+    project.write("pipeline.yaml", EVERY_KIND)
     assert are_digested(project)
 
 
