@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.damage import Trial
 from support.mounts import mounted
 from support.program import Pipeline
 from support.project import EVERY_KIND, Project, every_kind
@@ -360,3 +361,21 @@ def test_a_project_that_was_in_an_archive(
     assert (summary.edited, summary.set_aside, summary.failed) == (0, 0, 0)
     assert there.outputs() == before
     check_nothing_is_done(there)
+
+
+@pytest.mark.parametrize("kind", ["plain", "fan-out"])
+@pytest.mark.parametrize("loses_log", [False, True])
+def test_a_run_that_was_killed_where_files_have_whole_seconds(tmp_path: Path, kind: str, loses_log: bool) -> None:
+    """What it made in the second in which it began shows a time before that, and is known as ours all the same."""
+    with mounted("whole seconds", tmp_path) as disk:
+        (disk / "p").mkdir()
+        trial = Trial(disk / "p", kind)
+        trial.add("new", 3)
+        for file in (disk / "p/in").glob("new*"):  # a worker would wait for the tick of young ones
+            os.utime(file, (7, 7))
+        time.sleep(1 - time.time() % 1)
+        trial.kill_run(after=1)
+        if loses_log:
+            (trial.state / "ledger.sqlite-wal").unlink()
+        summary = trial.check()
+        assert (summary.failed, summary.set_aside) == (0, 0)
