@@ -100,6 +100,8 @@ class Job(NamedTuple):
     begin: Begin | None = None
     is_again: bool = False
     """Whether a worker that had the job died, and may have made some of its outputs."""
+    is_digested: bool = False
+    """Whether the source is digested though the pipeline goes by times: the ledger had no digest to settle a doubt."""
 
     @property
     def origin(self) -> Origin:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pipeline.errors import FileFailure, NotOurs
 from pipeline.files.atomic import TEMPORARY_PREFIX, Check, Committed, GiveName, give_name, run_of
+from pipeline.files.clocks import CLOCK_SLACK_NS, may_be_since
 from pipeline.files.naming import name_new, taken
 from pipeline.files.set_aside import SetAside
 from pipeline.files.template import check_components
@@ -25,8 +26,6 @@ from pipeline.text import shown
 # Digits of a part's index, so that names sort as the parts come.
 _DIGITS = 6
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-CLOCK_SLACK_NS = 50_000_000
-"""Nanoseconds by which the clock of the files may lag behind ours: the kernel's coarse clock ticks every 4 to 10 ms."""
 _EVER_NS = 2**63
 
 
@@ -140,10 +139,13 @@ class Parts:
 
     def _refuse_others(self, path: bytes) -> None:
         target, ctime_ns = self._target, os.lstat(path).st_ctime_ns
-        if path in target.owned or target.is_forced or any(since <= ctime_ns < until for since, until in self._ours):
+        if path in target.owned or target.is_forced or self._is_ours(ctime_ns):
             self._replaced.add(path)
         else:
             raise taken(path)
+
+    def _is_ours(self, ctime_ns: int) -> bool:
+        return any(may_be_since(ctime_ns, since) and ctime_ns < until for since, until in self._ours)
 
     def reveal(self, check: Check) -> tuple[MadePart, ...]:
         """Rename all parts to their targets, new ones first; if one fails, the new ones are removed again."""

@@ -22,7 +22,7 @@ _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
 # Rows that are read together.
 _CHUNK = 500
-_INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _DECISION = (
     "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
 )
@@ -52,7 +52,7 @@ class PlanTables:
     def insert_skipped_orphans(self, code: str) -> None:
         """Add as orphans the files of all outputs that the ledger has as skipped."""
         self._connection.execute(
-            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns FROM outputs"
+            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
             (code,),
         )
@@ -61,10 +61,10 @@ class PlanTables:
         """Add a failure that the ledger may forget."""
         self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (source, stage))
 
-    def insert_reading(self, target: bytes, digest: bytes, mtime_ns: int, ctime_ns: int) -> None:
-        """Add what the source of an output was read to be."""
+    def insert_reading(self, target: bytes, mtime_ns: int, digest: bytes | None, ctime_ns: int | None) -> None:
+        """Add the time of the source of an output, and its digest and ctime if it was read."""
         self._connection.execute(
-            "INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", (target, digest, mtime_ns, ctime_ns)
+            "INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", (target, mtime_ns, digest, ctime_ns)
         )
 
     def insert_touched(self, target: bytes, mtime_ns: int) -> None:
@@ -74,11 +74,12 @@ class PlanTables:
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
 
-        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns.
+        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns, digest.
         """
         planned = f"FROM plan WHERE {ARE_GROUPS}"
         return self._all(
-            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns FROM outputs"
+            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns, digest"
+            " FROM outputs"
             f" WHERE {ARE_GROUPS} AND target NOT IN (SELECT target {planned})"
         )
 
@@ -179,8 +180,10 @@ class PlanTables:
     def keep_readings(self) -> None:
         """Write to the ledger what was read of unchanged sources and outputs, so that the next plan reads none."""
         self._connection.execute(
-            "UPDATE outputs SET source_digest = readings.digest, source_mtime_ns = readings.mtime_ns,"
-            " source_ctime_ns = readings.ctime_ns FROM temp.readings WHERE outputs.target = readings.target"
+            "UPDATE outputs SET source_mtime_ns = readings.mtime_ns,"
+            " source_digest = coalesce(readings.digest, source_digest),"
+            " source_ctime_ns = coalesce(readings.ctime_ns, source_ctime_ns)"
+            " FROM temp.readings WHERE outputs.target = readings.target"
         )
         self._connection.execute(
             "UPDATE outputs SET mtime_ns = touched.mtime_ns FROM temp.touched WHERE outputs.target = touched.target"

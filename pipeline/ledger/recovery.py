@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
+from pipeline.files.clocks import CLOCK_SLACK_NS
 from pipeline.files.ownership import claimed_run
-from pipeline.files.parts import CLOCK_SLACK_NS
 from pipeline.files.state_dir import State, known_identity, without_locks
 from pipeline.ledger.checkpoint import copy_of, is_as_left, log_of, mark_as_suspect, size_of
 from pipeline.ledger.ledger import Ledger

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.files.clocks import may_be_since
 from pipeline.messages import KILLED
 
 # Higher than the number of any run.
@@ -27,9 +28,9 @@ class Window(NamedTuple):
     until_ns: int
     why: str
 
-    def holds(self, at_ns: int | None) -> bool:
-        """Tell whether a moment lies in the period."""
-        return at_ns is not None and self.since_ns <= at_ns < self.until_ns
+    def holds(self, ctime_ns: int | None) -> bool:
+        """Tell whether a file with this ctime may have changed in the period."""
+        return ctime_ns is not None and may_be_since(ctime_ns, self.since_ns) and ctime_ns < self.until_ns
 
     def doubts(self, recorded_ns: int | None, ctime_ns: int) -> bool:
         """Tell whether a row of then, or a file that last changed then, is to be compared by its contents."""

@@ -66,7 +66,7 @@ CREATE TABLE outputs (
     size INTEGER, mtime_ns INTEGER, -- of the file we wrote; kept by a skip
     at_work INTEGER NOT NULL,       -- since when a job to write it was handed out that is not known to have ended, or 0
     digest BLOB,                    -- of the contents of the file we wrote
-    source_digest BLOB, source_ctime_ns INTEGER, -- under `changed_by: hash` only
+    source_digest BLOB, source_ctime_ns INTEGER, -- under `changed_by: hash`, and once it was in doubt
     decree INTEGER,                 -- by which the row says what it does, if not by a run
     part TEXT,                      -- the name of a fan-out's part; empty for all of them together, which have no file
     recorded INTEGER,               -- when the row was written
@@ -207,10 +207,11 @@ CREATE TEMP TABLE plan (
     vacant INTEGER -- whether nothing lies at the path
 );
 CREATE TEMP TABLE orphans (
-    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER
+    target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER,
+    digest BLOB
 ) WITHOUT ROWID;
 CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
-    target BLOB PRIMARY KEY, digest BLOB, mtime_ns INTEGER, ctime_ns INTEGER
+    target BLOB PRIMARY KEY, mtime_ns INTEGER, digest BLOB, ctime_ns INTEGER -- the last two of those that were read
 ) WITHOUT ROWID;
 CREATE TEMP TABLE touched ( -- outputs whose contents are as recorded and whose time is not
     target BLOB PRIMARY KEY, mtime_ns INTEGER
@@ -220,7 +221,7 @@ CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 MEMBERS_TABLE = """
 CREATE TEMP TABLE members (
     stage TEXT, grp BLOB, output BLOB, target BLOB, source BLOB, part TEXT,
-    size INTEGER, mtime_ns INTEGER,              -- as it was made, or as somebody has edited it
+    contents BLOB,                               -- their digest as it was made; none if somebody has edited it
     found_size INTEGER, found_mtime_ns INTEGER,  -- as it is
     PRIMARY KEY (stage, grp, output, target)
 ) WITHOUT ROWID

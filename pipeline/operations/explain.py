@@ -90,8 +90,10 @@ class OutputExplained:
     @property
     def is_as_left(self) -> bool:
         """Whether the file at its path is the one that we wrote."""
-        row = self.row
-        return self.found is not None and row is not None and is_as_left(self.found, row.size, row.mtime_ns)
+        row, found = self.row, self.found
+        if found is None or row is None:
+            return False
+        return is_as_left(self.path, found, row.size, row.mtime_ns, row.digest)
 
 
 @dataclass(frozen=True)

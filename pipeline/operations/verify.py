@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pipeline.files.atomic import digest_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
-from pipeline.planning.file_state import compare_file, is_as_left
+from pipeline.planning.file_state import compare_file, is_the_same
 from pipeline.text import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -113,12 +113,12 @@ def examine(row: OutputRecord, path: bytes) -> Finding:
         before = os.stat(path)
         if not stat.S_ISREG(before.st_mode):
             return Finding(row, "edited", NO_FILE)
-        if not is_as_left(before, row.size, row.mtime_ns):
+        if not is_the_same(before, row.size, row.mtime_ns):
             return _describe_other(row, path, before.st_size)
         digest = digest_of(path)
         if row.digest is None or digest == row.digest:
             return Finding(row, "as recorded", "")
-        if not is_as_left(os.stat(path), row.size, row.mtime_ns):
+        if not is_the_same(os.stat(path), row.size, row.mtime_ns):
             return Finding(row, "edited", "edited by someone else")
         return Finding(row, "contents changed", "contents changed, though size and time are as recorded")
     except (FileNotFoundError, NotADirectoryError):

@@ -55,6 +55,8 @@ SETTLING = Reason("settling")
 EDITED = Reason("edited")
 OUTPUT_MISSING = Reason("output_missing")
 EXISTS_NOT_OURS = Reason("not_ours")
+DOUBTFUL = Reason("source_changed", ("cut",))
+"""The source may be as it was, with a time that a file system or a copy has cut; its contents were not recorded."""
 MEMBERS_CHANGED = Reason("members_changed")
 MEMBERS_UNKNOWN = Reason("members_unknown")
 
@@ -125,6 +127,8 @@ _OF_ONE_FILE = frozenset(
 def _source_changed(how: str, *more: str | int | None) -> str:
     if how == "size":
         return f"source changed (size {more[0]} -> {more[1]})"
+    if how == "cut":
+        return "source changed (its time, which may only be cut; its contents were not recorded)"
     return f"source changed (cannot be read: {more[0]})" if how == "unreadable" else f"source changed (its {how})"
 
 
@@ -211,4 +215,5 @@ class Orphan(NamedTuple):
     code: OrphanCode
     size: int | None
     mtime_ns: int | None
-    """Size and mtime_ns are those of the record."""
+    digest: bytes | None
+    """Size, mtime_ns and digest are those of the record."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import TypeGuard
 
 from pipeline.files.atomic import digest_of
 from pipeline.files.digest import Reading, read
@@ -16,11 +17,9 @@ from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Origin, Source
-from pipeline.planning.decisions import EDITED, INTERRUPTED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
+from pipeline.planning.decisions import DOUBTFUL, EDITED, INTERRUPTED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
+from pipeline.planning.same_time import Comparison, compare_times, is_no_edit
 
-_SECOND_NS = 1_000_000_000
-# Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
-SAME_TIME_NS = 2_000_000_000
 # Reading is the disk's work, and hashing lets other threads go on.
 _THREADS = 4
 # Sources that are handed to a thread together, since handing over costs more than reading a small one; and how many of
@@ -30,7 +29,10 @@ _GROUPS_AHEAD = 8
 
 Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source with its records: of outputs, and of failures."""
-Note = Callable[[OutputRecord, Reading], None]
+Note = Callable[[OutputRecord, int, Reading | None], None]
+"""Called with the record of an output whose source is as recorded, the time that the source has now, and its contents
+where they were read.
+"""
 Touched = Callable[[OutputRecord, int], None]
 """Called with the record of an output whose contents are as recorded, and the time that it has now."""
 _Readings = dict[bytes, Reading | OSError]
@@ -40,14 +42,7 @@ def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
     """Whether a source has the size and time that were recorded of it; whether a group has the same members."""
     if isinstance(source, Group):
         return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
-    if source.size_bytes != record.source_size or record.source_mtime_ns is None:
-        return False
-    if source.mtime_ns == record.source_mtime_ns:
-        return True
-    now, then = kept_time(source.mtime_ns), record.source_mtime_ns
-    # A copy may have cut the time to whole seconds.
-    cut = (now % _SECOND_NS == 0 or then % _SECOND_NS == 0) and now // _SECOND_NS == then // _SECOND_NS
-    return now == then or cut
+    return source.size_bytes == record.source_size and is_no_edit(record.source_mtime_ns, source.mtime_ns)
 
 
 def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
@@ -56,11 +51,35 @@ def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
         return None
     if source.size_bytes != record.source_size:
         return Reason("source_changed", ("size", record.source_size, source.size_bytes))
-    return Reason("source_changed", ("time",))
+    is_cut = compare_times(record.source_mtime_ns, source.mtime_ns) == "cut"
+    return DOUBTFUL if is_cut else Reason("source_changed", ("time",))
+
+
+def change_by_contents(reading: Reading | OSError, record: OutputRecord) -> Reason | None:
+    """Return how what was read of a source differs from the recorded contents; None where it does not."""
+    if isinstance(reading, OSError):
+        return Reason("source_changed", ("unreadable", reading.strerror or str(reading)))
+    return None if reading.digest == record.source_digest else Reason("source_changed", ("contents",))
+
+
+def _read_or_error(path: bytes) -> Reading | OSError:
+    try:
+        return read(path)
+    except OSError as error:
+        return error
 
 
 class ByTime:
-    """Compares sources with their records by size and time (`changed_by: mtime`)."""
+    """Compares sources with their records by size and time (`changed_by: mtime`).
+
+    A source whose time may have been cut is read, if its digest is recorded.
+    """
+
+    def __init__(self, root: bytes, note: Note | None) -> None:
+        self._root = os.path.join(root, b"")
+        self._note = note
+        self._last_read: tuple[bytes, Reading | OSError] | None = None
+        """The path of the source that was read last, and the result: its outputs are compared one after the other."""
 
     def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield the sources of `met` as they come: nothing of them is read."""
@@ -70,7 +89,18 @@ class ByTime:
         """Return how a source differs from its record; None where it does not."""
         if source.mtime_ns == record.source_mtime_ns and source.size_bytes == record.source_size:
             return None
-        return change_by_time(source, record)
+        change, reading = change_by_time(source, record), None
+        if change == DOUBTFUL and record.source_digest is not None:
+            reading = self._read(source.path)
+            change = change_by_contents(reading, record)
+        if not change and self._note and (reading is None or _can_be_kept(reading, source)):
+            self._note(record, source.mtime_ns, reading)
+        return change
+
+    def _read(self, path: bytes) -> Reading | OSError:
+        if self._last_read is None or self._last_read[0] != path:
+            self._last_read = path, _read_or_error(self._root + path)
+        return self._last_read[1]
 
 
 class ByContents:
@@ -116,13 +146,7 @@ class ByContents:
             return True
 
     def _read_all(self, paths: list[bytes]) -> _Readings:
-        readings: _Readings = {}
-        for path in paths:
-            try:
-                readings[path] = read(self._root + path)
-            except OSError as error:
-                readings[path] = error
-        return readings
+        return {path: _read_or_error(self._root + path) for path in paths}
 
     def _take(self, group: list[Met], readings: Future[_Readings] | None) -> Iterator[Met]:
         found = readings.result() if readings else {}
@@ -135,22 +159,22 @@ class ByContents:
         reading = self._reading
         if record.source_digest is None or source.size_bytes != record.source_size:
             change = change_by_time(source, record)
-        elif reading is None or (isinstance(reading, Reading) and reading.digest == record.source_digest):
-            change = None
+            if change and isinstance(reading, OSError):
+                change = change_by_contents(reading, record)
         else:
-            change = Reason("source_changed", ("contents",))
-        if change and isinstance(reading, OSError):
-            return Reason("source_changed", ("unreadable", reading.strerror or str(reading)))
-        if not change and self._note and isinstance(reading, Reading) and _can_be_kept(reading, source):
-            self._note(record, reading)
+            change = change_by_contents(reading, record) if reading else None
+        if not change and self._note and reading and _can_be_kept(reading, source):
+            self._note(record, source.mtime_ns, reading)
         return change
 
 
 Sources = ByTime | ByContents
 
 
-def _can_be_kept(reading: Reading, source: Source) -> bool:
+def _can_be_kept(reading: Reading | OSError, source: Source) -> TypeGuard[Reading]:
     """Whether the file that was read is the one that the walk met, and nobody wrote to it meanwhile."""
+    if isinstance(reading, OSError):
+        return False
     return reading.was_at_rest and (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)
 
 
@@ -200,7 +224,8 @@ def compare_file(
         return "make", OUTPUT_MISSING
     if not stat.S_ISREG(found.st_mode):
         return "refuse", Reason("not_a_file")
-    is_left = is_as_left(found, record.size, record.mtime_ns)
+    time = compare_times(record.mtime_ns, found.st_mtime_ns)
+    is_left = found.st_size == record.size and time == "same"
     is_doubtful = window is not None and window.doubts(record.recorded_ns, found.st_ctime_ns)
     if is_left and not (is_doubtful and record.digest):
         return "up-to-date", UP_TO_DATE
@@ -209,13 +234,13 @@ def compare_file(
         if touched and not is_left:
             touched(record, found.st_mtime_ns)
         return "up-to-date", UP_TO_DATE
-    if is_left:
+    if is_left or (record.digest is None and found.st_size == record.size and time == "cut"):
         return "make", INTERRUPTED
-    return _compare_other(record, found, digest, is_doubtful=is_doubtful)
+    return _compare_other(record, found, digest, time, is_doubtful=is_doubtful)
 
 
 def _compare_other(
-    record: OutputRecord, found: os.stat_result, digest: bytes | None, *, is_doubtful: bool
+    record: OutputRecord, found: os.stat_result, digest: bytes | None, time: Comparison, *, is_doubtful: bool
 ) -> tuple[Action, Reason]:
     """Decide about a file that is not what is recorded."""
     if found.st_size == 0:
@@ -224,21 +249,24 @@ def _compare_other(
         return "make", Reason("output_older")
     if is_doubtful:
         return "make", INTERRUPTED
-    if _is_near(found, record.mtime_ns):
-        # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
-        is_same_time = found.st_mtime_ns == record.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0
-        return ("make", Reason("output_torn", (record.size, found.st_size))) if is_same_time else ("up-to-date", EDITED)
+    if time == "same":
+        return "make", Reason("output_torn", (record.size, found.st_size))
+    # A time that was cut is no earlier one; a torn file is of another size, and may be an edit: it is set aside.
+    if time == "cut" and found.st_size == record.size:
+        return "up-to-date", EDITED
     # Nobody edits a file before it is made.
-    return ("make", Reason("output_older")) if found.st_mtime_ns < (record.mtime_ns or 0) else ("up-to-date", EDITED)
+    is_older = time == "cut" or found.st_mtime_ns < (record.mtime_ns or 0)
+    return ("make", Reason("output_older")) if is_older else ("up-to-date", EDITED)
 
 
-def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file is the one that we wrote, and nobody changed it since."""
-    return stat.S_ISREG(found.st_mode) and found.st_size == size and _is_near(found, mtime_ns)
-
-
-def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
-    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= SAME_TIME_NS
+def is_as_left(
+    path: bytes, found: os.stat_result, size: int | None, mtime_ns: int | None, digest: bytes | None
+) -> bool:
+    """Whether a file is the one that we wrote, and nobody changed it since; one whose time may be cut is read."""
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        return False
+    time = compare_times(mtime_ns, found.st_mtime_ns)
+    return time == "same" or (time == "cut" and digest is not None and digest_at(path) == digest)
 
 
 def stat_of(path: bytes) -> os.stat_result | None:
@@ -259,4 +287,5 @@ def look(path: bytes) -> os.stat_result | None:
 
 def is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
     """Whether a file has the recorded time to the nanosecond, as one moved by a run that was killed then has."""
-    return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns
+    is_same_time = compare_times(mtime_ns, found.st_mtime_ns) == "same"
+    return stat.S_ISREG(found.st_mode) and found.st_size == size and is_same_time

@@ -167,7 +167,7 @@ class Freshness:
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
-        self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
+        self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime(root, note)
         """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")

@@ -12,8 +12,9 @@ from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
-from pipeline.planning.file_state import SAME_TIME_NS, is_as_left, look
+from pipeline.planning.file_state import is_as_left, look
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.same_time import GRANULARITIES_NS
 
 T = TypeVar("T", OutputRecord, Failure)
 
@@ -144,7 +145,7 @@ def _files_like_orphans(store: PlanStore, base: bytes) -> set[tuple[int, int] | 
 
     It is the same where the file system takes two names for one, or a link leads to one folder by two paths.
     """
-    found = {_identity(os.path.join(base, target)) for target in store.outputs_like_orphans(SAME_TIME_NS)}
+    found = {_identity(os.path.join(base, target)) for target in store.outputs_like_orphans(max(GRANULARITIES_NS))}
     return found - {None}
 
 
@@ -161,6 +162,6 @@ def fate_of(orphan: Orphan, path: bytes) -> Fate:
         return Fate(orphan, path, "forget")
     except OSError as error:
         return Fate(orphan, path, "keep", "unreadable", str(error.strerror))
-    if is_as_left(found, orphan.size, orphan.mtime_ns):
+    if is_as_left(path, found, orphan.size, orphan.mtime_ns, orphan.digest):
         return Fate(orphan, path, "prune")
     return Fate(orphan, path, "keep", "edited")

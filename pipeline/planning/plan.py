@@ -138,7 +138,7 @@ def make_plan(
     walk, root = walk_of(config), os.fsencode(config.inputs.root)
     listed = None if selection.names is None else FileList(root, walk, ledger, selection.names)
     plan = Plan(PlanStore(ledger, len(specs)), specs, walk)
-    plan.groups = _group_planner(config, ledger, plan, selection)
+    plan.groups = _group_planner(config, ledger, plan, selection, record=record)
     planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
     if listed is not None:
         planner.decide_list(listed)
@@ -164,13 +164,16 @@ def _may_pass_over(config: Config, specs: Sequence[OutputSpec], selection: Selec
     return not selection.force and config.changed_by != "hash" and all(spec.is_plain for spec in specs)
 
 
-def _group_planner(config: Config, ledger: Ledger, plan: Plan, selection: Selection) -> GroupPlanner | None:
+def _group_planner(
+    config: Config, ledger: Ledger, plan: Plan, selection: Selection, *, record: bool
+) -> GroupPlanner | None:
     """Return the planner of groups where there are any; a selection of files leaves groups alone."""
     if selection.is_partial or not (any(spec.gathers for spec in plan.specs) or _has_recorded_groups(ledger)):
         return None
     from pipeline.planning.groups import GroupPlanner
 
-    return GroupPlanner(config, ledger, plan.specs, selection, plan.store, plan.walk)
+    touched = plan.store.add_touched if record else None
+    return GroupPlanner(config, ledger, plan.specs, selection, plan.store, plan.walk, touched)
 
 
 def _has_recorded_groups(ledger: Ledger) -> bool:

@@ -18,6 +18,7 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Group, GroupJob, Job, Source, Target
 from pipeline.planning.decisions import (
+    DOUBTFUL,
     PLACE,
     Action,
     Decision,
@@ -63,7 +64,7 @@ class PlanStore:
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads,
+                _written(code, detail), path, target, rival, is_owned, late, leads,
                 moved_from, is_vacant,
             )
         )  # fmt: skip
@@ -82,7 +83,9 @@ class PlanStore:
     def _add_orphan(self, row: OutputRecord, code: str) -> None:
         # What stands for parts is no file, and forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
-        self._tables.insert_orphans([(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns)])
+        self._tables.insert_orphans(
+            [(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns, row.digest)]
+        )
 
     def add_moved(self, row: OutputRecord) -> None:
         """Add the record of an output that will be renamed."""
@@ -95,8 +98,8 @@ class PlanStore:
         self._write()
         self._tables.delete_group_orphans()
         self._tables.insert_orphans(
-            (target, source, stage, status, code, size, mtime_ns)
-            for target, source, stage, status, group_is_there, size, mtime_ns in self._tables.unplanned_group_outputs()
+            (target, source, stage, status, code, *file)
+            for target, source, stage, status, group_is_there, *file in self._tables.unplanned_group_outputs()
             if (code := why(source, stage, bool(group_is_there)))
         )
 
@@ -108,17 +111,17 @@ class PlanStore:
         """Add a recorded failure that no longer applies, since its source or its output has changed."""
         self._tables.insert_past_failure(failure.source, failure.stage)
 
-    def add_reading(self, row: OutputRecord, reading: Reading) -> None:
-        """Add the digest and times of a source that was read and is as recorded."""
-        times = kept_time(reading.mtime_ns), kept_time(reading.ctime_ns)
-        self._tables.insert_reading(row.target, reading.digest, *times)
+    def add_reading(self, row: OutputRecord, mtime_ns: int, reading: Reading | None) -> None:
+        """Add the time of a source that is as recorded, and its digest and ctime if it was read."""
+        read = (reading.digest, kept_time(reading.ctime_ns)) if reading else (None, None)
+        self._tables.insert_reading(row.target, kept_time(mtime_ns), *read)
 
     def add_touched(self, row: OutputRecord, mtime_ns: int) -> None:
         """Add an output whose contents are as recorded and whose time is not."""
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
     def keep_readings(self) -> None:
-        """Write the digests of unchanged sources to the ledger."""
+        """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""
         self._tables.keep_readings()
 
     def settle(self, *, keep_orphans: bool) -> None:
@@ -196,15 +199,16 @@ class PlanStore:
                 yield GroupJob(group, self._target(*output))
 
     def _jobs(self, *, late: bool) -> Iterator[Job]:
-        source, targets = Source(b"", 0, 0), list[Target]()
+        source, targets, is_digested = Source(b"", 0, 0), list[Target](), False
         for _, path, size_bytes, mtime_ns, *output in self._tables.outputs_to_make(late=late):
             if path != source.path:
                 if targets:
-                    yield Job(source, tuple(targets))
-                source, targets = Source(path, size_bytes, mtime_ns), []
+                    yield Job(source, tuple(targets), is_digested=is_digested)
+                source, targets, is_digested = Source(path, size_bytes, mtime_ns), [], False
             targets.append(self._target(*output))
+            is_digested = is_digested or output[-1] == _DOUBTFUL
         if targets:
-            yield Job(source, tuple(targets))
+            yield Job(source, tuple(targets), is_digested=is_digested)
 
     def _target(self, stage: str, path: bytes, is_vacant: int, target: bytes, reason: str) -> Target:
         if self._ledger.window is None and not any(code in reason for code in _GUARDED):
@@ -272,6 +276,14 @@ class PlanStore:
 def _decision(row: tuple[Any, ...]) -> Decision:
     _, key, size, mtime_ns, stage, action, reason, *rest = row
     return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(reason), *rest)
+
+
+def _written(code: str, detail: tuple[str | int | None, ...]) -> str:
+    """Return the column of a reason: its code, or a list in JSON of the code and its particulars."""
+    return json.dumps((code, *detail)) if detail else code
+
+
+_DOUBTFUL = _written(*DOUBTFUL)
 
 
 def _reason(written: Any) -> Reason:

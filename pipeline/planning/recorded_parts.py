@@ -7,7 +7,8 @@ import time
 from collections.abc import Container, Iterator, Sequence
 
 from pipeline.files.atomic import run_apart
-from pipeline.files.parts import CLOCK_SLACK_NS, FoundPart, find_parts, remove_temporaries_of
+from pipeline.files.clocks import CLOCK_SLACK_NS, may_be_since
+from pipeline.files.parts import FoundPart, find_parts, remove_temporaries_of
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.intents import PartIntent
 from pipeline.ledger.ledger import Ledger
@@ -37,7 +38,7 @@ class RecordedParts:
             prefix = os.path.join(self._folder, intent.prefix)
             remove_temporaries_of(prefix, intent.suffix, [run_apart(run, intent.source) for run in unclean_runs])
             for part in find_parts(prefix, intent.suffix):
-                if part.ctime_ns >= intent.since_ns - CLOCK_SLACK_NS:
+                if may_be_since(part.ctime_ns, intent.since_ns - CLOCK_SLACK_NS):
                     key = intent.prefix + part.name.encode() + intent.suffix
                     self._record_found(key, intent, part)
             self._ledger.intents.end_parts(intent.target)
@@ -107,7 +108,7 @@ class RecordedParts:
             return True
         path = self._path(row)
         try:
-            if not is_as_left(os.lstat(path), row.size, row.mtime_ns):
+            if not is_as_left(path, os.lstat(path), row.size, row.mtime_ns, row.digest):
                 return False
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):

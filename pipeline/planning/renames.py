@@ -101,8 +101,9 @@ class RenameFinder:
         if row.status == "skipped":  # there is no file
             return row.size is None and there is None
         if there is None:
-            here = look(os.path.join(self._folder, row.target))
-            return here is not None and is_as_left(here, row.size, row.mtime_ns)
+            old = os.path.join(self._folder, row.target)
+            here = look(old)
+            return here is not None and is_as_left(old, here, row.size, row.mtime_ns, row.digest)
         if decision.reason.code == "path_changed":  # the file system takes the new path for the old one
             return is_one_entry(os.path.join(self._folder, row.target), decision.path)
         return decision.reason.code == "interrupted" and is_the_same(there, row.size, row.mtime_ns)
@@ -179,10 +180,13 @@ class Renamer:
             self._old = folder
         here, there = look(old), look(each.path)
         if here is not None and there is not None and is_one_entry(old, each.path):
-            return is_as_left(here, row.size, row.mtime_ns) and self._owned.is_ours(folder) and _respell(old, each.path)
+            is_left = is_as_left(old, here, row.size, row.mtime_ns, row.digest)
+            return is_left and self._owned.is_ours(folder) and _respell(old, each.path)
         if there is not None and is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
             return here is None or (os.path.samestat(here, there) and _unlink(old))
-        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._owned.is_ours(folder):
+        if here is None or not is_as_left(old, here, row.size, row.mtime_ns, row.digest):
+            return False
+        if not self._owned.is_ours(folder):
             return False
         return self._put(old, each.path)
 

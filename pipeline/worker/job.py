@@ -35,7 +35,7 @@ class JobRunner:
         self._job = job
         self._route = tree.routes[tuple([target.stage for target in job.targets])]
         self._path = tree.root + os.fsdecode(job.source.path)
-        self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources)
+        self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources or job.is_digested)
         self._steps = StepReporter(observer) if observer else None
         self._caller = StageCaller(tree, self._path, job.source.path, self._reading.moved, enter, self._steps)
         self._scratch = self._caller.scratch

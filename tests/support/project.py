@@ -45,6 +45,25 @@ stages:
     output: out/{dir}/{name}
 engine: serial
 """
+LINES = """
+from collections.abc import Iterator
+def lines(text: str) -> Iterator[str]:
+    yield from text.splitlines()
+"""
+NAMES = """
+from collections.abc import Iterator
+from pipeline import Item
+def names(items: Iterator[Item[str]]) -> str:
+    return "".join(f"{item.source} {item.value}\\n" for item in items)
+"""
+EVERY_KIND = """
+inputs: in
+stages:
+  - {name: up, uses: upper, output: 'out/up/{dir}/{name}'}
+  - {name: lines, from: inputs, uses: lines, output: 'out/lines/{dir}/{stem}/{part}.txt'}
+  - {name: sheet, from: up, uses: names, gather: true, group: '{dir}', output: 'out/{dir}/sheet.txt'}
+engine: serial
+"""
 
 Why = tuple[str, str]
 
@@ -131,6 +150,15 @@ def made(folder: Path, *names: str) -> Project:
     for name in names:
         project.write(f"in/{name}", f"text {name}")
     assert project.run().done == len(names)
+    return project
+
+
+def every_kind(folder: Path) -> Project:
+    """Return a project that makes of each text one file, parts, and a sheet of each folder; nothing is in it yet."""
+    project = Project(folder, EVERY_KIND)
+    project.write("stages/upper.py", MOODY)
+    project.write("stages/lines.py", LINES)
+    project.write("stages/names.py", NAMES)
     return project
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from support.damage import HARMS, VICTIMS, Trial, keep_older, spoil
-from support.program import Pipeline
-from support.project import Project
+from support.program import Pipeline, on_terminal
+from support.project import Project, every_kind
 
 from pipeline.ledger import recovery
 
@@ -176,6 +177,128 @@ def test_edited_outputs_are_counted_everywhere(tmp_path: Path, pipeline: Pipelin
     ran = pipeline("--json")
     assert '"edited": 1' in ran.stdout, ran.stdout
     assert "1 edited" in pipeline("status").stdout
+
+
+# One output of each kind: a file, a part of a fan-out, and what is made of a group.
+OF_EVERY_KIND = ("up/a/1", "lines/a/1/000001.txt", "a/sheet.txt")
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> tuple[Project, list[dict[str, bytes]]]:
+    """A project with outputs of every kind, made five times of another text; and what they were each time."""
+    project, found = every_kind(tmp_path), []
+    for number in range(5):
+        for name in ("a/1", "a/2"):
+            project.write(f"in/{name}", f"{number}: " + "text\n" * (number + 1) + "end")
+        assert project.run().exit == 0
+        found.append(project.outputs())
+    return project, found
+
+
+def put(project: Project, output: str, data: bytes, later_s: float) -> None:
+    """Write to an output, and set its time to so long after the one it had."""
+    file = project.folder / "out" / output
+    then_ns = file.stat().st_mtime_ns
+    file.write_bytes(data)
+    os.utime(file, ns=(0, then_ns + round(later_s * 1e9)))
+
+
+@pytest.mark.parametrize("back", [1, 2, 3])
+@pytest.mark.parametrize("later_s", [-1000, 1000])
+@pytest.mark.parametrize("output", OF_EVERY_KIND)
+def test_one_of_the_last_three_versions_is_no_edit(
+    versions: tuple[Project, list[dict[str, bytes]]], output: str, later_s: float, back: int
+) -> None:
+    """Of every kind of output, with its old time or a new one: it is made anew, nothing is kept aside or counted."""
+    project, found = versions
+    assert found[-1][output] != found[-1 - back][output]
+    put(project, output, found[-1 - back][output], later_s)
+    summary = project.run()
+    assert (summary.edited, summary.set_aside, summary.exit) == (0, 0, 0) and project.outputs() == found[-1]
+    assert project.run().done == 0
+
+
+@pytest.mark.parametrize("output", OF_EVERY_KIND)
+def test_a_version_that_is_too_old_to_be_remembered(
+    versions: tuple[Project, list[dict[str, bytes]]], output: str
+) -> None:
+    """Older than its record it is no edit: it is made anew, and set aside first. With a new time it is kept."""
+    project, found = versions
+    put(project, output, found[0][output], -1000)
+    summary = project.run()
+    assert (summary.edited, summary.set_aside) == (0, 1) and project.outputs() == found[-1]
+    assert any(f"out/{output}" in note for note in summary.notes)
+    put(project, output, found[0][output], 1000)
+    for _ in range(2):
+        summary = project.run()
+        assert (summary.edited, summary.set_aside, summary.exit) == (1, 0, 0)
+        assert project.outputs()[output] == found[0][output]
+
+
+@pytest.mark.parametrize(
+    ("size", "later_s", "is_edit"), [(0, 0, False), (0, 1000, False), (3, 0, False), (3, 1000, True)]
+)
+@pytest.mark.parametrize("output", OF_EVERY_KIND)
+def test_an_output_that_a_full_disk_has_cut(
+    versions: tuple[Project, list[dict[str, bytes]]], output: str, size: int, later_s: float, is_edit: bool
+) -> None:
+    """To nothing, or at its own time: it is made anew. With a new time it may be a person's, is kept and counted."""
+    project, found = versions
+    put(project, output, found[-1][output][:size], later_s)
+    summary = project.run()
+    assert (summary.edited, summary.set_aside, summary.exit) == (is_edit, 0, 0)
+    assert (project.outputs()[output] == found[-1][output]) is not is_edit
+
+
+@pytest.mark.parametrize("later_s", [-1000, 1000])
+@pytest.mark.parametrize("output", OF_EVERY_KIND)
+def test_an_output_that_was_copied_back_is_as_it_was(
+    versions: tuple[Project, list[dict[str, bytes]]], output: str, later_s: float
+) -> None:
+    """Neither it nor what is made of it is made anew, and its time is recorded: now and by the next run."""
+    project, found = versions
+    put(project, output, found[-1][output], later_s)
+    for _ in range(2):
+        summary = project.run()
+        assert (summary.done, summary.edited, summary.set_aside) == (0, 0, 0) and project.outputs() == found[-1]
+    with closing(sqlite3.connect(project.folder / ".pipeline/pipeline/ledger.sqlite")) as ledger:
+        (known,) = ledger.execute(
+            "SELECT mtime_ns FROM outputs WHERE target = ?", (f"out/{output}".encode(),)
+        ).fetchone()
+    assert known == (project.folder / "out" / output).stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("output", OF_EVERY_KIND)
+def test_an_edit_is_counted_until_its_source_changes(
+    versions: tuple[Project, list[dict[str, bytes]]], pipeline: Pipeline, output: str
+) -> None:
+    """Every night, by the summary, by --json and by `status`; and not among what is up to date."""
+    project, found = versions
+    put(project, output, b"by hand", 1000)
+    for _ in range(2):
+        ran = pipeline("--json")
+        # Of an edited file a sheet is made with what it says.
+        said = json.loads(ran.stdout)
+        assert ran.returncode == 0 and said["edited"] == 1
+        assert said["up_to_date"] + said["done"] == len(found[-1]) - 1
+        assert "1 edited" in pipeline("status").stdout
+    code, shown = on_terminal("python -m pipeline", project.folder)
+    assert code == 0 and "1 edited" in shown
+    for name in ("a/1", "a/2"):
+        project.write(f"in/{name}", "another text, and longer than all\nend\nof it")
+    summary = project.run()
+    assert summary.edited == 0 and project.outputs()[output] != b"by hand"
+    assert "edited" not in pipeline("status").stdout
+
+
+def test_versions_are_remembered_under_another_path(versions: tuple[Project, list[dict[str, bytes]]]) -> None:
+    """An output that was renamed is known by the digests that it had under its old path."""
+    project, found = versions
+    project.edit("pipeline.yaml", "out/up/{dir}", "out/loud/{dir}")
+    assert project.run().renamed == 2
+    put(project, "loud/a/1", found[1]["up/a/1"], 1000)
+    summary = project.run()
+    assert (summary.done, summary.edited) == (1, 0) and project.outputs()["loud/a/1"] == found[-1]["up/a/1"]
 
 
 @pytest.mark.parametrize("what", ["out", ".pipeline", "everything but the inputs"])

@@ -24,6 +24,8 @@ from pipeline.planning.recipe import OutputSpec, Recipe
 SECOND_NS = 1_000_000_000
 MADE_NS = 1_700_000_000 * SECOND_NS + 123_456_789
 MINUTE_NS = 60 * SECOND_NS
+# To the whole second.
+CUT_NS = -123_456_789
 DONE = OutputRecord(
     b"a", b"out/a", "up", "done", 10, MADE_NS, 1, "", 4, MADE_NS, 0, b"d" * 16, recorded_ns=MADE_NS - 2 * MINUTE_NS
 )
@@ -87,7 +89,11 @@ def path(tmp_path: Path) -> Path:
     ("record", "change", "on_disk", "context", "expected"),
     [
         (DONE, None, AS_MADE, PLAIN, UP_TO_DATE),
-        (DONE, None, OnDisk(later_ns=SECOND_NS), PLAIN, UP_TO_DATE),  # a file system that keeps times coarsely
+        (DONE, None, OnDisk(later_ns=SECOND_NS), PLAIN, EDITED),
+        (DONE, None, OnDisk(later_ns=CUT_NS), PLAIN, EDITED),
+        (OURS, None, OnDisk(later_ns=CUT_NS), PLAIN, UP_TO_DATE),  # a file system that keeps times coarsely
+        (OURS._replace(digest=None), None, OnDisk(later_ns=CUT_NS), PLAIN, INTERRUPTED),  # nobody can tell
+        (OURS, None, OnDisk(3, CUT_NS), PLAIN, OLDER),  # torn, or edited in that second: it is set aside
         (DONE, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, EDITED),
         (DONE, None, OnDisk(5, 3 * SECOND_NS), PLAIN, EDITED),
         (OURS, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, UP_TO_DATE),  # copied back, with another time
@@ -189,19 +195,34 @@ def test_an_output_that_failed_before(
 
 
 @pytest.mark.parametrize(
-    ("size", "later_ns", "detail"),
+    ("size", "later_ns", "known", "detail"),
     [
-        (10, 0, None),
-        (10, -123_456_789, None),  # a copy cut the time to whole seconds
-        (10, -123_456_788, ("time",)),
-        (10, SECOND_NS, ("time",)),
-        (12, 0, ("size", 10, 12)),
+        (10, 0, b"", None),
+        (10, -789, b"", None),  # cut to microseconds
+        (10, -456_789, b"", None),
+        (10, CUT_NS, b"", ("cut",)),
+        (10, CUT_NS, digest_of_x(10), None),
+        (10, CUT_NS, digest_of_x(9), ("contents",)),
+        (10, -123_456_788, digest_of_x(10), ("time",)),
+        (10, SECOND_NS, digest_of_x(10), ("time",)),
+        (12, 0, digest_of_x(10), ("size", 10, 12)),
     ],
 )
-def test_a_source_by_its_time(size: int, later_ns: int, detail: tuple[str | int, ...] | None) -> None:
-    """Size and time tell whether it changed, within what a copy keeps of a time."""
-    change = ByTime().change(Source(b"a", size, MADE_NS + later_ns), DONE)
+def test_a_source_by_its_time(
+    tmp_path: Path, size: int, later_ns: int, known: bytes, detail: tuple[str | int, ...] | None
+) -> None:
+    """Size and time tell whether it changed; where the time may be a cut one, the contents do, if they are known."""
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    record = DONE._replace(source_digest=known or None)
+    change = ByTime(os.fsencode(tmp_path), None).change(Source(b"a", size, MADE_NS + later_ns), record)
     assert change == (Reason("source_changed", detail) if detail else None)
+
+
+def test_a_doubtful_source_that_cannot_be_read(tmp_path: Path) -> None:
+    """The system's reason is told, and the job will fail with it."""
+    record = DONE._replace(source_digest=b"d" * 16)
+    change = ByTime(os.fsencode(tmp_path), None).change(Source(b"a", 10, MADE_NS + CUT_NS), record)
+    assert change == Reason("source_changed", ("unreadable", "No such file or directory"))
 
 
 @pytest.mark.parametrize(("members", "digest"), [(10, MADE_NS), (9, MADE_NS), (10, MADE_NS + 1)])
