@@ -261,7 +261,7 @@ def _connect(file: Path | None, check: Callable[[sqlite3.Connection], None] | No
             # opens the file, readers take a copy; so no shared memory is needed, which network file systems lack.
             connection.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                " PRAGMA temp_store=FILE"
+                " PRAGMA temp_store=FILE; PRAGMA wal_autocheckpoint=0"
             )
             if check:
                 check(connection)
