@@ -172,6 +172,12 @@ class Ledger:
             self.intents.end_parts(target)
         self.intents.end([target])
 
+    def move_folder(self, folder: bytes, to: bytes) -> None:
+        """Give all outputs below a folder, made and intended, the paths that they have below another."""
+        self.intents.record_open()
+        self.outputs.move_folder(folder, to)
+        self.intents.move_folder(folder, to)
+
     # -- runs ----------------------------------------------------------------------------------------------------------
 
     def begin_run(self, run: str) -> None:
