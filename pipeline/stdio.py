@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 
 def open_missing() -> None:
-    """Give this process the streams that its parent closed, so that a print is never an error."""
-    for name, number in (("stdout", 1), ("stderr", 2)):
+    """Give this process the streams that its parent closed, so that to print or to read is never an error."""
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, os.O_WRONLY)
+            descriptor = os.open(os.devnull, os.O_WRONLY if number else os.O_RDONLY)
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             os.set_inheritable(number, True)  # no pipe of a program that we start shall take its place
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
 
 
 def discard_stdout() -> None:

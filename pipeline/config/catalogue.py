@@ -15,7 +15,6 @@ from pipeline.stage import describe as about
 from pipeline.stage.isolation import announce_place
 from pipeline.stage.resolve import BUNDLED, find, set_stage_path
 from pipeline.stage.signature import Stage
-from pipeline.stdio import stdout_to_stderr
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,8 @@ def list_stages(folder: Path, deaths: Mapping[str, str] = NO_DEATHS) -> list[Ent
 
     A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` cannot be.
     """
-    with stdout_to_stderr():  # a module may print when it is imported
-        set_stage_path(folder)
-        return [_entry(name, file, folder, deaths) for name, file in _modules()]
+    set_stage_path(folder)
+    return [_entry(name, file, folder, deaths) for name, file in _modules()]
 
 
 def visible_stages(pipeline: Path, deaths: Mapping[str, str] = NO_DEATHS) -> list[Entry]:
@@ -92,9 +90,8 @@ def _entry(name: str, file: Path, folder: Path, deaths: Mapping[str, str]) -> En
 
 def find_stage(uses: str, folder: Path, deaths: Mapping[str, str] = NO_DEATHS) -> Entry:
     """Find the stage that a pipeline in a folder means by a name. Raises StageError where none can be used."""
-    with stdout_to_stderr():
-        set_stage_path(folder)
-        stage = _usable(uses, folder, deaths)
+    set_stage_path(folder)
+    stage = _usable(uses, folder, deaths)
     return Entry(uses, Path(sys.modules[stage.module].__file__ or stage.module), stage)
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from pipeline.config.model import Config
 from pipeline.config.seal import question, seal_of, sealed_reading
-from pipeline.errors import ConfigError, EnvironmentFailure, StageError
+from pipeline.errors import ConfigError, EnvironmentFailure
 from pipeline.stage import isolation
 from pipeline.stage.counted import Stamp
-from pipeline.stage.isolation import ProcessDied
 from pipeline.text import program
 
 # Far above any pipeline a person writes, far below what would keep the parser busy for a second.
@@ -105,11 +104,8 @@ def _read(file: Path) -> bytes:
 
 def _read_pipeline(file: Path, text: bytes, edits: tuple[str, ...]) -> Reading:
     """Have a process of its own read a pipeline; what ends it is a complaint like any other."""
-    try:
-        for _ in range(_MAX_READINGS):
-            reading: Reading = isolation.call_despite_deaths(_READ, file, text, edits)
-            if not reading.has_moved:
-                break
-    except ProcessDied as error:
-        raise StageError(f"{file}: the process that read it ended {error.how}") from None
+    for _ in range(_MAX_READINGS):
+        reading: Reading = isolation.call_despite_deaths(_READ, file, text, edits)
+        if not reading.has_moved:
+            break
     return reading

@@ -87,11 +87,18 @@ def question(file: Path, edits: tuple[str, ...], text: bytes) -> Asked:
         file=str(file),
         edits=edits,
         text=digest_of_bytes(text),
-        folder=os.getcwd(),
+        folder=_working_folder(),
         path=tuple(sys.path),
         home=os.path.expanduser("~"),
         version=_version(),
     )
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed; who names all in full does not need it
+        return ""
 
 
 def sealed_reading(asked: Asked, text: bytes) -> Config | None:

@@ -54,6 +54,10 @@ class Attempt:
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
     changed_code: str = ""
+    seat: int | None = None
+    """Of the worker that tried it last."""
+    peak_bytes: int | None = None
+    """The most of all tries."""
 
     def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
         self.job = self.remaining = job
@@ -71,6 +75,8 @@ class Attempt:
     def add_outcome(self, outcome: Outcome) -> NextStep:
         """Merge in the outcome of the remaining targets."""
         self.first_outcome = self.first_outcome or outcome
+        self.seat = outcome.seat
+        self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
         self.seconds += outcome.seconds
         self.environment = outcome.environment
         self.changed_code = outcome.changed_code
@@ -119,6 +125,8 @@ class Attempt:
             output=self.output,
             handed=self.handed,
             changed_code=self.changed_code,
+            peak_bytes=self.peak_bytes,
+            seat=self.seat,
         )
 
     @property

@@ -45,9 +45,9 @@ def _plain(target: Target) -> tuple[Any, ...]:
     return target[:3] if target[3:] == _DEFAULTS[3:] else tuple(target)
 
 
-def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer], seat: int | None = None) -> bytes:
+def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer]) -> bytes:
     """Serialize the answers to the first of `jobs`; one that cannot be pickled becomes a failure of its job alone."""
-    rows = [_row(job, answer, seat) for job, answer in zip(jobs, answers, strict=False)]
+    rows = [_row(job, answer) for job, answer in zip(jobs, answers, strict=False)]
     try:
         return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -75,11 +75,11 @@ def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> list[Answer]:
     ]
 
 
-def _row(job: AnyJob, answer: Answer, seat: int | None) -> object:
+def _row(job: AnyJob, answer: Answer) -> object:
     if isinstance(answer, WorkerFailure):
         return answer
     seen = None if answer.origin == job.origin else tuple(answer.origin)
-    return seen, [tuple(result) for result in answer.results], (*answer[2:-1], seat)
+    return seen, [tuple(result) for result in answer.results], answer[2:]
 
 
 def _sendable(row: object) -> object:

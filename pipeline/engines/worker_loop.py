@@ -101,7 +101,9 @@ class WorkerLoop:
         if LINUX and time.monotonic_ns() - before > SHORT_JOB_NS:
             kill_leftovers(self._kept_children)
         output = output_capture.take()
-        return answer._replace(output=output) if output else answer
+        if isinstance(answer, WorkerFailure):
+            return answer._replace(output=output)
+        return answer._replace(output=output, seat=self._slot.number)
 
     def _enter(self, stage: int) -> None:
         self._words[self._at + STAGE_SINCE] = time.monotonic_ns()
@@ -151,7 +153,7 @@ def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
     assert slot is not None and _loop is not None
     number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
     answers, seconds = _loop.run(number, jobs)
-    reply = number, wire_format.pack_answers(jobs, answers, slot.number), seconds
+    reply = number, wire_format.pack_answers(jobs, answers), seconds
     slot.table.words[slots.first_word(slot.number) + STATE] = State.IDLE
     return reply
 

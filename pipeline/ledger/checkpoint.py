@@ -25,6 +25,10 @@ SYNC_EVERY_S = 5.0
 _LOG_MOST_BYTES = 1 << 24
 
 
+JUDGED = "judged"
+"""The fact that holds the number of the run whose log a later writer has brought in: nothing of it can be lost."""
+
+
 def log_of(file: Path) -> Path:
     """Return the path of the write-ahead log of a ledger's file."""
     return file.with_name(f"{file.name}-wal")
@@ -81,7 +85,11 @@ class Checkpoints:
             raise EnvironmentFailure(f"what was made could not be brought to the disk: {error}") from error
         # On a disk without room for it the next writer sees to what is there.
         with suppress(OSError, sqlite3.Error):
-            ledger.runs.set_synced(now, ended=True, is_sure=ledger.window is None)
+            if ledger.runs.number:
+                ledger.runs.set_synced(now, ended=True, is_sure=ledger.window is None)
+            else:
+                ledger.runs.set_unsure(ledger.window)
+                ledger.facts.set(JUDGED, ledger.runs.last_number())
             bring_in_log(ledger)
             if is_changed or not copy_of(file).exists():
                 keep_copy(ledger, file)

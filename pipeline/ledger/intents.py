@@ -8,6 +8,7 @@ surrounds a part's name in its path is noted.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -122,6 +123,18 @@ class Intents:
         """Record that the parts of an output are recorded."""
         if self._has_parts:
             self._connection.execute("DELETE FROM part_intents WHERE target = ?", (target,))
+
+    def move_folder(self, folder: bytes, to: bytes) -> None:
+        """Give the fan-outs below a folder the paths that they have below another."""
+        below = os.path.join(folder, b"")
+        for intent in self.parts():
+            if intent.prefix.startswith(below):
+                target, prefix = (
+                    os.path.join(to, each[len(below) :]) if each.startswith(below) else each
+                    for each in (intent.target, intent.prefix)
+                )
+                self.end_parts(intent.target)
+                self.add_parts([intent._replace(target=target, prefix=prefix)])
 
     def parts(self) -> list[PartIntent]:
         """Return the fan-outs that are not known to have ended."""

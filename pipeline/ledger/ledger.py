@@ -172,6 +172,12 @@ class Ledger:
             self.intents.end_parts(target)
         self.intents.end([target])
 
+    def move_folder(self, folder: bytes, to: bytes) -> None:
+        """Give all outputs below a folder, made and intended, the paths that they have below another."""
+        self.intents.record_open()
+        self.outputs.move_folder(folder, to)
+        self.intents.move_folder(folder, to)
+
     # -- runs ----------------------------------------------------------------------------------------------------------
 
     def begin_run(self, run: str) -> None:
@@ -261,7 +267,7 @@ def _connect(file: Path | None, check: Callable[[sqlite3.Connection], None] | No
             # opens the file, readers take a copy; so no shared memory is needed, which network file systems lack.
             connection.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                " PRAGMA temp_store=FILE"
+                " PRAGMA temp_store=FILE; PRAGMA wal_autocheckpoint=0"
             )
             if check:
                 check(connection)

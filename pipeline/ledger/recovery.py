@@ -10,27 +10,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
 from pipeline.files.clocks import CLOCK_SLACK_NS
 from pipeline.files.ownership import claimed_run
 from pipeline.files.state_dir import State, known_identity, without_locks
-from pipeline.ledger.checkpoint import copy_of, is_as_left, log_of, mark_as_suspect, size_of
+from pipeline.ledger.checkpoint import JUDGED, bring_in_log, copy_of, is_as_left, log_of, mark_as_suspect, size_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import RunRow, Window, boot_id, boot_time_ns
-from pipeline.ledger.schema import has_lost_tables
+from pipeline.ledger.schema import create, has_lost_tables
+from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
 from pipeline.text import shown
 
 # Damaged files that are kept, the newest.
 _KEPT_DAMAGED = 2
 # Nanoseconds that a run may have been alive after it wrote to its ledger: its workers go on while it dies.
 _LONGER_NS = 5_000_000_000
-# SQLite's write-ahead log: a header, then frames of a header and a page each.
-_PAGE_BYTES = 4096
-_LOG_HEADER_BYTES, _FRAME_BYTES = 32, 24 + _PAGE_BYTES
 # What SQLite says of a machine that does not let it work, rather than of what is in the file.
 _MACHINE = ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY", "PERM", "NOMEM", "PROTOCOL", "NOLFS", "AUTH")
+# What is said of a run that did not end in order, by what became of the log.
+_WHY = {
+    "lost": "a run was killed, and the end of the ledger's log is lost",
+    "gone": "a run did not end in order, and the ledger's log is gone",
+    "empty": "",  # as every run leaves it before it makes anything
+}
 CLAIMS = "claims"
 """The fact that holds the number of the run that last wrote its number into each output folder's owner file."""
 
@@ -45,17 +50,19 @@ class Remains:
 
     alive_ns: int
     """When its files were last written to."""
-    log_bytes: int
+    log_bytes: int | None
+    """The size of the log; None where there was none."""
     is_as_left: bool
     """Whether nobody has written to it since its last writer closed it in order."""
-    is_log_whole: bool = False
-    """Whether SQLite found every frame of the log to be whole and committed; it says so when the file is opened."""
+    log: Standing | Literal["gone"] = "gone"
+    """Whether the log has all that was committed, which is known once the file is opened."""
 
 
 def look_at(file: Path) -> Remains:
     """Look at the files of a ledger before it is opened."""
     times = [each.stat().st_mtime_ns for each in (file, log_of(file)) if each.exists()]
-    return Remains(max(times, default=0), size_of(log_of(file)), is_as_left(file))
+    log_bytes = size_of(log_of(file)) if log_of(file).exists() else None
+    return Remains(max(times, default=0), log_bytes, is_as_left(file))
 
 
 def is_new(file: Path) -> bool:
@@ -64,7 +71,7 @@ def is_new(file: Path) -> bool:
 
 
 def open_checked(file: Path, remains: Remains) -> tuple[Ledger, Remains]:
-    """Open a ledger after checking it, and say whether its log was whole.
+    """Open a ledger after checking it, and say how its log ends.
 
     Raises:
         Damaged: It is not what was written.
@@ -73,19 +80,21 @@ def open_checked(file: Path, remains: Remains) -> tuple[Ledger, Remains]:
     """
     if not size_of(file):
         raise Damaged("is gone")
-    if size_of(file) % _PAGE_BYTES:  # SQLite takes what is lacking of a page for zeros
+    if size_of(file) % PAGE_BYTES:  # SQLite takes what is lacking of a page for zeros
         raise Damaged("is cut short")
     with _naming_damage(file):
         ledger = Ledger(file, _check)
     try:
         with _naming_damage(file):
             frames = int(ledger._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
-            is_log_whole = frames > 0 and remains.log_bytes == _LOG_HEADER_BYTES + frames * _FRAME_BYTES
+            log = "gone" if remains.log_bytes is None else standing_of(log_of(file), frames)
+            # Else the next transaction would be written over the first of these, and the rest stay behind it.
+            bring_in_log(ledger)
             last = ledger.runs.newest()
             if not remains.is_as_left or remains.log_bytes or (last and last.ended is None):
                 ledger.unchanged.delete()
                 _read_all(ledger)
-        return ledger, replace(remains, is_log_whole=is_log_whole)
+        return ledger, replace(remains, log=log)
     except BaseException:
         ledger.close()
         raise
@@ -158,7 +167,7 @@ def replace_damaged(file: Path, damage: Damaged) -> tuple[Ledger, str]:
         new.write_bytes(copy.read_bytes())
         os.replace(new, file)
         try:
-            ledger, _ = open_checked(file, Remains(0, 0, is_as_left=False))
+            ledger, _ = open_checked(file, Remains(0, None, is_as_left=False))
         except Damaged:
             file.unlink(missing_ok=True)
             log_of(file).unlink(missing_ok=True)
@@ -166,6 +175,7 @@ def replace_damaged(file: Path, damage: Damaged) -> tuple[Ledger, str]:
         last = ledger.runs.newest()
         when = f" of {moment(last.safe_until)}" if last else ""
         return ledger, f"{said}, and its copy{when} was taken"
+    create(file)
     ledger = Ledger(file)
     ledger.notes.append(f"{said}; there is no good copy of it, so nothing is known of what was made before")
     return ledger, ""
@@ -207,9 +217,10 @@ def find_window(ledger: Ledger, file: Path, remains: Remains, replaced: str, fol
     last = ledger.runs.newest()
     if last is None:
         return None
-    found = [*_after_last_run(last, remains, replaced), *_by_owner_files(ledger, last, file, folders)]
-    if found:
-        why, since = "; ".join(dict.fromkeys(each.why for each in found)), min(each.since_ns for each in found)
+    is_judged = ledger.facts.get(JUDGED) == last.id
+    found = [*_after_last_run(last, remains, replaced, is_judged), *_by_owner_files(ledger, last, file, folders)]
+    if why := _joined(found):
+        since = min(each.since_ns for each in found)
         ledger.notes.append(
             f"{why}; what was made since {moment(since)} is compared by its contents, and made anew where it differs"
         )
@@ -217,10 +228,14 @@ def find_window(ledger: Ledger, file: Path, remains: Remains, replaced: str, fol
     if not found:
         return None
     since, until = min(each.since_ns for each in found), max(each.until_ns for each in found)
-    return Window(since - CLOCK_SLACK_NS, until, "; ".join(each.why for each in found))
+    return Window(since - CLOCK_SLACK_NS, until, _joined(found))
 
 
-def _after_last_run(last: RunRow, remains: Remains, replaced: str) -> Iterator[Window]:
+def _joined(windows: Iterable[Window]) -> str:
+    return "; ".join(dict.fromkeys(each.why for each in windows if each.why))
+
+
+def _after_last_run(last: RunRow, remains: Remains, replaced: str, is_judged: bool) -> Iterator[Window]:
     """Yield the period that a damaged ledger, or a last run that did not end in order, leaves."""
     now = time.time_ns()
     if replaced:
@@ -228,8 +243,8 @@ def _after_last_run(last: RunRow, remains: Remains, replaced: str) -> Iterator[W
     elif last.ended is None and last.boot != boot_id():
         until = max(remains.alive_ns + _LONGER_NS, boot_time_ns())
         yield Window(last.synced_until, until, "the machine stopped during a run")
-    elif last.ended is None and not remains.is_log_whole:
-        yield Window(last.synced_until, now, "a run was killed, and the end of the ledger's log is lost")
+    elif last.ended is None and not is_judged and remains.log != "whole":
+        yield Window(last.synced_until, now, _WHY[remains.log])
 
 
 def _by_owner_files(ledger: Ledger, last: RunRow, file: Path, folders: Iterable[bytes]) -> Iterator[Window]:

@@ -85,8 +85,7 @@ class Runs:
     def begin(self, name: str, window: Window | None, least_number: int) -> None:
         """Record that a run has begun; its number is no lower than `least_number`."""
         now = time.time_ns()
-        (last,) = self._connection.execute("SELECT max(id) FROM runs").fetchone()
-        self.number = max((last or 0) + 1, least_number)
+        self.number = max(self.last_number() + 1, least_number)
         self._connection.execute(
             "INSERT INTO runs (id, name, started, boot, synced_until, unsure_since, unsure_until, unsure_why, host,"
             " versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -111,6 +110,16 @@ class Runs:
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(f"UPDATE runs SET {columns} WHERE id = ?2", (at_ns, self.number))
         self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    def set_unsure(self, window: Window | None) -> None:
+        """Record the period that a writer which is no run has found, and leaves to the next run."""
+        columns = "unsure_since = ?, unsure_until = ?, unsure_why = ?"
+        values = *(window or (None, None, None)), self.last_number()
+        self._connection.execute(f"UPDATE runs SET {columns} WHERE id = ?", values)
+
+    def last_number(self) -> int:
+        """Return the number of the last run; 0 if there was none."""
+        return self._connection.execute("SELECT max(id) FROM runs").fetchone()[0] or 0
 
     def newest(self) -> RunRow | None:
         """Return the last run."""

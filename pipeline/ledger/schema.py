@@ -6,6 +6,7 @@ import sqlite3
 import zlib
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 VERSION = 4
 
@@ -155,6 +156,18 @@ def create_or_upgrade(connection: sqlite3.Connection) -> None:
         return
     steps = [_ALL] if version == 0 else _steps_of_upgrade(connection)
     connection.executescript(f"BEGIN IMMEDIATE; {' '.join(steps)} PRAGMA user_version={VERSION}; COMMIT")
+
+
+def create(file: Path) -> None:
+    """Make the file of an empty ledger, whole or not at all, so that whatever else is found there is a damaged one."""
+    new = file.with_suffix(".new")
+    for left in (new, new.with_name(f"{new.name}-wal")):
+        left.unlink(missing_ok=True)
+    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        # The first run brings it to the disk before it makes anything.
+        connection.executescript("PRAGMA locking_mode=EXCLUSIVE; PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL")
+        create_or_upgrade(connection)
+    new.replace(file)
 
 
 def _steps_of_upgrade(connection: sqlite3.Connection) -> Sequence[str]:

@@ -30,6 +30,7 @@ from pipeline.ledger.recovery import (
     remove_old_temporaries,
     replace_damaged,
 )
+from pipeline.ledger.schema import create
 
 # Seconds that a reader waits for a writer to bring its log into the file.
 _PATIENCE_S = 5.0
@@ -49,7 +50,6 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
         state.prepare()
         for note in ledger.notes:
             print(note, file=sys.stderr)
-        ledger._connection.execute("PRAGMA wal_autocheckpoint=0")
         checkpoints = Checkpoints(state, ledger, folders)
         ledger.on_commit = checkpoints.committed
         try:
@@ -134,6 +134,7 @@ def _open(state: State, folders: Sequence[bytes]) -> Ledger:
     file = state.ledger
     try:
         if is_new(file):
+            create(file)
             return Ledger(file)
         remains, replaced = look_at(file), ""
         try:

@@ -15,6 +15,7 @@ from pipeline.files.naming import resolve_folder
 from pipeline.files.ownership import claimed_as
 from pipeline.files.state_dir import known_identity
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.recovery import CLAIMS
 
 
 def respell(config: Config, ledger: Ledger) -> None:
@@ -25,19 +26,29 @@ def respell(config: Config, ledger: Ledger) -> None:
     if not found:
         return
     ledger.begin()
+    claims = ledger.facts.get(CLAIMS) or {}
     for before, now in found:
-        ledger.outputs.move_folder(os.fsencode(before), os.fsencode(now))
+        ledger.move_folder(os.fsencode(before), os.fsencode(now))
         known[now] = known.pop(before)
+        path = _path(config, before)
+        if path in claims:
+            claims[_path(config, now)] = claims.pop(path)
     ledger.facts.set("outputs", known)
+    ledger.facts.set(CLAIMS, claims)
     ledger.unchanged.delete()
     ledger.has_news = True
     ledger.commit()
 
 
+def _path(config: Config, kept: str) -> str:
+    """Return the path of a folder, given as the ledger keeps it."""
+    return os.path.normpath(os.path.join(config.folder, kept))
+
+
 def _respelt(config: Config, known: Collection[str], current: dict[str, bytes]) -> Iterator[tuple[str, str]]:
     """Yield the folders that have another path now, each with that path, both as the ledger keeps them."""
-    base, state = os.fsencode(config.folder), known_identity(config.state)
-    left = {each: os.path.normpath(os.path.join(base, os.fsencode(each))) for each in known if each not in current}
+    state = known_identity(config.state)
+    left = {each: os.fsencode(_path(config, each)) for each in known if each not in current}
     for now, folder in current.items():
         if now in known:
             continue

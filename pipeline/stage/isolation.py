@@ -6,6 +6,7 @@
     where it is in hand, the answer <------------- a pipe ---------------- calls the function
     what it prints  <----------------------------- a pipe ----------------
     how it ended  <-------------------- waits for it
+    a pipe that only we hold open -------------------------------------->  is killed once that is closed
 
 The server is started when it is first needed, and ends with us or when nobody has asked for a while. An answer is plain
 data: whatever it is made of, nothing but filemill's own classes is imported here to unpack it.
@@ -17,22 +18,24 @@ import atexit
 import io
 import os
 import pickle
-import selectors
-import signal
-import socket
 import struct
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.spawn import get_executable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import EnvironmentFailure
 
+if TYPE_CHECKING:
+    import socket
+
 # What is read of a pipe at once.
 _READ_BYTES = 1 << 16
+# The lowest descriptor that is no standard stream, one of which a process may have been started without.
+_ABOVE_STREAMS = 3
+# With this exit code a child ends that cannot say any more why.
+CUT_OFF = 74
 # The classes that an answer may be made of, beside our own.
 _PLAIN = {
     "builtins": {"set", "frozenset", "complex", "bytearray", "slice", "range", "KeyboardInterrupt"},
@@ -47,12 +50,24 @@ class Question(NamedTuple):
     function: str
     """The module and the name of it, as `package.module:name`."""
     arguments: tuple[Any, ...]
-    folder: str
     path: list[str]
     environment: dict[bytes, bytes]
     argv: list[str]
     umask: int
     no_bytecode: bool
+
+
+class Ended(NamedTuple):
+    """How a child ended, or why there was none, as its server says."""
+
+    status: int = 0
+    """Its exit code, or the negative number of the signal that ended it."""
+    refused: int = 0
+    """The number of the error, where no process could be started."""
+
+
+ENDED = struct.Struct("=ii")
+"""How it crosses."""
 
 
 class ProcessDied(Exception):
@@ -76,10 +91,8 @@ def announce_place(place: Any) -> None:
 
 def prepare(function: str) -> None:
     """Have the server import what a function needs that is soon called, while this process goes on."""
-    global _server
     with _one_at_a_time:
-        if _server is None or not _server.is_ours:
-            _server = _Server(function)
+        _server_of_ours(function)
 
 
 def call(function: str, *arguments: Any) -> Any:
@@ -94,23 +107,18 @@ def call(function: str, *arguments: Any) -> Any:
 
     Raises:
         ProcessDied: The child ended before it had answered.
+        EnvironmentFailure: The machine does not let it be asked.
         Exception: What the function raised, where that is one of filemill's own errors.
     """
-    global _server
     with _one_at_a_time:
-        if _server is None or not _server.is_ours:
-            _server = _Server()
         try:
-            return _server.call(function, arguments)
-        except _ServerGone:
-            _server.close()
-            _server = _Server()
-            return _server.call(function, arguments)
-        except BaseException as error:
-            if not isinstance(error, Exception):  # such as Ctrl-C: what the child is at is not waited for
-                _server.close()
-                _server = None
-            raise
+            return _ask(function, arguments)
+        except _ServerGone:  # since nobody had asked it for a while, or somebody has killed it
+            pass
+        try:
+            return _ask(function, arguments)
+        except _ServerGone as gone:
+            raise ProcessDied(gone.place, gone.how) from None
 
 
 def call_despite_deaths(function: str, *arguments: Any) -> Any:
@@ -119,7 +127,7 @@ def call_despite_deaths(function: str, *arguments: Any) -> Any:
     Its last argument says how each process ended that had died, by the place that was announced.
 
     Raises:
-        ProcessDied: A child ended where nothing was announced.
+        EnvironmentFailure: A child ended where nothing was announced, or the machine does not let it be asked.
     """
     deaths: dict[Any, str] = {}
     while True:
@@ -127,81 +135,110 @@ def call_despite_deaths(function: str, *arguments: Any) -> Any:
             return call(function, *arguments, deaths)
         except ProcessDied as error:
             if error.place is None or error.place in deaths:
-                raise
+                raise EnvironmentFailure(f"the process that imports the stages was ended {error.how}") from None
             deaths[error.place] = error.how
 
 
+def _ask(function: str, arguments: tuple[Any, ...]) -> Any:
+    global _server
+    server = _server_of_ours()
+    try:
+        return server.call(function, arguments)
+    except OSError as error:
+        raise EnvironmentFailure(f"the process that imports the stages cannot be asked: {error}") from error
+    finally:
+        if server.is_asked:  # also after Ctrl-C: what the child is at is not waited for, nor taken for another's answer
+            _server = None
+            server.close()
+
+
+def _server_of_ours(function: str = "") -> _Server:
+    """Return the server of this very process, started if there is none."""
+    global _server
+    if _server is None:
+        _server = _Server(function)
+    return _server
+
+
 class _ServerGone(Exception):
-    """The server has ended, since nobody had asked it for a while."""
+    """The server has ended."""
+
+    def __init__(self, how: str, place: Any = None) -> None:
+        super().__init__(how)
+        self.how = how
+        self.place = place
+        """What its child had announced last."""
 
 
 class _Server:
     """The process that forks a child for each call, from what it has imported already."""
 
     def __init__(self, function: str = "") -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-            code = (
-                f"import sys; sys.path[:] = {[place, *(each for each in sys.path if each)]!r}\n"
-                f"from pipeline.stage.isolation_server import serve\nserve({theirs.fileno()}, {function!r})"
-            )
-            try:
+        import socket
+        import subprocess
+        from multiprocessing.spawn import get_executable
+
+        place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        try:
+            self._socket, theirs = socket.socketpair()
+            with theirs, _above_streams(theirs.fileno()) as number:
+                code = (
+                    f"import sys; sys.path[:] = {[place, *(each for each in sys.path if each)]!r}\n"
+                    f"from pipeline.stage.isolation_server import serve\nserve({number}, {function!r})"
+                )
                 self._process = subprocess.Popen(
                     [get_executable(), *subprocess._args_from_interpreter_flags(), "-c", code],  # type: ignore[attr-defined]
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[number],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                 )
-            except OSError as error:
-                ours.close()
-                raise EnvironmentFailure(f"no process can be started to import the stages: {error}") from error
-        self._socket = ours
-        self._pid = os.getpid()
+        except OSError as error:
+            raise EnvironmentFailure(f"no process can be started to import the stages: {error}") from error
+        self.is_asked = False
+        """Whether it was asked, and has not said yet how the child has ended."""
         self._modules: tuple[str, ...] = ()
         """Our own modules that children imported, which the server may have for the next."""
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether it was started by this very process."""
-        return self._pid == os.getpid()
+    def forget(self) -> None:
+        """Leave the server to the process that has forked this one."""
+        self._socket.close()
+        self._process.returncode = 0  # it is no child of ours to be waited for
 
-    def close(self) -> None:
-        """End the server, and the child it may have."""
-        if self.is_ours:
-            self._socket.close()
-            self._process.wait()
+    def close(self) -> int:
+        """End the server, and the child it may have; return its exit code."""
+        self._socket.close()
+        return self._process.wait()
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
-        answer, answer_end = os.pipe()
-        output, output_end = os.pipe()
-        try:
-            try:
-                self._send(_question(function, arguments), (answer_end, output_end))
-            finally:
-                os.close(answer_end)
-                os.close(output_end)
-            return self._take(_Answer(answer, output))
-        finally:
-            os.close(answer)
-            os.close(output)
+        """Have a child call a function. Raises _ServerGone, ProcessDied, OSError, and what the function raises."""
+        packed = pickle.dumps((_question(function, arguments), self._modules))
+        with _Pipe() as answer, _Pipe() as output, _Pipe() as life, _folder() as folder:
+            self.is_asked = True
+            self._send(packed, [answer.end, output.end, life.start, *folder])
+            for each in (answer, output):
+                each.close_end()
+            life.close_start()
+            return self._take(_Answer(answer.start, output.start))
 
-    def _send(self, question: Question, ends: tuple[int, int]) -> None:
-        packed = pickle.dumps((question, self._modules))
+    def _send(self, packed: bytes, descriptors: list[int]) -> None:
+        import socket
+
         try:
-            socket.send_fds(self._socket, [struct.pack("=Q", len(packed))], list(ends))
+            socket.send_fds(self._socket, [struct.pack("=Q", len(packed))], descriptors)
             self._socket.sendall(packed)
         except (BrokenPipeError, ConnectionResetError):
-            raise _ServerGone from None
+            raise _ServerGone(self._how_it_ended()) from None
 
     def _take(self, answer: _Answer) -> Any:
-        status = answer.wait(self._socket)
-        if status is None:
-            if answer.has_begun:
-                raise ProcessDied(answer.place, "with the process that had started it")
-            raise _ServerGone
+        ended = answer.wait(self._socket)
+        if ended is None:
+            raise _ServerGone(self._how_it_ended(), answer.place)
+        self.is_asked = False
+        if ended.refused:
+            text = "no process can be started to import the stages"
+            raise EnvironmentFailure(f"{text}: {os.strerror(ended.refused)}")
         if answer.result is None:
-            raise ProcessDied(answer.place, _describe_end(status))
+            raise ProcessDied(answer.place, _describe_end(ended.status))
         kind, value, modules = answer.result
         self._modules = modules
         if kind == "raised":
@@ -210,21 +247,77 @@ class _Server:
             raise RuntimeError(f"in the process that imports the stages:\n{value}")
         return value
 
+    def _how_it_ended(self) -> str:
+        return f"with the one that had started it, which ended {_describe_end(self.close())}"
+
+
+class _Pipe:
+    """A pipe, of which both ends are closed when it is left."""
+
+    def __enter__(self) -> _Pipe:
+        self.start, self.end = os.pipe()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close_start()
+        self.close_end()
+
+    def close_start(self) -> None:
+        """Close the end that is read."""
+        if self.start >= 0:
+            os.close(self.start)
+        self.start = -1
+
+    def close_end(self) -> None:
+        """Close the end that is written to."""
+        if self.end >= 0:
+            os.close(self.end)
+        self.end = -1
+
+
+@contextmanager
+def _above_streams(number: int) -> Iterator[int]:
+    """Give a copy of a descriptor that no standard stream of a new process takes the place of."""
+    import fcntl
+
+    copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS)
+    try:
+        yield copy
+    finally:
+        os.close(copy)
+
+
+@contextmanager
+def _folder() -> Iterator[list[int]]:
+    """Give a descriptor of the working directory, which may have been moved or removed; none where it cannot be had."""
+    opened = []
+    with suppress(OSError):
+        opened.append(os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC))
+    try:
+        yield opened
+    finally:
+        for each in opened:
+            os.close(each)
+
 
 class _Answer:
     """What comes from a child over its two pipes: frames of a length and a pickle, and what it prints."""
 
     def __init__(self, answer: int, output: int) -> None:
-        self.has_begun = False
+        import codecs
+
         self.place: Any = None
         """What it announced last."""
         self.result: tuple[str, Any, tuple[str, ...]] | None = None
         self._answer = answer
         self._output = output
         self._read = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
-    def wait(self, server: socket.socket) -> int | None:
-        """Take all that comes until the child has ended; return its exit status, or None where the server is gone."""
+    def wait(self, server: socket.socket) -> Ended | None:
+        """Take all that comes until the child has ended; return how it has, or None where the server is gone."""
+        import selectors
+
         with selectors.DefaultSelector() as selector:
             for file, take in ((self._answer, self._take_answer), (self._output, self._print)):
                 os.set_blocking(file, False)
@@ -236,10 +329,10 @@ class _Answer:
                     if key.data is not None and not key.data():
                         selector.unregister(key.fileobj)
                 if any(key.data is None for key, _ in ready):
-                    status = _receive(server)
+                    ended = _receive(server)
                     while any(key.data is not None and key.data() for key, _ in selector.select(0)):
                         pass
-                    return status
+                    return ended
 
     def _take_answer(self) -> bool:
         data = _read(self._answer)
@@ -247,7 +340,6 @@ class _Answer:
         while len(self._read) >= 8 and len(self._read) - 8 >= (length := struct.unpack_from("=Q", self._read)[0]):
             word, value = unpack(self._read[8 : 8 + length])
             self._read = self._read[8 + length :]
-            self.has_begun = True
             if word == "at":
                 self.place = value
             else:
@@ -256,10 +348,9 @@ class _Answer:
 
     def _print(self) -> bool:
         data = _read(self._output)
-        if data:
-            with suppress(OSError, ValueError):
-                sys.stderr.write(data.decode(errors="backslashreplace"))
-                sys.stderr.flush()
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
+            sys.stderr.write(self._decoder.decode(data, final=not data))
+            sys.stderr.flush()
         return bool(data)
 
 
@@ -270,13 +361,13 @@ def _read(file: int) -> bytes:
         return b""
 
 
-def _receive(server: socket.socket) -> int | None:
-    """Return the exit status of the child that the server has waited for; None where the server has ended."""
+def _receive(server: socket.socket) -> Ended | None:
+    """Return how the child ended that the server has waited for; None where the server itself has."""
     try:
-        data = server.recv(4)
-    except OSError:
+        data = server.recv(ENDED.size)
+    except ConnectionResetError:
         return None
-    return int(struct.unpack("=i", data)[0]) if len(data) == 4 else None
+    return Ended(*ENDED.unpack(data)) if data else None
 
 
 def _question(function: str, arguments: tuple[Any, ...]) -> Question:
@@ -284,7 +375,6 @@ def _question(function: str, arguments: tuple[Any, ...]) -> Question:
     return Question(
         function=function,
         arguments=arguments,
-        folder=os.getcwd(),
         path=list(sys.path),
         environment=dict(os.environb),
         argv=list(sys.argv),
@@ -294,6 +384,10 @@ def _question(function: str, arguments: tuple[Any, ...]) -> Question:
 
 
 def _describe_end(status: int) -> str:
+    import signal
+
+    if status == CUT_OFF:
+        return "by losing the pipe through which it would have answered"
     if status >= 0:
         return f"with exit code {status}"
     try:
@@ -324,3 +418,15 @@ _one_at_a_time = threading.Lock()
 def _close() -> None:
     if _server is not None:
         _server.close()
+
+
+def _forget() -> None:
+    """In a process that was forked from ours: the server is not its own, nor is a lock that another thread held."""
+    global _server, _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    if _server is not None:
+        _server.forget()
+        _server = None
+
+
+os.register_at_fork(after_in_child=_forget)

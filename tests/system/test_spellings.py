@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.damage import Trial
 from support.mounts import mounted
 from support.project import Project, contents_below, ledger_of
 
@@ -90,6 +91,28 @@ def test_a_folder_may_be_moved_and_a_link_take_its_place(project: Project) -> No
     (folder / "out").unlink()
     shutil.move(folder.parent / "other disk", folder / "out")
     assert project.orphans() == [] and project.run().up_to_date == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "fan-out"])
+@pytest.mark.parametrize("how", ["by a link", "as a link"])
+def test_what_a_killed_run_had_in_hand_is_ours_in_the_respelt_folder(tmp_path: Path, kind: str, how: str) -> None:
+    """Also the parts of a fan-out that it had made and not recorded: made again, and none is refused or left over."""
+    trial = Trial(tmp_path, kind)
+    trial.add("new", 4)
+    trial.kill_run(after=2)
+    assert len(trial.project.outputs()) >= len(trial.outputs_of("old0")) * 8
+    (tmp_path / "out").rename(tmp_path / "disk")
+    (tmp_path / "out").symlink_to("disk")
+    if how == "by a link":
+        trial.project.edit("pipeline.yaml", "'out/", "'disk/")
+    planned = trial.project.plan()
+    assert not [each for each in planned.values() if "not ours" in each[1]] and trial.project.orphans() == []
+    if kind == "fan-out":  # what is not made any more goes, although the killed run had made it
+        trial.project.edit("stages/upper.py", "range(3)", "range(2)")
+        summary = trial.project.run()
+        assert (summary.exit, summary.failed, len(trial.project.outputs())) == (0, 0, 18)
+        trial.project.edit("stages/upper.py", "range(2)", "range(3)")
+    trial.check()
 
 
 def test_a_disk_that_is_away_is_noticed_behind_a_link(project: Project) -> None:

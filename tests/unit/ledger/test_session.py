@@ -248,6 +248,43 @@ def test_a_killed_run_without_a_power_cut_costs_nothing_that_was_committed(proje
     assert summary.up_to_date >= 5 and project.outputs() == marked("2")
 
 
+def ask_twice(project: Project, pipeline: Pipeline) -> None:
+    """A verb that writes, twice, since each opens the ledger as the one before has left it."""
+    for _ in range(2):
+        assert pipeline("failures", "--dismiss", "*").stderr == "0 failures dismissed\n"
+
+
+def refuse_a_run(project: Project, pipeline: Pipeline) -> None:
+    (project.folder / "in").rename(project.folder / "away")
+    (project.folder / "in").mkdir()
+    assert pipeline().returncode in (3, 4)
+    (project.folder / "in").rmdir()
+    (project.folder / "away").rename(project.folder / "in")
+
+
+@pytest.mark.parametrize("between", [ask_twice, refuse_a_run])
+def test_nothing_is_lost_by_a_writer_between_a_killed_run_and_the_next(
+    project: Project, pipeline: Pipeline, between: Callable[[Project, Pipeline], None]
+) -> None:
+    """It brings the log in, so that the next finds none; and what was uncertain when it came stays so."""
+    set_mark(project, "2")
+    kill_run(project, 6)
+    between(project, pipeline)
+    ran = pipeline()
+    assert (ran.returncode, ran.stderr) == (0, "") and project.outputs() == marked("2")
+    set_mark(project, "3")
+    kill_run(project, 6)
+    log = ledger_file(project).with_name("ledger.sqlite-wal")
+    log.write_bytes(log.read_bytes()[:-100])
+    assert "the end of the ledger's log is lost" in pipeline("failures", "--dismiss", "*").stderr
+    between(project, pipeline)
+    with open_to_read(ledger_file(project)) as ledger:
+        assert ledger.window is not None and "log is lost" in ledger.window.why
+    assert pipeline().returncode == 0 and project.outputs() == marked("3")
+    with open_to_read(ledger_file(project)) as ledger:
+        assert ledger.window is None
+
+
 # -- readers -----------------------------------------------------------------------------------------------------------
 
 
