@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -123,6 +124,13 @@ def take_parts(
 Digest = Callable[[Path], str]
 """A function that returns the digest of a file's contents."""
 
+# Where the programs of the system lie, and those of Python's own installation.
+_SYSTEM = (
+    *("/bin/", "/sbin/", "/lib/", "/lib64/", "/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"),
+    *("/usr/share/", "/proc/", "/dev/", "/sys/"),
+    *(os.path.join(each, "") for each in {sys.prefix, sys.base_prefix} - {"/usr", "/usr/local", "/"}),
+)
+
 
 def recipe_for(
     config: Config, route: Sequence[StageConfig], save: dict[str, Any], suffix: str, digest: Digest = contents_of
@@ -175,7 +183,7 @@ def _makes_picture(route: Sequence[StageConfig]) -> bool:
 def _of_stage(stage: StageConfig, files: _Files) -> dict[str, Any]:
     parts = {
         "code": stage.code.identity,
-        "options": _plain(stage.options, files),
+        "options": _plain(_with_paths(stage.options, _names_a_users_file), files),
         **_decoding(stage),
     }
     if stage.depends:
@@ -223,17 +231,24 @@ def _plain(value: Any, files: _Files) -> Any:
 
 
 def _initarg(value: Any, files: _Files) -> Any:
-    return _plain(_with_paths(value, files.folder), files)
+    return _plain(_with_paths(value, lambda text: (files.folder / text).is_file()), files)
 
 
-def _with_paths(value: Any, folder: Path) -> Any:
-    """Return what an initializer is given, with each text in it, at any depth, that names a file as a Path."""
+def _with_paths(value: Any, is_path: Callable[[str], bool]) -> Any:
+    """Return a value with each text in it, at any depth, that names a file as a Path."""
     if isinstance(value, dict):
-        return {key: _with_paths(each, folder) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_with_paths(each, folder) for each in value]
-    is_file = isinstance(value, str) and "\0" not in value and (folder / value).is_file()
-    return Path(value) if is_file else value
+        return {key: _with_paths(each, is_path) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_paths(each, is_path) for each in value]
+    return Path(value) if isinstance(value, str) and "\0" not in value and is_path(value) else value
+
+
+def _names_a_users_file(text: str) -> bool:
+    """Return whether an option is the absolute path of a file, such as a script in an `argv`, that no package brought.
+
+    A relative text may be anything; a stage that wants a path has an option of that type.
+    """
+    return os.path.isabs(text) and not text.startswith(_SYSTEM) and os.path.isfile(text)
 
 
 def contents_read(config: Config) -> list[str]:

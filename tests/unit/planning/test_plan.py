@@ -274,6 +274,20 @@ def test_the_initializer_and_its_arguments_count(tmp_path: Path) -> None:
         assert stale(project) == {}
 
 
+def test_a_script_that_a_command_names_counts(tmp_path: Path) -> None:
+    """By its absolute path; nobody has to name it a second time."""
+    script = tmp_path / "double.py"
+    command = f"uses: command\n    with: {{argv: [python3, {script}, '{{source}}', '{{target}}']}}"
+    project = Project(tmp_path, ONE_STAGE.replace("uses: upper", command))
+    project.write("double.py", "import sys\nopen(sys.argv[2], 'w').write(open(sys.argv[1]).read() * 2)\n")
+    project.write("in/a", "x")
+    assert project.run().done == 1
+    project.edit("double.py", "* 2", "* 3")
+    assert stale(project) == {"up a": f"up: contents of {script} changed"}
+    project.run()
+    assert project.outputs() == {"a": b"xxx"} and stale(project) == {}
+
+
 PICTURES = """
 inputs: in
 stages:
