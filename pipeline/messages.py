@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 from pipeline.text import as_json, shown
 
 Status = Literal["done", "skipped", "failed"]
-Kind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed"]
-KILLED: tuple[Kind, ...] = ("crashed", "timeout", "memory")
+FailureKind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed"]
+KILLED: tuple[FailureKind, ...] = ("crashed", "timeout", "memory")
 """The kinds of failure in which the worker was killed, so that its temporaries are left behind."""
-MOVED: tuple[Kind, ...] = ("vanished", "changed")
+MOVED: tuple[FailureKind, ...] = ("vanished", "changed")
 """The kinds of failure in which the source was removed or changed during the job; they count as no attempt."""
 
 
@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 
 Origin = Source | Group
-"""What an output is made of."""
+"""The origin of an output, a file or a group of files."""
 
 
 class Target(NamedTuple):
@@ -59,11 +59,11 @@ class Target(NamedTuple):
 
     stage: str
     path: bytes
-    """Of a fan-out's output, what stands for all its parts."""
+    """The path of the output; of a fan-out's, the key that stands for all its parts."""
     is_new: bool = False
     """Whether nothing was there when the run was planned, so that nothing is to be replaced."""
     around: tuple[bytes, bytes] = (b"", b"")
-    """What comes before and after the name of a part in its path; empty where there are none."""
+    """The text before and after a part's name in its path; empty where there are no parts."""
     owned: tuple[bytes, ...] = ()
     """The paths of the parts that were made before."""
     is_forced: bool = False
@@ -80,7 +80,7 @@ class Target(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """Where a job begins that does not begin with its source: the value of a stage in another pool, in a file."""
+    """The beginning of a job that does not begin with its source: the value of a stage in another pool, in a file."""
 
     stage: int | None
     """The index of that stage; None for the source."""
@@ -105,7 +105,7 @@ class Job(NamedTuple):
 
     @property
     def origin(self) -> Origin:
-        """What the outputs are made of."""
+        """The origin of the outputs."""
         return self.source
 
 
@@ -117,11 +117,11 @@ class GroupJob(NamedTuple):
     members_file: bytes = b""
     """The path of the file that lists the members; empty until the job is handed out."""
     is_again: bool = False
-    """As for a Job."""
+    """The targets, as those of a Job."""
 
     @property
     def origin(self) -> Origin:
-        """What the output is made of."""
+        """The origin of the output."""
         return self.group
 
     @property
@@ -158,16 +158,16 @@ class Result(NamedTuple):
     path: bytes
     status: Status
     text: str = ""
-    """Why it was skipped, or how it failed."""
-    kind: Kind | None = None
+    """The reason of a skip, or the text of a failure."""
+    kind: FailureKind | None = None
     detail: str = ""
     """The traceback of a failure, for the log."""
     size_bytes: int = 0
     mtime_ns: int = 0
     digest: bytes = b""
-    """Of the contents of the output as it was committed; empty where there is no file."""
+    """The digest of the output as it was committed; empty where there is no file."""
     parts: tuple[MadePart, ...] = ()
-    """What was made in place of one file by a fan-out."""
+    """The parts that a fan-out made in place of one file."""
     notes: tuple[tuple[str, str], ...] = ()
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
     code: Literal["", "not_ours", "members_failed"] = ""
@@ -194,9 +194,9 @@ class Outcome(NamedTuple):
     results: tuple[Result, ...]
     seconds: float = 0.0
     environment: str = ""
-    """Why one of our own writes failed, such as a full disk; then no result is the file's fault."""
+    """The reason why a write of our own failed, such as a full disk; then no result is the file's fault."""
     output: str = ""
-    """What the stages, and the programs they started, wrote to their stdout and stderr."""
+    """The text that the stages, and the programs they started, wrote to stdout and stderr."""
     source_digest: bytes = b""
     """The digest of the source's contents; empty unless sources are compared by hash."""
     source_ctime_ns: int | None = None
@@ -221,7 +221,7 @@ class Outcome(NamedTuple):
 
 
 class StageInfo(NamedTuple):
-    """What an engine knows of one stage of the tree."""
+    """One stage of the tree, as an engine knows it."""
 
     name: str
     parent: int | None

@@ -18,7 +18,7 @@ class Step(NamedTuple):
     """The value that came of it, described by type and size, or what was said."""
     seconds: float
     error: BaseException | None = None
-    """What was raised."""
+    """The exception that was raised."""
 
 
 class RunObserver:

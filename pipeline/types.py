@@ -1,4 +1,4 @@
-"""What the authors of stages import: Item, Part, Skip, Picture and FitBox. Light, so that a stage stays light."""
+"""The types that authors of stages import: Item, Part, Skip, Picture and FitBox. Light, so that a stage stays light."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Part(Generic[T]):
 
 
 Fit = Literal["inside", "outside", "cover", "contain", "fill"]
-"""How a picture is fitted into a box, in the words of CSS's object-fit; `outside` covers it and stands over."""
+"""The ways to fit a picture into a box, in the words of CSS's object-fit; `outside` covers it and stands over."""
 
 
 class FitBox(NamedTuple):
@@ -81,7 +81,7 @@ class Picture(ABC):
     format: str | None
     """Pillow's name of the format found in the file's content, such as "JPEG"; None for a value made by a stage."""
     frames: int
-    """How many frames or pages the file has; 1 for a still picture."""
+    """The number of frames or pages of the file; 1 for a still picture."""
 
     @abstractmethod
     def load(

@@ -1,4 +1,4 @@
-"""What the YAML says and the stages that were found -> the pipeline, checked as a whole."""
+"""Builds the pipeline from the parsed YAML and its stages, and checks it as a whole."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Entry:
     file: Path
     stage: Stage | None
     problem: str = ""
-    """Why the module cannot be used as a stage; empty if it can."""
+    """The reason why the module cannot be used as a stage; empty if it can."""
 
     @property
     def is_bundled(self) -> bool:
@@ -34,7 +34,7 @@ class Entry:
 
 
 NO_DEATHS: Mapping[str, str] = {}
-"""How each process ended that had died at the import of a stage, by the stage."""
+"""The ends of processes that died at the import of a stage, by the stage."""
 
 
 def list_stages(folder: Path, deaths: Mapping[str, str] = NO_DEATHS) -> list[Entry]:

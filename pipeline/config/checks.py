@@ -268,7 +268,7 @@ def _size_of(box: FitBox) -> tuple[float | str, ...]:
 
 
 def _keeps_colors(stages: Sequence[StageConfig], index: int) -> bool:
-    """Whether a stage's pictures keep their own colors: by its output or, if it has none, by any stage below."""
+    """Return whether a stage's pictures keep their own colors: by its output or, if it has none, by any stage below."""
     if output := stages[index].output:
         return output.save.get("color") == "keep"
     return any(_keeps_colors(stages, below) for below, stage in enumerate(stages) if stage.parent == index)

@@ -66,7 +66,7 @@ class Document:
     complaints: dict[Complaint, None] = field(default_factory=dict)
     """Each once, in the order they were made."""
     warnings: list[Complaint] = field(default_factory=list)
-    """What is allowed but probably a mistake."""
+    """Complaints about values that are allowed and probably a mistake."""
 
     def complain(self, place: Place, text: str, *, key: bool = False, hint: str = "") -> None:
         """Add a complaint about a value, or its key; if it is absent, at the nearest mapping above."""

@@ -1,4 +1,4 @@
-"""What pipeline.yaml says, as plain frozen data: each of its mappings, and the checked pipeline.
+"""The mappings of pipeline.yaml and the checked pipeline, as plain frozen data.
 
 The fields of `PipelineEntry` and of all below it are the words of the YAML, and the text below each is what editors
 show. `schema.py` has pydantic parse the file straight into them. `StageConfig` and `Config` are what `load_config`
@@ -62,60 +62,60 @@ class Inputs(YamlMapping):
 
     @property
     def limits(self) -> Limits:
-        """How large a picture among them may be."""
+        """The limits on the size of a picture among the inputs."""
         return Limits(self.max_pixels, self.max_side)
 
 
 @dataclass(frozen=True)
 class Output(YamlMapping):
-    """Where a stage's value is written and how."""
+    """The file that a stage's value is written to, and the options of its format."""
 
     template: Annotated[Template, Form(TEXT.pattern, TEXT.needed, _unresolved_template)]
-    """Where the output goes, with the fields {dir}, {name}, {stem}, {suffix} and {part}; short form `output: PATH`;
+    """The output's path, with the fields {dir}, {name}, {stem}, {suffix} and {part}; short form `output: PATH`;
     `none` for a stage that leaves no file.
     """
     save: dict[str, Any] = field(default_factory=dict)
-    """How a picture is saved, in the options of its format."""
+    """The options of the picture's format, such as `quality`."""
 
 
 @dataclass(frozen=True)
 class Pool(YamlMapping):
-    """How workers are run, in the standard library's words."""
+    """The worker processes, in the words of `multiprocessing.Pool`."""
 
     processes: Count | None = None
-    """How many workers; default: the CPUs this process may use."""
+    """The number of workers; default: the CPUs this process may use."""
     maxtasksperchild: Count | None = None
-    """After how many files a worker is replaced; default: never."""
+    """The number of files after which a worker is replaced; default: never."""
     context: Literal["fork", "forkserver", "spawn"] = "forkserver"
-    """How workers are started."""
+    """The start method of the workers; default: forkserver."""
     initializer: Function | None = None
     """A function beside this file, module:function, that runs once in each worker before the stages are built."""
     initargs: tuple[Any, ...] = ()
-    """What the initializer is called with."""
+    """The arguments of the initializer."""
     max_memory_bytes: Bytes | None = None
-    """Per worker, such as 2GiB; default: an even share of 80 % of what there is."""
+    """The memory of each worker, such as 2GiB; default: an even share of 80 % of the machine's."""
     start_timeout_s: Seconds = 600.0
-    """How long a worker may take to get ready."""
+    """The seconds a worker may take to get ready; default: 600."""
 
 
 @dataclass(frozen=True)
 class Retry(YamlMapping):
-    """What is done about a file that failed by an exception, in the same run."""
+    """Repeated attempts, in the same run, at a file that failed by an exception."""
 
     max: CountOrZero = 0
-    """How often a file that failed by an exception is tried again at once."""
+    """The number of repeated attempts; default: 0."""
     backoff_s: Seconds = 1.0
-    """How long to wait before that."""
+    """The seconds to wait before each; default: 1."""
 
 
 @dataclass(frozen=True)
 class Errors(YamlMapping):
-    """How many files may fail, and how often one may."""
+    """The limits on files that fail, and on the failures of one file."""
 
     max: Share | Count | None = None
-    """How many files may fail, as a number or a share such as 5%, before the run is stopped."""
+    """The number of files, or the share such as 5%, that may fail before the run is stopped; default: no limit."""
     hold_after: Count | Never = 3
-    """After how many failed runs a file is held; `never`."""
+    """The number of failed runs after which a file is held, or `never`; default: 3."""
 
     def allowance(self, planned: int) -> int | None:
         """Return how many of this many planned files may fail; None where any number may."""
@@ -124,7 +124,7 @@ class Errors(YamlMapping):
 
 @dataclass(frozen=True)
 class Prune(YamlMapping):
-    """How many orphans may be removed at the end of a run."""
+    """The limit on orphans that are removed at the end of a run."""
 
     max: Share
     """The share of the recorded outputs, such as 10%, up to which orphans are removed."""
@@ -136,28 +136,28 @@ class Prune(YamlMapping):
 
 @dataclass(frozen=True)
 class StageEntry(YamlMapping):
-    """What the YAML says of one stage."""
+    """One stage of the YAML."""
 
     name: Name
-    """What it is called in messages; renaming a stage redoes nothing."""
+    """The stage's name in messages; renaming a stage redoes nothing."""
     uses: Text
     """The stage: a name such as resize, package.module:Name or ./folder/file.py:Name."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Its options."""
+    """The stage's options."""
     from_: str | None = None
     """The stage whose value it reads, or `inputs`; default: the stage before, if that has no output."""
     output: Output | None = None
-    """Where what it makes is written, and how."""
+    """The file that the stage's value is written to; without it the value only feeds other stages."""
     timeout_s: Seconds | None = None
-    """For each call of it, such as 10s."""
+    """The limit on each call of the stage, such as 10s; default: none."""
     depends: tuple[Text, ...] = ()
     """Files whose contents count as part of its recipe; names and patterns."""
     match: tuple[Text, ...] = ()
-    """Patterns of the sources that it reads, as in .gitignore; default: all."""
+    """The patterns of the sources that the stage reads, as in .gitignore; default: all."""
     gather: bool = False
-    """Called once for a group of files, with an iterator of those that its `from:` stage made."""
+    """Whether the stage is called once for a group of files, with an iterator of those that its `from:` stage made."""
     group: Annotated[GroupTemplate, Form(TEXT.pattern, TEXT.needed, _unresolved_group)] | None = None
-    """What the files of one group have in common, such as {dir}; default: all are one group."""
+    """The part of the path that the files of one group share, such as {dir}; default: all are one group."""
     partial: bool = False
     """Whether a group is made where some of its files failed."""
     pool: Pool | None = None
@@ -166,24 +166,24 @@ class StageEntry(YamlMapping):
 
 @dataclass(frozen=True)
 class PipelineEntry(YamlMapping):
-    """What the YAML says, key by key."""
+    """The YAML, key by key."""
 
     inputs: Inputs
     """Where the input files are and which of them count."""
     stages: tuple[StageEntry, ...]
     """The stages, each after the one that it reads from."""
     name: Name | None = None
-    """What the pipeline is called; default: this file's stem."""
+    """The pipeline's name; default: this file's stem."""
     pool: Pool = Pool()
-    """The workers, in the standard library's words."""
+    """The worker processes, in the words of `multiprocessing.Pool`."""
     timeout_s: Seconds | None = None
-    """For each file, such as 60s."""
+    """The limit on each file, such as 60s; default: none."""
     retry: Retry = Retry()
-    """What is done about a file that failed by an exception; default: nothing in the same run."""
+    """Repeated attempts at a file that failed by an exception; default: none in the same run."""
     errors: Errors = Errors()
     """When a run is stopped, and when a file is held."""
     changed_by: Literal["mtime", "hash"] = "mtime"
-    """What tells that a source changed: its size and time, or its contents."""
+    """The sign that a source changed, its size and time or its contents; default: mtime."""
     depends: tuple[Text, ...] = ()
     """Files whose contents count as part of every recipe; names and patterns."""
     libraries: tuple[Text, ...] = ()
@@ -191,7 +191,7 @@ class PipelineEntry(YamlMapping):
     prune: Prune | None = None
     """Remove orphans at the end of every run, if they are not too many; default: never."""
     engine: Literal["serial", "pool"] = "pool"
-    """Who runs the jobs."""
+    """The engine that runs the jobs, a pool of processes or this process; default: pool."""
     state: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
     """The folder of the ledger, the lock and the logs; default: .pipeline/NAME."""
 
@@ -201,7 +201,7 @@ class PipelineEntry(YamlMapping):
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig(StageEntry):
-    """What the pipeline says of one stage, checked against the stage's signature and the rest of the tree.
+    """One stage of the pipeline, checked against the stage's signature and the rest of the tree.
 
     The options and the save options are those after defaults, as plain data, Paths as written; the files of
     `depends` are those that its patterns match, relative to the YAML's folder.
@@ -221,9 +221,9 @@ class StageConfig(StageEntry):
     code: Code = NO_CODE
     """The files in which its code is."""
     initializer_code: Code = NO_CODE
-    """Those of the initializer of its own pool."""
+    """The files in which the code of its own pool's initializer is."""
     packed_options: bytes = b""
-    """Its options as its workers unpack them, Paths made absolute; they may be of classes of the stage's own module."""
+    """The pickled options, with absolute Paths; their classes may be of the stage's own module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,13 +243,13 @@ class Config(PipelineEntry):
     other_folders: tuple[bytes, ...] = ()
     """More folders that are left out of the walk, beside those of the outputs and the state."""
     warnings: tuple[str, ...] = ()
-    """What may be meant, but is unlikely to be; each with its line."""
+    """Complaints that do not stop the pipeline, each with its line."""
     edits: tuple[str, ...] = ()
     """The `--set` edits that were laid over the file."""
     initializer_code: Code = NO_CODE
     """The files in which the code of the shared pool's initializer is."""
     code_state: CodeState = NO_STATE
-    """What the files of all that code were when they were read."""
+    """The state of all files of that code when they were read."""
     seal: bytes = field(default=b"", repr=False, compare=False)
     """The seal of its reading, which the next run keeps in the state folder; empty where that has it already."""
     unseen: tuple[str, ...] = ()

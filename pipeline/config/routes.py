@@ -53,7 +53,7 @@ def handed_to(config: Config, stage: StageConfig) -> Kind:
 
 
 def reads(config: Config, stage: StageConfig, source: bytes) -> bool:
-    """Whether a stage reads this source, by the `match` of its branch."""
+    """Return whether a stage reads this source, by the `match` of its branch."""
     patterns = stage.match if stage.parent is None else branch_patterns(config.stages, stage.parent)
     return not patterns or _matcher(patterns)(source)
 

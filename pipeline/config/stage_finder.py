@@ -111,7 +111,7 @@ class StageFinder:
             self._recorder.is_importing = False
 
     def _announce(self, place: Place, what: str) -> None:
-        """Say what is run next. Raises StageError where that ended a process before."""
+        """Announce the code that is run next. Raises StageError where it ended a process before."""
         if how := self._deaths.get(place):
             raise StageError(f"{what} ended the process {how}")
         announce_place(place)

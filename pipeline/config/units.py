@@ -1,4 +1,4 @@
-"""How keys, texts, amounts and percentages are written in pipeline.yaml, as annotations by which pydantic parses them.
+"""The spelling of keys, texts, amounts and percentages in pipeline.yaml, as annotations by which pydantic parses them.
 
 pydantic is not imported here: it asks an annotation itself, by `__get_pydantic_core_schema__`.
 """
@@ -37,7 +37,7 @@ class Form:
 
     pattern: str
     needed: str
-    """What is needed instead of a text that does not match, for the message."""
+    """The description of a valid text, for the message about one that does not match."""
     make: Callable[[str], Any] = str
     """Gives the value that the text stands for."""
 

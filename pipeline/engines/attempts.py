@@ -11,24 +11,24 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import output_capture
-from pipeline.messages import AnyJob, Handed, Job, Kind, Outcome, Result, StageInfo
+from pipeline.messages import AnyJob, Handed, Job, FailureKind, Outcome, Result, StageInfo
 
 
 class WorkerFailure(NamedTuple):
-    """Why a job ended without an outcome: its worker died, or an exception did not come from a stage."""
+    """The reason why a job ended without an outcome: a dead worker, or an exception that no stage raised."""
 
-    kind: Kind
+    kind: FailureKind
     stage: int
     """Index of the stage that was running, or NO_STAGE."""
     text: str
-    """What happened, such as "killed by SIGKILL"; the stage's name is appended to it."""
+    """The event, such as "killed by SIGKILL"; the stage's name is appended to it."""
     remark: str = ""
     detail: str = ""
     output: str = ""
 
 
 class NextStep(Enum):
-    """What the engine does with an attempt next."""
+    """The engine's next step with an attempt."""
 
     DELIVER = auto()
     RUN_ALONE = auto()
@@ -44,7 +44,7 @@ class Attempt:
     """
 
     first_outcome: Outcome | None = None
-    """Its source is as first read, so that the ledger's record is stale if the source changes before a retry."""
+    """The job with its source as first read, so that the record is stale if the source changes before a retry."""
     seconds: float = 0.0
     environment: str = ""
     output: str = ""
@@ -55,7 +55,7 @@ class Attempt:
     handed: tuple[Handed, ...] = ()
     changed_code: str = ""
     seat: int | None = None
-    """Of the worker that tried it last."""
+    """The process id of the worker that tried it last."""
     peak_bytes: int | None = None
     """The most of all tries."""
 
@@ -66,7 +66,7 @@ class Attempt:
         """The latest results of each stage."""
 
     def is_settled_by(self, outcome: Outcome) -> bool:
-        """Tell whether `outcome` can be delivered as it is: true for nearly every job, and therefore fast."""
+        """Return whether `outcome` can be delivered as it is: true for nearly every job, and therefore fast."""
         for result in outcome.results:
             if result.status == "failed":
                 return False
@@ -134,7 +134,7 @@ class Attempt:
         """Whether each target has a result, even if it was to be retried."""
         return all(target.stage in self.results for target in self.job.targets)
 
-    def _next_step(self, failed: dict[str, Kind | None]) -> NextStep:
+    def _next_step(self, failed: dict[str, FailureKind | None]) -> NextStep:
         if self.environment:
             return NextStep.DELIVER
         memory = {stage for stage, kind in failed.items() if kind == "memory"}

@@ -1,4 +1,4 @@
-"""How many jobs go into a batch, how many batches are in flight, and in which order jobs are sent."""
+"""Decides the size of batches, the number of them in flight, and the order in which jobs are sent."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BatchSizer:
 
     @property
     def max_in_flight(self) -> int:
-        """How many batches may be with the workers at once."""
+        """The number of batches that may be with the workers at once."""
         are_short = self._mean_s is not None and self._mean_s * MAX_JOBS_IN_BATCH < BATCH_S
         return (SHORT_BATCHES_PER_WORKER if are_short else BATCHES_PER_WORKER) * self._processes
 

@@ -25,10 +25,10 @@ class ChainedSpec:
     """The `Spec` of a ChainedEngine."""
 
     specs: tuple[Spec, ...]
-    """Of each engine; the first is the one that all stages share that have no pool of their own."""
+    """The specs of the engines; the first is shared by all stages that have no pool of their own."""
     stages: tuple[StageInfo, ...]
     max_in_transit: int
-    """How many jobs that pass from one engine to another may be started and not finished."""
+    """The number of jobs between two engines that may be started and not finished."""
 
     def open(self, folder: Path, close_fds: Sequence[int] = ()) -> ChainedEngine:
         """Open all engines, each in a folder of its own below `folder`."""
@@ -128,7 +128,7 @@ class ChainedEngine:
         return self._infos[self._path(self._stages[stage])[-1]].engine
 
     def _crosses_engines(self, index: int) -> bool:
-        """Whether the path from the source to a stage passes through several engines."""
+        """Return whether the path from the source to a stage passes through several engines."""
         return len({self._infos[each].engine for each in self._path(index)}) > 1
 
     def _path(self, index: int | None) -> list[int]:

@@ -47,7 +47,7 @@ MAX_REBUILDS_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """What pipeline.yaml says under `pool:`, `timeout:` and `retry:`."""
+    """The settings under `pool:`, `timeout:` and `retry:` in pipeline.yaml."""
 
     processes: int
     maxtasksperchild: int | None = None
@@ -59,7 +59,7 @@ class PoolSettings:
     """Per worker: replaced above it, killed above 1.5 times it."""
     start_timeout_s: float = 600.0
     retries: int = 0
-    """How often a job that failed by an exception is tried again."""
+    """The number of repeated attempts at a job that failed by an exception."""
     backoff_s: float = 1.0
     """The pause before the first retry; it doubles."""
     preload: tuple[str, ...] = ()
@@ -73,10 +73,10 @@ class PoolSpec:
     settings: PoolSettings
     stages: tuple[StageInfo, ...]
     start: Callable[[bytes], None]
-    """Called with `blueprint` once in each worker."""
+    """The function that each worker calls once, with `blueprint`."""
     blueprint: bytes
     work: Work
-    """Called for each job."""
+    """The function that a worker calls for each job."""
 
     def __post_init__(self) -> None:
         if "__main__" in (self.start.__module__, self.work.__module__):

@@ -19,7 +19,7 @@ from pipeline.engines.queues import BatchQueue
 from pipeline.engines.slots import Slot, SlotAllocator, State
 from pipeline.engines.worker_process import WorkerProcess, start_lock
 from pipeline.errors import FilemillError, WorkersFailed
-from pipeline.messages import Kind
+from pipeline.messages import FailureKind
 
 # A worker that SIGKILL has not ended after this long is stuck in the kernel, for instance on a dead network disk.
 STUCK_S = 10.0
@@ -33,9 +33,9 @@ SLOT_POLL_S = 0.05
 
 @dataclass(frozen=True)
 class KillReason:
-    """Why we decided to kill a worker, and which job it was running."""
+    """A decision to kill a worker: the reason, and the job that it was running."""
 
-    kind: Kind
+    kind: FailureKind
     text: str
     remark: str
     batch: int = -1

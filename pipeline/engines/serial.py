@@ -21,7 +21,7 @@ class SerialSpec:
     blueprint: bytes
     """The stages, as `WorkerSetup.pack` writes them."""
     retries: int = 0
-    """How often a job that failed by an exception is tried again."""
+    """The number of repeated attempts at a job that failed by an exception."""
     backoff_s: float = 1.0
     """The pause before the first retry; it doubles."""
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 
 class State(IntEnum):
-    """What a worker is doing."""
+    """The phases of a worker."""
 
     STARTING = 0
     """From its creation until its initializer has returned."""
@@ -32,7 +32,7 @@ class State(IntEnum):
     LEAVING = 3
     """Finished with its share of files; it holds no lock any more."""
     START_FAILED = 4
-    """Its initializer has raised. It stays alive, since the pool would replace it for ever."""
+    """The worker's initializer has raised. It stays alive, since the pool would replace it for ever."""
 
 
 WIDTH = 6
@@ -83,7 +83,7 @@ class SlotTable:
 
 @dataclass
 class Slot:
-    """What a worker is given when it starts: its row of the table, its capture file, and its limits."""
+    """The arguments of a worker that starts: its row of the table, its capture file, and its limits."""
 
     table: SlotTable
     number: int
@@ -91,7 +91,7 @@ class Slot:
     close_fds: tuple[int, ...] = ()
     """Descriptors that a forked worker must close."""
     files_left: int | None = None
-    """How many more files it may process; None for no limit."""
+    """The number of files it may still process; None for no limit."""
     max_memory_bytes: int | None = None
 
     def enter_state(self, state: State) -> None:

@@ -40,7 +40,7 @@ MAX_KILLED_STARTS = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may use; None where there is no limit."""
+    """The limits of a worker; None where there is none."""
 
     job_s: float | None
     stage_s: tuple[float | None, ...]
@@ -203,7 +203,7 @@ class Supervisor:
 
 
 def _has_dumped(worker: Worker) -> bool:
-    """Tell whether the worker has written its stacks: its text has grown since it was condemned, and grows no more."""
+    """Return whether the worker has written its stacks: its text has grown since then, and grows no more."""
     printed_bytes, worker.printed_bytes = worker.printed_bytes, output_capture.printed_bytes(worker.slot.capture)
     has_grown = worker.printed_bytes != printed_bytes
     was_dumping, worker.is_dumping = worker.is_dumping, worker.is_dumping or has_grown

@@ -1,4 +1,4 @@
-"""How jobs and answers are serialized between parent and worker, which is a good part of the cost of a tiny file.
+"""Serializes jobs and answers between parent and worker, which is a good part of the cost of a tiny file.
 
 A named tuple takes four times as long to pickle as a plain one. So all of them cross as plain tuples, and an outcome
 without its source, unless the worker saw another one than the job named. Jobs of groups are few, and cross as they are.

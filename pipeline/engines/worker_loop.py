@@ -1,4 +1,4 @@
-"""What runs inside a worker process: the initializer, the jobs of a batch, and the clean-up after each job."""
+"""Runs inside a worker process: the initializer, the jobs of a batch, and the clean-up after each job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.engines.slots import (
 )
 from pipeline.engines.wire_format import Answer
 from pipeline.errors import FilemillError, WorkersFailed
-from pipeline.messages import AnyJob, Kind, Outcome
+from pipeline.messages import AnyJob, FailureKind, Outcome
 
 Enter = Callable[[int], None]
 Work = Callable[[AnyJob, Enter], Outcome]
@@ -111,7 +111,7 @@ class WorkerLoop:
 
     def _failure(self, error: BaseException) -> WorkerFailure:
         text = traceback.format_exception_only(error)[-1].strip()
-        kind: Kind = "error" if isinstance(error, Exception) else "crashed"
+        kind: FailureKind = "error" if isinstance(error, Exception) else "crashed"
         if isinstance(error, MemoryError):
             kind = "memory"
         detail = "".join(traceback.format_exception(error))
@@ -159,7 +159,7 @@ def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
 
 
 def is_out_of_memory(answer: Answer) -> bool:
-    """Tell whether a job ran out of memory."""
+    """Return whether a job ran out of memory."""
     if isinstance(answer, WorkerFailure):
         return answer.kind == "memory"
     for result in answer.results:  # noqa: SIM110, any() would take three times as long, for every job

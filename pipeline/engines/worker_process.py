@@ -32,7 +32,7 @@ _exit_code_lock = threading.Lock()
 
 
 class ProcessOwner(Protocol):
-    """Whoever creates the processes for Pool, and is told whether each could be started."""
+    """The owner of a pool's processes, who learns whether each could be started."""
 
     is_closing: bool
     """Whether no further process is to start."""

@@ -24,9 +24,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIGEST_SIZE = 16
 
 Check = Callable[[], None]
-"""Called before an output gets its name; raises to prevent that."""
+"""A function that is called before an output gets its name, and raises to prevent that."""
 GiveName = Callable[[bytes, bytes], None]
-"""Called with a temporary and its target when the file is complete."""
+"""A function that renames a complete temporary to its target."""
 
 
 class Committed(NamedTuple):

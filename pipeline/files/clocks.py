@@ -1,4 +1,4 @@
-"""How the clock of a file system differs from ours: it lags behind, and may show nothing finer than a second."""
+"""The difference between a file system's clock and ours: it lags behind, and may be no finer than a second."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _COARSEST_NS = 2_000_000_000
 
 
 def may_be_since(ctime_ns: int, since_ns: int) -> bool:
-    """Whether a file with this ctime may have changed at a moment or later, as far as its file system tells."""
+    """Return whether a file with this ctime may have changed at a moment or later, as far as its file system tells."""
     return since_ns <= ctime_ns or (ctime_ns % _SECOND_NS == 0 and since_ns < ctime_ns + _COARSEST_NS)

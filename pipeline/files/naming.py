@@ -1,4 +1,4 @@
-"""How files get names: without replacing what is there, and knowing what the file system takes for one name.
+"""Gives files their names without replacing what is there, also where the file system takes two names for one.
 
 Some file systems take names that differ in case, or in how Unicode writes a letter, for one; and through links one
 folder has many paths. So that a name is free is known for certain only by taking it.
@@ -128,7 +128,7 @@ def resolve_folder(folder: bytes) -> bytes:
 
 
 def _may_be_listed_otherwise(folder: bytes, name: bytes) -> bool:
-    """Whether a name stands for the same as another one of other case or form, which is rare."""
+    """Return whether a name stands for the same as another one of other case or form, which is rare."""
     text = os.fsdecode(name)
     others = {text.swapcase(), unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)} - {text}
     return any(os.path.lexists(os.path.join(folder, os.fsencode(other))) for other in others)

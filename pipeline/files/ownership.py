@@ -34,7 +34,7 @@ def owner_here(state_folder: Path, state_id: str, pipeline: str) -> Owner:
 
 
 def is_claimed(place: Path, ours: Owner) -> bool:
-    """Whether the owner file in a folder has the id of our state."""
+    """Return whether the owner file in a folder has the id of our state."""
     return bool(ours.state) and (_read_owner_file(place) or {}).get("state") == ours.state
 
 
@@ -128,7 +128,7 @@ _REMEMBERED = 1000
 
 
 class OwnedFolders:
-    """Tells which folders are ours: those with our owner file, and the folders below them."""
+    """The folders that are ours: those with our owner file, and the folders below them."""
 
     def __init__(self, folder: Path, state_id: str) -> None:
         self._base = os.fsencode(folder)
@@ -136,7 +136,7 @@ class OwnedFolders:
         self._ours: dict[bytes, bool] = {}
 
     def is_ours(self, folder: bytes) -> bool:
-        """Whether a folder is an output folder of ours, or lies below one without a link in between."""
+        """Return whether a folder is an output folder of ours, or lies below one without a link in between."""
         if folder not in self._ours:
             if len(self._ours) >= _REMEMBERED:
                 self._ours.clear()

@@ -61,7 +61,7 @@ class SetAside:
 
 
 def _is_blank(path: bytes) -> bool:
-    """Whether there is nothing but zeros in a file, which is what a power cut leaves of one."""
+    """Return whether there is nothing but zeros in a file, which is what a power cut leaves of one."""
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK_BYTES):
             if chunk.count(0) != len(chunk):

@@ -150,7 +150,7 @@ def _write_holder(lock_fd: int) -> None:
 
 
 def _is_the_file(fd: int, file: Path) -> bool:
-    """Tell whether a descriptor is of the file that has this name now."""
+    """Return whether a descriptor is of the file that has this name now."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(file))
     except FileNotFoundError:

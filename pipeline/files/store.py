@@ -29,7 +29,7 @@ _TYPE = 0o170000
 
 
 class Store(Protocol):
-    """What the pipeline asks of the place where files lie. Paths are absolute, in bytes."""
+    """The six calls by which the pipeline uses the place where files lie. Paths are absolute, in bytes."""
 
     def walk(
         self, root: bytes, include: Sequence[str] = (), exclude: Sequence[str] = (), without: Collection[bytes] = ()
@@ -64,7 +64,7 @@ class Store(Protocol):
         """Remove an output. Raises OSError."""
 
     def claim(self, root: bytes, owner: Owner, run: int | None = None) -> None:
-        """Say in an output folder, made where there is none, whose it is, and of which run; see `claim`."""
+        """Write the owner file into an output folder, which is made where there is none; see `claim`."""
 
 
 class LocalStore:

@@ -19,9 +19,9 @@ OWNER_FILE = ".filemill"
 ALL_PARTS = "{part}"
 """Stands in an output's path for the names of all its parts, none of which can be this."""
 NO_OUTPUT = "none"
-"""What stands for an output where a stage leaves no file."""
+"""The template of a stage that leaves no file."""
 NO_FILE_KEY = b"///none/"
-"""How the keys of such outputs begin, as no path does."""
+"""The beginning of such outputs' keys, which no path has."""
 
 # Bytes: what a name may have on every common file system; a longer one is refused by open() without saying which.
 _NAME_MAX = 255
@@ -52,7 +52,7 @@ class FolderAndName(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """Where one stage's outputs go: `folder` is its literal part, links resolved; `pieces` is filled in below it.
+    """The path of one stage's outputs: `folder` is its literal part, links resolved; `pieces` is filled in below it.
 
     `pieces` are literal texts (str) and fields (one-element tuples), in order, relative to the folder.
     """
@@ -130,7 +130,7 @@ class Template:
         return place, wanted % {b"name": name, b"stem": stem, b"suffix": suffix, b"part": b""}
 
     def around_part(self, source: bytes) -> tuple[bytes, bytes]:
-        """What comes before and after a part's name in the path of a source's output."""
+        """Return what comes before and after a part's name in the path of a source's output."""
         parts = self.fill(source, _A_PART).split(_A_PART.encode())
         return parts[0], parts[1]
 
@@ -318,7 +318,7 @@ def with_one_spelling(templates: Iterable[Template | None], base: Path) -> list[
 
 
 def _is_around(one: bytes, other: bytes) -> bool:
-    """Whether one folder is the other, or either lies in the other."""
+    """Return whether one folder is the other, or either lies in the other."""
     one, other = os.path.join(one, b""), os.path.join(other, b"")
     return one.startswith(other) or other.startswith(one)
 

@@ -102,7 +102,7 @@ def position_fractions(position: str) -> tuple[float, float]:
 
 
 class Limits(NamedTuple):
-    """How large a picture may be that is read, or that a stage asks for."""
+    """The limits on the size of a picture that is read, or that a stage asks for."""
 
     # 100 MP decode to 400 MB as RGBA, which a worker can bear.
     max_pixels: int = 100_000_000

@@ -18,12 +18,12 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
 @dataclass(frozen=True)
 class Timing:
-    """How the frames of an animation follow each other."""
+    """The timing of an animation's frames."""
 
     durations_ms: tuple[float, ...]
-    """How long each frame is shown, in milliseconds."""
+    """The time for which each frame is shown, in milliseconds."""
     plays: int
-    """How often the animation is shown; 0 means for ever."""
+    """The number of times the animation is shown; 0 means for ever."""
     disposals: tuple[int, ...]
     """The disposal method of each frame of a GIF (GIF89a, 23.c.iv); 0 where the format has none."""
 

@@ -95,7 +95,7 @@ class OpenedPicture(Picture):
 
     @property
     def frames(self) -> int:  # type: ignore[override]
-        """How many frames or pages the file has; counted when asked, since a GIF must be read through for it."""
+        """The number of frames or pages of the file; counted when asked, since a GIF must be read through for it."""
         with self._reading():
             return count_frames(self._image)
 
@@ -157,7 +157,7 @@ class OpenedPicture(Picture):
             refuse_if_too_large(size)
 
     def _stored_box(self, box: Box | None) -> Box:
-        """Where a region of the upright picture lies in the picture as stored."""
+        """The place of an upright picture's region in the picture as stored."""
         width, height = self._stored
         if box is None:
             return (0, 0, width, height)
@@ -292,7 +292,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _has_text_after_pixels(file: IO[bytes]) -> bool:
-    """Whether a PNG's EXIF or XMP may stand after its pixels (PNG 3, 5.6), and is read only with them."""
+    """Return whether a PNG's EXIF or XMP may stand after its pixels (PNG 3, 5.6), and is read only with them."""
     here, has_pixels, has_text = file.tell(), False, False
     file.seek(_PNG_SIGNATURE)
     while not has_text and len(head := file.read(8)) == 8:

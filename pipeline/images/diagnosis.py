@@ -1,4 +1,4 @@
-"""Says what is wrong with a picture file, in one sentence that begins with its class.
+"""Describes the damage of a picture file in one sentence that begins with its class.
 
 empty file             no byte in it
 not a picture          of no known format

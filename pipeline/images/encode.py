@@ -28,7 +28,7 @@ Quality = Annotated[int, Ge(1), Le(100)]
 Color = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
 Keep = Literal["srgb", "keep"]
 Kept = Mapping[str, bytes]
-"""What of the source's metadata is written into the output, under Pillow's names."""
+"""The source's metadata that is written into the output, under Pillow's names."""
 # Bytes of EXIF that a JPEG has room for, and pixels a side that libavif reads.
 _EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})

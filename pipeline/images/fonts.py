@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-"""What Pillow's `ImageDraw` draws text in."""
+"""A font of Pillow's `ImageDraw`."""
 
 
 def load_font(file: Path | None, size: float) -> Font:

@@ -169,7 +169,7 @@ def mark_as_suspect(file: Path) -> None:
 
 
 def is_as_left(file: Path) -> bool:
-    """Tell whether nobody has written to a ledger's file since its last writer closed it."""
+    """Return whether nobody has written to a ledger's file since its last writer closed it."""
     try:
         return file.stat().st_mtime_ns == copy_of(file).stat().st_mtime_ns
     except OSError:

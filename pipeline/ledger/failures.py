@@ -60,7 +60,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a failing file is tried again."""
+    """The policy by which failing files are tried again."""
 
     hold_after: int | None
     """The number of attempts; None for no limit."""
@@ -68,7 +68,7 @@ class RetryPolicy:
     """Whether held files are tried once more by this run."""
 
     def is_over(self, failure: Failure) -> bool:
-        """Tell whether a file that has not changed since its failure is left alone."""
+        """Return whether a file that has not changed since its failure is left alone."""
         held = self.hold_after is not None and failure.attempts >= self.hold_after
         return (held or failure.dismissed_at is not None) and not self.retry_failed
 

@@ -51,7 +51,7 @@ class Ledger:
         facts: What is true of the pipeline as a whole.
         unchanged: The ranges of sources of which nothing is left to be done.
         file_digests: The digests of files that count as part of a recipe.
-        overrides: What a person had the ledger take as true.
+        overrides: The overrides by which a person had the ledger take something as true.
         notes: What a person should know of how the ledger was opened.
         on_commit: Called after each commit.
         has_news: Whether anything was handed out, recorded, moved or removed, so that a copy is out of date.
@@ -80,7 +80,7 @@ class Ledger:
 
     @cached_property
     def overrides(self) -> Overrides:
-        """What a person had the ledger take as true."""
+        """The overrides by which a person had the ledger take something as true."""
         from pipeline.ledger.overrides import Overrides
 
         return Overrides(self._connection)
@@ -320,7 +320,7 @@ class UnchangedRange(NamedTuple):
     sources: int
     digest: bytes
     counts: dict[str, tuple[int, int]]
-    """How many outputs are up to date for each reason, and of how many sources that is the foremost reason."""
+    """The numbers of up-to-date outputs for each reason, and of sources whose foremost reason that is."""
 
 
 class UnchangedRanges:

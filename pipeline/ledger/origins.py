@@ -1,4 +1,4 @@
-"""How a source or a group is kept in the columns `source`, `source_size` and `source_mtime_ns` of a table.
+"""Keeps a source or a group in the columns `source`, `source_size` and `source_mtime_ns` of a table.
 
 A source is kept as its path, size and time. A group is kept as `/stage` or `/stage/name`, the number of its members and
 their digest: no path of a source begins with a slash, so all groups lie side by side in the order of that column.

@@ -47,7 +47,7 @@ class OutputRecord(NamedTuple):
     source_mtime_ns: int
     recipe: int
     reason: str
-    """Why the output was skipped."""
+    """The reason why the output was skipped."""
     size: int | None
     """Size and time of the file that was written; None where none was. A skip keeps those of the file before it."""
     mtime_ns: int | None
@@ -144,7 +144,7 @@ class Outputs:
         return (intent.source, "intended") if intent else None
 
     def is_blank(self) -> bool:
-        """Whether no output was ever made or intended."""
+        """Return whether no output was ever made or intended."""
         either = "SELECT 1 FROM outputs UNION ALL SELECT 1 FROM intents LIMIT 1"
         return self._connection.execute(either).fetchone() is None
 

@@ -46,7 +46,7 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Remains:
-    """What lay there before a ledger was opened."""
+    """The files of a ledger as they lay there before it was opened."""
 
     alive_ns: int
     """When its files were last written to."""
@@ -66,7 +66,7 @@ def look_at(file: Path) -> Remains:
 
 
 def is_new(file: Path) -> bool:
-    """Tell whether no writer has ever begun, rather than the ledger having been lost."""
+    """Return whether no writer has ever begun, rather than the ledger having been lost."""
     return not (size_of(file) or size_of(log_of(file)) or _copies(file))
 
 
@@ -147,7 +147,7 @@ def _naming_damage(file: Path) -> Iterator[None]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether SQLite says that the file is not what it wrote."""
+    """Return whether SQLite says that the file is not what it wrote."""
     return _name_of(error).startswith(("CORRUPT", "NOTADB"))
 
 

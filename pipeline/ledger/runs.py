@@ -29,16 +29,16 @@ class Window(NamedTuple):
     why: str
 
     def holds(self, ctime_ns: int | None) -> bool:
-        """Tell whether a file with this ctime may have changed in the period."""
+        """Return whether a file with this ctime may have changed in the period."""
         return ctime_ns is not None and may_be_since(ctime_ns, self.since_ns) and ctime_ns < self.until_ns
 
     def doubts(self, recorded_ns: int | None, ctime_ns: int) -> bool:
-        """Tell whether a row of then, or a file that last changed then, is to be compared by its contents."""
+        """Return whether a row of then, or a file that last changed then, is to be compared by its contents."""
         return (recorded_ns or 0) >= self.since_ns or self.holds(ctime_ns)
 
 
 class RunRow(NamedTuple):
-    """What decides whether a run has left anything uncertain."""
+    """The columns of a run that decide whether it has left anything uncertain."""
 
     id: int
     boot: str | None

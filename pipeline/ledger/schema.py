@@ -106,7 +106,7 @@ TABLES = frozenset(
 )  # fmt: skip
 """All tables of a ledger of this version."""
 _TABLES_OF_1 = frozenset({"failures", "recipes", "runs", "outputs"})
-"""Those of the first version, which every later one has too."""
+"""The tables of the first version, which every later one has too."""
 # Without these columns of `outputs` nothing can be told of an output.
 _NEEDED = {"target", "source", "stage", "status", "source_size", "source_mtime_ns", "recipe", "size", "mtime_ns"}
 
@@ -135,7 +135,7 @@ def tables_of(connection: sqlite3.Connection) -> set[str]:
 
 
 def has_lost_tables(connection: sqlite3.Connection) -> bool:
-    """Tell whether the file of a ledger that was written before lacks any of its version's tables."""
+    """Return whether the file of a ledger that was written before lacks any of its version's tables."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:  # word for word: a flipped bit may have renamed a column
         with closing(sqlite3.connect(":memory:")) as ours:

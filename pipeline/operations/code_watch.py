@@ -20,7 +20,7 @@ class CodeWatch:
         code = config.code_state
         tables = tuple(dict.fromkeys((*code.tables, *contents)))
         self.state: CodeState = replace(code, stamps={**contents, **code.stamps}, tables=tables)
-        """What the workers compare with what they load."""
+        """The state of the code, with which workers compare the files that they load."""
         self.changed = ""
         """The first file that is not what it was when it was used; empty if there is none."""
         self.is_spoilt = False

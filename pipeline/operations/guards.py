@@ -37,7 +37,7 @@ _LOST_AND_FOUND = "lost+found"
 
 @dataclass(frozen=True)
 class Confirmations:
-    """What the user confirmed to be intended, where a guard would stop the run."""
+    """The situations that the user confirmed to be intended, where a guard would stop the run."""
 
     rebuild: bool = False
     """Known files, or recorded outputs, are gone on purpose."""
@@ -55,7 +55,7 @@ class _OutputFolder:
     path: Path
     as_bytes: bytes
     written: str
-    """As it is written in pipeline.yaml; the key of what is known of it."""
+    """The path as pipeline.yaml has it; the key of the facts about the folder."""
     key: bytes
     """The prefix of the ledger's targets in it."""
 
@@ -82,7 +82,7 @@ class Guards:
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
         self.notes: list[str] = []
-        """What looks odd, and was let pass."""
+        """Notes on what looks odd and does not stop the run."""
 
     # -- before the plan -----------------------------------------------------------------------------------------------
 
@@ -303,7 +303,7 @@ def _is_empty(place: Path) -> bool:
 
 
 def _is_another_file(file: Path, ours: Path) -> bool:
-    """Tell whether there is such a file, and it is not ours by another path."""
+    """Return whether there is such a file, and it is not ours by another path."""
     try:
         return not os.path.samefile(file, ours)
     except OSError:

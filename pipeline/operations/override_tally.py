@@ -1,4 +1,4 @@
-"""How many outputs an override is to set, as `adopt` and `accept` show it before they ask."""
+"""Counts the outputs that an override is to set, as `adopt` and `accept` show them before they ask."""
 
 from __future__ import annotations
 

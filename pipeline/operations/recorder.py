@@ -1,4 +1,4 @@
-"""What a run keeps of itself while it goes on: rows in the ledger, lines in the log, counts in the summary."""
+"""Records outcomes while a run goes on: rows in the ledger, lines in the log, counts in the summary."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ class Recorder:
         parts: RecordedParts | None = None,
     ) -> None:
         self.planned_files = 0
-        """How many files the run is to do."""
+        """The number of files that the run is to do."""
         self.done_files = 0
-        """How many of them are through, whatever their results."""
+        """The number of files that have ended, whatever their results."""
         self._ledger = ledger
         self._log = log
         self._summary = log.summary
@@ -94,7 +94,7 @@ class Recorder:
         self._errors = errors
         self._leaves = leaves
         self.made: Counter[int] = Counter()
-        """How many outputs were made, by the number of their recipe."""
+        """The numbers of outputs made, by the number of their recipe."""
         self._parts = parts
         self.same_files: SameFileFinder | None = None
         """Finds whose output has the path of another, once there is a plan."""

@@ -18,7 +18,7 @@ from pipeline.config.model import Config
 from pipeline.errors import CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.ownership import OwnedFolders, claimed_folders
-from pipeline.messages import Kind, Outcome, Result
+from pipeline.messages import FailureKind, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
@@ -226,7 +226,7 @@ def _record_refused(context: RunContext, *, of_groups: bool) -> None:
     """Record the outputs that the plan refuses, of files or of groups."""
     for refused in context.plan.store.decisions("refuse", of_groups=of_groups):
         code, text = refused.reason.code, text_of(refused.reason)
-        kind: Kind = "collision" if code in ("collision", "not_ours") else "error"
+        kind: FailureKind = "collision" if code in ("collision", "not_ours") else "error"
         text = f"{text}: {shown(refused.target)}" if code in ("not_ours", "not_a_file") else text
         result = Result(refused.stage, refused.path, "failed", text, kind)
         if code == "not_ours" or code == "members_failed":

@@ -1,4 +1,4 @@
-"""What the steps of a run share, how a run is opened and closed, and what becomes of an error.
+"""Opens and closes a run, keeps what its steps share, and deals with their errors.
 
 Whatever a step raises comes to `end_run_on_error`, the one place that tells a refusal, after which nothing was made,
 from a run that the machine stopped part-way.
@@ -45,7 +45,7 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked of one run; see `run` in run.py for each of the fields."""
+    """The request for one run; `run` in run.py describes each field."""
 
     config: Config
     selection: Selection
@@ -59,7 +59,7 @@ class RunRequest:
 
 @dataclass
 class RunContext:
-    """What the steps of one run share; `plan` and `recorder` are there from the step `plan` on."""
+    """The state that the steps of one run share; `plan` and `recorder` are there from the step `plan` on."""
 
     request: RunRequest
     config: Config
@@ -76,14 +76,14 @@ class RunContext:
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
     parts: RecordedParts | None = None
-    """What is recorded of outputs in parts, where there may be any."""
+    """The records of outputs in parts, where there may be any."""
     is_planned: bool = False
     """Whether there is a plan, and no guard refused it."""
     engine: Engine | None = None
     work: dict[str, Any] | None = None
-    """How many files went through the engine and in how many seconds, from which `plan` estimates; None for none."""
+    """The files that went through the engine and their seconds, from which `plan` estimates; None for none."""
     made_before: Counter[int] = field(default_factory=Counter)
-    """How many outputs were made before the run was planned anew, by the number of their recipe."""
+    """The numbers of outputs made before the run was planned anew, by the number of their recipe."""
 
     def note(self, text: str) -> None:
         """Tell a person something that concerns no single output."""

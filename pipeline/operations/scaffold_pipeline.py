@@ -136,7 +136,7 @@ def _patterns(kinds: Iterable[_Kind], files: dict[_Kind, list[str]]) -> str:
 
 
 def _has_unique_stems(names: list[str]) -> bool:
-    """Whether no two names differ in their suffix only, so that `{stem}` gives each an output of its own."""
+    """Return whether no two names differ in their suffix only, so that `{stem}` gives each an output of its own."""
     return len({os.path.splitext(name)[0].lower() for name in names}) == len(names)
 
 

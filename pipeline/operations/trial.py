@@ -39,7 +39,7 @@ class Trial:
     """One file, the pipeline that it is tried with, and what a person should know about that."""
 
     config: Config
-    """Its outputs lie in the trial's folder."""
+    """The pipeline, with outputs in the trial's folder."""
     job: Job
     folder: Path
     notes: tuple[str, ...]

@@ -24,14 +24,14 @@ _AHEAD = 64
 # Findings that are looked at again together.
 _CHUNK = 1000
 
-Kind = Literal["as recorded", "missing", "torn", "older", "edited", "unreadable", "contents changed"]
+Finding = Literal["as recorded", "missing", "torn", "older", "edited", "unreadable", "contents changed"]
 
 
 class Finding(NamedTuple):
     """The state of one output, compared with its record."""
 
     row: OutputRecord
-    kind: Kind
+    kind: Finding
     text: str
     """The kind with its details, such as sizes."""
 
@@ -53,7 +53,7 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
 
 
 def _is_settled(row: OutputRecord) -> bool:
-    """Whether a record is final: an output that was being made when a run stopped is made again in any case."""
+    """Return whether a record is final: an output that was being made when a run stopped is made again in any case."""
     return row.status == "done" and not row.in_flight and row.size is not None
 
 

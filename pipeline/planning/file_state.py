@@ -1,4 +1,4 @@
-"""Tells whether a source is as recorded, and whether an output is as we left it."""
+"""Compares sources and outputs on the disk with their records."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _Readings = dict[bytes, Reading | OSError]
 
 
 def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
-    """Whether a source has the size and time that were recorded of it; whether a group has the same members."""
+    """Return whether a source has the size and time that were recorded of it; whether a group has the same members."""
     if isinstance(source, Group):
         return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
     return source.size_bytes == record.source_size and is_no_edit(record.source_mtime_ns, source.mtime_ns)
@@ -172,7 +172,7 @@ Sources = ByTime | ByContents
 
 
 def _can_be_kept(reading: Reading | OSError, source: Source) -> TypeGuard[Reading]:
-    """Whether the file that was read is the one that the walk met, and nobody wrote to it meanwhile."""
+    """Return whether the file that was read is the one that the walk met, and nobody wrote to it meanwhile."""
     if isinstance(reading, OSError):
         return False
     return reading.was_at_rest and (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)
@@ -189,7 +189,7 @@ class OutputFolders:
         self._folder_exists = False
 
     def has(self, path: bytes) -> bool:
-        """Whether anything lies at a path, be it a dangling link."""
+        """Return whether anything lies at a path, be it a dangling link."""
         folder = path[: path.rindex(b"/")]
         if folder != self._folder:
             self._folder, self._folder_exists = folder, os.path.lexists(folder)
@@ -262,7 +262,7 @@ def _compare_other(
 def is_as_left(
     path: bytes, found: os.stat_result, size: int | None, mtime_ns: int | None, digest: bytes | None
 ) -> bool:
-    """Whether a file is the one that we wrote, and nobody changed it since; one whose time may be cut is read."""
+    """Return whether a file is the one that we wrote, unchanged since; one whose time may be cut is read."""
     if not stat.S_ISREG(found.st_mode) or found.st_size != size:
         return False
     time = compare_times(mtime_ns, found.st_mtime_ns)
@@ -286,6 +286,6 @@ def look(path: bytes) -> os.stat_result | None:
 
 
 def is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Whether a file has the recorded time to the nanosecond, as one moved by a run that was killed then has."""
+    """Return whether a file has the recorded time to the nanosecond, as one moved by a run that was killed then has."""
     is_same_time = compare_times(mtime_ns, found.st_mtime_ns) == "same"
     return stat.S_ISREG(found.st_mode) and found.st_size == size and is_same_time

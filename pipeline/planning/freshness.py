@@ -79,7 +79,7 @@ class Context:
     folders: OutputFolders = field(default_factory=OutputFolders)
 
     def may_be_ours(self, spec: OutputSpec, path: bytes) -> bool:
-        """Whether a file of which nothing is recorded may be of a run that the ledger has forgotten."""
+        """Return whether a file of which nothing is recorded may be of a run that the ledger has forgotten."""
         return self.window is not None and spec.template.folder in self.claimed and self.window.holds(ctime_of(path))
 
 
@@ -134,7 +134,7 @@ def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
 
 
 def is_somebody_elses(spec: OutputSpec, record: OutputRecord, path: bytes, context: Context) -> bool:
-    """Whether a file lies where we made none, since the source was left out."""
+    """Return whether a file lies where we made none, since the source was left out."""
     made_none = record.status == "skipped" and record.size is None and not record.in_flight
     return made_none and context.folders.has(path) and not context.may_be_ours(spec, path)
 
@@ -272,7 +272,7 @@ class Freshness:
         return decision._replace(action="make", reason=NEW, rival=None if is_past else source)
 
     def _is_past(self, source: bytes) -> bool:
-        """Whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
+        """Return whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
         return self._is_listed and not is_group(source) and is_gone(self._root + source)
 
     def _change(self, source: Source, spec: OutputSpec, record: OutputRecord) -> Reason | None:

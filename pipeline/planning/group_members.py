@@ -127,7 +127,7 @@ class GroupMembers:
             return key, b""
 
     def may_lie_below(self, folder: bytes, group: Group) -> bool:
-        """Whether a source somewhere below a folder of the input root may have an output in a group."""
+        """Return whether a source somewhere below a folder of the input root may have an output in a group."""
         return self._name_template is None or self._name_template.may_hold(group.name or b"", folder)
 
     # -- reading -------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class GroupPlanner:
         return decision if decision.action == "refuse" else decide_absent(decision, state, members.accepts_failures)
 
     def _is_unknown(self, group: Group) -> bool:
-        """Whether a group may have members of which the walk could not know."""
+        """Return whether a group may have members of which the walk could not know."""
         members = self._members.get(group.stage)
         return members is not None and any(members.may_lie_below(folder, group) for folder, _ in self._walk.unlisted)
 

@@ -114,13 +114,13 @@ class Fate(NamedTuple):
     action: Literal["prune", "keep", "forget"]
     """`forget` where there is no file any more, or one that is a current output by another path."""
     obstacle: Literal["", "edited", "unreadable"] = ""
-    """Why the file is kept."""
+    """The reason why the file is kept."""
     error: str = ""
     """The system's error where the file cannot be read."""
 
     @property
     def why(self) -> str:
-        """Why it is an orphan and why it is kept, as a sentence."""
+        """The reasons why it is an orphan and is kept, as a sentence."""
         why = text_of(Reason(self.orphan.code))
         if self.obstacle == "edited":
             return f"{why}, edited by someone else"

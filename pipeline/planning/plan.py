@@ -160,7 +160,7 @@ def walk_of(config: Config) -> Walk:
 
 
 def _may_pass_over(config: Config, specs: Sequence[OutputSpec], selection: Selection) -> bool:
-    """Whether ranges of sources may be compared by one digest, which covers only sizes and times of plain files."""
+    """Return whether ranges of sources may be compared by one digest, of sizes and times of plain files only."""
     return not selection.force and config.changed_by != "hash" and all(spec.is_plain for spec in specs)
 
 

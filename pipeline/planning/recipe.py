@@ -175,7 +175,7 @@ def with_unknown_code(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _makes_picture(route: Sequence[StageConfig]) -> bool:
-    """Whether an output is a picture, whose format its suffix decides; filters do not change the kind of a value."""
+    """Return whether an output is a picture, whose format its suffix decides; filters keep a value's kind."""
     makes = [stage.stage.makes for stage in route if stage.stage.makes is not None]
     return bool(makes) and makes[-1] is values.IMAGE
 

@@ -150,7 +150,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_path(value: Any) -> bool:
-    """Whether this is a Path option with the digest of its file."""
+    """Return whether this is a Path option with the digest of its file."""
     return isinstance(value, dict) and set(value) == {"path", "contents"}
 
 

@@ -83,13 +83,13 @@ class RenameFinder:
         return None
 
     def _may_be_moved_to(self, decision: Decision, row: OutputRecord | None) -> bool:
-        """Whether an output is to be made since none is recorded for its path, or one of another recipe."""
+        """Return whether an output is to be made since none is recorded for its path, or one of another recipe."""
         if decision.action != "make" or decision.target.startswith(NO_FILE_KEY):
             return False
         return row is None or row.status == "intended" or row.recipe != self._recipes[decision.stage]
 
     def _is_to_spare(self, row: OutputRecord, claim: Decision | None, source: Source) -> bool:
-        """Whether a row says of a source as it is that something was made of it, which no decision wants as it is."""
+        """Return whether a row is of a source as it is now, and no decision takes its output as it is."""
         if row.part is not None or row.target.startswith(NO_FILE_KEY):
             return False
         if row.status == "intended" or row.in_flight or self._sources.change(source, row):

@@ -21,7 +21,7 @@ class SameFileFinder:
         self._in_folder = in_folder
         self._folder: bytes | None = None
         self._by_name: dict[str, list[tuple[bytes, bytes]]] = {}
-        """What is in the last folder that was asked for, by folded name."""
+        """The names in the last folder that was asked for, by folded name."""
 
     def find(self, path: bytes, target: bytes) -> tuple[bytes, bytes] | None:
         """Return target and source of what lies at a path whose own target is another; None where nothing does."""

@@ -26,7 +26,7 @@ GRANULARITIES_NS = (
     1_000_000_000,  # HFS+, ext3, ext4 with small inodes, tar, scp, sftp
     2_000_000_000,  # FAT, zip
 )
-"""How coarsely file systems and copies keep times, in nanoseconds. Most cut a time, some round it up."""
+"""The granularities of times in file systems and copies, in nanoseconds. Most cut a time, some round it up."""
 
 # Nanoseconds. No worker reads a source that is younger than a tick of 20 ms, so an edit after that reading is later
 # than the recorded time by more than this.
@@ -46,7 +46,7 @@ def compare_times(recorded_ns: int | None, found_ns: int) -> Comparison:
 
 
 def is_no_edit(recorded_ns: int | None, found_ns: int) -> bool:
-    """Whether the times alone tell that a source is the one that was read."""
+    """Return whether the times alone tell that a source is the one that was read."""
     comparison = compare_times(recorded_ns, found_ns)
     if comparison != "cut" or recorded_ns is None:
         return comparison == "same"

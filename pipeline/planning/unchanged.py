@@ -162,7 +162,7 @@ class RangeDigests:
 
 
 def _is_settled(output: _Output, columns: Sequence[tuple[Any, ...]], first: tuple[tuple[Any, ...], ...]) -> bool:
-    """Whether all records of one output are final, by its recipe, and of the same sources as those of the first."""
+    """Return whether all records of one output are final, by its recipe, and of the first one's sources."""
     sources, targets, _, statuses, sizes, times, recipes, *_, in_flight = columns
     return (
         not any(in_flight)

@@ -1,4 +1,4 @@
-"""What a person sees of a run, made from its events and its counts.
+"""The terminal's view of a run, made from its events and its counts.
 
 bar      the progress bar on stderr while the run goes on
 live     progress.json, for `status` at another terminal

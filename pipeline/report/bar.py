@@ -1,4 +1,4 @@
-"""What a person sees on stderr while a run goes on: a progress bar, and what the stages print."""
+"""Writes to stderr while a run goes on: a progress bar, and the text that stages print."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ class Summary:
     exit: int = 0
     """The exit code of the program."""
     sources: int = 0
-    """How many input files were found and selected."""
+    """The number of input files that were found and selected."""
     dismissed: int = 0
-    """How many of the held ones were dismissed."""
+    """The number of held outputs that were dismissed."""
     renamed: int = 0
     """Not made, but moved to their new path."""
     settling: int = 0
@@ -52,15 +52,15 @@ class Summary:
     """Files in which a stage failed; what the plan refused is not counted."""
     pipeline: str = ""
     stopped: str = ""
-    """Why the run ended early; empty if it did not."""
+    """The reason why the run ended early; empty if it did not."""
     notes: list[str] = field(default_factory=list)
-    """What else a person should know, in order."""
+    """Notes for a person, in order."""
     failures: list[tuple[Origin, Result]] = field(default_factory=list)
     """The first 20 failed outputs, each with the source or group that it is made of."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """How many outputs failed, by reason."""
+    """The numbers of outputs that failed, by reason."""
     remarks: Counter[str] = field(default_factory=Counter)
-    """How many outputs are done with a note, by that note."""
+    """The numbers of outputs done with a note, by that note."""
 
     def add(self, outcome: Outcome) -> None:
         """Count the results of one job."""

@@ -22,7 +22,7 @@ class Code:
 
     @property
     def identity(self) -> str:
-        """Its name, and a digest of what it does, as they stand in a recipe; the same wherever the files lie."""
+        """The code's name and a digest of it, for a recipe; independent of where the files lie."""
         if self.recipe is not None:
             return f"{self.name} recipe {self.recipe}"
         digests = "".join(sorted(self.files.values()))
@@ -34,7 +34,7 @@ NO_CODE = Code("", {})
 
 @dataclass(frozen=True)
 class CodeState:
-    """What the files of a pipeline's code were when they were digested: what a worker may load."""
+    """The state of the files of a pipeline's code when they were digested; a worker may load no other."""
 
     bytes: Mapping[str, str] = field(default_factory=dict)
     """The digest of the bytes of every source, by its path."""

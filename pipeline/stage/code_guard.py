@@ -66,7 +66,7 @@ class CodeGuard:
             raise CodeChanged(self.changed)
 
     def may_use_bytecode(self, path: str) -> bool:
-        """Whether the bytecode of a source may be loaded."""
+        """Return whether the bytecode of a source may be loaded."""
         was = self._state.stamps.get(path)
         return may_use_bytecode(path) and (was is None or was == stamp_of(path))
 

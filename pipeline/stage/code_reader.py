@@ -172,7 +172,7 @@ class CodeReader:
         return found
 
     def _is_table(self, path: str) -> bool:
-        """Whether a file that was read counts: it lies where the code does, and nothing writes to it."""
+        """Return whether a file that was read counts: it lies where the code does, and nothing writes to it."""
         if path in self._recorder.writes or not os.path.isfile(path) or not counts(path):
             return False
         roots = [str(self._folder), *(os.path.abspath(each) for each in sys.path if each)]

@@ -25,13 +25,13 @@ _NOT_COUNTED = tuple(
 
 @cache
 def counts(path: str) -> bool:
-    """Whether a file counts as code of the stages that load it. Links are not resolved: an editable install counts."""
+    """Return whether a file counts as code of the stages that load it; links are not resolved, editable installs count."""
     return os.path.isabs(path) and not is_installed(path) and not path.startswith(_NOT_COUNTED)
 
 
 @cache
 def is_installed(path: str) -> bool:
-    """Whether a file belongs to an installed distribution."""
+    """Return whether a file belongs to an installed distribution."""
     return not _INSTALLED.isdisjoint(path.split(os.sep))
 
 
@@ -49,7 +49,7 @@ def file_of(module: ModuleType | None) -> str | None:
 
 
 def module_counts(module: ModuleType) -> bool:
-    """Whether a module came from a file that counts, or is a bare folder in which such files lie."""
+    """Return whether a module came from a file that counts, or is a bare folder in which such files lie."""
     if file := file_of(module):
         return counts(file)
     return any(counts(os.path.join(os.path.abspath(place), "_.py")) for place in places_of(module))
@@ -64,7 +64,7 @@ def places_of(module: ModuleType) -> list[str]:
 
 
 class Stamp(NamedTuple):
-    """What a file system says of a file; another stamp may be another file."""
+    """The file system's description of a file, by which a change of it is noticed."""
 
     size_bytes: int
     mtime_ns: int
@@ -83,7 +83,7 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 def may_use_bytecode(path: str) -> bool:
-    """Whether the bytecode that Python cached of a source is certain to be of the text that is there now.
+    """Return whether the bytecode that Python cached of a source is certain to be of the text that is there now.
 
     Bytecode knows its source by its size and the whole second of its time: one that was written within that second may
     be of the text before.

@@ -27,9 +27,9 @@ class Option:
 
     name: str
     schema: dict[str, Any]
-    """As JSON Schema, with its default and doc in it."""
+    """The option as JSON Schema, with its default and description."""
     words: str
-    """Its type, in the words of YAML."""
+    """The option's type, in the words of YAML."""
     is_required: bool
     default: Any
     doc: str
@@ -87,7 +87,7 @@ def _doc_of(name: str, text: str) -> str:
 
 
 def says(stage: Stage, text: str) -> bool:
-    """Whether the stage's docstring contains every sentence of a text."""
+    """Return whether the stage's docstring contains every sentence of a text."""
     whole = " ".join(doc(stage).split())
     return all(each in whole for each in _SENTENCE_END.split(text))
 

@@ -1,4 +1,4 @@
-"""What a piece of code imports, wherever in it, and where that lies: read from the text, without importing anything."""
+"""Reads from the text of a module which others it imports, and finds their files without importing any."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _hidden_use(node: ast.AST) -> str:
 
 
 def _reads_a_named_file(node: ast.Call) -> bool:
-    """Whether a call opens a file whose name is written there, and not to write to it."""
+    """Return whether a call opens a file whose name is written there, and not to write to it."""
     given = node.args[0] if node.args else None
     if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call) and not node.args:
         given = node.func.value.args[0] if node.func.value.args else None  # Path("table.csv").read_text()

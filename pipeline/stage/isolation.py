@@ -45,7 +45,7 @@ _PLAIN = {
 
 
 class Question(NamedTuple):
-    """What a child is to call, and where it is to be."""
+    """The call that a child is to make, and the surroundings for it."""
 
     function: str
     """The module and the name of it, as `package.module:name`."""
@@ -58,16 +58,16 @@ class Question(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a child ended, or why there was none, as its server says."""
+    """The end of a child, or the reason why there was none, as its server reports it."""
 
     status: int = 0
-    """Its exit code, or the negative number of the signal that ended it."""
+    """The exit code, or the negative number of the signal that ended the child."""
     refused: int = 0
     """The number of the error, where no process could be started."""
 
 
 ENDED = struct.Struct("=ii")
-"""How it crosses."""
+"""The form in which a question crosses."""
 
 
 class ProcessDied(Exception):
@@ -76,16 +76,16 @@ class ProcessDied(Exception):
     def __init__(self, place: Any, how: str) -> None:
         super().__init__(how)
         self.place = place
-        """What it had announced last."""
+        """The place that the child had announced last."""
         self.how = how
 
 
 announce: Callable[[Any], None] = lambda place: None  # noqa: E731, replaced in the child
-"""Says what is about to be imported or called, so that a death can be blamed on it. Does nothing but in a child."""
+"""Announces the code that is about to be imported or called, so that a death can be blamed on it; only in a child."""
 
 
 def announce_place(place: Any) -> None:
-    """Say what of a user's is about to be run: a death of this process is blamed on it."""
+    """Announce the user's code that is about to be run: a death of this process is blamed on it."""
     announce(place)
 
 
@@ -167,7 +167,7 @@ class _ServerGone(Exception):
         super().__init__(how)
         self.how = how
         self.place = place
-        """What its child had announced last."""
+        """The place that the child had announced last."""
 
 
 class _Server:
@@ -301,13 +301,13 @@ def _folder() -> Iterator[list[int]]:
 
 
 class _Answer:
-    """What comes from a child over its two pipes: frames of a length and a pickle, and what it prints."""
+    """The answer of a child, over two pipes: frames of a length and a pickle, and the text that it prints."""
 
     def __init__(self, answer: int, output: int) -> None:
         import codecs
 
         self.place: Any = None
-        """What it announced last."""
+        """The place that the child announced last."""
         self.result: tuple[str, Any, tuple[str, ...]] | None = None
         self._answer = answer
         self._output = output

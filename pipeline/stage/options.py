@@ -38,7 +38,7 @@ _SHOWN = 80
 
 
 Place = tuple[str | int, ...]
-"""Where something stands in the data: ("stages", 0, "with", "width")."""
+"""The path of a value in the data, such as ("stages", 0, "with", "width")."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _IMPORTER = ("<frozen importlib", "<frozen zipimport")
 
 
 class Recorder:
-    """What the imports of this process have loaded so far, file by file."""
+    """The files that the imports of this process have loaded so far."""
 
     def __init__(self) -> None:
         self.edges: defaultdict[str, set[str]] = defaultdict(set)

@@ -50,7 +50,7 @@ def forget_stages() -> None:
 
 
 def _is_of_stages(package: str) -> bool:
-    """Whether a top-level module holds stages, or was found in a folder that we put on `sys.path` for them."""
+    """Return whether a top-level module holds stages, or was found in a folder that we put on `sys.path` for them."""
     if package == "stages" or package.startswith(_FolderFinder.PREFIX):
         return True
     module = sys.modules.get(package)
@@ -59,7 +59,7 @@ def _is_of_stages(package: str) -> bool:
 
 
 _added: list[str] = []
-"""What we put on `sys.path`, for the pipeline that was loaded last."""
+"""The folders that we added to `sys.path` for the pipeline that was loaded last."""
 
 
 def _add_to_path(*folders: Path) -> None:

@@ -21,11 +21,11 @@ _CHOICES = "Path, bytes, str, Image.Image"
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a stage takes and makes, as plain data that any process may have."""
+    """The types that a stage takes and makes, as plain data that any process may have."""
 
     uses: str
     where: str
-    """Its file and line, for messages."""
+    """The stage's file and line, for messages."""
     module: str
     """The module in which it was found."""
     takes: Kind | None
@@ -51,11 +51,11 @@ class Stage(Contract):
     target: Callable[..., Any]
     """The function, or the class whose instances are called."""
     options: dict[str, inspect.Parameter]
-    """Its keyword-only parameters, annotations resolved."""
+    """The stage's keyword-only parameters, with resolved annotations."""
 
     @property
     def contract(self) -> Contract:
-        """What it takes and makes, without its code."""
+        """The stage without its code."""
         return Contract(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Contract)})
 
     def check(self, options: dict[str, Any]) -> None:

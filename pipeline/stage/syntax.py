@@ -79,7 +79,7 @@ def written_recipe(tree: ast.Module) -> int | None:
 
 
 def does_nothing(tree: ast.Module) -> bool:
-    """Whether there is no code in a module, as in most files that only make a package of their folder."""
+    """Return whether there is no code in a module, as in most files that only make a package of their folder."""
     return all(
         isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in _without_docstring(tree.body)
     )

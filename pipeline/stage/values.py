@@ -1,4 +1,4 @@
-"""What may travel between stages, how each kind is read from and written to a file, and which suffix means what.
+"""The kinds of values that travel between stages, their readers and writers, and the suffixes of files.
 
 A Path travels as it is and is never opened for writing. Pillow is imported only when a picture is at hand, so that a
 pipeline over texts never pays for it.
@@ -240,7 +240,7 @@ def _not_here(*given: Any) -> Any:
 
 
 def can_convert(have: Kind, want: Kind) -> bool:
-    """Whether a value of one kind can be handed to a stage that wants the other."""
+    """Return whether a value of one kind can be handed to a stage that wants the other."""
     same = have is want
     return same or have is PATH or want is PATH or (have.name, want.name) in _IN_MEMORY
 
@@ -260,7 +260,7 @@ def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
 
 
 def is_kind(value: Any, kind: Kind) -> bool:
-    """Whether what a stage returned is what its annotation said."""
+    """Return whether what a stage returned is what its annotation said."""
     return _KINDS.get(type(value)) is kind or any(kind_of(each) is kind for each in type(value).__mro__)
 
 

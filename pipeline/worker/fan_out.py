@@ -31,7 +31,7 @@ class FanOut:
         self._outputs: dict[bytes, Parts] = {}
         """The parts of each output, by its path, without their final names."""
         self._skip_reasons: dict[bytes, str] = {}
-        """Why the first part of an output was left out."""
+        """The reason why the first part of an output was left out, by the output's path."""
 
     def next_part(self, parts: Iterator[Any], notes: Notes) -> tuple[Any, ValueKind, Notes] | None:
         """Return the next part that goes on, with its kind and notes; None after the last.

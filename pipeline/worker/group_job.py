@@ -37,10 +37,10 @@ class GroupJobRunner:
         self._scratch = self._caller.scratch
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
-        """How many members the stage has read."""
+        """The number of members that the stage has read."""
         self._read_bytes = 0
         self._read_error: BaseException | None = None
-        """What was raised when a member was read; the stage may have caught it."""
+        """The error that was raised when a member was read; the stage may have caught it."""
 
     def run(self) -> Outcome:
         """Make the output of the group; what goes wrong is in the outcome."""
@@ -140,6 +140,6 @@ class GroupJobRunner:
             raise SourceMoved("changed")
 
     def _has_changed(self) -> bool:
-        """Whether any of the members that were read has changed since it was planned."""
+        """Return whether any of the members that were read has changed since it was planned."""
         members = read_members(self._job.members_file)
         return not all(member.is_as_planned for member, _ in zip(members, range(self._read_count), strict=False))

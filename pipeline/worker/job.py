@@ -12,12 +12,12 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.images import limited_to
-from pipeline.messages import Begin, Handed, Job, Kind, Outcome, Result, Target
+from pipeline.messages import Begin, Handed, Job, FailureKind, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver
 from pipeline.stage.handoff import put, take
 from pipeline.stage.values import PATH
-from pipeline.stage.values import Kind as ValueKind
+from pipeline.stage.values import FailureKind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
 from pipeline.worker.scratch import naming_of, peak_bytes, write_output
@@ -41,9 +41,9 @@ class JobRunner:
         self._scratch = self._caller.scratch
         self._results: dict[bytes, Result] = {}
         self._environment = ""
-        """What the machine refused."""
+        """The error by which the machine refused a write."""
         self._handed: list[Handed] = []
-        """What other engines are to go on with."""
+        """The values with which other engines go on."""
         self._fan_out: FanOut | None = None
         """The fan-out of which a part is in hand."""
 
@@ -198,7 +198,7 @@ class JobRunner:
         return committed, notes
 
     def _may_move(self, stage: BuiltStage, path: Path) -> bool:
-        """Whether a file may be renamed: one that the stage made in the scratch folder and nobody reads any more."""
+        """Return whether a file may be renamed: a stage made it in the scratch folder, and nobody reads it any more."""
         return not self._route.readers.get(stage.index) and not stage.is_filter and self._scratch.holds(path)
 
     # -- other engines -------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class JobRunner:
             self._steps.failed(target.stage, error_line(error), error)
         self._results[target.path] = failed(target, self._reading.blame(error), stage)
 
-    def _fail_all(self, text: str, kind: Kind) -> None:
+    def _fail_all(self, text: str, kind: FailureKind) -> None:
         for target in self._job.targets:
             self._results[target.path] = Result(target.stage, target.path, "failed", text, kind)
 

@@ -1,4 +1,4 @@
-"""What runs inside a worker process: `start()` once, `work()` for every job.
+"""Runs inside a worker process: `start()` once, `work()` for every job.
 
 parent                                      worker
 ------                                      ------

@@ -1,4 +1,4 @@
-"""Where a job puts values: temporary files into its scratch folder, outputs to their targets."""
+"""Writes a job's values: temporary files into its scratch folder, outputs to their targets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Scratch:
         return self.create() / f"value-{self._count}{suffix}"
 
     def holds(self, path: Path) -> bool:
-        """Whether a file lies in the folder, and is not only linked there."""
+        """Return whether a file lies in the folder, and is not only linked there."""
         return self.folder is not None and not path.is_symlink() and self.folder in path.resolve().parents
 
     def add_part_file(self, path: Path) -> None:

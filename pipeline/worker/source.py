@@ -32,10 +32,10 @@ class SourceReading:
     def __init__(self, path: str | Path, planned: Source, *, hashes: bool = False) -> None:
         self._path = path
         self.source = planned
-        """Its identity: as it was planned, and from `begin` on as it was then."""
+        """The source as it was planned, and from `begin` on as it was then."""
         self._hashes = hashes
         self.contents: digest.Reading | None = None
-        """Its digest; None unless sources are hashed."""
+        """The source's digest; None unless sources are hashed."""
 
     def begin(self) -> None:
         """Take the identity of the source as it is now. Raises one of GONE, OSError, FileFailure, SourceMoved."""

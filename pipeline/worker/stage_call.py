@@ -13,10 +13,10 @@ from weakref import WeakSet
 
 from pipeline.errors import FileFailure, NotOurs, SourceMoved
 from pipeline.files.file_system import OPENING, WRITING, blame_machine
-from pipeline.messages import Kind, Result, Target
+from pipeline.messages import FailureKind, Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
-from pipeline.stage.values import Kind as ValueKind
+from pipeline.stage.values import FailureKind as ValueKind
 from pipeline.text import one_line
 from pipeline.types import Item, Skip
 from pipeline.worker.scratch import Scratch
@@ -32,7 +32,7 @@ def announce_nothing(index: int) -> None:
 
 
 NO_MORE = object()
-"""What `next_part` returns at the end; no stage can yield it."""
+"""The value that `next_part` returns at the end; no stage can yield it."""
 
 
 class SharedValue:
@@ -100,7 +100,7 @@ class StageCaller:
     ) -> None:  # fmt: skip
         self.scratch = Scratch(tree.setup.scratch)
         self.steps = steps
-        """Where every step is reported; None in a run."""
+        """The receiver of every step; None in a run."""
         self._root = tree.root
         self._path = path
         """The file that the job reads; empty for a group."""
@@ -310,7 +310,7 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     text = error_line(error)
     if stage and not isinstance(error, FileFailure):
         text = f"{text} (in stage {stage!r})"
-    kind: Kind = "error" if isinstance(error, Exception) else "crashed"
+    kind: FailureKind = "error" if isinstance(error, Exception) else "crashed"
     if isinstance(error, MemoryError):
         kind = "memory"
     if isinstance(error, SourceMoved):

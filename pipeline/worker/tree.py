@@ -22,12 +22,12 @@ from pipeline.types import FitBox
 
 @dataclass(frozen=True)
 class StageSetup:
-    """What a worker needs to know of one stage; only names and options cross to it, never code."""
+    """One stage as it crosses to a worker: names and options, never code."""
 
     name: str
     uses: str
     options: bytes
-    """Its options, pickled: they may be of classes of its own module, which is imported first."""
+    """The pickled options; their classes may be of the stage's own module, which is imported first."""
     parent: int | None
     """The index of the stage it reads from; None for the source itself."""
     save: Mapping[str, Any]
@@ -67,7 +67,7 @@ class WorkerSetup:
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
     code: CodeState = NO_STATE
-    """What the files of the code were when the run was planned, which no worker may load otherwise."""
+    """The state of the code's files when the run was planned; a worker may load no other."""
 
     def pack(self) -> bytes:
         """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
@@ -161,7 +161,7 @@ class Tree:
 
     @cached_property
     def set_aside(self) -> SetAside:
-        """What keeps files that may be a person's before outputs take their place."""
+        """The keeper of files that may be a person's, before outputs take their place."""
         return SetAside(self.setup.set_aside, self.setup.folder)
 
     def member_kind(self, stage: BuiltStage) -> Kind:

@@ -8,7 +8,7 @@ from support.pool_jobs import STAGES, job
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure, failure_text, with_descendants
 from pipeline.engines.output_capture import KEPT_BYTES
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Begin, Group, GroupJob, Handed, Kind, Outcome, Result, Source, Target
+from pipeline.messages import Begin, Group, GroupJob, Handed, FailureKind, Outcome, Result, Source, Target
 
 DECODE, WEB, THUMB, PRINT = range(4)
 CRASH = WorkerFailure("crashed", WEB, "killed by SIGSEGV")
@@ -18,7 +18,7 @@ def done(stage: str) -> Result:
     return Result(stage, stage.encode(), "done")
 
 
-def failed(stage: str, kind: Kind = "error") -> Result:
+def failed(stage: str, kind: FailureKind = "error") -> Result:
     return Result(stage, stage.encode(), "failed", "bad file", kind)
 
 
@@ -74,7 +74,7 @@ def test_one_death_is_forgiven_and_the_second_costs_its_stage_and_what_is_below(
 
 
 @pytest.mark.parametrize("kind", ["timeout", "error"])
-def test_what_is_not_the_workers_fault_is_not_forgiven(kind: Kind) -> None:
+def test_what_is_not_the_workers_fault_is_not_forgiven(kind: FailureKind) -> None:
     """A job that took too long would take as long again."""
     attempt = Attempt(job("x", "web", "print"))
     assert attempt.add_failure(WorkerFailure(kind, WEB, "took too long"), STAGES) is NextStep.RUN_ALONE
@@ -110,7 +110,7 @@ def test_errors_are_retried_as_often_as_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vanished", "changed", "collision"])
-def test_what_would_end_the_same_is_not_retried(kind: Kind) -> None:
+def test_what_would_end_the_same_is_not_retried(kind: FailureKind) -> None:
     """A source that is gone does not come back for being asked again."""
     attempt = Attempt(job("x"), retries_left=3)
     assert attempt.add_outcome(outcome(attempt, failed("web", kind))) is NextStep.DELIVER
