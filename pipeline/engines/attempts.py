@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import output_capture
-from pipeline.messages import AnyJob, Handed, Job, FailureKind, Outcome, Result, StageInfo
+from pipeline.messages import AnyJob, FailureKind, Handed, Job, Outcome, Result, StageInfo
 
 
 class WorkerFailure(NamedTuple):

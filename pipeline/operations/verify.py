@@ -24,14 +24,14 @@ _AHEAD = 64
 # Findings that are looked at again together.
 _CHUNK = 1000
 
-Finding = Literal["as recorded", "missing", "torn", "older", "edited", "unreadable", "contents changed"]
+FindingKind = Literal["as recorded", "missing", "torn", "older", "edited", "unreadable", "contents changed"]
 
 
 class Finding(NamedTuple):
     """The state of one output, compared with its record."""
 
     row: OutputRecord
-    kind: Finding
+    kind: FindingKind
     text: str
     """The kind with its details, such as sizes."""
 

@@ -25,7 +25,7 @@ _NOT_COUNTED = tuple(
 
 @cache
 def counts(path: str) -> bool:
-    """Return whether a file counts as code of the stages that load it; links are not resolved, editable installs count."""
+    """Return whether a file counts as code of the stages that load it; links are not resolved."""
     return os.path.isabs(path) and not is_installed(path) and not path.startswith(_NOT_COUNTED)
 
 

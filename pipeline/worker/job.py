@@ -12,12 +12,12 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
 from pipeline.images import limited_to
-from pipeline.messages import Begin, Handed, Job, FailureKind, Outcome, Result, Target
+from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver
 from pipeline.stage.handoff import put, take
 from pipeline.stage.values import PATH
-from pipeline.stage.values import FailureKind as ValueKind
+from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
 from pipeline.worker.scratch import naming_of, peak_bytes, write_output

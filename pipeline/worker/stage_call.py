@@ -16,7 +16,7 @@ from pipeline.files.file_system import OPENING, WRITING, blame_machine
 from pipeline.messages import FailureKind, Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
-from pipeline.stage.values import FailureKind as ValueKind
+from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import one_line
 from pipeline.types import Item, Skip
 from pipeline.worker.scratch import Scratch

@@ -8,7 +8,7 @@ from support.pool_jobs import STAGES, job
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure, failure_text, with_descendants
 from pipeline.engines.output_capture import KEPT_BYTES
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Begin, Group, GroupJob, Handed, FailureKind, Outcome, Result, Source, Target
+from pipeline.messages import Begin, FailureKind, Group, GroupJob, Handed, Outcome, Result, Source, Target
 
 DECODE, WEB, THUMB, PRINT = range(4)
 CRASH = WorkerFailure("crashed", WEB, "killed by SIGSEGV")
