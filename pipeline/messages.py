@@ -40,7 +40,7 @@ class Group(NamedTuple):
     """None for the one group of a stage that gathers all files."""
     members: int = 0
     digest: int = 0
-    """A digest of the members' paths, sizes and times. This and `members` are 0 where only the name is known."""
+    """A digest of the members' paths and contents. This and `members` are 0 where only the name is known."""
 
     def __str__(self) -> str:
         return "all files" if self.name is None else f"group {shown(self.name) or repr('')}"
@@ -198,7 +198,7 @@ class Outcome(NamedTuple):
     output: str = ""
     """The text that the stages, and the programs they started, wrote to stdout and stderr."""
     source_digest: bytes = b""
-    """The digest of the source's contents; empty unless sources are compared by hash."""
+    """The digest of the source's contents; empty unless sources are compared by hash, or this one is in doubt."""
     source_ctime_ns: int | None = None
     """The ctime of the source when it was digested; None unless the source was at rest then."""
     handed: tuple[Handed, ...] = ()

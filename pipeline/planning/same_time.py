@@ -35,12 +35,14 @@ _LESS_THAN_AN_EDIT_NS = 10_000_000
 
 def compare_times(recorded_ns: int | None, found_ns: int) -> Comparison:
     """Compare the time that the ledger has of a file with the time that the file has now; of no file it has None."""
-    found_ns = kept_time(found_ns)
     if recorded_ns == found_ns:
         return "same"
     if recorded_ns is None:
         return "different"
+    found_ns = kept_time(found_ns)
     apart_ns = abs(recorded_ns - found_ns)
+    if not apart_ns:
+        return "same"
     may_be = (each for each in GRANULARITIES_NS if apart_ns < each)
     return "cut" if any(recorded_ns % each == 0 or found_ns % each == 0 for each in may_be) else "different"
 
