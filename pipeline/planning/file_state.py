@@ -6,8 +6,8 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from pipeline.files.atomic import digest_of
 from pipeline.files.digest import Reading, read
@@ -17,6 +17,9 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Origin, Source
 from pipeline.planning.decisions import EDITED, INTERRUPTED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _SECOND_NS = 1_000_000_000
 # Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
@@ -90,6 +93,8 @@ class ByContents:
 
     def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield the sources of `met` in their order, after those that must be read were read."""
+        from concurrent.futures import ThreadPoolExecutor
+
         rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:
