@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ class Owner:
 
 def owner_here(state_folder: Path, state_id: str, pipeline: str) -> Owner:
     """Return a pipeline on this machine as an owner; the id is empty before its first run."""
-    return Owner(state_id, pipeline, socket.gethostname(), str(state_folder))
+    return Owner(state_id, pipeline, os.uname().nodename, str(state_folder))
 
 
 def is_claimed(place: Path, ours: Owner) -> bool:

@@ -6,9 +6,7 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import shutil
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,7 +144,7 @@ def _lock(folder: Path, pipeline: str) -> int:
 
 def _write_holder(lock_fd: int) -> None:
     os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n".encode(), 0)
+    os.pwrite(lock_fd, f"pid {os.getpid()} on {os.uname().nodename} since {time.strftime('%F %T')}\n".encode(), 0)
 
 
 def _is_the_file(fd: int, file: Path) -> bool:
@@ -179,14 +177,14 @@ def without_locks(folder: Path, why: Exception) -> EnvironmentFailure:
 
 def _new_run() -> str:
     """Return a new run id, which sorts by time and differs from others of the same second."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
 
 
 def _identity(folder: Path) -> str:
     """Return the id of the state folder, created at the first run; it moves with the folder."""
     known = known_identity(folder)
     if not known:
-        known = secrets.token_hex(8)
+        known = os.urandom(8).hex()
         # Owner files name it: without it nobody could tell after a power cut that their folders are ours.
         replace_durably(folder / "id", f"{known}\n".encode(), folder / "id.new")
     return known

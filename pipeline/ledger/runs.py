@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
-import socket
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +71,7 @@ def _versions() -> dict[str, str]:
     """Return the versions that decide what a run can do."""
     from pipeline import __version__
 
-    return {"filemill": __version__, "python": platform.python_version()}
+    return {"filemill": __version__, "python": sys.version.split()[0]}
 
 
 class Runs:
@@ -89,7 +89,7 @@ class Runs:
         self._connection.execute(
             "INSERT INTO runs (id, name, started, boot, synced_until, unsure_since, unsure_until, unsure_why, host,"
             " versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self.number, name, now, boot_id(), now, *(window or (None, None, None)), socket.gethostname(),
+            (self.number, name, now, boot_id(), now, *(window or (None, None, None)), os.uname().nodename,
              json.dumps(_versions())),
         )  # fmt: skip
 

@@ -6,9 +6,8 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from pipeline.files.atomic import digest_of
 from pipeline.files.digest import Reading, read
@@ -19,6 +18,9 @@ from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Origin, Source
 from pipeline.planning.decisions import DOUBTFUL, EDITED, INTERRUPTED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
 from pipeline.planning.same_time import Comparison, compare_times, is_no_edit
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # Reading is the disk's work, and hashing lets other threads go on.
 _THREADS = 4
@@ -120,6 +122,8 @@ class ByContents:
 
     def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield the sources of `met` in their order, after those that must be read were read."""
+        from concurrent.futures import ThreadPoolExecutor
+
         rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:

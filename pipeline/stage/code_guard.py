@@ -10,7 +10,6 @@ What was loaded against the plan is remembered, since whoever imports may catch 
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import os
 import sys
 from collections.abc import Mapping
@@ -42,7 +41,9 @@ class CodeGuard:
         SourceFileLoader.path_stats = _path_stats  # type: ignore[method-assign, assignment]
         forget_stages()
         # A process that is no worker may hold modules of its own, which are nobody's business.
-        is_worker = multiprocessing.parent_process() is not None
+        from multiprocessing import parent_process
+
+        is_worker = parent_process() is not None
         old = [
             name
             for name, module in list(sys.modules.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sysconfig
+import sys
 from functools import cache
 from importlib.util import cache_from_source
 from types import ModuleType
@@ -15,7 +15,11 @@ import pipeline
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OURS = os.path.dirname(os.path.abspath(pipeline.__file__))
 _BUNDLED = os.path.join(os.path.dirname(_OURS), "stages")
-_STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(os.__file__))
+_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_STANDARD = (
+    os.path.dirname(os.__file__),
+    *(os.path.join(prefix, sys.platlibdir, _PYTHON) for prefix in (sys.base_prefix, sys.base_exec_prefix)),
+)
 _NOT_COUNTED = tuple(
     os.path.join(place, "")
     for each in (*_STANDARD, _OURS, _BUNDLED)

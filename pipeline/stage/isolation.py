@@ -8,8 +8,10 @@
     how it ended  <-------------------- waits for it
     a pipe that only we hold open -------------------------------------->  is killed once that is closed
 
-The server is started when it is first needed, and ends with us or when nobody has asked for a while. An answer is plain
-data: whatever it is made of, nothing but filemill's own classes is imported here to unpack it.
+The server is started when it is first needed, and ends with us or when nobody has asked for a while. It is a copy of
+this process where that is nothing but the program, which costs less, and a new process anywhere else.
+
+An answer is plain data: whatever it is made of, nothing but filemill's own classes is imported here to unpack it.
 """
 
 from __future__ import annotations
@@ -21,14 +23,16 @@ import pickle
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pipeline
 from pipeline.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     import socket
+    import subprocess
 
 # What is read of a pipe at once.
 _READ_BYTES = 1 << 16
@@ -175,23 +179,12 @@ class _Server:
 
     def __init__(self, function: str = "") -> None:
         import socket
-        import subprocess
-        from multiprocessing.spawn import get_executable
 
-        place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         try:
             self._socket, theirs = socket.socketpair()
             with theirs, _above_streams(theirs.fileno()) as number:
-                code = (
-                    f"import sys; sys.path[:] = {[place, *(each for each in sys.path if each)]!r}\n"
-                    f"from pipeline.stage.isolation_server import serve\nserve({number}, {function!r})"
-                )
-                self._process = subprocess.Popen(
-                    [get_executable(), *subprocess._args_from_interpreter_flags(), "-c", code],  # type: ignore[attr-defined]
-                    pass_fds=[number],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
+                forked = _Forked(number, function, (self._socket, theirs)) if _is_nothing_else() else None
+                self._process = forked or _started(number, function)
         except OSError as error:
             raise EnvironmentFailure(f"no process can be started to import the stages: {error}") from error
         self.is_asked = False
@@ -202,7 +195,7 @@ class _Server:
     def forget(self) -> None:
         """Leave the server to the process that has forked this one."""
         self._socket.close()
-        self._process.returncode = 0  # it is no child of ours to be waited for
+        self._process.returncode = 0
 
     def close(self) -> int:
         """End the server, and the child it may have; return its exit code."""
@@ -249,6 +242,69 @@ class _Server:
 
     def _how_it_ended(self) -> str:
         return f"with the one that had started it, which ended {_describe_end(self.close())}"
+
+
+def _started(number: int, function: str) -> subprocess.Popen[bytes]:
+    """Start a server as a new process, which asks nothing of this one."""
+    import subprocess
+    from multiprocessing.spawn import get_executable
+
+    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = (
+        f"import sys; sys.path[:] = {[place, *(each for each in sys.path if each)]!r}\n"
+        f"from pipeline.stage.isolation_server import serve\nserve({number}, {function!r})"
+    )
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen(
+        [get_executable(), *flags, "-c", code],
+        pass_fds=[number], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _is_nothing_else() -> bool:
+    """Return whether a copy of this process is as good a server as a new one, and has most of what that would import.
+
+    That is so while a process has been nothing but the program that reads its pipeline first of all.
+    """
+    return (
+        pipeline.is_program
+        and sys.platform == "linux"
+        and threading.active_count() == 1
+        and not {"pipeline.ledger.ledger", "pipeline.engines"} & sys.modules.keys()
+    )
+
+
+class _Forked:
+    """A server that was forked from this process, in the shape of a Popen."""
+
+    def __init__(self, number: int, function: str, others: Sequence[socket.socket]) -> None:
+        self.returncode: int | None = None
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # what is in their buffers is ours to write
+                stream.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                for end in others:  # of which the server, or a child of it, would keep one open for ever
+                    end.close()
+                from pipeline.stage.isolation_server import serve
+
+                for each in (0, 1):
+                    with open(os.devnull, "r+b", buffering=0) as null:
+                        os.dup2(null.fileno(), each)
+                serve(number, function)
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit code as Popen does."""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return self.returncode
 
 
 class _Pipe:

@@ -1,4 +1,4 @@
-"""Validates options against a stage's signature, and gives their JSON Schema, with pydantic; only in the parent."""
+"""Validates options against a stage's signature, and gives their JSON Schema, with pydantic; no worker needs it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ _NEEDED = {
 _PYTHON_WORDS = re.compile(
     r"^(Input|Value error,|Assertion failed,|Tuple|List|Set|Frozenset|Dictionary|String) | after validation"
 )
+_NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 # Characters: a longer value is left out of the message; the source line shows it.
 _SHOWN = 80
 
@@ -106,6 +107,21 @@ def _choices(known: Mapping[str, inspect.Parameter]) -> str:
     return f"; there are {', '.join(map(repr, known))}" if known else "; it has none"
 
 
+def adapter_of(annotation: Any) -> TypeAdapter[Any]:
+    """Return the pydantic adapter of a type.
+
+    pydantic would look through everything that is installed for plugins, at the first of all; those are not for us.
+    """
+    before = os.environ.get(_NO_PLUGINS)
+    os.environ[_NO_PLUGINS] = "__all__"
+    try:
+        return TypeAdapter(annotation)
+    finally:
+        del os.environ[_NO_PLUGINS]
+        if before is not None:
+            os.environ[_NO_PLUGINS] = before
+
+
 def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
     if isinstance(parameter.default, FieldInfo):
         raise StageError(
@@ -113,7 +129,7 @@ def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
             hint=f"say '{parameter.name}: Annotated[..., Field(...)] = default'",
         )
     try:
-        return TypeAdapter(parameter.annotation)
+        return adapter_of(parameter.annotation)
     except Exception as error:
         raise _no_type(parameter, error) from error
 

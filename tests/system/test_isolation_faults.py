@@ -255,6 +255,23 @@ def test_too_few_files_that_may_be_open(project: Project) -> None:
     assert codes == sorted(codes, reverse=True) and {*codes} == {0, 3}
 
 
+def test_only_the_program_is_copied(project: Project) -> None:
+    """In a script, which may have threads and whatever is imported, the server is a new process."""
+    project.write("stages/upper.py", WAITING + UPPER)
+    project.write("script.py", "from pipeline.cli import main\nmain(['check'])\n")
+    commands = []
+    for script in (["-m", "pipeline", "check"], ["script.py"]):
+        process = subprocess.Popen([sys.executable, *script], cwd=project.folder, stderr=subprocess.PIPE, text=True)
+        server, _ = pids_in(project.folder / "pids", 2)
+        commands.append([Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (process.pid, server)])
+        (project.folder / "go_on").touch()
+        os.kill(server, signal.SIGKILL)
+        assert end(process) == (0, "")
+        for name in ("pids", "go_on"):
+            (project.folder / name).unlink()
+    assert [program == server for program, server in commands] == [True, False]
+
+
 FORKED = """
 import multiprocessing, os, sys
 from pathlib import Path
