@@ -135,8 +135,8 @@ options:
   --version       the version
 
 exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 stopped by the machine,
-            4 stopped by a limit of your own, 70 a fault of filemill itself, 75 already running, 128+N stopped by signal N;
-            the same line again resumes
+            4 stopped by a limit of your own, 70 a fault of filemill itself, 75 already running,
+            128+N stopped by signal N; the same line again resumes
 """
 
 
