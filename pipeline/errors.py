@@ -1,4 +1,4 @@
-"""Every exception of filemill, and the exit code that each one ends a run with.
+"""The exceptions of filemill, and the exit code of a run that ends with each.
 
 ::
 
@@ -67,7 +67,7 @@ class WorkersFailed(EnvironmentFailure):
 
 
 class CodeChanged(EnvironmentFailure):
-    """The code of the stages, or what else the run was planned with, was changed while the run was on."""
+    """The code of the stages, or another input of the plan, was changed during the run."""
 
     def __init__(self, file: str) -> None:
         super().__init__(f"{file} changed while the run was on")
@@ -90,7 +90,7 @@ class AlreadyRunning(FilemillError):
 
 
 class FileFailure(FilemillError):
-    """One file cannot be done; the text is what the summary and the ledger say about it."""
+    """One file cannot be done; the text is shown in the summary and kept in the ledger."""
 
     exit_code = 1
 
@@ -101,7 +101,7 @@ class NotOurs(FileFailure):
     def __init__(self, text: str, by: bytes = b"") -> None:
         super().__init__(text)
         self.by = by
-        """The path of what is there, as the file system has it."""
+        """The path of the existing file, as spelt in the file system."""
 
 
 class Unreadable(FileFailure):

@@ -18,7 +18,7 @@ MOVED: tuple[FailureKind, ...] = ("vanished", "changed")
 
 
 class Source(NamedTuple):
-    """The identity of an input: its path relative to the input root, in bytes, plus what stat says of it."""
+    """The identity of an input: its path relative to the input root, in bytes, and its fields from stat."""
 
     path: bytes
     size_bytes: int
@@ -33,14 +33,14 @@ class Source(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The identity of a group: the stage that gathers it, its name, and what its members come to."""
+    """The identity of a group: the stage that gathers it, its name, and the totals of its members."""
 
     stage: str
     name: bytes | None
-    """None for the one group of a stage that gathers all files."""
+    """The name of the group; None for the one group of a stage that gathers all files."""
     members: int = 0
     digest: int = 0
-    """A digest of the members' paths and contents. This and `members` are 0 where only the name is known."""
+    """A digest of the members' paths, sizes and times. It and `members` are 0 if only the name is known."""
 
     def __str__(self) -> str:
         return "all files" if self.name is None else f"group {shown(self.name) or repr('')}"
@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 
 Origin = Source | Group
-"""The origin of an output, a file or a group of files."""
+"""The origin of an output, a source or a group."""
 
 
 class Target(NamedTuple):
@@ -59,74 +59,74 @@ class Target(NamedTuple):
 
     stage: str
     path: bytes
-    """The path of the output; of a fan-out's, the key that stands for all its parts."""
+    """The absolute path of the output; for a fan-out, a path that represents all parts."""
     is_new: bool = False
-    """Whether nothing was there when the run was planned, so that nothing is to be replaced."""
+    """True if no file was at the path when the run was planned, so that none may be replaced."""
     around: tuple[bytes, bytes] = (b"", b"")
-    """The text before and after a part's name in its path; empty where there are no parts."""
+    """The text before and after the name of a part in its path; empty without a fan-out."""
     owned: tuple[bytes, ...] = ()
-    """The paths of the parts that were made before."""
+    """The paths of the parts that earlier runs made."""
     is_forced: bool = False
-    """Whether a part may take the place of a file that we did not make."""
+    """True if a part may replace a file that we did not make."""
     ours: tuple[tuple[int, int], ...] = ()
-    """The periods, in nanoseconds since 1970, in which a file at a part's place that changed last then is ours."""
+    """Periods in nanoseconds since 1970. A file at the path of a part is ours if its last change lies in one."""
     handed_ns: int = 0
-    """When parts were handed out; 0 where there are none."""
+    """The time at which the parts were handed out, in nanoseconds since 1970; 0 without a fan-out."""
     digests: tuple[bytes, ...] | None = None
-    """The digests of the versions that we made; a file of none of them is set aside before it is replaced.
+    """The digests of the versions that we made. A file with any other digest is set aside before it is replaced.
 
-    None where what is there is replaced unread.
+    If None, the file at the path is replaced unread.
     """
 
 
 class Begin(NamedTuple):
-    """The beginning of a job that does not begin with its source: the value of a stage in another pool, in a file."""
+    """The beginning of a job that continues from another pool: the value of a stage there, in a file."""
 
     stage: int | None
-    """The index of that stage; None for the source."""
+    """The index of the stage that made the value; None for the source."""
     file: bytes
-    """Empty where the value is the source itself."""
+    """The path of the file with the value; empty if the value is the source itself."""
     kind: str
-    """The name of the kind of the value, as in `stage.values.Kind`."""
+    """The name of the value's kind, as in `stage.values.Kind`."""
     notes: tuple[tuple[str, str], ...]
     """The notes on the value so far, each with its text without particulars."""
 
 
 class Job(NamedTuple):
-    """One source and the outputs it needs this time."""
+    """One source and the outputs to make of it."""
 
     source: Source
     targets: tuple[Target, ...]
     begin: Begin | None = None
     is_again: bool = False
-    """Whether a worker that had the job died, and may have made some of its outputs."""
+    """True if a worker that had the job died, and may have made some of the outputs."""
     is_digested: bool = False
     """Whether the source is digested though the pipeline goes by times: the ledger had no digest to settle a doubt."""
 
     @property
     def origin(self) -> Origin:
-        """The origin of the outputs."""
+        """The source of the outputs."""
         return self.source
 
 
 class GroupJob(NamedTuple):
-    """One group and the one output that is to be made of it."""
+    """One group and the one output to make of it."""
 
     group: Group
     target: Target
     members_file: bytes = b""
     """The path of the file that lists the members; empty until the job is handed out."""
     is_again: bool = False
-    """The targets, as those of a Job."""
+    """True if a worker that had the job died, and may have made the output."""
 
     @property
     def origin(self) -> Origin:
-        """The origin of the output."""
+        """The group of which the output is made."""
         return self.group
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The target, as a job of a source has them."""
+        """The one target, in the form of the targets of a Job."""
         return (self.target,)
 
 
@@ -142,7 +142,7 @@ class Handed(NamedTuple):
 
 
 class MadePart(NamedTuple):
-    """One part of an output, as it was committed."""
+    """One part of an output, after it was committed."""
 
     name: str
     path: bytes
@@ -158,31 +158,31 @@ class Result(NamedTuple):
     path: bytes
     status: Status
     text: str = ""
-    """The reason of a skip, or the text of a failure."""
+    """The reason of a skip or a failure; empty for an output that is done."""
     kind: FailureKind | None = None
     detail: str = ""
     """The traceback of a failure, for the log."""
     size_bytes: int = 0
     mtime_ns: int = 0
     digest: bytes = b""
-    """The digest of the output as it was committed; empty where there is no file."""
+    """The digest of the output's contents when it was committed; empty if there is no file."""
     parts: tuple[MadePart, ...] = ()
     """The parts that a fan-out made in place of one file."""
     notes: tuple[tuple[str, str], ...] = ()
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
     code: Literal["", "not_ours", "members_failed"] = ""
-    """Set for the failures that the program treats in a way of their own; it never parses `text`."""
+    """The code of a failure that the program treats specially, since it never parses `text`; else empty."""
     taken_by: bytes = b""
-    """The path of what has the output's name already, as the file system has it; empty where that is no matter."""
+    """The path, as spelt in the file system, of a file that already has the output's name; empty if there is none."""
 
     @property
     def noted(self) -> str:
-        """Return its notes as one text."""
+        """Return the notes as one text."""
         return "; ".join(text for text, _ in self.notes)
 
     @property
     def outputs(self) -> int:
-        """The number of outputs that this result stands for: the parts of a fan-out, else 1."""
+        """Return the number of outputs that this result represents: the parts of a fan-out, else 1."""
         return len(self.parts) or 1
 
 
@@ -190,11 +190,11 @@ class Outcome(NamedTuple):
     """The outcome of a job: one result for each of its targets."""
 
     origin: Origin
-    """The source or the group; a source with the size and time that the worker saw, which the ledger records."""
+    """The source or the group. A source has the size and time that the worker saw, which the ledger records."""
     results: tuple[Result, ...]
     seconds: float = 0.0
     environment: str = ""
-    """The reason why a write of our own failed, such as a full disk; then no result is the file's fault."""
+    """The reason for which one of our own writes failed, such as a full disk; then no result is the file's fault."""
     output: str = ""
     """The text that the stages, and the programs they started, wrote to stdout and stderr."""
     source_digest: bytes = b""
@@ -204,13 +204,13 @@ class Outcome(NamedTuple):
     handed: tuple[Handed, ...] = ()
     """The values that were left to other pools."""
     goes_on: bool = False
-    """Whether more outcomes of the same source will follow."""
+    """True if more outcomes of the same source will follow."""
     changed_code: str = ""
-    """The file of the stages' code that was loaded for it and is not what the run was planned with: nothing counts."""
+    """The path of a code file that was loaded after a change since the plan, so that no result counts; else empty."""
     bytes_in: int = 0
-    """The size of all members that were read, of a group."""
+    """The total size of the members of a group that were read; 0 for a source."""
     peak_bytes: int | None = None
-    """The most memory that the worker had held by then."""
+    """The most memory that the worker had held by the end of the job; None if unknown."""
     seat: int | None = None
     """The number of the worker's slot."""
 
@@ -221,12 +221,12 @@ class Outcome(NamedTuple):
 
 
 class StageInfo(NamedTuple):
-    """One stage of the tree, as an engine knows it."""
+    """The properties of one stage of the tree that an engine needs."""
 
     name: str
     parent: int | None
-    """The index of the stage it reads from; None for the source."""
+    """The index of the stage whose value this one reads; None for the source."""
     timeout_s: float | None = None
-    """The limit of each call of it."""
+    """Seconds that each call of the stage may take; None for no limit."""
     engine: int = 0
-    """Which of the engines runs it; 0 is the one whose pool all share that have none of their own."""
+    """The number of the engine that runs the stage; 0 is shared by all stages without a pool of their own."""

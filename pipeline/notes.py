@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar, Token
 
 Notes = dict[str, str]
-"""Each note once, in the order they were made, mapped to its text without particulars, by which notes are counted."""
+"""The notes in the order of their making, each mapped to its text without particulars, by which notes are counted."""
 
 _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
@@ -15,7 +15,7 @@ def note(text: str, particulars: str = "") -> None:
 
     Args:
         text: The text under which this note is counted over all outputs, such as "first frame only".
-        particulars: What is added for this output alone, such as "of 4".
+        particulars: The text added for this output alone, such as "of 4".
     """
     notes = _notes.get()
     if notes is not None:

@@ -1,4 +1,4 @@
-"""The events of a run, as the bar, `iterate`, `try` and progress.json receive them while it goes on."""
+"""The events of a run, which the bar, `iterate`, `try` and progress.json receive during the run."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ class Step(NamedTuple):
 
     stage: str
     what: Literal["built", "converted", "made", "skipped", "raised", "wrote", "failed"]
-    """`raised` is the call of a stage, `failed` an output, for whatever reason."""
+    """The kind of the event. `raised` means that the call of a stage raised; `failed` that an output failed."""
     value: str
-    """The value that came of it, described by type and size, or what was said."""
+    """The resulting value, described by type and size, or the text of the exception."""
     seconds: float
     error: BaseException | None = None
-    """The exception that was raised."""
+    """The exception of an event `raised` or `failed`."""
 
 
 class RunObserver:
     """Receives the events of a run; every method does nothing unless it is overridden.
 
-    An observer never changes what a run does: the run carries on whatever is returned or raised here.
+    An observer never changes a run: the run continues whatever a method returns or raises.
     """
 
     def on_start(self) -> None:
-        """The run holds its lock and begins to plan."""
+        """Called when the run holds its lock and begins to plan."""
 
     def on_planned(self, files: int) -> None:
-        """`files` files are about to be handed to the engine; called once more for the groups made of them."""
+        """Called before `files` files are handed to the engine, and once more for the groups made of them."""
 
     def on_step(self, step: Step) -> None:
-        """A stage was called, a value converted or an output written, in this process."""
+        """Called after a stage was called, a value converted or an output written in this process."""
 
     def on_outcome(self, outcome: Outcome) -> None:
-        """The outcome of a job has been recorded in the ledger."""
+        """Called after the outcome of a job was recorded in the ledger."""
 
     def on_tick(self) -> None:
-        """The engine is at work; called about ten times a second, whether or not a job has ended."""
+        """Called about ten times a second while the engine is at work, whether or not a job has ended."""
 
     def on_signal(self, name: str) -> None:
-        """A first signal such as SIGTERM arrived: jobs in hand are finished, and no others are started."""
+        """Called after a first signal such as SIGTERM: running jobs are finished, and no others are started."""
 
     def on_jobs_ended(self) -> None:
-        """The engine has no more of the jobs that were announced by `on_planned`."""
+        """Called when the engine has finished the jobs that `on_planned` announced."""
 
     def on_note(self, text: str) -> None:
-        """Something a person should know happened that concerns no single output."""
+        """Called with a text that a person should read and that concerns no single output."""
 
     def on_end(self) -> None:
-        """The run has ended, and its summary is complete; also called when it was refused before its first job."""
+        """Called at the end of the run, when its summary is complete, also if it was refused before its first job."""
 
 
 class Observers(RunObserver):

@@ -1,4 +1,4 @@
-"""Text for people: how names and reasons are shown, counted and put into JSON."""
+"""Text for people: functions that show names and reasons, count them, and put them into JSON."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ NO_FILE = "something that is no file stands in its place"
 
 
 def in_general(text: str) -> str:
-    """Return the text of an error or a Skip without what differs from file to file, under which it is counted."""
+    """Return the text of an error or a Skip without the details that differ between files, for counting."""
     head = _BEFORE.split(text, maxsplit=1)[0].strip()
     return _PARTICULAR.sub("...", head or text)
 
 
 def program() -> str:
-    """Return how the program was started, for messages that name a command: `filemill` or `python -m pipeline`."""
+    """Return the command that started the program, for messages: `filemill` or `python -m pipeline`."""
     return "filemill" if os.path.basename(sys.argv[0]) == "filemill" else "python -m pipeline"
 
 

@@ -1,4 +1,4 @@
-"""The types that authors of stages import: Item, Part, Skip, Picture and FitBox. Light, so that a stage stays light."""
+"""The types that authors of stages import: Item, Part, Skip, Picture and FitBox. Cheap to import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Skip(Exception):
     """Raised by a stage to leave the file out of the stages below it.
 
     Args:
-        reason: Why; it is recorded, and counted in the summary.
+        reason: The reason for leaving the file out; it is recorded, and counted in the summary.
     """
 
 
@@ -28,16 +28,16 @@ class Skip(Exception):
 class Item(Generic[T]):
     """A value with its source, for stages that need to know where it comes from.
 
-    Say `Item[bytes]` or `Item[Image.Image]` to have the value converted; a bare `Item` takes it as it comes.
+    With the annotation `Item[bytes]` or `Item[Image.Image]` the value is converted; a bare `Item` takes any value.
     """
 
     value: T
     source: str
     """The source's path relative to the input root; bytes that are not UTF-8 are surrogate-escaped."""
     scratch: Path
-    """A folder of this job's own, on the machine's disk; it is gone when the job ends."""
+    """A temporary folder for this job alone, on the machine's disk; removed at the end of the job."""
     part: str | None = None
-    """The name of the part, below a fan-out; else None."""
+    """The name of the part, in stages below a fan-out; else None."""
     output: str | None = None
     """The path of a gathered file, relative to the folder of pipeline.yaml if it lies there; else None."""
 
@@ -51,7 +51,7 @@ class Part(Generic[T]):
 
 
 Fit = Literal["inside", "outside", "cover", "contain", "fill"]
-"""The ways to fit a picture into a box, in the words of CSS's object-fit; `outside` covers it and stands over."""
+"""The way to fit a picture into a box, in the words of CSS's object-fit; `outside` covers the box and exceeds it."""
 
 
 class FitBox(NamedTuple):
@@ -61,10 +61,10 @@ class FitBox(NamedTuple):
     height: int | None
     fit: Fit = "inside"
     gap: float = 1.0
-    """The decoder delivers at least this many times the size."""
+    """The decoder delivers at least `gap` times the size of the fitted picture, for the resampling."""
 
     def whole(self, size: tuple[int, int]) -> tuple[float, float]:
-        """Return the width and height in pixels to which a whole picture of this size must at least be decoded."""
+        """Return the least width and height in pixels to which a whole picture of this size must be decoded."""
         scales = [limit / side for limit, side in zip((self.width, self.height), size, strict=True) if limit]
         scale = self.gap * (min(scales) if self.fit in ("inside", "contain") else max(scales))
         return size[0] * scale, size[1] * scale
@@ -77,7 +77,7 @@ class Picture(ABC):
     """
 
     size: tuple[int, int]
-    """Width and height, upright."""
+    """Width and height of the upright picture, in pixels."""
     format: str | None
     """Pillow's name of the format found in the file's content, such as "JPEG"; None for a value made by a stage."""
     frames: int

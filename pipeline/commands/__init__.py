@@ -1,4 +1,9 @@
-"""The verbs of the command line, one file each: `add_arguments` has its options, `execute` returns the exit code."""
+"""The verbs of the command line, one file for each; a thin layer over `operations`.
+
+verb            the first word after `filemill`, such as `run`; its module docstring is its help text
+add_arguments   registers the options of a verb
+execute         does what the parsed arguments ask for, and returns the exit code
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def warn_of_foreign_state(config: Config, ledger: Ledger) -> None:
-    """Print a line to stderr where the state belongs to another pipeline, whose records a verb is about to show."""
+    """Print a line to stderr if the state, from which a verb shows records, belongs to another pipeline."""
     from pipeline.operations.guards import guards_of
 
     if sentence := guards_of(config, ledger).describe_state():

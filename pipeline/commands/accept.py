@@ -86,7 +86,7 @@ def _accept(config: Config, ledger: Ledger, arguments: argparse.Namespace) -> in
 def _stale(
     plan: Plan, ledger: Ledger, leaves: dict[str, OutputSpec], stage: str, part: str
 ) -> Iterator[tuple[OutputSpec, bytes, str]]:
-    """Yield every output that is stale because of this part, with another reason for that; empty if there is none."""
+    """Yield every output that is stale because of `part`, with any further reason for that; empty if there is none."""
     from pipeline.planning.decisions import text_of, without_particulars
     from pipeline.planning.recipe_diff import differences_from
 

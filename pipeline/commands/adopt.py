@@ -80,7 +80,7 @@ def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) 
 
 
 def _adoptable(plan: Plan, config: Config) -> Iterator[AdoptedOutput]:
-    """Yield every output that can be adopted, with the digest of its contents and, if it counts, that of its source."""
+    """Yield every output that can be adopted, with the digest of its contents and, if needed, that of its source."""
     from pipeline.ledger.overrides import AdoptedOutput
 
     leaves = {leaf.stage: leaf for leaf in plan.specs}
@@ -123,7 +123,7 @@ def _read(path: bytes, size_bytes: int, mtime_ns: int) -> Reading | None:
 
 
 def _unrecorded(plan: Plan) -> Iterator[tuple[Decision, os.stat_result, str]]:
-    """Yield every output that exists and is not recorded, with why it cannot be adopted; empty if it can."""
+    """Yield every unrecorded output that exists, with the reason for which it cannot be adopted; empty if it can."""
     for decision in plan.store.decisions("refuse"):
         if decision.reason.code != "not_ours":
             continue

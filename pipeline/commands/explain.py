@@ -52,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def in_order(arguments: argparse.Namespace) -> tuple[str, str]:
-    """Return the pipeline and the path; the pipeline may have been named last."""
+    """Return the pipeline and the path, which may be given in either order."""
     first, last = arguments.file, arguments.path
     if first == arguments.pipeline and last.endswith((".yaml", ".yml")) and not first.endswith((".yaml", ".yml")):
         return last, first
@@ -106,7 +106,7 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
 
 
 def _why(output: OutputExplained) -> str:
-    """Return the reason for an output's action as a sentence."""
+    """Return the reason for the action on an output as a sentence."""
     if output.moves_to:
         return f"belongs at {shown(output.moves_to)} now"
     return f"orphan: {output.fate.why}" if output.fate else text_of(output.reason)

@@ -61,7 +61,7 @@ def _line(failure: Failure) -> str:
 
 
 def _describe_attempts(failure: Failure, patience: RetryPolicy, is_left_alone: bool) -> str:
-    """Describe how often a failed output was tried, or why it is not tried again."""
+    """Describe the number of tries of a failed output, or the reason for which it is not tried again."""
     from pipeline.planning.decisions import text_of
     from pipeline.planning.freshness import decide_failed
 
@@ -81,7 +81,7 @@ def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
-    """Return a function that tells whether the source and the recipe of a failure have not changed since."""
+    """Return a predicate: the source and the recipe of a failure have not changed since."""
     from pipeline.planning.file_state import same_origin
     from pipeline.planning.recipe import output_specs
 

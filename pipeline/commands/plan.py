@@ -76,7 +76,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _warn(check: Callable[[], None]) -> bool:
-    """Print the error with which a guard would stop the run; return whether there is none."""
+    """Print the error with which a guard would stop the run; return whether the guard passes."""
     try:
         check()
     except FilemillError as error:
@@ -104,7 +104,7 @@ def _print_counts(plan: Plan) -> None:
 
 
 def _print_estimate(plan: Plan, pace: Pace | None) -> None:
-    """Print how long a run may take, if there is work and the pace is known."""
+    """Print the estimated duration of a run, if there is work and the pace is known."""
     from pipeline.planning.estimate import estimate
 
     if pace and plan.jobs + plan.jobs_of_groups:
@@ -112,7 +112,7 @@ def _print_estimate(plan: Plan, pace: Pace | None) -> None:
 
 
 def _described(action: Action, why: str) -> str:
-    """Return the action and the reason as text; the reason alone where nothing is done."""
+    """Return the action and the reason as text; the reason alone if nothing is done."""
     return f"{action}: {why}" if action in ("make", "rename") else f"{why}: refused" if action == "refuse" else why
 
 

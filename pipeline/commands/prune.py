@@ -76,7 +76,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
 
 
 def _plan(config: Config, ledger: Ledger) -> Plan:
-    """Plan a run over all files. Raises FilemillError where a guard would stop that run."""
+    """Plan a run over all files. Raises FilemillError if a guard would stop that run."""
     from pipeline.operations.guards import guards_of
     from pipeline.planning.plan import make_plan
     from pipeline.planning.recipe import output_specs
@@ -114,7 +114,7 @@ def _list(found: Iterator[Fate]) -> None:
 
 
 def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int) -> None:
-    """Print the first orphans by name, and how many there are in all."""
+    """Print the names of the first orphans, and the number of all."""
     there = (fate for fate in found if fate.action != "forget")
     for fate in islice(there, _SHOWN):
         print(f"  {fate.action:<6}{shown(fate.orphan.target)}: {fate.why}", file=sys.stderr)

@@ -100,7 +100,7 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
 
 
 def only_of(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """Return the patterns of `--only`. Raises UsageError for one that gitignore does not know."""
+    """Return the patterns of `--only`. Raises UsageError for one that is not valid in .gitignore."""
     from pipeline.files.walk import pattern_problem
 
     patterns = tuple(each for each in arguments.only if each)  # an empty one asks for nothing, as in --only "$UNSET"
@@ -111,7 +111,7 @@ def only_of(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def confirmations_of(arguments: argparse.Namespace) -> Confirmations:
-    """Return which guards the arguments override."""
+    """Return the guards that the arguments override."""
     from pipeline.operations.guards import Confirmations
 
     return Confirmations(rebuild=arguments.rebuild, take_over=arguments.take_over)
@@ -147,7 +147,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:
-    """Raise UsageError where one of --sample, --output-root and --seed lacks another, or contradicts another option."""
+    """Raise UsageError if --sample, --output-root or --seed lacks another of them, or contradicts another option."""
     if arguments.sample is None:
         for word, given in (("--output-root", arguments.output_root), ("--seed", arguments.seed)):
             if given is not None:

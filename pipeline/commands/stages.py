@@ -91,7 +91,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 
 def _list(entries: list[Entry]) -> Iterator[str]:
-    """Yield two lists in columns, of the pipeline's own stages and of the bundled ones, and what cannot be used."""
+    """Yield the lines of a table of the pipeline's own stages, one of the bundled ones, and the unusable ones."""
     width = max(len(entry.name) for entry in entries)
     for is_bundled, title in ((False, "stages/"), (True, "bundled")):
         listed = [entry for entry in entries if entry.stage and entry.is_bundled == is_bundled]

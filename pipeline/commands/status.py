@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print how far the run has come, from progress.json, or how the last one ended, from the ledger."""
+    """Print the progress of the run, from progress.json, or the end of the last one, from the ledger."""
     from pathlib import Path
 
     from pipeline.config.load import load_config
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _last_recorded(ledger_file: Path) -> tuple[Standing, dict[str, Any]]:
-    """Return how the last run in the ledger ended, with what is recorded of it."""
+    """Return the standing of the last run in the ledger, and the fields of its record."""
     from pipeline.ledger.session import open_to_read
 
     with open_to_read(ledger_file) as ledger:

@@ -27,7 +27,7 @@ _SHOWN_LINES, _SHOWN_CHARACTERS, _READ_BYTES = 5, 100, 2000
 
 
 class StepPrinter(RunObserver):
-    """Prints every step of the file as it happens, and keeps what was raised for the debugger."""
+    """Prints every step of the file when it happens, and keeps the exceptions for the debugger."""
 
     def __init__(self, out: TextIO) -> None:
         self.errors: list[BaseException] = []
@@ -116,7 +116,7 @@ def _exit_code(outcome: Outcome, errors: Sequence[BaseException]) -> int:
 
 @contextlib.contextmanager
 def _our_stdout() -> Iterator[TextIO]:
-    """Open a copy of stdout, which stays what it is when stdout is redirected."""
+    """Open a copy of stdout, which is not affected when stdout is redirected."""
     sys.stdout.flush()
     with open(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as out:
         yield out
@@ -141,7 +141,7 @@ def _print_results(trial: Trial, results: Sequence[Result]) -> None:
 
 
 def _beginning(file: Path) -> Iterator[str]:
-    """Yield the first lines of a text file, indented; none of any other file."""
+    """Yield the first lines of a text file, indented; nothing for any other file."""
     with open(file, "rb") as opened:
         beginning = opened.read(_READ_BYTES)
     try:

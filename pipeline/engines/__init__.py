@@ -1,10 +1,13 @@
 """Engines run jobs: serially, in a pool of processes, or in several pools chained; the caller cannot tell which.
 
-spec: a frozen, picklable description of an engine; what a machine needs to open it.
-engine: takes jobs, gives back outcomes.
-worker: a process that runs jobs; session: a `multiprocessing.Pool` and its workers, replaced when it is broken.
-batch: the jobs sent to a worker in one message; in flight: sent, and not answered yet.
-slot: a row of shared memory in which a worker reports what it is doing; attempt: the record of one job so far.
+spec       a frozen, picklable description of an engine, with which any process can open it
+engine     takes jobs and gives back outcomes
+worker     a process that runs jobs
+session    a `multiprocessing.Pool` and its workers, replaced when it is broken
+batch      the jobs sent to a worker in one message
+in flight  sent to a worker, and not answered yet
+slot       a row of shared memory in which a worker reports what it is doing
+attempt    the record of one job so far
 """
 
 from __future__ import annotations
@@ -19,21 +22,21 @@ from pipeline.messages import AnyJob, Outcome
 class Engine(Protocol):
     """Takes jobs and gives back outcomes, in any order, each exactly once.
 
-    No call but `poll` waits, and `poll` never longer than it is told, so that several engines can share one loop.
+    No call but `poll` waits, and `poll` never longer than its timeout, so that several engines can share one loop.
     """
 
     @property
     def has_room(self) -> bool:
-        """Whether `submit` may be called now; this bounds the jobs in memory."""
+        """Return whether `submit` may be called now; this bounds the jobs in memory."""
         ...
 
     @property
     def busy(self) -> bool:
-        """Whether more outcomes will come."""
+        """Return whether more outcomes will come."""
         ...
 
     def warm_up(self) -> None:
-        """Prepare for jobs that will follow soon; `poll` reports what goes wrong with that."""
+        """Prepare for jobs that will follow soon; `poll` reports any failure to do so."""
         ...
 
     def submit(self, job: AnyJob) -> None:
@@ -49,7 +52,7 @@ class Engine(Protocol):
         ...
 
     def drain(self) -> None:
-        """Start no further job: those that are running end and are polled, the others are dropped."""
+        """Start no further job: running jobs end and are polled, the others are dropped."""
         ...
 
     def close(self) -> None:
@@ -58,7 +61,7 @@ class Engine(Protocol):
 
 
 class Spec(Protocol):
-    """Describes an engine as frozen data that can be pickled and opened by another process or on another machine."""
+    """Frozen data that describes an engine, and can be pickled and opened by another process or on another machine."""
 
     def open(self, folder: Path, close_fds: Sequence[int] = ()) -> Engine:
         """Open the engine that this describes.

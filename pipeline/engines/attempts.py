@@ -15,26 +15,26 @@ from pipeline.messages import AnyJob, FailureKind, Handed, Job, Outcome, Result,
 
 
 class WorkerFailure(NamedTuple):
-    """The reason why a job ended without an outcome: a dead worker, or an exception that no stage raised."""
+    """The reason for which a job has no outcome: its worker died, or an exception did not come from a stage."""
 
     kind: FailureKind
     stage: int
     """Index of the stage that was running, or NO_STAGE."""
     text: str
-    """The event, such as "killed by SIGKILL"; the stage's name is appended to it."""
+    """A description such as "killed by SIGKILL", to which the stage's name is appended."""
     remark: str = ""
     detail: str = ""
     output: str = ""
 
 
 class NextStep(Enum):
-    """The engine's next step with an attempt."""
+    """The next step of an engine with an attempt."""
 
     DELIVER = auto()
     RUN_ALONE = auto()
-    """Send it in a batch of its own, so that its death costs no other job."""
+    """The job is sent in a batch of its own, so that the death of its worker costs no other job."""
     RUN_LATER = auto()
-    """Send it in a batch of its own, after the pause between retries."""
+    """The job is sent in a batch of its own, after the pause between retries."""
 
 
 class Attempt:
@@ -44,12 +44,12 @@ class Attempt:
     """
 
     first_outcome: Outcome | None = None
-    """The job with its source as first read, so that the record is stale if the source changes before a retry."""
+    """The outcome of the first try. Its source is as first read, so a later change makes the record stale."""
     seconds: float = 0.0
     environment: str = ""
     output: str = ""
     has_failed_once: bool = False
-    """Whether the remaining targets have cost a worker, or run out of memory, once."""
+    """True if the remaining targets have cost a worker, or run out of memory, once."""
     tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
@@ -66,7 +66,7 @@ class Attempt:
         """The latest results of each stage."""
 
     def is_settled_by(self, outcome: Outcome) -> bool:
-        """Return whether `outcome` can be delivered as it is: true for nearly every job, and therefore fast."""
+        """Return whether `outcome` can be delivered unchanged: true for nearly every job, and therefore fast."""
         for result in outcome.results:
             if result.status == "failed":
                 return False
@@ -90,7 +90,7 @@ class Attempt:
         return self._next_step({result.stage: result.kind for result in outcome.results if result.status == "failed"})
 
     def add_failure(self, failure: WorkerFailure, stages: Sequence[StageInfo]) -> NextStep:
-        """Merge in that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
+        """Record that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
         self._add_output(failure.output)
         self.tries += 1
         self.mark_again()
@@ -111,7 +111,7 @@ class Attempt:
         return NextStep.RUN_ALONE
 
     def mark_again(self) -> None:
-        """Note that a worker had the remaining targets, and nobody knows how far it came with them."""
+        """Mark the remaining targets as possibly made in part, by a worker that died with them."""
         self.remaining = self.remaining._replace(is_again=True)
 
     def outcome(self) -> Outcome:
@@ -131,7 +131,7 @@ class Attempt:
 
     @property
     def is_answered(self) -> bool:
-        """Whether each target has a result, even if it was to be retried."""
+        """Return whether each target has a result, even one to be retried."""
         return all(target.stage in self.results for target in self.job.targets)
 
     def _next_step(self, failed: dict[str, FailureKind | None]) -> NextStep:
@@ -163,7 +163,7 @@ class Attempt:
 
 
 def with_descendants(stage: int, stages: Sequence[StageInfo]) -> set[str]:
-    """Return the names of a stage and of all below it; none for NO_STAGE. Parents come first in `stages`."""
+    """Return the names of a stage and all stages below it; none for NO_STAGE. Parents come first in `stages`."""
     found: set[int] = set()
     for index, info in enumerate(stages):
         if index == stage or info.parent in found:

@@ -1,4 +1,4 @@
-"""Decides the size of batches, the number of them in flight, and the order in which jobs are sent."""
+"""The number of jobs in a batch, the number of batches in flight, and the order in which jobs are sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LATEST_WEIGHT = 0.2
 
 
 class BatchSizer:
-    """Sizes batches by how long jobs have taken so far."""
+    """Sizes batches by the time that jobs have taken so far."""
 
     def __init__(self, processes: int, maxtasksperchild: int | None = None) -> None:
         self._processes = processes
@@ -31,25 +31,25 @@ class BatchSizer:
         self._mean_s: float | None = None
 
     def add_timing(self, jobs: int, seconds: float) -> None:
-        """Take into account that so many jobs of one batch took `seconds` in all."""
+        """Take into account that `jobs` jobs of one batch took `seconds` in all."""
         mean_s = seconds / jobs
         self._mean_s = mean_s if self._mean_s is None else self._mean_s + LATEST_WEIGHT * (mean_s - self._mean_s)
 
     @property
     def max_in_flight(self) -> int:
-        """The number of batches that may be with the workers at once."""
+        """Return the number of batches that may be in flight."""
         are_short = self._mean_s is not None and self._mean_s * MAX_JOBS_IN_BATCH < BATCH_S
         return (SHORT_BATCHES_PER_WORKER if are_short else BATCHES_PER_WORKER) * self._processes
 
     def batch_size(self, waiting: int) -> int:
-        """Return how many of the `waiting` jobs take BATCH_S, or fewer near the end so that every worker has some."""
+        """Return the number of jobs that take BATCH_S, or fewer near the end so that every worker has some."""
         in_time = int(BATCH_S / self._mean_s) if self._mean_s else 1
         fair = waiting // (2 * self._processes)
         return max(1, min(in_time, fair, self._max_jobs))
 
 
 class Backlog:
-    """The jobs that no worker has: in order, to be run alone, or to be run alone after a pause."""
+    """The jobs that no worker has: those to be sent in order, alone, or alone after a pause."""
 
     def __init__(self, sizer: BatchSizer) -> None:
         self._sizer = sizer
@@ -61,19 +61,19 @@ class Backlog:
         self.add = self._waiting.append
 
     def add_alone(self, attempt: Attempt) -> None:
-        """Have a job sent next, in a batch of its own."""
+        """Queue a job to be sent next, in a batch of its own."""
         self._alone.append(attempt)
 
     def add_delayed(self, attempt: Attempt, pause_s: float) -> None:
-        """Have a job sent in a batch of its own once `pause_s` is over."""
+        """Queue a job to be sent in a batch of its own, after `pause_s`."""
         heapq.heappush(self._delayed, (time.monotonic() + pause_s, next(self._order), attempt))
 
     def put_back(self, attempts: Iterable[Attempt]) -> None:
-        """Have jobs that were sent and not done sent again before all others."""
+        """Queue jobs that were sent and not done, before all others."""
         self._waiting.extendleft(reversed(list(attempts)))
 
     def next_batch(self) -> list[Attempt]:
-        """Remove and return the jobs of the next batch; empty when no job is due."""
+        """Remove and return the jobs of the next batch; an empty list when no job is due."""
         while self._delayed and self._delayed[0][0] <= time.monotonic():
             self._alone.append(heapq.heappop(self._delayed)[2])
         if self._alone:

@@ -1,4 +1,4 @@
-"""Several engines as one: each stage with a pool of its own has an engine, and values pass between them in files.
+"""Several engines that act as one: each stage with a pool of its own has an engine; values pass through files.
 
     submit -> [shared] -- outcome, handed: a value in a file --> waiting -> [its own] -- outcome --> poll
                   ^                                                             |
@@ -25,10 +25,10 @@ class ChainedSpec:
     """The `Spec` of a ChainedEngine."""
 
     specs: tuple[Spec, ...]
-    """The specs of the engines; the first is shared by all stages that have no pool of their own."""
+    """The spec of each engine; the first engine is shared by all stages without a pool of their own."""
     stages: tuple[StageInfo, ...]
     max_in_transit: int
-    """The number of jobs between two engines that may be started and not finished."""
+    """The greatest number of jobs that pass between engines and are started but not finished."""
 
     def open(self, folder: Path, close_fds: Sequence[int] = ()) -> ChainedEngine:
         """Open all engines, each in a folder of its own below `folder`."""
@@ -49,7 +49,7 @@ class ChainedEngine:
         self._max_in_transit = max_in_transit
         self._waiting: list[deque[AnyJob]] = [deque() for _ in engines]
         self._jobs: dict[bytes, _JobInTransit] = {}
-        """The jobs that pass through several engines, by their source."""
+        """The jobs that pass through several engines, by source."""
         self._is_draining = False
         self._crosses = {stage.name: self._crosses_engines(index) for index, stage in enumerate(stages)}
 
@@ -73,7 +73,7 @@ class ChainedEngine:
         self._feed()
 
     def _distribute(self, job: Job) -> None:
-        """Pass a job to each engine in which the path to one of its outputs begins."""
+        """Submit a job to each engine in which the path to one of its outputs begins."""
         by_engine: dict[int, list[Target]] = {}
         for target in job.targets:
             by_engine.setdefault(self._first_engine(target.stage), []).append(target)
@@ -110,7 +110,7 @@ class ChainedEngine:
                 engine.submit(waiting.popleft())
 
     def _take(self, outcome: Outcome) -> Outcome:
-        """Return an outcome of one engine as ours, and queue the values that it hands over for the other engines."""
+        """Return an outcome of one engine as an outcome of the chain, and queue its values for the other engines."""
         source = outcome.source
         known = self._jobs.get(source.path) if source else None
         if source is None or known is None:
@@ -132,7 +132,7 @@ class ChainedEngine:
         return len({self._infos[each].engine for each in self._path(index)}) > 1
 
     def _path(self, index: int | None) -> list[int]:
-        """Return a stage and all above it, up to the one that reads the source."""
+        """Return the indexes of a stage and all stages above it, up to the one that reads the source."""
         path: list[int] = []
         while index is not None:
             path.append(index)
@@ -157,11 +157,11 @@ class _JobInTransit:
         return Job(source, targets, handed.begin, is_digested=self._job.is_digested)
 
     def on_outcome(self, outcome: Outcome) -> None:
-        """Record that the job has ended in one engine, and begins in each to which that handed a value."""
+        """Record that the job has ended in one engine, and begins in each engine to which it handed a value."""
         self.engines_left += len(outcome.handed) - 1
 
     def delete_files(self) -> None:
-        """Delete the files in which its values were passed on."""
+        """Delete the files in which the job's values were passed on."""
         for file in self._files:
             with suppress(OSError):
                 os.unlink(file)

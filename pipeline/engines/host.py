@@ -1,4 +1,4 @@
-"""The CPUs and the memory that this process may use, by its affinity and its control groups."""
+"""The CPUs and the memory that this process may use, by its CPU affinity and its control groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_processes() -> int:
-    """Return how many workers keep the CPUs busy that this process may use, at least 1."""
+    """Return the number of workers that keep the available CPUs busy, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = min(filter(None, (_quota_v2(), _quota_v1())), default=None)
     return max(1, min(allowed, math.ceil(quota))) if quota else allowed
@@ -38,7 +38,7 @@ def _quota_v1() -> float | None:
 
 
 def _own_groups(mark: str, root: Path) -> list[Path]:
-    """Return the folders of our control group and of all above it; in a container the root is our own group."""
+    """Return the folders of our control group and all groups above it; in a container the root is our own group."""
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             before, found, path = line.partition(mark)
@@ -49,7 +49,7 @@ def _own_groups(mark: str, root: Path) -> list[Path]:
 
 
 def memory_share_bytes(processes: int) -> int:
-    """Return the memory that each of so many workers may use, so that together they leave a fifth of it free."""
+    """Return the memory that each of `processes` workers may use, so that a fifth of all memory stays free."""
     return int(0.8 * _available_memory_bytes() / processes)
 
 

@@ -55,7 +55,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory_bytes(pid: int | None = None) -> int:
-    """Return the resident set size of a process, this one by default; 0 where it cannot be known."""
+    """Return the resident set size of a process, this one by default; 0 if it is unknown."""
     try:
         with open(f"/proc/{pid or 'self'}/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -144,7 +144,7 @@ def leave_end_signals_to_parent() -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill our whole process group when the parent is gone, even by SIGKILL (Linux only).
+    """Have the kernel kill our whole process group when the parent dies, even by SIGKILL (Linux only).
 
     Each worker holds the read end of a pipe whose other end only the parent has. When that closes, the kernel sends
     the signal requested here: also to the programs that a stage started, and also while C code holds the interpreter.
@@ -164,7 +164,7 @@ def die_with_parent() -> None:
 
 
 def exit_after_parent() -> None:
-    """Wait for the parent to end, then end this process; for a thread, on systems other than Linux."""
+    """Wait for the parent to end, then end this process; run in a thread on systems other than Linux."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -172,7 +172,7 @@ def exit_after_parent() -> None:
 
 
 def be_first_out_of_memory() -> None:
-    """Have the kernel, out of memory, kill this process before the parent."""
+    """Have the kernel kill this process before the parent when memory runs out."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(str(OOM_SCORE))
 

@@ -51,17 +51,17 @@ class PoolSettings:
 
     processes: int
     maxtasksperchild: int | None = None
-    """Counted in files, whatever the size of batches."""
+    """The number of files after which a worker is replaced; None for no limit."""
     context: str = "forkserver"
     timeout_s: float | None = None
-    """The limit of a whole job."""
+    """Seconds that a whole job may take; None for no limit."""
     max_memory_bytes: int | None = None
-    """Per worker: replaced above it, killed above 1.5 times it."""
+    """The memory above which a worker is replaced, and killed above 1.5 times as much; None for no limit."""
     start_timeout_s: float = 600.0
     retries: int = 0
-    """The number of repeated attempts at a job that failed by an exception."""
+    """The number of times that a job is tried again after an exception."""
     backoff_s: float = 1.0
-    """The pause before the first retry; it doubles."""
+    """Seconds before the first retry; doubled for each further one."""
     preload: tuple[str, ...] = ()
     """Modules that the forkserver imports once for all its workers."""
 
@@ -224,20 +224,20 @@ class PoolEngine:
             self._backlog.add_delayed(attempt, self._settings.backoff_s * 2 ** (attempt.retries_taken - 1))
 
     def _put_back(self, attempts: list[Attempt]) -> None:
-        """Have jobs that were sent and not run sent again before all others; while draining, drop them."""
+        """Queue jobs that were sent and not run before all others; while draining, drop them."""
         if self._is_draining:
             self._drop(attempts)
         else:
             self._backlog.put_back(attempts)
 
     def _put_back_interrupted(self, attempts: list[Attempt]) -> None:
-        """Have jobs sent again that a dead worker may have run."""
+        """Queue jobs again that a dead worker may have run."""
         for attempt in attempts:
             attempt.mark_again()
         self._put_back(attempts)
 
     def _drop(self, attempts: Iterable[Attempt]) -> None:
-        """Run jobs no further: deliver what has a result for every target, and forget the rest."""
+        """Stop running jobs: deliver those with a result for every target, and forget the rest."""
         for attempt in attempts:
             if attempt.is_answered:
                 self._deliver(attempt)
@@ -258,7 +258,7 @@ class PoolEngine:
             self._rebuild()
 
     def _handle_deaths(self) -> bool:
-        """Blame the jobs of workers that died while working; returns whether the pool itself may be broken."""
+        """Blame the jobs of workers that died while working; return whether the pool itself may be broken."""
         is_broken = False
         while self._supervisor and not self._supervisor.events.empty():
             event = self._supervisor.events.get()

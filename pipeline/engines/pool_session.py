@@ -33,7 +33,7 @@ SLOT_POLL_S = 0.05
 
 @dataclass(frozen=True)
 class KillReason:
-    """A decision to kill a worker: the reason, and the job that it was running."""
+    """The reason for killing a worker, and the job that it was running."""
 
     kind: FailureKind
     text: str
@@ -41,12 +41,12 @@ class KillReason:
     batch: int = -1
     place: int = -1
     stage_since_ns: int | None = None
-    """The start of the stage's call, where the reason is the limit of that call."""
+    """The start of the stage's call, if the limit of that call is the reason; else None."""
 
 
 @dataclass
 class Worker:
-    """A worker as the parent sees it."""
+    """The parent's record of a worker."""
 
     process: WorkerProcess
     slot: Slot
@@ -55,12 +55,12 @@ class Worker:
     reason: KillReason | None = None
     condemned_at: float = 0.0
     is_dumping: bool = False
-    """Whether it has begun to write its stacks since it was condemned."""
+    """True if the worker has begun to write its stacks since it was condemned."""
     printed_bytes: int = 0
-    """The size of its capture file when last read since it was condemned."""
+    """The size of the worker's capture file when last read since the worker was condemned."""
     killed_at: float | None = None
     was_abandoned: bool = False
-    """Whether it was killed because its forkserver was gone, which is no fault of its job."""
+    """True if the worker was killed because its forkserver died, which is no fault of its job."""
 
     def kill(self) -> None:
         self.killed_at = self.killed_at or time.monotonic()
@@ -71,7 +71,7 @@ class Worker:
         return self.killed_at is not None and time.monotonic() - self.killed_at > STUCK_S
 
     def give_up(self) -> str:
-        """Stop waiting for the worker; returns a sentence about the process and what it waits for."""
+        """Stop waiting for the worker; return a sentence about the process and what it waits for."""
         self.process.is_given_up = True
         pid = self.process.pid or 0
         return f"worker {pid} has survived SIGKILL for {STUCK_S:g} s: {describe_wait(pid)}"
@@ -100,7 +100,7 @@ class PoolSession:
         self._replies = self._pool.imap_unordered(worker_loop.run_batch, iter(self._batches.get, None))
 
     def send(self, number: int, jobs: bytes) -> None:
-        """Send a batch to whichever worker is free first."""
+        """Send a batch to the worker that is free first."""
         self._batches.put((number, jobs))
 
     def receive(self, timeout_s: float) -> tuple[int, bytes, float] | None:
@@ -110,7 +110,7 @@ class PoolSession:
         return None
 
     def kill(self) -> list[str]:
-        """Kill every worker and start no other; returns a sentence for each that does not die."""
+        """Kill every worker and start no other; return a sentence for each that does not die."""
         workers = self._stop_starting()
         while alive := [worker for worker in workers if not worker.process.is_dead]:
             if any(worker.is_stuck for worker in alive):
@@ -137,7 +137,7 @@ class PoolSession:
             time.sleep(0.002)
 
     def close(self) -> list[str]:
-        """Kill the remaining workers and end Pool's threads; returns a sentence for each worker that does not die."""
+        """Kill the remaining workers and end Pool's threads; return a sentence for each worker that does not die."""
         stuck = self.kill()
         self._batches.put(None)
         if self._queues:
@@ -149,7 +149,7 @@ class PoolSession:
         return stuck
 
     def _stop_starting(self) -> list[Worker]:
-        """Start no further worker, and return all that were started."""
+        """Stop starting workers, and return all that were started."""
         self.is_closing = True
         with start_lock:
             return list(self.workers)
@@ -161,7 +161,7 @@ class PoolSession:
     # -- the methods of a ProcessOwner ---------------------------------------------------------------------------------
 
     def create(self, process_type: type[WorkerProcess], *args: Any, **kwargs: Any) -> WorkerProcess:
-        """Create a process for Pool; waits for a free slot, which holds back a storm of replacements."""
+        """Create a process for Pool, after waiting for a free slot, which holds back a storm of replacements."""
         if not self._queues:
             self._queues = kwargs["args"][:2]
             self._queues[1].silence_reader()

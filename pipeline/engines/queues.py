@@ -1,4 +1,4 @@
-"""The queues that Pool uses: they end workers after their share of files, and can be cut off when all are dead."""
+"""The queues of the Pool: they end workers after their share of files, and can be cut off when all are dead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BatchQueue(SimpleQueue[Any]):
         open_queues.add(self)
 
     def get(self) -> Any:
-        """Return the next batch, or None to end Pool's worker: exact to the file, whatever the size of batches."""
+        """Return the next batch, or None to end the worker exactly after its share of files."""
         slot = slots.current()
         if slot is None:
             return super().get()
@@ -55,7 +55,7 @@ class BatchQueue(SimpleQueue[Any]):
         return getattr(self, "_true_reader", self._reader), *state[1:]
 
     def close_copy(self) -> None:
-        """Close both ends; for a forked worker that inherited the queue of another engine."""
+        """Close both ends, in a forked worker that inherited the queue of another engine."""
         self._reader.close()
         self._writer.close()
 
@@ -77,7 +77,7 @@ class BatchQueue(SimpleQueue[Any]):
 
 
 class SilentReader:
-    """The read end of a pipe, for a thread that must not be woken by what arrives in it."""
+    """The read end of a pipe, for a thread that must not be woken by arriving data."""
 
     def __init__(self, reader: Any, writer: Any) -> None:
         self._reader = reader

@@ -19,11 +19,11 @@ class SerialSpec:
     """The `Spec` of a SerialEngine."""
 
     blueprint: bytes
-    """The stages, as `WorkerSetup.pack` writes them."""
+    """The stages, packed by `WorkerSetup.pack`."""
     retries: int = 0
-    """The number of repeated attempts at a job that failed by an exception."""
+    """The number of times that a job is tried again after an exception."""
     backoff_s: float = 1.0
-    """The pause before the first retry; it doubles."""
+    """Seconds before the first retry; doubled for each further one."""
 
     def open(self, folder: Path, close_fds: Sequence[int] = ()) -> SerialEngine:
         """Build the stages in this process."""
@@ -66,7 +66,7 @@ class SerialEngine:
             return [self._try_again(Attempt(job, self._spec.retries), outcome) if has_failed else outcome]
 
     def _try_again(self, attempt: Attempt, outcome: Outcome) -> Outcome:
-        """Run what failed as often as the attempt says."""
+        """Run the failed targets again while the attempt allows it."""
         while True:
             step = attempt.add_outcome(outcome)
             if step is NextStep.DELIVER:

@@ -21,18 +21,18 @@ from typing import Any, NamedTuple
 
 
 class State(IntEnum):
-    """The phases of a worker."""
+    """The state of a worker."""
 
     STARTING = 0
-    """From its creation until its initializer has returned."""
+    """The state of a worker from its creation until its initializer has returned."""
     IDLE = 1
-    """In the pool's own code: it waits for a batch, takes one, or sends results."""
+    """The state of a worker in the pool's own code, which waits for a batch, takes one, or sends results."""
     WORKING = 2
-    """In a job; the words batch, place and stage say which."""
+    """The state of a worker in a job, which the words batch, place and stage identify."""
     LEAVING = 3
-    """Finished with its share of files; it holds no lock any more."""
+    """The state of a worker that has processed its share of files; it holds no lock any more."""
     START_FAILED = 4
-    """The worker's initializer has raised. It stays alive, since the pool would replace it for ever."""
+    """The state of a worker whose initializer raised. It stays alive, since the pool would replace it for ever."""
 
 
 WIDTH = 6
@@ -75,7 +75,7 @@ class SlotTable:
         self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0]
 
     def read(self, number: int) -> Snapshot:
-        """Return what the worker of slot `number` is doing now."""
+        """Return the current words of slot `number`."""
         at = first_word(number)
         state, *rest = self.words[at : at + WIDTH]
         return Snapshot(State(state), *rest)
@@ -83,7 +83,7 @@ class SlotTable:
 
 @dataclass
 class Slot:
-    """The arguments of a worker that starts: its row of the table, its capture file, and its limits."""
+    """The slot that a worker is given when it starts: its row of the table, its capture file, and its limits."""
 
     table: SlotTable
     number: int
@@ -91,11 +91,11 @@ class Slot:
     close_fds: tuple[int, ...] = ()
     """Descriptors that a forked worker must close."""
     files_left: int | None = None
-    """The number of files it may still process; None for no limit."""
+    """The number of files that the worker may still process; None for no limit."""
     max_memory_bytes: int | None = None
 
     def enter_state(self, state: State) -> None:
-        """Report what this worker is doing from now on."""
+        """Report the new state of this worker."""
         at = first_word(self.number)
         self.table.words[at + SINCE] = time.monotonic_ns()
         self.table.words[at + STATE] = state
@@ -106,7 +106,7 @@ class Slot:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether the worker has processed its share of files."""
+        """Return whether the worker has processed its share of files."""
         return self.files_left is not None and self.files_left <= 0
 
 

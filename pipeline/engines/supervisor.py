@@ -1,4 +1,4 @@
-"""The thread that watches the workers: it enforces limits and reports deaths, whatever the consumer does."""
+"""The thread that watches the workers: it enforces limits and reports deaths, even if the consumer is busy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAX_KILLED_STARTS = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a worker; None where there is none."""
+    """The limits of a worker; None for no limit."""
 
     job_s: float | None
     stage_s: tuple[float | None, ...]
@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class WorkerDeath:
-    """A worker is dead: the last words of its slot, and the failure of its job if it was working."""
+    """The death of a worker: the last words of its slot, and the failure of its job if it was working."""
 
     last: Snapshot
     failure: WorkerFailure
@@ -142,7 +142,7 @@ class Supervisor:
             self._condemn(worker, reason)
 
     def _over_limit(self, worker: Worker, now: Snapshot, spent_s: float) -> KillReason | None:
-        """Return why the worker must be killed for what it is doing now, or None."""
+        """Return the reason to kill a worker that exceeds a limit, or None."""
         limits, at = self._limits, (now.batch, now.place)
         stage_s = limits.stage_s[now.stage] if now.stage >= 0 else None
         if limits.job_s and spent_s > limits.job_s:
@@ -203,7 +203,7 @@ class Supervisor:
 
 
 def _has_dumped(worker: Worker) -> bool:
-    """Return whether the worker has written its stacks: its text has grown since then, and grows no more."""
+    """Return whether the worker has written its stacks: its text grew after it was condemned, and grows no more."""
     printed_bytes, worker.printed_bytes = worker.printed_bytes, output_capture.printed_bytes(worker.slot.capture)
     has_grown = worker.printed_bytes != printed_bytes
     was_dumping, worker.is_dumping = worker.is_dumping, worker.is_dumping or has_grown

@@ -1,7 +1,7 @@
 """Serializes jobs and answers between parent and worker, which is a good part of the cost of a tiny file.
 
 A named tuple takes four times as long to pickle as a plain one. So all of them cross as plain tuples, and an outcome
-without its source, unless the worker saw another one than the job named. Jobs of groups are few, and cross as they are.
+without its source, unless the worker saw another than the job named. Jobs of groups are few, and cross unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pack_jobs(jobs: Sequence[AnyJob]) -> bytes:
 
 
 def unpack_jobs(data: bytes) -> list[AnyJob]:
-    """Read what `pack_jobs` has written."""
+    """Return the jobs that `pack_jobs` serialized."""
     return [row if isinstance(row, GroupJob) else _job(*row) for row in pickle.loads(data)]
 
 
@@ -55,7 +55,7 @@ def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer]) -> bytes:
 
 
 def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> list[Answer]:
-    """Read what `pack_answers` has written."""
+    """Return the answers that `pack_answers` serialized."""
     try:
         rows = pickle.loads(data)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Runs inside a worker process: the initializer, the jobs of a batch, and the clean-up after each job."""
+"""The code of a worker process: the initializer, the jobs of a batch, and the clean-up after each job."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class WorkerLoop:
         output_capture.take()
 
     def run(self, number: int, jobs: list[AnyJob]) -> tuple[list[Answer], float]:
-        """Run the jobs of a batch until the worker must leave; returns their answers and the seconds taken."""
+        """Run the jobs of a batch until the worker must leave; return their answers and the seconds taken."""
         words, at, slot, working = self._words, self._at, self._slot, int(State.WORKING)
         words[at + BATCH] = number
         answers: list[Answer] = []
@@ -127,7 +127,7 @@ _loop: WorkerLoop | None = None
 
 
 def start(functions: bytes, blueprint: bytes) -> None:
-    """Run the user's initializer, as Pool's; when it raises, stay alive, or Pool would start others for ever."""
+    """Run the user's initializer for Pool; when it raises, stay alive, or Pool would start others for ever."""
     global _loop
     slot = slots.current()
     assert slot is not None
@@ -148,7 +148,7 @@ def start(functions: bytes, blueprint: bytes) -> None:
 
 
 def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
-    """Run a batch of jobs, as Pool's function; returns its number, the packed answers, and the seconds taken."""
+    """Run a batch of jobs for Pool; return its number, the packed answers, and the seconds taken."""
     slot = slots.current()
     assert slot is not None and _loop is not None
     number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
@@ -169,7 +169,7 @@ def is_out_of_memory(answer: Answer) -> bool:
 
 
 def kill_leftovers(kept: set[int]) -> None:
-    """Kill the processes that a job has left behind, all but those `kept`; orphans too, since we adopt those.
+    """Kill the processes that a job has left behind, adopted orphans included, except those in `kept`.
 
     Costs one system call when there are none.
     """

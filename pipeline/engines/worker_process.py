@@ -1,4 +1,4 @@
-"""The Process class of the workers: how one starts, what it prepares before Pool's own code runs, how it is killed."""
+"""The Process class of the workers: their start, their preparation before Pool's own code runs, and their end."""
 
 from __future__ import annotations
 
@@ -32,38 +32,38 @@ _exit_code_lock = threading.Lock()
 
 
 class ProcessOwner(Protocol):
-    """The owner of a pool's processes, who learns whether each could be started."""
+    """The creator of the processes for Pool, which is notified whether each could be started."""
 
     is_closing: bool
-    """Whether no further process is to start."""
+    """True if no further process may start."""
 
     def create(self, process_type: type[WorkerProcess], *args: Any, **kwargs: Any) -> WorkerProcess:
         """Create a process with its slot and its `owner`, not started yet."""
         ...
 
     def on_started(self, process: WorkerProcess) -> None:
-        """Record that it has started."""
+        """Record that a process has started."""
         ...
 
     def on_start_failed(self, process: WorkerProcess, error: Exception | None) -> None:
-        """Record that it has not started: the owner is closing, or the system refused with `error`."""
+        """Record that a process has not started: the owner is closing, or the system refused with `error`."""
         ...
 
 
 class WorkerProcess(BaseProcess):
     """A worker process; mixed with the Process class of each start method below.
 
-    An absent one was not started, because its owner is closing or the system refused: Pool takes it for a process
+    An absent process was not started, because its owner is closing or the system refused: Pool takes it for a process
     that is never ready, and goes on.
     """
 
     slot: Slot | None = None
     owner: ProcessOwner
-    """Removed when the process starts: it does not cross to the worker."""
+    """The creator of the process; removed when the process starts, since it does not cross to the worker."""
     is_absent = False
     is_given_up = False
     _pidfd: int | None = None
-    """Refers to the process itself, where Linux has that, and not to its number, which may be reused."""
+    """A descriptor of the process itself, whose number may be reused; None where Linux lacks pidfds."""
 
     def start(self) -> None:
         """Start unless the owner is closing, trying again after each of START_PAUSES_S when the system refuses."""
@@ -102,7 +102,7 @@ class WorkerProcess(BaseProcess):
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether it is alive although its end was reported: the forkserver, which reports it, was killed."""
+        """Return whether the process is alive although its end was reported, since its forkserver was killed."""
         if self._pidfd is None or not self._has_hung_up:
             return False
         if not wait([self._pidfd], 0):
@@ -134,7 +134,7 @@ class WorkerProcess(BaseProcess):
             os_process.kill_tree(self.ident)
 
     def terminate(self) -> None:
-        """Kill: a Pool that terminates must not wait for workers that ignore SIGTERM."""
+        """Kill the worker: a Pool that terminates must not wait for workers that ignore SIGTERM."""
         self.kill()
 
     def run(self) -> None:

@@ -3,15 +3,15 @@
 A picture is a Pillow `Image.Image` in mode L, LA, RGB or RGBA with 8 bits a channel; sizes and boxes are in pixels,
 width before height, with (0, 0) at the top left.
 
-    decode     Picture over a file: how it is opened, turned, reduced and resampled
-    diagnosis  which formats are read, and what is wrong with a file that is not
+    decode     a Picture over a file: opening, turning, reducing and resampling
+    diagnosis  the formats that are read, and the defects of files that cannot be
     animation  an image with further frames
     color      modes, ICC profiles, sRGB
-    fonts      fonts, and the letters that one lacks
+    fonts      fonts, and the letters that a font lacks
     metadata   EXIF and XMP that an output keeps
     encode     one function for each output format
 
-What is defined in this file needs no Pillow; any other public name loads its module when it is first used, so that the
+The names defined in this file need no Pillow; any other public name loads its module when it is first used, so that the
 workers of a pipeline without pictures stay light.
 """
 
@@ -72,7 +72,7 @@ def __getattr__(name: str) -> Any:
 Size = tuple[int, int]
 """Width and height in pixels."""
 Box = tuple[float, float, float, float]
-"""Left, upper, right and lower edge in pixels, as Pillow has them; fractions of pixels are allowed."""
+"""Left, upper, right and lower edge in pixels, in Pillow's order; fractions of pixels are allowed."""
 
 # -- positions ---------------------------------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ Position = Literal[
 
 
 def position_fractions(position: str) -> tuple[float, float]:
-    """Return which part of the spare room lies to the left of and above what stands at a position.
+    """Return the fractions of the spare room to the left of and above an object at a position.
 
     Args:
         position: One of `Position`.
@@ -102,14 +102,14 @@ def position_fractions(position: str) -> tuple[float, float]:
 
 
 class Limits(NamedTuple):
-    """The limits on the size of a picture that is read, or that a stage asks for."""
+    """The limits of the size of a picture that is read, or that a stage asks for."""
 
     # 100 MP decode to 400 MB as RGBA, which a worker can bear.
     max_pixels: int = 100_000_000
-    """Width times height times the number of frames that are decoded."""
+    """The greatest product of width, height and number of decoded frames."""
     # No camera or scanner makes a longer side, JPEG cannot hold one, and decoders misbehave above it.
     max_side: int = 65_500
-    """Pixels of the longer side."""
+    """The greatest length of a side in pixels."""
 
 
 DEFAULT_LIMITS = Limits()

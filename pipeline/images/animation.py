@@ -1,4 +1,4 @@
-"""Animations: their frames, how long each is shown, and how often they play."""
+"""Animations: their frames, the duration of each, and the number of times they play."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
 @dataclass(frozen=True)
 class Timing:
-    """The timing of an animation's frames."""
+    """The timing of the frames of an animation."""
 
     durations_ms: tuple[float, ...]
-    """The time for which each frame is shown, in milliseconds."""
+    """The duration of each frame in milliseconds."""
     plays: int
-    """The number of times the animation is shown; 0 means for ever."""
+    """The number of times that the animation is shown; 0 for ever."""
     disposals: tuple[int, ...]
     """The disposal method of each frame of a GIF (GIF89a, 23.c.iv); 0 where the format has none."""
 
@@ -33,7 +33,7 @@ class Animation(Image.Image):
 
     Attributes:
         frames: All frames, each a whole picture of the same mode; of one size, unless a stage made them otherwise.
-        timing: How they follow each other.
+        timing: The durations of the frames, and the number of times they are shown.
     """
 
     def __init__(self, frames: Sequence[Image.Image], timing: Timing) -> None:
@@ -80,9 +80,9 @@ def count_frames(image: Image.Image) -> int:
 
 
 def read_frames(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Read all frames of an animation in their order; of any other image the first, with a note if there are more.
+    """Read all frames of an animation in order; of any other image the first, with a note if there are more.
 
-    Raises `Unreadable`, before any is decoded, if together they are over the limits.
+    Raises `Unreadable`, before a frame is decoded, if all frames together exceed the limits.
     """
     if isinstance(image, Animation):
         return map_frames(image, read)
@@ -115,7 +115,7 @@ def _read_all(image: Image.Image, count: int, read: Callable[[Image.Image], Imag
 
 
 def _plays(image: Image.Image) -> int:
-    """Return how often an animation plays: a GIF stores the number of repetitions, other formats that of plays."""
+    """Return the number of plays of an animation: a GIF stores the number of repetitions instead."""
     loop = image.info.get("loop")
     if image.format != "GIF":
         return int(loop or 0)

@@ -96,13 +96,13 @@ def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
 # A camera roll has a handful of profiles; building a transform takes longer than applying it to a small picture.
 @lru_cache(maxsize=16)
 def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform from an embedded profile; None if it is sRGB already. Raises much if it is broken."""
+    """Build the transform from an embedded profile; None if it is sRGB. Raises various exceptions if it is broken."""
     transform = ImageCms.buildTransform(io.BytesIO(icc_profile), _srgb(), mode, "RGB")
     return None if _changes_nothing(transform, mode) else transform
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Return whether a transform changes no colour by more than 1 of 255: names do not tell an sRGB profile."""
+    """Return whether a transform changes no colour by more than 1 of 255; the name of a profile proves nothing."""
     if mode == "CMYK":
         return False
     levels = [value for value in range(0, 256, 15)]
@@ -121,7 +121,7 @@ _MODES = {b"RGB ": ("RGB", "RGBA"), b"GRAY": ("L", "LA")}
 
 
 def in_own_colors(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """Keep an image in its own colours, their profile in its info; in sRGB where the profile is not for it."""
+    """Return an image in its own colours with their profile in its info, or in sRGB if the profile does not fit it."""
     profile = icc_profile or b""
     fits = image.mode in _MODES.get(profile[16:20], ()) and _is_usable(profile, image.mode)
     kept = image if fits else to_srgb(image, icc_profile)

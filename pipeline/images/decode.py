@@ -1,7 +1,7 @@
 """Opens and decodes pictures, upright and in sRGB.
 
-Where a consumer names a size, most of the work is done at that size: the decoder leaves out what it can, the rest is
-resampled as stored, and colours are converted and the picture is turned last.
+If a consumer names a size, most of the work is done at that size: the decoder reduces the picture as far as it can,
+the stored pixels are resampled, and colours are converted and the picture is turned last.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Decoded:
     scale: int
     """The factor by which the decoder was asked to reduce."""
     reduction: float
-    """The factor by which it did reduce."""
+    """The factor by which the decoder did reduce."""
     image: Image.Image
 
 
@@ -69,9 +69,9 @@ class OpenedPicture(Picture):
     """A Picture over a Pillow image that may not be decoded yet."""
 
     least: FitBox | None = None
-    """The largest box that any stage fits this picture into: then it is decoded once, finely enough for that one."""
+    """The largest box into which a stage fits this picture, so that one decoding is fine enough for all stages."""
     own_colors = False
-    """Whether it is loaded in its own colours, with their profile in its info, instead of in sRGB."""
+    """True if the picture is loaded in its own colours, with their profile in its info, instead of in sRGB."""
 
     def __init__(
         self, image: Image.Image, *, upright: bool = False, reopen: Callable[[], Image.Image] | None = None
@@ -95,7 +95,7 @@ class OpenedPicture(Picture):
 
     @property
     def frames(self) -> int:  # type: ignore[override]
-        """The number of frames or pages of the file; counted when asked, since a GIF must be read through for it."""
+        """The number of frames or pages of the file; counted on first use, since a GIF must be read through."""
         with self._reading():
             return count_frames(self._image)
 
@@ -121,14 +121,14 @@ class OpenedPicture(Picture):
             return make(self._image) if self._is_still else read(self._image, make)
 
     def close(self) -> None:
-        """Let go of the file; an image that a stage made is left alone, others may still want it."""
+        """Release the file; an image that a stage made stays open, since others may still use it."""
         self._decoded = None
         if self._reopen:
             self._image.close()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Open the file anew after damage: a reader that stumbled may take what it has read for the whole."""
+        """Open the file again after damage: a reader that failed may take the part that it read for the whole."""
         try:
             with unreadable_if_damaged():
                 yield
@@ -140,11 +140,11 @@ class OpenedPicture(Picture):
             raise
 
     def _turned(self, sides: tuple[Side, Side]) -> tuple[Side, Side]:
-        """From the upright width and height to the stored ones, or back."""
+        """Convert the upright width and height to the stored ones, or back."""
         return (sides[1], sides[0]) if self._turn and self._turn[1] else sides
 
     def _refuse_impossible(self, size: Size | None, box: Box | None, gap: float) -> None:
-        """Raise ValueError for what a stage cannot mean, before Pillow's complaint is taken for the file's."""
+        """Raise ValueError for impossible arguments, whose error from Pillow would be blamed on the file."""
         width, height = self.size
         left, top, right, bottom = box or (0, 0, width, height)
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
@@ -157,7 +157,7 @@ class OpenedPicture(Picture):
             refuse_if_too_large(size)
 
     def _stored_box(self, box: Box | None) -> Box:
-        """The place of an upright picture's region in the picture as stored."""
+        """Return the box in the stored picture of a region of the upright one."""
         width, height = self._stored
         if box is None:
             return (0, 0, width, height)
@@ -172,7 +172,7 @@ class OpenedPicture(Picture):
         return (left, top, right, bottom)
 
     def _make(self, frame: Image.Image, size: Size | None, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
-        """Decode and resample as stored, and only then see to the colours and the turn: they cost less when small."""
+        """Decode and resample the stored picture, then convert its colours and turn it, which costs less when small."""
         source, reduction = self._decode(frame, size, box, gap)
         if size:
             reduced = (box[0] / reduction, box[1] / reduction, box[2] / reduction, box[3] / reduction)
@@ -193,7 +193,7 @@ class OpenedPicture(Picture):
     # -- decoding ------------------------------------------------------------------------------------------------------
 
     def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> tuple[Image.Image, float]:
-        """Decode a frame; the first frame of a file is kept for the next who asks for no finer one."""
+        """Decode a frame; the first frame of a file is kept for later readers that need no finer one."""
         # A file of several frames has one place for their pixels.
         if frame is not self._image or not self._is_still:
             return to_plain(frame), 1.0
@@ -205,10 +205,10 @@ class OpenedPicture(Picture):
         return self._decoded.image, self._decoded.reduction
 
     def _scale(self, size: Size, box: Box, gap: float) -> int:
-        """By how much the decoder may reduce: it delivers at least `gap` times the size, and the least box's.
+        """Return the factor by which the decoder may reduce, and still deliver `gap` times the size and the least box.
 
-        Reckoned with the size that the whole picture would have, not with the box it must fit: that is what makes a
-        JPEG decode at 1/2, 1/4 or 1/8. The decoder rounds up, so a size that was rounded up costs nothing either.
+        It is computed from the size that the whole picture would have, not from the box that it must fit: thus a JPEG
+        is decoded at 1/2, 1/4 or 1/8. The decoder rounds up, so a size that was rounded up costs nothing either.
         """
         if self._image.format not in _REDUCIBLE:
             return 1
@@ -269,7 +269,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
 
 
 def _note_missing_end(file: IO[bytes]) -> None:
-    """Look for a GIF's end mark: cut between two frames, it reads as a whole one."""
+    """Add a note if a GIF lacks its end mark, since one cut between two frames reads like a whole one."""
     here = file.tell()
     file.seek(-min(_END, file.seek(0, io.SEEK_END)), io.SEEK_END)
     if b";" not in file.read():
@@ -292,7 +292,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _has_text_after_pixels(file: IO[bytes]) -> bool:
-    """Return whether a PNG's EXIF or XMP may stand after its pixels (PNG 3, 5.6), and is read only with them."""
+    """Return whether the EXIF or XMP of a PNG may follow its pixels (PNG 3, 5.6), and is read only with them."""
     here, has_pixels, has_text = file.tell(), False, False
     file.seek(_PNG_SIGNATURE)
     while not has_text and len(head := file.read(8)) == 8:
@@ -305,7 +305,7 @@ def _has_text_after_pixels(file: IO[bytes]) -> bool:
 
 
 def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
-    """Convert what a stage made to mode L, LA, RGB or RGBA, without metadata that a format would write.
+    """Convert a stage's image to mode L, LA, RGB or RGBA, without metadata that a format would write.
 
     The result is in sRGB, or with `own_colors` in the colours of the profile in its info.
     """
@@ -325,14 +325,14 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
 
 
 def resample(image: Image.Image, size: Size, how: Image.Resampling, box: Box, gap: float) -> Image.Image:
-    """Resample a box of an L, LA, RGB, RGBA or CMYK image, first averaging whole pixels down to `gap` times that."""
+    """Resample a box of an L, LA, RGB, RGBA or CMYK image, first averaging pixels down to `gap` times `size`."""
     if image.mode in _PREMULTIPLIED and how is Image.Resampling.LANCZOS:
         return _with_alpha(image, size, box, gap)
     return image.resize(size, how, box, reducing_gap=gap)
 
 
 def _with_alpha(image: Image.Image, size: Size, box: Box, gap: float) -> Image.Image:
-    """Return the same pixels as Pillow's `resize`, without its premultiplied copy of the whole picture."""
+    """Resample an image with alpha to the pixels of Pillow's `resize`, without a premultiplied copy of the whole."""
     scales = [(box[axis + 2] - box[axis]) / size[axis] for axis in (0, 1)]
     across, down = (int(scale / gap) or 1 for scale in scales)
     if across == down == 1:

@@ -1,11 +1,11 @@
-"""Describes the damage of a picture file in one sentence that begins with its class.
+"""Describes the defect of a picture file, in one sentence that begins with the class of the defect.
 
-empty file             no byte in it
-not a picture          of no known format
-unsupported            a picture, but of a format or a flavour that is not read
-truncated picture      it ends too early
-damaged picture        anything else that a decoder stumbles over
-too large              see `refuse_if_too_large`
+empty file         the file has no byte
+not a picture      the file is of no known format
+unsupported        a picture of a format or a flavour that is not read
+truncated picture  the file ends too early
+damaged picture    a decoder failed for any other reason
+too large          see `refuse_if_too_large`
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _UNSUPPORTED = (
 def unreadable_if_damaged() -> Iterator[None]:
     """Turn the many exceptions with which Pillow's readers meet a damaged file into one `Unreadable`.
 
-    Its warnings are silenced: they name no file, and what they say is either harmless or raised as well. So is its
-    own check for pixel bombs, which only warns up to 179 MP, and never lets more pass: `refuse_if_too_large` checks.
+    Pillow's warnings are silenced: they name no file, and are either harmless or raised as well. So is its own check
+    for pixel bombs, which only warns up to 179 MP, and never lets more pass: `refuse_if_too_large` checks.
     """
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -83,7 +83,7 @@ def _verdict(error: Exception) -> str:
 
 
 def refuse_raw(image: Image.Image) -> None:
-    """Raise `Unreadable` for a TIFF whose first page says that it is a preview: a camera's raw data follow it."""
+    """Raise `Unreadable` for a TIFF whose first page is marked as a preview, since a camera's raw data follow it."""
     with unreadable_if_damaged():
         tags = image.tag_v2  # type: ignore[attr-defined]
         kind = tags.get(254, 0)
@@ -116,7 +116,7 @@ def unidentified(file: Path | bytes) -> Unreadable:
 
 
 def _accepted(accept: Callable[[bytes], bool | str], head: bytes) -> bool | str:
-    """Return whether a reader recognises a file by its beginning; a text where it would if Pillow had its library."""
+    """Return whether a reader recognises a file by its beginning; a text if Pillow lacks a library for it."""
     try:
         return accept(head)
     except (struct.error, IndexError):
@@ -124,7 +124,7 @@ def _accepted(accept: Callable[[bytes], bool | str], head: bytes) -> bool | str:
 
 
 def _why_not(name: str, file: Path | bytes) -> str:
-    """Return what the reader of a format says, since Pillow only tells that no reader recognised the file."""
+    """Return the error of the reader of a format, since Pillow only reports that no reader recognised the file."""
     try:
         with (
             warnings.catch_warnings(action="ignore"),

@@ -1,7 +1,7 @@
 """Saves pictures: one function for each format, whose keyword arguments are the options under `save:`.
 
 Common options: `background` is the colour on which transparency is laid, `color: keep` leaves a picture in
-its own colours (see `color`) and embeds their profile, and `metadata` names what of the source's is written as well.
+its own colours (see `color`) and embeds their profile, and `metadata` names the kinds of metadata that are copied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Quality = Annotated[int, Ge(1), Le(100)]
 Color = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
 Keep = Literal["srgb", "keep"]
 Kept = Mapping[str, bytes]
-"""The source's metadata that is written into the output, under Pillow's names."""
+"""The metadata of the source that are written into the output, by Pillow's names."""
 # Bytes of EXIF that a JPEG has room for, and pixels a side that libavif reads.
 _EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})
@@ -213,7 +213,7 @@ def _prepared(
 
 @contextmanager
 def _room_for(pixels: int) -> Iterator[None]:
-    """Raise Pillow's buffer for libjpeg to 6 bytes a pixel: a detailed progressive scan may need more than its one."""
+    """Raise Pillow's buffer for libjpeg from 1 byte a pixel to 6, since a detailed progressive scan may need more."""
     before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, 6 * pixels)
     try:
         yield
@@ -302,10 +302,10 @@ def _frames_after(image: Animation) -> dict[str, Any]:
 
 
 def _disposals(image: Animation) -> list[int]:
-    """Return the disposal methods for frames that are whole pictures: the source's own where they are right.
+    """Return the disposal methods for frames that are whole pictures: those of the source if they are right.
 
-    Where a pixel may become transparent again, what was drawn must be cleared away; to restore what was before the
-    frame is to keep what the frame shows, when the next one is a whole picture.
+    If a pixel may become transparent again, the frame must be cleared. Restoring the state before a frame is the same
+    as keeping the frame, when the next one is a whole picture.
     """
     if any(_has_transparency(frame) for frame in image.frames):
         return [_CLEAR] * len(image.frames)

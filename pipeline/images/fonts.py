@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-"""A font of Pillow's `ImageDraw`."""
+"""A font with which Pillow's `ImageDraw` draws text."""
 
 
 def load_font(file: Path | None, size: float) -> Font:
@@ -52,7 +52,7 @@ def refuse_missing_glyphs(text: str, font: Font) -> None:
 def replace_missing_glyphs(text: str, font: Font) -> str:
     """Return a text that a font can draw: accents it lacks are left out, other missing characters become "?".
 
-    Accents are told from letters by Unicode's compatibility decomposition (NFKD, Unicode annex 15).
+    Accents are distinguished from letters by Unicode's compatibility decomposition (NFKD, Unicode annex 15).
     """
     for letter in missing_glyphs(text, font):
         plain = "".join(each for each in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(each))

@@ -15,7 +15,7 @@ from pipeline.errors import Unreadable
 from pipeline.images.diagnosis import READABLE, unreadable_if_damaged
 
 Metadata = Literal["strip"] | Annotated[frozenset[Literal["icc", "exif", "xmp"]], MinLen(1)]
-"""`strip`, or what is kept."""
+"""The kinds of metadata that an output keeps; `strip` for none."""
 
 # Where XMP says how to turn the picture (XMP part 2, tiff:Orientation), as an attribute or an element.
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[1-8]")
@@ -34,7 +34,7 @@ _OF_THE_SOURCE = (
 
 
 def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
-    """Read the wanted ones of `exif` and `xmp` from a file; nothing from a file that is no picture."""
+    """Read those of `exif` and `xmp` that are in `wanted` from a file; nothing from a file that is no picture."""
     readers = {"exif": _exif, "xmp": _xmp}
     found: dict[str, bytes] = {}
     with suppress(Unreadable), unreadable_if_damaged(), Image.open(file, formats=READABLE) as image:
@@ -47,7 +47,7 @@ def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
 
 
 def _exif(image: Image.Image) -> bytes:
-    """Return the EXIF without what is untrue of the output: orientation, size, colour space, layout, preview."""
+    """Return the EXIF without tags that are wrong for the output: orientation, size, colour space, layout, preview."""
     try:
         source, kept = image.getexif(), Image.Exif()
         for tag, value in source.items():

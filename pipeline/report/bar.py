@@ -1,4 +1,4 @@
-"""Writes to stderr while a run goes on: a progress bar, and the text that stages print."""
+"""The display of a run on stderr: a progress bar, and the output of the stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.text import indented
 
 
 class TerminalObserver(RunObserver):
-    """Shows a progress bar on a terminal and, if it is verbose, prints what the stages print."""
+    """Shows a progress bar on a terminal and, if verbose, prints the output of the stages."""
 
     def __init__(self, *, has_bar: bool, is_verbose: bool = False) -> None:
         self._has_bar = has_bar
@@ -49,6 +49,6 @@ class TerminalObserver(RunObserver):
 
 
 def terminal_observers(*, is_quiet: bool, is_verbose: bool = False) -> list[TerminalObserver]:
-    """Return the observer for this process's stderr; none where it would show nothing."""
+    """Return the observer for this process's stderr; an empty list if it would show nothing."""
     has_bar = not is_quiet and sys.stderr.isatty()
     return [TerminalObserver(has_bar=has_bar, is_verbose=is_verbose)] if has_bar or is_verbose else []

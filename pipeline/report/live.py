@@ -80,7 +80,7 @@ class LiveProgress(RunObserver):
 
 
 def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
-    """Return how a pipeline's last run stands, and the fields of its progress file."""
+    """Return the standing of a pipeline's last run, and the fields of its progress file."""
     try:
         fields = json.loads(progress_file(state_folder).read_bytes())
         fields["at"], fields["stage"], fields["pid"], fields["host"], fields["started"]
@@ -96,7 +96,7 @@ def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
 
 
 def _process(pid: int) -> str:
-    """Return a process's start time in ticks, which tells it from a later one of the same pid; empty if it is gone."""
+    """Return the start time of a process in ticks, which with its pid identifies it; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

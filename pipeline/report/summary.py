@@ -18,20 +18,20 @@ _NAMED = 20
 
 @dataclass
 class Summary:
-    """The counts of a run, in outputs where nothing else is said, and what a person should know of it."""
+    """The counts of a run, in outputs unless stated otherwise, and its failures and notes."""
 
     run: str = ""
-    """The run's id."""
+    """The id of the run."""
     done: int = 0
     up_to_date: int = 0
     skipped: int = 0
     failed: int = 0
     edited: int = 0
-    """Edited by someone else, and kept."""
+    """The number of outputs that were kept since someone else had edited them."""
     set_aside: int = 0
-    """Files that may be a person's, and had to make room for outputs."""
+    """The number of files that may be a person's and had to make room for outputs."""
     held: int = 0
-    """Not tried again, since they failed too often or were dismissed."""
+    """The number of outputs that were not tried again, since they failed too often or were dismissed."""
     pruned: int = 0
     seconds: float = 0.0
     exit: int = 0
@@ -39,28 +39,28 @@ class Summary:
     sources: int = 0
     """The number of input files that were found and selected."""
     dismissed: int = 0
-    """The number of held outputs that were dismissed."""
+    """The number of outputs that were not tried again since they were dismissed; included in `held`."""
     renamed: int = 0
-    """Not made, but moved to their new path."""
+    """The number of outputs that were not made but moved to a new path."""
     settling: int = 0
-    """Left for the next run, since their source was modified just now."""
+    """The number of outputs left for the next run, since their source was modified just now."""
     unmatched: int = 0
-    """Sources that no stage reads."""
+    """The number of sources that no stage reads."""
     vanished: int = 0
-    """Sources that were removed while they were read, in outputs."""
+    """The number of outputs whose source was removed while it was read."""
     failed_files: int = 0
-    """Files in which a stage failed; what the plan refused is not counted."""
+    """The number of files in which a stage failed, without those that the plan refused."""
     pipeline: str = ""
     stopped: str = ""
-    """The reason why the run ended early; empty if it did not."""
+    """The reason for which the run ended early; empty if it did not."""
     notes: list[str] = field(default_factory=list)
-    """Notes for a person, in order."""
+    """Further remarks for a person, in order."""
     failures: list[tuple[Origin, Result]] = field(default_factory=list)
-    """The first 20 failed outputs, each with the source or group that it is made of."""
+    """The first 20 failed outputs, each with its source or group."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """The numbers of outputs that failed, by reason."""
+    """The number of failed outputs, by reason."""
     remarks: Counter[str] = field(default_factory=Counter)
-    """The numbers of outputs done with a note, by that note."""
+    """The number of outputs with a note, by the note."""
 
     def add(self, outcome: Outcome) -> None:
         """Count the results of one job."""
@@ -77,7 +77,7 @@ class Summary:
                 self.add_failure(outcome.origin, result)
 
     def count_tried(self, outcome: Outcome) -> bool:
-        """Count a file if a stage failed in it; tells whether one did."""
+        """Count a file if a stage failed in it; return whether one did."""
         failed = any(result.status == "failed" and result.kind not in MOVED for result in outcome.results)
         self.failed_files += failed
         return failed
@@ -92,7 +92,7 @@ class Summary:
             self.failures.append((origin, result))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints; counts of what is rare are left out where they are 0."""
+        """Return the object that `--json` prints; the rarer counts are left out if they are 0."""
         keys = ["run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources"]
         keys += [
             key
@@ -102,7 +102,7 @@ class Summary:
         return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
 
     def lines(self, *, verbose: bool = False) -> list[str]:
-        """Return the lines of the summary: one when all is well; with `verbose`, failures have their tracebacks."""
+        """Return the lines of the summary: one if all is well; with `verbose`, failures have their tracebacks."""
         lines = [self._headline(), *_named(self.failures, verbose)]
         if self.failed > len(self.failures):
             lines.append(f"  ... and {self.failed - len(self.failures):,} more: {program()} failures")
@@ -128,7 +128,7 @@ class Summary:
 
 
 def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
-    """Return a line for each way in which a file failed; outputs that failed alike share one."""
+    """Return a line for each distinct failure of a file; outputs that failed alike share one."""
     alike: dict[tuple[Origin, str], list[Result]] = {}
     for origin, result in failures:
         alike.setdefault((origin, result.text), []).append(result)

@@ -1,4 +1,4 @@
-"""The parts of a fan-out inside one job: taken one by one from the stage, and each output's committed together."""
+"""The parts of a fan-out inside one job: taken one by one from the stage, and committed together for each output."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from pipeline.worker.tree import BuiltStage
 
 
 class FanOut:
-    """The parts that a stage yields for one value, of which only one at a time is in memory."""
+    """The parts that a stage yields for one value; only one at a time is in memory."""
 
     def __init__(self, stage: BuiltStage, caller: StageCaller, set_aside: SetAside, *, is_again: bool) -> None:
         self.part = ""
-        """The name of the part in hand."""
+        """The name of the current part."""
         self._stage = stage
         self._caller = caller
         self._set_aside = set_aside
         self._is_again = is_again
         self._names = PartNames(stage.name)
         self._outputs: dict[bytes, Parts] = {}
-        """The parts of each output, by its path, without their final names."""
+        """The parts of each output, by the path of the output; they do not have their final names yet."""
         self._skip_reasons: dict[bytes, str] = {}
-        """The reason why the first part of an output was left out, by the output's path."""
+        """The reason for which the first part of an output was left out, by the path of the output."""
 
     def next_part(self, parts: Iterator[Any], notes: Notes) -> tuple[Any, ValueKind, Notes] | None:
-        """Return the next part that goes on, with its kind and notes; None after the last.
+        """Return the next part to pass on, with its kind and notes; None after the last.
 
-        `notes` are those of the value that the stage was given. Raises what the stage raises, and FileFailure where
-        it yields nothing at all.
+        `notes` are those of the value that the stage was given. Raises any exception of the stage, and FileFailure if
+        the stage yields nothing.
         """
         stage = self._stage
         with collected() as noted:
@@ -57,7 +57,7 @@ class FanOut:
     def write(
         self, target: Target, write: Callable[[bytes, GiveName], tuple[Committed, Notes]] | None, notes: Notes
     ) -> None:
-        """Write the part in hand with `write`, which leaves it without its final name; with None it leaves no file."""
+        """Write the current part with `write`, without its final name; without `write`, the part has no file."""
         parts = self._outputs.get(target.path)
         if parts is None:
             parts = self._outputs[target.path] = Parts(target, self._set_aside, is_again=self._is_again)
@@ -67,11 +67,11 @@ class FanOut:
             parts.add(self.part, write)
 
     def skip(self, target: Target, reason: str) -> None:
-        """Leave the part in hand out of an output."""
+        """Leave the current part out of an output."""
         self._skip_reasons.setdefault(target.path, reason)
 
     def commit(self, target: Target, check: Check) -> Result:
-        """Give the parts of one output their names, and return its result. Raises what `check` raises, and OSError."""
+        """Give the parts of an output their names, and return its result. Raises OSError, and exceptions of `check`."""
         parts = self._outputs.get(target.path)
         if parts is None:
             count = self._names.count

@@ -1,4 +1,4 @@
-"""One job of a group: its members are read one by one by the stage that gathers them, and its output committed."""
+"""One job of a group: the gathering stage reads the members one by one, and the output is committed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.worker.tree import Tree
 
 
 class GroupJobRunner:
-    """Runs one job of a stage that gathers: calls it once, with an iterator over the members of the group."""
+    """Runs one job of a gathering stage: calls the stage once, with an iterator over the members of the group."""
 
     def __init__(self, tree: Tree, job: GroupJob, enter: Enter) -> None:
         self._tree = tree
@@ -40,10 +40,10 @@ class GroupJobRunner:
         """The number of members that the stage has read."""
         self._read_bytes = 0
         self._read_error: BaseException | None = None
-        """The error that was raised when a member was read; the stage may have caught it."""
+        """The exception raised by reading a member; the stage may have caught it."""
 
     def run(self) -> Outcome:
-        """Make the output of the group; what goes wrong is in the outcome."""
+        """Make the output of the group; any failure is in the outcome."""
         began_s, environment = time.perf_counter(), ""
         remove_temporaries(self._target.path, self._tree.setup.unclean_runs)
         try:
@@ -65,7 +65,7 @@ class GroupJobRunner:
         )
 
     def _make(self) -> tuple[Any, ValueKind | None, Notes]:
-        """Call the stage with its members; return what it made, without a kind if it is a filter."""
+        """Call the stage with its members; return its value, kind and notes; the kind of a filter is None."""
         with collected() as notes:
             try:
                 made = self._caller.call(self._stage, self._items(), self._kind)
@@ -96,7 +96,7 @@ class GroupJobRunner:
         return Result(target.stage, target.path, "done", "", None, "", *committed, (), tuple(notes.items()))
 
     def _blame(self, error: BaseException) -> BaseException:
-        """Return why a stage failed: with `error`, or over a member that changed while the stage read it."""
+        """Return the reason of a failure: `error`, or that a member changed while the stage read it."""
         is_ours = type(error) is FileFailure or isinstance(error, (EnvironmentFailure, MemoryError, SourceMoved))
         if isinstance(error, Exception) and not is_ours and self._has_changed():
             return SourceMoved("changed")
@@ -105,7 +105,7 @@ class GroupJobRunner:
     # -- the members ---------------------------------------------------------------------------------------------------
 
     def _items(self) -> Iterator[Item[Any]]:
-        """Yield the members in the order of their paths, each read when the stage asks for it, and then let go."""
+        """Yield the members in the order of their paths, each read on demand and released after use."""
         for member in read_members(self._job.members_file):
             self._read_count += 1
             try:
@@ -140,6 +140,6 @@ class GroupJobRunner:
             raise SourceMoved("changed")
 
     def _has_changed(self) -> bool:
-        """Return whether any of the members that were read has changed since it was planned."""
+        """Return whether a member that was read has changed since it was planned."""
         members = read_members(self._job.members_file)
         return not all(member.is_as_planned for member, _ in zip(members, range(self._read_count), strict=False))

@@ -1,4 +1,4 @@
-"""One job: a source goes through the tree of stages once, every value is made once, every output committed."""
+"""One job: a source passes through the tree of stages, every value is made once, every output committed."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class JobRunner:
         self._scratch = self._caller.scratch
         self._results: dict[bytes, Result] = {}
         self._environment = ""
-        """The error by which the machine refused a write."""
+        """The text of an error of the machine, such as a full disk; empty if there was none."""
         self._handed: list[Handed] = []
-        """The values with which other engines go on."""
+        """The values left for other engines."""
         self._fan_out: FanOut | None = None
-        """The fan-out of which a part is in hand."""
+        """The fan-out whose parts are being processed; None outside a fan-out."""
 
     def run(self) -> Outcome:
-        """Make the outputs of the job; what goes wrong is in the outcome."""
+        """Make the outputs of the job; any failure is in the outcome."""
         began_s = time.perf_counter()
         try:
             self._run()
@@ -91,7 +91,7 @@ class JobRunner:
     # -- values --------------------------------------------------------------------------------------------------------
 
     def _pass_on(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
-        """Call every stage that reads a value, and pass on what each of them makes."""
+        """Call every stage that reads a value, and pass on the value that each makes."""
         if self._route.readers_elsewhere:
             self._hand_over(parent, value, kind, notes)
         readers = self._route.readers.get(parent)
@@ -117,7 +117,7 @@ class JobRunner:
                 self._finish(stage, *made)
 
     def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
-        """Take the parts of a stage one by one, each through all that is below it, and then commit them together."""
+        """Pass the parts of a stage one by one through all stages below it, then commit them together."""
         fan_out = FanOut(stage, self._caller, self._tree.set_aside, is_again=self._job.is_again)
         try:
             parts, notes = self._caller.start_parts(stage, shared, position)
@@ -133,7 +133,7 @@ class JobRunner:
             shared.release(position)
 
     def _finish(self, stage: BuiltStage, value: Any, kind: ValueKind, notes: Notes) -> None:
-        """Commit the stage's own output, if this job is to make it, and pass the value on."""
+        """Commit the output of a stage, if this job makes it, and pass the value on."""
         position = self._route.targets.get(stage.index)
         if position is not None:
             target = self._job.targets[position]
@@ -154,7 +154,7 @@ class JobRunner:
         self._pass_on(stage.index, value, kind, notes)
 
     def _run_part(self, fan_out: FanOut, stage: BuiltStage, parts: Iterator[Any], notes: Notes) -> bool:
-        """Take the next part through all that is below its stage, and let go of it; return False after the last."""
+        """Pass the next part through all stages below its own, and release it; return False after the last."""
         begun = self._scratch.begin_part()
         made = fan_out.next_part(parts, notes)
         if made is None:
@@ -172,7 +172,7 @@ class JobRunner:
     def _write_part(
         self, fan_out: FanOut, stage: BuiltStage, target: Target, value: Any, kind: ValueKind, notes: Notes
     ) -> None:
-        """Write the part in hand; it gets its name with all the others."""
+        """Write the current part; it gets its name together with all others."""
 
         def write(path: bytes, name: GiveName) -> tuple[Committed, Notes]:
             return self._write(stage, path, value, kind, notes, name)
@@ -182,7 +182,7 @@ class JobRunner:
     def _write(
         self, stage: BuiltStage, path: bytes, value: Any, kind: ValueKind, notes: Notes, name: GiveName | None = None
     ) -> tuple[Committed, Notes]:
-        """Write a value to its output; `name` is what gives a part's temporary its name, later."""
+        """Write a value to its output; `name` renames the temporary of a part, later."""
         committer, check = self._tree.committer, self._reading.refuse_moved
         if self._fan_out is not None:  # a part's source is checked when all parts get their names
             committer, check = committer.apart(self._job.source.path), _accept
@@ -198,13 +198,13 @@ class JobRunner:
         return committed, notes
 
     def _may_move(self, stage: BuiltStage, path: Path) -> bool:
-        """Return whether a file may be renamed: a stage made it in the scratch folder, and nobody reads it any more."""
+        """Return whether a file may be renamed: the stage made it in the scratch folder, and no other reads it."""
         return not self._route.readers.get(stage.index) and not stage.is_filter and self._scratch.holds(path)
 
     # -- other engines -------------------------------------------------------------------------------------------------
 
     def _resume(self, begin: Begin) -> None:
-        """Go on with a value that another engine has left."""
+        """Continue with a value from another engine."""
         try:
             value, kind = take(begin, Path(self._path))
         except OSError as error:
@@ -215,7 +215,7 @@ class JobRunner:
             self._pass_on(begin.stage, value, kind, dict(begin.notes))
 
     def _hand_over(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
-        """Leave a value to the stages that read it in other engines, before any stage here may change it."""
+        """Hand a value over to its readers in other engines, before any stage here may change it."""
         engines = self._route.readers_elsewhere.get(parent, {})
         for engine, readers in engines.items():
             stages = tuple(dict.fromkeys(target.stage for each in readers for target in self._unfinished_below(each)))
@@ -243,7 +243,7 @@ class JobRunner:
     # -- results -------------------------------------------------------------------------------------------------------
 
     def _unfinished_below(self, stage: BuiltStage) -> list[Target]:
-        """Return the targets of this job that need a stage and have no result yet."""
+        """Return the targets of this job at or below a stage that have no result yet."""
         ancestry = self._tree.ancestry
         return [
             target
@@ -276,4 +276,4 @@ class JobRunner:
 
 
 def _accept() -> None:
-    """Let a part be written."""
+    """Permit a part to be written."""

@@ -1,4 +1,4 @@
-"""Runs inside a worker process: `start()` once, `work()` for every job.
+"""The entry points of a worker process: `start()` once, `work()` for every job.
 
 parent                                      worker
 ------                                      ------
@@ -31,7 +31,7 @@ _tree: Tree | None = None
 
 
 def start(packed: bytes) -> None:
-    """Build the stages of this process; the Pool's initializer. Raises whatever they raise."""
+    """Build the stages of this process, as the initializer of Pool. Raises any exception of theirs."""
     global _tree
     folder, code, setup = pickle.loads(packed)
     guard.start(code)
@@ -41,12 +41,12 @@ def start(packed: bytes) -> None:
 
 
 def stop() -> None:
-    """Let this process import what it likes again, where it has been a worker for a while only."""
+    """Lift the restrictions on imports in a process that was a worker only for a time."""
     guard.stop()
 
 
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
-    """Make the outputs of one job; what goes wrong is in its outcome. `enter` is told which stage is in hand."""
+    """Make the outputs of one job; any failure is in its outcome. `enter` receives the index of each stage called."""
     assert _tree is not None
     runner = GroupJobRunner(_tree, job, enter) if isinstance(job, GroupJob) else JobRunner(_tree, job, enter)
     outcome = runner.run()

@@ -1,4 +1,4 @@
-"""Writes a job's values: temporary files into its scratch folder, outputs to their targets."""
+"""Writes the values of a job: temporary files into its scratch folder, outputs to their targets."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Scratch:
     def __init__(self, above: Path) -> None:
         self._above = above
         self.folder: Path | None = None
-        """None until it has been needed."""
+        """The path of the folder; None until it has been needed."""
         self._count = 0
         self._part_files: list[Path] = []
 
     def create(self) -> Path:
-        """Return the folder, and create it if it is not there yet. Raises EnvironmentFailure."""
+        """Return the folder, creating it if it is missing. Raises EnvironmentFailure."""
         if self.folder is None:
             self.folder = self._above / str(os.getpid())
             try:
@@ -39,7 +39,7 @@ class Scratch:
         return self.folder
 
     def new_file(self, suffix: str) -> Path:
-        """Return a path in the folder that no file has yet."""
+        """Return an unused path in the folder."""
         self._count += 1
         return self.create() / f"value-{self._count}{suffix}"
 
@@ -48,16 +48,16 @@ class Scratch:
         return self.folder is not None and not path.is_symlink() and self.folder in path.resolve().parents
 
     def add_part_file(self, path: Path) -> None:
-        """Remember a file that a stage made of the part in hand."""
+        """Remember a file that a stage made of the current part."""
         if self.holds(path):
             self._part_files.append(path)
 
     def begin_part(self) -> int:
-        """Return what `end_part` needs to know of the files that were there before a part."""
+        """Return the mark for `end_part` that separates the files of a new part from earlier files."""
         return self._count
 
     def end_part(self, begun: int) -> None:
-        """Remove the files of a part, of which a job may have thousands."""
+        """Remove the files of a part, since a job may have thousands of parts."""
         for number in range(begun + 1, self._count + 1):
             for file in self.create().glob(f"value-{number}.*"):
                 file.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ class Scratch:
             self._part_files.pop().unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder and all that is in it."""
+        """Remove the folder and its contents."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -76,10 +76,10 @@ def peak_bytes() -> int:
 
 
 def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveName:
-    """Return what names an output.
+    """Return the function that gives an output its name.
 
-    It replaces nothing where nothing was there, unless the output `is_again` made, and what is there may be ours; and
-    it sets aside first what may be a person's.
+    If nothing was at the path when the run was planned, nothing is replaced, unless the output `is_again` made, so that
+    the file there may be ours. A file that may be a person's is set aside first.
     """
     name = name_new if target.is_new and not is_again else give_name
     return name if target.digests is None else set_aside.guarding(target.digests, name)
@@ -98,7 +98,7 @@ def write_output(
     source: str,
     may_move: bool,
 ) -> tuple[Committed, Notes]:
-    """Commit a value as an output; return what the ledger keeps of the file, and the notes with those of the writing.
+    """Commit a value as an output; return its record for the ledger, and its notes with those of the writing.
 
     `name` gives the finished temporary its name. A file that `may_move` is renamed rather than copied. Metadata that
     the save options keep is read from the source.

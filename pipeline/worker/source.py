@@ -1,4 +1,4 @@
-"""One source while a job reads it: its identity when the reading began, and whether that still holds.
+"""One source while a job reads it: its identity at the start of the reading, and the detection of changes.
 
 A change shows by size or time. Of two writes within one tick of the file system's clock the second does not, and so a
 source that was modified just now is not read before the tick is over.
@@ -27,18 +27,18 @@ GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class SourceReading:
-    """Watches one source from `begin` on, so that nothing is recorded that was made from two versions of it."""
+    """Watches one source from `begin` on, so that no output made from two versions of it is recorded."""
 
     def __init__(self, path: str | Path, planned: Source, *, hashes: bool = False) -> None:
         self._path = path
         self.source = planned
-        """The source as it was planned, and from `begin` on as it was then."""
+        """The identity of the source when the run was planned, and from `begin` on at that time."""
         self._hashes = hashes
         self.contents: digest.Reading | None = None
-        """The source's digest; None unless sources are hashed."""
+        """The digest of the source; None unless sources are hashed."""
 
     def begin(self) -> None:
-        """Take the identity of the source as it is now. Raises one of GONE, OSError, FileFailure, SourceMoved."""
+        """Take the current identity of the source. Raises one of GONE, OSError, FileFailure, SourceMoved."""
         for _ in range(_TRIES):
             found = self._look()
             self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
@@ -50,7 +50,7 @@ class SourceReading:
         raise SourceMoved("changed")
 
     def moved(self) -> SourceMoved | None:
-        """Return how the source has changed since `begin`, or None."""
+        """Return the change of the source since `begin`, or None."""
         try:
             found = self._look()
         except GONE:
@@ -66,7 +66,7 @@ class SourceReading:
             raise moved
 
     def blame(self, error: BaseException) -> BaseException:
-        """Return why a stage failed: with `error`, or over a source that changed while the stage read it."""
+        """Return the reason of a failure: `error`, or that the source changed while the stage read it."""
         # Where we say ourselves what is wrong with a stage, it is the stage's fault.
         if type(error) is FileFailure or isinstance(error, MemoryError) or not isinstance(error, Exception):
             return error

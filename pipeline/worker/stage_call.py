@@ -1,4 +1,4 @@
-"""One call of a stage: it is given its value and held to its contract, and what it raised becomes a result."""
+"""One call of a stage: its value is converted, its contract is checked, and its exception becomes a result."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
 
 Enter = Callable[[int], None]
-"""Told the index of a stage before it is called, and -1 after: how a supervisor knows what killed a worker."""
+"""A function that receives the index of a stage before its call, and -1 after, so that a death can be blamed."""
 
 
 def announce_nothing(index: int) -> None:
-    """Take the place of an `Enter` where nobody supervises."""
+    """Do nothing, as the `Enter` of a process without a supervisor."""
 
 
 NO_MORE = object()
-"""The value that `next_part` returns at the end; no stage can yield it."""
+"""The value that `next_part` returns after the last part; no stage can yield it."""
 
 
 class SharedValue:
-    """One value with several consumers: each conversion is made once, and no consumer can spoil another's.
+    """One value with several consumers: each conversion is made once, and no consumer can change the value of another.
 
     All consumers of a loaded value but the last get a copy. A Picture is shared, since none can change it; a file that
     is made only to be read by a program is written for each.
@@ -53,7 +53,7 @@ class SharedValue:
         self._notes: dict[ValueKind, Notes] = {kind: notes}
 
     def take(self, position: int) -> Any:
-        """Return the value for the consumer at this position, as the kind that it wants."""
+        """Return the value for the consumer at this position, converted to the kind that it takes."""
         wanted = self.wanted[position]
         if wanted not in self._loaded:
             if wanted is PATH:
@@ -64,23 +64,23 @@ class SharedValue:
         return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
 
     def after_filter(self, position: int, taken: Any) -> Any:
-        """Return the value that goes on after a filter at this position: the one from before it."""
+        """Return the value that is passed on after a filter at this position: the value before the filter."""
         if self.wanted[position] is self.kind:
             return taken
         value = self._loaded[self.kind]
         return self.kind.copy(value) if self._is_needed_after(position, self.kind) else value
 
     def notes(self, kind: ValueKind) -> Notes:
-        """Return what was noted of the value up to its conversion to this kind."""
+        """Return the notes on the value up to its conversion to this kind."""
         return self._notes.get(kind, self._notes[self.kind])
 
     def shared_path(self, position: int) -> Path | None:
-        """Return the file that the consumer at this position is given, if others are given the same file."""
+        """Return the file for the consumer at this position if other consumers share it, else None."""
         is_shared = self.kind is PATH and self.wanted[position] is PATH and len(self.wanted) > 1
         return self._loaded[PATH] if is_shared else None
 
     def release(self, position: int) -> None:
-        """Close the picture if no consumer after this position wants it, since its pixels take much memory."""
+        """Close the picture if no consumer after this position takes it, since its pixels take much memory."""
         picture = self._loaded.get(PICTURE)
         if picture and PICTURE not in self.wanted[position + 1 :]:
             picture.close()
@@ -92,7 +92,7 @@ class SharedValue:
 
 
 class StageCaller:
-    """Calls the stages of one job, announces each call to the supervisor, and checks what a stage did."""
+    """Calls the stages of one job, announces each call to the supervisor, and checks its result."""
 
     def __init__(
         self, tree: Tree, path: str, source: bytes, input_changed: Callable[[], object], enter: Enter,
@@ -111,7 +111,7 @@ class StageCaller:
     def run(
         self, stage: BuiltStage, value: SharedValue, position: int, part: str | None
     ) -> tuple[Any, ValueKind, Notes]:
-        """Call a stage with its share of a value; return what goes on. Raises what the stage raises."""
+        """Call a stage with its share of a value; return the value to pass on. Raises any exception of the stage."""
         wanted = value.wanted[position]
         try:
             with collected() as noted:
@@ -129,7 +129,7 @@ class StageCaller:
             value.release(position)
 
     def start_parts(self, stage: BuiltStage, value: SharedValue, position: int) -> tuple[Iterator[Any], Notes]:
-        """Call a stage that fans out with its share of a value; return its parts, of which none is made yet."""
+        """Call a fan-out stage with its share of a value; return the iterator over its parts, and the notes."""
         wanted = value.wanted[position]
         with collected() as noted:
             given = self._take(stage, value, position)
@@ -139,7 +139,7 @@ class StageCaller:
         return parts, value.notes(wanted) | noted
 
     def next_part(self, stage: BuiltStage, parts: Iterator[Any]) -> Any:
-        """Return the next part that a stage yields, or NO_MORE. Raises what the stage raises."""
+        """Return the next part that a stage yields, or NO_MORE. Raises any exception of the stage."""
         if self.steps:
             self.steps.start_clock()
         self._enter(stage.index)
@@ -152,9 +152,9 @@ class StageCaller:
         return made
 
     def call(self, stage: BuiltStage, argument: Any, wanted: ValueKind, shared_path: Path | None = None) -> Any:
-        """Call a stage; return what it returned. Raises what it raises, and FileFailure where it did what it must not.
+        """Call a stage; return its result. Raises any exception of the stage, and FileFailure for a breach of contract.
 
-        `shared_path` is the file that it is given and that other stages read too.
+        `shared_path` is the file given to the stage, if other stages read it too.
         """
         if self.steps:
             self.steps.start_clock()
@@ -172,7 +172,7 @@ class StageCaller:
         return made
 
     def _call_and_check(self, stage: BuiltStage, argument: Any, shared_path: Path | None) -> Any:
-        """Call a stage, announced; raise FileFailure where it left threads running or changed a shared file."""
+        """Announce and make a call; raise FileFailure if the stage left threads running or changed a shared file."""
         threads = threading.active_count()
         if shared_path and not self.scratch.holds(shared_path):
             shared_path = None
@@ -190,7 +190,7 @@ class StageCaller:
         return made
 
     def accept(self, stage: BuiltStage, made: Any) -> tuple[Any, ValueKind]:
-        """Return what a stage made as it goes on, with its kind. Raises FileFailure for a file that cannot."""
+        """Return a stage's result as the value to pass on, with its kind. Raises FileFailure for an unusable file."""
         makes = stage.makes
         assert makes is not None
         if makes is PATH:
@@ -199,7 +199,7 @@ class StageCaller:
         return convert(made, makes, kind, self.scratch.new_file), kind
 
     def _take(self, stage: BuiltStage, value: SharedValue, position: int) -> Any:
-        """Take the stage's share of a value; what the machine refuses on the way is not the stage's failure."""
+        """Take the stage's share of a value; an error of the machine on the way is not blamed on the stage."""
         if self.steps:
             self.steps.start_clock()
         try:
@@ -224,7 +224,7 @@ class StageCaller:
 
 
 def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
-    """Return a picture as this stage is to see it, and any other value as it is."""
+    """Return a value prepared for a stage: a Picture with its settings for decoding, or an image's first frame."""
     if kind is PICTURE:
         value.decode_for(stage.setup.decode_box, own_colors=stage.setup.own_colors)
     elif kind is IMAGE or kind is IMAGE_IN_OWN_COLORS:
@@ -236,7 +236,7 @@ def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
 
 
 def check_returned(stage: BuiltStage, made: Any) -> None:
-    """Hold a stage to its return annotation. Raises FileFailure, and Skip where a filter says no."""
+    """Check a result against the stage's return annotation. Raises FileFailure, and Skip if a filter returned False."""
     if stage.makes is not None and is_kind(made, stage.makes):
         return
     if made is None:
@@ -251,7 +251,7 @@ def check_returned(stage: BuiltStage, made: Any) -> None:
 
 
 def check_path(stage: str, made: Path, root: str, source: str) -> None:
-    """Raise FileFailure where a file that a stage returns is not there, or lies among the inputs of the next run."""
+    """Raise FileFailure if a file that a stage returns is missing, or lies among the inputs of the next run."""
     shown = one_line(str(made))
     if not made.is_file():
         what = "is a folder" if made.is_dir() else "does not exist"
@@ -263,7 +263,7 @@ def check_path(stage: str, made: Path, root: str, source: str) -> None:
 
 
 def refuse_given(stage: BuiltStage, given: Any, made: Any) -> None:
-    """Raise FileFailure where a stage returns the very file that it was given: nothing would be made."""
+    """Raise FileFailure if a stage returns the file that it was given, so that nothing was made."""
     if isinstance(made, Path) and made == given:
         text = f"stage {stage.name!r} returned the Path of its input"
         raise FileFailure(f"{text}; return a file of its own, in the scratch folder of an Item ({stage.where})")
@@ -277,7 +277,7 @@ _threads_left_by: dict[str, WeakSet[threading.Thread]] = {}
 
 
 def refuse_leaked_threads(stage: BuiltStage) -> None:
-    """Raise FileFailure where this and earlier calls of a stage have left too many threads running."""
+    """Raise FileFailure if this and earlier calls of a stage have left too many threads running."""
     new = [each for each in threading.enumerate() if each not in _known_threads]
     _known_threads.update(new)
     left = _threads_left_by.setdefault(stage.name, WeakSet())
@@ -306,7 +306,7 @@ def skipped(target: Target, skip: Skip, stage: str) -> Result:
 
 
 def failed(target: Target, error: BaseException, stage: str = "") -> Result:
-    """Return the result of an output that an exception prevented, raised in this stage if it was in one."""
+    """Return the result of an output that an exception prevented; `stage` is empty if no stage raised it."""
     text = error_line(error)
     if stage and not isinstance(error, FileFailure):
         text = f"{text} (in stage {stage!r})"
@@ -322,7 +322,7 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
 
 
 def error_line(error: BaseException) -> str:
-    """Return the type and text of an exception in one line; only the text of one that we raised ourselves."""
+    """Return the type and text of an exception in one line; the text alone for our own exceptions."""
     text = error_text(error)
     if isinstance(error, FileFailure):
         return text
@@ -338,7 +338,7 @@ def error_text(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the traceback of an exception from the stage on; nothing for one that we raised ourselves."""
+    """Return the traceback of an exception from the stage on; empty for our own exceptions."""
     if isinstance(error, FileFailure):
         return ""
     trace = error.__traceback__

@@ -1,4 +1,4 @@
-"""Reports what happens to a file inside a worker, step by step, to an observer in the same process."""
+"""Reports the steps of a job to an observer in the same process."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pipeline.types import Picture, Skip
 
 
 class StepReporter:
-    """Turns what happens in one job into the `Step`s of an observer, each with the time that it took."""
+    """Reports the events of one job to an observer as `Step`s, each with the time that it took."""
 
     def __init__(self, observer: RunObserver) -> None:
         self._observer = observer
         self._began_s = 0.0
 
     def start_clock(self) -> None:
-        """Take the time at which the next step begins."""
+        """Record the time at which the next step begins."""
         self._began_s = time.perf_counter()
 
     def converted(self, stage: str, have: ValueKind, value: Any) -> None:
-        """Report that a value was converted from the kind that it had to the one that a stage wants."""
+        """Report that a value was converted from its kind to the kind that a stage takes."""
         self._report(Step(stage, "converted", f"{have.name} -> {describe(value)}", self._seconds()))
 
     def made(self, stage: str, value: Any, part: str | None = None) -> None:
-        """Report what a stage returned, or which part it yielded."""
+        """Report the value that a stage returned, or the part that it yielded."""
         text = describe(value) if part is None else f"part {part}: {describe(value)}"
         self._report(Step(stage, "made", text, self._seconds()))
 
     def raised(self, stage: str, text: str, error: BaseException) -> None:
-        """Report that the call of a stage ended with an exception, and what that says."""
+        """Report that the call of a stage raised an exception, with its text."""
         what: Literal["skipped", "raised"] = "skipped" if isinstance(error, Skip) else "raised"
         self._report(Step(stage, what, text, self._seconds(), error))
 
@@ -44,7 +44,7 @@ class StepReporter:
         self._report(Step(stage, "wrote", text, self._seconds()))
 
     def failed(self, stage: str, text: str, error: BaseException) -> None:
-        """Report that the output of a stage failed, and what the exception that it failed with says."""
+        """Report that the output of a stage failed, with the text of the exception."""
         self._report(Step(stage, "failed", text, 0.0, error))
 
     def _report(self, step: Step) -> None:
@@ -74,7 +74,7 @@ def describe(value: Any) -> str:
 
 
 def _describe_file(path: Path) -> str:
-    """Describe a file by its name and size, or by why it cannot be read."""
+    """Describe a file by its name and size, or by the reason for which it cannot be read."""
     name = shown(os.fsencode(path.name))
     try:
         return f"{name}, a folder" if path.is_dir() else f"{name}, {counted(path.stat().st_size, 'byte')}"

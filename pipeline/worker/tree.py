@@ -1,4 +1,4 @@
-"""The stages of a pipeline: as plain data that crosses to the workers, and built there, ready to be called."""
+"""The stages of a pipeline: plain data that crosses to the workers, and the callables built from it there."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from pipeline.types import FitBox
 
 @dataclass(frozen=True)
 class StageSetup:
-    """One stage as it crosses to a worker: names and options, never code."""
+    """The data from which a worker builds one stage: names and options, never code."""
 
     name: str
     uses: str
     options: bytes
-    """The pickled options; their classes may be of the stage's own module, which is imported first."""
+    """The options of the stage, pickled, since their classes may be in its module, which is imported first."""
     parent: int | None
-    """The index of the stage it reads from; None for the source itself."""
+    """The index of the stage whose value this one reads; None for the source."""
     save: Mapping[str, Any]
-    """The save options of its output."""
+    """The save options of the stage's output."""
     decode_box: FitBox | None = None
-    """The largest box into which it, or a stage that reads the same picture, fits a picture."""
+    """The largest box into which the stage, or another that reads the same picture, fits a picture."""
     own_colors: bool = False
-    """Whether pictures keep their own color space instead of being converted to sRGB."""
+    """True if pictures keep their own color space instead of being converted to sRGB."""
     leaves_no_file: bool = False
-    """Whether its output is only a row in the ledger."""
+    """True if the stage's output is only a row in the ledger."""
     engine: int = 0
-    """The number of the engine that runs it."""
+    """The number of the engine that runs the stage."""
 
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """All that a worker needs to know before its first job."""
+    """The data that a worker needs before its first job."""
 
     folder: Path
     """The folder of pipeline.yaml, from which stages are found."""
@@ -53,29 +53,29 @@ class WorkerSetup:
     scratch: Path
     run: str
     unclean_runs: tuple[str, ...]
-    """The killed runs whose temporaries may still lie beside the targets."""
+    """The ids of killed runs whose temporaries may still lie beside the targets."""
     stages: tuple[StageSetup, ...]
     initializers: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """The functions that are called before the stages are built, each with its arguments."""
     limits: Limits = DEFAULT_LIMITS
     hashes_sources: bool = False
-    """Whether the ledger keeps digests of the sources' contents."""
+    """True if the ledger keeps digests of the sources' contents."""
     output_folders: tuple[bytes, ...] = ()
-    """The folders that the run has claimed for its outputs; a worker refuses to write below one that is gone."""
+    """The folders that the run has claimed for its outputs; a worker refuses to write below a missing one."""
     set_aside: Path = Path()
-    """The folder for what may be a person's and must make room for an output."""
+    """The folder for files that may be a person's and must make room for an output."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
     code: CodeState = NO_STATE
-    """The state of the code's files when the run was planned; a worker may load no other."""
+    """The state of the code files when the run was planned; no worker may load any other."""
 
     def pack(self) -> bytes:
-        """Pickle it, options apart: they may be of a stage module's own classes, importable only from its folder."""
+        """Pickle the setup; options are pickled apart, since their classes may be importable only from its folder."""
         return pickle.dumps((self.folder, self.code, pickle.dumps(self)))
 
 
 class BuiltStage:
-    """One stage as a worker calls it: its setup, its signature and the function, or object, that is called."""
+    """One stage in a worker: its setup, its signature and the function, or object, that is called."""
 
     def __init__(self, index: int, setup: StageSetup, signature: Stage, *, is_called_here: bool) -> None:
         self.index = index
@@ -92,7 +92,7 @@ class BuiltStage:
 
     @property
     def is_filter(self) -> bool:
-        """Whether it answers True or False, and the value before it goes on."""
+        """Return whether the stage returns True or False, and passes on the value that it was given."""
         return self.makes is None
 
 
@@ -103,16 +103,16 @@ def _not_here(value: Any) -> Any:
 class Route:
     """The part of the tree that a job for the outputs of certain stages passes through.
 
-    It is the same for all jobs that want outputs of the same stages, and computed once for all of them.
+    It is computed once for all jobs that make outputs of the same stages.
     """
 
     def __init__(self, tree: Tree, wanted: tuple[str, ...]) -> None:
         self.targets = {tree.index[name]: position for position, name in enumerate(wanted)}
-        """The position among the job's targets, by the index of the stage."""
+        """The position of a stage's output among the job's targets, by the index of the stage."""
         self.readers: dict[int | None, list[BuiltStage]] = {}
-        """The stages that read the value of a stage, by its index; by None those that read the source."""
+        """The stages that read the value of a stage, by its index; None is the key of those that read the source."""
         self.readers_elsewhere: dict[int | None, dict[int, list[BuiltStage]]] = {}
-        """The stages that do so in other engines, by the index and the number of the engine."""
+        """The readers of a stage's value in other engines, by its index and the number of the engine."""
         needed = frozenset[int]().union(*(tree.ancestry[name] for name in wanted))
         for stage in tree.stages:
             if stage.index not in needed:
@@ -125,11 +125,11 @@ class Route:
         # A Path costs as much as it does to read a small file.
         are_contents = (stage.takes in (TEXT, BYTES) and not stage.is_filter for stage in self.readers.get(None, ()))
         self.needs_path = not all(are_contents)
-        """Whether the source goes on as a Path: to a stage that takes one, or through a filter to whatever is below."""
+        """True if the source is passed on as a Path, to a stage that takes one or through a filter."""
 
 
 class Routes(dict[tuple[str, ...], Route]):
-    """The route of every set of wanted stages that a job has had, by their names."""
+    """The routes of past jobs, by the names of the stages whose outputs they make."""
 
     def __init__(self, tree: Tree) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Routes(dict[tuple[str, ...], Route]):
 
 
 class Tree:
-    """The stages of a pipeline, built, with what their outputs are committed by."""
+    """The built stages of a pipeline, with the committer of their outputs."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.setup = setup
@@ -154,20 +154,20 @@ class Tree:
         ]
         self.index = {stage.name: stage.index for stage in self.stages}
         self.ancestry = {stage.name: self._ancestry(stage.index) for stage in self.stages}
-        """The indexes of a stage and of all that it descends from, by its name."""
+        """The indexes of a stage and of its ancestors, by the name of the stage."""
         self.root = store_of(setup.root).read(setup.root)
         self.committer = store_of(*setup.output_folders).put(setup.run, setup.output_folders)
         self.routes = Routes(self)
 
     @cached_property
     def set_aside(self) -> SetAside:
-        """The keeper of files that may be a person's, before outputs take their place."""
+        """The keeper of files that may be a person's, for use before outputs take their place."""
         return SetAside(self.setup.set_aside, self.setup.folder)
 
     def member_kind(self, stage: BuiltStage) -> Kind:
-        """Return the kind of value as which a gathering stage is given its members.
+        """Return the kind of value in which a gathering stage receives its members.
 
-        It is the kind that the stage asks for, or else the kind that was written into those files.
+        It is the kind that the stage asks for, or else the kind that was written into the files.
         """
         kind, above = stage.takes, stage.setup.parent
         while kind is None and above is not None:
@@ -180,7 +180,7 @@ class Tree:
 
 
 def _initialize(function: Callable[..., Any], arguments: Sequence[Any], folder: Path) -> None:
-    """Call the pool's initializer; an argument that it annotates as a Path is relative to the YAML's folder."""
+    """Call an initializer of the pool; an argument annotated as a Path is relative to the folder of pipeline.yaml."""
     hints = inspect.get_annotations(function, eval_str=True)
     names = list(inspect.signature(function).parameters)
     given = [
