@@ -1,4 +1,4 @@
-"""Builds the pipeline from the parsed YAML and its stages, and checks it as a whole."""
+"""Builds the checked pipeline from the parsed YAML and the stages it names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Assembler:
         self._folder = finder.folder
 
     def config(self, file: Path, found: Sequence[FoundStage | None]) -> Config:
-        """Return the pipeline without the stages that are wrong, with which the document has complaints."""
+        """Return the pipeline without its invalid stages, about which the document has complaints."""
         entry = self._entry
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
         inputs, state = self._inputs(), self._path(entry.state or Path(f".pipeline/{name}"))

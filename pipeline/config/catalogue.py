@@ -19,7 +19,7 @@ from pipeline.stage.signature import Stage
 
 @dataclass(frozen=True)
 class Entry:
-    """One module of a `stages` folder, and the stage in it, if it has one that can be used."""
+    """A module of a `stages` folder, with its stage if that can be used."""
 
     name: str
     file: Path
@@ -29,18 +29,18 @@ class Entry:
 
     @property
     def is_bundled(self) -> bool:
-        """Whether the stage is a bundled one."""
+        """True if the stage is a bundled one."""
         return self.file.is_relative_to(BUNDLED)
 
 
 NO_DEATHS: Mapping[str, str] = {}
-"""The ends of processes that died at the import of a stage, by the stage."""
+"""The end of each process that died while it imported a stage, by the stage."""
 
 
 def list_stages(folder: Path, deaths: Mapping[str, str] = NO_DEATHS) -> list[Entry]:
     """List every stage that a pipeline in a folder sees by name, its own before the bundled ones, each in order.
 
-    A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` cannot be.
+    A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` fails.
     """
     set_stage_path(folder)
     return [_entry(name, file, folder, deaths) for name, file in _modules()]
@@ -96,7 +96,7 @@ def find_stage(uses: str, folder: Path, deaths: Mapping[str, str] = NO_DEATHS) -
 
 
 def _usable(uses: str, folder: Path, deaths: Mapping[str, str]) -> Stage:
-    """Find a stage whose options YAML can give. Raises StageError."""
+    """Return a stage whose options YAML can give. Raises StageError for any other."""
     if how := deaths.get(uses):
         raise StageError(f"{uses!r}: its import ended the process {how}")
     announce_place(uses)

@@ -1,4 +1,4 @@
-"""Checks of the whole tree of stages: whether they fit together, where outputs go, and how pictures are decoded."""
+"""Checks the whole tree of stages: their connections, the paths of their outputs, and the decoding of pictures."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _check_leaves(document: Document, entries: Sequence[StageEntry], read: set[i
 def check_tree(
     document: Document, entries: Sequence[StageEntry], stages: Sequence[StageConfig | None], root: Path
 ) -> None:
-    """Complain about stages that do not fit together; None stands for a stage that was not found or is wrong itself."""
+    """Complain about stages that do not fit together; None stands for a stage that is missing or invalid."""
     for index, config in enumerate(stages):
         if config is not None:
             _check_types(document, index, config, stages)
@@ -223,7 +223,7 @@ def _check_outputs(document: Document, stages: Sequence[StageConfig | None], roo
 
 
 def _misnamed(config: StageConfig, template: Template) -> str:
-    """Return why the stage's own `check_output` refuses the suffix of its output; empty if it does not."""
+    """Return why the stage's own `check_output` refuses the suffix of its output; empty if it accepts it."""
     assert isinstance(config.stage, Stage)  # it is checked in the process that has imported it
     try:
         config.stage.check_output(template.suffix, config.options)
@@ -261,7 +261,7 @@ def _largest_box(stages: Sequence[StageConfig], parent: int | None) -> FitBox | 
 
 
 def _size_of(box: FitBox) -> tuple[float | str, ...]:
-    """Return the key by which boxes are compared: the area they decode to, then every field, so that no two tie."""
+    """Return the sort key of a box: the area it decodes to, then every field, so that no two boxes tie."""
     across, down = box.whole(_HUGE)
     covers, is_free = box.fit not in ("inside", "contain"), not (box.width and box.height)
     return across * down, covers, is_free, box.width or 0, box.height or 0, box.gap, box.fit

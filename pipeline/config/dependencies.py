@@ -48,7 +48,7 @@ class _FileFinder:
         written[config.state] = "the state folder"
         # Outputs may lie beside the YAML, where everything else does too.
         self._written = {place: whose for place, whose in written.items() if not _is_in(config.folder, place)}
-        """The folders to which every run writes, each with its description."""
+        """The folders to which every run writes, by path, each with its description."""
 
     def files(self, place: Place, who: str, patterns: Sequence[str]) -> tuple[str, ...]:
         """Return the files that these patterns match, relative to the YAML's folder."""
@@ -82,7 +82,7 @@ class _FileFinder:
             yield os.path.normpath(os.path.expanduser(name))
 
     def _matching(self, at: Place, who: str, pattern: str) -> list[str]:
-        """Return the files that match a pattern, but for those that the runs write."""
+        """Return the files that match a pattern, without those that the runs write."""
         found = glob.glob(os.path.expanduser(pattern), root_dir=self._folder, recursive=True)
         paths = {os.path.normpath(each): self._path(each) for each in found}
         files = [each for each, path in paths.items() if path.is_file() and not self._whose(path)]

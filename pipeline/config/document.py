@@ -38,7 +38,7 @@ _SPECIAL = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 
 @dataclass(frozen=True)
 class Spot:
-    """A line and a column, both from 0, or the option of the command line that put the value there."""
+    """A line and a column, both from 0, or the command-line option that set the value."""
 
     line: int
     column: int
@@ -64,9 +64,9 @@ class Document:
     keys: dict[Place, Spot] = field(default_factory=dict)
     values: dict[Place, Spot] = field(default_factory=dict)
     complaints: dict[Complaint, None] = field(default_factory=dict)
-    """Each once, in the order they were made."""
+    """The errors, each once, in the order they were found."""
     warnings: list[Complaint] = field(default_factory=list)
-    """Complaints about values that are allowed and probably a mistake."""
+    """The warnings about values that are allowed but probably mistakes."""
 
     def complain(self, place: Place, text: str, *, key: bool = False, hint: str = "") -> None:
         """Add a complaint about a value, or its key; if it is absent, at the nearest mapping above."""
@@ -83,7 +83,7 @@ class Document:
         return spots.get(place, Spot(0, 0))
 
     def complain_at(self, spot: Spot, text: str, hint: str = "") -> None:
-        """Add a complaint about a spot; an equal one is kept once."""
+        """Add a complaint about a spot, unless there is an equal one."""
         self.complaints[Complaint(spot, text, hint)] = None
 
     def at(self, place: Place) -> Any:
@@ -129,7 +129,7 @@ class Document:
 
 
 def read_document(file: str, raw: bytes) -> Document:
-    """Read the bytes of a YAML file. Raises ConfigError for what is not YAML or not a mapping; collects the rest."""
+    """Read the bytes of a YAML file. Raises ConfigError where they are no YAML mapping; other errors are collected."""
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{file}:1:1: {len(raw)} bytes of YAML, limit {MAX_BYTES}")
     try:
@@ -335,7 +335,7 @@ def _open(document: Document, holder: dict[str, Any], place: Place, spot: Spot) 
 
 
 def _mark(document: Document, place: Place, value: Any, spot: Spot) -> None:
-    """Record that a value and all in it come from the command line, in place of their spots in the file."""
+    """Record the command line as the spot of a value and of all values in it."""
     for spots in (document.keys, document.values):
         for below in [each for each in spots if each[: len(place)] == place]:
             del spots[below]

@@ -1,7 +1,7 @@
 """The JSON Schema of pipeline.yaml, by which an editor completes and checks it, with the options of every stage.
 
 It is generated from the classes into which the YAML is parsed (`model.py`) and from the signatures of the stages, so it
-cannot differ from what a run accepts. In draft 7, which the YAML language server supports best.
+cannot differ from what a run accepts. It is in draft 7, which the YAML language server supports best.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def pipeline_schema(entries: Iterable[Entry]) -> Schema:
 
 
 def read_schema(pipeline: Path) -> tuple[Schema, list[str]]:
-    """Return what a pipeline may say, and why stages that it could use are left out; no stage is imported here."""
+    """Return the schema of a pipeline, and why stages are left out of it; another process imports the stages."""
     found: tuple[Schema, list[str]] = call_despite_deaths("pipeline.config.json_schema:schema_for", pipeline)
     return found
 
 
 def schema_for(pipeline: Path, deaths: Mapping[str, str]) -> tuple[Schema, list[str]]:
-    """Do what `read_schema` does, in a process that may import stages."""
+    """Return the schema of a pipeline, and why stages are left out of it; the stages are imported into this process."""
     entries = visible_stages(pipeline, deaths)
     return pipeline_schema(entries), [f"{each.name}: {each.problem}" for each in entries if each.problem]
 
@@ -91,7 +91,7 @@ def as_text(schema: Schema) -> str:
 
 
 def modeline(schema: Path, pipeline: Path) -> str:
-    """Return the first line of a pipeline, by which an editor finds its schema."""
+    """Return the comment at the top of a pipeline by which an editor finds its schema."""
     seen = os.path.relpath(schema.resolve(), pipeline.resolve().parent)
     return f"# yaml-language-server: $schema={seen if seen.startswith('.') else f'./{seen}'}"
 
@@ -137,7 +137,7 @@ def _add_short_form(whole: Schema, owner: str, key: str, inner: str) -> None:
 
 
 def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
-    """Offer the stages under `uses`, and under `with` the options of the one that is named there."""
+    """Offer the stages under `uses`, and under `with` the options of the stage that `uses` names."""
     stage = whole["StageEntry"]
     offered = [
         {"const": name, "title": name, "description": about.first_sentence(each)} for name, each in stages.items()
@@ -156,7 +156,7 @@ def _add_stages(whole: Schema, stages: Mapping[str, Stage]) -> None:
 
 
 def _mapping_of(options: Iterable[about.Option], whole: Schema, owner: str) -> Schema:
-    """Return a mapping that takes these options only; what their types share is defined under the owner's name."""
+    """Return the schema of a mapping of these options only; its definitions are named after the owner."""
     properties: Schema = {}
     required = []
     for option in options:
@@ -172,7 +172,7 @@ def _mapping_of(options: Iterable[about.Option], whole: Schema, owner: str) -> S
 
 
 def _renamed(schema: Any, owner: str) -> Any:
-    """Return a schema whose references are to the definitions under its owner's name."""
+    """Return a schema with its references changed to the definitions that are named after the owner."""
     if isinstance(schema, dict):
         return {
             key: each.replace("#/definitions/", f"#/definitions/{owner}-") if key == "$ref" else _renamed(each, owner)

@@ -1,8 +1,8 @@
-"""The mappings of pipeline.yaml and the checked pipeline, as plain frozen data.
+"""The mappings of pipeline.yaml, and the checked pipeline, as plain frozen data.
 
-The fields of `PipelineEntry` and of all below it are the words of the YAML, and the text below each is what editors
-show. `schema.py` has pydantic parse the file straight into them. `StageConfig` and `Config` are what `load_config`
-returns: the same fields, with what only a look at the whole pipeline can tell. Nothing here imports pydantic.
+The fields of `PipelineEntry` and of the mappings in it are the words of the YAML, and editors show the text below each
+field. `schema.py` lets pydantic parse the file into them. `load_config` returns a `Config` of `StageConfig`, with the
+same fields and those that depend on the whole pipeline. Nothing here imports pydantic.
 """
 
 from __future__ import annotations
@@ -45,155 +45,155 @@ def _unresolved_group(text: str) -> GroupTemplate:
 
 @dataclass(frozen=True)
 class Inputs(YamlMapping):
-    """Where the input files are and which of them count."""
+    """The folder of the input files, and the patterns and limits that select among them."""
 
     root: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)]
-    """The folder of the input files, relative to this file's; short form `inputs: FOLDER`."""
+    """The folder of the input files, relative to that of pipeline.yaml; short form `inputs: FOLDER`."""
     include: tuple[Text, ...] = ()
-    """Only files that match one of these patterns, as in .gitignore, case ignored; default: every file."""
+    """Patterns as in .gitignore, ignoring case, of which an input file must match one. By default every file counts."""
     exclude: tuple[Text, ...] = ()
-    """Files and folders that are left out; hidden ones are anyway."""
+    """Patterns as in .gitignore, ignoring case, of files and folders to leave out. Hidden ones are always left out."""
     settle_s: Seconds | None = None
-    """Leave files modified less than this ago, such as 5s, for the next run."""
+    """The time, such as 5s, within which a modified file is left for the next run. By default none is."""
     max_pixels: Pixels = DEFAULT_LIMITS.max_pixels
-    """Larger pictures are refused from their header."""
+    """The largest area of a picture, in pixels. Larger pictures are refused from their header."""
     max_side: Count = DEFAULT_LIMITS.max_side
-    """Pictures with a longer side, in pixels, are refused."""
+    """The longest side of a picture, in pixels. Pictures with a longer one are refused."""
 
     @property
     def limits(self) -> Limits:
-        """The limits on the size of a picture among the inputs."""
+        """The limits of the size of an input picture."""
         return Limits(self.max_pixels, self.max_side)
 
 
 @dataclass(frozen=True)
 class Output(YamlMapping):
-    """The file that a stage's value is written to, and the options of its format."""
+    """The path of a stage's output, and the options for saving it."""
 
     template: Annotated[Template, Form(TEXT.pattern, TEXT.needed, _unresolved_template)]
-    """The output's path, with the fields {dir}, {name}, {stem}, {suffix} and {part}; short form `output: PATH`;
+    """The path of the output, with the fields {dir}, {name}, {stem}, {suffix} and {part}; short form `output: PATH`;
     `none` for a stage that leaves no file.
     """
     save: dict[str, Any] = field(default_factory=dict)
-    """The options of the picture's format, such as `quality`."""
+    """The options for saving a picture, those of its format."""
 
 
 @dataclass(frozen=True)
 class Pool(YamlMapping):
-    """The worker processes, in the words of `multiprocessing.Pool`."""
+    """The settings of worker processes, named as in the standard library."""
 
     processes: Count | None = None
-    """The number of workers; default: the CPUs this process may use."""
+    """The number of workers. By default that of the CPUs that filemill may use."""
     maxtasksperchild: Count | None = None
-    """The number of files after which a worker is replaced; default: never."""
+    """The number of files after which a worker is replaced. By default it never is."""
     context: Literal["fork", "forkserver", "spawn"] = "forkserver"
-    """The start method of the workers; default: forkserver."""
+    """The method by which workers are started, as multiprocessing names it."""
     initializer: Function | None = None
-    """A function beside this file, module:function, that runs once in each worker before the stages are built."""
+    """A function beside this file, as `module:function`, that runs once in each worker before the stages are built."""
     initargs: tuple[Any, ...] = ()
     """The arguments of the initializer."""
     max_memory_bytes: Bytes | None = None
-    """The memory of each worker, such as 2GiB; default: an even share of 80 % of the machine's."""
+    """The memory that a worker may use, such as 2GiB. By default an even share of 80 % of the memory there is."""
     start_timeout_s: Seconds = 600.0
-    """The seconds a worker may take to get ready; default: 600."""
+    """The time, such as 60s, that a worker may take to get ready."""
 
 
 @dataclass(frozen=True)
 class Retry(YamlMapping):
-    """Repeated attempts, in the same run, at a file that failed by an exception."""
+    """The retries, in the same run, of a file that failed by an exception."""
 
     max: CountOrZero = 0
-    """The number of repeated attempts; default: 0."""
+    """The number of times that a file that failed by an exception is tried again in the same run."""
     backoff_s: Seconds = 1.0
-    """The seconds to wait before each; default: 1."""
+    """The time, such as 1s, to wait before a file is tried again."""
 
 
 @dataclass(frozen=True)
 class Errors(YamlMapping):
-    """The limits on files that fail, and on the failures of one file."""
+    """The failures that are allowed, in a run and of one file."""
 
     max: Share | Count | None = None
-    """The number of files, or the share such as 5%, that may fail before the run is stopped; default: no limit."""
+    """The failed files, as a number or a share such as 5%, beyond which a run is stopped. By default any may fail."""
     hold_after: Count | Never = 3
-    """The number of failed runs after which a file is held, or `never`; default: 3."""
+    """The number of failed runs after which a file is held, or `never`."""
 
     def allowance(self, planned: int) -> int | None:
-        """Return how many of this many planned files may fail; None where any number may."""
+        """Return the number of planned files that may fail; None for no limit."""
         return self.max.of(planned) if isinstance(self.max, Share) else self.max
 
 
 @dataclass(frozen=True)
 class Prune(YamlMapping):
-    """The limit on orphans that are removed at the end of a run."""
+    """The removal of orphans at the end of a run."""
 
     max: Share
-    """The share of the recorded outputs, such as 10%, up to which orphans are removed."""
+    """The share of the recorded outputs, such as 10%, up to which orphans are removed; if there are more, none is."""
 
     def allowance(self, recorded: int) -> int:
-        """Return how many of this many recorded outputs may be removed."""
+        """Return the number of recorded outputs that may be removed."""
         return self.max.of(recorded)
 
 
 @dataclass(frozen=True)
 class StageEntry(YamlMapping):
-    """One stage of the YAML."""
+    """One stage as the YAML has it."""
 
     name: Name
-    """The stage's name in messages; renaming a stage redoes nothing."""
+    """The name of the stage in messages. Renaming a stage redoes nothing."""
     uses: Text
-    """The stage: a name such as resize, package.module:Name or ./folder/file.py:Name."""
+    """The code of the stage, such as `resize`, `package.module:Name` or `./folder/file.py:Name`."""
     options: dict[str, Any] = field(default_factory=dict)
-    """The stage's options."""
+    """The options of the stage."""
     from_: str | None = None
-    """The stage whose value it reads, or `inputs`; default: the stage before, if that has no output."""
+    """The stage whose value this stage reads, or `inputs`. By default the stage before, if that has no output."""
     output: Output | None = None
-    """The file that the stage's value is written to; without it the value only feeds other stages."""
+    """The path of the stage's output, and the options for saving it. By default it has no output."""
     timeout_s: Seconds | None = None
-    """The limit on each call of the stage, such as 10s; default: none."""
+    """The time that one call of the stage may take, such as 10s. By default there is no limit."""
     depends: tuple[Text, ...] = ()
-    """Files whose contents count as part of its recipe; names and patterns."""
+    """Names and patterns of files whose contents count as part of the stage's recipe."""
     match: tuple[Text, ...] = ()
-    """The patterns of the sources that the stage reads, as in .gitignore; default: all."""
+    """Patterns as in .gitignore of the input files that the stage reads. By default it reads all."""
     gather: bool = False
-    """Whether the stage is called once for a group of files, with an iterator of those that its `from:` stage made."""
+    """True for a stage that is called once per group, with an iterator of the files that its `from:` stage made."""
     group: Annotated[GroupTemplate, Form(TEXT.pattern, TEXT.needed, _unresolved_group)] | None = None
-    """The part of the path that the files of one group share, such as {dir}; default: all are one group."""
+    """The part of their path that the files of a group share, such as {dir}. By default all files are one group."""
     partial: bool = False
-    """Whether a group is made where some of its files failed."""
+    """True to make a group even if some of its files failed."""
     pool: Pool | None = None
-    """A pool of its own, with the keys of the shared one."""
+    """The settings of a pool for this stage alone. By default it runs in the shared pool."""
 
 
 @dataclass(frozen=True)
 class PipelineEntry(YamlMapping):
-    """The YAML, key by key."""
+    """The whole pipeline.yaml, parsed key by key."""
 
     inputs: Inputs
-    """Where the input files are and which of them count."""
+    """The folder of the input files, and the patterns and limits that select among them."""
     stages: tuple[StageEntry, ...]
-    """The stages, each after the one that it reads from."""
+    """The stages, each below the one that it reads from."""
     name: Name | None = None
-    """The pipeline's name; default: this file's stem."""
+    """The name of the pipeline. By default the name of this file without its suffix."""
     pool: Pool = Pool()
-    """The worker processes, in the words of `multiprocessing.Pool`."""
+    """The settings of the shared worker processes, named as in the standard library."""
     timeout_s: Seconds | None = None
-    """The limit on each file, such as 60s; default: none."""
+    """The time that one file may take, such as 60s. By default there is no limit."""
     retry: Retry = Retry()
-    """Repeated attempts at a file that failed by an exception; default: none in the same run."""
+    """The retries, in the same run, of a file that failed by an exception. By default there are none."""
     errors: Errors = Errors()
-    """When a run is stopped, and when a file is held."""
+    """The failures after which a run is stopped, or a file is held."""
     changed_by: Literal["mtime", "hash"] = "mtime"
-    """The sign that a source changed, its size and time or its contents; default: mtime."""
+    """The sign of a changed input file, its size and time (mtime) or its contents (hash)."""
     depends: tuple[Text, ...] = ()
-    """Files whose contents count as part of every recipe; names and patterns."""
+    """Names and patterns of files whose contents count as part of every recipe."""
     libraries: tuple[Text, ...] = ()
-    """Distributions whose versions count as part of every recipe."""
+    """Names of distributions whose versions count as part of every recipe."""
     prune: Prune | None = None
-    """Remove orphans at the end of every run, if they are not too many; default: never."""
+    """The removal of orphans at the end of every run, if they are few enough. By default none is removed."""
     engine: Literal["serial", "pool"] = "pool"
-    """The engine that runs the jobs, a pool of processes or this process; default: pool."""
+    """The engine that runs the jobs, one job after the other (serial) or in several workers (pool)."""
     state: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
-    """The folder of the ledger, the lock and the logs; default: .pipeline/NAME."""
+    """The folder of the ledger, the lock and the logs. By default .pipeline/NAME."""
 
 
 # -- what is checked ---------------------------------------------------------------------------------------------------
@@ -201,59 +201,59 @@ class PipelineEntry(YamlMapping):
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig(StageEntry):
-    """One stage of the pipeline, checked against the stage's signature and the rest of the tree.
+    """One stage of the pipeline, checked against its signature and the rest of the tree.
 
-    The options and the save options are those after defaults, as plain data, Paths as written; the files of
-    `depends` are those that its patterns match, relative to the YAML's folder.
+    The options and the save options include defaults, as plain data with Paths as written; `depends` holds the files
+    that its patterns match, relative to the folder of the YAML.
     """
 
     stage: Contract
     parent: int | None
-    """The index of the stage it reads from; None for the source itself."""
+    """The index of the stage that this stage reads from; None for the source."""
     leaves_no_file: bool = False
-    """Whether it says `output: none`: what it does leaves no more than a row in the ledger."""
+    """True for `output: none`, where a stage leaves nothing but a row in the ledger."""
     box: FitBox | None = None
-    """The box into which it fits pictures, if that is what it does."""
+    """The box into which the stage fits pictures; None if it does not."""
     decode_box: FitBox | None = None
-    """The largest box of all stages that decode the same picture, which is decoded once, for all of them."""
+    """The largest box of all stages that read the same picture, which is decoded once for all of them."""
     own_colors: bool = False
-    """Whether its pictures stay in their own colors."""
+    """True if the stage's pictures keep their own colors."""
     code: Code = NO_CODE
-    """The files in which its code is."""
+    """The files that hold the stage's code."""
     initializer_code: Code = NO_CODE
-    """The files in which the code of its own pool's initializer is."""
+    """The files that hold the code of the initializer of the stage's own pool."""
     packed_options: bytes = b""
-    """The pickled options, with absolute Paths; their classes may be of the stage's own module."""
+    """The pickled options for the workers, Paths made absolute; they may be of classes of the stage's own module."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(PipelineEntry):
-    """A pipeline, checked; its paths are absolute but for the files of `depends`."""
+    """A checked pipeline; its paths are absolute except for the files of `depends`."""
 
     file: Path
     name: str = field()
     folder: Path
-    """The YAML's."""
+    """The folder of the YAML."""
     stages: tuple[StageConfig, ...] = field()
     state: Path = field()
     written_root: str
-    """The input root as it is written, or relative to the YAML's folder if it lies there: it stays when that moves."""
+    """The input root as written, or relative to the YAML's folder if it lies there, so that both can be moved."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """The versions of `libraries`, by name."""
     other_folders: tuple[bytes, ...] = ()
-    """More folders that are left out of the walk, beside those of the outputs and the state."""
+    """Folders that the walk leaves out besides those of the outputs and the state."""
     warnings: tuple[str, ...] = ()
-    """Complaints that do not stop the pipeline, each with its line."""
+    """The warnings about values that are probably mistakes, each with its line."""
     edits: tuple[str, ...] = ()
-    """The `--set` edits that were laid over the file."""
+    """The `--set` edits that were applied to the file."""
     initializer_code: Code = NO_CODE
-    """The files in which the code of the shared pool's initializer is."""
+    """The files that hold the code of the shared pool's initializer."""
     code_state: CodeState = NO_STATE
-    """The state of all files of that code when they were read."""
+    """The state of all files of code when they were read."""
     seal: bytes = field(default=b"", repr=False, compare=False)
-    """The seal of its reading, which the next run keeps in the state folder; empty where that has it already."""
+    """The seal of this reading, which the next run keeps in the state folder; empty if it is there already."""
     unseen: tuple[str, ...] = ()
-    """Lines of the stages that load or read what does not count, since nobody can tell it from the code."""
+    """Lines of the stages' code that load or read files which do not count, since the code does not tell which."""
 
     @cached_property
     def leaves(self) -> tuple[StageConfig, ...]:

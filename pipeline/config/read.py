@@ -1,8 +1,8 @@
-"""pipeline.yaml -> Config, in a process of its own, since it imports the stages: read, parsed, and checked as a whole.
+"""Reads, parses and checks a pipeline, in a process of its own, since that imports the stages.
 
     text --document--> data --schema--> PipelineEntry --stages, options, templates, the tree--> Config
 
-Every complaint is collected on the way and all of them are raised together. What is returned is plain data.
+All complaints are collected and raised together. The result is plain data.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
     """Read and check a pipeline.
 
     Args:
-        file: Its path.
-        text: What is in it.
-        edits: The `--set` edits that are laid over it.
-        deaths: What ended the processes that read it before, by the place whose import or check did that.
+        file: The path of pipeline.yaml.
+        text: The contents of the file.
+        edits: The `--set` edits that are applied to it.
+        deaths: How earlier readers of it died, by the place whose import or check ended them.
 
     Returns:
-        What was read, and every complaint about it.
+        The pipeline, and every complaint about it.
 
     Raises:
-        ConfigError: It is no YAML.
+        ConfigError: The text is no YAML.
     """
     folder = file.resolve().parent
     recorder = Recorder()
@@ -80,7 +80,7 @@ def _patterns(entry: PipelineEntry) -> tuple[str, ...]:
 
 
 def _as_plain_data(config: Config, finder: StageFinder, document: Document) -> Config:
-    """Return the pipeline without anything of the modules that its stages are in."""
+    """Return the pipeline without objects of its stages' modules."""
     names = [each.name for each in config.stages]
     stages = tuple(
         _without_code(stage, config.folder, document, names.index(stage.name)) for stage in config.stages

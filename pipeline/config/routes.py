@@ -1,4 +1,4 @@
-"""Describes the route of a file through the tree of stages: what each stage is handed, takes and makes."""
+"""Describes the route of a file through the tree of stages, with the kinds of value between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.stage.values import PATH, Kind
 
 
 def maker(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
-    """Find the stage whose value a stage hands on: itself, or for a filter the one above that is none.
+    """Return the stage that made the value a stage hands on: itself, or for a filter the nearest other stage above.
 
     None stands for the source, and in `stages` for a stage that was not found, at which the search ends.
     """
@@ -30,7 +30,7 @@ def kind_made(stages: Sequence[StageConfig | None], index: int | None) -> Kind |
 
 
 def fan_out_above(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
-    """Find the stage that fans out at or above this one; None where there is none, or where that cannot be told."""
+    """Return the stage that fans out at or above this one; None where there is none, or a stage was not found."""
     while index is not None and (stage := stages[index]) is not None:
         if stage.stage.fans_out:
             return index

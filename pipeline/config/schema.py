@@ -1,4 +1,4 @@
-"""Parses a document into a `PipelineEntry` with pydantic, and puts its complaints in our own words."""
+"""Parses a document into a `PipelineEntry` with pydantic, and rewords its complaints."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _write_out_short_forms(document: Document) -> None:
 
 
 def _describe(error: Any) -> str:
-    """Put one of pydantic's complaints in our words."""
+    """Reword one of pydantic's complaints in the terms of pipeline.yaml."""
     is_amount = error["type"] == "amount"
     needed: str = error["msg"] if is_amount else _NEEDED.get(error.get("ctx", {}).get("pattern", ""), "")
     if not needed:
@@ -66,7 +66,7 @@ def _describe(error: Any) -> str:
 
 
 def who_at(data: Any, place: Place) -> str:
-    """Return the beginning of a complaint about a place: the stage that it is in, by name or number, or nothing."""
+    """Return the stage of a place, by name or number, as a complaint begins; empty outside the stages."""
     if len(place) < 2 or place[0] != "stages" or not isinstance(place[1], int):
         return ""
     stage = data["stages"][place[1]]

@@ -1,4 +1,4 @@
-"""Imports the stages that a pipeline names, has each check its options, and says what is wrong with any."""
+"""Imports the stages that a pipeline names, lets each check its options, and complains about any failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FoundStage = tuple[Stage, dict[str, Any], FitBox | None]
 
 
 class StageFinder:
-    """Imports the stages and initializers of a pipeline, and has them check their options."""
+    """Imports the stages and initializers of a pipeline, and lets the stages check their options."""
 
     def __init__(self, document: Document, folder: Path, recorder: Recorder, deaths: Mapping[Place, str]) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class StageFinder:
         self._deaths = deaths
 
     def find_all(self) -> list[FoundStage | None]:
-        """Find each stage and check its options, whether the rest of the file is right or not; None for a wrong one."""
+        """Return every stage with its options checked, even if the file has other errors; None for an invalid stage."""
         entries = self._document.data.get("stages")
         if not isinstance(entries, list):
             return []
@@ -49,7 +49,7 @@ class StageFinder:
         return [self._find(index) for index in range(len(entries))]
 
     def find_initializer(self, place: Place, pool: Pool, who: str) -> Callable[..., Any] | None:
-        """Find the initializer of a pool; None where it has none, or one that cannot be called so."""
+        """Return the initializer of a pool; None where it has none, or one that does not take its `initargs`."""
         if pool.initializer is None:
             return None
         at = (*place, "pool", "initializer")
@@ -87,7 +87,7 @@ class StageFinder:
         return stage, options, None if problems else self._ask(place, stage, options)
 
     def _ask(self, place: Place, stage: Stage, options: dict[str, Any]) -> FitBox | None:
-        """Have a stage check its options, and ask it for the box into which it fits pictures."""
+        """Let a stage check its options, and return the box into which it fits pictures."""
         who = who_at(self._document.data, place)
         try:
             self._announce((*place, "with"), f"the check of {stage.uses!r}")
@@ -111,7 +111,7 @@ class StageFinder:
             self._recorder.is_importing = False
 
     def _announce(self, place: Place, what: str) -> None:
-        """Announce the code that is run next. Raises StageError where it ended a process before."""
+        """Announce the code that runs next. Raises StageError where it ended an earlier process."""
         if how := self._deaths.get(place):
             raise StageError(f"{what} ended the process {how}")
         announce_place(place)

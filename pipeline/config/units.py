@@ -1,6 +1,6 @@
-"""The spelling of keys, texts, amounts and percentages in pipeline.yaml, as annotations by which pydantic parses them.
+"""Annotations by which pydantic parses the keys, texts, amounts and percentages of pipeline.yaml.
 
-pydantic is not imported here: it asks an annotation itself, by `__get_pydantic_core_schema__`.
+pydantic is not imported here: it calls an annotation's `__get_pydantic_core_schema__`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def yaml_word(name: str) -> str:
 
 
 class YamlMapping:
-    """Has pydantic parse a mapping of the YAML by the fields of a dataclass, strictly and by their words."""
+    """A dataclass that pydantic parses from a mapping of the YAML, strictly, by the YAML's words for its fields."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "alias_generator": yaml_word}
 
@@ -36,12 +36,12 @@ class Form:
 
     pattern: str
     needed: str
-    """The description of a valid text, for the message about one that does not match."""
+    """The phrase by which a message describes a valid text."""
     make: Callable[[str], Any] = str
-    """Gives the value that the text stands for."""
+    """Function that returns the value of the text."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Give pydantic's own description of such a text."""
+        """Return pydantic's schema of the text."""
         from pydantic_core import core_schema
 
         text = core_schema.str_schema(pattern=self.pattern)
@@ -53,7 +53,7 @@ class Amount:
     """A number with its unit, such as 60s; the value is counted in the base unit."""
 
     units: Mapping[str, float]
-    """Each unit's size in the base unit, ascending."""
+    """The size of each unit in the base unit, ascending."""
     needed: str
     make: Callable[[float], float] = float
     number: str = _NUMBER
@@ -65,7 +65,7 @@ class Amount:
         return rf"^{self.number} ?({'|'.join(self.units)})$"
 
     def parse(self, text: str) -> float:
-        """Return the amount that a text stands for, which matches the pattern."""
+        """Return the amount of a text that matches the pattern."""
         number, unit = re.fullmatch(r"([0-9.]+) ?(\w+)", text).groups()  # type: ignore[union-attr]
         return self.make(float(number) * self.units[unit])
 
@@ -76,7 +76,7 @@ class Amount:
         return f"{amount / size:g}{unit}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Give pydantic's own description; whatever is no such text, the message says what is needed."""
+        """Return pydantic's schema, whose error message describes a valid text."""
         from pydantic_core import core_schema
 
         text = core_schema.str_schema(pattern=self.pattern)
@@ -86,7 +86,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Share:
-    """A percentage of a number of files, as it is written, such as 0.5%."""
+    """A percentage of a number of files, as the YAML has it, such as 0.5%."""
 
     text: str
 
@@ -101,7 +101,7 @@ class Share:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Give pydantic's own description; whatever is no such text, the message says what is needed."""
+        """Return pydantic's schema, whose error message describes a valid text."""
         from pydantic_core import core_schema
 
         share = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(pattern=rf"^{_NUMBER}%$"))
@@ -111,7 +111,7 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class _Whole:
-    """A whole number that is not below this one."""
+    """A whole number with a lower bound."""
 
     least: int
 
@@ -122,7 +122,7 @@ class _Whole:
 
 
 class _Never:
-    """The word `never`, for which None stands in the value."""
+    """The word `never`, whose value is None."""
 
     @staticmethod
     def __get_pydantic_core_schema__(source: Any, handler: Any) -> Any:

@@ -1,7 +1,7 @@
 """Commits outputs: an output is visible whole or not at all.
 
-It is written to a temporary in the target's own folder and renamed over the target when it is complete, so that no
-reader ever sees half a file under its final name. Its digest is taken meanwhile, for `verify`.
+An output is written to a temporary in the target's own folder and renamed over the target when it is complete, so that
+no reader ever sees half a file under its final name. Its digest is taken during the writing, for `verify`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIGEST_SIZE = 16
 
 Check = Callable[[], None]
-"""A function that is called before an output gets its name, and raises to prevent that."""
+"""Function that is called before an output gets its name, and raises to prevent that."""
 GiveName = Callable[[bytes, bytes], None]
-"""A function that renames a complete temporary to its target."""
+"""Function that renames a complete temporary to its target."""
 
 
 class Committed(NamedTuple):
@@ -45,13 +45,13 @@ def temporary_for(target: bytes, run: str) -> bytes:
 
 
 def run_of(temporary: bytes, *, whole: bool = False) -> str:
-    """Return the id of the run that a temporary is named for; the `whole` of it is as `run_apart` gives it."""
+    """Return the id of the run that a temporary is named for; if `whole`, in the form of `run_apart`."""
     run = temporary[len(TEMPORARY_PREFIX) :].partition(b"-")[2]
     return os.fsdecode(run if whole else run.partition(b".")[0])
 
 
 def run_apart(run: str, source: bytes) -> str:
-    """Return what stands for the run in the temporaries of a source whose targets other sources may share."""
+    """Return a run's id for the temporaries of a source whose targets other sources may share."""
     return f"{run}.{hashlib.blake2b(source, digest_size=8).hexdigest()}"
 
 
@@ -96,7 +96,7 @@ class Committer:
         check: Check = lambda: None,
         name: GiveName | None = None,
     ) -> Committed:
-        """Commit what `write` writes into the file it is called with."""
+        """Commit the file that `write` writes to."""
         temporary = temporary_for(target, self._run)
         file = open(self._create(temporary), "wb")
         try:
@@ -114,7 +114,7 @@ class Committer:
     ) -> Committed | None:
         """Commit a file by renaming it; return None where it must be copied instead.
 
-        It must be copied from another device, and where it has a second hard link, which may be the source.
+        It must be copied if it lies on another device, or has a second hard link, which may be the source.
         """
         if os.lstat(path).st_nlink > 1:
             return None

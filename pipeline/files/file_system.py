@@ -1,4 +1,4 @@
-"""The file system on which a path lies, and descriptions of the errors that file systems raise."""
+"""Finds the file system of a path, and describes the errors that file systems raise."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def parse(mountinfo: bytes, path: bytes) -> Mount:
 
 
 def is_gone(path: bytes) -> bool:
-    """Return whether nothing lies at a path; what cannot be looked at may be there."""
+    """Return whether nothing lies at a path; False where that cannot be determined."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The file that lists the members of a group: the plan writes it, and the worker that gathers reads it one by one."""
+"""Writes and reads the file that lists the members of a group, from the plan to the worker that gathers them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Member(NamedTuple):
     path: bytes
     """The absolute path of the file."""
     source: bytes
-    """The source of which it was made."""
+    """The source of which the file was made."""
     part: str | None
-    """The name of the part, if it is one of a fan-out."""
+    """The name of the part of a fan-out; None for an output without parts."""
     size_bytes: int
     mtime_ns: int
 
     @property
     def is_as_planned(self) -> bool:
-        """Whether the file still has the size and time that the plan recorded."""
+        """True if the file still has the size and time that the plan recorded."""
         try:
             found = os.stat(self.path)
         except OSError:

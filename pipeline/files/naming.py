@@ -1,7 +1,7 @@
-"""Gives files their names without replacing what is there, also where the file system takes two names for one.
+"""Names files without replacing others, and compares names by the rules of the file system.
 
-Some file systems take names that differ in case, or in how Unicode writes a letter, for one; and through links one
-folder has many paths. So that a name is free is known for certain only by taking it.
+Some file systems treat names that differ in case, or in the Unicode form of a letter, as equal; and through links one
+folder has many paths. Only taking a name shows for certain that it was free.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNABLE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 def name_new(temporary: bytes, target: bytes) -> None:
-    """Give a complete file its name, which nothing may have. Raises NotOurs, FileFailure, OSError."""
+    """Give a complete file its name, if nothing has it. Raises NotOurs, FileFailure, OSError."""
     try:
         os.link(temporary, target, follow_symlinks=False)
     except FileExistsError:
@@ -36,7 +36,7 @@ def name_new(temporary: bytes, target: bytes) -> None:
 
 
 def _rename_new(old: bytes, new: bytes) -> None:
-    """Rename a file without replacing another; where that cannot be, look first."""
+    """Rename a file without replacing another; where the system has no such call, check first."""
     rename = _renameat2()
     if rename is not None and not rename(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE):
         return
@@ -77,7 +77,7 @@ def taken(path: bytes) -> FileFailure:
 
 
 def as_listed(path: bytes) -> bytes:
-    """Return the path of a file with its folder resolved, and the name under which that lists it.
+    """Return the path of a file with its folder resolved, and its name as that folder lists it.
 
     A file system that ignores case has `a.txt` where `A.txt` is listed. Where nothing is there, the name stays.
     """
@@ -102,7 +102,7 @@ def _listed_name(folder: bytes, name: bytes) -> bytes:
 
 
 def fold(name: bytes) -> str:
-    """Return a name so that those that differ in case or in the form of their letters are equal."""
+    """Return a key that is equal for names that differ only in case or in the Unicode form of letters."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", os.fsdecode(name)).casefold())
 
 
@@ -128,7 +128,7 @@ def resolve_folder(folder: bytes) -> bytes:
 
 
 def _may_be_listed_otherwise(folder: bytes, name: bytes) -> bool:
-    """Return whether a name stands for the same as another one of other case or form, which is rare."""
+    """Return whether a folder may list a name in another case or form, which is rare."""
     text = os.fsdecode(name)
     others = {text.swapcase(), unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)} - {text}
     return any(os.path.lexists(os.path.join(folder, os.fsencode(other))) for other in others)

@@ -1,4 +1,4 @@
-"""Owner files, which say to which pipeline an output folder belongs, so that only our own folders are removed."""
+"""Owner files, which name the pipeline that owns an output folder, so that only our own folders are removed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | Non
 
 
 def claimed_run(place: Path, state_id: str) -> int | None:
-    """Return the number of our last run that said it would write to a folder; None where none of this state did."""
+    """Return the number of our last run that announced writing to a folder; None where none of this state did."""
     said = _read_owner_file(place) or {}
     run = said.get("run") if state_id and said.get("state") == state_id else None
     return run if isinstance(run, int) else None

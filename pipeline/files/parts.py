@@ -1,7 +1,7 @@
 """Commits the parts of a fan-out: they are written one by one, and become visible together or not at all.
 
-Which parts there are is known only when they have been made. So the ledger records what surrounds a part's name in its
-path, and when the job was handed out: what lies there and is younger is ours, whoever died before it was recorded.
+The names of the parts are known only when they have been made. So the ledger records the path around a part's name,
+and the time at which the job was handed out: a younger file there is ours, even if a kill prevented its record.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EVER_NS = 2**63
 
 
 class PartNames:
-    """Gives each part of one source its name, and refuses invalid and repeated ones."""
+    """The names of one source's parts, of which invalid and repeated ones are refused."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -87,7 +87,7 @@ def find_parts(prefix: bytes, suffix: bytes) -> Iterator[FoundPart]:
 
 
 def remove_temporaries_of(prefix: bytes, suffix: bytes, runs: Sequence[str]) -> None:
-    """Remove the temporaries of parts that runs left; each of `runs` is as `run_apart` gives it."""
+    """Remove the temporaries of parts that runs left; each of `runs` has the form of `run_apart`."""
     folder, _, begin = prefix.rpartition(b"/")
     places = {folder}
     if b"/" in suffix:  # the parts lie in folders of their own
@@ -118,7 +118,7 @@ class Parts:
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
         self._replaced: set[bytes] = set()
-        """The paths where an older part of ours already exists."""
+        """The paths at which an older part of ours exists."""
 
     def add(self, name: str, commit: Callable[[bytes, GiveName], tuple[Committed, Notes]]) -> None:
         """Write one part under a temporary name. Raises FileFailure where a file that is not ours has its path."""

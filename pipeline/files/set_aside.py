@@ -1,4 +1,4 @@
-"""Keeps what may be a person's before an output takes its place: linked, or copied, into a folder of the state."""
+"""Keeps files that may be the user's before outputs replace them, as links or copies in a folder of the state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SetAside:
         self._base = os.path.join(os.fsencode(base), b"")
 
     def guarding(self, digests: Collection[bytes], name: GiveName) -> Callable[[bytes, bytes], None]:
-        """Return what names a temporary after it has kept what is there, unless that is of one of these digests."""
+        """Return a function that names a temporary, after keeping a file there that has none of the digests."""
 
         def keep_and_name(temporary: bytes, target: bytes) -> None:
             if self._may_be_a_persons(target, digests, temporary):
@@ -42,7 +42,7 @@ class SetAside:
         return digest not in digests and digest != digest_of(temporary) and not _is_blank(target)
 
     def _keep(self, target: bytes) -> None:
-        """Raises OSError, before anything is lost."""
+        """Keep the file at a target. Raises OSError before anything is lost."""
         apart = target.removeprefix(self._base).lstrip(b"/")
         place = os.path.join(self._folder, apart)
         os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -55,13 +55,13 @@ class SetAside:
                 shutil.copy2(target, place)
 
     def kept(self) -> Iterator[bytes]:
-        """Yield the paths of what was set aside, relative to the pipeline's folder, in byte order."""
+        """Yield the paths of the files set aside, relative to the pipeline's folder, in byte order."""
         found = (os.path.join(place, name) for place, _, names in os.walk(self._folder) for name in names)
         return (path[len(self._folder) + 1 :] for path in sorted(found))
 
 
 def _is_blank(path: bytes) -> bool:
-    """Return whether there is nothing but zeros in a file, which is what a power cut leaves of one."""
+    """Return whether a file has nothing but zeros, as after a power cut."""
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK_BYTES):
             if chunk.count(0) != len(chunk):

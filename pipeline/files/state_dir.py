@@ -1,4 +1,4 @@
-"""The state folder: its identity, and the lock that lets one run at a time in."""
+"""The state folder: its identity, and the lock that admits one run at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class State:
     run: str
     lock_fd: int
     is_prepared: bool = False
-    """Whether what lies in the temporary folders is ours."""
+    """True if the contents of the temporary folders are this run's."""
 
     @property
     def ledger(self) -> Path:
@@ -51,7 +51,7 @@ class State:
 
     @property
     def set_aside(self) -> Path:
-        """The folder of this run for what may be a person's and had to make room for an output."""
+        """The folder of this run for files, possibly the user's, that outputs replaced."""
         return self.folder / "set-aside" / self.run
 
     @property
@@ -61,11 +61,11 @@ class State:
 
     @property
     def log(self) -> Path:
-        """This run's log."""
+        """The file of this run's log."""
         return self.folder / "runs" / f"{self.run}.log"
 
     def prepare(self) -> None:
-        """Remove what a killed run left in the folder, and all but the last logs, once no other run can be at work."""
+        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be at work."""
         self.is_prepared = True
         # Nobody wants to commit a state folder.
         (self.folder / ".gitignore").write_text("*\n")
@@ -78,14 +78,14 @@ class State:
             log.unlink(missing_ok=True)
 
     def keep_seal(self, seal: bytes) -> None:
-        """Keep the seal of a reading, as far as there is room for it: without it the next run reads once more."""
+        """Keep the seal of a reading if there is room for it; without it the next run reads the pipeline again."""
         new = self.folder / f"{SEAL_FILE}.new"
         with suppress(OSError):
             new.write_bytes(seal)
             new.replace(self.folder / SEAL_FILE)
 
     def hold_lock(self) -> None:
-        """Make the lock file again if somebody has removed it, so that no other run can begin. Raises OSError."""
+        """Make the lock file again if it was removed, so that no other run can begin. Raises OSError."""
         if _is_the_file(self.lock_fd, self.folder / "lock"):
             return
         fd = os.open(self.folder / "lock", _LOCK_FLAGS, 0o666)
@@ -148,7 +148,7 @@ def _write_holder(lock_fd: int) -> None:
 
 
 def _is_the_file(fd: int, file: Path) -> bool:
-    """Return whether a descriptor is of the file that has this name now."""
+    """Return whether a descriptor is that of the file which has this name now."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(file))
     except FileNotFoundError:

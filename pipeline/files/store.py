@@ -1,9 +1,9 @@
-"""The one seam behind which files may lie elsewhere than on this machine's disks; today there is the local store only.
+"""The interface to the place where files lie; today the local file systems are the only such place.
 
-A store is chosen once for each root, by `store_of`, and handed down from there. Nothing asks it file by file: it is
-asked once for a root (`walk`, `read`, `claim`), a run (`put`), or a span of about a thousand sources (`stat_many`), and
-gives the object or the numbers with which its caller goes through the files. So nothing above it asks whether files are
-remote, and files on a disk cost what they cost without it.
+A store is chosen once for each root, by `store_of`, and handed down from there. It is never called file by file, but
+once for a root (`walk`, `read`, `claim`), a run (`put`), or a span of about a thousand sources (`stat_many`), and
+returns the object or the numbers with which its caller goes through the files. So no caller needs to know whether files
+are remote, and files on a local disk cost no more than without it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from pipeline.files.walk import Walk
 
 NO_FILE_STAT = -1
-"""Stands for the size and the time of what is not there, or is no regular file."""
+"""The number in place of the size and the time where there is no regular file."""
 
 # The bits of a mode that say what it is the mode of.
 _TYPE = 0o170000
 
 
 class Store(Protocol):
-    """The six calls by which the pipeline uses the place where files lie. Paths are absolute, in bytes."""
+    """A place where files lie. Paths are absolute, in bytes."""
 
     def walk(
         self, root: bytes, include: Sequence[str] = (), exclude: Sequence[str] = (), without: Collection[bytes] = ()
@@ -39,7 +39,7 @@ class Store(Protocol):
         Args:
             root: The input root.
             include: gitignore-style patterns, of which a source must match one; none means every file.
-            exclude: gitignore-style patterns of what is left out.
+            exclude: gitignore-style patterns of files and folders to leave out.
             without: The folders that are not entered.
         """
 
@@ -47,13 +47,13 @@ class Store(Protocol):
         """Return the folder, ending in "/", below which a worker opens each source by its relative path."""
 
     def put(self, run: str, roots: Sequence[bytes]) -> Committer:
-        """Return what commits the outputs of a run below these claimed roots, whole or not at all."""
+        """Return the committer of a run's outputs below these claimed roots."""
 
     def stat_many(self, template: Template, sources: Sequence[bytes]) -> list[int]:
         """Return the sizes of the outputs of these sources, and after them their modification times in nanoseconds.
 
         Args:
-            template: Where the outputs of the stage lie.
+            template: The template of the stage's outputs.
             sources: Paths relative to the input root, in their order.
 
         Returns:
@@ -64,7 +64,7 @@ class Store(Protocol):
         """Remove an output. Raises OSError."""
 
     def claim(self, root: bytes, owner: Owner, run: int | None = None) -> None:
-        """Write the owner file into an output folder, which is made where there is none; see `claim`."""
+        """Write the owner and the run into the owner file of an output folder, which is made where there is none."""
 
 
 class LocalStore:
@@ -82,13 +82,13 @@ class LocalStore:
         return Walk(root, include, exclude, without)
 
     def read(self, root: bytes) -> str:
-        """Return the root itself."""
+        """Return the root itself, since local files are opened where they lie."""
         return os.path.join(os.fsdecode(root), "")
 
     def stat_many(self, template: Template, sources: Sequence[bytes]) -> list[int]:
-        """Return sizes and times as `Store.stat_many` says.
+        """Return the sizes of outputs and then their times, in the form of `Store.stat_many`.
 
-        The outputs' folders are kept open, which halves the cost; to list them as well would only add to it.
+        The outputs' folders are kept open, which halves the cost; listing them would only add to it.
         """
         sizes, times = list[int](), list[int]()
         split, stat_of, regular = template.folder_and_name, os.stat, stat.S_IFREG

@@ -1,4 +1,4 @@
-"""Brings files, folders and whole file systems to the disk."""
+"""Syncs files, folders and whole file systems to the disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync a folder, and so the names in it. Raises OSError."""
+    """Sync a folder, which makes the names in it durable. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -18,7 +18,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_durably(file: Path, data: bytes, new: Path) -> None:
-    """Write a file, at first as `new`, that is whole at any moment, and on the disk in the end. Raises OSError."""
+    """Replace a file durably, by way of a temporary `new`, so that it is whole at any moment. Raises OSError."""
     with suppress(FileNotFoundError):  # what a killed process left
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -1,4 +1,4 @@
-"""Templates of output paths; what is filled in stays in the template's folder."""
+"""Templates of output paths; no source can fill in a path outside the template's folder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FIELDS = ("dir", "name", "stem", "suffix", "part")
 _FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)
 OWNER_FILE = ".filemill"
 ALL_PARTS = "{part}"
-"""Stands in an output's path for the names of all its parts, none of which can be this."""
+"""The placeholder for the names of all parts in an output's path; no part can have this name."""
 NO_OUTPUT = "none"
-"""The template of a stage that leaves no file."""
+"""The `output` of a stage that leaves no file."""
 NO_FILE_KEY = b"///none/"
-"""The beginning of such outputs' keys, which no path has."""
+"""The beginning of the keys of outputs without a file, which no path has."""
 
 # Bytes: what a name may have on every common file system; a longer one is refused by open() without saying which.
 _NAME_MAX = 255
@@ -33,26 +33,26 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 class TemplateError(ValueError):
-    """A template that cannot be read; the text says what is wrong."""
+    """A template that cannot be parsed; the text describes the problem."""
 
 
 class FolderAndName(NamedTuple):
     """The folder and the name of outputs, where neither depends on the other."""
 
     in_dir: bool
-    """Whether each output lies in its source's folder below the template's; else all lie in the template's."""
+    """True if each output lies in its source's folder below the template's; False if all lie in the template's."""
     name: bytes
     """The format of their names."""
 
     @property
     def keeps_name(self) -> bool:
-        """Whether each output has its source's name."""
+        """True if each output has the name of its source."""
         return self.name == b"%(name)b"
 
 
 @dataclass(frozen=True)
 class Template:
-    """The path of one stage's outputs: `folder` is its literal part, links resolved; `pieces` is filled in below it.
+    """The paths of one stage's outputs: a literal `folder`, links resolved, and `pieces` filled in below it.
 
     `pieces` are literal texts (str) and fields (one-element tuples), in order, relative to the folder.
     """
@@ -60,14 +60,14 @@ class Template:
     text: str
     folder: bytes
     written_folder: bytes
-    """The folder as the ledger keeps it: relative to the YAML's where it lies there, or is written so without links."""
+    """The folder as the ledger keeps it; relative to the YAML's if it lies there, or is written so without links."""
     pieces: tuple[str | tuple[str], ...]
     has_file: ClassVar[bool] = True
-    """Whether there is anything to look at when an output is done."""
+    """True if an output is a file; False where the stage leaves none."""
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """The names of its fields."""
+        """The names of the template's fields."""
         return frozenset(piece[0] for piece in self.pieces if isinstance(piece, tuple))
 
     @cached_property
@@ -83,7 +83,7 @@ class Template:
 
     @cached_property
     def _is_mirror(self) -> bool:
-        """Whether outputs mirror the tree of the input root."""
+        """True if outputs mirror the tree of the input root."""
         return self._format == b"/%(dir)b/%(name)b"
 
     def fill(self, source: bytes, part: str = "") -> bytes:
@@ -105,9 +105,7 @@ class Template:
 
     @cached_property
     def folder_and_name(self) -> FolderAndName | None:
-        """Whether outputs lie in the source's own folder under ours, and the format of their names; None where a
-        folder's name depends on the source's.
-        """
+        """The folder and the format of names of outputs; None where a folder's name depends on the source's name."""
         pieces = list(self.pieces)
         in_dir = pieces[:1] == [("dir",)] and len(pieces) > 1 and str(pieces[1])[:1] == "/"
         if in_dir:
@@ -117,7 +115,7 @@ class Template:
         return FolderAndName(in_dir, _format_of(pieces))
 
     def fill_folder_and_name(self, source: bytes) -> tuple[bytes, bytes]:
-        """The absolute folder and the name of a source's output, as `fill` has it where that raises nothing."""
+        """Return the absolute folder and the name of a source's output, of which `fill` must accept the path."""
         if self.folder_and_name is None:
             folder, _, name = self.fill(source).rpartition(b"/")
             return folder, name
@@ -130,12 +128,12 @@ class Template:
         return place, wanted % {b"name": name, b"stem": stem, b"suffix": suffix, b"part": b""}
 
     def around_part(self, source: bytes) -> tuple[bytes, bytes]:
-        """Return what comes before and after a part's name in the path of a source's output."""
+        """Return the text before and after a part's name in the path of a source's output."""
         parts = self.fill(source, _A_PART).split(_A_PART.encode())
         return parts[0], parts[1]
 
     def target_of(self, source: bytes) -> bytes:
-        """The path of a source's output as the ledger keeps it. Raises FileFailure where the name cannot be one."""
+        """Return the path of a source's output as the ledger keeps it. Raises FileFailure where it cannot be a name."""
         return self._mirrored + source if self._is_mirror else self.key(self.fill(source))
 
     @cached_property
@@ -149,7 +147,7 @@ class Template:
 
 @dataclass(frozen=True)
 class NoFile:
-    """Stands in for a template where a stage leaves no file; its records still need a key."""
+    """Replaces the template of a stage that leaves no file, whose records still need a key."""
 
     stage: str
     text: str = NO_OUTPUT
@@ -167,7 +165,7 @@ class NoFile:
         return path
 
     def around_part(self, source: bytes) -> tuple[bytes, bytes]:
-        """Return what stands before and after a part's name in the key of a source."""
+        """Return the text before and after a part's name in the key of a source."""
         return self.fill(source) + b"/", b""
 
 
@@ -180,7 +178,7 @@ class GroupTemplate:
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """The names of the fields it uses."""
+        """The names of the fields in the template."""
         return frozenset(piece[0] for piece in self.pieces if isinstance(piece, tuple))
 
     @cached_property
@@ -194,7 +192,7 @@ class GroupTemplate:
     def may_hold(self, name: bytes, folder: bytes) -> bool:
         """Return whether a source somewhere below a folder, which ends in "/", may belong to the group of a name.
 
-        The folder is relative to the input root, which is an empty one.
+        The folder is relative to the input root, itself given as an empty one.
         """
         below = re.escape(folder[:-1]) + b"(/.*)?" if folder else b".*"
         values = {"dir": below, "part": b".*"}
@@ -219,7 +217,7 @@ def _format_of(pieces: Iterable[str | tuple[str, ...]]) -> bytes:
 
 
 def check_components(filled: bytes) -> None:
-    """Raise FileFailure where what is filled in cannot be the path of an output; it begins with a slash."""
+    """Raise FileFailure where a filled-in path, which begins with a slash, cannot be that of an output."""
     shown = repr(os.fsdecode(filled[1:]))
     if filled.endswith(b"/"):
         raise FileFailure(f"output {shown} would have no name")
@@ -233,20 +231,20 @@ def check_components(filled: bytes) -> None:
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes]:
-    """Stem and suffix as pathlib has them."""
+    """Return stem and suffix as pathlib has them."""
     dot = name.rfind(b".")
     return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, b"")
 
 
 def parse_group_template(text: str) -> GroupTemplate:
-    """Read what the groups are called. Raises TemplateError."""
+    """Parse the template of the names of groups. Raises TemplateError."""
     return GroupTemplate(text, tuple(_pieces(text)))
 
 
 def parse_template(text: str, base: Path, *, of_groups: bool = False) -> Template:
-    """Read a template; a relative one lies under `base`. Raises TemplateError.
+    """Parse a template; a relative one lies under `base`. Raises TemplateError.
 
-    An output `of_groups` may be the only one, and then has no fields.
+    A template `of_groups` may have no fields, since all files may be one group.
     """
     if not text or "\0" in text:
         raise TemplateError("an output path is needed")
@@ -300,13 +298,13 @@ def _check_dots(below: list[str | tuple[str]], text: str) -> None:
 
 
 def key_of_path(templates: Iterable[Template], path: bytes) -> bytes | None:
-    """Return a path as the ledger keeps it, by the innermost of the templates in whose folder it lies, if any."""
+    """Return a path as the ledger keeps it, by the innermost template in whose folder it lies; None outside all."""
     around = [each for each in templates if path.startswith(os.path.join(each.folder, b""))]
     return max(around, key=lambda each: len(each.folder)).key(path) if around else None
 
 
 def with_one_spelling(templates: Iterable[Template | None], base: Path) -> list[Template | None]:
-    """Return the templates so that the ledger keeps no path in two ways, one relative and one absolute."""
+    """Return the templates, changed so that the ledger keeps no path both relative and absolute."""
     found = list(templates)
     relative = [each.folder for each in found if each and not os.path.isabs(each.written_folder)]
     return [
@@ -318,7 +316,7 @@ def with_one_spelling(templates: Iterable[Template | None], base: Path) -> list[
 
 
 def _is_around(one: bytes, other: bytes) -> bool:
-    """Return whether one folder is the other, or either lies in the other."""
+    """Return whether two folders are the same, or one lies in the other."""
     one, other = os.path.join(one, b""), os.path.join(other, b"")
     return one.startswith(other) or other.startswith(one)
 

@@ -43,7 +43,7 @@ _made: Callable[[type[Source], tuple[bytes, int, int]], Source] = tuple.__new__
 
 
 class Walk:
-    """One walk over the input root. Iterate it once; afterwards it knows what it left out and could not list.
+    """One walk over the input root. Iterate it once; it then has the files left out and the folders it could not list.
 
     Sources come in byte order of the whole relative path: a folder sorts as its name plus "/", as in git.
     """
@@ -61,15 +61,15 @@ class Walk:
         self.left_out_names: list[tuple[bytes, str]] = []
         """The first files left out, each with its reason."""
         self.unlisted: list[tuple[bytes, str]] = []
-        """The folders of which not everything is known, each with the reason: they could not be listed, or not every
-        file in them looked at. What is unknown there is not gone.
+        """The folders that are not known in full, each with the reason. They could not be listed, or not every file in
+        them could be looked at, so that no file in them may be taken for removed.
         """
         self._incomplete: set[bytes] = set()
         """The folders of which not every file could be looked at."""
         self.is_misled = False
-        """Whether a name was looked up for which there is no visible file below the root."""
+        """True if a name was looked up that is no visible file below the root."""
         self._entered: tuple[bytes, str] = (b"", "")
-        """The folder of the last name that was looked up, and why the walk does not enter it; empty if it does."""
+        """The folder of the last name looked up, and the reason why the walk does not enter it; empty if it does."""
 
     def __iter__(self) -> Iterator[Source]:
         folders = [self._entries(b"")]
@@ -85,8 +85,8 @@ class Walk:
     def _entries(self, folder: bytes) -> Iterator[bytes | list[Source]]:
         """Yield the sources of one folder in lists, and between them the paths of its folders, which end in "/".
 
-        Only names are kept, which is what a folder of a million files costs. The folder is open while its files are
-        asked for: a name beside it is found in half the time of a path. It is not while one below it is walked.
+        Only names are kept in memory, for folders of a million files. The folder is open while its files are looked at,
+        since a name relative to it takes half the time of a path, and closed while a folder below is walked.
         """
         fd = -1
         files: list[Source] = []
@@ -154,14 +154,14 @@ class Walk:
             self.unlisted.append((folder, error.strerror or str(error)))
 
     def cannot_look_at(self, path: bytes, error: OSError) -> None:
-        """Record that the folder of a file is not known in full; the first file in it stands for all."""
+        """Record that the folder of a file is not known in full, with the reason of the first such file."""
         at = path.rfind(b"/") + 1
         if path[:at] not in self._incomplete:
             self._incomplete.add(path[:at])
             self.unlisted.append((path[:at], f"{shown(path[at:])}: {error.strerror or error}"))
 
     def describe_unlisted(self) -> list[str]:
-        """Return one line for each folder of which not everything is known."""
+        """Return one line for each folder that is not known in full."""
         return [
             f"folder {shown(folder) or '.'} cannot be listed: {why}; what is in it was left alone"
             for folder, why in self.unlisted
@@ -234,7 +234,7 @@ class Walk:
         return lines
 
     def leave_out(self, path: bytes, reason: str) -> None:
-        """Record that a file is left out, and why."""
+        """Record that a file is left out, with the reason."""
         self.left_out[reason] += 1
         if self.left_out[reason] <= _NAMED:
             self.left_out_names.append((path, reason))

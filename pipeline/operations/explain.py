@@ -1,7 +1,7 @@
-"""Everything about one file: where it goes, what counts for it, what the ledger remembers, and what a run would do.
+"""Explains one file: its route, the parts of its recipe, its records in the ledger, and the decision of a run.
 
-What a run would do is taken from a plan over all files. The plan keeps nothing of files that are up to date: those are
-decided about by `Freshness`, as the plan does it.
+The decision is taken from a plan over all files. The plan stores nothing about files that are up to date, so those are
+judged anew by `Freshness`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Subject:
 
     source: bytes
     target: bytes | None = None
-    """The output, as the ledger keeps it."""
+    """The path of the output, as the ledger keeps it."""
 
 
 def _files_of(code: Code) -> list[str]:
@@ -55,7 +55,7 @@ class StageExplained:
     name: str
     route: str
     options: dict[str, Any]
-    """After defaults, as they were written."""
+    """The options after defaults, as they were written."""
     code: list[str]
     """The files whose code counts."""
     recipe: int | None
@@ -66,7 +66,7 @@ class StageExplained:
 
 @dataclass(frozen=True)
 class OutputExplained:
-    """One output: of a template, or recorded."""
+    """One output, of a template or only recorded."""
 
     stage: str
     path: bytes
@@ -76,20 +76,20 @@ class OutputExplained:
     differences: list[str]
     """Every difference between the recorded recipe and the current one."""
     found: os.stat_result | None
-    """stat of the file at its path."""
+    """The stat of the file at the output's path; None where there is none."""
     row: OutputRecord | None
     override: Override | None
     failure: Failure | None
     printed: str
     """The last output of the stages before the failure."""
     fate: Fate | None = None
-    """Set for an orphan: whether its file may be removed."""
+    """The check of whether an orphan's file may be removed; None for any other output."""
     moves_to: bytes = b""
-    """Set for a rename: the new path, as the ledger keeps it."""
+    """The new path of an output to rename, as the ledger keeps it; empty for any other."""
 
     @property
     def is_as_left(self) -> bool:
-        """Whether the file at its path is the one that we wrote."""
+        """True if the file at the output's path is the one that a run wrote."""
         row, found = self.row, self.found
         if found is None or row is None:
             return False
@@ -102,15 +102,15 @@ class Explanation:
 
     source: bytes
     identity: Source | None
-    """None where it is not an input at present."""
+    """The identity of the input; None where it is not an input at present."""
     standing: str
     stages: list[StageExplained]
     outputs: list[OutputExplained]
     initializer: str
     code: list[str]
-    """The files whose code counts for every output, being the initializer's."""
+    """The files of the initializer's code, which counts for every output."""
     contents: list[str]
-    """The files whose contents count for every output: what the initializer is given, and `depends`."""
+    """The files whose contents count for every output, those in the initializer's arguments and in `depends`."""
     libraries: dict[str, str]
 
 
@@ -128,7 +128,7 @@ class Explainer:
     # -- which file --------------------------------------------------------------------------------------------------
 
     def find(self, given: bytes) -> Subject:
-        """Find what a path names, relative to the working folder, the input root or the YAML. Raises UsageError."""
+        """Return the input or output of a path, relative to the working folder, root or YAML. Raises UsageError."""
         bases = (os.getcwdb(), self._root, os.fsencode(self._config.folder))
         for full in dict.fromkeys(os.path.normpath(os.path.join(base, given)) for base in bases):
             if subject := self._output_at(full) or self._input_at(full):

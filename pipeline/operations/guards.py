@@ -1,7 +1,7 @@
-"""Guards stop a run before it does harm: disks that are not there, somebody else's state or folder, a lost ledger.
+"""Guards, which stop a run before it does harm: missing disks, another pipeline's state or folder, a lost ledger.
 
     before the plan: is the state this pipeline's? is each output folder ours, and are the recorded outputs in it?
-    after the plan:  was any of the known files met? does the ledger know of the outputs that are there?
+    after the plan:  was any of the known files found? does the ledger know of the existing outputs?
     during the run:  are the input root and the output folders still there?
 
 Nothing but the state folder is written to before the guards of the plan have passed. They compare with facts in the
@@ -37,12 +37,12 @@ _LOST_AND_FOUND = "lost+found"
 
 @dataclass(frozen=True)
 class Confirmations:
-    """The situations that the user confirmed to be intended, where a guard would stop the run."""
+    """The user's confirmations, each of which lets a run pass a guard."""
 
     rebuild: bool = False
-    """Known files, or recorded outputs, are gone on purpose."""
+    """True if known files, or recorded outputs, were removed on purpose."""
     take_over: bool = False
-    """State and output folders of another pipeline are this one's from now on."""
+    """True if this pipeline takes over the state and output folders of another."""
 
 
 NOTHING_CONFIRMED = Confirmations()
@@ -50,12 +50,12 @@ NOTHING_CONFIRMED = Confirmations()
 
 @dataclass(frozen=True)
 class _OutputFolder:
-    """A folder of outputs, as the disk, the ledger and a person name it."""
+    """A folder of outputs, by its path on disk, in the ledger and in the YAML."""
 
     path: Path
     as_bytes: bytes
     written: str
-    """The path as pipeline.yaml has it; the key of the facts about the folder."""
+    """The path as written in pipeline.yaml, which is the key of the recorded facts about it."""
     key: bytes
     """The prefix of the ledger's targets in it."""
 
@@ -70,7 +70,7 @@ class _OutputFolder:
 
 
 class Guards:
-    """The guards of one pipeline, which look at its ledger and at the disk."""
+    """The guards of one pipeline, which check its ledger and the disk."""
 
     def __init__(self, config: Config, ledger: Ledger, owner: Owner, confirmed: Confirmations) -> None:
         self._config = config
@@ -82,12 +82,12 @@ class Guards:
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
         self.notes: list[str] = []
-        """Notes on what looks odd and does not stop the run."""
+        """Notes about oddities that do not stop a run."""
 
     # -- before the plan -----------------------------------------------------------------------------------------------
 
     def check_places(self) -> None:
-        """Check that state and output folders are ours and are there. Raises UsageError, EnvironmentFailure."""
+        """Check that state and output folders exist and are ours. Raises UsageError, EnvironmentFailure."""
         respell(self._config, self._ledger)
         self._known_folders = self._ledger.facts.get("outputs") or {}
         self.check_owners()
@@ -149,7 +149,7 @@ class Guards:
         return whose and f"{whose}; {we} needs a state or a name of its own, or takes this one over: {self._command()}"
 
     def _another_pipeline(self) -> tuple[str, str]:
-        """Return whose the state is, and how this pipeline differs from that; empty where it is ours."""
+        """Return the owner of the state, and how this pipeline differs from it; both empty where the state is ours."""
         then, now = self._ledger.facts.get("pipeline"), self._identity()
         if then is None:
             return "", ""
@@ -170,7 +170,7 @@ class Guards:
         return f"{program()} run {_shown(shlex.quote(str(self._config.file)))} --take-over"
 
     def _check_outputs(self, folder: _OutputFolder, claimed: bool) -> None:
-        """Check that the recorded outputs of a folder are there. Raises EnvironmentFailure where a disk seems away."""
+        """Check that the recorded outputs of a folder exist. Raises EnvironmentFailure if a disk seems missing."""
         then, device = self._known_folders.get(folder.written, {}).get("device"), _device(folder.path)
         moved = then is not None and device not in (None, then)
         if claimed and not moved:
@@ -198,7 +198,7 @@ class Guards:
     # -- after the plan ------------------------------------------------------------------------------------------------
 
     def check_plan(self, plan: Plan, selection: Selection) -> None:
-        """Check that known files were met, and that the ledger was not lost. Raises EnvironmentFailure, UsageError."""
+        """Check that known files were found and the ledger was not lost. Raises EnvironmentFailure, UsageError."""
         if not self._confirmed.rebuild:
             self._check_sources(plan, selection)
         self._check_record(plan)
@@ -221,7 +221,7 @@ class Guards:
         raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, 'run --rebuild' goes on without them")
 
     def _check_record(self, plan: Plan) -> None:
-        """Check that the outputs that are there are not those of a lost ledger. Raises UsageError."""
+        """Check that existing outputs are not those of a lost ledger. Raises UsageError."""
         exist = plan.count("refuse", "not_ours")
         if not exist or not self._ledger.outputs.is_blank():
             return
@@ -235,8 +235,8 @@ class Guards:
     def settle(self, plan: Plan, selection: Selection) -> None:
         """Claim the output folders once all guards have passed, and record the facts for the next run.
 
-        What is to be made is made after the ledger's row of the run, and its number in every owner file, are on the
-        disk: so the next run sees what either of them has lost.
+        The ledger's row of the run, and its number in every owner file, are on the disk before any output is made, so
+        that the next run detects the loss of either.
         """
         run = self._ledger.runs.number if plan.has_work else None
         if run is not None:
@@ -258,9 +258,9 @@ class Guards:
     # -- during the run ------------------------------------------------------------------------------------------------
 
     def check_folders(self, *, has_vanished: bool) -> None:
-        """Check that the input root, of which files `has_vanished`, and the output folders are still there.
+        """Check that the output folders still exist, and the input root too if files of it `has_vanished`.
 
-        Files that vanish are no matter of ours, unless the whole disk did. Raises EnvironmentFailure.
+        Raises EnvironmentFailure where a folder, and so probably its disk, is missing.
         """
         root = self._config.inputs.root
         if has_vanished and _identity_of(root) != self._root:
@@ -303,7 +303,7 @@ def _is_empty(place: Path) -> bool:
 
 
 def _is_another_file(file: Path, ours: Path) -> bool:
-    """Return whether there is such a file, and it is not ours by another path."""
+    """Return whether a file exists and is not ours by another path."""
     try:
         return not os.path.samefile(file, ours)
     except OSError:

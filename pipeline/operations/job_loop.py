@@ -1,7 +1,7 @@
-"""The loop of a run: feed the engine while it has room, record what comes back, end when nothing is left.
+"""The loop of a run: it feeds the engine while that has room, and records outcomes until no job is left.
 
-A signal, a limit, the machine or a change of the code may end it before: then the engine is drained. The first signal
-lets the jobs in hand end, a second one does not.
+A signal, a limit, an error of the machine or a change of the code may end it early: the engine is then drained. The
+first signal lets the jobs in hand end, a second one does not.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Catches SIGINT, SIGTERM and SIGHUP while it is entered."""
+    """Context manager that catches SIGINT, SIGTERM and SIGHUP."""
 
     def __init__(self, grace_s: float) -> None:
         self.first = 0
-        """The number of the first signal; 0 while there was none."""
+        """The number of the first signal; 0 before any."""
         self.is_interrupted = False
-        """Whether jobs in hand could not be finished."""
+        """True if jobs in hand could not be finished."""
         self._grace_s = grace_s
         self._received_at = 0.0
         self._handlers_before: dict[int, Any] = {}
@@ -68,7 +68,7 @@ class Signals:
 
 
 class JobLoop:
-    """Runs jobs on an engine until all have ended, or the run is to stop or to be planned anew."""
+    """Runs jobs on an engine until all have ended, or the run must stop or be planned anew."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class JobLoop:
     def run(self, jobs: Iterator[AnyJob], count: int, on_outcome: Callable[[Outcome], None] | None = None) -> None:
         """Run `count` jobs; `on_outcome` is called after each outcome is recorded.
 
-        Raises Interrupted, and CodeChanged once what was in hand has ended.
+        Raises Interrupted, and CodeChanged once the jobs in hand have ended.
         """
         self._recorder.expect(count)
         is_draining = is_fed = False
@@ -116,7 +116,7 @@ class JobLoop:
             raise CodeChanged(self._code.changed)
 
     def _poll(self) -> list[Outcome]:
-        """Return what has arrived. Raises CodeChanged where no worker can start with the code as it is now."""
+        """Return the outcomes that have arrived. Raises CodeChanged where no worker can start with the present code."""
         try:
             outcomes = self._engine.poll(COMMIT_EVERY_S)
         except WorkersFailed as error:
@@ -134,7 +134,7 @@ class JobLoop:
             self._recorder.record(outcome)
 
     def _feed(self, jobs: Iterator[AnyJob]) -> bool:
-        """Hand out jobs while the engine has room; tells whether there may be more."""
+        """Hand out jobs while the engine has room; return whether there may be more."""
         while self._engine.has_room:
             if (job := next(jobs, None)) is None:
                 return False
@@ -147,7 +147,7 @@ class JobLoop:
         self._engine.drain()
 
     def _check_limits(self) -> None:
-        """Raise Interrupted or EnvironmentFailure where not even the jobs in hand may end."""
+        """Raise Interrupted or EnvironmentFailure where the run must end without waiting for the jobs in hand."""
         self._signals.check_grace()
         if self._is_followed and not self._is_followed():
             raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")

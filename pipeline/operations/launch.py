@@ -1,4 +1,4 @@
-"""Config -> the Spec of the engine that runs it: the workers' blueprint, and the settings of each pool."""
+"""Builds an engine's Spec from a Config: the workers' blueprint, and the settings of each pool."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def engine_spec(
 ) -> Spec:
     """Describe the engine that the pipeline asks for.
 
-    Where the stages may not be imported into this process, somebody's script or notebook, `serial` is one worker.
+    Where the stages may not be imported into this process, such as a user's notebook, `serial` is one worker.
     """
     blueprint = replace(worker_setup_of(config, state, unclean_runs), code=code)
     if config.engine == "serial" and not may_import_here:
@@ -89,7 +89,7 @@ def _initializers(*pools: Pool | None) -> tuple[tuple[str, tuple[Any, ...]], ...
 
 
 def _infos(config: Config) -> tuple[StageInfo, ...]:
-    """Describe the stages as far as an engine needs to know them."""
+    """Return the descriptions of the stages that an engine needs."""
     return tuple(
         # A job of groups begins with the stage that gathers them.
         StageInfo(stage.name, None if stage.stage.gathers else stage.parent, stage.timeout_s, engine)
@@ -113,13 +113,13 @@ def engines_of(stages: Sequence[StageConfig]) -> list[int]:
 
 
 def _modules_for_pictures(config: Config) -> tuple[str, ...]:
-    """Return the modules that every worker of a pipeline over pictures imports anyway."""
+    """Return the modules that every worker of a pipeline over pictures will import; none for other pipelines."""
     has_pictures = any({each.stage.takes, each.stage.makes} & {IMAGE, PICTURE} for each in config.stages)
     return ("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()
 
 
 def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
-    """Return what the workers need to know of the pipeline, as plain data."""
+    """Return the workers' settings, as plain data."""
     stages = tuple(
         StageSetup(
             name=stage.name,

@@ -1,4 +1,4 @@
-"""Counts the outputs that an override is to set, as `adopt` and `accept` show them before they ask."""
+"""Counts the outputs that an override would set, for `adopt` and `accept` to show before they ask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """The number of outputs that it can set."""
+        """The number of outputs that the override can set."""
         return sum(self.fit.values())
 
     def lines(self, *, some: str, none: str, left: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Remove orphans: each file first, then its record in the ledger, then the folders that this leaves empty.
+"""Removes orphans: each file first, then its record in the ledger, then the folders left empty.
 
 A kill in between leaves a record without a file, which the next removal deletes.
 """
@@ -34,10 +34,10 @@ class Pruned:
 
     removed: int = 0
     kept: int = 0
-    """Edited by someone else, or in a folder that belongs to another pipeline."""
+    """The number of files kept, since they were edited or lie in a folder of another pipeline."""
     failed: int = 0
     failures: list[str] = field(default_factory=list)
-    """The first that could not be removed, and why."""
+    """The first files that could not be removed, each with the reason."""
 
     def describe_failures(self) -> str:
         """Return a sentence about the orphans that could not be removed."""
@@ -46,7 +46,7 @@ class Pruned:
 
 
 class Pruner:
-    """Removes orphans of one pipeline, below the output folders that are its own."""
+    """Removes the orphans of one pipeline, below its own output folders."""
 
     def __init__(self, ledger: Ledger, folder: Path, owned: OwnedFolders, unclean: Sequence[str]) -> None:
         self._ledger = ledger
@@ -68,7 +68,7 @@ class Pruner:
         return self.prune(fates(store, self._folder))
 
     def prune(self, found: Iterable[Fate]) -> Pruned:
-        """Remove the orphans that nobody changed, forget those whose files are gone, and keep all others."""
+        """Remove unchanged orphans, forget those whose files do not exist, and keep all others."""
         pruned, committed_at, folder = Pruned(), time.monotonic(), b""
         self._ledger.begin()
         for fate in found:

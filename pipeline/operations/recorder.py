@@ -1,4 +1,4 @@
-"""Records outcomes while a run goes on: rows in the ledger, lines in the log, counts in the summary."""
+"""Records a run as it proceeds: rows in the ledger, lines in the log, counts in the summary."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunLog:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether no more jobs may be started."""
+        """True if no more jobs may be started."""
         return bool(self.summary.stopped)
 
     def write(self, text: str) -> None:
@@ -70,7 +70,7 @@ class RunLog:
 
 
 class Recorder:
-    """Records the outcome of every job in the ledger, the log and the summary, and then tells the observers."""
+    """Records the outcome of every job in the ledger, the log and the summary, and then notifies the observers."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class Recorder:
         parts: RecordedParts | None = None,
     ) -> None:
         self.planned_files = 0
-        """The number of files that the run is to do."""
+        """The number of files planned for the run."""
         self.done_files = 0
-        """The number of files that have ended, whatever their results."""
+        """The number of planned files that have ended, whatever their results."""
         self._ledger = ledger
         self._log = log
         self._summary = log.summary
@@ -94,12 +94,12 @@ class Recorder:
         self._errors = errors
         self._leaves = leaves
         self.made: Counter[int] = Counter()
-        """The numbers of outputs made, by the number of their recipe."""
+        """The number of outputs made, by the number of their recipe."""
         self._parts = parts
         self.same_files: SameFileFinder | None = None
-        """Finds whose output has the path of another, once there is a plan."""
+        """Finder of the sources whose outputs have the same path; None before there is a plan."""
         self._failed_on_their_way: set[bytes] = set()
-        """The files that failed in one pool and are still to come from another."""
+        """The files that failed in one pool and are still expected from another."""
         self._committed_at = time.monotonic()
 
     def expect(self, files: int) -> None:
@@ -108,7 +108,7 @@ class Recorder:
         self._observers.on_planned(files)
 
     def intended(self, jobs: Iterator[J]) -> Iterator[J]:
-        """Yield the jobs, each after its targets were recorded as intended."""
+        """Yield the jobs, each after its targets are recorded as intended."""
         while ahead := list(islice(jobs, _INTEND_AHEAD)):
             self._ledger.begin()
             self._ledger.intend(ahead, self._key)
@@ -116,7 +116,7 @@ class Recorder:
             yield from ahead
 
     def refuse(self, outcome: Outcome) -> None:
-        """Record that the plan refused an output, which no worker tried to make."""
+        """Record an output that the plan refused, so that no worker tried to make it."""
         self._record(outcome, tried=False)
 
     def record(self, outcome: Outcome) -> None:
@@ -137,7 +137,7 @@ class Recorder:
         self._observers.on_outcome(outcome)
 
     def record_as_stale(self, outcome: Outcome) -> None:
-        """Record what was made of other code than the plan's: the file is ours, and is made anew."""
+        """Record outputs made with code other than the plan's as ours but stale, so that they are made anew."""
         kept = tuple(result for result in outcome.results if result.status == "done")
         self._ledger.begin()
         if self._parts:
@@ -145,7 +145,7 @@ class Recorder:
         self._ledger.record(outcome._replace(results=kept), self._key, self._stale_recipes, False)
 
     def _count_failed(self, outcome: Outcome) -> None:
-        """Count a file in which a stage failed, and once, though it may fail in several pools."""
+        """Count a file in which a stage failed, once even if it fails in several pools."""
         source = outcome.source
         if source and source.path in self._failed_on_their_way:
             return
@@ -182,7 +182,7 @@ class Recorder:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
 
     def _name_rival(self, outcome: Outcome, result: Result) -> Result:
-        """Return a result that names the source whose output has its path, if it is one that we made."""
+        """Return a result with the name of the source whose output has the same path, if a run made that."""
         target = self._key(result.stage, result.path)
         found = self.same_files.find(result.taken_by, target) if result.taken_by and self.same_files else None
         if found is None:
@@ -192,19 +192,19 @@ class Recorder:
         return result._replace(text=text_of(Reason("collision", (rival, os.fsdecode(other)))), code="")
 
     def commit_if_due(self) -> None:
-        """Commit to the ledger, and tell the observers, if it was not done just now."""
+        """Commit to the ledger and notify the observers, unless that was done a moment ago."""
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self.commit()
             self._observers.on_tick()
 
     def commit(self) -> None:
-        """Commit what was recorded to the ledger."""
+        """Commit the recorded outcomes to the ledger."""
         self._ledger.commit()
         self._committed_at = time.monotonic()
 
     @cached_property
     def _stale_recipes(self) -> dict[str, int]:
-        """A recipe for each stage that none ever has: that of code of which nobody knows what it was."""
+        """The number of a recipe with unknown code for each stage, which no planned recipe equals."""
         recipes = {leaf.stage: Recipe(with_unknown_code(leaf.recipe.parts)) for leaf in self._leaves}
         return {stage: self._ledger.number_recipe(each.digest, each.parts) for stage, each in recipes.items()}
 

@@ -1,8 +1,8 @@
-"""One run, as the list of its steps: `STEPS`, at the end of this file, is the whole of it.
+"""One run, as the list of its steps: `STEPS`, at the end of this file.
 
     walk + ledger -> plan -> guards -> engine (-> workers) -> ledger, summary and observers
 
-Each step is a function over the run's context, and raises what it cannot deal with; see run_context.py.
+Each step is a function over the run's context, and raises the errors it cannot handle; see run_context.py.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _NOT_HANDED_OUT: tuple[Action, ...] = ("held", "settling", "refuse")
 
 
 def check_places(context: RunContext) -> None:
-    """Ask whose the state and the output folders are, and whether they are there. Raises UsageError and others."""
+    """Check that the state and the output folders exist and are ours. Raises UsageError, EnvironmentFailure."""
     context.guards.check_places()
     context.guards.take_over()
 
 
 def plan(context: RunContext) -> None:
-    """Compare the files with the ledger, and decide what is to be made. Raises FilemillError where a guard refuses."""
+    """Compare the files with the ledger; decide which outputs to make. Raises FilemillError where a guard refuses."""
     config, ledger, guards, selection = context.config, context.ledger, context.guards, context.selection
     context.code = CodeWatch(config)
     leaves = output_specs(config, ledger, record=True)
@@ -75,7 +75,7 @@ def plan(context: RunContext) -> None:
 
 
 def record_plan(context: RunContext) -> None:
-    """Record what needs no worker: what is up to date, held or refused."""
+    """Record the outputs that need no worker, those up to date, held or refused."""
     context.summary.sources, context.summary.unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
     numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
@@ -84,7 +84,7 @@ def record_plan(context: RunContext) -> None:
 
 
 def clear_up(context: RunContext) -> None:
-    """Remove the temporaries that killed runs left where no worker comes, and forget what is gone."""
+    """Remove the temporaries of killed runs where no worker will, and forget failures that no longer apply."""
     plan, ledger, unclean_runs = context.plan, context.ledger, context.unclean_runs
     for action in _NOT_HANDED_OUT if unclean_runs else ():
         for decision in plan.store.decisions(action):
@@ -103,7 +103,7 @@ def clear_up(context: RunContext) -> None:
 
 
 def note_left_out(context: RunContext) -> None:
-    """Note the folders that could not be listed, what that leaves as it is, and the files that were left out."""
+    """Note the folders that could not be listed, the effect of that, and the files that were left out."""
     walk = context.plan.walk
     for note in walk.describe_unlisted():
         context.note(note)
@@ -117,7 +117,7 @@ def note_left_out(context: RunContext) -> None:
 
 
 def rename(context: RunContext) -> None:
-    """Move the outputs that only have another path now, before a job may write to their old one."""
+    """Move the outputs of which only the path has changed, before a job may write to the old path."""
     plan = context.plan
     if renames := plan.count("rename"):
         from pipeline.planning.renames import Renamer
@@ -129,7 +129,7 @@ def rename(context: RunContext) -> None:
 
 
 def run_jobs(context: RunContext) -> None:
-    """Make what is made of files, and then what is made of groups of them."""
+    """Make the outputs of files, and then those of groups."""
     plan, began = context.plan, time.monotonic()
     if not plan.jobs and plan.groups is None:
         return
@@ -152,7 +152,7 @@ def run_jobs(context: RunContext) -> None:
 
 
 def prune(context: RunContext) -> None:
-    """Remove the outputs that nothing produces any more, if that is asked for and they are not too many."""
+    """Remove orphans, if the pipeline has `prune` and they are within its limit."""
     config, summary = context.config, context.summary
     if config.prune is None or context.selection.is_partial or summary.exit not in (0, 1):
         return
@@ -192,7 +192,7 @@ def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
 
 
 def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> None:
-    """Make what is made of groups, of those members that there are now."""
+    """Make the outputs of groups, from the members that exist now."""
     plan, recorder = context.plan, context.recorder
     recorder.commit()
     context.ledger.begin()
@@ -249,7 +249,7 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
 
 
 def _follow_steps(context: RunContext) -> None:
-    """Take every step; again, with the code as it is by then, where that is changed meanwhile."""
+    """Take every step, and begin again with the new code where the code changes meanwhile."""
     for changes in range(1, MAX_CHANGES + 1):
         try:
             for step in STEPS:
@@ -276,13 +276,13 @@ def run(
 
     Args:
         config: The pipeline.
-        selection: Which of its files are done this time.
-        observers: Those that receive the events of the run, in this order.
-        grace_s: The seconds that the jobs in hand may still take after a first signal.
-        confirmations: What the user confirmed, so that the guards let it pass.
-        is_followed: Asked again and again, if given; once it is false, the run stops with exit code 3.
-        reload: Loads the pipeline again, where its code is changed while the run is on; without it the run then stops
-            with exit code 3.
+        selection: The files to process in this run.
+        observers: The observers that receive the events of the run, in this order.
+        grace_s: Seconds that the jobs in hand may still take after a first signal.
+        confirmations: The user's confirmations, which let the run pass guards.
+        is_followed: Function that is called repeatedly; the run stops with exit code 3 once it returns False.
+        reload: Function that loads the pipeline again where its code changes during the run; without it the run then
+            stops with exit code 3.
         may_import_here: Whether a serial run may import the stages into this process; else it has one worker.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Opens and closes a run, keeps what its steps share, and deals with their errors.
+"""The context that the steps of a run share, the opening and closing of a run, and the handling of its errors.
 
-Whatever a step raises comes to `end_run_on_error`, the one place that tells a refusal, after which nothing was made,
-from a run that the machine stopped part-way.
+Every error of a step reaches `end_run_on_error`, the one place that distinguishes a refusal, after which nothing was
+made, from a run that the machine stopped part-way.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The request for one run; `run` in run.py describes each field."""
+    """The arguments of a run; `run` in run.py documents each field."""
 
     config: Config
     selection: Selection
@@ -59,7 +59,7 @@ class RunRequest:
 
 @dataclass
 class RunContext:
-    """The state that the steps of one run share; `plan` and `recorder` are there from the step `plan` on."""
+    """The context of one run's steps; `plan` and `recorder` are set from the step `plan` on."""
 
     request: RunRequest
     config: Config
@@ -76,22 +76,22 @@ class RunContext:
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
     parts: RecordedParts | None = None
-    """The records of outputs in parts, where there may be any."""
+    """The records of outputs in parts; None where there can be none."""
     is_planned: bool = False
-    """Whether there is a plan, and no guard refused it."""
+    """True once there is a plan that every guard has passed."""
     engine: Engine | None = None
     work: dict[str, Any] | None = None
-    """The files that went through the engine and their seconds, from which `plan` estimates; None for none."""
+    """The number of files that went through the engine and the seconds it took, for estimates; None before any did."""
     made_before: Counter[int] = field(default_factory=Counter)
-    """The numbers of outputs made before the run was planned anew, by the number of their recipe."""
+    """The number of outputs made before the run was planned anew, by the number of their recipe."""
 
     def note(self, text: str) -> None:
-        """Tell a person something that concerns no single output."""
+        """Add a note that concerns no single output to the summary."""
         self.log.note(text)
         self.observers.on_note(text)
 
     def open_engine(self) -> Engine:
-        """Return the engine, whose workers begin to start when it is first asked for. Raises CodeChanged."""
+        """Return the engine; the first call starts its workers. Raises CodeChanged."""
         if self.engine is None:
             here = self.request.may_import_here
             # A signal that fell in here would leave a pool behind that nobody closes. A serial engine runs the user's
@@ -107,7 +107,7 @@ class RunContext:
         return self.engine
 
     def plan_anew(self, changed: CodeChanged) -> None:
-        """Load the pipeline again, whose code was changed while the run was on, and begin again with what it is now.
+        """Load the pipeline again after a change of its code, and begin the run anew with it.
 
         Raises CodeChanged where it cannot be loaded, or is another pipeline now.
         """
@@ -139,7 +139,7 @@ class RunContext:
 
 @contextmanager
 def open_run(request: RunRequest) -> Iterator[RunContext]:
-    """Lock the state, open ledger and log, and begin the run; all of it is closed however the run ends."""
+    """Lock the state, open ledger and log, and begin the run; close all of them however it ends."""
     config = request.config
     folders = list(config.output_folders)
     with closing(open_state(config.state, config.name)) as state:
@@ -171,7 +171,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
 
 @contextmanager
 def end_run_on_error(context: RunContext) -> Iterator[None]:
-    """Record what a step raised: a refusal is raised on, what the machine did ends the run with exit code 3."""
+    """Record the error of a step: raise a refusal again; on an error of the machine, end the run with exit code 3."""
     try:
         yield
     except (FilemillError, sqlite3.Error, OSError) as error:
@@ -190,7 +190,7 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
 
 
 def _record_refusal(context: RunContext, error: FilemillError) -> None:
-    """Record that there was a run in which nothing was made, and why."""
+    """Record a run in which nothing was made, with the reason."""
     summary = context.summary
     summary.exit, summary.stopped = error.exit_code, error.text
     context.log.write(f"refused: {error}")
@@ -217,7 +217,7 @@ def close_run(context: RunContext) -> None:
 
 
 def _note_next_steps(context: RunContext) -> None:
-    """Note what a person may do about what the run has met."""
+    """Note the user's next steps after the problems of the run."""
     summary, only = context.summary, context.selection.only
     if only and context.is_planned and not context.plan.sources:
         patterns = " ".join(f"--only {shlex.quote(pattern)}" for pattern in only)
@@ -231,7 +231,7 @@ def _note_next_steps(context: RunContext) -> None:
 
 
 def _note_set_aside(context: RunContext) -> None:
-    """Note what may be a person's and had to make room for outputs."""
+    """Note the files, possibly the user's, that were set aside for outputs."""
     folder = context.state.set_aside
     names = [shown(path) for path in SetAside(folder, context.config.folder).kept()]
     context.summary.set_aside = len(names)
@@ -243,7 +243,7 @@ def _note_set_aside(context: RunContext) -> None:
 
 
 def _describe(error: Exception, state: State) -> str:
-    """Describe what the machine did, with the file it concerns."""
+    """Describe an error of the machine, with the file it concerns."""
     if isinstance(error, sqlite3.Error):
         return f"the ledger {state.ledger} fails: {error}{'' if is_damage(error) else describe_room(state.ledger)}"
     return describe(error, error.filename or state.folder) if isinstance(error, OSError) else str(error)

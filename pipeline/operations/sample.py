@@ -1,4 +1,4 @@
-"""Run a random sample of the inputs into another folder; the pipeline's own state and outputs are not touched."""
+"""Runs a random sample of the inputs into another folder, without touching the pipeline's own state and outputs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _STATE = ".filemill-sample"
 
 @dataclass(frozen=True)
 class Sample:
-    """The number of files to run, how they are chosen, and the folder of their outputs."""
+    """The number of files to run, the way they are chosen, and the folder of their outputs."""
 
     size: int
     folder: Path
     seed: int
-    """The seed of the choice: the same seed over the same inputs chooses the same files."""
+    """The seed of the choice; the same seed over the same inputs chooses the same files."""
     only: tuple[str, ...] = ()
-    """Gitignore-style patterns, of which a file has to match one."""
+    """Gitignore-style patterns of which a file has to match one; none for every file."""
 
 
 def new_seed() -> int:

@@ -1,4 +1,4 @@
-"""Write a pipeline for the kinds of files that a folder holds."""
+"""Writes a pipeline for the kinds of files that a folder holds."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class _Kind:
     name: str
     suffixes: tuple[str, ...]
     program: str = ""
-    """The program that its stages run, if they run one."""
+    """The program that the stages run; empty if they run none."""
     module: str = ""
-    """The module that its stages import, if it is not always installed."""
+    """The optional module that the stages import; empty if they import none."""
 
     @property
     def is_possible(self) -> bool:
-        """Whether the program and the module are installed."""
+        """True if the program and the module are installed."""
         has_program = not self.program or shutil.which(self.program) is not None
         return has_program and (not self.module or importlib.util.find_spec(self.module) is not None)
 
@@ -136,7 +136,7 @@ def _patterns(kinds: Iterable[_Kind], files: dict[_Kind, list[str]]) -> str:
 
 
 def _has_unique_stems(names: list[str]) -> bool:
-    """Return whether no two names differ in their suffix only, so that `{stem}` gives each an output of its own."""
+    """Return whether no two names differ in their suffix only, so that `{stem}` gives each its own output."""
     return len({os.path.splitext(name)[0].lower() for name in names}) == len(names)
 
 

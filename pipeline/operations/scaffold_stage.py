@@ -1,4 +1,4 @@
-"""Write a new stage that works as it stands, and a test of it that passes."""
+"""Writes a new stage that works unchanged, and a test of it that passes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Takes one file through a pipeline in this process, into a folder of its own, for the author of a stage.
+"""Takes one file through a pipeline in this process, into a separate folder, for the author of a stage.
 
-Stages are called and outputs committed by the code that does so in a worker. What a run keeps (the ledger, the lock,
-the outputs) is not touched. Limits of time and memory are not enforced, since no supervisor is at work.
+Stages are called and outputs committed by the code that does so in a worker. The ledger, the lock and the outputs of
+runs are not touched. Limits of time and memory are not enforced, since there is no supervisor.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _RUN = "try"
 
 @dataclass(frozen=True)
 class Trial:
-    """One file, the pipeline that it is tried with, and what a person should know about that."""
+    """One file, the pipeline that it is tried with, and notes for the user."""
 
     config: Config
-    """The pipeline, with outputs in the trial's folder."""
+    """The pipeline, with its outputs moved to the trial's folder."""
     job: Job
     folder: Path
     notes: tuple[str, ...]
 
     def below(self, path: bytes) -> bytes:
-        """Return an output's path relative to the trial's outputs, as its template has it."""
+        """Return an output's path relative to the folder of the trial's outputs."""
         return path.removeprefix(os.path.join(os.fsencode(self.folder), b"output/"))
 
 
 def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Trial:
-    """Find the file, and lay its outputs below `folder`; all of them, or that of one stage. Raises UsageError."""
+    """Find the file, and move its outputs, or that of one stage, below `folder`. Raises UsageError."""
     config, path, notes = _find(config, given)
     wanted = _wanted(config, path, stage)
     left_out = {} if stage else relocate.not_run(config)
@@ -65,7 +65,7 @@ def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Tria
 
 
 def _find(config: Config, given: str) -> tuple[Config, bytes, list[str]]:
-    """Return the file as a source: relative to the input root, or, where it lies elsewhere, to its own folder."""
+    """Return the file as a source relative to the input root or, where it lies elsewhere, to its own folder."""
     bases = (Path.cwd(), config.inputs.root, config.folder)
     files = [each for base in bases if (each := Path(os.path.normpath(base / given))).is_file()]
     if not files:
@@ -100,7 +100,7 @@ def _wanted(config: Config, path: bytes, stage: str | None) -> list[str]:
 
 
 def _with_output(config: Config, stage: StageConfig, folder: Path, wanted: list[str], is_kept: bool) -> StageConfig:
-    """Return a stage with an output if its value is wanted and it has none of its own."""
+    """Return a stage, with an output if the trial shows its value and it has none of its own."""
     if stage.name not in wanted or stage.output is not None:
         return stage
     if is_kept:

@@ -1,4 +1,4 @@
-"""Read outputs again and compare them with the ledger: missing, torn, edited, or decayed on the disk."""
+"""Reads outputs again and compares them with the ledger, to find missing, torn, edited and decayed ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
-    """Yield a finding for every output that is recorded as done, also beside a run. `folder` is the YAML's."""
+    """Yield a finding for every output recorded as done, even during a run. `folder` is that of the YAML."""
     base, before = os.fsencode(folder), _state_of(ledger)
     with open_to_read(ledger) as opened:
         found = _examine_all((row for row in opened.outputs.all() if _is_settled(row)), base)
@@ -53,7 +53,7 @@ def verify(ledger: Path, folder: Path) -> Iterator[Finding]:
 
 
 def _is_settled(row: OutputRecord) -> bool:
-    """Return whether a record is final: an output that was being made when a run stopped is made again in any case."""
+    """Return whether a record is final; an output that was being made when a run stopped will be made again."""
     return row.status == "done" and not row.in_flight and row.size is not None
 
 

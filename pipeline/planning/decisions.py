@@ -37,11 +37,11 @@ Code = (
 
 
 class Reason(NamedTuple):
-    """Why something is done about an output, or is not."""
+    """The reason for the decision about an output."""
 
     code: Code
     detail: tuple[str | int | None, ...] = ()
-    """The particulars, which each code has its own way of; none where only what many outputs share is told.
+    """The particulars, in the form of each code; empty for a reason that stands for many outputs.
 
     Paths are text as `os.fsdecode` makes it.
     """
@@ -99,15 +99,15 @@ _TEXTS: dict[Code, str] = {
 
 
 def text_of(reason: Reason) -> str:
-    """Return a reason as a person reads it, with its particulars if it has any."""
+    """Return a reason as text, with its particulars if it has any."""
     code, detail = reason
     return _IN_FULL[code](*detail) if detail else _TEXTS[code]
 
 
 def without_particulars(reason: Reason) -> Reason:
-    """Return what a reason has in common with those of other outputs, so that a million outputs make few counts.
+    """Return a reason without the particulars of its own output, so that a million outputs make few counts.
 
-    What differs in the pipeline stays, such as the option that changed; what differs in a file does not.
+    Particulars of the pipeline stay, such as the option that changed; those of a file do not.
     """
     if not reason.detail:
         return reason
@@ -140,7 +140,7 @@ def _failed_before(kind: str, attempts: int, hold_after: int | None) -> str:
 
 
 def _collision(rival: str, target: str) -> str:
-    """`rival` is the other source; empty where it is the same one, for another stage."""
+    """Return the text for a target that two outputs claim; `rival` is empty where both are of one source."""
     other = str(origin_of(os.fsencode(rival))) if rival else "another stage's"
     return f"collision with {other}: both want {shown(os.fsencode(target))}"
 
@@ -168,7 +168,7 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
 class Decision(NamedTuple):
     """The action for one output of a source or a group, its reason, and the paths a job needs to carry it out.
 
-    A tuple, since a run that changes nothing makes one for each output that it judges.
+    It is a tuple, which is cheap to make, since even a run that changes nothing makes one for each output.
     """
 
     origin: Origin
@@ -177,15 +177,15 @@ class Decision(NamedTuple):
     reason: Reason
     path: bytes = b""
     target: bytes = b""
-    """The path as the ledger keeps it."""
+    """The path of the output as the ledger keeps it."""
     rival: bytes | None = None
-    """The source recorded for this output, where it is another."""
+    """The source recorded for this output, if it is another one; else None."""
     is_owned: bool = False
-    """Whether the output is recorded as made from this source, or left out."""
+    """True if the output is recorded as made from this source, or left out."""
     moved_from: bytes | None = None
-    """Where it lies, if it is renamed; as the ledger keeps it."""
+    """The present path of an output to rename, as the ledger keeps it; None for any other."""
     is_vacant: bool = False
-    """Whether nothing lies at the path, so that nothing is to be replaced there."""
+    """True if nothing lies at the path, so that no file will be replaced."""
 
 
 def foremost(decisions: Sequence[Decision]) -> Decision:
@@ -194,19 +194,19 @@ def foremost(decisions: Sequence[Decision]) -> Decision:
 
 
 class Rename(NamedTuple):
-    """An output that lies where it belonged before."""
+    """An output that lies at its former path."""
 
     seq: int
     source: bytes
     stage: str
     path: bytes
     target: bytes
-    """Where it belongs, as the ledger keeps it."""
+    """The path where the output belongs, as the ledger keeps it."""
     moved_from: bytes
 
 
 class Orphan(NamedTuple):
-    """A recorded output that no current source and template produces, and why."""
+    """A recorded output that no current source and template produces, with the reason."""
 
     target: bytes
     source: bytes

@@ -30,7 +30,7 @@ def last_pace(ledger: Ledger) -> Pace | None:
 
 
 def estimate(files: int, pace: Pace) -> str:
-    """Return a phrase that says how long this number of files may take."""
+    """Return a phrase for the time that a number of files may take."""
     speed = pace.per_second
     return f"{_duration(files / speed)} at the last run's pace ({speed:,.{0 if speed >= 100 else 1}f} files/s)"
 

@@ -1,4 +1,4 @@
-"""Decides whether what is made of a group is fresh: by the rules for files, with its members in place of a source."""
+"""Decides whether a group's output is fresh, by the rules for files, with its members in place of a source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.planning.selection import Selection
 
 
 def members_change(group: Group, record: OutputRecord) -> Reason | None:
-    """Return how the members of a group differ from the recorded ones; None where they do not."""
+    """Return the difference between the members of a group and the recorded ones; None if there is none."""
     return None if same_origin(group, record) else MEMBERS_CHANGED
 
 
@@ -41,7 +41,7 @@ class GroupFreshness:
         self._rules = Freshness(config, ledger, specs, selection, touched=touched)
 
     def decide(self, group: Group, spec: OutputSpec, path: bytes, failures: Sequence[Failure]) -> Decision:
-        """Return the decision about what is made of a group, going by its members as they are."""
+        """Return the decision about the output of a group, by its existing members."""
         try:
             self._rules.refuse_among_inputs(spec, path)
         except FileFailure as error:
@@ -55,7 +55,7 @@ class GroupFreshness:
         return self._rules.after_failure(decision, spec, failures)
 
     def _record_of(self, group: Group, spec: OutputSpec, path: bytes) -> OutputRecord | None:
-        """Return what is recorded of a group, also if its stage was called otherwise."""
+        """Return the record of a group's output, even if its stage had another name."""
         record = self._ledger.outputs.get(spec.template.key(path))
         if record is not None:
             was = origin_of(record.source)
@@ -70,5 +70,5 @@ class GroupFreshness:
 
     @cached_property
     def _former_stages(self) -> set[str]:
-        """What stages were called that gathered, and are not now."""
+        """The recorded names of gathering stages that no stage has any more."""
         return {record.stage for record in self._ledger.outputs.all(*GROUPS)} - self._stages

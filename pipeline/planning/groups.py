@@ -1,9 +1,9 @@
-"""Groups of files in the plan: which there are, whether what is made of each is stale, and their jobs.
+"""Plans the outputs of groups of files: finds the groups, decides which outputs are stale, and gives their jobs.
 
-before a run   what is there, what the plan makes, what is held    --> "3 members to be made", up to date, ...
-in a run       once the files are made, what is there, what failed --> jobs, each with a file that lists its members
+before a run   files that exist, are planned or held             --> "3 members to be made", up to date, ...
+in a run       files that exist or failed, once all are made     --> jobs, each with a file that lists its members
 
-A plan of a pipeline without stages that gather, and of which no group is on record, never comes here.
+It is not used for a pipeline without stages that gather and without groups on record.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipeline.planning.selection import Selection
 
 
 class GroupPlanner:
-    """Puts the decisions about all groups into the plan, and gives the jobs of those that are stale."""
+    """Adds the decisions about all groups to the plan, and yields the jobs of stale ones."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class GroupPlanner:
     # -- planning ------------------------------------------------------------------------------------------------------
 
     def plan(self) -> None:
-        """Add every group to a plan that is not settled, as the group will be once its members are made."""
+        """Add every group to a plan that is not settled, in its state after its members are made."""
         for members in self._members.values():
             members.find_planned(self._store)
         self._decide_all()
@@ -62,7 +62,7 @@ class GroupPlanner:
         """Plan the groups of a settled plan again.
 
         Args:
-            is_made: Whether all files were made that could be, so that what is there counts and not what is planned.
+            is_made: Whether all possible files were made, so that existing files count and not planned ones.
         """
         self._tables.clear()
         self._store.forget_groups()
@@ -85,7 +85,7 @@ class GroupPlanner:
         return [each for each in self._ledger.failures.of_source(key_of(group)) if each.stage == group.stage]
 
     def _decide(self, members: GroupMembers, state: GroupState, failures: Sequence[Failure]) -> Decision:
-        """Decide about what is made of a group: by its members as they are, and then by those that are absent."""
+        """Decide about the output of a group, by its existing members and then by the absent ones."""
         spec, group = members.spec, state.group
         if state.output and self._is_unknown(group):
             target = spec.template.key(state.output)
@@ -96,12 +96,12 @@ class GroupPlanner:
         return decision if decision.action == "refuse" else decide_absent(decision, state, members.accepts_failures)
 
     def _is_unknown(self, group: Group) -> bool:
-        """Return whether a group may have members of which the walk could not know."""
+        """Return whether a group may have members that the walk could not find."""
         members = self._members.get(group.stage)
         return members is not None and any(members.may_lie_below(folder, group) for folder, _ in self._walk.unlisted)
 
     def _why_orphaned(self, source: bytes, stage: str, group_exists: bool) -> OrphanCode | None:
-        """Return why nothing makes a recorded output of a group any more; None where that cannot be told."""
+        """Return why a recorded output of a group is an orphan; None where it is none, or that cannot be known."""
         group = origin_of(source)
         if stage not in self._stages:
             return "stage_gone"
@@ -112,13 +112,13 @@ class GroupPlanner:
     # -- during a run --------------------------------------------------------------------------------------------------
 
     def forget_past_failures(self) -> None:
-        """Delete the failures of groups that are up to date by now, or gone."""
+        """Delete the failures of groups that are now up to date, or do not exist any more."""
         open_ones = self._store.unsettled_groups()
         failures = [(each.source, each.stage) for each in self._ledger.failures.all(*GROUPS)]
         self._ledger.failures.forget([each for each in failures if each not in open_ones])
 
     def with_members(self, jobs: Iterator[GroupJob], folder: bytes) -> Iterator[GroupJob]:
-        """Yield the jobs, each after its members were written to a file in `folder`. Raises EnvironmentFailure."""
+        """Yield the jobs, each after its members are written to a file in `folder`. Raises EnvironmentFailure."""
         for job in jobs:
             file = _members_file(job.group, folder)
             try:
@@ -135,12 +135,12 @@ class GroupPlanner:
 
 
 def decide_absent(decision: Decision, state: GroupState, accepts_failures: bool) -> Decision:
-    """Return the decision about a group where some of its members are still to be made, to be moved, or have failed.
+    """Return the decision about a group some of whose members must still be made or moved, or have failed.
 
     Args:
-        decision: What is decided going by the members that are there.
+        decision: The decision by the members that exist.
         state: The group, with how many members are absent.
-        accepts_failures: Whether the group is made of the members there are, where others failed.
+        accepts_failures: Whether the group is made of the existing members where others failed.
     """
     is_enough = accepts_failures and (state.group.members or state.to_be_made)
     if state.failed and not is_enough:

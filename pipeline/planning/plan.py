@@ -4,7 +4,7 @@
                           +--> one merge --> decide about each output --> store, on disk --> jobs, counts
     ledger (same order) --+
 
-Memory does not depend on how many files there are: what is up to date is counted, the rest is stored on disk.
+Memory does not depend on the number of files: outputs that are up to date are counted, all others stored on disk.
 """
 
 from __future__ import annotations
@@ -54,17 +54,16 @@ class Plan:
     counts: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """The number of outputs, by action and reason."""
     files: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
-    """The number of sources, each counted once: under the foremost decision about its outputs."""
+    """The number of sources by action and reason, each counted once, under the foremost decision about its outputs."""
     unmatched: int = 0
     """The number of sources that no stage reads."""
     meets_known: bool = False
-    """Whether any of the sources has an output on record."""
+    """True if any source of the walk has an output on record."""
     compared: list[Range] | None = None
-    """The ranges that were compared file by file, which a run may find unchanged; None where no range was passed over
-    or could be.
+    """The ranges that were compared file by file, which a run may find unchanged; None where none could be passed over.
     """
     groups: GroupPlanner | None = None
-    """Plans the outputs of groups; None where there are none, and where only some of the files are selected."""
+    """The planner of the outputs of groups; None without groups, and where only some of the files are selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """The number of outputs of groups, by action and reason; they are not in `counts`."""
 
@@ -78,7 +77,7 @@ class Plan:
             self.files["up-to-date", reason] += files
 
     def settle(self, *, keep_orphans: bool) -> None:
-        """Refuse the outputs that collide, and count all that is stored."""
+        """Refuse the outputs that collide, and count all stored decisions."""
         self.store.settle(keep_orphans=keep_orphans)
         for action, reason, outputs, files in self.store.counts():
             self.counts[action, reason] += outputs
@@ -90,14 +89,14 @@ class Plan:
         self.jobs = sum(files for (action, _), files in self.files.items() if action == "make")
 
     def count_groups(self) -> None:
-        """Count the outputs of groups as they are planned at present."""
+        """Count the outputs of groups by their present decisions."""
         self.counts_of_groups = Counter()
         for action, reason, outputs, _ in self.store.counts(of_groups=True):
             self.counts_of_groups[action, reason] += outputs
 
     @property
     def has_work(self) -> bool:
-        """Whether anything may be made or moved."""
+        """True if anything may be made or moved."""
         return bool(self.jobs or self.count("rename") or self.groups)
 
     @property
@@ -129,10 +128,10 @@ def make_plan(
         config: The pipeline.
         ledger: The memory of former runs; the plan is stored in temporary tables beside it.
         specs: The outputs of the tree.
-        selection: Which of the files with work are done.
+        selection: The files to process.
         everything: Whether outputs that are up to date are stored too, to be shown.
-        record: Whether digests of sources that were read are stored, for the ledger of a run.
-        on_work: Called once, at the first source with an output to make.
+        record: Whether the digests of sources that were read are stored, for a run to put into the ledger.
+        on_work: Function that is called once, at the first source with an output to make.
     """
     respell(config, ledger)
     walk, root = walk_of(config), os.fsencode(config.inputs.root)
@@ -160,7 +159,7 @@ def walk_of(config: Config) -> Walk:
 
 
 def _may_pass_over(config: Config, specs: Sequence[OutputSpec], selection: Selection) -> bool:
-    """Return whether ranges of sources may be compared by one digest, of sizes and times of plain files only."""
+    """Return whether ranges of sources may be compared by one digest, that of the sizes and times of plain files."""
     return not selection.force and config.changed_by != "hash" and all(spec.is_plain for spec in specs)
 
 
@@ -200,7 +199,7 @@ class FilePlanner:
         self._plan = plan
         self._ledger = ledger
         self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
-        """The outputs of the tree that are made of files."""
+        """The outputs of the tree that are made of single files."""
         root, stages = os.fsencode(config.inputs.root), {spec.stage for spec in plan.specs}
         notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
         self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
@@ -215,13 +214,13 @@ class FilePlanner:
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
-        """Finds renames; made when a source may have one, and None where files are not renamed."""
+        """The finder of renames, made when first needed; None where files are not renamed."""
         return RenameFinder(self.specs, self._folder, self._freshness.sources) if self._renames_files else None
 
     # -- which sources -------------------------------------------------------------------------------------------------
 
     def decide_changed_ranges(self) -> None:
-        """Pass over the ranges of the walk that are as they were left, and decide about the others file by file."""
+        """Pass over the unchanged ranges of the walk, and decide about the others file by file."""
         plan, digests, begin = self._plan, RangeDigests(self.specs), b""
         plan.compared = []
         for sources, after in ranges_of(plan.walk):
@@ -239,7 +238,7 @@ class FilePlanner:
             self.decide_range((), _EVERYTHING)
 
     def decide_range(self, sources: Iterable[Source], within: Range) -> None:
-        """Decide about the sources of a range, and about its records whose sources are gone."""
+        """Decide about the sources of a range, and about its records without a source."""
         outputs, failures = self._ledger.outputs, self._ledger.failures
         self._decide_all(sources, outputs.all(*within, of_files=True), failures.all(*within, of_files=True))
 
@@ -295,7 +294,7 @@ class FilePlanner:
     def _add(self, decisions: list[Decision], *, is_late: bool) -> Action:
         """Store or count the decisions about one source; return the foremost action.
 
-        A source that failed before comes late: it must not use up the error budget before the others are done.
+        A source that failed before comes late, so that it does not use up the error budget before the others.
         """
         plan, leader = self._plan, foremost(decisions)
         if leader.action == "up-to-date" and not self._everything:

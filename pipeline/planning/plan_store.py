@@ -1,4 +1,4 @@
-"""The plan on disk: temporary tables beside the ledger that hold what is to be done, whatever its size.
+"""Stores a plan on disk, in temporary tables beside the ledger, so that it may have any size.
 
 SQLite finds the collisions: two sources that want one path are two rows with one target.
 """
@@ -52,9 +52,9 @@ class PlanStore:
         """Add the decision about one output.
 
         Args:
-            decision: What is done about it.
+            decision: The decision to store.
             leads: Whether its source is counted under this decision.
-            late: Whether it is made after all that is not late.
+            late: Whether it is made after all outputs that are not late.
         """
         origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from, is_vacant = decision
         if late:
@@ -92,8 +92,11 @@ class PlanStore:
         self._add_orphan(row, MOVED)
 
     def add_orphans_of_groups(self, why: Callable[[bytes, str, bool], OrphanCode | None]) -> None:
-        """Add what is recorded of groups and nothing makes any more; `why` tells the reason by the group's key, the
-        stage, and whether the group is there, and None of what is to be left alone.
+        """Add the orphans among the recorded outputs of groups.
+
+        Args:
+            why: Function from a group's key, a stage, and whether the group exists, to the reason why its output is an
+                orphan; None for an output to leave alone.
         """
         self._write()
         self._tables.delete_group_orphans()
@@ -112,12 +115,12 @@ class PlanStore:
         self._tables.insert_past_failure(failure.source, failure.stage)
 
     def add_reading(self, row: OutputRecord, mtime_ns: int, reading: Reading | None) -> None:
-        """Add the time of a source that is as recorded, and its digest and ctime if it was read."""
+        """Add the digest and times of a source that was read and has its recorded contents."""
         read = (reading.digest, kept_time(reading.ctime_ns)) if reading else (None, None)
         self._tables.insert_reading(row.target, kept_time(mtime_ns), *read)
 
     def add_touched(self, row: OutputRecord, mtime_ns: int) -> None:
-        """Add an output whose contents are as recorded and whose time is not."""
+        """Add an output that has its recorded contents but another time."""
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
     def keep_readings(self) -> None:
@@ -125,7 +128,7 @@ class PlanStore:
         self._tables.keep_readings()
 
     def settle(self, *, keep_orphans: bool) -> None:
-        """End the filling: refuse targets that two sources claim; a source that already has its output keeps it."""
+        """End the filling, and refuse targets that two sources claim; a source that already has its output keeps it."""
         self._settle_rivals()
         self._tables.index_targets()
         self._settle_targets()
@@ -139,7 +142,7 @@ class PlanStore:
         self._tables.commit()
 
     def settle_groups(self) -> None:
-        """End the filling with the outputs of groups, after that with the outputs of files."""
+        """End the filling with the outputs of groups; call it after `settle`."""
         self._settle_rivals()
         self._settle_targets(of_groups=True)
         self._tables.delete_overwritten_orphans(by_groups=True)
@@ -164,7 +167,7 @@ class PlanStore:
         self._tables.make_instead(rename.seq, rename.moved_from, "path_changed")
 
     def _settle_target(self, target: bytes) -> None:
-        """Refuse all claims to a target but its owner's; without an owner refuse all, each naming another."""
+        """Refuse all claims to a target but its owner's; without an owner refuse all, each naming a rival."""
         first, second = self._tables.first_claims(target)
         for seq in self._tables.refusable_claims(target):
             if seq != first[0]:
@@ -219,7 +222,7 @@ class PlanStore:
     def decisions(self, action: Action | None = None, *, of_groups: bool | None = None) -> Iterator[Decision]:
         """Yield the decisions in byte order: all, those with one action, and only those on groups or on files.
 
-        They are read in chunks, so that the ledger can be written meanwhile.
+        The decisions are read in chunks, so that the ledger can be written at the same time.
         """
         return map(_decision, self._tables.decisions(action, of_groups))
 
@@ -243,7 +246,7 @@ class PlanStore:
     def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
         """Yield how many outputs, and how many sources counted under them, have an action for a reason.
 
-        A reason may come several times: once for each of the particulars with which it is given.
+        A reason may come several times, once for each set of its particulars.
         """
         for action, reason, outputs, files in self._tables.counts(of_groups=of_groups):
             yield action, without_particulars(_reason(reason)), outputs, files
@@ -261,7 +264,7 @@ class PlanStore:
         return map(Rename._make, self._tables.renames())
 
     def orphans(self) -> Iterator[Orphan]:
-        """Every orphan, in byte order of its path."""
+        """Yield every orphan, in byte order of its path."""
         return map(Orphan._make, self._tables.orphans())
 
     def outputs_like_orphans(self, within_ns: int) -> list[bytes]:

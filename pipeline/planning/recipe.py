@@ -1,7 +1,7 @@
 """Describes each output of the tree: its path, and the recipe whose digest decides whether it is stale.
 
 OutputSpec  one output: its template, its route through the tree, its recipe
-Recipe      everything but the source that decides what is in it, in named parts
+Recipe      everything but the source that decides an output's contents, in named parts
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Recipe:
 
     parts: dict[str, Any]
     files: tuple[dict[str, str], ...] = ()
-    """For each stage the digests of the files of its code, by their paths relative to `folder`: no part of it."""
+    """For each stage the digests of its files of code, by paths relative to `folder`; not part of the digest."""
     folder: str = ""
     """The folder of pipeline.yaml."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the ledger keeps of it: its parts, and the files by which a change of code is told."""
+        """The recipe as the ledger keeps it: its parts, and the files by which a change of code is described."""
         return {**self.parts, "files": list(self.files)}
 
     @cached_property
@@ -57,21 +57,21 @@ class OutputSpec:
     recipe: Recipe
     number: int | None
     route: tuple[StageConfig, ...]
-    """The stages from the root of the tree to this one; of one that gathers, itself alone."""
+    """The stages from the root of the tree to the output; for a stage that gathers, that stage alone."""
     matches: Match | None = None
-    """Tells which sources it is made of; None for all."""
+    """Function that selects the sources of the output; None for all."""
     gathers: bool = False
-    """Whether it is made of groups of files instead of single sources."""
+    """True if the output is made of groups of files instead of single sources."""
     has_parts: bool = False
-    """Whether a fan-out makes it, in parts whose number and names are known only once they are made."""
+    """True if a fan-out makes the output, in parts whose number and names are known only once they are made."""
 
     def fill(self, source: bytes) -> bytes:
-        """Return the path of a source's output; of one in parts, what stands for all of them. Raises FileFailure."""
+        """Return the path of a source's output, with a placeholder for the name of a part. Raises FileFailure."""
         return self.template.fill(source, ALL_PARTS if self.has_parts else "")
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether it is exactly one file for every source."""
+        """True if the output is exactly one file for every source."""
         return self.template.has_file and not self.has_parts and self.matches is None
 
 
@@ -169,13 +169,13 @@ class _Files:
 
 
 def with_unknown_code(parts: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of a recipe for what was made by code of which nobody knows what it was."""
+    """Return the parts of a recipe for outputs of unknown code."""
     route = [{**stage, "code": f"{stage['code'].partition(' ')[0]} unknown"} for stage in parts["route"]]
     return {**parts, "route": route}
 
 
 def _makes_picture(route: Sequence[StageConfig]) -> bool:
-    """Return whether an output is a picture, whose format its suffix decides; filters keep a value's kind."""
+    """Return whether an output is a picture, whose format its suffix decides; filters keep the kind of a value."""
     makes = [stage.stage.makes for stage in route if stage.stage.makes is not None]
     return bool(makes) and makes[-1] is values.IMAGE
 
@@ -201,7 +201,7 @@ def _of_initializer(pool: Pool, code: Code, files: _Files) -> dict[str, Any]:
 
 
 def _decoding(stage: StageConfig) -> dict[str, Any]:
-    """Return the part for the decoding of pictures, where the stage's options do not decide it; usually empty."""
+    """Return the part for the decoding of pictures; usually empty, since the stage's options decide it."""
     box = stage.decode_box
     parts: dict[str, Any] = {"for": box._asdict()} if box and box != stage.box else {}
     parts |= {"color": "keep"} if stage.own_colors else {}
@@ -235,7 +235,7 @@ def _initarg(value: Any, files: _Files) -> Any:
 
 
 def _with_paths(value: Any, is_path: Callable[[str], bool]) -> Any:
-    """Return a value with each text in it, at any depth, that names a file as a Path."""
+    """Return the arguments of an initializer, with each text that names a file, at any depth, as a Path."""
     if isinstance(value, dict):
         return {key: _with_paths(each, is_path) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -150,12 +150,12 @@ def _shown(value: Any) -> str:
 
 
 def _is_path(value: Any) -> bool:
-    """Return whether this is a Path option with the digest of its file."""
+    """Return whether a value is a Path option with the digest of its file."""
     return isinstance(value, dict) and set(value) == {"path", "contents"}
 
 
 def as_written(value: Any) -> Any:
-    """Return an option as it was written: Paths without the digests of their files."""
+    """Return an option as it was written, with Paths without the digests of their files."""
     if isinstance(value, dict):
         return value["path"] if _is_path(value) else {key: as_written(each) for key, each in value.items()}
     return [as_written(each) for each in value] if isinstance(value, list) else value
@@ -171,7 +171,7 @@ def contents_within(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
-    """Return all that differs between the recorded recipe of an output and its present one, in the order of telling."""
+    """Return the differences between an output's recorded recipe and its present one, in their order of display."""
     names = [each.name for each in leaf.route]
     before = old.get("files", [])
     was = before if len(before) == len(names) else [{}] * len(names)
@@ -184,7 +184,7 @@ def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
 
 
 def _changed_code(folder: str, before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Return the files of a stage's code that are not what they were, the first few; none where that is not known."""
+    """Return the first few changed files of a stage's code; none where the changes are not known."""
     changed = [path for path in sorted({**before, **after}) if before.get(path) != after.get(path)] if before else []
     first = [os.path.relpath(os.path.join(folder, path)) for path in changed[:_MAX_NAMED]]
     return first + (["..."] if len(changed) > _MAX_NAMED else [])

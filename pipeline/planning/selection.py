@@ -1,7 +1,7 @@
-"""Which files are done this time: a `Selection`, and the list of names that may stand in place of the walk.
+"""The selection of the files that a run processes, and the list of names that may replace the walk.
 
-Such a list (`--files-from`) is read once, sorted on disk, and looked up by the walk's own rules: a name that the walk
-would not have met, such as one that is excluded, is left out here too, since what exists is not for a list to say.
+The list (`--files-from`) is read once, sorted on disk, and looked up by the walk's own rules: a name that the walk
+would not yield, such as an excluded one, is left out here too, since a list does not decide which files are inputs.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the files with work are done this time; it never says what exists."""
+    """The files that a run is asked to process; it does not decide which files exist."""
 
     only: tuple[str, ...] = ()
-    """Gitignore-style patterns; a file that matches any of them is selected. Empty: every file."""
+    """Gitignore-style patterns of which a selected file must match one; empty for every file."""
     limit: int | None = None
     force: bool = False
     retry_failed: bool = False
     names: Iterable[bytes] | None = None
-    """The names of the files, where they are listed; each may be given once only."""
+    """The listed names of the files, which can be iterated once only; None for those of the walk."""
 
     @cached_property
     def is_partial(self) -> bool:
-        """Whether files may have been passed over, so that nothing can be called gone."""
+        """True if files may have been passed over, so that no missing file counts as removed."""
         return bool(self.only) or self.limit is not None or self.names is not None
 
 
 def read_names(file: str) -> Iterator[bytes]:
-    """The names in a list: NUL-separated if its first name ends so, else one a line. Raises UsageError.
+    """Yield the names in a list: NUL-separated if its first name ends so, else one a line. Raises UsageError.
 
-    `-` is stdin. Empty names are left out, and nothing is taken away from the others.
+    `-` is stdin. Empty names are left out, and all others are kept exactly, with any spaces.
     """
     if file == "-":
         return _names_in(sys.stdin.buffer, "-")
@@ -90,7 +90,7 @@ class FileList:
                 yield source
 
     def _paths(self, names: Iterable[bytes]) -> Iterator[bytes]:
-        """The paths below the root that the names stand for."""
+        """Yield the paths, relative to the root, of the names."""
         for name in names:
             path = self._path(name)
             if path is None or b"\0" in path:

@@ -1,10 +1,10 @@
-"""Ranges of sources that are unchanged since the last run: each is compared by one digest and passed over whole.
+"""Finds ranges of sources that are unchanged since the last run, by one digest each, to pass over them whole.
 
     walk   --> ranges of sources, with stat of them and of their outputs --> digest --+
                                                                                       +-- equal: nothing to do
     ledger --> the records of a range, after every run                   --> digest --+
 
-An unchanged night so reads one row of the ledger for a thousand files. A range that differs is compared file by file.
+So a run without changes reads one row of the ledger per thousand files. A changed range is compared file by file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _COMPARED_FIELDS = OutputRecord._fields.index("in_flight") + 1
 
 @dataclass(frozen=True)
 class _Output:
-    """One output of the tree: its stage, its template, and the number of its recipe."""
+    """One output of the tree, with its stage, its template, and the number of its recipe."""
 
     stage: str
     template: Template
@@ -63,7 +63,7 @@ def ranges_of(sources: Iterable[Source]) -> Iterator[tuple[list[Source], bytes |
 
 
 def settled_ranges(ledger: Ledger, specs: Iterable[OutputSpec], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
-    """Yield those of the ranges in which a run has left every output up to date."""
+    """Yield the ranges in which a run has left every output up to date."""
     digests = RangeDigests(spec for spec in specs if not spec.gathers)
     for first, after in ranges:
         has_failed = next(ledger.failures.all(first, after, of_files=True), None) is not None
@@ -87,7 +87,7 @@ class RangeDigests:
         self._tree = _FORMAT + tree.encode()
 
     def found(self, sources: Sequence[Source]) -> bytes:
-        """Return the digest of a range as its files are found on disk."""
+        """Return the digest of a range by its files on disk."""
         paths, sizes, times = map(list, zip(*sources, strict=True))
         numbers = sizes + times
         for output, store in zip(self._outputs, self._stores, strict=True):
@@ -110,7 +110,7 @@ class RangeDigests:
         return by_output
 
     def _by_target(self, records: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
-        """Return the records of each output, found by their targets: a stage may have been renamed since."""
+        """Return the records of each output, found by their targets, since a stage may have been renamed."""
         by_output: list[list[OutputRecord]] = [[] for _ in self._outputs]
         for record in records:
             fitting = (
@@ -125,7 +125,7 @@ class RangeDigests:
     def _range(self, by_output: list[list[OutputRecord]]) -> UnchangedRange | None:
         """Return the range of these records; None where an output is not up to date.
 
-        The records are compared column by column: one by one takes several times as long.
+        The records are compared column by column, since one by one takes several times as long.
         """
         first: tuple[tuple[Any, ...], ...] | None = None
         stats: list[int] = []
@@ -162,7 +162,7 @@ class RangeDigests:
 
 
 def _is_settled(output: _Output, columns: Sequence[tuple[Any, ...]], first: tuple[tuple[Any, ...], ...]) -> bool:
-    """Return whether all records of one output are final, by its recipe, and of the first one's sources."""
+    """Return whether all records of an output are final, have its recipe, and have the sources of the first output."""
     sources, targets, _, statuses, sizes, times, recipes, *_, in_flight = columns
     return (
         not any(in_flight)

@@ -1,8 +1,8 @@
-"""A name and a signature become a checked callable.
+"""Finds stages by name, reads their signatures, and builds the callables that workers use.
 
-    uses     what pipeline.yaml calls a stage: resize, package.module:Name, ./folder/file.py:Name
-    Stage    what its signature says that it takes, makes and knows as options; what the pipeline says of it is a
-             `StageConfig` (config/), and what a worker calls is what `Stage.build` returns
+    uses     the name of a stage in pipeline.yaml: resize, package.module:Name, ./folder/file.py:Name
+    Stage    a function or class with the types that its signature takes and makes, and its options; its settings in a
+             pipeline are a `StageConfig` (config/), and a worker calls the result of `Stage.build`
     Kind     a kind of value that travels between stages: Path, bytes, str, Image.Image, Picture, or a registered type
     options  the stage's keyword-only parameters, given under `with:`
 

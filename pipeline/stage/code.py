@@ -1,4 +1,4 @@
-"""The code of stages as plain data: which files it is in, what each does, and what they were when that was read."""
+"""The code of stages as plain data: its files, the digest of each, and their state when they were read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Code:
     """The code of a stage or an initializer, as plain data."""
 
     name: str
-    """The module's and its own, such as `resize.Resize`."""
+    """The name, with that of the module, such as `resize.Resize`."""
     files: Mapping[str, str]
     """The digest of every file whose code counts, by its path."""
     recipe: int | None = None
-    """The module's own `RECIPE`, which counts instead of the files if it has one."""
+    """The module's own `RECIPE`, which counts instead of the files; None where it has none."""
 
     @property
     def identity(self) -> str:
-        """The code's name and a digest of it, for a recipe; independent of where the files lie."""
+        """The name and a digest of the code, as a recipe has them, which do not depend on where the files lie."""
         if self.recipe is not None:
             return f"{self.name} recipe {self.recipe}"
         digests = "".join(sorted(self.files.values()))
@@ -34,16 +34,16 @@ NO_CODE = Code("", {})
 
 @dataclass(frozen=True)
 class CodeState:
-    """The state of the files of a pipeline's code when they were digested; a worker may load no other."""
+    """The state of a pipeline's files of code when they were digested; workers may load no other."""
 
     bytes: Mapping[str, str] = field(default_factory=dict)
     """The digest of the bytes of every source, by its path."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """The digest of what it does."""
+    """The digest of the code of every source, without layout and comments, by its path."""
     stamps: Mapping[str, Stamp | None] = field(default_factory=dict)
-    """The stamp of every file."""
+    """The stamp of every file, by its path; None for one that does not exist."""
     tables: tuple[str, ...] = ()
-    """The files that no import compiles: tables, libraries, scripts that are run. Only stamps tell of these."""
+    """The files that no import compiles, such as tables, libraries and scripts, of which only stamps are compared."""
 
 
 NO_STATE = CodeState()

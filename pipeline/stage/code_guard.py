@@ -1,10 +1,10 @@
 """Lets a process that runs stages load only the code that was planned with; every worker has one.
 
-    forget    modules that were inherited, or that another run in this process has left, are imported anew
-    compile   from the source, unless bytecode is certain to be of it; and the very bytes are compared with the plan's
-    stamps    of what no import compiles: tables, libraries, Path options, `depends`
+    forget    modules that were inherited, or left by another run in this process, are imported anew
+    compile   from the source, unless bytecode is certain to match it; the source is compared with the plan's
+    stamps    are compared for files that no import compiles: tables, libraries, Path options, `depends`
 
-What was loaded against the plan is remembered, since whoever imports may catch the exception: no result counts then.
+A load that differs from the plan is remembered, since the importer may catch the exception: no later result counts.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _stats = SourceFileLoader.path_stats
 
 
 class CodeGuard:
-    """Compares what this process loads with what was planned."""
+    """Compares the code that this process loads with the plan's."""
 
     def __init__(self) -> None:
         self.changed = ""
-        """The first file that was loaded and is not what it was; empty if there is none."""
+        """The first file that was loaded and has changed since the plan; empty if there is none."""
         self._state = NO_STATE
 
     def start(self, state: CodeState) -> None:
-        """Guard from now on, for these files; another run in this process may have others."""
+        """Start to guard these files, in place of those of another run in this process."""
         self.changed, self._state = "", state
         SourceFileLoader.source_to_code = _source_to_code  # type: ignore[method-assign, assignment]
         SourceFileLoader.path_stats = _path_stats  # type: ignore[method-assign, assignment]
@@ -56,12 +56,12 @@ class CodeGuard:
         importlib.invalidate_caches()
 
     def stop(self) -> None:
-        """Let everything be loaded again, as it was before `start`."""
+        """Stop guarding, so that any code may be loaded, as before `start`."""
         self._state = NO_STATE
         SourceFileLoader.source_to_code, SourceFileLoader.path_stats = _compile, _stats  # type: ignore[method-assign]
 
     def check_tables(self) -> None:
-        """Raise CodeChanged where a table is not what it was, or anything was loaded that is not."""
+        """Raise CodeChanged where a table has changed, or changed code was loaded."""
         self.changed = self.changed or changed_table(self._state)
         if self.changed:
             raise CodeChanged(self.changed)
@@ -72,7 +72,7 @@ class CodeGuard:
         return may_use_bytecode(path) and (was is None or was == stamp_of(path))
 
     def check_source(self, path: str, data: bytes) -> None:
-        """Raise CodeChanged where the text of a source is not what it was, but for comments and the like."""
+        """Raise CodeChanged where the code of a source, beyond comments and layout, has changed."""
         planned = self._state.bytes.get(path)
         if planned is None or digest_of_bytes(data) == planned or self._does_the_same(path, data):
             return
@@ -91,16 +91,16 @@ class CodeGuard:
 
 
 guard = CodeGuard()
-"""This process's own: what loads code in it is Python itself, of which there is one."""
+"""The one guard of this process, since its import system is shared by all that runs in it."""
 
 
 def changed_table(state: CodeState) -> str:
-    """Return the first file whose stamp counts and is not what it was; empty if there is none."""
+    """Return the first file whose stamp counts and has changed; empty if there is none."""
     return next((path for path in state.tables if stamp_of(path) != state.stamps.get(path)), "")
 
 
 def changed_file(state: CodeState) -> str:
-    """Return the first file that was written to since it was read; empty if there is none."""
+    """Return the first file that was written to after it was read; empty if there is none."""
     return next((path for path, was in state.stamps.items() if stamp_of(path) != was), "")
 
 

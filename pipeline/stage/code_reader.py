@@ -1,4 +1,4 @@
-"""The files that the import of a stage really loaded, each with a digest of what it does.
+"""Reads which files the import of a stage loaded, with a digest of the code of each.
 
 roots -> closure over what the recorder saw, and over the names that functions import -> digests -> Code
 """
@@ -34,7 +34,7 @@ from pipeline.stage.syntax import digest_of_source, does_nothing, written_recipe
 
 @dataclass(frozen=True)
 class _File:
-    """One file that counts, as it was read."""
+    """One file that counts, as read."""
 
     digest: str
     bytes: str = ""
@@ -42,24 +42,24 @@ class _File:
     hidden: tuple[HiddenUse, ...] = ()
     does_nothing: bool = False
     is_by_word: bool = False
-    """Whether its own `RECIPE` counts instead of it and of what it imports."""
+    """True if the file's own `RECIPE` counts instead of its code and its imports."""
 
 
 class CodeReader:
-    """Reads the code of stages, after the recorder has seen them imported."""
+    """Reads the code of stages, after the recorder observed their imports."""
 
     def __init__(self, recorder: Recorder, folder: Path) -> None:
         self._recorder = recorder
         self._folder = folder
         self._files: dict[str, _File] = {}
         self._packages: dict[str, str] = {}
-        """The package to which the relative imports of a file refer."""
+        """The package to which the relative imports of a file refer, by file."""
         self._named: set[str] = set()
-        """The files that some import statement names; a package above one is not."""
+        """The files that an import statement names, without the packages above them."""
         self._counted: set[str] = set()
 
     def code_of(self, target: Any, found_in: str = "") -> Code:
-        """Return the code of a stage; a decorator may have made it in another module than the one it was found in."""
+        """Return the code of a stage, which a decorator may have made in another module than `found_in`."""
         module = sys.modules[found_in or target.__module__]
         name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
         roots = [module, *([made_in] if (made_in := sys.modules.get(target.__module__)) else [])]
@@ -73,7 +73,7 @@ class CodeReader:
         return Code(name, self._digests(roots))
 
     def state(self) -> CodeState:
-        """Return what the files were that have been read for any stage."""
+        """Return the state of the files that have been read for any stage."""
         recorder, counted = self._recorder, sorted(self._counted)
         sources = [path for path in counted if self._is_source(path)]
         run_otherwise = recorder.stamps.keys() - recorder.imported
@@ -95,7 +95,7 @@ class CodeReader:
         ]
 
     def stamps(self) -> dict[str, Stamp | None]:
-        """Return the stamps of all files that were opened, but for those that were written and those of no user."""
+        """Return the stamps of all files that were opened, except those that were written or are no user's."""
         recorder = self._recorder
         opened = {
             path: stamp for path, stamp in recorder.stamps.items() if path not in recorder.writes and _is_a_users(path)
@@ -109,7 +109,7 @@ class CodeReader:
         return sorted({os.path.abspath(each) for each in (str(self._folder), *sys.path, *chain(*packages))})
 
     def hidden_uses(self) -> list[tuple[str, HiddenUse]]:
-        """Return the lines that load or read what cannot be told from the code, by file, and that have not run yet."""
+        """Return each line, with its file, that has not run yet and loads or reads a file not named in the code."""
         seen = self._recorder.calls
         return [
             (path, use)
@@ -157,7 +157,7 @@ class CodeReader:
                 self._packages.setdefault(file, spec.parent or "")
 
     def _named_in(self, path: str) -> list[str]:
-        """Return the files of what a file imports anywhere in it, also in functions that have not been called."""
+        """Return the files that a file's imports name, also in functions that have not been called."""
         found: list[str] = []
         for name in self._read(path).names:
             top = name.partition(".")[0]
@@ -172,7 +172,7 @@ class CodeReader:
         return found
 
     def _is_table(self, path: str) -> bool:
-        """Return whether a file that was read counts: it lies where the code does, and nothing writes to it."""
+        """Return whether a file that was read counts as a table: it lies beside code, and nothing writes to it."""
         if path in self._recorder.writes or not os.path.isfile(path) or not counts(path):
             return False
         roots = [str(self._folder), *(os.path.abspath(each) for each in sys.path if each)]

@@ -1,4 +1,4 @@
-"""Which files count as code of a stage: all but the standard library, what is installed, and filemill itself."""
+"""Decides which files count as code of a stage: all but those of Python, installed distributions and filemill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_COUNTED = tuple(
 
 @cache
 def counts(path: str) -> bool:
-    """Return whether a file counts as code of the stages that load it; links are not resolved."""
+    """Return whether a file counts as code of a stage. Links are not resolved, so that editable installs count."""
     return os.path.isabs(path) and not is_installed(path) and not path.startswith(_NOT_COUNTED)
 
 
@@ -40,7 +40,7 @@ def is_installed(path: str) -> bool:
 
 
 def file_of(module: ModuleType | None) -> str | None:
-    """Return the file that a module came from; the archive of a zipped one, None of a built-in one or a bare folder."""
+    """Return the file of a module; the archive of a zipped one, None for a built-in one or a bare folder."""
     names = getattr(module, "__dict__", {})  # never by getattr: a module may have a __getattr__ of its own
     spec = names.get("__spec__")
     loader = getattr(spec, "loader", None) or names.get("__loader__")
@@ -68,7 +68,7 @@ def places_of(module: ModuleType) -> list[str]:
 
 
 class Stamp(NamedTuple):
-    """The file system's description of a file, by which a change of it is noticed."""
+    """The properties by which a file system identifies a state of a file; another stamp may be another content."""
 
     size_bytes: int
     mtime_ns: int
@@ -87,10 +87,10 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 def may_use_bytecode(path: str) -> bool:
-    """Return whether the bytecode that Python cached of a source is certain to be of the text that is there now.
+    """Return whether the bytecode that Python cached is certain to match the present text of a source.
 
-    Bytecode knows its source by its size and the whole second of its time: one that was written within that second may
-    be of the text before.
+    Bytecode identifies its source by its size and its time in whole seconds: bytecode that was written within that
+    second may match an earlier text.
     """
     try:
         compiled = os.stat(cache_from_source(path)).st_mtime_ns
@@ -100,5 +100,5 @@ def may_use_bytecode(path: str) -> bool:
 
 
 def digest_of_bytes(data: bytes) -> str:
-    """Return the digest by which the very bytes of a file are known."""
+    """Return the digest of the bytes of a file."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()

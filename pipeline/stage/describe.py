@@ -1,4 +1,4 @@
-"""Describes a stage for its user: what it takes and makes, and each option with its type, default and doc."""
+"""Describes a stage for its user: the types it takes and makes, and each option with type, default and doc."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class Option:
 
     name: str
     schema: dict[str, Any]
-    """The option as JSON Schema, with its default and description."""
+    """The JSON Schema of the option, with its default and doc."""
     words: str
-    """The option's type, in the words of YAML."""
+    """The type of the option, in the words of YAML."""
     is_required: bool
     default: Any
     doc: str
 
 
 def takes(stage: Stage) -> str:
-    """Return the annotation of what a stage takes, such as `Iterator[Item[Picture]]`."""
+    """Return the annotation of a stage's parameter, such as `Iterator[Item[Picture]]`."""
     name = stage.takes.name if stage.takes else ""
     one = (f"Item[{name}]" if name else "Item") if stage.wants_item else name
     return f"Iterator[{one}]" if stage.gathers else one
 
 
 def makes(stage: Stage) -> str:
-    """Return the annotation of what a stage makes, such as `Iterator[str]`."""
+    """Return the annotation of a stage's result, such as `Iterator[str]`."""
     name = stage.makes.name if stage.makes else "bool"
     return f"Iterator[{name}]" if stage.fans_out else name
 
@@ -66,7 +66,7 @@ def options(stage: Stage) -> list[Option]:
 
 
 def option(parameter: inspect.Parameter, text: str) -> Option:
-    """Describe one option, with what the docstring says of it."""
+    """Describe one option, with its text in the docstring."""
     schema = json_schema(parameter)
     said = schema.get("description") or _doc_of(parameter.name, text)
     if said:
@@ -77,7 +77,7 @@ def option(parameter: inspect.Parameter, text: str) -> Option:
 
 
 def _doc_of(name: str, text: str) -> str:
-    """Return what a docstring says of an option: its own entry, or the sentences with its name in backquotes."""
+    """Return the text of an option in a docstring: its own entry, or the sentences with its name in backquotes."""
     key = rf"(?::param )?(?:{re.escape(name)}|`{re.escape(name)}`)(?: ?\([^)\n]*\))?:"
     if entry := re.search(rf"^[ \t]*{key} +(\S.*(?:\n[ \t]{{4,}}\S.*)*)", text, re.M):
         return " ".join(entry[1].split())
@@ -128,7 +128,7 @@ def _shown(value: Any) -> str:
 
 
 def example(stage: Stage) -> dict[str, Any]:
-    """Return options for an example of the stage: those that its docstring shows, or else ones that its check accepts.
+    """Return options for an example of the stage: those in its docstring, or else ones that its check accepts.
 
     These are the required options, and as many of the others as the check needs.
     """

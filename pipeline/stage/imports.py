@@ -1,4 +1,4 @@
-"""Reads from the text of a module which others it imports, and finds their files without importing any."""
+"""Finds the imports anywhere in a piece of code, and their files, from its text and without importing anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 @dataclass(frozen=True)
 class HiddenUse:
-    """A line of a function that loads or reads what cannot be told from the code."""
+    """A line of a function that loads or reads a file that the code does not name."""
 
     line: int
     last_line: int
@@ -29,17 +29,17 @@ class HiddenUse:
 
 @dataclass(frozen=True)
 class Located:
-    """A file that an import of some name would load."""
+    """A file that an import of a name would load."""
 
     file: str
     package: str
-    """The package to which relative imports in it refer."""
+    """The package to which relative imports in the file refer."""
     is_named: bool
-    """Whether it is what the name stands for, and not a package above that."""
+    """True if the file is the named module itself, and not a package above it."""
 
 
 def imported_names(tree: ast.Module, package: str) -> list[str]:
-    """Return the names of all that a module imports; for `from a import b` both a and a.b."""
+    """Return the names of everything that a module imports; for `from a import b` both a and a.b."""
     return list(dict.fromkeys(_imported_names(tree, package)))
 
 
@@ -61,7 +61,7 @@ def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def hidden_uses(tree: ast.Module) -> list[HiddenUse]:
-    """Return the lines inside functions that load or read what cannot be told from the code."""
+    """Return the lines inside functions that load or read files that the code does not name."""
     found: dict[int, HiddenUse] = {}
     for function in (node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)):
         for node in ast.walk(function):
@@ -86,7 +86,7 @@ def _hidden_use(node: ast.AST) -> str:
 
 
 def _reads_a_named_file(node: ast.Call) -> bool:
-    """Return whether a call opens a file whose name is written there, and not to write to it."""
+    """Return whether a call opens a file by a literal name, for reading."""
     given = node.args[0] if node.args else None
     if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call) and not node.args:
         given = node.func.value.args[0] if node.func.value.args else None  # Path("table.csv").read_text()
@@ -97,7 +97,7 @@ def _reads_a_named_file(node: ast.Call) -> bool:
 
 
 def called(node: ast.Call) -> str:
-    """Return the last word of the name of what is called."""
+    """Return the last part of the name of a called function."""
     if isinstance(node.func, ast.Attribute):
         return node.func.attr
     return node.func.id if isinstance(node.func, ast.Name) else ""
@@ -109,7 +109,7 @@ def _text_given(node: ast.Call) -> str | None:
 
 
 def locate(name: str) -> list[Located]:
-    """Find the file of a module and of every package above it, importing none; as far as there are any."""
+    """Return the existing files of a module and of the packages above it, without importing any."""
     found: list[Located] = []
     words, path = name.split("."), None
     for depth in range(len(words)):
@@ -124,7 +124,7 @@ def locate(name: str) -> list[Located]:
 
 
 def _find(name: str, path: list[str] | None, *, is_top: bool) -> tuple[str | None, list[str] | None]:
-    """Return the file of a module, and where the modules below it lie if it is a package."""
+    """Return the file of a module, and the folders of its submodules if it is a package."""
     if (module := sys.modules.get(name)) is not None:
         return file_of(module), places_of(module) or None
     if not is_top and path is None:

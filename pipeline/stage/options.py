@@ -44,13 +44,13 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a value that YAML gave."""
+    """One error in a value that YAML gave."""
 
     place: Place
     """The place of the problem, relative to the value that was checked."""
     text: str
     key: bool = False
-    """Whether the key is at fault rather than what it holds."""
+    """True if the key is wrong rather than its value."""
 
 
 _PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, list, dict, or a dataclass of these"
@@ -59,7 +59,7 @@ _PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, lis
 def check_options(
     known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Validate what the YAML gives against a signature; return the options after defaults, and what is wrong.
+    """Validate options of the YAML against a signature; return the options after defaults, and the problems.
 
     Raises StageError for an annotation that no YAML value can satisfy.
     """
@@ -95,7 +95,7 @@ def _refuse_odd_type(adapter: TypeAdapter[Any], parameter: inspect.Parameter) ->
 
 
 def _refuse_odd_default(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:
-    """Raise StageError for a default that cannot be serialized, so that no recipe could tell whether it changed."""
+    """Raise StageError for a default that cannot be serialized, since no recipe could then detect its change."""
     try:
         adapter.dump_json(parameter.default, warnings=False)
     except Exception:
@@ -145,7 +145,7 @@ def _no_type(parameter: inspect.Parameter, error: Exception) -> StageError:
 
 
 def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]:
-    """Validate one value strictly: "800" is no int, true is no 1. A union's complaints are said once."""
+    """Validate one value strictly, so that "800" is no int and true is no 1; a union gives one problem."""
     try:
         return adapter.validate_json(json.dumps(value), strict=True, extra="forbid"), []
     except ValidationError as error:
@@ -153,7 +153,7 @@ def validate(adapter: TypeAdapter[Any], value: Any) -> tuple[Any, list[Problem]]
 
 
 def describe(error: Any) -> str:
-    """Put one of pydantic's complaints in our words, with the user's own value in it."""
+    """Reword one of pydantic's complaints, with the user's own value in it."""
     value, kind = error.get("input"), error["type"]
     text = _PYTHON_WORDS.sub("", str(error["msg"]))
     text = f"{_NEEDED[kind]} is needed" if kind in _NEEDED else text[:1].lower() + text[1:]
@@ -174,9 +174,9 @@ def problems_of(
     describe: Callable[[Any], str] = describe,
     keys_at: Callable[[Place], Iterable[str]] = lambda place: (),
 ) -> list[Problem]:
-    """Put pydantic's complaints in our words, each with the place in the data that it is about.
+    """Reword pydantic's complaints, each with its place in the data.
 
-    A union complains once for each of its members, at places of its own making: those are joined.
+    A union complains once for each of its members, at places that are not in the data; those are joined.
     """
     problems: list[Problem] = []
     joined: dict[Place, dict[str, None]] = {}
@@ -229,7 +229,7 @@ def absolute(value: Any, folder: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return options as a recipe has them: data of Python's own, and Paths; whatever classes they are of."""
+    """Return options as a recipe has them: built-in types and Paths, in place of objects of any other class."""
     if isinstance(value, Path):
         return Path(value)
     if isinstance(value, dict):

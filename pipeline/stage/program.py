@@ -39,7 +39,7 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
 
     Raises:
         FileFailure: if it cannot be started, ends with another exit code than 0, or is killed; the text has the last
-            lines of what it wrote to standard error, up to 350 characters.
+            lines of its standard error, up to 350 characters.
     """
     is_alone, name = multiprocessing.parent_process() is None, Path(argv[0]).name
     ends = os.pipe()
@@ -64,9 +64,9 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
 
 
 def _bind(watched: int) -> None:
-    """Have the kernel kill our process group when the other end of this pipe is closed, even by SIGKILL.
+    """Make the kernel kill our process group when the other end of this pipe is closed, even by SIGKILL.
 
-    A worker does so with its own group. What is watched stays open in the program, which inherits it.
+    A worker does so with its own group. The program inherits the watched pipe, and keeps it open.
     """
     if sys.platform == "linux":
         fcntl.fcntl(watched, fcntl.F_SETOWN, -os.getpgrp())

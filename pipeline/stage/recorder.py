@@ -1,10 +1,10 @@
-"""Records which files an import really loads, and who asked for each; for a process that only reads a pipeline.
+"""Records which files an import loads, and the file that asked for each, in a process that only reads a pipeline.
 
-    __import__, import_module   wrapped: every import statement, also of what is loaded already
-    audit events                `exec`, `open`, `ctypes.dlopen`: what is run, read or linked by any other way
-    source_to_code              the very bytes that were compiled
+    __import__, import_module   wrapped, to see every import statement, also of modules already loaded
+    audit events                `exec`, `open`, `ctypes.dlopen`, to see files run, read or linked in any other way
+    source_to_code              wrapped, to see the bytes that are compiled
 
-None of these sees all. It is installed before any code of a user's is imported, and never removed.
+None of these sees everything. The recorder is installed before any user code is imported, and never removed.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class Recorder:
         self.edges: defaultdict[str, set[str]] = defaultdict(set)
         """The files that were loaded, run or linked, by the file that asked for them."""
         self.reads: defaultdict[str, set[str]] = defaultdict(set)
-        """The files that were opened to be read, by the file that did so."""
+        """The files that were opened to be read, by the file whose code opened them."""
         self.writes: set[str] = set()
         """The files that were opened to be written."""
         self.stamps: dict[str, Stamp | None] = {}
-        """The stamp of every file that was opened, from before that."""
+        """The stamp of every file that was opened, taken before the opening."""
         self.compiled: dict[str, str] = {}
-        """The digest of the bytes of every source that was compiled."""
+        """The digest of the bytes of every source that was compiled, by its path."""
         self.imported: set[str] = set()
-        """The sources that the import system has loaded, from their text or from bytecode that is of it for certain."""
+        """The sources that the import system has loaded, from their text or from bytecode certain to match it."""
         self.calls: set[tuple[str, int]] = set()
-        """The file and line of every call that loaded what only the call could know."""
+        """The file and line of every call that loaded a file known only at run time."""
         self.is_importing = False
-        """Whether what is read now is read by an import; what a stage reads to check its options is no code."""
+        """True during an import, so that its reads count; a stage's reads when it checks its options do not."""
         self._is_busy = False
         self._snapshots: dict[str, dict[str, tuple[int, int]]] = {}
         self._import = builtins.__import__
@@ -54,7 +54,7 @@ class Recorder:
         self._stats = SourceFileLoader.path_stats
 
     def install(self) -> None:
-        """Record from now on."""
+        """Start to record."""
         builtins.__import__ = self._on_import
         importlib.import_module = self._on_import_module
         recorder = self
@@ -109,7 +109,7 @@ class Recorder:
         return module
 
     def _note(self, importer: str, name: str) -> None:
-        """Note a module, and every package above it, as asked for by a file."""
+        """Record a module, and every package above it, as imported by a file."""
         while name:
             file = file_of(sys.modules.get(name))
             if file:
@@ -154,7 +154,7 @@ class Recorder:
             self.reads[self._asker()].add(path)
 
     def _asker(self) -> str:
-        """Return the file of the nearest frame of a user's code; a library that it called asks on its behalf."""
+        """Return the file of the nearest frame of user code, on whose behalf a library may act."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             file = frame.f_code.co_filename
@@ -167,9 +167,9 @@ class Recorder:
     # -- what one stage changes in what another has loaded -----------------------------------------------------------
 
     def note_changes(self, by: Iterable[str]) -> None:
-        """Note that the modules whose contents are not what they were depend on the files `by`, imported since.
+        """Record that modules whose contents have changed depend on the files `by`, imported meanwhile.
 
-        A module that was patched, or a table in it that was added to, does from then on what others made of it.
+        A module that was patched, or whose table was added to, depends on the code that did so.
         """
         for name, module in list(sys.modules.items()):
             file = file_of(module) if isinstance(module, ModuleType) else None
@@ -182,7 +182,7 @@ class Recorder:
 
 
 def _snapshot(module: ModuleType) -> dict[str, tuple[int, int]]:
-    """Return what shows that somebody changed a module: what its names stand for, and the length of its containers."""
+    """Return a summary of a module by which a change shows: the object of each name, and the lengths of containers."""
     return {
         name: (id(value), len(value) if type(value) in (dict, list, set) else 0)
         for name, value in list(vars(module).items())
@@ -191,7 +191,7 @@ def _snapshot(module: ModuleType) -> dict[str, tuple[int, int]]:
 
 
 def _importer(globals: Mapping[str, Any] | None) -> str:
-    """Return the file of the code that these are the globals of; the archive of what is zipped."""
+    """Return the file of the code with these globals; for zipped code, the archive."""
     if not globals:
         return ""
     archive = getattr(getattr(globals.get("__spec__"), "loader", None), "archive", None)

@@ -1,4 +1,4 @@
-"""Finds a stage by its name: its module, and the function or class in that. Every worker imports this."""
+"""Finds a stage by its name: the module, and the function or class in it. Every worker imports this."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
 def set_stage_path(folder: Path) -> None:
     """Put the pipeline's own `stages/` and the bundled one on `stages.__path__`, and its folder on `sys.path`.
 
-    Called before anything else in the parent and in every worker. The package is made here rather than imported,
-    so that it is the same with or without an `__init__.py` in the user's folder, however we are installed and
-    whatever the working directory. Raises StageError where that `__init__.py` raises.
+    Call it before anything else in the parent and in every worker. The package is made here rather than imported, so
+    that it does not depend on an `__init__.py` in the user's folder, on the way filemill is installed or on the
+    working directory. Raises StageError where that `__init__.py` raises.
     """
     importlib.invalidate_caches()
     own = (folder / "stages").resolve()
@@ -50,7 +50,7 @@ def forget_stages() -> None:
 
 
 def _is_of_stages(package: str) -> bool:
-    """Return whether a top-level module holds stages, or was found in a folder that we put on `sys.path` for them."""
+    """Return whether a top-level module holds stages, or lies in a folder put on `sys.path` for them."""
     if package == "stages" or package.startswith(_FolderFinder.PREFIX):
         return True
     module = sys.modules.get(package)
@@ -59,7 +59,7 @@ def _is_of_stages(package: str) -> bool:
 
 
 _added: list[str] = []
-"""The folders that we added to `sys.path` for the pipeline that was loaded last."""
+"""The folders put on `sys.path` for the pipeline that was loaded last."""
 
 
 def _add_to_path(*folders: Path) -> None:
@@ -94,7 +94,7 @@ def _package_spec(name: str, places: list[str], init: Path) -> importlib.machine
 class _FolderFinder:
     """Makes a package of a folder that `uses: ./folder/file.py` names; its files may import each other.
 
-    The package's name holds the folder's, so that pickle finds in a worker the classes that its options are of.
+    The package's name contains the folder's, so that pickle finds the classes of options in a worker.
     """
 
     PREFIX = "filemill_folder_"
@@ -106,7 +106,7 @@ class _FolderFinder:
 
     @classmethod
     def find_spec(cls, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Find the package of a folder; what lies in it is then found as in any package."""
+        """Return the spec of a folder's package, in which modules are then found as in any other."""
         if path is not None or not name.startswith(cls.PREFIX):
             return None
         folder = Path(os.fsdecode(bytes.fromhex(name.removeprefix(cls.PREFIX))))
@@ -115,7 +115,7 @@ class _FolderFinder:
 
 
 def find(uses: str, folder: Path) -> Stage:
-    """Find a stage by what the YAML says: `resize`, `package.module:Name` or `./stages/mine.py:Name`.
+    """Find a stage by its `uses`: `resize`, `package.module:Name` or `./stages/mine.py:Name`.
 
     Raises StageError where there is none or where it breaks the contract.
     """
@@ -164,7 +164,7 @@ def _find_module(uses: str, folder: Path) -> tuple[python_types.ModuleType, str]
 
 
 def _files_of(name: str) -> list[Path]:
-    """Return the files in which a stage of this name is looked for and that exist, the pipeline's own first."""
+    """Return the existing files in which a stage of this name is looked for, the pipeline's own first."""
     if not name.isidentifier() or name.startswith("_"):
         return []
     places = sys.modules["stages"].__path__

@@ -1,4 +1,4 @@
-"""Reads the signature of a function or class as a stage: what it takes and makes, its options, and how it is built."""
+"""Reads the signature of a function or class as a stage: the types it takes and makes, and its options."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ _CHOICES = "Path, bytes, str, Image.Image"
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """The types that a stage takes and makes, as plain data that any process may have."""
+    """The types that a stage takes and makes, as plain data without the stage's code."""
 
     uses: str
     where: str
-    """The stage's file and line, for messages."""
+    """The file and line of the stage, for messages."""
     module: str
-    """The module in which it was found."""
+    """The module in which the stage was found."""
     takes: Kind | None
-    """None for a bare Item, which takes what the stage before makes."""
+    """The kind of the input; None for a bare Item, which takes the kind that the stage before makes."""
     wants_item: bool
     makes: Kind | None
-    """None for a filter, after which the value before it goes on. Of a fan-out, what each part is."""
+    """The kind of the result, or of each part of a fan-out; None for a filter, which passes its input on."""
     gathers: bool = False
-    """Whether it is called once for a group of files, with an iterator of Items."""
+    """True if the stage is called once for a group of files, with an iterator of Items."""
     fans_out: bool = False
-    """Whether it makes an iterator of parts."""
+    """True if the stage makes an iterator of parts."""
 
     @property
     def is_filter(self) -> bool:
-        """Whether it says by True or False if a file goes on."""
+        """True if the stage returns a bool that decides whether a file goes on."""
         return self.makes is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Contract):
-    """A function or class that was imported, with what it says of itself."""
+    """An imported function or class, with its signature as a stage."""
 
     target: Callable[..., Any]
     """The function, or the class whose instances are called."""
     options: dict[str, inspect.Parameter]
-    """The stage's keyword-only parameters, with resolved annotations."""
+    """The keyword-only parameters, annotations resolved."""
 
     @property
     def contract(self) -> Contract:
-        """The stage without its code."""
+        """The contract of the stage, without its code."""
         return Contract(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Contract)})
 
     def check(self, options: dict[str, Any]) -> None:
-        """Ask the stage whether its options go together, where its class or function has a `check` for that.
+        """Check that options fit together, by the `check` of the stage if it has one.
 
         Raises ValueError with what is wrong, and StageError where it raises anything else.
         """
         self._ask("check", options)
 
     def check_output(self, suffix: str, options: dict[str, Any]) -> None:
-        """Ask the stage whether what it makes may be called so, where its class or function has a `check_output`.
+        """Check the suffix of an output, by the `check_output` of the stage if it has one.
 
-        The suffix is empty where it is the source's own. Raises as `check` does.
+        The suffix is empty where it is the source's own. Raises the errors of `check`.
         """
         self._ask("check_output", options, suffix)
 
@@ -83,9 +83,9 @@ class Stage(Contract):
             raise StageError(f"{self.where}: the {name} of {self.uses!r} raised {said(error)}") from error
 
     def fit_box(self, options: dict[str, Any]) -> FitBox | None:
-        """Return the box into which it fits pictures, where its class or function has a `fit_box` that says so.
+        """Return the box into which the stage fits pictures, by its `fit_box`; None if it has none or fits none.
 
-        Raises StageError where that raises, or gives anything else.
+        Raises StageError where `fit_box` raises, or returns anything else.
         """
         fit_box = getattr(self.target, "fit_box", None)
         if not fit_box or self.takes is not PICTURE:
@@ -99,7 +99,7 @@ class Stage(Contract):
         return box
 
     def build(self, options: dict[str, Any]) -> Callable[[Any], Any]:
-        """Build what is called once per file; a class is constructed here, once per worker.
+        """Return the callable that is called once per file; a class is constructed here, once per worker.
 
         Raises StageError where the constructor does.
         """
@@ -118,7 +118,7 @@ def said(error: BaseException) -> str:
 
 
 def read_signature(uses: str, target: Callable[..., Any], module: str) -> Stage:
-    """Read what a function or class takes, makes and knows. Raises StageError where it breaks the contract."""
+    """Read a function or class as a stage. Raises StageError where it breaks the contract."""
     where = where_defined(target)
     if inspect.isclass(target):
         if "__call__" not in dir(target):
@@ -160,7 +160,7 @@ def _refuse_async(where: str, call: Callable[..., Any], fans_out: bool) -> None:
 
 
 def _class_options(where: str, target: type) -> dict[str, inspect.Parameter]:
-    """Return what the constructor takes, with the defaults that a dataclass would make for each instance."""
+    """Return the constructor's options, with the defaults that a dataclass would make for each instance."""
     constructor = target.__init__  # type: ignore[misc]
     fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
     hint = "say '@dataclass(kw_only=True)'" if fields else ""
@@ -221,7 +221,7 @@ def _options(
 
 
 def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any]) -> tuple[Kind | None, bool, bool]:
-    """Return what a stage takes, whether in an Item, and whether it takes many of them."""
+    """Return the kind that a stage takes, whether it comes in an Item, and whether the stage takes many."""
     if len(positional) != 1 or positional[0].kind in (
         inspect.Parameter.VAR_POSITIONAL,
         inspect.Parameter.VAR_KEYWORD,
@@ -252,12 +252,12 @@ def _takes(where: str, positional: list[inspect.Parameter], hints: dict[str, Any
 
 
 def _element(annotation: Any) -> tuple[Any, ...]:
-    """Return what an annotated iterator yields, first in a tuple; an empty one for what is no iterator."""
+    """Return a tuple that begins with the element type of an iterator's annotation; empty for any other annotation."""
     return typing.get_args(annotation) if typing.get_origin(annotation) in _ITERATORS else ()
 
 
 def _makes(where: str, hints: dict[str, Any]) -> tuple[Kind | None, bool]:
-    """Return what a stage makes, and whether in parts."""
+    """Return the kind that a stage makes, and whether in parts."""
     if "return" not in hints:
         raise StageError(f"{where}: no return annotation; it says what the stage makes: {_CHOICES} or bool")
     annotation = hints["return"]

@@ -1,4 +1,4 @@
-"""The digest of a piece of code: of what it does, and not of how it is laid out or documented."""
+"""Digests of pieces of code that do not depend on layout, comments and documentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def digest_of_code(tree: ast.AST) -> str:
 
 
 def _tokens(tree: ast.AST) -> Iterator[str]:
-    """Yield the nodes, fields and values of a tree; with a stack, since sums of many terms nest deeply."""
+    """Yield the nodes, fields and values of a tree, without recursion, since sums of many terms nest deeply."""
     waiting: list[Any] = [tree]
     while waiting:
         node = waiting.pop()
@@ -42,7 +42,7 @@ class _Mark(str):
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of a node that say what it does."""
+    """Yield the fields of a node that matter to its execution."""
     for name in node._fields:
         value: Any = getattr(node, name, None)
         if name == "body" and isinstance(node, _DOCUMENTED):
@@ -61,7 +61,7 @@ def _without_docstring(body: Any) -> Any:
 
 
 def digest_of_source(tree: ast.Module, path: str) -> str:
-    """Return the digest of a module: its own `RECIPE` where it says one, and else that of its code."""
+    """Return the digest of a module: its own `RECIPE` where it has one, and else that of its code."""
     if (recipe := written_recipe(tree)) is None:
         return digest_of_code(tree)
     folder, file = os.path.split(path)
@@ -79,7 +79,7 @@ def written_recipe(tree: ast.Module) -> int | None:
 
 
 def does_nothing(tree: ast.Module) -> bool:
-    """Return whether there is no code in a module, as in most files that only make a package of their folder."""
+    """Return whether a module has no code, as in most files that only make a package of their folder."""
     return all(
         isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in _without_docstring(tree.body)
     )

@@ -1,4 +1,4 @@
-"""The kinds of values that travel between stages, their readers and writers, and the suffixes of files.
+"""The kinds of value that travel between stages, their reading and writing, and their suffixes.
 
 A Path travels as it is and is never opened for writing. Pillow is imported only when a picture is at hand, so that a
 pipeline over texts never pays for it.
@@ -25,31 +25,31 @@ RECIPE = 1
 
 Convert = Callable[[Any], Any]
 Scratch = Callable[[str], Path]
-"""Gives a new path in the job's scratch folder, ending in the suffix."""
+"""Function that returns a new path in the job's scratch folder, ending in the suffix."""
 
 
 @dataclass(frozen=True, eq=False)  # each is itself alone, and so is looked up quickly
 class Kind:
-    """One kind of value: the annotation that names it, how it is read from a file, and how it is kept in one."""
+    """One kind of value: the annotation that names it, and the functions that read and write it."""
 
     name: str
     read: Convert
     write: Callable[[Any, BinaryIO], None]
     scratch_suffix: str
-    """The suffix, and so the format, of a file that holds such a value between two stages; it loses nothing."""
+    """The suffix, and so the lossless format, of a file that holds such a value between two stages."""
     copy: Convert = lambda value: value
-    """Makes a copy for a consumer; values that cannot be changed are shared."""
+    """Function that copies a value for a consumer; values that cannot be changed are shared."""
     suffixes: tuple[str, ...] = ()
-    """The suffixes that an output of it may have; any where there are none."""
+    """The suffixes that an output of this kind may have; empty for any."""
     encode: Callable[[Any], bytes] | None = None
-    """Gives the bytes of an output without writing it; None for a kind whose bytes only a file has."""
+    """Function that returns the bytes of an output; None for a kind that is written to a file directly."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _same_kind, (self.name, self.scratch_suffix, self.suffixes)
 
 
 def _read_bytes(path: str | Path) -> bytes:
-    """Return all of a file; for a small one, a file object would cost more than the reading."""
+    """Return the contents of a file, without a file object, which would cost more than reading a small file."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size_bytes = os.fstat(fd).st_size
@@ -215,13 +215,12 @@ def kind_of(annotation: Any) -> Kind | None:
 
 
 def kind_named(name: str) -> Kind:
-    """Return the kind of a name, which there must be."""
+    """Return the kind of a name that is known to exist."""
     return next(kind for kind in (*_BUILT_IN, IMAGE_IN_OWN_COLORS, *_KINDS.values()) if kind.name == name)
 
 
 _FOREIGN: dict[tuple[str, str, tuple[str, ...]], Kind] = {}
-"""The kinds that are registered by stages which this process does not import: known by name, and neither read nor
-written here.
+"""The kinds of stages that this process does not import, which are known by name and neither read nor written here.
 """
 
 
@@ -246,7 +245,7 @@ def can_convert(have: Kind, want: Kind) -> bool:
 
 
 def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
-    """Convert a value to the kind that is wanted, which `can_convert` has found possible."""
+    """Convert a value to the kind `want`; the conversion must be one that `can_convert` allows."""
     if direct := _IN_MEMORY.get((have.name, want.name)):
         return direct(value)
     if have is want:
@@ -260,7 +259,7 @@ def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
 
 
 def is_kind(value: Any, kind: Kind) -> bool:
-    """Return whether what a stage returned is what its annotation said."""
+    """Return whether a value is of a kind."""
     return _KINDS.get(type(value)) is kind or any(kind_of(each) is kind for each in type(value).__mro__)
 
 
@@ -272,7 +271,7 @@ def saver_for(suffix: str) -> Callable[..., None] | None:
 
 
 def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any], source: Path) -> None:
-    """Write what a stage made to an output file; a picture in the format that the output's suffix names.
+    """Write a stage's value to an output file; a picture in the format that the output's suffix names.
 
     The metadata that the save options ask for is read from the source.
     """
