@@ -12,7 +12,7 @@ from types import ModuleType
 import pipeline
 from pipeline import __version__
 from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
-from pipeline.stdio import discard_stdout, open_missing
+from pipeline.stdio import discard_stdout, open_missing, print_error
 from pipeline.text import did_you_mean, program
 
 VERBS = {
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _execute(list(sys.argv[1:] if arguments is None else arguments))
     except FilemillError as error:
-        print(error, file=sys.stderr)
+        print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         discard_stdout()
-        print(f"stopped by the machine: {error}", file=sys.stderr)
+        print_error(f"stopped by the machine: {error}")
         return EnvironmentFailure.exit_code
     except Exception as error:
         if isinstance(error.__cause__, KeyboardInterrupt):  # it fell into a class body, where Python wraps it
@@ -148,5 +148,5 @@ def _report_bug(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"filemill has a bug: {text} (traceback in {log.name})", file=sys.stderr)
+    print_error(f"filemill has a bug: {text} (traceback in {log.name})")
     return 70

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 def open_missing() -> None:
@@ -23,8 +23,23 @@ def open_missing() -> None:
 
 def discard_stdout() -> None:
     """Send stdout to /dev/null, so that flushing it at interpreter exit cannot fail after its reader has gone."""
+    _discard(1)
+
+
+def print_error(text: object) -> None:
+    """Print to stderr; where that cannot be written to, such as a log on a full disk, the exit code has to do."""
+    line, is_kept = f"{text}\n", not getattr(sys.stderr, "write_through", False)
+    for more in (line, "" if is_kept else line):  # what was refused may be taken now
+        with suppress(OSError):
+            sys.stderr.write(more)
+            sys.stderr.flush()
+            return
+    _discard(2)
+
+
+def _discard(number: int) -> None:
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, 1)
+    os.dup2(descriptor, number)
     os.close(descriptor)
 
 

@@ -31,7 +31,7 @@ def name_new(temporary: bytes, target: bytes) -> None:
     except OSError:  # such as a file system without links
         _rename_new(temporary, target)
         return
-    with suppress(OSError):
+    with suppress(FileNotFoundError):  # any other error stops the run, and the next one clears up
         os.unlink(temporary)
 
 

@@ -124,7 +124,8 @@ class ByContents:
         """Yield the sources of `met` in their order, after those that must be read were read."""
         from concurrent.futures import ThreadPoolExecutor
 
-        rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
+        waiting: deque[tuple[list[Met], Future[_Readings] | None]] = deque()
+        rest = iter(met)
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:
                 while group := list(islice(rest, _GROUP)):
