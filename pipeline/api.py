@@ -178,7 +178,7 @@ class _OutcomeQueue(RunObserver):
 
     @property
     def has_consumer(self) -> bool:
-        """Whether the consumer still takes outcomes."""
+        """True while the consumer takes outcomes."""
         return not self._is_closed and threading.main_thread().is_alive()
 
     def on_outcome(self, outcome: Outcome) -> None:

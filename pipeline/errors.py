@@ -95,8 +95,8 @@ class SourceMoved(FileFailure):
     """The source changed or vanished while it was read; what was made from it is discarded."""
 
     def __init__(self, kind: Literal["changed", "vanished"]) -> None:
-        said = {"changed": "changed while reading; the next run does it", "vanished": "vanished while reading"}
-        super().__init__(said[kind])
+        texts = {"changed": "changed while reading; the next run does it", "vanished": "vanished while reading"}
+        super().__init__(texts[kind])
         self.kind = kind
 
 

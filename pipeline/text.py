@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable
 
 
@@ -24,6 +25,23 @@ def one_line(text: str, most: int = 500) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as `1 file` or `2,000 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Return a size in its largest decimal unit, such as `512 bytes` or `2.1 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} TB"
+
+
+def local_time(at: float) -> str:
+    """Return a time in seconds since 1970 as local date and time; as its number if its year has no date."""
+    try:
+        return time.strftime("%F %T", time.localtime(at))
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.0f} s since 1970"
 
 
 def indented(text: str) -> str:

@@ -30,6 +30,11 @@ for _number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return half as many again as there are processors: many tests wait for processes to start or end."""
+    return max(1, len(os.sched_getaffinity(0)) * 3 // 2)
+
+
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """A copy of the example project: its pipeline.yaml and its pictures, nothing made yet."""

@@ -70,9 +70,9 @@ def _adopt(config: Config, ledger: Ledger, only: tuple[str, ...], *, yes: bool) 
         print("nothing was adopted", file=sys.stderr)
         return 0
     ledger.begin()
-    said: dict[str, object] = {"outputs": tally.fit}
-    said |= {"only": ", ".join(only)} if only else {}
-    override = ledger.overrides.add("adopt", said)
+    details: dict[str, object] = {"outputs": tally.fit}
+    details |= {"only": ", ".join(only)} if only else {}
+    override = ledger.overrides.add("adopt", details)
     ledger.overrides.adopt(_adoptable(plan, config), override)
     ledger.commit()
     print(f"{counted(tally.total, 'output')} adopted", file=sys.stderr)

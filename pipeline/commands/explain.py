@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import warn_of_foreign_state
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.planning.decisions import text_of
-from pipeline.text import as_json, counted, indented, shown
+from pipeline.text import as_json, counted, indented, local_time, shown
 
 if TYPE_CHECKING:
     from pipeline.operations.explain import Explanation, OutputExplained, StageExplained
@@ -92,14 +91,14 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
     if row := output.row:
         yield f"  recorded: {_record(output)}"
         if override := output.override:
-            yield f"  decreed: by {override.verb}, {_moment(override.at * 1e9)}: {_listed(override.details)}"
+            yield f"  decreed: by {override.verb}, {local_time(override.at)}: {_listed(override.details)}"
     if found := output.found:
         as_left = ", as it was left" if row and output.is_as_left else ""
         yield f"  there now: {_file(found.st_size, found.st_mtime_ns)}{as_left}"
     elif output.path:
         yield "  there now: nothing"
     if failure := output.failure:
-        dismissed = f", dismissed {_moment(failure.dismissed_at * 1e9)}" if failure.dismissed_at else ""
+        dismissed = f", dismissed {local_time(failure.dismissed_at)}" if failure.dismissed_at else ""
         yield f"  failed: {failure.kind}: {failure.error}; attempts: {failure.attempts}{dismissed}"
         if printed := output.printed.splitlines()[-_PRINTED:]:
             yield indented("\n".join(printed))
@@ -143,20 +142,12 @@ def _listed(values: dict[str, Any]) -> str:
 
 
 def _file(size_bytes: int | None, mtime_ns: int | None) -> str:
-    return f"{counted(size_bytes or 0, 'byte')}, modified {_moment(mtime_ns)}"
+    return f"{counted(size_bytes or 0, 'byte')}, modified {local_time((mtime_ns or 0) / 1e9)}"
 
 
 def _below_here(path: bytes) -> str:
     here = os.path.join(os.getcwdb(), b"")
     return shown(path.removeprefix(here))
-
-
-def _moment(ns: float | None) -> str:
-    """Return a time as text, in the local time zone."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((ns or 0) / 1e9))
-    except (ValueError, OverflowError, OSError):  # a year that has no date
-        return f"{(ns or 0) / 1e9:.0f} s since 1970"
 
 
 # -- for programs ------------------------------------------------------------------------------------------------------

@@ -62,8 +62,8 @@ def _write_pipeline(folder: Path, file: Path) -> int:
 
 
 def _argument(file: Path) -> str:
-    said = shlex.quote(str(file))
-    return said if file.suffix in (".yaml", ".yml") else f"-f {said}"
+    word = shlex.quote(str(file))
+    return word if file.suffix in (".yaml", ".yml") else f"-f {word}"
 
 
 def _print(written: list[Path]) -> None:

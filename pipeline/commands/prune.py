@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.ledger.origins import origin_of
-from pipeline.text import as_json, counted, program, shown
+from pipeline.text import as_json, counted, format_bytes, program, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,16 +121,8 @@ def _show(found: Iterator[Fate], counts: Counter[str], size_bytes: int) -> None:
     if more > 0:
         print(f"  ... and {more:,} more: {program()} prune --json", file=sys.stderr)
     kept = f"; {counts['keep']:,} kept" if counts["keep"] else ""
-    what = f"{counted(counts['prune'], 'orphan')} to remove, {_in_units(size_bytes)}" if counts["prune"] else ""
+    what = f"{counted(counts['prune'], 'orphan')} to remove, {format_bytes(size_bytes)}" if counts["prune"] else ""
     print(f"{what or 'no orphans to remove'}{kept}", file=sys.stderr)
-
-
-def _in_units(size_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:,.1f} TB"
 
 
 def _report(pruned: Pruned) -> int:

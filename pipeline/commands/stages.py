@@ -70,15 +70,15 @@ def _print_json(entries: Iterable[Entry]) -> None:
 def _as_json(entry: Entry) -> dict[str, Any]:
     from pipeline.stage import describe as about
 
-    said: dict[str, Any] = {"name": entry.name, "bundled": entry.is_bundled} | as_json(os.fsencode(entry.file), "file")
+    row: dict[str, Any] = {"name": entry.name, "bundled": entry.is_bundled} | as_json(os.fsencode(entry.file), "file")
     if entry.stage is None:
-        return said | {"problem": entry.problem}
+        return row | {"problem": entry.problem}
     options = [
         {"name": option.name, "type": option.words, "required": option.is_required}
         | {"default": option.schema.get("default"), "doc": option.doc}
         for option in about.options(entry.stage)
     ]
-    return said | {
+    return row | {
         "where": entry.stage.where,
         "takes": about.takes(entry.stage),
         "makes": about.makes(entry.stage),

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text import shown
+from pipeline.text import local_time, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,18 +59,14 @@ def _line(name: str, standing: str, fields: dict[str, Any]) -> str:
     if standing == "never":
         return f"{name}: has not run yet"
     if standing == "killed":
-        return f"{name}: the run that began {_moment(fields['started'])} was cut off; the same line again resumes"
+        return f"{name}: the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
     if standing == "ended":
         head = fields.get("said") or f"{name}: run {fields['run']}"
         why = f", stopped: {fields['stopped']}" if fields.get("stopped") else ""
-        return f"{head} ended {_moment(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"
+        return f"{head} ended {local_time(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"
     seconds = time.time() - fields["started"]
     who = f"for {seconds:,.0f} s (pid {fields['pid']} on {fields['host']})"
     if fields["stage"] == "planning":
         return f"{name}: planning {who}"
     failed = f", {fields['failed']:,} outputs failed" if fields["failed"] else ""
     return f"{name}: running {who}, {fields['through']:,} of {fields['planned']:,} files{failed}"
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%F %T", time.localtime(at))

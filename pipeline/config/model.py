@@ -55,9 +55,9 @@ class Inputs(YamlMapping):
     settle_s: Seconds | None = None
     """The time, such as 5s, within which a modified file is left for the next run. By default none is."""
     max_pixels: Pixels = DEFAULT_LIMITS.max_pixels
-    """The largest area of a picture, in pixels. Larger pictures are refused from their header."""
+    """The largest area of a picture, in pixels or such as 200MP. Larger ones are refused. By default 100MP."""
     max_side: Count = DEFAULT_LIMITS.max_side
-    """The longest side of a picture, in pixels. Pictures with a longer one are refused."""
+    """The longest side of a picture, in pixels. Pictures with a longer one are refused. By default 65500."""
 
     @property
     def limits(self) -> Limits:
@@ -74,7 +74,7 @@ class Output(YamlMapping):
     `none` for a stage that leaves no file.
     """
     save: dict[str, Any] = field(default_factory=dict)
-    """The options for saving a picture, those of its format."""
+    """The options for saving a picture, those of its format. By default the format's own defaults apply."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ class Pool(YamlMapping):
     maxtasksperchild: Count | None = None
     """The number of files after which a worker is replaced. By default it never is."""
     context: Literal["fork", "forkserver", "spawn"] = "forkserver"
-    """The method by which workers are started, as multiprocessing names it."""
+    """The method by which workers are started, as multiprocessing names it. By default forkserver."""
     initializer: Function | None = None
     """A function beside this file, as `module:function`, that runs once in each worker before the stages are built."""
     initargs: tuple[Any, ...] = ()
-    """The arguments of the initializer."""
+    """The arguments of the initializer. By default there are none."""
     max_memory_bytes: Bytes | None = None
     """The memory that a worker may use, such as 2GiB. By default an even share of 80 % of the memory there is."""
     start_timeout_s: Seconds = 600.0
-    """The time, such as 60s, that a worker may take to get ready."""
+    """The time, such as 60s, that a worker may take to get ready. By default 10m."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Retry(YamlMapping):
     """The retries, in the same run, of a file that failed by an exception."""
 
     max: CountOrZero = 0
-    """The number of times that a file that failed by an exception is tried again in the same run."""
+    """The number of times that a file that failed by an exception is tried again in the same run. By default 0."""
     backoff_s: Seconds = 1.0
-    """The time, such as 1s, to wait before a file is tried again."""
+    """The time, such as 5s, to wait before a file is tried again. By default 1s."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Errors(YamlMapping):
     max: Share | Count | None = None
     """The failed files, as a number or a share such as 5%, beyond which a run is stopped. By default any may fail."""
     hold_after: Count | Never = 3
-    """The number of failed runs after which a file is held, or `never`."""
+    """The number of failed runs after which a file is held, or `never`. By default 3."""
 
     def allowance(self, planned: int) -> int | None:
         """Return the number of planned files that may fail; None for no limit."""
@@ -142,7 +142,7 @@ class StageEntry(YamlMapping):
     uses: Text
     """The code of the stage, such as `resize`, `package.module:Name` or `./folder/file.py:Name`."""
     options: dict[str, Any] = field(default_factory=dict)
-    """The options of the stage."""
+    """The options of the stage, by name. Those left out have the defaults of its signature."""
     from_: str | None = None
     """The stage whose value this stage reads, or `inputs`. By default the stage before, if that has no output."""
     output: Output | None = None
@@ -150,15 +150,15 @@ class StageEntry(YamlMapping):
     timeout_s: Seconds | None = None
     """The time that one call of the stage may take, such as 10s. By default there is no limit."""
     depends: tuple[Text, ...] = ()
-    """Names and patterns of files whose contents count as part of the stage's recipe."""
+    """Names and patterns of files whose contents count as part of the stage's recipe. By default none do."""
     match: tuple[Text, ...] = ()
     """Patterns as in .gitignore of the input files that the stage reads. By default it reads all."""
     gather: bool = False
-    """True for a stage that is called once per group, with an iterator of the files that its `from:` stage made."""
+    """True to call the stage once per group, with an iterator of the files of its `from:` stage. By default false."""
     group: Annotated[GroupTemplate, Form(TEXT.pattern, TEXT.needed, _unresolved_group)] | None = None
     """The part of their path that the files of a group share, such as {dir}. By default all files are one group."""
     partial: bool = False
-    """True to make a group even if some of its files failed."""
+    """True to make a group even if some of its files failed. By default false."""
     pool: Pool | None = None
     """The settings of a pool for this stage alone. By default it runs in the shared pool."""
 
@@ -182,15 +182,15 @@ class PipelineEntry(YamlMapping):
     errors: Errors = Errors()
     """The failures after which a run is stopped, or a file is held."""
     changed_by: Literal["mtime", "hash"] = "mtime"
-    """The sign of a changed input file, its size and time (mtime) or its contents (hash)."""
+    """The sign of a changed input file, its size and time (mtime) or its contents (hash). By default mtime."""
     depends: tuple[Text, ...] = ()
-    """Names and patterns of files whose contents count as part of every recipe."""
+    """Names and patterns of files whose contents count as part of every recipe. By default none do."""
     libraries: tuple[Text, ...] = ()
-    """Names of distributions whose versions count as part of every recipe."""
+    """Names of distributions whose versions count as part of every recipe. By default none do."""
     prune: Prune | None = None
     """The removal of orphans at the end of every run, if they are few enough. By default none is removed."""
     engine: Literal["serial", "pool"] = "pool"
-    """The engine that runs the jobs, one job after the other (serial) or in several workers (pool)."""
+    """The engine that runs the jobs, one job after the other (serial) or in several workers (pool). By default pool."""
     state: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
     """The folder of the ledger, the lock and the logs. By default .pipeline/NAME."""
 

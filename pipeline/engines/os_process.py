@@ -63,14 +63,6 @@ def memory_bytes(pid: int | None = None) -> int:
         return 0
 
 
-def format_bytes(size_bytes: int) -> str:
-    """Format an amount of memory for a message, such as "2.1 GB"."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes:,} bytes"
-
-
 def describe_exit(code: int) -> str:
     """Describe the exit code of a worker, such as "killed by SIGSEGV"."""
     if code >= 0:

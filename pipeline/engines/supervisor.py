@@ -16,13 +16,13 @@ from pipeline.engines.os_process import (
     DUMP_SIGNAL,
     KILL_SIGNAL,
     describe_exit,
-    format_bytes,
     kill_group,
     memory_bytes,
 )
 from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
+from pipeline.text import format_bytes
 
 # How often the limits are checked; a death is noticed at once.
 TICK_S = 0.05

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from pipeline.engines import output_capture, slots, wire_format
 from pipeline.engines.attempts import WorkerFailure
-from pipeline.engines.os_process import KILL_SIGNAL, LINUX, children, format_bytes, memory_bytes
+from pipeline.engines.os_process import KILL_SIGNAL, LINUX, children, memory_bytes
 from pipeline.engines.slots import (
     BATCH,
     DRAINING,
@@ -28,6 +28,7 @@ from pipeline.engines.slots import (
 from pipeline.engines.wire_format import Answer
 from pipeline.errors import FilemillError, WorkersFailed
 from pipeline.messages import AnyJob, FailureKind, Outcome
+from pipeline.text import format_bytes
 
 Enter = Callable[[int], None]
 Work = Callable[[AnyJob, Enter], Outcome]

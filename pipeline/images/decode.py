@@ -213,10 +213,10 @@ class OpenedPicture(Picture):
         if self._image.format not in _REDUCIBLE:
             return 1
         width, height = self._stored
-        wanted = [(width * size[0] / (box[2] - box[0]) * gap, height * size[1] / (box[3] - box[1]) * gap)]
+        needs = [(width * size[0] / (box[2] - box[0]) * gap, height * size[1] / (box[3] - box[1]) * gap)]
         if self.least:
-            wanted.append(self._turned(self.least.whole(self.size)))
-        across, down = (math.floor(max(sides)) for sides in zip(*wanted, strict=True))
+            needs.append(self._turned(self.least.whole(self.size)))
+        across, down = (math.floor(max(sides)) for sides in zip(*needs, strict=True))
         return next((n for n in (8, 4, 2) if -(-width // n) >= across and -(-height // n) >= down), 1)
 
     def _decode_at(self, scale: int) -> _Decoded:
@@ -225,10 +225,10 @@ class OpenedPicture(Picture):
             self._image = self._reopen()
         self._is_used = True
         width, height = self._stored
-        told = None
+        draft = None
         if scale > 1:
-            told = self._image.draft(None, (max(1, width // scale), max(1, height // scale)))
-        return _Decoded(scale, width / told[1][2] if told else 1.0, to_plain(self._image))
+            draft = self._image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        return _Decoded(scale, width / draft[1][2] if draft else 1.0, to_plain(self._image))
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:

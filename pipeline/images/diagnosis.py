@@ -71,15 +71,15 @@ def unreadable_if_damaged() -> Iterator[None]:
 
 
 def _verdict(error: Exception) -> str:
-    said = str(error) or type(error).__name__
-    words = said.lower()
+    message = str(error) or type(error).__name__
+    words = message.lower()
     if isinstance(error, UnidentifiedImageError) or "invalid literal" in words:  # a text that begins as a PPM does
         return "not a picture"
     if isinstance(error, NotImplementedError) or any(word in words for word in _UNSUPPORTED):
-        return f"unsupported picture: {said}"
+        return f"unsupported picture: {message}"
     if isinstance(error, EOFError) or any(word in words for word in _CUT_OFF):
-        return f"truncated picture: {said}"
-    return f"damaged picture: {said}"
+        return f"truncated picture: {message}"
+    return f"damaged picture: {message}"
 
 
 def refuse_raw(image: Image.Image) -> None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.ledger.origins import ARE_FILES
 from pipeline.ledger.schema import ABSENT_TABLE, MEMBERS_TABLE
 
 _PRESENT = "SELECT grp, output, 1 AS present, '' AS how FROM members WHERE stage = ?1"
 _ABSENT = "SELECT grp, output, 0 AS present, how FROM absent WHERE stage = ?1 AND grp != X''"
+
+
+class FoundMember(NamedTuple):
+    """A member of a group, with the size and the time of its file on disk."""
+
+    target: bytes
+    source: bytes
+    part: str | None
+    size: int
+    mtime_ns: int
 
 
 class GroupTables:
@@ -79,9 +89,10 @@ class GroupTables:
         """Yield target, size and mtime_ns, as they were made, of the members of a group in byte order of target."""
         return self._members("target, size, mtime_ns", stage, group, output)
 
-    def members(self, stage: str, group: bytes, output: bytes) -> Iterator[tuple[bytes, bytes, str | None, int, int]]:
-        """Yield target, source, part, and found size and mtime_ns of the members of a group in byte order of target."""
-        return self._members("target, source, part, found_size, found_mtime_ns", stage, group, output)
+    def members(self, stage: str, group: bytes, output: bytes) -> Iterator[FoundMember]:
+        """Yield the members of a group as they were found on disk, in byte order of target."""
+        found = self._members("target, source, part, found_size, found_mtime_ns", stage, group, output)
+        return map(FoundMember._make, found)
 
     def _members(self, columns: str, *group: object) -> Iterator[Any]:
         which = "stage = ? AND grp = ? AND output = ? ORDER BY target"

@@ -106,7 +106,7 @@ class Recorder:
 
     def refuse(self, outcome: Outcome) -> None:
         """Record an output that the plan refused, so that no worker tried to make it."""
-        self._record(outcome, tried=False)
+        self._record(outcome, is_attempt=False)
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
@@ -116,7 +116,7 @@ class Recorder:
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
         failed_before = self._summary.failed
-        self._record(outcome, tried=True)
+        self._record(outcome, is_attempt=True)
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
         if not outcome.goes_on:
@@ -142,11 +142,11 @@ class Recorder:
             why = f"{text}; what was in hand was finished, and the same line does the rest"
             self._log.stop(PolicyStop.exit_code, why)
 
-    def _record(self, outcome: Outcome, *, tried: bool) -> None:
+    def _record(self, outcome: Outcome, *, is_attempt: bool) -> None:
         self._ledger.begin()
         if self._parts:
             self._parts.update(outcome)
-        self._ledger.record(outcome, self._key, self._recipes, tried)
+        self._ledger.record(outcome, self._key, self._recipes, is_attempt)
         self._summary.add(outcome)
         for result in outcome.results:
             if result.status == "failed":

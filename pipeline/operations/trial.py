@@ -52,15 +52,15 @@ class Trial:
 def prepare(config: Config, given: str, stage: str | None, folder: Path) -> Trial:
     """Find the file, and move its outputs, or that of one stage, below `folder`. Raises UsageError."""
     config, path, notes = _find(config, given)
-    wanted = _wanted(config, path, stage)
+    names = _stage_names(config, path, stage)
     left_out = {} if stage else relocate.not_run(config)
     notes += [f"stage {name!r} {why}, and is not run" for name, why in left_out.items()]
     is_kept = relocate.not_run(config).get(stage or "") == "leaves no file"
     moved = relocate.below(config, folder / "output", folder / "state")
-    moved = replace(moved, stages=tuple(_with_output(moved, each, folder, wanted, is_kept) for each in moved.stages))
+    moved = replace(moved, stages=tuple(_with_output(moved, each, folder, names, is_kept) for each in moved.stages))
     found = os.stat(moved.inputs.root / os.fsdecode(path))
     source = Source(path, found.st_size, found.st_mtime_ns)
-    targets = tuple(_target(moved, each, path) for each in moved.stages if each.name in wanted)
+    targets = tuple(_target(moved, each, path) for each in moved.stages if each.name in names)
     return Trial(moved, Job(source, targets), folder, tuple(notes))
 
 
@@ -83,25 +83,25 @@ def _find(config: Config, given: str) -> tuple[Config, bytes, list[str]]:
     return replace(config, inputs=replace(config.inputs, root=file.parent)), os.fsencode(file.name), [note]
 
 
-def _wanted(config: Config, path: bytes, stage: str | None) -> list[str]:
-    """Return the names of the stages whose outputs are wanted. Raises UsageError where there is none."""
-    names = [each.name for each in config.stages]
+def _stage_names(config: Config, path: bytes, stage: str | None) -> list[str]:
+    """Return the names of the stages of which the trial makes an output. Raises UsageError where there is none."""
+    every = [each.name for each in config.stages]
     if stage is not None:
-        if stage not in names:
-            raise UsageError(f"no stage {stage!r}{did_you_mean(stage, names) or f'; there are {names}'}")
-        if config.stages[names.index(stage)].stage.gathers:
+        if stage not in every:
+            raise UsageError(f"no stage {stage!r}{did_you_mean(stage, every) or f'; there are {every}'}")
+        if config.stages[every.index(stage)].stage.gathers:
             raise UsageError(f"stage {stage!r} gathers many files, and cannot be tried with one")
         return [stage]
-    wanted = [each.name for each in config.leaves if not each.stage.gathers and reads(config, each, path)]
-    if not wanted:
+    names = [each.name for each in config.leaves if not each.stage.gathers and reads(config, each, path)]
+    if not names:
         text = "no stage that has an output reads it, by their 'match'"
         raise UsageError(f"{shown(path)}: {text}", hint="--stage NAME tries one all the same")
-    return wanted
+    return names
 
 
-def _with_output(config: Config, stage: StageConfig, folder: Path, wanted: list[str], is_kept: bool) -> StageConfig:
+def _with_output(config: Config, stage: StageConfig, folder: Path, names: list[str], is_kept: bool) -> StageConfig:
     """Return a stage, with an output if the trial shows its value and it has none of its own."""
-    if stage.name not in wanted or stage.output is not None:
+    if stage.name not in names or stage.output is not None:
         return stage
     if is_kept:
         return replace(stage, leaves_no_file=True)
@@ -131,7 +131,7 @@ def run_trial(trial: Trial, observer: RunObserver) -> Outcome:
     set_stage_path(trial.config.folder)
     state = State(trial.folder / "state", "", _RUN, -1)
     began_s = time.perf_counter()
-    # Nobody claims the folder: it is ours, and gone when we end.
+    # Nobody claims the folder: it is ours, and removed at the end.
     tree = Tree(replace(worker_setup_of(trial.config, state, []), output_folders=()))
     seconds = time.perf_counter() - began_s
     observer.on_step(Step("pipeline", "built", counted(len(tree.stages), "stage"), seconds))

@@ -165,8 +165,9 @@ class GroupMembers:
 
     def list_members(self, group: Group, output: bytes) -> Iterator[Member]:
         """Yield the members of a group in byte order of their paths, as the worker reads them."""
-        for target, source, part, size, mtime_ns in self._tables.members(self.spec.stage, key_of(group), output):
-            yield Member(os.path.normpath(os.path.join(self._folder, target)), source, part, size, mtime_ns)
+        for found in self._tables.members(self.spec.stage, key_of(group), output):
+            path = os.path.normpath(os.path.join(self._folder, found.target))
+            yield Member(path, found.source, found.part, found.size, found.mtime_ns)
 
 
 def _how_absent(decision: Decision) -> How | None:

@@ -78,9 +78,9 @@ class Plan:
     def settle(self, *, keep_orphans: bool) -> None:
         """Refuse the outputs that collide, and count all stored decisions."""
         self.store.settle(keep_orphans=keep_orphans)
-        for action, reason, outputs, files in self.store.counts():
-            self.counts[action, reason] += outputs
-            self.files[action, reason] += files
+        for each in self.store.counts():
+            self.counts[each.action, each.reason] += each.outputs
+            self.files[each.action, each.reason] += each.sources
         if self.groups and self.count("refuse"):  # a group may have had a refused output for a member
             self.groups.plan_again(is_made=False)
         if self.groups:
@@ -90,8 +90,8 @@ class Plan:
     def count_groups(self) -> None:
         """Count the outputs of groups by their present decisions."""
         self.counts_of_groups = Counter()
-        for action, reason, outputs, _ in self.store.counts(of_groups=True):
-            self.counts_of_groups[action, reason] += outputs
+        for each in self.store.counts(of_groups=True):
+            self.counts_of_groups[each.action, each.reason] += each.outputs
 
     @property
     def jobs_of_groups(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
@@ -30,6 +30,15 @@ from pipeline.planning.decisions import (
 
 # Outputs that are inserted together.
 _CHUNK = 500
+
+
+class Count(NamedTuple):
+    """The outputs with one action and reason, and the sources of which it is the foremost one."""
+
+    action: Action
+    reason: Reason
+    outputs: int
+    sources: int
 
 
 class PlanStore:
@@ -221,13 +230,10 @@ class PlanStore:
         """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)
 
-    def counts(self, *, of_groups: bool = False) -> Iterator[tuple[Action, Reason, int, int]]:
-        """Yield how many outputs, and how many sources counted under them, have an action for a reason.
-
-        A reason may come several times, once for each set of its particulars.
-        """
-        for action, reason, outputs, files in self._tables.counts(of_groups=of_groups):
-            yield action, without_particulars(_reason(reason)), outputs, files
+    def counts(self, *, of_groups: bool = False) -> Iterator[Count]:
+        """Yield the counts of each action and reason; one may come several times, once for each set of particulars."""
+        for action, reason, outputs, sources in self._tables.counts(of_groups=of_groups):
+            yield Count(action, without_particulars(_reason(reason)), outputs, sources)
 
     def count_jobs(self) -> int:
         """Count the sources with an output to make."""

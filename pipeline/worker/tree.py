@@ -53,6 +53,8 @@ class WorkerSetup:
     unclean_runs: tuple[str, ...]
     """The ids of killed runs whose temporaries may still lie beside the targets."""
     stages: tuple[StageSetup, ...]
+    parts: Path
+    """The folder for the lists of parts."""
     initializers: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """The functions that are called before the stages are built, each with its arguments."""
     limits: Limits = DEFAULT_LIMITS
@@ -60,8 +62,6 @@ class WorkerSetup:
     """True if the ledger keeps digests of the sources' contents."""
     output_folders: tuple[bytes, ...] = ()
     """The folders that the run has claimed for its outputs; a worker refuses to write below a missing one."""
-    parts: Path = Path()
-    """The folder for the lists of parts."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
 

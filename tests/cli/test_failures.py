@@ -319,7 +319,7 @@ LOUD = 'def upper(text: str) -> str:\n    print("reading", text[:3])\n    raise 
 
 
 def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> None:
-    """FailureKind, attempts, the last error, and the words of the stage, which are a terminal's no danger."""
+    """The kind of the failure, attempts, the last error, and the words of the stage, which no terminal obeys."""
     project = Project(tmp_path)
     project.write("stages/upper.py", LOUD.replace("reading", "reading \\x1b[31m"))
     project.write("in/a", "text")
