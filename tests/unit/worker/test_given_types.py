@@ -93,6 +93,19 @@ MADE_BY = {"": PATH, "file_of": PATH, "data_of": BYTES, "text_of": TEXT, "image_
 ONE = [(each,) for each in KINDS]
 TWO = [*product(KINDS, ["picture"]), *product(["picture"], KINDS), *((each, each) for each in KINDS)]
 BETWEEN = list(dict.fromkeys([(), *ONE, *TWO]))
+# What can be made, and passed through filters: no Picture is made of a Box.
+FILTERED = [
+    (made_by, between)
+    for made_by, between in product(MADE_BY, BETWEEN)
+    if between and all(can_convert(MADE_BY[made_by], OF_NAME[each]) for each in between)
+]
+# Each maker with one of the stages in a pool of its own, in turn; all other pairs are slow.
+POOLS = [
+    pytest.param(made_by, pool_at, marks=() if number % 3 == place % 3 else pytest.mark.slow)
+    for number, made_by in enumerate(MADE_BY)
+    for place, pool_at in enumerate(("maker", "filter", "taker"), 1)
+    if made_by or pool_at != "maker"  # the inputs have no pool
+]
 
 
 @pytest.fixture
@@ -154,12 +167,9 @@ def test_so_is_a_stage_that_takes_what_comes(bench: Bench, made_by: str) -> None
         assert result.text or bench.made(end) == made
 
 
-@pytest.mark.parametrize("made_by", MADE_BY)
-@pytest.mark.parametrize("between", [each for each in BETWEEN if each], ids="-".join)
+@pytest.mark.parametrize(("made_by", "between"), FILTERED, ids=str)
 def test_what_is_written_after_a_filter_is_what_was_made(bench: Bench, made_by: str, between: tuple[str, ...]) -> None:
     """An output of a filter is the value from before it, in the bytes that this has without one."""
-    if not all(can_convert(MADE_BY[made_by], OF_NAME[each]) for each in between):
-        return
     stages, (end, *_) = tree_of([[*([made_by] if made_by else []), *(f"if_{each}" for each in between)]])
     bench.start(*stages)
     suffix = ".png" if made_by == "image_of" else ".box"
@@ -224,12 +234,9 @@ def test_so_is_a_stage_that_gathers(bench: Bench) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("pool_at", ["maker", "filter", "taker"])
-@pytest.mark.parametrize("made_by", MADE_BY)
+@pytest.mark.parametrize(("made_by", "pool_at"), POOLS)
 def test_so_are_stages_with_pools_of_their_own(bench: Bench, made_by: str, pool_at: str) -> None:
     """Values that pass from one pool to another in files come out as they went in, also through a filter there."""
-    if pool_at == "maker" and not made_by:
-        return
     can = [kind for kind in KINDS if can_convert(MADE_BY[made_by], OF_NAME[kind])]
     maker = [made_by] if made_by else []
     stages, ends = tree_of([[*maker, f"if_{each}", f"take_{wanted}"] for each, wanted in product(can, can)])
