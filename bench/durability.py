@@ -51,19 +51,19 @@ PICTURES = (
 POOL = "pool: {processes: 2, context: fork}\n"
 
 RENAME_ONLY = """
-from pipeline.ledger import checkpoint as marker
-marker.Marker.sync = lambda self: None
-marker.SYNC_EVERY_S = 1e9
+from pipeline.ledger import checkpoint
+checkpoint.sync_file_systems = lambda folders: None
+checkpoint.SYNC_EVERY_S = 1e9
 """
 NOW_AND_THEN = ""
 EACH_COMMIT = """
-from pipeline.ledger import ledger
-from pipeline.ledger import checkpoint as marker
-marker.SYNC_EVERY_S = 1e9
+from pipeline.files.sync import sync_file_systems
+from pipeline.ledger import checkpoint, ledger
+checkpoint.SYNC_EVERY_S = 1e9
 commit = ledger.Ledger.commit
 def sync_and_commit(self):
     if self._connection.in_transaction:
-        marker.sync_file_systems([b"out"])
+        sync_file_systems([b"out"])
     commit(self)
 ledger.Ledger.commit = sync_and_commit
 """
@@ -82,6 +82,13 @@ os.rename = sync_and_rename
 """
 )
 RUN = "import sys\nfrom pipeline.cli import main\nif __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
+# What a start of the machine changes: its number, and the time since when it runs.
+ANEW = """
+import time
+from pipeline.ledger import recovery
+recovery.boot_id = lambda: "another"
+recovery.boot_time_ns = time.time_ns
+"""
 WAYS = {"rename only": RENAME_ONLY, "now and then": NOW_AND_THEN, "each commit": EACH_COMMIT, "each file": EACH_FILE}
 
 
@@ -154,6 +161,7 @@ def _project(home: Path, load: Load, way: str) -> None:
     (home / "stages" / "upper.py").write_text(UPPER)
     (home / "pipeline.yaml").write_text(load.pipeline)
     (home / "run.py").write_text(way + RUN)
+    (home / "anew.py").write_text(ANEW + RUN)
     picture = next((REPOSITORY / "data" / "input").glob("*.jpg")).read_bytes()
     for number in range(load.count):
         folder = home / "in" / f"d{number // _IN_A_FOLDER:04}"
@@ -169,15 +177,15 @@ def _project(home: Path, load: Load, way: str) -> None:
 
 def _cut_power(kind: str, options: argparse.Namespace) -> None:
     print(f"\npower cuts, {options.texts:,} texts, {kind}: outputs, each over {options.cuts} cuts")
-    print(f"  {'':16}{'on disk':>10}{'not whole':>11}{'up to date':>12}{'of them wrong':>15}")
+    print(f"  {'':16}{'on disk':>10}{'not whole':>11}{'up to date':>12}{'of them wrong':>15}{'no plan':>9}")
     chance = random.Random(4)
     for way in WAYS:
-        totals = [0, 0, 0, 0]
+        totals = [0, 0, 0, 0, 0]
         for _ in range(options.cuts):
             totals = [
-                a + b for a, b in zip(totals, _cut_once(kind, way, chance.uniform(0.3, 1.0), options), strict=True)
+                a + b for a, b in zip(totals, _cut_once(kind, way, chance.uniform(0.0, 1.0), options), strict=True)
             ]
-        print(f"  {way:16}{totals[0]:10,}{totals[1]:11,}{totals[2]:12,}{totals[3]:15,}", flush=True)
+        print(f"  {way:16}{totals[0]:10,}{totals[1]:11,}{totals[2]:12,}{totals[3]:15,}{totals[4]:9,}", flush=True)
 
 
 def _cut_once(kind: str, way: str, share: float, options: argparse.Namespace) -> list[int]:
@@ -192,7 +200,7 @@ def _cut_once(kind: str, way: str, share: float, options: argparse.Namespace) ->
             run = subprocess.Popen(
                 [sys.executable, "run.py"], cwd=home, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
             )
-            while run.poll() is None and _count(home / "out") < share * load.count:
+            while run.poll() is None and _count(home / "out") <= share * load.count:
                 time.sleep(0.02)
             fd = os.open(home, os.O_RDONLY)
             fcntl.ioctl(fd, _SHUTDOWN, _NO_FLUSH)
@@ -201,17 +209,12 @@ def _cut_once(kind: str, way: str, share: float, options: argparse.Namespace) ->
                 os.killpg(run.pid, signal.SIGKILL)
             run.wait()
         with _mounted(image, home):
-            if way == "now and then":
-                _start_machine_anew(home)
-            else:  # the other ways do not look for what was lost
-                for marker in home.glob(".pipeline/*/ledger.open"):
-                    marker.unlink()
-                for seal in home.glob(".pipeline/*/ledger.seal"):
-                    seal.unlink()
-            found = _compare(home, environment)
+            # The other ways do not look for what was lost.
+            script = "anew.py" if way == "now and then" else "run.py"
+            found = _compare(home, environment, script)
             if way == "now and then":
                 again = subprocess.run(
-                    [sys.executable, "run.py"], cwd=home, env=environment, capture_output=True, text=True
+                    [sys.executable, script], cwd=home, env=environment, capture_output=True, text=True
                 )
                 assert again.returncode == 0, again.stderr
                 assert not found[3], f"{found[3]} outputs are called up to date and are not whole"
@@ -223,27 +226,17 @@ def _count(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def _start_machine_anew(home: Path) -> None:
-    """What a start of the machine changes: the number of its start, by which a writer's marker is told from ours."""
-    for marker in home.glob(".pipeline/*/ledger.open"):
-        try:
-            said = json.loads(marker.read_bytes())
-        except ValueError:
-            continue
-        marker.write_text(json.dumps(said | {"boot": "the one before"}))
-
-
-def _compare(home: Path, environment: dict[str, str]) -> list[int]:
-    """How many outputs there are, and how many not whole; how many the plan calls up to date, and how many wrongly."""
+def _compare(home: Path, environment: dict[str, str], script: str) -> list[int]:
+    """Count the outputs: all, those not whole, those called up to date, those wrongly so; and plans that fail."""
     outputs = [path for path in (home / "out").rglob("*.txt")]
     torn = [path for path in outputs if not _is_right(home, home / "in" / path.relative_to(home / "out"))]
-    command = [sys.executable, "-m", "pipeline", "plan", "--json"]
+    command = [sys.executable, script, "plan", "--json"]
     said = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
     if said.returncode:
-        return [len(outputs), len(torn), 0, 0]
+        return [len(outputs), len(torn), 0, 0, 1]
     decisions = [json.loads(line) for line in said.stdout.splitlines()]
     fresh = [home / "in" / each["source"] for each in decisions if each["action"] == "up-to-date"]
-    return [len(outputs), len(torn), len(fresh), sum(not _is_right(home, path) for path in fresh)]
+    return [len(outputs), len(torn), len(fresh), sum(not _is_right(home, path) for path in fresh), 0]
 
 
 def _is_right(home: Path, source: Path) -> bool:

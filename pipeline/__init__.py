@@ -22,6 +22,9 @@ __all__ = [
     "Unreadable", "__version__", "iterate", "load", "path_as_json", "printable_path", "run", "values",
 ]  # fmt: skip
 
+is_program = False
+"""Whether this process is nothing but the program, rather than a script or a notebook that has imported it."""
+
 # Where each public name is defined; a module is loaded when one of its names is used.
 _DEFINED_IN = {
     "FileFailure": "errors",

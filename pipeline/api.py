@@ -32,8 +32,7 @@ from pipeline.operations.run import run as run_pipeline
 from pipeline.planning.selection import Selection
 from pipeline.report.bar import terminal_observers
 from pipeline.report.summary import Summary
-from pipeline.stage.resolve import find, forget_stages, set_stage_path
-from pipeline.stdio import stdout_to_stderr
+from pipeline.stage.code_guard import changed_file
 from pipeline.text import did_you_mean
 
 # Outcomes that may wait for the consumer of `iterate`: enough to even out its pauses, and then the run waits.
@@ -59,7 +58,6 @@ def load(file: str | Path, edits: Sequence[str] = ()) -> Config:
         UsageError: Another pipeline is being loaded or run in this process.
     """
     with _alone():
-        forget_stages()
         return load_config(Path(file), edits)
 
 
@@ -231,6 +229,10 @@ def _run(
         grace_s=grace_s,
         confirmations=confirmations,
         is_followed=is_followed,
+        reload=None
+        if files is not None
+        else lambda: _with_choices(load_config(pipeline.file, pipeline.edits), options),
+        may_import_here=False,
     )
 
 
@@ -250,7 +252,9 @@ def _patterns(only: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _with_choices(config: Config, options: Options) -> Config:
-    """Return the pipeline with the chosen processes and engine, and its stages found again after another pipeline's."""
+    """Return the pipeline with the chosen processes and engine; loaded again if its code was edited since."""
+    if changed_file(config.code_state):
+        config = load_config(config.file, config.edits)
     processes, engine = options.get("processes"), options.get("engine")
     if processes is not None:
         _refuse_unless(processes > 0, "processes", processes, "a number from 1")
@@ -258,10 +262,7 @@ def _with_choices(config: Config, options: Options) -> Config:
     if engine is not None:
         _refuse_unless(engine in ("pool", "serial"), "engine", engine, "'pool' or 'serial'")
         config = replace(config, engine=engine)
-    with stdout_to_stderr():
-        set_stage_path(config.folder)
-        stages = [replace(each, stage=find(each.stage.uses, config.folder)) for each in config.stages]
-    return replace(config, stages=tuple(stages))
+    return config
 
 
 def _refuse_unless(is_right: bool, name: str, given: object, needed: str) -> None:

@@ -6,14 +6,13 @@ import argparse
 import contextlib
 import importlib
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
+import pipeline
 from pipeline import __version__
 from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
-from pipeline.stdio import discard_stdout, open_missing
+from pipeline.stdio import discard_stdout, open_missing, print_error
 from pipeline.text import did_you_mean, program
 
 VERBS = {
@@ -44,10 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, such as 0 where every output is up to date; see the table in README.md.
     """
     open_missing()
+    pipeline.is_program = arguments is None
     try:
         return _execute(list(sys.argv[1:] if arguments is None else arguments))
     except FilemillError as error:
-        print(error, file=sys.stderr)
+        print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         discard_stdout()
-        print(f"stopped by the machine: {error}", file=sys.stderr)
+        print_error(f"stopped by the machine: {error}")
         return EnvironmentFailure.exit_code
     except Exception as error:
         if isinstance(error.__cause__, KeyboardInterrupt):  # it fell into a class body, where Python wraps it
@@ -142,8 +142,11 @@ exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 st
 
 def _report_bug(error: Exception) -> int:
     """Print one line about a bug in filemill, write its traceback to a file, and return the exit code."""
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"filemill has a bug: {text} (traceback in {log.name})", file=sys.stderr)
+    print_error(f"filemill has a bug: {text} (traceback in {log.name})")
     return 70

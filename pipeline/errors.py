@@ -1,4 +1,4 @@
-"""Every exception of filemill, and the exit code that each one ends a run with.
+"""The exceptions of filemill, and the exit code of a run that ends with each.
 
 ::
 
@@ -7,7 +7,8 @@
     ├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
     ├── StageError                      2   a stage breaks the contract; says its file and line
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
-    │   └── WorkersFailed               3   no worker could be started
+    │   ├── WorkersFailed               3   no worker could be started
+    │   └── CodeChanged                 3   the stages' code is not what the run was planned with
     ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
     ├── AlreadyRunning                 75   another run holds the lock of this state folder
     └── FileFailure                     1   one file cannot be done; never leaves its job
@@ -65,6 +66,17 @@ class WorkersFailed(EnvironmentFailure):
     """No worker could be started, so no file can be blamed."""
 
 
+class CodeChanged(EnvironmentFailure):
+    """The code of the stages, or another input of the plan, was changed during the run."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"{file} changed while the run was on")
+        self.file = file
+
+    def __reduce__(self) -> tuple[type[CodeChanged], tuple[str]]:
+        return CodeChanged, (self.file,)
+
+
 class PolicyStop(FilemillError):
     """A limit that the user set, such as the error budget, stopped the run."""
 
@@ -85,6 +97,11 @@ class FileFailure(FilemillError):
 
 class NotOurs(FileFailure):
     """A file that we did not make lies where an output belongs."""
+
+    def __init__(self, text: str, by: bytes = b"") -> None:
+        super().__init__(text)
+        self.by = by
+        """The path of the existing file, as spelt in the file system."""
 
 
 class Unreadable(FileFailure):

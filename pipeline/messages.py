@@ -60,12 +60,23 @@ class Target(NamedTuple):
     stage: str
     path: bytes
     """The absolute path of the output; for a fan-out, a path that represents all parts."""
+    is_new: bool = False
+    """True if no file was at the path when the run was planned, so that none may be replaced."""
     around: tuple[bytes, bytes] = (b"", b"")
     """The text before and after the name of a part in its path; empty without a fan-out."""
     owned: tuple[bytes, ...] = ()
     """The paths of the parts that earlier runs made."""
     is_forced: bool = False
     """True if a part may replace a file that we did not make."""
+    ours: tuple[tuple[int, int], ...] = ()
+    """Periods in nanoseconds since 1970. A file at the path of a part is ours if its last change lies in one."""
+    handed_ns: int = 0
+    """The time at which the parts were handed out, in nanoseconds since 1970; 0 without a fan-out."""
+    digests: tuple[bytes, ...] | None = None
+    """The digests of the versions that we made. A file with any other digest is set aside before it is replaced.
+
+    If None, the file at the path is replaced unread.
+    """
 
 
 class Begin(NamedTuple):
@@ -87,6 +98,10 @@ class Job(NamedTuple):
     source: Source
     targets: tuple[Target, ...]
     begin: Begin | None = None
+    is_again: bool = False
+    """True if a worker that had the job died, and may have made some of the outputs."""
+    is_digested: bool = False
+    """Whether the source is digested though the pipeline goes by times: the ledger had no digest to settle a doubt."""
 
     @property
     def origin(self) -> Origin:
@@ -101,6 +116,8 @@ class GroupJob(NamedTuple):
     target: Target
     members_file: bytes = b""
     """The path of the file that lists the members; empty until the job is handed out."""
+    is_again: bool = False
+    """True if a worker that had the job died, and may have made the output."""
 
     @property
     def origin(self) -> Origin:
@@ -155,6 +172,8 @@ class Result(NamedTuple):
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
     code: Literal["", "not_ours", "members_failed"] = ""
     """The code of a failure that the program treats specially, since it never parses `text`; else empty."""
+    taken_by: bytes = b""
+    """The path, as spelt in the file system, of a file that already has the output's name; empty if there is none."""
 
     @property
     def noted(self) -> str:
@@ -179,13 +198,21 @@ class Outcome(NamedTuple):
     output: str = ""
     """The text that the stages, and the programs they started, wrote to stdout and stderr."""
     source_digest: bytes = b""
-    """The digest of the source's contents; empty unless sources are compared by hash."""
+    """The digest of the source's contents; empty unless sources are compared by hash, or this one is in doubt."""
     source_ctime_ns: int | None = None
     """The ctime of the source when it was digested; None unless the source was at rest then."""
     handed: tuple[Handed, ...] = ()
     """The values that were left to other pools."""
     goes_on: bool = False
     """True if more outcomes of the same source will follow."""
+    changed_code: str = ""
+    """The path of a code file that was loaded after a change since the plan, so that no result counts; else empty."""
+    bytes_in: int = 0
+    """The total size of the members of a group that were read; 0 for a source."""
+    peak_bytes: int | None = None
+    """The most memory that the worker had held by the end of the job; None if unknown."""
+    seat: int | None = None
+    """The number of the worker's slot."""
 
     @property
     def source(self) -> Source | None:

@@ -18,7 +18,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
 
     config = load_config(Path(arguments.file), arguments.set)
-    print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
+    for note in (*config.warnings, *config.unseen):
+        print(note, file=sys.stderr)
     for stage in config.stages:
         parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"
         output = f" -> {stage.output.template.text}" if stage.output else " -> no file" if stage.leaves_no_file else ""

@@ -39,7 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
     file, path = in_order(arguments)
     config = load_config(Path(file), arguments.set)
     print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
-    with open_to_read(config.state / "ledger.sqlite") as ledger:
+    with open_to_read(config.state / "ledger.sqlite", tuple(config.output_folders)) as ledger:
         warn_of_foreign_state(config, ledger)
         explainer = Explainer(config, ledger)
         explanation = explainer.explain(explainer.find(os.fsencode(path)))

@@ -107,7 +107,8 @@ def _dismiss(config: Config, pattern: str) -> int:
 
     from pipeline.files.state_dir import open_state
     from pipeline.files.walk import matcher, pattern_problem
-    from pipeline.ledger.session import is_new, open_to_write
+    from pipeline.ledger.recovery import is_new
+    from pipeline.ledger.session import open_to_write
     from pipeline.operations.guards import guards_of
 
     if problem := pattern_problem(pattern):

@@ -36,15 +36,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _write_stage(name: str, file: Path, takes: str) -> int:
-    from pipeline.config.catalogue import visible_stages
-    from pipeline.config.json_schema import SCHEMA_FILE, pipeline_schema, write_schema
+    from pipeline.config.json_schema import SCHEMA_FILE, read_schema, write_schema
     from pipeline.operations.scaffold_stage import write_stage
 
     folder = file.resolve().parent
     _print(write_stage(name, folder, takes))
     schema = folder / SCHEMA_FILE
     if schema.exists():  # it holds the options of every stage
-        write_schema(pipeline_schema(visible_stages(file)), schema)
+        write_schema(read_schema(file)[0], schema)
     at = "" if folder == Path.cwd() else f"cd {shlex.quote(os.path.relpath(folder))} && "
     lines = [f"next: {at}pytest tests/stages", f"      {at}{program()} stages {name}"]
     print(*lines, sep="\n", file=sys.stderr)

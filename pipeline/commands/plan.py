@@ -50,8 +50,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.planning.recipe import output_specs
 
     config = load_config(Path(arguments.file), edits_of(arguments))
-    print(*config.warnings, sep="\n", end="\n" if config.warnings else "", file=sys.stderr)
-    with open_to_read(config.state / "ledger.sqlite") as ledger:
+    for note in (*config.warnings, *(config.unseen if arguments.verbose else ())):
+        print(note, file=sys.stderr)
+    with open_to_read(config.state / "ledger.sqlite", tuple(config.output_folders)) as ledger:
         guards = guards_of(config, ledger, confirmations_of(arguments))
         is_well = _warn(guards.check_places)
         details, leaves = arguments.json or arguments.verbose, output_specs(config, ledger, record=False)

@@ -39,7 +39,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from pipeline.config.load import load_config
     from pipeline.files.state_dir import open_state
-    from pipeline.ledger.session import is_new, open_to_write
+    from pipeline.ledger.recovery import is_new
+    from pipeline.ledger.session import open_to_write
 
     config = load_config(Path(arguments.file))
     if is_new(config.state / "ledger.sqlite"):
@@ -70,7 +71,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
         return 0
     if counts["prune"]:
         ledger.overrides.add("prune", {"removed": counts["prune"], "size_bytes": size_bytes})
-    pruner = Pruner(ledger, config.folder, OwnedFolders(config.folder, state.id), ledger.unclean_runs())
+    pruner = Pruner(ledger, config.folder, OwnedFolders(config.folder, state.id), ledger.runs.unclean())
     return _report(pruner.prune(fates(plan.store, config.folder)))
 
 

@@ -121,20 +121,25 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the pipeline, and print the summary."""
     from pathlib import Path
 
-    from pipeline.config.load import load_config
+    from pipeline.config.load import Loading, load_config
+
+    _refuse_half_a_sample(arguments)
+    file, edits = Path(arguments.file), edits_of(arguments)
+    loading = Loading(file, edits)
     from pipeline.operations.run import run
     from pipeline.report.bar import terminal_observers
     from pipeline.report.summary import print_summary
 
-    _refuse_half_a_sample(arguments)
-    config = load_config(Path(arguments.file), edits_of(arguments))
+    config = loading.config()
     is_quiet = arguments.quiet or arguments.json
     observers = terminal_observers(is_quiet=is_quiet, is_verbose=arguments.verbose)
     if arguments.sample is not None:
         summary = _run_sample(config, arguments, observers)
     else:
         selection, confirmations = selection_of(arguments), confirmations_of(arguments)
-        summary = run(config, selection, observers, grace_s=arguments.grace, confirmations=confirmations)
+        # The names of files are read once only.
+        reload = None if selection.names is not None else lambda: load_config(file, edits)
+        summary = run(config, selection, observers, grace_s=arguments.grace, confirmations=confirmations, reload=reload)
     if arguments.json:
         print(json.dumps(summary.as_json()))
     print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)

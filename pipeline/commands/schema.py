@@ -16,17 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the schema for pipelines in the folder of the named pipeline, which need not exist yet."""
-    from pipeline.config.catalogue import visible_stages
-    from pipeline.config.json_schema import as_text, modeline, pipeline_schema, write_schema
+    from pipeline.config.json_schema import as_text, modeline, read_schema, write_schema
 
     pipeline, named = Path(arguments.file), arguments.pipeline
     if named and not named.endswith((".yaml", ".yml")):
         raise UsageError(f"{named} is no pipeline; '-o {named}' writes the schema there")
-    entries = visible_stages(pipeline)
-    for entry in entries:
-        if entry.problem:
-            print(f"left out: {entry.name}: {entry.problem}", file=sys.stderr)
-    schema = pipeline_schema(entries)
+    schema, problems = read_schema(pipeline)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
     if arguments.output is None:
         print(as_text(schema), end="")
         return 0

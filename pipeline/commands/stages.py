@@ -7,7 +7,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,18 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print all stages, or the description of one."""
-    from pipeline.config.catalogue import find_stage, list_stages
+    from pipeline.stage.isolation import call_despite_deaths
 
     file, name = pipeline_and_stage(arguments)
     folder = Path(file).resolve().parent
-    entries = list_stages(folder) if name is None else [find_stage(name, folder)]
-    if arguments.json:
-        _print_json(entries)
-    elif name is None:
-        _print_list(entries)
-    else:
-        print(*_described(entries[0]), sep="\n")
+    for line in call_despite_deaths("pipeline.commands.stages:describe", folder, name, arguments.json):
+        print(line)
     return 0
+
+
+def describe(folder: Path, name: str | None, as_json_lines: bool, deaths: Mapping[str, str]) -> list[str]:
+    """Return the lines that are printed, in a process that may import the stages."""
+    from pipeline.config.catalogue import find_stage, list_stages
+
+    entries = list_stages(folder, deaths) if name is None else [find_stage(name, folder, deaths)]
+    if as_json_lines:
+        return [json.dumps(_as_json(entry), ensure_ascii=False) for entry in entries]
+    return list(_list(entries) if name is None else _described(entries[0]))
 
 
 def pipeline_and_stage(arguments: argparse.Namespace) -> tuple[str, str | None]:
@@ -60,11 +65,6 @@ def pipeline_and_stage(arguments: argparse.Namespace) -> tuple[str, str | None]:
 
 def _is_pipeline(word: str) -> bool:
     return word.endswith((".yaml", ".yml"))
-
-
-def _print_json(entries: Iterable[Entry]) -> None:
-    for entry in entries:
-        print(json.dumps(_as_json(entry), ensure_ascii=False))
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
@@ -90,16 +90,17 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 # -- for people --------------------------------------------------------------------------------------------------------
 
 
-def _print_list(entries: list[Entry]) -> None:
-    """Print the pipeline's own stages and the bundled ones in columns, and then the modules that cannot be used."""
+def _list(entries: list[Entry]) -> Iterator[str]:
+    """Yield the lines of a table of the pipeline's own stages, one of the bundled ones, and the unusable ones."""
     width = max(len(entry.name) for entry in entries)
     for is_bundled, title in ((False, "stages/"), (True, "bundled")):
         listed = [entry for entry in entries if entry.stage and entry.is_bundled == is_bundled]
         if listed:
-            print(title, *_rows(listed, width), sep="\n")
+            yield title
+            yield from _rows(listed, width)
     for entry in entries:
         if entry.stage is None:
-            print(f"cannot be used: {entry.name}: {one_line(entry.problem)}")
+            yield f"cannot be used: {entry.name}: {one_line(entry.problem)}"
 
 
 def _rows(entries: list[Entry], width: int) -> Iterator[str]:

@@ -49,7 +49,7 @@ def _last_recorded(ledger_file: Path) -> tuple[Standing, dict[str, Any]]:
     from pipeline.ledger.session import open_to_read
 
     with open_to_read(ledger_file) as ledger:
-        last = ledger.last_run()
+        last = ledger.runs.last()
     if last is None:
         return "never", {}
     return ("ended" if last.get("ended") else "killed"), last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from pathlib import Path
 from pipeline.config.document import read_document
 from pipeline.errors import ConfigError, StageError
 from pipeline.stage import describe as about
+from pipeline.stage.isolation import announce_place
 from pipeline.stage.resolve import BUNDLED, find, set_stage_path
 from pipeline.stage.signature import Stage
-from pipeline.stdio import stdout_to_stderr
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,27 @@ class Entry:
         return self.file.is_relative_to(BUNDLED)
 
 
-def list_stages(folder: Path) -> list[Entry]:
+NO_DEATHS: Mapping[str, str] = {}
+"""The end of each process that died while it imported a stage, by the stage."""
+
+
+def list_stages(folder: Path, deaths: Mapping[str, str] = NO_DEATHS) -> list[Entry]:
     """List every stage that a pipeline in a folder sees by name, its own before the bundled ones, each in order.
 
     A module that cannot be imported is listed with the reason. Raises StageError where `stages/__init__.py` fails.
     """
-    with stdout_to_stderr():  # a module may print when it is imported
-        set_stage_path(folder)
-        return [_entry(name, file, folder) for name, file in _modules()]
+    set_stage_path(folder)
+    return [_entry(name, file, folder, deaths) for name, file in _modules()]
 
 
-def visible_stages(pipeline: Path) -> list[Entry]:
+def visible_stages(pipeline: Path, deaths: Mapping[str, str] = NO_DEATHS) -> list[Entry]:
     """List every stage that a pipeline can use by name, and those that it names by their file or package."""
     folder = pipeline.resolve().parent
-    entries = list_stages(folder)
+    entries = list_stages(folder, deaths)
     for uses in dict.fromkeys(_uses_of(pipeline)):
         if re.search("[.:/]", uses):
             with suppress(StageError):  # `check` says what is wrong with it
-                entries.append(find_stage(uses, folder))
+                entries.append(find_stage(uses, folder, deaths))
     return entries
 
 
@@ -78,23 +81,26 @@ def _modules() -> Iterator[tuple[str, Path]]:
                 yield name, file
 
 
-def _entry(name: str, file: Path, folder: Path) -> Entry:
+def _entry(name: str, file: Path, folder: Path, deaths: Mapping[str, str]) -> Entry:
     try:
-        return Entry(name, file, _usable(name, folder))
+        return Entry(name, file, _usable(name, folder, deaths))
     except StageError as error:
         return Entry(name, file, None, error.text)
 
 
-def find_stage(uses: str, folder: Path) -> Entry:
+def find_stage(uses: str, folder: Path, deaths: Mapping[str, str] = NO_DEATHS) -> Entry:
     """Find the stage that a pipeline in a folder means by a name. Raises StageError where none can be used."""
-    with stdout_to_stderr():
-        set_stage_path(folder)
-        stage = _usable(uses, folder)
+    set_stage_path(folder)
+    stage = _usable(uses, folder, deaths)
     return Entry(uses, Path(sys.modules[stage.module].__file__ or stage.module), stage)
 
 
-def _usable(uses: str, folder: Path) -> Stage:
+def _usable(uses: str, folder: Path, deaths: Mapping[str, str]) -> Stage:
     """Return a stage whose options YAML can give. Raises StageError for any other."""
+    if how := deaths.get(uses):
+        raise StageError(f"{uses!r}: its import ended the process {how}")
+    announce_place(uses)
     stage = find(uses, folder)
+    announce_place(None)
     about.options(stage)
     return stage

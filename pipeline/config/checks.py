@@ -9,54 +9,16 @@ from pathlib import Path
 
 from pipeline.config.document import Document
 from pipeline.config.model import StageConfig, StageEntry
+from pipeline.config.routes import branch_patterns, fan_out_above, kind_made, maker
 from pipeline.errors import StageError
 from pipeline.files.template import Template, always_same
 from pipeline.files.walk import pattern_problem
-from pipeline.stage.values import BYTES, IMAGE, PATH, Kind, can_convert
+from pipeline.stage.signature import Stage
+from pipeline.stage.values import BYTES, IMAGE, PATH, can_convert
 from pipeline.text import did_you_mean
 from pipeline.types import FitBox
 
 _PART = "part"
-
-
-# -- what arrives at a stage -------------------------------------------------------------------------------------------
-
-
-def maker(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
-    """Find the stage whose value a stage hands on: itself, or for a filter the one above that is none.
-
-    None stands for the source, and in `stages` for a stage that was not found, at which the search ends.
-    """
-    while index is not None and (stage := stages[index]) is not None and stage.stage.makes is None:
-        index = stage.parent
-    return index
-
-
-def kind_made(stages: Sequence[StageConfig | None], index: int | None) -> Kind | None:
-    """Return the kind of value that a stage hands on; None where a stage on the way was not found."""
-    above = maker(stages, index)
-    if above is None:
-        return PATH
-    stage = stages[above]
-    return stage.stage.makes if stage is not None else None
-
-
-def fan_out_above(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
-    """Find the stage that fans out at or above this one; None where there is none, or where that cannot be told."""
-    while index is not None and (stage := stages[index]) is not None:
-        if stage.stage.fans_out:
-            return index
-        index = stage.parent
-    return None
-
-
-def branch_patterns(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
-    """Return the `match` patterns of the stage at the top of a stage's branch; none for all files."""
-    while index is not None and (stage := stages[index]) is not None:
-        if stage.parent is None:
-            return stage.match
-        index = stage.parent
-    return ()
 
 
 # -- whether it goes together ------------------------------------------------------------------------------------------
@@ -262,6 +224,7 @@ def _check_outputs(document: Document, stages: Sequence[StageConfig | None], roo
 
 def _misnamed(config: StageConfig, template: Template) -> str:
     """Return why the stage's own `check_output` refuses the suffix of its output; empty if it accepts it."""
+    assert isinstance(config.stage, Stage)  # it is checked in the process that has imported it
     try:
         config.stage.check_output(template.suffix, config.options)
     except (ValueError, StageError) as error:

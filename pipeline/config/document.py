@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
+from pipeline.config.load import MAX_BYTES
 from pipeline.errors import ConfigError
 from pipeline.stage.options import Place
 from pipeline.text import did_you_mean
 
 # Far above any pipeline a person writes, far below what would keep the parser busy for a second.
-MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 MAX_NODES = 10_000
 
@@ -93,12 +93,18 @@ class Document:
             here = here[step]
         return here
 
+    def complaints_as_error(self) -> ConfigError | None:
+        """Return one error with every complaint in the order of the file; None where there is none."""
+        if not self.complaints:
+            return None
+        more = len(self.complaints) - MAX_SHOWN
+        shown = self.render(self.complaints)[:MAX_SHOWN]
+        return ConfigError("\n".join(shown + ([f"{self.file}: {more} more complaints"] if more > 0 else [])))
+
     def raise_complaints(self) -> None:
-        """Raise ConfigError with all complaints in the order of the file; do nothing if there are none."""
-        if self.complaints:
-            more = len(self.complaints) - MAX_SHOWN
-            shown = self.render(self.complaints)[:MAX_SHOWN]
-            raise ConfigError("\n".join(shown + ([f"{self.file}: {more} more complaints"] if more > 0 else [])))
+        """Raise ConfigError with every complaint, if there is one."""
+        if error := self.complaints_as_error():
+            raise error
 
     def render(self, complaints: Iterable[Complaint]) -> list[str]:
         """Render complaints or warnings in the order of the file, each with its source line and a caret."""

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pipeline.config import model, units
-from pipeline.config.catalogue import Entry
+from pipeline.config.catalogue import Entry, visible_stages
 from pipeline.config.document import SHORT_FORMS
 from pipeline.config.schema import vocabulary
 from pipeline.config.units import Amount
 from pipeline.errors import UsageError
 from pipeline.stage import describe as about
+from pipeline.stage.isolation import call_despite_deaths
 from pipeline.stage.signature import Stage, keyword_options
 
 Schema = dict[str, Any]
@@ -49,6 +50,18 @@ def pipeline_schema(entries: Iterable[Entry]) -> Schema:
     root = whole.pop("PipelineEntry")
     root["properties"]["stages"]["minItems"] = 1
     return {"$schema": _DRAFT, "title": "pipeline.yaml", **_finished(root), "definitions": _finished(whole)}
+
+
+def read_schema(pipeline: Path) -> tuple[Schema, list[str]]:
+    """Return the schema of a pipeline, and why stages are left out of it; another process imports the stages."""
+    found: tuple[Schema, list[str]] = call_despite_deaths("pipeline.config.json_schema:schema_for", pipeline)
+    return found
+
+
+def schema_for(pipeline: Path, deaths: Mapping[str, str]) -> tuple[Schema, list[str]]:
+    """Return the schema of a pipeline, and why stages are left out of it; the stages are imported into this process."""
+    entries = visible_stages(pipeline, deaths)
+    return pipeline_schema(entries), [f"{each.name}: {each.problem}" for each in entries if each.problem]
 
 
 def write_schema(schema: Schema, file: Path) -> None:

@@ -30,7 +30,8 @@ from pipeline.config.units import (
 )
 from pipeline.files.template import GroupTemplate, Template
 from pipeline.images import DEFAULT_LIMITS, Limits
-from pipeline.stage.signature import Stage
+from pipeline.stage.code import NO_CODE, NO_STATE, Code, CodeState
+from pipeline.stage.signature import Contract
 from pipeline.types import FitBox
 
 
@@ -202,11 +203,11 @@ class PipelineEntry(YamlMapping):
 class StageConfig(StageEntry):
     """One stage of the pipeline, checked against the stage's signature and the rest of the tree.
 
-    The options and the save options are those after defaults, Paths as written; the files of `depends` are those that
-    its patterns match, relative to the YAML's folder.
+    The options and the save options include defaults, as plain data with Paths as written; `depends` holds the files
+    that its patterns match, relative to the folder of the YAML.
     """
 
-    stage: Stage
+    stage: Contract
     parent: int | None
     """The index of the stage that this stage reads from; None for the source."""
     leaves_no_file: bool = False
@@ -217,6 +218,12 @@ class StageConfig(StageEntry):
     """The largest box of all stages that read the same picture, which is decoded once for all of them."""
     own_colors: bool = False
     """True if the stage's pictures keep their own colors."""
+    code: Code = NO_CODE
+    """The files that hold the stage's code."""
+    initializer_code: Code = NO_CODE
+    """The files that hold the code of the initializer of the stage's own pool."""
+    packed_options: bytes = b""
+    """The pickled options for the workers, Paths made absolute; they may be of classes of the stage's own module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +244,16 @@ class Config(PipelineEntry):
     """Folders that the walk leaves out besides those of the outputs and the state."""
     warnings: tuple[str, ...] = ()
     """The warnings about values that are probably mistakes, each with its line."""
+    edits: tuple[str, ...] = ()
+    """The `--set` edits that were applied to the file."""
+    initializer_code: Code = NO_CODE
+    """The files that hold the code of the shared pool's initializer."""
+    code_state: CodeState = NO_STATE
+    """The state of all files of code when they were read."""
+    seal: bytes = field(default=b"", repr=False, compare=False)
+    """The seal of this reading, which the next run keeps in the state folder; empty if it is there already."""
+    unseen: tuple[str, ...] = ()
+    """Lines of the stages' code that load or read files which do not count, since the code does not tell which."""
 
     @cached_property
     def leaves(self) -> tuple[StageConfig, ...]:

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
-from pipeline.config.checks import branch_patterns, kind_made
 from pipeline.config.model import Config, StageConfig
 from pipeline.files.walk import Match, matcher
 from pipeline.stage.values import PATH, Kind
+
+
+def maker(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
+    """Return the stage that made the value a stage hands on: itself, or for a filter the nearest other stage above.
+
+    None stands for the source, and in `stages` for a stage that was not found, at which the search ends.
+    """
+    while index is not None and (stage := stages[index]) is not None and stage.stage.makes is None:
+        index = stage.parent
+    return index
+
+
+def kind_made(stages: Sequence[StageConfig | None], index: int | None) -> Kind | None:
+    """Return the kind of value that a stage hands on; None where a stage on the way was not found."""
+    above = maker(stages, index)
+    if above is None:
+        return PATH
+    stage = stages[above]
+    return stage.stage.makes if stage is not None else None
+
+
+def fan_out_above(stages: Sequence[StageConfig | None], index: int | None) -> int | None:
+    """Return the stage that fans out at or above this one; None where there is none, or a stage was not found."""
+    while index is not None and (stage := stages[index]) is not None:
+        if stage.stage.fans_out:
+            return index
+        index = stage.parent
+    return None
+
+
+def branch_patterns(stages: Sequence[StageConfig | None], index: int | None) -> tuple[str, ...]:
+    """Return the `match` patterns of the stage at the top of a stage's branch; none for all files."""
+    while index is not None and (stage := stages[index]) is not None:
+        if stage.parent is None:
+            return stage.match
+        index = stage.parent
+    return ()
 
 
 def handed_to(config: Config, stage: StageConfig) -> Kind:

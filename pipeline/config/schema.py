@@ -13,7 +13,7 @@ from pipeline.config import units
 from pipeline.config.document import SHORT_FORMS, Document
 from pipeline.config.model import PipelineEntry
 from pipeline.config.units import yaml_word
-from pipeline.stage.options import Place, describe, problems_of
+from pipeline.stage.options import Place, adapter_of, describe, problems_of
 
 # What a text of each pattern must be, for the messages.
 _NEEDED = {form.pattern: form.needed for form in (units.TEXT, units.NAME, units.FUNCTION)}
@@ -22,7 +22,7 @@ _NEEDED = {form.pattern: form.needed for form in (units.TEXT, units.NAME, units.
 @cache
 def vocabulary() -> TypeAdapter[PipelineEntry]:
     """Return the pydantic adapter of `PipelineEntry`, built at the first call."""
-    return TypeAdapter(PipelineEntry)
+    return adapter_of(PipelineEntry)
 
 
 def parse_pipeline(document: Document) -> PipelineEntry | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Annotated, Any, ClassVar
 
 _NUMBER = r"[0-9]+(\.[0-9]+)?"
@@ -93,6 +92,8 @@ class Share:
 
     def of(self, number: int) -> int:
         """Return the share of a number, rounded down; exactly, since 0.29 * 100 is less than 29 in floats."""
+        from fractions import Fraction
+
         return int(Fraction(self.text.removesuffix("%")) * number / 100)
 
     def __str__(self) -> str:

@@ -53,6 +53,11 @@ class Attempt:
     tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
+    changed_code: str = ""
+    seat: int | None = None
+    """The process id of the worker that tried it last."""
+    peak_bytes: int | None = None
+    """The most of all tries."""
 
     def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
         self.job = self.remaining = job
@@ -70,8 +75,11 @@ class Attempt:
     def add_outcome(self, outcome: Outcome) -> NextStep:
         """Merge in the outcome of the remaining targets."""
         self.first_outcome = self.first_outcome or outcome
+        self.seat = outcome.seat
+        self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
         self.seconds += outcome.seconds
         self.environment = outcome.environment
+        self.changed_code = outcome.changed_code
         self.handed += outcome.handed
         self._add_output(outcome.output)
         self.tries += 1
@@ -85,6 +93,7 @@ class Attempt:
         """Record that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
         self._add_output(failure.output)
         self.tries += 1
+        self.mark_again()
         if failure.kind in ("crashed", "memory") and not self.has_failed_once:
             self.has_failed_once = True
             return NextStep.RUN_ALONE
@@ -101,6 +110,10 @@ class Attempt:
         self._keep_only(kept)
         return NextStep.RUN_ALONE
 
+    def mark_again(self) -> None:
+        """Mark the remaining targets as possibly made in part, by a worker that died with them."""
+        self.remaining = self.remaining._replace(is_again=True)
+
     def outcome(self) -> Outcome:
         """Combine all results into the one outcome that is delivered."""
         results = [result for found in self.results.values() for result in found]
@@ -111,6 +124,9 @@ class Attempt:
             environment=self.environment,
             output=self.output,
             handed=self.handed,
+            changed_code=self.changed_code,
+            peak_bytes=self.peak_bytes,
+            seat=self.seat,
         )
 
     @property

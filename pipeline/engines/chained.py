@@ -144,7 +144,7 @@ class _JobInTransit:
     """A job that passes through several engines."""
 
     def __init__(self, job: Job, engines: int) -> None:
-        self._targets = job.targets
+        self._job = job
         self._files: list[bytes] = []
         self.engines_left = engines
         """The number of engines in which the job is running, or waiting to run."""
@@ -153,8 +153,8 @@ class _JobInTransit:
         """Return the job with which another engine continues."""
         if handed.begin.file:
             self._files.append(handed.begin.file)
-        targets = tuple(target for target in self._targets if target.stage in handed.stages)
-        return Job(source, targets, handed.begin)
+        targets = tuple(target for target in self._job.targets if target.stage in handed.stages)
+        return Job(source, targets, handed.begin, is_digested=self._job.is_digested)
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Record that the job has ended in one engine, and begins in each engine to which it handed a value."""

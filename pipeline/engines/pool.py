@@ -230,6 +230,12 @@ class PoolEngine:
         else:
             self._backlog.put_back(attempts)
 
+    def _put_back_interrupted(self, attempts: list[Attempt]) -> None:
+        """Queue jobs again that a dead worker may have run."""
+        for attempt in attempts:
+            attempt.mark_again()
+        self._put_back(attempts)
+
     def _drop(self, attempts: Iterable[Attempt]) -> None:
         """Stop running jobs: deliver those with a result for every target, and forget the rest."""
         for attempt in attempts:
@@ -270,7 +276,7 @@ class PoolEngine:
         if batch:
             guilty = batch.pop(death.last.place)
             self._advance(guilty, guilty.add_failure(death.failure, self._stages))
-            self._put_back(batch)
+            self._put_back_interrupted(batch)
 
     def _rebuild(self) -> None:
         """Replace a session whose queues may be locked or half written; every batch in flight comes back."""
@@ -281,7 +287,7 @@ class PoolEngine:
         self._receive(0.02)
         self._handle_deaths()
         for number in sorted(self._in_flight, reverse=True):
-            self._put_back(self._in_flight.pop(number))
+            self._put_back_interrupted(self._in_flight.pop(number))
         self._close_session()
         if self._rebuilds >= MAX_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(

@@ -79,4 +79,4 @@ class SerialEngine:
         self._waiting = None
 
     def close(self) -> None:
-        pass
+        worker.stop()

@@ -24,7 +24,7 @@ _DEFAULTS = tuple(Target("", b""))
 def pack_jobs(jobs: Sequence[AnyJob]) -> bytes:
     """Serialize the jobs of a batch."""
     rows = [
-        job if isinstance(job, GroupJob) else (tuple(job.source), [_plain(target) for target in job.targets], job.begin)
+        job if isinstance(job, GroupJob) else (tuple(job.source), [_plain(target) for target in job.targets], *job[2:])
         for job in jobs
     ]
     return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
@@ -35,14 +35,14 @@ def unpack_jobs(data: bytes) -> list[AnyJob]:
     return [row if isinstance(row, GroupJob) else _job(*row) for row in pickle.loads(data)]
 
 
-def _job(source: tuple[Any, ...], targets: list[tuple[Any, ...]], begin: object) -> Any:
+def _job(source: tuple[Any, ...], targets: list[tuple[Any, ...]], *rest: object) -> Any:
     whole = tuple([_made(Target, target + _DEFAULTS[len(target) :]) for target in targets])
-    return _made(Job, (_made(Source, source), whole, begin))
+    return _made(Job, (_made(Source, source), whole, *rest))
 
 
 def _plain(target: Target) -> tuple[Any, ...]:
     """Return a target as a plain tuple, without the fields that only parts need."""
-    return target[:2] if target[2:] == _DEFAULTS[2:] else tuple(target)
+    return target[:3] if target[3:] == _DEFAULTS[3:] else tuple(target)
 
 
 def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer]) -> bytes:

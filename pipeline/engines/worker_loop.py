@@ -102,7 +102,9 @@ class WorkerLoop:
         if LINUX and time.monotonic_ns() - before > SHORT_JOB_NS:
             kill_leftovers(self._kept_children)
         output = output_capture.take()
-        return answer._replace(output=output) if output else answer
+        if isinstance(answer, WorkerFailure):
+            return answer._replace(output=output)
+        return answer._replace(output=output, seat=self._slot.number)
 
     def _enter(self, stage: int) -> None:
         self._words[self._at + STAGE_SINCE] = time.monotonic_ns()

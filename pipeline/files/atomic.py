@@ -44,9 +44,10 @@ def temporary_for(target: bytes, run: str) -> bytes:
     return b"%s/%s%s-%s" % (folder, TEMPORARY_PREFIX, digest.encode(), run.encode())
 
 
-def run_of(temporary: bytes) -> str:
-    """Return the id of the run that a temporary is named for."""
-    return os.fsdecode(temporary[len(TEMPORARY_PREFIX) :].partition(b"-")[2].partition(b".")[0])
+def run_of(temporary: bytes, *, whole: bool = False) -> str:
+    """Return the id of the run that a temporary is named for; if `whole`, in the form of `run_apart`."""
+    run = temporary[len(TEMPORARY_PREFIX) :].partition(b"-")[2]
+    return os.fsdecode(run if whole else run.partition(b".")[0])
 
 
 def run_apart(run: str, source: bytes) -> str:

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.files.file_system import WRITING, blame_machine
+
 # Nanoseconds: the coarsest clock of any file system, that of FAT.
 _AT_REST_NS = 2_000_000_000
 
@@ -47,8 +49,13 @@ def read(path: str | bytes | Path) -> Reading:
 
 
 def contents_of(file: Path) -> str:
-    """Return the digest of a file's contents as hex; the system's error text if it cannot be read."""
+    """Return the digest of a file's contents as hex; the system's error text if there is no such file to be read.
+
+    Raises EnvironmentFailure where the machine does not let it be read: nobody knows then what is in it.
+    """
     try:
         return read(file).digest.hex()
     except OSError as error:
+        if (failure := blame_machine(error, file, WRITING)) is not error:
+            raise failure from error
         return error.strerror or str(error)

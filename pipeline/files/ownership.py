@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.files.file_system import describe
+from pipeline.files.sync import replace_durably
 from pipeline.files.template import OWNER_FILE
 
 
@@ -28,12 +29,18 @@ class Owner:
 
 def owner_here(state_folder: Path, state_id: str, pipeline: str) -> Owner:
     """Return a pipeline on this machine as an owner; the id is empty before its first run."""
-    return Owner(state_id, pipeline, socket.gethostname(), str(state_folder))
+    return Owner(state_id, pipeline, os.uname().nodename, str(state_folder))
 
 
 def is_claimed(place: Path, ours: Owner) -> bool:
     """Return whether the owner file in a folder has the id of our state."""
     return bool(ours.state) and (_read_owner_file(place) or {}).get("state") == ours.state
+
+
+def claimed_as(place: Path, state_id: str) -> bytes:
+    """Return the path by which we claimed a folder; empty where its owner file is not of our state."""
+    said = (_read_owner_file(place) if state_id else None) or {}
+    return os.fsencode(str(said.get("folder", ""))) if said.get("state") == state_id else b""
 
 
 def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | None:
@@ -50,17 +57,33 @@ def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | Non
     return Owner(*(str(said.get(key, "?")) for key in ("state", "pipeline", "host", "state_folder")))
 
 
-def claim(place: Path, ours: Owner) -> None:
-    """Write our owner file into an output folder, which is made where there is none. Raises EnvironmentFailure."""
-    said = asdict(ours) | {"folder": str(place)}
+def claimed_run(place: Path, state_id: str) -> int | None:
+    """Return the number of our last run that announced writing to a folder; None where none of this state did."""
+    said = _read_owner_file(place) or {}
+    run = said.get("run") if state_id and said.get("state") == state_id else None
+    return run if isinstance(run, int) else None
+
+
+def claimed_folders(folders: Iterable[bytes], state_id: str) -> frozenset[bytes]:
+    """Return those of some output folders whose owner files have our state's id."""
+    owners = {folder: _read_owner_file(Path(os.fsdecode(folder))) or {} for folder in folders}
+    return frozenset(folder for folder, said in owners.items() if state_id and said.get("state") == state_id)
+
+
+def claim(place: Path, ours: Owner, run: int | None = None) -> None:
+    """Write our owner file into an output folder, which is made where there is none. Raises EnvironmentFailure.
+
+    `run` is the number of the run that is about to write to it; without one the number there stays.
+    """
     try:
         place.mkdir(parents=True, exist_ok=True)
-        if _read_owner_file(place) == said:
-            return
-        # Always of this name, so that the next run overwrites what a killed one left.
-        temporary = place / f"{OWNER_FILE}-owner"
-        temporary.write_text(json.dumps(said, indent=1) + "\n")
-        temporary.rename(place / OWNER_FILE)
+        before = _read_owner_file(place) or {}
+        number = claimed_run(place, ours.state) if run is None else run
+        said = asdict(ours) | {"folder": str(place)} | ({} if number is None else {"run": number})
+        if before != said:
+            # Of one name, so that what a killed run left is used up by the next.
+            new = place / f"{OWNER_FILE}-owner"
+            replace_durably(place / OWNER_FILE, json.dumps(said, indent=1).encode() + b"\n", new)
     except OSError as error:
         why = describe(error, error.filename or place)
         raise EnvironmentFailure(f"the output folder {place} cannot be used: {why}") from error

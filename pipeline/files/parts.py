@@ -1,29 +1,32 @@
 """Commits the parts of a fan-out: they are written one by one, and become visible together or not at all.
 
-Which parts there are is known only when they have been made, so the plan cannot record the intent to write them.
-Instead a worker writes each path into a list of its run before it writes the file: by that list the next run knows
-what a killed one left, under its name or as a temporary.
+The names of the parts are known only when they have been made. So the ledger records the path around a part's name,
+and the time at which the job was handed out: a younger file there is ours, even if a kill prevented its record.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import FileFailure, NotOurs
-from pipeline.files.atomic import Check, Committed, GiveName, give_name
+from pipeline.files.atomic import TEMPORARY_PREFIX, Check, Committed, GiveName, give_name, run_of
+from pipeline.files.clocks import CLOCK_SLACK_NS, may_be_since
+from pipeline.files.naming import name_new, taken
+from pipeline.files.set_aside import SetAside
 from pipeline.files.template import check_components
 from pipeline.messages import MadePart, Target
 from pipeline.notes import Notes
-from pipeline.text import NO_FILE, NOT_OURS, shown
+from pipeline.text import shown
 
 # Digits of a part's index, so that names sort as the parts come.
 _DIGITS = 6
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_EVER_NS = 2**63
 
 
 class PartNames:
@@ -53,64 +56,64 @@ class PartNames:
         return name
 
 
-class Noted(NamedTuple):
-    """A part that a worker was about to write, or had written."""
+class FoundPart(NamedTuple):
+    """A file that lies where a part of an output belongs."""
 
-    source: bytes
-    target: bytes
-    """The path of the output, which stands for all its parts."""
-    name: bytes
+    name: str
     path: bytes
     size_bytes: int
     mtime_ns: int
-    """Size and time are -1 while the part is incomplete."""
+    ctime_ns: int
 
 
-class PartList:
-    """The lists of the parts that runs were about to write: one file for each run and worker."""
+def find_parts(prefix: bytes, suffix: bytes) -> Iterator[FoundPart]:
+    """Yield the files whose paths are a part's name between `prefix` and `suffix`."""
+    folder, _, begin = prefix.rpartition(b"/")
+    end, _, _ = suffix.partition(b"/")
+    try:
+        names = os.listdir(folder or b"/")
+    except OSError:  # nothing was made there
+        return
+    for name in sorted(names):
+        if not (name.startswith(begin) and name.endswith(end) and len(name) > len(begin) + len(end)):
+            continue
+        part = os.fsdecode(name[len(begin) : len(name) - len(end)])
+        path = prefix + os.fsencode(part) + suffix
+        if _NAME.fullmatch(part):
+            with suppress(OSError):
+                found = os.lstat(path)
+                if stat.S_ISREG(found.st_mode):
+                    yield FoundPart(part, path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
-    def __init__(self, folder: Path, run: str = "") -> None:
-        self._folder = folder
-        self._run = run
-        self._fd = -1
 
-    def note(self, part: Noted) -> None:
-        """Append a part: once before it is written, and once with size and time before it gets its name."""
-        if self._fd < 0:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(self._folder / f"{self._run}.{os.getpid()}", flags, 0o666)
-        os.write(self._fd, b"\0".join([*part[:4], b"%d" % part.size_bytes, b"%d" % part.mtime_ns, b""]))
-
-    def noted(self, run: str = "") -> Iterator[Noted]:
-        """Yield the parts that a run noted, or all runs; an incomplete note at the end of a file is left out."""
-        for file in sorted(self._folder.glob(f"{run}.*" if run else "*")):
-            fields = file.read_bytes().split(b"\0")[:-1]
-            columns = [fields[column :: len(Noted._fields)] for column in range(len(Noted._fields))]
-            for source, target, name, path, size_bytes, mtime_ns in zip(*columns, strict=False):
-                yield Noted(source, target, name, path, int(size_bytes), int(mtime_ns))
-
-    def is_ours(self, source: bytes, path: bytes) -> bool:
-        """Return whether this run made a file as a part of a source, in a worker that died before it reported that."""
-        found = os.lstat(path)
-        wanted = source, path, found.st_size, found.st_mtime_ns
-        return any((each.source, each.path, each.size_bytes, each.mtime_ns) == wanted for each in self.noted(self._run))
-
-    def clear(self, kept_runs: Iterable[str]) -> None:
-        """Remove the lists of all runs except those in `kept_runs`."""
-        kept = set(kept_runs)
-        for file in self._folder.glob("*"):
-            if file.name.partition(".")[0] not in kept:
-                file.unlink(missing_ok=True)
+def remove_temporaries_of(prefix: bytes, suffix: bytes, runs: Sequence[str]) -> None:
+    """Remove the temporaries of parts that runs left; each of `runs` has the form of `run_apart`."""
+    folder, _, begin = prefix.rpartition(b"/")
+    places = {folder}
+    if b"/" in suffix:  # the parts lie in folders of their own
+        with suppress(OSError):
+            places |= {
+                os.path.dirname(os.path.join(folder, name + suffix[suffix.index(b"/") :]))
+                for name in os.listdir(folder)
+                if name.startswith(begin)
+            }
+    for place in places:
+        with suppress(OSError):
+            for name in os.listdir(place):
+                if name.startswith(TEMPORARY_PREFIX) and run_of(name, whole=True) in runs:
+                    os.unlink(os.path.join(place, name))
 
 
 class Parts:
     """The parts of one output, from the first that is written until all have their final names."""
 
-    def __init__(self, source: bytes, target: Target, noted: PartList) -> None:
-        self._source = source
+    def __init__(self, target: Target, set_aside: SetAside, *, is_again: bool = False) -> None:
         self._target = target
-        self._noted = noted
+        # What a worker that died with this job has made is ours too.
+        self._ours = target.ours + (((target.handed_ns - CLOCK_SLACK_NS, _EVER_NS),) if is_again else ())
+        self._give_name: GiveName = give_name
+        if target.digests is not None:
+            self._give_name = set_aside.guarding(target.digests, give_name)
         self.notes: Notes = {}
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
@@ -124,10 +127,7 @@ class Parts:
         check_components(path[before.rindex(b"/") :])
         if os.path.lexists(path):
             self._refuse_others(path)
-        noted = Noted(self._source, self._target.path, name.encode(), path, -1, -1)
-        self._noted.note(noted)
         committed, notes = commit(path, lambda temporary, path: self._temporaries.__setitem__(path, temporary))
-        self._noted.note(noted._replace(size_bytes=committed.size_bytes, mtime_ns=committed.mtime_ns))
         self.notes |= notes
         self._made.append(MadePart(name, path, *committed))
 
@@ -138,11 +138,14 @@ class Parts:
         self._made.append(MadePart(name, before + name.encode() + after, 0, 0, b""))
 
     def _refuse_others(self, path: bytes) -> None:
-        target = self._target
-        if path in target.owned or target.is_forced or self._noted.is_ours(self._source, path):
+        target, ctime_ns = self._target, os.lstat(path).st_ctime_ns
+        if path in target.owned or target.is_forced or self._is_ours(ctime_ns):
             self._replaced.add(path)
         else:
-            raise NotOurs(f"{NOT_OURS}: {shown(path)}")
+            raise taken(path)
+
+    def _is_ours(self, ctime_ns: int) -> bool:
+        return any(may_be_since(ctime_ns, since) and ctime_ns < until for since, until in self._ours)
 
     def reveal(self, check: Check) -> tuple[MadePart, ...]:
         """Rename all parts to their targets, new ones first; if one fails, the new ones are removed again."""
@@ -151,17 +154,26 @@ class Parts:
         try:
             for path in sorted(self._temporaries, key=lambda path: path in self._replaced):
                 if path in self._replaced:
-                    give_name(self._temporaries[path], path)
+                    self._give_name(self._temporaries[path], path)
                 else:
-                    _link(self._temporaries[path], path)
+                    name_new(self._temporaries[path], path)
                     new.append(path)
+        except NotOurs as error:
+            self._remove(new)
+            if error.by in new:
+                raise FileFailure(f"two of its parts want {shown(error.by)}") from None
+            raise
         except BaseException:
-            for path in new:
-                os.unlink(path)
+            self._remove(new)
             raise
         finally:
             self.discard()
         return tuple(self._made)
+
+    @staticmethod
+    def _remove(paths: Iterable[bytes]) -> None:
+        for path in paths:
+            os.unlink(path)
 
     def discard(self) -> None:
         """Remove the temporaries."""
@@ -169,17 +181,3 @@ class Parts:
             with suppress(OSError):
                 os.unlink(temporary)
         self._temporaries.clear()
-
-
-def _link(temporary: bytes, path: bytes) -> None:
-    """Give a new part its name without replacing any file. Raises NotOurs if the name is taken."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        if os.path.isdir(path):
-            raise FileFailure(f"{NO_FILE}: {shown(path)}") from None
-        raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
-    except OSError:  # for instance, the file system has no hard links
-        if os.path.lexists(path):
-            raise NotOurs(f"{NOT_OURS}: {shown(path)}") from None
-        give_name(temporary, path)

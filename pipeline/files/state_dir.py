@@ -5,25 +5,30 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
+import re
 import shutil
-import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.file_system import describe, mount_of
+from pipeline.files.sync import replace_durably
 
+# What was read of the pipeline, as config/seal.py has it.
+SEAL_FILE = "reading.seal"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100
+_ID = re.compile(r"[0-9a-f]{16}")
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 # The number of runs whose logs are kept: a month of nights.
 _KEPT_RUNS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
-@dataclass(frozen=True)
+@dataclass
 class State:
     """The state folder of one pipeline, locked by this run until `close`."""
 
@@ -31,6 +36,8 @@ class State:
     id: str
     run: str
     lock_fd: int
+    is_prepared: bool = False
+    """True if the contents of the temporary folders are this run's."""
 
     @property
     def ledger(self) -> Path:
@@ -43,9 +50,9 @@ class State:
         return self.folder / "scratch"
 
     @property
-    def parts(self) -> Path:
-        """The folder in which workers list the parts that they are about to write."""
-        return self.folder / "parts"
+    def set_aside(self) -> Path:
+        """The folder of this run for files, possibly the user's, that outputs replaced."""
+        return self.folder / "set-aside" / self.run
 
     @property
     def slots(self) -> Path:
@@ -57,9 +64,43 @@ class State:
         """The file of this run's log."""
         return self.folder / "runs" / f"{self.run}.log"
 
+    def prepare(self) -> None:
+        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be at work."""
+        self.is_prepared = True
+        # Nobody wants to commit a state folder.
+        (self.folder / ".gitignore").write_text("*\n")
+        for old in (self.scratch, self.folder / "parts"):  # older versions listed parts in files
+            shutil.rmtree(old, ignore_errors=True)
+        self.scratch.mkdir(exist_ok=True)
+        for name in ("ledger.seal", "ledger.open"):  # of older versions
+            (self.folder / name).unlink(missing_ok=True)
+        for log in sorted((self.folder / "runs").glob("*.log"))[: 1 - _KEPT_RUNS]:
+            log.unlink(missing_ok=True)
+
+    def keep_seal(self, seal: bytes) -> None:
+        """Keep the seal of a reading if there is room for it; without it the next run reads the pipeline again."""
+        new = self.folder / f"{SEAL_FILE}.new"
+        with suppress(OSError):
+            new.write_bytes(seal)
+            new.replace(self.folder / SEAL_FILE)
+
+    def hold_lock(self) -> None:
+        """Make the lock file again if it was removed, so that no other run can begin. Raises OSError."""
+        if _is_the_file(self.lock_fd, self.folder / "lock"):
+            return
+        fd = os.open(self.folder / "lock", _LOCK_FLAGS, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.dup2(fd, self.lock_fd, inheritable=False)
+            _write_holder(self.lock_fd)
+        except BlockingIOError:  # a run that has just begun, which finds the ledger locked
+            pass
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         """Remove the temporary folders and release the lock."""
-        for folder in (self.scratch, self.slots):
+        for folder in (self.scratch, self.slots) if self.is_prepared else ():
             shutil.rmtree(folder, ignore_errors=True)
         os.close(self.lock_fd)
 
@@ -70,7 +111,7 @@ def open_state(folder: Path, pipeline: str) -> State:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         lock_fd = _lock(folder, pipeline)
         try:
-            return _prepare(State(folder, _identity(folder), _new_run(), lock_fd))
+            return State(folder, _identity(folder), _new_run(), lock_fd)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -81,21 +122,37 @@ def open_state(folder: Path, pipeline: str) -> State:
 
 def _lock(folder: Path, pipeline: str) -> int:
     """Lock the lock file and return its descriptor; the kernel releases the lock when the process ends."""
-    lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    while True:
+        lock_fd = os.open(folder / "lock", _LOCK_FLAGS, 0o666)
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_the_file(lock_fd, folder / "lock"):  # removed between the two: somebody may lock another
+                os.close(lock_fd)
+                continue
+            _write_holder(lock_fd)
+            return lock_fd
+        except BlockingIOError:
+            holder = _holder(lock_fd)
+            os.close(lock_fd)
+            raise AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})") from None
+        except OSError as error:
+            os.close(lock_fd)
+            if error.errno in _NO_LOCKS:
+                raise without_locks(folder, error) from error
+            raise
+
+
+def _write_holder(lock_fd: int) -> None:
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, f"pid {os.getpid()} on {os.uname().nodename} since {time.strftime('%F %T')}\n".encode(), 0)
+
+
+def _is_the_file(fd: int, file: Path) -> bool:
+    """Return whether a descriptor is that of the file which has this name now."""
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}\n".encode(), 0)
-        return lock_fd
-    except BlockingIOError:
-        holder = _holder(lock_fd)
-        os.close(lock_fd)
-        raise AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})") from None
-    except OSError as error:
-        os.close(lock_fd)
-        if error.errno in _NO_LOCKS:
-            raise without_locks(folder, error) from error
-        raise
+        return os.path.samestat(os.fstat(fd), os.stat(file))
+    except FileNotFoundError:
+        return False
 
 
 def _holder(lock_fd: int) -> str:
@@ -118,33 +175,25 @@ def without_locks(folder: Path, why: Exception) -> EnvironmentFailure:
     )
 
 
-def _prepare(state: State) -> State:
-    """Remove what a killed run left in the folder, and all but the last logs."""
-    # So that a state folder inside a repository is not committed by accident.
-    (state.folder / ".gitignore").write_text("*\n")
-    shutil.rmtree(state.scratch, ignore_errors=True)
-    state.scratch.mkdir(exist_ok=True)
-    for old in sorted((state.folder / "runs").glob("*.log"))[: 1 - _KEPT_RUNS]:
-        old.unlink(missing_ok=True)
-    return state
-
-
 def _new_run() -> str:
     """Return a new run id, which sorts by time and differs from others of the same second."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
 
 
 def _identity(folder: Path) -> str:
     """Return the id of the state folder, created at the first run; it moves with the folder."""
     known = known_identity(folder)
     if not known:
-        known, new = secrets.token_hex(8), folder / "id.new"
-        new.write_text(known + "\n")
-        new.replace(folder / "id")
+        known = os.urandom(8).hex()
+        # Owner files name it: without it nobody could tell after a power cut that their folders are ours.
+        replace_durably(folder / "id", f"{known}\n".encode(), folder / "id.new")
     return known
 
 
 def known_identity(folder: Path) -> str:
-    """Return the id of the state folder; empty before the first run."""
-    file = folder / "id"
-    return file.read_text().strip() if file.exists() else ""
+    """Return the state's id; empty where there is none yet, or the file is damaged."""
+    try:
+        known = (folder / "id").read_bytes().strip().decode("ascii", "replace")
+    except FileNotFoundError:
+        return ""
+    return known if _ID.fullmatch(known) else ""

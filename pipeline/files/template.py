@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from pipeline.errors import FileFailure
+from pipeline.files.naming import resolve_folder
 
 FIELDS = ("dir", "name", "stem", "suffix", "part")
 _FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)
@@ -51,7 +52,7 @@ class FolderAndName(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """The path of one stage's outputs: `folder` is its literal part, `pieces` what is filled in below it.
+    """The paths of one stage's outputs: a literal `folder`, links resolved, and `pieces` filled in below it.
 
     `pieces` are literal texts (str) and fields (one-element tuples), in order, relative to the folder.
     """
@@ -59,7 +60,7 @@ class Template:
     text: str
     folder: bytes
     written_folder: bytes
-    """The folder as the ledger keeps it: relative to the YAML's where it is written so or lies there."""
+    """The folder as the ledger keeps it; relative to the YAML's if it lies there, or is written so without links."""
     pieces: tuple[str | tuple[str], ...]
     has_file: ClassVar[bool] = True
     """True if an output is a file; False where the stage leaves none."""
@@ -256,8 +257,11 @@ def parse_template(text: str, base: Path, *, of_groups: bool = False) -> Templat
     if first.startswith("/") and not literal:
         literal = "/"
     literal = os.path.expanduser(literal)
-    folder = os.path.normpath(os.path.join(base, literal))
-    inside = not os.path.isabs(literal) or Path(base) in Path(folder).parents
+    spelt = os.path.normpath(os.path.join(base, literal))
+    folder = os.fsdecode(resolve_folder(os.fsencode(spelt)))
+    # A link leads to the same place wherever the project is moved; without one the place may move with it.
+    moves = folder == spelt and not os.path.isabs(literal)
+    inside = moves or Path(base) == Path(folder) or Path(base) in Path(folder).parents
     written = os.path.relpath(folder, base) if inside else folder
     below = ([rest] if rest else []) + pieces[1 if first else 0 :]
     _check_dots(below, text)
@@ -291,6 +295,30 @@ def _check_dots(below: list[str | tuple[str]], text: str) -> None:
         raise TemplateError(f"'.' or '..' after the first field of {text!r}; write it before")
     if isinstance(below[-1], str) and below[-1].endswith("/"):
         raise TemplateError(f"{text!r} names a folder")
+
+
+def key_of_path(templates: Iterable[Template], path: bytes) -> bytes | None:
+    """Return a path as the ledger keeps it, by the innermost template in whose folder it lies; None outside all."""
+    around = [each for each in templates if path.startswith(os.path.join(each.folder, b""))]
+    return max(around, key=lambda each: len(each.folder)).key(path) if around else None
+
+
+def with_one_spelling(templates: Iterable[Template | None], base: Path) -> list[Template | None]:
+    """Return the templates, changed so that the ledger keeps no path both relative and absolute."""
+    found = list(templates)
+    relative = [each.folder for each in found if each and not os.path.isabs(each.written_folder)]
+    return [
+        replace(each, written_folder=os.path.relpath(each.folder, os.fsencode(base)))
+        if each and os.path.isabs(each.written_folder) and any(_is_around(each.folder, other) for other in relative)
+        else each
+        for each in found
+    ]
+
+
+def _is_around(one: bytes, other: bytes) -> bool:
+    """Return whether two folders are the same, or one lies in the other."""
+    one, other = os.path.join(one, b""), os.path.join(other, b"")
+    return one.startswith(other) or other.startswith(one)
 
 
 def always_same(one: Template, other: Template) -> bool:

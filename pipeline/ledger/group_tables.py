@@ -40,20 +40,21 @@ class GroupTables:
     # -- filling -------------------------------------------------------------------------------------------------------
 
     def recorded_outputs(self, other_stages: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """Yield source, target, part, size and mtime_ns of the files that may be members: done, and no orphans.
+        """Yield source, target, part, size, mtime_ns and digest of the files that may be members: done, no orphans.
 
         Files of `other_stages` are left out; of stages that have another name by now they are not.
         """
         others = ", ".join("?" for _ in other_stages)
         return self._connection.execute(
-            "SELECT source, target, part, size, mtime_ns FROM outputs WHERE status = 'done' AND size IS NOT NULL"
-            f" AND stage NOT IN ({others}) AND {ARE_FILES} AND target NOT IN (SELECT target FROM temp.orphans)",
+            "SELECT source, target, part, size, mtime_ns, digest FROM outputs WHERE status = 'done'"
+            f" AND size IS NOT NULL AND stage NOT IN ({others}) AND {ARE_FILES}"
+            " AND target NOT IN (SELECT target FROM temp.orphans)",
             other_stages,
         )
 
     def insert_members(self, members: Iterable[tuple[object, ...]]) -> None:
         """Add members, each with all the columns of its table."""
-        self._connection.executemany("INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", members)
+        self._connection.executemany("INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", members)
 
     def insert_absent(self, stage: str, group: bytes, output: bytes, source: bytes, how: str) -> None:
         """Add that a group lacks the output of a source; an empty `group` stands for every group of the stage."""
@@ -85,9 +86,12 @@ class GroupTables:
         found = self._connection.execute(f"{members} UNION ALL {absent} LIMIT 1", (stage, group)).fetchone()
         return found[0], found[1] or ""
 
-    def member_states(self, stage: str, group: bytes, output: bytes) -> Iterator[tuple[bytes, int, int]]:
-        """Yield target, size and mtime_ns, as they were made, of the members of a group in byte order of target."""
-        return self._members("target, size, mtime_ns", stage, group, output)
+    def member_states(self, stage: str, group: bytes, output: bytes) -> Iterator[tuple[bytes, bytes | None, int, int]]:
+        """Yield target, digest as it was made, and found size and mtime_ns of the members of a group, by target.
+
+        There is no digest of a member that is not as it was made.
+        """
+        return self._members("target, contents, found_size, found_mtime_ns", stage, group, output)
 
     def members(self, stage: str, group: bytes, output: bytes) -> Iterator[FoundMember]:
         """Yield the members of a group as they were found on disk, in byte order of target."""

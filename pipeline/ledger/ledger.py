@@ -9,23 +9,29 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import EnvironmentFailure
+from pipeline.files.sync import sync_folder
 from pipeline.ledger.failures import Failures, between
 from pipeline.ledger.file_digests import FileDigests
+from pipeline.ledger.intents import Intent, Intents, PartIntent
 from pipeline.ledger.origins import columns_of, key_of
-from pipeline.ledger.outputs import Intent, Intents, Outputs
+from pipeline.ledger.outputs import Outputs
 from pipeline.ledger.plan_tables import PlanTables
-from pipeline.ledger.schema import LISTED_TABLE, UPGRADES, VERSION
+from pipeline.ledger.runs import Runs, Window
+from pipeline.ledger.schema import LISTED_TABLE, VERSION, TooOld, create_or_upgrade
 from pipeline.messages import KILLED, AnyJob, Outcome, Result
 
 if TYPE_CHECKING:
     from pipeline.ledger.group_tables import GroupTables
     from pipeline.ledger.overrides import Overrides
+
+# Seconds that another process may keep the file locked: as long as it takes to die.
+_TIMEOUT_S = 1.0
 
 TargetKey = Callable[[str, bytes], bytes]
 """Gives the key under which the ledger keeps an output, for a stage and a path."""
@@ -36,7 +42,9 @@ class Ledger:
 
     Attributes:
         file: The SQLite file; None in memory.
-        run: The id of the run that is on; empty outside of one.
+        run: The name of the run that is on; empty outside of one.
+        runs: Which runs there were, and how they ended.
+        window: The period of which the ledger may not know all that was made; None if it knows all.
         outputs: What is recorded of each output.
         intents: The outputs that were handed out and are not known to have ended.
         failures: What failed and has not been made since.
@@ -47,13 +55,18 @@ class Ledger:
         notes: What a person should know of how the ledger was opened.
         on_commit: Called after each commit.
         has_news: Whether anything was handed out, recorded, moved or removed, so that a copy is out of date.
+        least_run: The number that the next run has at least, since an owner file names the one before.
         is_suspect: Whether SQLite could not use the file, which is then left as it is for the next writer.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, check: Callable[[sqlite3.Connection], None] | None = None) -> None:
+        """Open the file; `check` is called with an older or existing one before anything is written to it."""
         self.file = file
-        self._connection = connection = _connect(file)
+        self._connection = connection = _connect(file, check)
         self.run = ""
+        self.runs = Runs(connection)
+        self.window: Window | None = None
+        self.least_run = 1
         self.failures = Failures(connection)
         self.intents = Intents(connection)
         self.outputs = Outputs(connection, self.intents)
@@ -100,7 +113,7 @@ class Ledger:
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
-    def intend(self, jobs: Iterable[AnyJob], key: TargetKey) -> None:
+    def intend(self, jobs: Sequence[AnyJob], key: TargetKey) -> None:
         """Record that the targets of jobs are ours to write, before they are written."""
         self.has_news = True
         self.outputs.flush()
@@ -111,6 +124,19 @@ class Ledger:
         ]
         self.intents.add(intents)
         self.outputs.set_in_flight(intent.target for intent in intents)
+        now = time.time_ns()
+        self.intents.add_parts(
+            PartIntent(
+                key(target.stage, target.path),
+                key_of(job.origin),
+                target.stage,
+                *(key(target.stage, target.around[0]), target.around[1]),
+                since_ns=now,
+            )
+            for job in jobs
+            for target in job.targets
+            if target.around[0]
+        )
 
     def record(self, outcome: Outcome, key: TargetKey, recipes: dict[str, int], tried: bool = True) -> None:
         """Record the results of a job.
@@ -131,6 +157,7 @@ class Ledger:
             self.outputs.add(origin, outcome, result, target, recipes[result.stage])
             if self.failures.has_any:
                 self.failures.forget_later(origin[0], result.stage)
+            self.intents.end_parts(target)
             for part in result.parts:
                 one = Result(result.stage, part.path, "done", "", None, "", *part[2:])
                 self.outputs.add(origin, outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
@@ -142,63 +169,45 @@ class Ledger:
             self.intents.record([Intent(target, key_of(outcome.origin), result.stage)])
         else:
             self.outputs.clear_in_flight(target)
+            self.intents.end_parts(target)
         self.intents.end([target])
+
+    def move_folder(self, folder: bytes, to: bytes) -> None:
+        """Give all outputs below a folder, made and intended, the paths that they have below another."""
+        self.intents.record_open()
+        self.outputs.move_folder(folder, to)
+        self.intents.move_folder(folder, to)
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
     def begin_run(self, run: str) -> None:
-        """Record that a run has begun; until `end_run` it counts as unclean."""
+        """Record that a run has begun; until its end reaches the disk it counts as unclean."""
         self.run = run
         self.begin()
         self.intents.record_open()
-        self._connection.execute("INSERT INTO runs (id, started) VALUES (?, ?)", (run, time.time()))
+        self.runs.begin(run, self.window, self.least_run)
+        self.outputs.run = self.runs.number
         self.commit()
 
+    def make_durable(self) -> None:
+        """Bring the row of the run, and all before it, to the disk, before an output is handed out."""
+        self.commit()
+        self.runs.set_synced(time.time_ns())
+        # A log that is lost does not take the row with it.
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self.file:
+            sync_folder(self.file.parent)
+
     def end_run(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
-        """Record how the run ended; `swept` if it has redone all that earlier runs could have left behind."""
+        """Record how the run went; `swept` if it has redone all that earlier runs could have left behind."""
         self.begin()
         self.outputs.flush()
         self.intents.record_open()
         self.failures.count_attempts(self.run, exit_code)
-        self._connection.execute(
-            "UPDATE runs SET ended = ?, exit = ?, summary = ? WHERE id = ?",
-            (time.time(), exit_code, json.dumps(summary), self.run),
-        )
-        if swept:
-            self._connection.execute("UPDATE runs SET swept = 1 WHERE id != ?", (self.run,))
+        if swept and exit_code == 0:
+            self.window = None
+        self.runs.set_outcome(exit_code, summary, swept=swept)
         self.commit()
-
-    def last_run(self) -> dict[str, Any] | None:
-        """Return the summary of the run that began last, with `run`, `started`, `ended` and `exit`."""
-        newest = "SELECT id, started, ended, exit, summary FROM runs ORDER BY started DESC LIMIT 1"
-        found = self._connection.execute(newest).fetchone()
-        if found is None:
-            return None
-        run, started, ended, exit_code, summary = found
-        return dict(json.loads(summary or "{}")) | {"run": run, "started": started, "ended": ended, "exit": exit_code}
-
-    def summaries(self) -> Iterator[dict[str, Any]]:
-        """Yield the summaries of the runs that ended, the newest first."""
-        found = self._connection.execute("SELECT summary FROM runs WHERE summary IS NOT NULL ORDER BY started DESC")
-        return (dict(json.loads(text)) for (text,) in found)
-
-    def run_ids(self) -> set[str]:
-        """Return the ids of all runs on record."""
-        return {run for (run,) in self._connection.execute("SELECT id FROM runs")}
-
-    def last_moment(self) -> float:
-        """Return when the ledger was last written by a run, in seconds since 1970; 0.0 if it never was."""
-        (moment,) = self._connection.execute("SELECT max(coalesce(ended, started)) FROM runs").fetchone()
-        return float(moment or 0.0)
-
-    def unclean_runs(self) -> list[str]:
-        """Return the runs that may have left temporaries beside outputs: they or one of their workers was cut short."""
-        found = self._connection.execute(
-            "SELECT id FROM runs WHERE NOT swept AND (ended IS NULL OR exit NOT IN (0, 1)"
-            " OR EXISTS (SELECT 1 FROM failures WHERE run = runs.id AND kind IN (?, ?, ?)))",
-            KILLED,
-        )
-        return [run for (run,) in found]
 
     # -- recipes -------------------------------------------------------------------------------------------------------
 
@@ -219,6 +228,13 @@ class Ledger:
         return dict(json.loads(found[0])) if found else {}
 
     # -- temporary tables ----------------------------------------------------------------------------------------------
+
+    def forget_plan(self) -> None:
+        """Drop the tables of a plan, and the digests that were read for it, so that another can be made."""
+        self.commit()
+        for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
+            self._connection.execute(f'DROP TABLE temp."{name}"')
+        self.file_digests = FileDigests(self._connection)
 
     def create_plan_tables(self) -> PlanTables:
         """Create the tables of a plan."""
@@ -242,17 +258,19 @@ class Ledger:
         return (path for (path,) in self._connection.execute("SELECT path FROM listed ORDER BY path"))
 
 
-def _connect(file: Path | None) -> sqlite3.Connection:
+def _connect(file: Path | None, check: Callable[[sqlite3.Connection], None] | None) -> sqlite3.Connection:
     """Open a file, and bring it forward to this version. Raises EnvironmentFailure."""
     try:
-        connection = sqlite3.connect(file or ":memory:", isolation_level=None)
+        connection = sqlite3.connect(file or ":memory:", isolation_level=None, timeout=_TIMEOUT_S)
         try:
             # Without a sync at every commit: after a power cut the last moments are forgotten and redone. Nobody else
             # opens the file, readers take a copy; so no shared memory is needed, which network file systems lack.
             connection.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                " PRAGMA temp_store=FILE"
+                " PRAGMA temp_store=FILE; PRAGMA wal_autocheckpoint=0"
             )
+            if check:
+                check(connection)
             _upgrade(connection, file)
         except BaseException:
             connection.close()
@@ -264,19 +282,13 @@ def _connect(file: Path | None) -> sqlite3.Connection:
 
 def _upgrade(connection: sqlite3.Connection, file: Path | None) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if step := UPGRADES.get(version):
-        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version={VERSION}; COMMIT")
-    elif version != VERSION:
+    if version > VERSION:
         raise EnvironmentFailure(f"the ledger {file} was written by a newer filemill (schema {version})")
-
-
-class UncertainPeriod(NamedTuple):
-    """A period of which the ledger does not know all that was made, after a power cut or a loss of its own."""
-
-    since_ns: int
-    until_ns: int
-    lost_power: bool
-    """Whether files may also have lost what was written to them."""
+    try:
+        create_or_upgrade(connection)
+    except TooOld:
+        text = f"the ledger {file} was written by a filemill that is too old to be taken over (schema {version})"
+        raise EnvironmentFailure(text, hint="move it away; then 'adopt' takes the outputs that are there") from None
 
 
 class Facts:
@@ -297,19 +309,6 @@ class Facts:
     def forget(self, name: str) -> None:
         """Delete a fact."""
         self._connection.execute("DELETE FROM facts WHERE name = ?", (name,))
-
-    @property
-    def uncertain_period(self) -> UncertainPeriod | None:
-        """The period of which the ledger does not know all that was made; None if it knows all."""
-        found = self.get("behind")
-        return UncertainPeriod(*found) if found else None
-
-    def set_uncertain_period(self, period: UncertainPeriod | None) -> None:
-        """Record the period of which the ledger does not know all; None if all of it was made anew."""
-        if period:
-            self.set("behind", period)
-        else:
-            self.forget("behind")
 
 
 class UnchangedRange(NamedTuple):

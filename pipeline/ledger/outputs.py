@@ -1,53 +1,42 @@
-"""The tables of outputs: what each was made of, by which recipe, and with which file; and which are being made.
-
-A row for each output that is handed out would cost as much as making a small file does. So they are noted as intents,
-many in one row, before they are handed out, and become rows of their own only when a run has ended without knowing what
-became of them. Until then whatever lies in their place is ours.
-"""
+"""The table of outputs: what each was made of, by which recipe, and with which file."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from pipeline.ledger.failures import between
+from pipeline.ledger.intents import RESEAL, Intents
 from pipeline.ledger.origins import ARE_FILES, kept_time
+from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, row_sum
 from pipeline.messages import Outcome, Result
 
-_UPSERT = """
-INSERT INTO outputs
-    (target, source, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, digest,
-    source_digest, source_ctime_ns, part, at_work)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (target) DO UPDATE SET
-    source = excluded.source, stage = excluded.stage, status = excluded.status,
-    source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns,
-    source_digest = excluded.source_digest, source_ctime_ns = excluded.source_ctime_ns,
-    recipe = excluded.recipe, reason = excluded.reason, at_work = 0, decree = NULL,
-    size = coalesce(excluded.size, size), mtime_ns = coalesce(excluded.mtime_ns, mtime_ns),
-    digest = coalesce(excluded.digest, digest), part = excluded.part
-"""
-_COLUMNS = (
-    "source, target, stage, status, source_size, source_mtime_ns, recipe, reason, size, mtime_ns, at_work,"
-    " digest, source_digest, source_ctime_ns, decree, part"
+_COLUMNS = f"{RECORD_COLUMNS}, crc"
+_STATISTICS = "crc, run, seat, seconds, peak_bytes, bytes_in, bytes_out, annotations"
+_INSERT = (
+    f"INSERT OR REPLACE INTO outputs ({RECORD_COLUMNS}, {_STATISTICS})"
+    f" VALUES ({', '.join('?' * (RECORD_COLUMNS.count(',') + _STATISTICS.count(',') + 2))})"
 )
-_INSERT_RECORD = """
-INSERT OR IGNORE INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, ?, 'intended', 1)
-"""
 # "0" is the character after "/".
 _DONE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
+# Bytes of a digest, and how many of earlier contents are kept.
+_DIGEST_BYTES, _EARLIER = 16, 3
+# Rows that are looked up by one statement.
+_TOGETHER = 500
 
 
 OutputStatus = Literal["intended", "done", "skipped"]
 """The state of an output; one that is only intended was handed out, and its end is not recorded."""
 
 
-class Intent(NamedTuple):
-    """One output that is about to be made, and of what."""
+class DamagedRow(sqlite3.DatabaseError):
+    """A row is not what was written: its checksum is another."""
 
-    target: bytes
-    source: bytes
-    stage: str
+    sqlite_errorname = "SQLITE_CORRUPT"
 
 
 class OutputRecord(NamedTuple):
@@ -66,7 +55,7 @@ class OutputRecord(NamedTuple):
     """Size and time of the file that was written; None where none was. A skip keeps those of the file before it."""
     mtime_ns: int | None
     in_flight: int
-    """Whether a run was stopped while it made the output: the file may then be newer than the record."""
+    """When a job was handed out that is not known to have ended, or 0: the file may be newer than the record."""
     digest: bytes | None = None
     """The digest of the contents of the file as it was written."""
     source_digest: bytes | None = None
@@ -76,67 +65,25 @@ class OutputRecord(NamedTuple):
     """The number of the override that set the record; None if a run did."""
     part: str | None = None
     """The name of a fan-out's part; empty in the record that stands for all parts of an output."""
+    recorded_ns: int | None = None
+    """When the record was written."""
+    earlier: bytes | None = None
+    """The digests of the contents before these, one after the other."""
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """The digests of the last versions that we made, the newest first."""
+        all_of_them = (self.digest or b"") + (self.earlier or b"")
+        return tuple(all_of_them[at : at + _DIGEST_BYTES] for at in range(0, len(all_of_them), _DIGEST_BYTES))
 
 
-class Intents:
-    """The ledger's table of intents; each of its rows holds those that were handed out together."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        # The row in which an output stands, until the output has ended.
-        self._row_of: dict[bytes, int] = {}
-        # How many outputs of each row have not ended.
-        self._open: dict[int, int] = {}
-        self._ended_rows: list[tuple[int]] = []
-        self._of_other_runs: dict[bytes, Intent] | None = None
-
-    def add(self, intents: list[Intent]) -> None:
-        """Record that these outputs are ours to write, before they are written."""
-        fields = (each for intent in intents for each in (intent.target, intent.source, intent.stage.encode()))
-        cursor = self._connection.execute("INSERT INTO intents (outputs) VALUES (?)", (b"\0".join(fields),))
-        row = int(cursor.lastrowid or 0)
-        self._row_of.update(dict.fromkeys((intent.target for intent in intents), row))
-        self._open[row] = len(intents)
-
-    def end(self, targets: Iterable[bytes]) -> None:
-        """Note that outputs have ended, and that the ledger says how."""
-        for target in targets:
-            row = self._row_of.pop(target, None)
-            if row is not None:
-                self._open[row] -= 1
-                if not self._open[row]:
-                    del self._open[row]
-                    self._ended_rows.append((row,))
-
-    def delete_ended(self) -> None:
-        """Delete the rows of which all outputs have ended."""
-        if self._ended_rows:
-            self._connection.executemany("DELETE FROM intents WHERE id = ?", self._ended_rows)
-            self._ended_rows.clear()
-
-    def record(self, intents: Iterable[Intent]) -> None:
-        """Give intents records of their own among the outputs: nobody knows how far their worker came."""
-        self._connection.executemany(_INSERT_RECORD, intents)
-
-    def record_open(self) -> None:
-        """Give records to all intents that have not ended, and empty the table: no run is on that could end them."""
-        self.delete_ended()
-        self.record(self._stored())
-        self._connection.execute("DELETE FROM intents")
-        self._row_of.clear()
-        self._open.clear()
-
-    def get(self, target: bytes) -> Intent | None:
-        """Return the intent for an output of a run that was killed, or is on."""
-        if self._of_other_runs is None:
-            self._of_other_runs = {intent.target: intent for intent in self._stored()}
-        return self._of_other_runs.get(target)
-
-    def _stored(self) -> Iterator[Intent]:
-        for (packed,) in self._connection.execute("SELECT outputs FROM intents").fetchall():
-            fields = packed.split(b"\0")
-            for target, source, stage in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
-                yield Intent(target, source, stage.decode())
+def _checked(rows: Iterable[tuple[Any, ...]]) -> Iterator[OutputRecord]:
+    """Yield the records of rows that were read with their checksums. Raises DamagedRow."""
+    make, crc32 = OutputRecord._make, zlib.crc32
+    for row in rows:
+        if crc32(repr(row[:AT_WORK] + row[AT_WORK + 1 : -1]).encode()) != row[-1]:
+            raise DamagedRow(f"the row of {row[1]!r} is not what was written")
+        yield make(row[:-1])
 
 
 class Outputs:
@@ -148,8 +95,10 @@ class Outputs:
         # While the table was empty when the ledger was opened, no output needs to be looked up.
         self._was_empty = not connection.execute("SELECT EXISTS (SELECT 1 FROM outputs)").fetchone()[0]
         # Rows are inserted together, which costs a third of inserting each by itself.
-        self.pending: list[tuple[Any, ...]] = []
-        """Rows that are written by the next `flush`."""
+        self.pending: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
+        """Records that are written by the next `flush`, each with what it cost to make the output."""
+        self.run: int | None = None
+        """The number of the run that is on."""
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -167,10 +116,10 @@ class Outputs:
         self.flush()
         if listed:
             among = "listed CROSS JOIN outputs ON source = path ORDER BY path"
-            return map(OutputRecord._make, self._connection.execute(f"SELECT {_COLUMNS} FROM {among}"))
+            return _checked(self._connection.execute(f"SELECT {_COLUMNS} FROM {among}"))
         which = f"{between(after)}{f' AND {ARE_FILES}' if of_files else ''}"
         found = self._connection.execute(f"SELECT {_COLUMNS} FROM outputs {which} ORDER BY source", (first, after))
-        return map(OutputRecord._make, found)
+        return _checked(found)
 
     def of_source(self, source: bytes) -> list[OutputRecord]:
         """Return the records of one source."""
@@ -180,7 +129,7 @@ class Outputs:
         """Return the record of one output."""
         self.flush()
         found = self._connection.execute(f"SELECT {_COLUMNS} FROM outputs WHERE target = ?", (target,)).fetchone()
-        return OutputRecord._make(found) if found else None
+        return next(_checked([found])) if found else None
 
     def recipe_of(self, target: bytes) -> int | None:
         """Return the number of the recipe by which an output was made."""
@@ -221,6 +170,12 @@ class Outputs:
         which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {ARE_FILES}"
         return sum(not source.startswith(excluded_folders) for (source,) in self._connection.execute(which))
 
+    def in_folder(self, folder: bytes) -> list[tuple[bytes, bytes]]:
+        """Return target and source of the outputs made in a folder itself, whose key ends in a slash."""
+        self.flush()
+        found = self._connection.execute(f"SELECT target, source {_DONE_BELOW}", (folder, folder[:-1] + b"0"))
+        return [(target, source) for target, source in found if b"/" not in target[len(folder) :]]
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def add(
@@ -235,28 +190,50 @@ class Outputs:
         """Record an output as done or skipped; `origin` are the columns of what it was made of."""
         has_file = bool(result.digest)
         source, source_size, source_mtime_ns = origin
-        self.pending.append(
-            (
-                target, source, result.stage, result.status, source_size, source_mtime_ns, recipe,
-                result.text or result.noted,
-                result.size_bytes if has_file else None, kept_time(result.mtime_ns) if has_file else None,
-                result.digest or None, outcome.source_digest or None, outcome.source_ctime_ns,
-                "" if result.parts else part,
-            )
+        record = (
+            source, target, result.stage, result.status, source_size, source_mtime_ns, recipe,
+            result.text or result.noted,
+            result.size_bytes if has_file else None, kept_time(result.mtime_ns) if has_file else None,
+            0, result.digest or None, outcome.source_digest or None, outcome.source_ctime_ns, None,
+            "" if result.parts else part,
         )  # fmt: skip
+        bytes_out = sum(each.size_bytes for each in result.parts) if result.parts else result.size_bytes
+        bytes_in = outcome.bytes_in if outcome.source is None else source_size
+        # What a job took is told once, in the row that stands for all its parts.
+        cost = (outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
+        self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
     def flush(self) -> None:
         """Write the records that `add` has collected."""
-        if self.pending:
-            self._connection.executemany(_UPSERT, self.pending)
-            self._intents.end(row[0] for row in self.pending)
-            self._intents.delete_ended()
-            self.pending.clear()
+        if not self.pending:
+            return
+        which = (record for record, _ in self.pending if record[3] == "skipped" or not self._was_empty)
+        before = self._files_of([record[1] for record in which])
+        now = time.time_ns()
+        rows = []
+        for record, costs in self.pending:
+            rows.append(row := _row(record, before.get(record[1]), now, self.run, costs))
+            before[record[1]] = (row[8], row[9], row[11], row[17])
+        self._connection.executemany(_INSERT, rows)
+        self._intents.end(record[1] for record, _ in self.pending)
+        self._intents.delete_ended()
+        self.pending.clear()
+
+    def _files_of(self, targets: list[bytes]) -> dict[bytes, tuple[Any, ...]]:
+        """Return what is recorded of the files of outputs: size, mtime_ns, digest, and the digests before."""
+        found: dict[bytes, tuple[Any, ...]] = {}
+        for at in range(0, len(targets), _TOGETHER):
+            some = targets[at : at + _TOGETHER]
+            which = f"target IN ({', '.join('?' * len(some))})"
+            columns = "target, size, mtime_ns, digest, earlier"
+            for target, *file in self._connection.execute(f"SELECT {columns} FROM outputs WHERE {which}", some):
+                found[target] = tuple(file)
+        return found
 
     def set_in_flight(self, targets: Iterable[bytes]) -> None:
         """Mark outputs as handed out; what is recorded of them stays."""
         if not self._was_empty:
-            statement = "UPDATE outputs SET at_work = 1 WHERE target = ?"
+            statement = f"UPDATE outputs SET at_work = {time.time_ns()} WHERE target = ? AND NOT at_work"
             self._connection.executemany(statement, ((target,) for target in targets))
 
     def clear_in_flight(self, target: bytes) -> None:
@@ -267,6 +244,16 @@ class Outputs:
         """Give an output another path, and the stage that has it now."""
         self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
         self._connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
+        self._connection.execute(RESEAL, (to,))
+
+    def move_folder(self, folder: bytes, to: bytes) -> None:
+        """Give all outputs below a folder the paths that they have below another; what is recorded there is kept."""
+        self.flush()
+        below = os.path.join(folder, b"")
+        values = below, below[:-1] + b"0"
+        rows = self._connection.execute("SELECT target, stage FROM outputs WHERE target >= ? AND target < ?", values)
+        for target, stage in rows.fetchall():
+            self.move(target, os.path.join(to, target[len(below) :]), stage)
 
     def add_part(self, target: bytes, source: bytes, stage: str, size: int, mtime_ns: int, part: bytes) -> None:
         """Record a part that a killed run has made; its recipe and its source's state are unknown."""
@@ -274,18 +261,39 @@ class Outputs:
             "INSERT INTO outputs (target, source, stage, status, recipe, size, mtime_ns, at_work, part)"
             " VALUES (?, ?, ?, 'done', 0, ?, ?, 0, ?) ON CONFLICT (target) DO UPDATE SET"
             " size = excluded.size, mtime_ns = excluded.mtime_ns WHERE source = excluded.source",
-            (target, source, stage, size, mtime_ns, part.decode()),
+            (target, source, stage, size, kept_time(mtime_ns), part.decode()),
         )
+        self._connection.execute(RESEAL, (target,))
+
+    def set_mtime(self, target: bytes, mtime_ns: int) -> None:
+        """Record that an output has another time, and the contents that we wrote."""
+        self._set(target, "mtime_ns = ?", kept_time(mtime_ns))
 
     def set_skipped(self, target: bytes) -> None:
         """Record that an output is not made any more, although its file is still there."""
-        self._connection.execute("UPDATE outputs SET status = 'skipped' WHERE target = ?", (target,))
+        self._set(target, "status = 'skipped'")
 
     def forget_file(self, target: bytes) -> None:
         """Record that the file of a skipped output is gone."""
-        statement = "UPDATE outputs SET size = NULL, mtime_ns = NULL, digest = NULL WHERE target = ?"
-        self._connection.execute(statement, (target,))
+        self._set(target, "size = NULL, mtime_ns = NULL, digest = NULL")
+
+    def _set(self, target: bytes, columns: str, *values: object) -> None:
+        self._connection.execute(f"UPDATE outputs SET {columns} WHERE target = ?", (*values, target))
+        self._connection.execute(RESEAL, (target,))
 
     def delete(self, targets: Iterable[bytes]) -> None:
         """Delete the records of outputs."""
         self._connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
+
+
+def _row(
+    record: tuple[Any, ...], before: tuple[Any, ...] | None, now_ns: int, run: int | None, costs: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """Return a row of the table, with what is kept of the file before it."""
+    size, mtime_ns, digest, earlier = before or (None, None, None, None)
+    if before and record[11] is None:  # a skip: the file before it is still there
+        record = (*record[:8], size, mtime_ns, *record[10:11], digest, *record[12:])
+    elif digest and digest != record[11]:
+        earlier = (digest + (earlier or b""))[: _DIGEST_BYTES * _EARLIER]
+    record = (*record, now_ns, earlier)
+    return (*record, row_sum(*record[:AT_WORK], *record[AT_WORK + 1 :]), run, *costs)

@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from pipeline.ledger.intents import RESEAL
 from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.messages import Origin
 
 _INSERT_ADOPTED = """
 INSERT OR REPLACE INTO outputs
     (target, source, stage, status, source_size, source_mtime_ns, source_digest, source_ctime_ns, recipe, size,
-    mtime_ns, digest, at_work, decree)
-VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)
+    mtime_ns, digest, at_work, decree, recorded)
+VALUES (?, ?, ?, 'done', ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)
 """
 
 
@@ -80,9 +81,10 @@ class Overrides:
                 (
                     each.target, source, each.stage, source_size, source_mtime_ns,
                     each.source_digest, each.source_ctime_ns, each.recipe, each.size_bytes, kept_time(each.mtime_ns),
-                    each.digest, override,
+                    each.digest, override, time.time_ns(),
                 ),
             )  # fmt: skip
+            self._connection.execute(RESEAL, (each.target,))
             forget = "DELETE FROM failures WHERE source = ? AND stage = ?"
             self._connection.execute(forget, (source, each.stage))
 
@@ -91,4 +93,5 @@ class Overrides:
         statement = "UPDATE outputs SET recipe = ?, decree = ? WHERE target = ?"
         for target, recipe in outputs:
             self._connection.execute(statement, (recipe, override, target))
+            self._connection.execute(RESEAL, (target,))
         self._connection.execute("DELETE FROM spans")

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
 
@@ -21,8 +22,10 @@ _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
 # Rows that are read together.
 _CHUNK = 500
-_INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?)"
-_DECISION = "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from"
+_INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_DECISION = (
+    "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
+)
 
 Record = tuple[Any, ...]
 """A row of a table, its columns in the order of `schema.py` or of the method's docstring."""
@@ -39,7 +42,7 @@ class PlanTables:
 
     def insert_outputs(self, outputs: Iterable[Record]) -> None:
         """Append outputs to `plan`, each with all its columns but `seq`."""
-        values = f"NULL{', ?' * 13}"
+        values = f"NULL{', ?' * 14}"
         self._connection.executemany(f"INSERT INTO plan VALUES ({values})", outputs)
 
     def insert_orphans(self, orphans: Iterable[Record]) -> None:
@@ -49,7 +52,7 @@ class PlanTables:
     def insert_skipped_orphans(self, code: str) -> None:
         """Add as orphans the files of all outputs that the ledger has as skipped."""
         self._connection.execute(
-            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns FROM outputs"
+            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
             (code,),
         )
@@ -58,20 +61,25 @@ class PlanTables:
         """Add a failure that the ledger may forget."""
         self._connection.execute("INSERT INTO past_failures VALUES (?, ?)", (source, stage))
 
-    def insert_reading(self, target: bytes, digest: bytes, mtime_ns: int, ctime_ns: int) -> None:
-        """Add what the source of an output was read to be."""
+    def insert_reading(self, target: bytes, mtime_ns: int, digest: bytes | None, ctime_ns: int | None) -> None:
+        """Add the time of the source of an output, and its digest and ctime if it was read."""
         self._connection.execute(
-            "INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", (target, digest, mtime_ns, ctime_ns)
+            "INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?)", (target, mtime_ns, digest, ctime_ns)
         )
+
+    def insert_touched(self, target: bytes, mtime_ns: int) -> None:
+        """Add the time of an output that was read to have the contents that we wrote."""
+        self._connection.execute("INSERT OR REPLACE INTO touched VALUES (?, ?)", (target, mtime_ns))
 
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
 
-        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns.
+        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns, digest.
         """
         planned = f"FROM plan WHERE {ARE_GROUPS}"
         return self._all(
-            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns FROM outputs"
+            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns, digest"
+            " FROM outputs"
             f" WHERE {ARE_GROUPS} AND target NOT IN (SELECT target {planned})"
         )
 
@@ -170,19 +178,26 @@ class PlanTables:
         self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
 
     def keep_readings(self) -> None:
-        """Write to the ledger what was read of sources that are unchanged, so that the next plan need not read them."""
+        """Write to the ledger what was read of unchanged sources and outputs, so that the next plan reads none."""
         self._connection.execute(
-            "UPDATE outputs SET source_digest = readings.digest, source_mtime_ns = readings.mtime_ns,"
-            " source_ctime_ns = readings.ctime_ns FROM temp.readings WHERE outputs.target = readings.target"
+            "UPDATE outputs SET source_mtime_ns = readings.mtime_ns,"
+            " source_digest = coalesce(readings.digest, source_digest),"
+            " source_ctime_ns = coalesce(readings.ctime_ns, source_ctime_ns)"
+            " FROM temp.readings WHERE outputs.target = readings.target"
         )
+        self._connection.execute(
+            "UPDATE outputs SET mtime_ns = touched.mtime_ns FROM temp.touched WHERE outputs.target = touched.target"
+        )
+        either = "SELECT target FROM temp.readings UNION SELECT target FROM temp.touched"
+        self._connection.execute(f"{RESEAL_WHERE} target IN ({either})")
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def outputs_to_make(self, *, late: bool, of_groups: bool = False) -> Iterator[Record]:
-        """Yield `seq`, source, its size and mtime_ns, stage and path of what is to be made, in order."""
+        """Yield `seq`, source, size, mtime_ns, stage, path, whether it is vacant, target and reason of each to make."""
         which = f"{ARE_GROUPS if of_groups else ARE_FILES} AND {'late' if late else 'NOT late'}"
         return self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path FROM plan"
+            "SELECT seq, source, source_size, source_mtime_ns, stage, path, vacant, target, reason FROM plan"
             f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
             0,
         )
@@ -206,6 +221,12 @@ class PlanTables:
         """Return the sources of which an output has this target."""
         return [source for (source,) in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
 
+    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
+        """Return target and source of the outputs that belong in a folder itself, whose key ends in a slash."""
+        which = "target >= ? AND target < ?"
+        found = self._all(f"SELECT target, source FROM plan WHERE {which}", folder, folder[:-1] + b"0")
+        return [(target, source) for target, source in found if b"/" not in target[len(folder) :]]
+
     def counts(self, *, of_groups: bool) -> list[Record]:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
         which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, reason ORDER BY min(seq)"
@@ -225,6 +246,19 @@ class PlanTables:
         which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
         columns = "seq, source, stage, path, target, moved_from"
         return self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0)
+
+    def outputs_like_orphans(self, within_ns: int) -> list[bytes]:
+        """Return the targets that are no orphans and have size and, within so much, mtime_ns of one."""
+        self._connection.execute("CREATE INDEX IF NOT EXISTS temp.orphans_by_size ON orphans (size, mtime_ns)")
+        like = (
+            "orphans.size = outputs.size AND orphans.mtime_ns BETWEEN outputs.mtime_ns - ?1 AND outputs.mtime_ns + ?1"
+        )
+        rows = self._connection.execute(
+            f"SELECT target FROM outputs WHERE EXISTS (SELECT 1 FROM temp.orphans WHERE {like})"
+            " AND target NOT IN (SELECT target FROM temp.orphans)",
+            (within_ns,),
+        )
+        return [target for (target,) in rows]
 
     def orphans(self) -> Iterator[Record]:
         """Yield the orphans that are not to be renamed, in byte order of their targets."""

@@ -1,4 +1,4 @@
-"""Checks whether a ledger and its log are what was written, and replaces what is damaged by the last good copy."""
+"""Checks whether a ledger is what was written, replaces a damaged one, and finds the period that is uncertain then."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from pipeline.errors import EnvironmentFailure
+from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
-from pipeline.files.state_dir import State, without_locks
-from pipeline.ledger.checkpoint import (
-    FRAME_BYTES,
-    LOG_HEADER_BYTES,
-    UncleanExit,
-    bring_in_log,
-    copy_file,
-    good_copy,
-    is_sealed,
-    lift_seal,
-    log_of,
-    marker_of,
-    read_marker,
-    read_seal,
-    size_of,
-)
-from pipeline.ledger.ledger import Ledger, UncertainPeriod
+from pipeline.files.clocks import CLOCK_SLACK_NS
+from pipeline.files.ownership import claimed_run
+from pipeline.files.state_dir import State, known_identity, without_locks
+from pipeline.ledger.checkpoint import JUDGED, bring_in_log, copy_of, is_as_left, log_of, mark_as_suspect, size_of
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.runs import RunRow, Window, boot_id, boot_time_ns
+from pipeline.ledger.schema import create, has_lost_tables
+from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
+from pipeline.text import shown
 
 # Damaged files that are kept, the newest.
 _KEPT_DAMAGED = 2
-# Seconds by which two clocks, that of the files and ours, may differ.
-_SLACK_S = 2.0
+# Nanoseconds that a run may have been alive after it wrote to its ledger: its workers go on while it dies.
+_LONGER_NS = 5_000_000_000
 # What SQLite says of a machine that does not let it work, rather than of what is in the file.
 _MACHINE = ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY", "PERM", "NOMEM", "PROTOCOL", "NOLFS", "AUTH")
+# What is said of a run that did not end in order, by what became of the log.
+_WHY = {
+    "lost": "a run was killed, and the end of the ledger's log is lost",
+    "gone": "a run did not end in order, and the ledger's log is gone",
+    "empty": "",  # as every run leaves it before it makes anything
+}
+CLAIMS = "claims"
+"""The fact that holds the number of the run that last wrote its number into each output folder's owner file."""
 
 
 class Damaged(Exception):
@@ -44,111 +45,105 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True)
-class Loss:
-    """The gaps in the knowledge of a ledger that is whole."""
+class Remains:
+    """The files of a ledger as they lay there before it was opened."""
 
-    since: float | None
-    """When that begins, in seconds since 1970; None if the ledger knows of no output at all."""
-    note: str
-    is_power: bool = False
-    """Whether the power was lost, so that files may be older than what is recorded of them."""
+    alive_ns: int
+    """When its files were last written to."""
+    log_bytes: int | None
+    """The size of the log; None where there was none."""
+    is_as_left: bool
+    """Whether nobody has written to it since its last writer closed it in order."""
+    log: Standing | Literal["gone"] = "gone"
+    """Whether the log has all that was committed, which is known once the file is opened."""
 
 
-def open_checked(file: Path) -> tuple[Ledger, Loss | None]:
-    """Open a ledger after checking it, and return what it lost. Raises Damaged, EnvironmentFailure."""
-    if not size_of(file) and not size_of(log_of(file)):
+def look_at(file: Path) -> Remains:
+    """Look at the files of a ledger before it is opened."""
+    times = [each.stat().st_mtime_ns for each in (file, log_of(file)) if each.exists()]
+    log_bytes = size_of(log_of(file)) if log_of(file).exists() else None
+    return Remains(max(times, default=0), log_bytes, is_as_left(file))
+
+
+def is_new(file: Path) -> bool:
+    """Return whether no writer has ever begun, rather than the ledger having been lost."""
+    return not (size_of(file) or size_of(log_of(file)) or _copies(file))
+
+
+def open_checked(file: Path, remains: Remains) -> tuple[Ledger, Remains]:
+    """Open a ledger after checking it, and say how its log ends.
+
+    Raises:
+        Damaged: It is not what was written.
+        EnvironmentFailure: The machine does not let it be opened.
+        AlreadyRunning: Another process has it open.
+    """
+    if not size_of(file):
         raise Damaged("is gone")
-    seal, left, log = read_seal(file), read_marker(file), log_of(file)
-    if seal and seal.digest and not is_sealed(file, seal):
-        raise Damaged("is not as it was left")
-    is_unclean, logged_bytes = marker_of(file).exists() or size_of(log) > 0, _logged_bytes(log)
-    if is_unclean:
-        lift_seal(file)
-    is_known = bool(seal and seal.digest)
-    with _naming_damage(file, is_known=is_known):
-        ledger = Ledger(file)
+    if size_of(file) % PAGE_BYTES:  # SQLite takes what is lacking of a page for zeros
+        raise Damaged("is cut short")
+    with _naming_damage(file):
+        ledger = Ledger(file, _check)
     try:
-        with _naming_damage(file, is_known=is_known):
-            if not is_known:
+        with _naming_damage(file):
+            frames = int(ledger._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
+            log = "gone" if remains.log_bytes is None else standing_of(log_of(file), frames)
+            # Else the next transaction would be written over the first of these, and the rest stay behind it.
+            bring_in_log(ledger)
+            last = ledger.runs.newest()
+            if not remains.is_as_left or remains.log_bytes or (last and last.ended is None):
+                ledger.unchanged.delete()
                 _read_all(ledger)
-            if not is_unclean:
-                return ledger, None
-            found_bytes = LOG_HEADER_BYTES + FRAME_BYTES * bring_in_log(ledger, "PASSIVE")
-        logged_bytes = max(logged_bytes, left.log_bytes if left else 0)
-        # Killed before it wrote its marker a writer has lost nothing.
-        marker = marker_of(file)
-        has_begun = size_of(marker) > 0 or (bool(seal and seal.digest) and not marker.exists())
-        sealed_at = seal.at if seal and has_begun else None
-        return ledger, _loss(sealed_at, left, logged_bytes, found_bytes)
+        return ledger, replace(remains, log=log)
     except BaseException:
         ledger.close()
         raise
 
 
-@contextmanager
-def _naming_damage(file: Path, *, is_known: bool) -> Iterator[None]:
-    """Raise Damaged for a damaged file, and EnvironmentFailure for a failing machine.
+def _check(connection: sqlite3.Connection) -> None:
+    """Check a file before anything is written to it. Raises Damaged."""
+    # SQLite takes a file whose first page lost its table of contents for a new one.
+    if has_lost_tables(connection):
+        raise Damaged("has lost its tables")
+    # It reads a damaged tree without a word.
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise Damaged(f"is damaged ({' '.join(str(found).split())})")
 
-    A file that `is_known` by its seal counts as damaged only if SQLite says so.
-    """
+
+def _read_all(ledger: Ledger) -> None:
+    """Read every row of a ledger that was not closed in order. Raises Damaged, sqlite3.Error."""
+    connection = ledger._connection
+    for _ in ledger.outputs.all():
+        pass
+    try:
+        for statement in ("parts FROM recipes", "value FROM facts", "said FROM decrees", "versions FROM runs"):
+            for (text,) in connection.execute(f"SELECT {statement}"):
+                json.loads(text or "null")
+        for _ in ledger.failures.all(), ledger.runs.summaries(), ledger.intents.parts():
+            list(_)
+        ledger.intents.get(b"")
+    except (ValueError, TypeError) as error:
+        raise Damaged(f"is damaged ({error})") from None
+
+
+@contextmanager
+def _naming_damage(file: Path) -> Iterator[None]:
+    """Raise Damaged for a damaged file, and EnvironmentFailure for a failing machine."""
     try:
         yield
     except (sqlite3.Error, EnvironmentFailure) as failure:
         error = failure if isinstance(failure, sqlite3.Error) else failure.__cause__
         if not isinstance(error, sqlite3.Error):
             raise
-        if is_damage(error) or not (is_known or _name_of(error).startswith(_MACHINE)):
+        name = _name_of(error)
+        if is_damage(error) or not name.startswith(_MACHINE):
             raise Damaged(f"cannot be read ({error})") from None
-        if _name_of(error).startswith(("IOERR_LOCK", "IOERR_RDLOCK", "PROTOCOL", "NOLFS")):
+        if name.startswith(("BUSY", "LOCKED")):
+            raise AlreadyRunning(f"another run is at work with the ledger {file}") from error
+        if name.startswith(("IOERR_LOCK", "IOERR_RDLOCK", "PROTOCOL", "NOLFS")):
             raise without_locks(file.parent, error) from error
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
-
-
-def _loss(sealed_at: float | None, left: UncleanExit | None, logged_bytes: int, found_bytes: int) -> Loss | None:
-    """Return what was lost with a writer that did not end in order."""
-    if left is None and sealed_at is None:  # of an older version, which left neither
-        return None
-    if left and left.lost_power:
-        when = moment(left.synced)
-        text = f"the machine stopped during a run; what was made since {when} may not have reached the disk"
-        return Loss(left.synced, f"{text} and is made anew", is_power=True)
-    if left is None or found_bytes < logged_bytes:
-        since = left.since if left else sealed_at or 0.0
-        return Loss(since, f"the end of the ledger's log is lost; what was made since {moment(since)} is made anew")
-    return None
-
-
-def _logged_bytes(log: Path) -> int:
-    """Return the size of the committed part of a log, by its frames' headers alone; their contents may be damaged."""
-    try:
-        data = log.read_bytes()
-    except FileNotFoundError:
-        return 0
-    heads = [data[at : at + 16] for at in range(LOG_HEADER_BYTES, len(data) - FRAME_BYTES + 1, FRAME_BYTES)]
-    salts = [head[8:16] for head in heads]
-    own = max(set(salts), key=salts.count, default=b"")
-    ends = [number for number, head in enumerate(heads, 1) if head[8:16] == own and head[4:8] != bytes(4)]
-    return LOG_HEADER_BYTES + FRAME_BYTES * ends[-1] if ends else 0
-
-
-def _read_all(ledger: Ledger) -> None:
-    """Read every row of a ledger that has no seal. Raises Damaged, sqlite3.Error."""
-    connection = ledger._connection
-    found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if found != "ok":
-        raise Damaged(f"is damaged ({' '.join(str(found).split())})")
-    wrong = "SELECT 1 FROM outputs WHERE status NOT IN ('intended', 'done', 'skipped') OR typeof(target) != 'blob'"
-    if connection.execute(wrong).fetchone():
-        raise Damaged("is damaged (an output of no known status)")
-    try:
-        for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-            for _ in connection.execute(f"SELECT * FROM {table}"):
-                pass
-        for statement in ("parts FROM recipes", "counts FROM spans", "value FROM facts", "said FROM decrees"):
-            for (text,) in connection.execute(f"SELECT {statement}"):
-                json.loads(text)
-    except (ValueError, TypeError) as error:
-        raise Damaged(f"is damaged ({error})") from None
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -160,29 +155,36 @@ def _name_of(error: sqlite3.Error) -> str:
     return str(getattr(error, "sqlite_errorname", "")).removeprefix("SQLITE_")
 
 
-def moment(at: float) -> str:
-    """Return a time in seconds since 1970 as local date and time."""
-    return time.strftime("%F %T", time.localtime(at))
-
-
 # -- repair -----------------------------------------------------------------------------------------------------------
 
 
-def replace_damaged(file: Path, damage: Damaged) -> tuple[Ledger, Loss]:
-    """Set a damaged file aside, and open its good copy in its place, or a new ledger."""
+def replace_damaged(file: Path, damage: Damaged) -> tuple[Ledger, str]:
+    """Set a damaged file aside, open its good copy in its place, or a new ledger; return it with what became of it."""
     aside = _set_aside(file)
     said = f"the ledger {file} {damage}" + (f"; it was set aside as {aside.name}" if aside else "")
-    copy = good_copy(file)
-    if copy is None:
-        note = f"{said}; there is no good copy of it, so nothing is known of what was made before"
-        return Ledger(file), Loss(None, note)
-    new = file.with_suffix(".new")
-    copy_file(copy, new)
-    new.replace(file)
+    for copy in _copies(file):
+        new = file.with_suffix(".new")
+        new.write_bytes(copy.read_bytes())
+        os.replace(new, file)
+        try:
+            ledger, _ = open_checked(file, Remains(0, None, is_as_left=False))
+        except Damaged:
+            file.unlink(missing_ok=True)
+            log_of(file).unlink(missing_ok=True)
+            continue
+        last = ledger.runs.newest()
+        when = f" of {moment(last.safe_until)}" if last else ""
+        return ledger, f"{said}, and its copy{when} was taken"
+    create(file)
     ledger = Ledger(file)
-    since = ledger.last_moment()
-    when = moment(since)
-    return ledger, Loss(since, f"{said}, and its copy of {when} was taken; what was made since then is made anew")
+    ledger.notes.append(f"{said}; there is no good copy of it, so nothing is known of what was made before")
+    return ledger, ""
+
+
+def _copies(file: Path) -> list[Path]:
+    """Return the copies of a ledger; older versions had the digest in the name."""
+    found = [copy_of(file), *sorted(file.parent.glob(f"{file.stem}-good-*{file.suffix}"))]
+    return [each for each in found if size_of(each)]
 
 
 def _set_aside(file: Path) -> Path | None:
@@ -191,34 +193,92 @@ def _set_aside(file: Path) -> Path | None:
     for each, place in ((log_of(file), log_of(aside)), (file, aside)):
         with suppress(FileNotFoundError):
             each.replace(place)
-    for each in (file.with_name(f"{file.name}-shm"), file.with_suffix(".seal"), marker_of(file)):
-        each.unlink(missing_ok=True)
+    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
     for old in sorted(file.parent.glob(f"{file.stem}-damaged-*{file.suffix}"))[:-_KEPT_DAMAGED]:
         old.unlink(missing_ok=True)
         log_of(old).unlink(missing_ok=True)
+    mark_as_suspect(file)
     return aside if is_there else None
 
 
-def note_uncertain_period(ledger: Ledger, loss: Loss) -> None:
-    """Record the period of which there may be outputs that the ledger does not know of."""
-    if loss.since is None:
-        return
-    since, until = round((loss.since - _SLACK_S) * 1e9), round((time.time() + _SLACK_S) * 1e9)
-    if known := ledger.facts.uncertain_period:
-        since, lost_power = min(since, known.since_ns), loss.is_power or known.lost_power
-    else:
-        lost_power = loss.is_power
-    ledger.facts.set_uncertain_period(UncertainPeriod(since, until, lost_power))
-    ledger.unchanged.delete()
+# -- the uncertain period ----------------------------------------------------------------------------------------------
 
 
-def remove_unknown_temporaries(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
-    """Remove the temporaries of runs that have a log file but are not in the ledger any more."""
-    known = ledger.run_ids() | {state.run}
-    unknown = {log.stem for log in (state.folder / "runs").glob("*.log")} - known
-    for folder in folders if unknown else ():
+def find_window(ledger: Ledger, file: Path, remains: Remains, replaced: str, folders: Iterable[bytes]) -> Window | None:
+    """Return the one period of which the ledger may not know all that was made; None if it knows all.
+
+    Args:
+        ledger: The ledger, as it was opened.
+        file: Its file.
+        remains: What lay there before.
+        replaced: What became of a damaged file that the ledger took the place of; empty if there was none.
+        folders: The output folders, whose owner files name the last run that wrote to them.
+    """
+    last = ledger.runs.newest()
+    if last is None:
+        return None
+    is_judged = ledger.facts.get(JUDGED) == last.id
+    found = [*_after_last_run(last, remains, replaced, is_judged), *_by_owner_files(ledger, last, file, folders)]
+    if why := _joined(found):
+        since = min(each.since_ns for each in found)
+        ledger.notes.append(
+            f"{why}; what was made since {moment(since)} is compared by its contents, and made anew where it differs"
+        )
+    found += [last.unsure] if last.unsure else []
+    if not found:
+        return None
+    since, until = min(each.since_ns for each in found), max(each.until_ns for each in found)
+    return Window(since - CLOCK_SLACK_NS, until, _joined(found))
+
+
+def _joined(windows: Iterable[Window]) -> str:
+    return "; ".join(dict.fromkeys(each.why for each in windows if each.why))
+
+
+def _after_last_run(last: RunRow, remains: Remains, replaced: str, is_judged: bool) -> Iterator[Window]:
+    """Yield the period that a damaged ledger, or a last run that did not end in order, leaves."""
+    now = time.time_ns()
+    if replaced:
+        yield Window(last.safe_until, now, replaced)
+    elif last.ended is None and last.boot != boot_id():
+        until = max(remains.alive_ns + _LONGER_NS, boot_time_ns())
+        yield Window(last.synced_until, until, "the machine stopped during a run")
+    elif last.ended is None and not is_judged and remains.log != "whole":
+        yield Window(last.synced_until, now, _WHY[remains.log])
+
+
+def _by_owner_files(ledger: Ledger, last: RunRow, file: Path, folders: Iterable[bytes]) -> Iterator[Window]:
+    """Yield the periods that a ledger, or outputs, restored from an older backup leave."""
+    now, claims, identity = time.time_ns(), ledger.facts.get(CLAIMS) or {}, known_identity(file.parent)
+    for folder in folders:
+        run = claimed_run(Path(os.fsdecode(folder)), identity)
+        if run is None:
+            continue
+        ledger.least_run = max(ledger.least_run, run + 1)
+        if run > last.id:
+            yield Window(last.safe_until, now, f"the ledger is older than the outputs in {shown(folder)}")
+        elif run < claims.get(os.fsdecode(folder), 0):
+            then = ledger.runs.get(run)
+            yield Window(
+                then.safe_until if then else 0, now, f"the outputs in {shown(folder)} are older than the ledger"
+            )
+
+
+def moment(at_ns: int) -> str:
+    """Return a time in nanoseconds since 1970 as local date and time."""
+    return time.strftime("%F %T", time.localtime(at_ns / 1e9))
+
+
+def remove_old_temporaries(state: State, ledger: Ledger, folders: Sequence[bytes]) -> None:
+    """Remove the temporaries of runs that did not end in order, or are not in the ledger any more.
+
+    Usually the jobs that make an output again do that, by its name; but here nobody knows what had been in hand.
+    """
+    logged = {log.stem for log in (state.folder / "runs").glob("*.log")}
+    old = (logged - ledger.runs.names() - {state.run}) | set(ledger.runs.unclean())
+    for folder in folders if old else ():
         for place, _, names in os.walk(folder):
             for name in names:
-                if name.startswith(TEMPORARY_PREFIX) and run_of(name) in unknown:
+                if name.startswith(TEMPORARY_PREFIX) and run_of(name) in old:
                     with suppress(OSError):
                         os.unlink(os.path.join(place, name))

@@ -31,8 +31,7 @@ from pipeline.planning.plan import Plan, make_plan, walk_of
 from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
 from pipeline.planning.selection import Selection
-from pipeline.stage import code
-from pipeline.stage.resolve import find_function
+from pipeline.stage.code import Code
 from pipeline.text import counted, shown
 
 
@@ -43,6 +42,10 @@ class Subject:
     source: bytes
     target: bytes | None = None
     """The path of the output, as the ledger keeps it."""
+
+
+def _files_of(code: Code) -> list[str]:
+    return sorted(os.path.relpath(file) for file in code.files)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,10 @@ class OutputExplained:
     @property
     def is_as_left(self) -> bool:
         """True if the file at the output's path is the one that a run wrote."""
-        row = self.row
-        return self.found is not None and row is not None and is_as_left(self.found, row.size, row.mtime_ns)
+        row, found = self.row, self.found
+        if found is None or row is None:
+            return False
+        return is_as_left(self.path, found, row.size, row.mtime_ns, row.digest)
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ class Explainer:
             list(self._stages(leaves)),
             outputs,
             initializer,
-            self._code(find_function(initializer))[0] if initializer else [],
+            _files_of(config.initializer_code),
             list(dict.fromkeys([*(path for path, _ in contents_within(given)), *config.depends])),
             dict(config.versions),
         )
@@ -239,23 +244,19 @@ class Explainer:
                 yield self._stage(stage, parts[stage.name])
 
     def _stage(self, stage: StageConfig, part: dict[str, Any]) -> StageExplained:
-        files, recipe = self._code(stage.stage.target, stage.stage.module)
+        files = _files_of(stage.code)
         own = part.get("initializer", {})
         if own and stage.pool and stage.pool.initializer:
-            files += [each for each in self._code(find_function(stage.pool.initializer))[0] if each not in files]
+            files += [each for each in _files_of(stage.initializer_code) if each not in files]
         contents = [path for path, _ in contents_within([part["options"], own.get("initargs", [])])]
         return StageExplained(
             stage.name,
             describe_stage(self._config, stage),
             as_written(part["options"]),
             files,
-            recipe,
+            stage.code.recipe,
             list(dict.fromkeys([*contents, *stage.depends])),
         )
-
-    def _code(self, target: Any, module: str = "") -> tuple[list[str], int | None]:
-        files, recipe = code.files_of(target, self._config.folder, module)
-        return sorted(os.path.relpath(file) for file in files), recipe
 
     # -- its outputs -------------------------------------------------------------------------------------------------
 

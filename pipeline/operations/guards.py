@@ -25,7 +25,9 @@ from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
+from pipeline.planning.respelling import respell
 from pipeline.planning.selection import Selection
 from pipeline.text import program, shown
 
@@ -86,6 +88,8 @@ class Guards:
 
     def check_places(self) -> None:
         """Check that state and output folders exist and are ours. Raises UsageError, EnvironmentFailure."""
+        respell(self._config, self._ledger)
+        self._known_folders = self._ledger.facts.get("outputs") or {}
         self.check_owners()
         if not self._confirmed.rebuild:
             claimed = [is_claimed(folder.path, self._owner) for folder in self._folders]
@@ -122,9 +126,9 @@ class Guards:
         ]
         return [each for each in found if each]
 
-    def _claim(self, folders: Sequence[_OutputFolder]) -> None:
+    def _claim(self, folders: Sequence[_OutputFolder], run: int | None = None) -> None:
         for folder in folders:
-            store_of(folder.as_bytes).claim(folder.as_bytes, self._owner)
+            store_of(folder.as_bytes).claim(folder.as_bytes, self._owner, run)
 
     def _identity(self) -> dict[str, str]:
         config = self._config
@@ -229,8 +233,18 @@ class Guards:
         )
 
     def settle(self, plan: Plan, selection: Selection) -> None:
-        """Claim the output folders once all guards have passed, and record the facts for the next run."""
-        self._claim(self._folders)
+        """Claim the output folders once all guards have passed, and record the facts for the next run.
+
+        The ledger's row of the run, and its number in every owner file, are on the disk before any output is made, so
+        that the next run detects the loss of either.
+        """
+        run = self._ledger.runs.number if plan.has_work else None
+        if run is not None:
+            claims = {str(folder.path): run for folder in self._folders}
+            self._ledger.begin()
+            self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
+            self._ledger.make_durable()
+        self._claim(self._folders, run)
         for folder in self._folders:
             self._known_folders[folder.written] = {"device": _device(folder.path), "host": self._owner.host}
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}

@@ -1,7 +1,7 @@
-"""The loop of a run: feed the engine while it has room, record what comes back, end when nothing is left.
+"""The loop of a run: it feeds the engine while that has room, and records outcomes until no job is left.
 
-A signal, a limit or the machine may end it before: then the engine is drained. The first signal lets the jobs in hand
-end, a second one does not.
+A signal, a limit, an error of the machine or a change of the code may end it early: the engine is then drained. The
+first signal lets the jobs in hand end, a second one does not.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from pipeline.engines import Engine
-from pipeline.errors import EnvironmentFailure, Interrupted
+from pipeline.errors import CodeChanged, EnvironmentFailure, Interrupted, WorkersFailed
 from pipeline.messages import AnyJob, Outcome
 from pipeline.observer import RunObserver
+from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Guards
 from pipeline.operations.recorder import COMMIT_EVERY_S, Recorder, RunLog
 
@@ -67,7 +68,7 @@ class Signals:
 
 
 class JobLoop:
-    """Runs jobs on an engine until all have ended, or the run is to stop."""
+    """Runs jobs on an engine until all have ended, or the run must stop or be planned anew."""
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class JobLoop:
         log: RunLog,
         observers: RunObserver,
         guards: Guards,
+        code: CodeWatch,
         signals: Signals,
         is_followed: Callable[[], bool] | None,
     ) -> None:
@@ -84,28 +86,52 @@ class JobLoop:
         self._log = log
         self._observers = observers
         self._guards = guards
+        self._code = code
         self._signals = signals
         self._is_followed = is_followed
 
     def run(self, jobs: Iterator[AnyJob], count: int, on_outcome: Callable[[Outcome], None] | None = None) -> None:
-        """Run `count` jobs; `on_outcome` is called after each outcome is recorded. Raises Interrupted."""
+        """Run `count` jobs; `on_outcome` is called after each outcome is recorded.
+
+        Raises Interrupted, and CodeChanged once the jobs in hand have ended.
+        """
         self._recorder.expect(count)
         is_draining = is_fed = False
         try:
             while self._engine.busy or not is_fed:
-                if not is_draining and (self._signals.first or self._log.is_stopped):
+                if not is_draining and (self._signals.first or self._log.is_stopped or self._code.changed):
                     self._drain()
                     is_draining = is_fed = True
                 self._check_limits()
                 is_fed = is_fed or not self._feed(jobs)
-                for outcome in self._engine.poll(COMMIT_EVERY_S):
-                    self._recorder.record(outcome)
+                for outcome in self._poll():
+                    self._record(outcome)
                     if on_outcome:
                         on_outcome(outcome)
                 self._check_folders()
                 self._recorder.commit_if_due()
         finally:
             self._observers.on_jobs_ended()
+        if self._code.changed:
+            raise CodeChanged(self._code.changed)
+
+    def _poll(self) -> list[Outcome]:
+        """Return the outcomes that have arrived. Raises CodeChanged where no worker can start with the present code."""
+        try:
+            outcomes = self._engine.poll(COMMIT_EVERY_S)
+        except WorkersFailed as error:
+            raise self._code.explain(error) from error
+        if outcomes:
+            self._code.check_tables()
+        return outcomes
+
+    def _record(self, outcome: Outcome) -> None:
+        if outcome.changed_code:
+            self._code.on_loaded(outcome.changed_code)
+        if outcome.changed_code or self._code.is_spoilt:
+            self._recorder.record_as_stale(outcome)
+        else:
+            self._recorder.record(outcome)
 
     def _feed(self, jobs: Iterator[AnyJob]) -> bool:
         """Hand out jobs while the engine has room; return whether there may be more."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.checks import fan_out_above
 from pipeline.config.model import Config, Pool, StageConfig
+from pipeline.config.routes import fan_out_above
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
-from pipeline.stage.options import absolute
+from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
 from pipeline.worker.tree import StageSetup, WorkerSetup
@@ -22,15 +22,30 @@ from pipeline.worker.tree import StageSetup, WorkerSetup
 MAX_IN_TRANSIT_PER_WORKER = 8
 
 
-def open_engine(config: Config, state: State, unclean_runs: list[str]) -> Engine:
+def open_engine(
+    config: Config, state: State, unclean_runs: list[str], *, code: CodeState, may_import_here: bool
+) -> Engine:
     """Open the engine that the pipeline asks for. Raises `WorkersFailed`, or has the first `poll` raise it."""
     # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
-    return engine_spec(config, state, unclean_runs).open(state.slots, close_fds=(state.lock_fd,))
+    spec = engine_spec(config, state, unclean_runs, code=code, may_import_here=may_import_here)
+    return spec.open(state.slots, close_fds=(state.lock_fd,))
 
 
-def engine_spec(config: Config, state: State, unclean_runs: list[str]) -> Spec:
-    """Describe the engine that the pipeline asks for."""
-    blueprint = worker_setup_of(config, state, unclean_runs)
+def engine_spec(
+    config: Config,
+    state: State,
+    unclean_runs: list[str],
+    *,
+    code: CodeState = NO_STATE,
+    may_import_here: bool = True,
+) -> Spec:
+    """Describe the engine that the pipeline asks for.
+
+    Where the stages may not be imported into this process, such as a user's notebook, `serial` is one worker.
+    """
+    blueprint = replace(worker_setup_of(config, state, unclean_runs), code=code)
+    if config.engine == "serial" and not may_import_here:
+        return _pool_spec(config, blueprint, replace(config.pool, context="spawn"), {0: 1})
     if config.engine == "serial":
         from pipeline.engines.serial import SerialSpec
 
@@ -105,12 +120,11 @@ def _modules_for_pictures(config: Config) -> tuple[str, ...]:
 
 def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
     """Return the workers' settings, as plain data."""
-    options = [absolute(stage.options, config.folder) for stage in config.stages]
     stages = tuple(
         StageSetup(
             name=stage.name,
             uses=stage.stage.uses,
-            options=each,
+            options=stage.packed_options,
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
             decode_box=stage.decode_box,
@@ -118,7 +132,7 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
             leaves_no_file=stage.leaves_no_file,
             engine=engine,
         )
-        for stage, each, engine in zip(config.stages, options, engines_of(config.stages), strict=True)
+        for stage, engine in zip(config.stages, engines_of(config.stages), strict=True)
     )
     return WorkerSetup(
         folder=config.folder,
@@ -130,6 +144,6 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
-        parts=state.parts,
+        set_aside=state.set_aside,
         output_folders=tuple(config.output_folders),
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from typing import TextIO, TypeVar
 
@@ -13,10 +16,13 @@ from pipeline.config.model import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import KILLED, GroupJob, Job, Outcome
+from pipeline.ledger.origins import key_of
+from pipeline.messages import KILLED, GroupJob, Job, Outcome, Result
 from pipeline.observer import RunObserver
-from pipeline.planning.recipe import OutputSpec
+from pipeline.planning.decisions import Reason, text_of
+from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
+from pipeline.planning.same_file import SameFileFinder
 from pipeline.report.summary import Summary
 
 J = TypeVar("J", Job, GroupJob)
@@ -86,7 +92,12 @@ class Recorder:
         self._templates = {leaf.stage: leaf.template for leaf in leaves}
         self._recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         self._errors = errors
+        self._leaves = leaves
+        self.made: Counter[int] = Counter()
+        """The number of outputs made, by the number of their recipe."""
         self._parts = parts
+        self.same_files: SameFileFinder | None = None
+        """Finder of the sources whose outputs have the same path; None before there is a plan."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
         self._committed_at = time.monotonic()
@@ -125,6 +136,14 @@ class Recorder:
             self.done_files += 1
         self._observers.on_outcome(outcome)
 
+    def record_as_stale(self, outcome: Outcome) -> None:
+        """Record outputs made with code other than the plan's as ours but stale, so that they are made anew."""
+        kept = tuple(result for result in outcome.results if result.status == "done")
+        self._ledger.begin()
+        if self._parts:
+            self._parts.update(outcome)
+        self._ledger.record(outcome._replace(results=kept), self._key, self._stale_recipes, False)
+
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, once even if it fails in several pools."""
         source = outcome.source
@@ -144,10 +163,15 @@ class Recorder:
 
     def _record(self, outcome: Outcome, *, is_attempt: bool) -> None:
         self._ledger.begin()
+        if any(result.taken_by for result in outcome.results):
+            outcome = outcome._replace(results=tuple(self._name_rival(outcome, each) for each in outcome.results))
         if self._parts:
             self._parts.update(outcome)
         self._ledger.record(outcome, self._key, self._recipes, is_attempt)
         self._summary.add(outcome)
+        self.made.update(
+            self._recipes[result.stage] for result in outcome.results if result.status == "done"
+        )  # fmt: skip
         for result in outcome.results:
             if result.status == "failed":
                 name = f"{outcome.origin} ({result.stage})"
@@ -156,6 +180,16 @@ class Recorder:
                     remove_temporaries(result.path, [self._summary.run])
             elif result.notes:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
+
+    def _name_rival(self, outcome: Outcome, result: Result) -> Result:
+        """Return a result with the name of the source whose output has the same path, if a run made that."""
+        target = self._key(result.stage, result.path)
+        found = self.same_files.find(result.taken_by, target) if result.taken_by and self.same_files else None
+        if found is None:
+            return result
+        other, source = found
+        rival = os.fsdecode(source) if source != key_of(outcome.origin) else ""
+        return result._replace(text=text_of(Reason("collision", (rival, os.fsdecode(other)))), code="")
 
     def commit_if_due(self) -> None:
         """Commit to the ledger and notify the observers, unless that was done a moment ago."""
@@ -167,6 +201,12 @@ class Recorder:
         """Commit the recorded outcomes to the ledger."""
         self._ledger.commit()
         self._committed_at = time.monotonic()
+
+    @cached_property
+    def _stale_recipes(self) -> dict[str, int]:
+        """The number of a recipe with unknown code for each stage, which no planned recipe equals."""
+        recipes = {leaf.stage: Recipe(with_unknown_code(leaf.recipe.parts)) for leaf in self._leaves}
+        return {stage: self._ledger.number_recipe(each.digest, each.parts) for stage, each in recipes.items()}
 
     def _key(self, stage: str, path: bytes) -> bytes:
         return self._templates[stage].key(path)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import PolicyStop
+from pipeline.errors import CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.ownership import OwnedFolders
-from pipeline.files.parts import PartList
+from pipeline.files.ownership import OwnedFolders, claimed_folders
 from pipeline.messages import FailureKind, Outcome, Result
 from pipeline.observer import RunObserver
+from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
@@ -29,6 +29,7 @@ from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reaso
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
+from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
 from pipeline.text import program, shown
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 # Seconds that the jobs in hand may still take after a signal.
 GRACE_S = 20.0
+# At the third change the run ends: somebody is at work on the code.
+MAX_CHANGES = 3
 # What is not up to date and yet is given to no worker, which would clear up beside it.
 _NOT_HANDED_OUT: tuple[Action, ...] = ("held", "settling", "refuse")
 
@@ -51,15 +54,19 @@ def check_places(context: RunContext) -> None:
 def plan(context: RunContext) -> None:
     """Compare the files with the ledger; decide which outputs to make. Raises FilemillError where a guard refuses."""
     config, ledger, guards, selection = context.config, context.ledger, context.guards, context.selection
+    context.code = CodeWatch(config)
     leaves = output_specs(config, ledger, record=True)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
-        noted = PartList(context.state.parts)
-        context.parts = RecordedParts(ledger, leaves, noted, context.folder, force=selection.force)
+        claimed = claimed_folders(config.output_folders, context.state.id)
+        context.parts = RecordedParts(ledger, leaves, context.folder, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
     context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
+    in_folder = ledger.outputs.in_folder, context.plan.store.targets_in
+    templates = list(config.output_folders.values())
+    context.recorder.same_files = SameFileFinder(context.folder, templates, *in_folder)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
     for note in guards.notes:
@@ -71,6 +78,8 @@ def record_plan(context: RunContext) -> None:
     """Record the outputs that need no worker, those up to date, held or refused."""
     context.summary.sources, context.summary.unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
+    numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
+    context.summary.up_to_date -= sum(context.made_before[number] for number in numbers)
     _record_refused(context, of_groups=False)
 
 
@@ -127,8 +136,9 @@ def run_jobs(context: RunContext) -> None:
     with Signals(context.request.grace_s) as signals:
         try:
             if plan.jobs:
-                jobs = context.recorder.intended(plan.store.jobs())
-                _job_loop(context, signals).run(context.parts.with_parts(jobs) if context.parts else jobs, plan.jobs)
+                jobs = plan.store.jobs()
+                jobs = context.recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
+                _job_loop(context, signals).run(jobs, plan.jobs)
             if plan.groups and not (signals.first or context.log.is_stopped):
                 _run_groups(context, plan.groups, signals)
         finally:
@@ -175,6 +185,7 @@ def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
         context.log,
         context.observers,
         context.guards,
+        context.code,
         signals,
         context.request.is_followed,
     )
@@ -201,7 +212,9 @@ def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> 
 
 def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
     for (action, reason), outputs in counts.items():
-        summary.up_to_date += outputs if action == "up-to-date" else 0
+        is_edited = reason.code == "edited"
+        summary.edited += outputs if is_edited else 0
+        summary.up_to_date += outputs if action == "up-to-date" and not is_edited else 0
         summary.settling += outputs if reason == SETTLING else 0
         summary.held += outputs if action == "held" else 0
         summary.dismissed += outputs if reason.code == "dismissed" else 0
@@ -235,6 +248,19 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
 )
 
 
+def _follow_steps(context: RunContext) -> None:
+    """Take every step, and begin again with the new code where the code changes meanwhile."""
+    for changes in range(1, MAX_CHANGES + 1):
+        try:
+            for step in STEPS:
+                step(context)
+            return
+        except CodeChanged as changed:
+            if changes == MAX_CHANGES:
+                raise
+            context.plan_anew(changed)
+
+
 def run(
     config: Config,
     selection: Selection,
@@ -243,16 +269,21 @@ def run(
     grace_s: float = GRACE_S,
     confirmations: Confirmations = NOTHING_CONFIRMED,
     is_followed: Callable[[], bool] | None = None,
+    reload: Callable[[], Config] | None = None,
+    may_import_here: bool = True,
 ) -> Summary:
     """Bring every selected output up to date.
 
     Args:
         config: The pipeline.
-        selection: Which of its files are done this time.
-        observers: Those that receive the events of the run, in this order.
-        grace_s: The seconds that the jobs in hand may still take after a first signal.
-        confirmations: What the user confirmed, so that the guards let it pass.
-        is_followed: Asked again and again, if given; once it is false, the run stops with exit code 3.
+        selection: The files to process in this run.
+        observers: The observers that receive the events of the run, in this order.
+        grace_s: Seconds that the jobs in hand may still take after a first signal.
+        confirmations: The user's confirmations, which let the run pass guards.
+        is_followed: Function that is called repeatedly; the run stops with exit code 3 once it returns False.
+        reload: Function that loads the pipeline again where its code changes during the run; without it the run then
+            stops with exit code 3.
+        may_import_here: Whether a serial run may import the stages into this process; else it has one worker.
 
     Returns:
         The summary, whose `exit` is the exit code.
@@ -261,11 +292,12 @@ def run(
         FilemillError: Nothing was run.
     """
     began = time.monotonic()
-    request = RunRequest(config, selection, tuple(observers), grace_s, confirmations, is_followed)
+    request = RunRequest(
+        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here
+    )
     with open_run(request) as context:
         with end_run_on_error(context):
-            for step in STEPS:
-                step(context)
+            _follow_steps(context)
         context.ledger.commit()
         context.summary.seconds = time.monotonic() - began
         close_run(context)

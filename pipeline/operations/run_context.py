@@ -10,6 +10,7 @@ import os
 import shlex
 import sqlite3
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -18,14 +19,15 @@ from typing import Any
 from pipeline.config.model import Config
 from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
-from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
+from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
-from pipeline.files.parts import PartList
+from pipeline.files.set_aside import SetAside
 from pipeline.files.state_dir import State, open_state
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.observer import Observers, RunObserver
+from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
@@ -35,7 +37,10 @@ from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import settled_ranges
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
-from pipeline.text import shown
+from pipeline.text import counted, shown
+
+# How many of the files that were set aside are named.
+_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class RunRequest:
     grace_s: float
     confirmations: Confirmations
     is_followed: Callable[[], bool] | None
+    reload: Callable[[], Config] | None = None
+    may_import_here: bool = True
 
 
 @dataclass
@@ -67,6 +74,7 @@ class RunContext:
     summary: Summary
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
+    code: CodeWatch = field(init=False)
     parts: RecordedParts | None = None
     """The records of outputs in parts; None where there can be none."""
     is_planned: bool = False
@@ -74,6 +82,8 @@ class RunContext:
     engine: Engine | None = None
     work: dict[str, Any] | None = None
     """The number of files that went through the engine and the seconds it took, for estimates; None before any did."""
+    made_before: Counter[int] = field(default_factory=Counter)
+    """The number of outputs made before the run was planned anew, by the number of their recipe."""
 
     def note(self, text: str) -> None:
         """Add a note that concerns no single output to the summary."""
@@ -81,14 +91,45 @@ class RunContext:
         self.observers.on_note(text)
 
     def open_engine(self) -> Engine:
-        """Return the engine, whose workers begin to start when it is first asked for."""
+        """Return the engine; the first call starts its workers. Raises CodeChanged."""
         if self.engine is None:
+            here = self.request.may_import_here
             # A signal that fell in here would leave a pool behind that nobody closes. A serial engine runs the user's
             # code at once, which must not inherit blocked signals.
             with end_signals_blocked() if self.config.engine == "pool" else nullcontext():
-                self.engine = open_engine(self.config, self.state, self.unclean_runs)
+                try:
+                    self.engine = open_engine(
+                        self.config, self.state, self.unclean_runs, code=self.code.state, may_import_here=here
+                    )
+                except WorkersFailed as error:
+                    raise self.code.explain(error) from error
                 self.engine.warm_up()
         return self.engine
+
+    def plan_anew(self, changed: CodeChanged) -> None:
+        """Load the pipeline again after a change of its code, and begin the run anew with it.
+
+        Raises CodeChanged where it cannot be loaded, or is another pipeline now.
+        """
+        if self.engine:
+            self.engine.close()
+            self.engine = None
+        if self.request.reload is None:
+            raise changed
+        try:
+            config = self.request.reload()
+        except FilemillError as error:
+            raise EnvironmentFailure(f"{changed.text}, and cannot be loaded as it is now: {error}") from error
+        before = self.config
+        if (config.state, config.name, config.inputs.root) != (before.state, before.name, before.inputs.root):
+            raise EnvironmentFailure(f"{changed.text}, and so did pipeline.yaml; the same line goes on")
+        self.note(f"{os.path.relpath(changed.file)} changed while the run was on: planned again, and gone on with it")
+        self.made_before += self.recorder.made
+        self.ledger.forget_plan()
+        self.config, self.is_planned = config, False
+        self.guards = guards_of(config, self.ledger, self.request.confirmations)
+        summary = self.summary
+        summary.up_to_date = summary.settling = summary.held = summary.dismissed = 0
 
     @property
     def folder(self) -> bytes:
@@ -116,7 +157,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 guards = guards_of(config, ledger, request.confirmations)
                 observers.on_start()
                 ledger.begin_run(state.run)
-                unclean_runs = [each for each in ledger.unclean_runs() if each != state.run]
+                unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
                 context = RunContext(
                     request, config, request.selection, state, ledger, log, observers, guards, unclean_runs, summary
                 )
@@ -160,19 +201,18 @@ def _record_refusal(context: RunContext, error: FilemillError) -> None:
 def close_run(context: RunContext) -> None:
     """Add the notes that need the whole summary, and end the run in the ledger."""
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
+    _note_set_aside(context)
     _note_next_steps(context)
     if plan and plan.compared and summary.exit in (0, 1):
         ledger.begin()
         ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
         ledger.commit()
+    if context.config.seal:
+        context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in (0, 1)
-    if swept and not summary.exit and ledger.facts.uncertain_period:
-        ledger.facts.set_uncertain_period(None)
     ledger.end_run(summary.exit, summary.as_json() | ({"work": context.work} if context.work else {}), swept=swept)
-    if context.state.parts.is_dir():
-        PartList(context.state.parts).clear(ledger.unclean_runs())
     context.observers.on_end()
 
 
@@ -188,6 +228,18 @@ def _note_next_steps(context: RunContext) -> None:
         )
     if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
         summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
+
+
+def _note_set_aside(context: RunContext) -> None:
+    """Note the files, possibly the user's, that were set aside for outputs."""
+    folder = context.state.set_aside
+    names = [shown(path) for path in SetAside(folder, context.config.folder).kept()]
+    context.summary.set_aside = len(names)
+    if names:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        where = shown(os.fsencode(os.path.relpath(folder, context.config.folder)))
+        those = f"{counted(len(names), 'file')} in the place of outputs may be a person's"
+        context.note(f"{those}; before they were replaced they were kept in {where}: {', '.join(names[:_NAMED])}{more}")
 
 
 def _describe(error: Exception, state: State) -> str:

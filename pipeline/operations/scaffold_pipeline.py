@@ -14,9 +14,8 @@ from importlib import resources
 from itertools import islice
 from pathlib import Path
 
-from pipeline.config.catalogue import visible_stages
 from pipeline.config.document import plain_scalar
-from pipeline.config.json_schema import SCHEMA_FILE, modeline, pipeline_schema, write_schema
+from pipeline.config.json_schema import SCHEMA_FILE, modeline, read_schema, write_schema
 from pipeline.config.load import load_config
 from pipeline.errors import UsageError
 from pipeline.files.walk import Walk
@@ -85,7 +84,7 @@ def write_pipeline(folder: Path, file: Path) -> tuple[list[Path], str]:
     with open(file, "x", encoding="utf-8") as opened:
         opened.write(text)
     load_config(file)
-    write_schema(pipeline_schema(visible_stages(file)), schema)
+    write_schema(read_schema(file)[0], schema)
     return [file, schema], _summarize(files)
 
 

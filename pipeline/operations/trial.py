@@ -123,7 +123,7 @@ def _target(config: Config, stage: StageConfig, path: bytes) -> Target:
         filled = template.fill(path, ALL_PARTS if has_parts else "")
     except FileFailure as error:
         raise UsageError(f"{shown(path)}: {error}") from None
-    return Target(stage.name, filled, template.around_part(path) if has_parts else (b"", b""))
+    return Target(stage.name, filled, around=template.around_part(path) if has_parts else (b"", b""))
 
 
 def run_trial(trial: Trial, observer: RunObserver) -> Outcome:

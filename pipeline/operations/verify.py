@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pipeline.files.atomic import digest_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
-from pipeline.planning.file_state import compare_file, is_as_left
+from pipeline.planning.file_state import compare_file, is_the_same
 from pipeline.text import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.
@@ -24,7 +24,7 @@ _AHEAD = 64
 # Findings that are looked at again together.
 _CHUNK = 1000
 
-FindingKind = Literal["as recorded", "missing", "torn", "edited", "unreadable", "contents changed"]
+FindingKind = Literal["as recorded", "missing", "torn", "older", "edited", "unreadable", "contents changed"]
 
 
 class Finding(NamedTuple):
@@ -96,20 +96,29 @@ def _examine_all(rows: Iterable[OutputRecord], base: bytes) -> Iterator[Finding]
             readers.shutdown(cancel_futures=True)
 
 
+def _describe_other(row: OutputRecord, path: bytes, size: int) -> Finding:
+    code = compare_file(row, path)[1].code
+    if code == "up_to_date":
+        return Finding(row, "as recorded", "")
+    if code == "output_torn":
+        return Finding(row, "torn", f"torn (size {row.size} -> {size})")
+    if code == "output_older":
+        return Finding(row, "older", "an older version")
+    return Finding(row, "edited", "edited by someone else")
+
+
 def examine(row: OutputRecord, path: bytes) -> Finding:
     """Read one output, and compare it with its record."""
     try:
         before = os.stat(path)
         if not stat.S_ISREG(before.st_mode):
             return Finding(row, "edited", NO_FILE)
-        if not is_as_left(before, row.size, row.mtime_ns):
-            if compare_file(row, before)[1].code == "output_torn":
-                return Finding(row, "torn", f"torn (size {row.size} -> {before.st_size})")
-            return Finding(row, "edited", "edited by someone else")
+        if not is_the_same(before, row.size, row.mtime_ns):
+            return _describe_other(row, path, before.st_size)
         digest = digest_of(path)
         if row.digest is None or digest == row.digest:
             return Finding(row, "as recorded", "")
-        if not is_as_left(os.stat(path), row.size, row.mtime_ns):
+        if not is_the_same(os.stat(path), row.size, row.mtime_ns):
             return Finding(row, "edited", "edited by someone else")
         return Finding(row, "contents changed", "contents changed, though size and time are as recorded")
     except (FileNotFoundError, NotADirectoryError):

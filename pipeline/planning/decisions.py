@@ -26,8 +26,9 @@ OrphanCode = Literal["source_gone", "stage_gone", "group_gone", "excluded_now", 
 Code = (
     Literal[
         "up_to_date", "skipped", "edited",
-        "new", "forced", "interrupted", "output_missing", "output_torn", "source_changed", "recipe_changed",
-        "part_missing", "part_torn", "members_changed", "members_to_be_made", "failed_before",
+        "new", "forced", "interrupted", "output_missing", "output_torn", "output_older",
+        "source_changed", "recipe_changed",
+        "part_missing", "part_torn", "part_older", "members_changed", "members_to_be_made", "failed_before",
         "held", "dismissed", "settling",
         "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed", "members_unknown",
         "source_unknown",
@@ -55,6 +56,8 @@ SETTLING = Reason("settling")
 EDITED = Reason("edited")
 OUTPUT_MISSING = Reason("output_missing")
 EXISTS_NOT_OURS = Reason("not_ours")
+DOUBTFUL = Reason("source_changed", ("cut",))
+"""The source may be as it was, with a time that a file system or a copy has cut; its contents were not recorded."""
 MEMBERS_CHANGED = Reason("members_changed")
 MEMBERS_UNKNOWN = Reason("members_unknown")
 
@@ -67,8 +70,10 @@ _TEXTS: dict[Code, str] = {
     "interrupted": "interrupted",
     "output_missing": "output missing",
     "output_torn": "output torn",
+    "output_older": "output is an older version",
     "part_missing": "part missing",
     "part_torn": "part torn",
+    "part_older": "part is an older version",
     "source_changed": "source changed",
     "recipe_changed": "recipe changed",
     "members_changed": "members changed",
@@ -123,6 +128,8 @@ _OF_ONE_FILE = frozenset(
 def _source_changed(how: str, *more: str | int | None) -> str:
     if how == "size":
         return f"source changed (size {more[0]} -> {more[1]})"
+    if how == "cut":
+        return "source changed (its time, which may only be cut; its contents were not recorded)"
     return f"source changed (cannot be read: {more[0]})" if how == "unreadable" else f"source changed (its {how})"
 
 
@@ -144,6 +151,7 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
     "output_torn": lambda was, now: f"output torn (size {was} -> {now})",
     "part_missing": lambda part: f"part {part}: output missing",
     "part_torn": lambda part, was, now: f"part {part}: output torn (size {was} -> {now})",
+    "part_older": lambda part: f"part {part}: output is an older version",
     "part_not_a_file": lambda part: f"part {part}: {NO_FILE}",
     "source_changed": _source_changed,
     "recipe_changed": lambda stage, part, text: text,
@@ -177,6 +185,8 @@ class Decision(NamedTuple):
     """True if the output is recorded as made from this source, or left out."""
     moved_from: bytes | None = None
     """The present path of an output to rename, as the ledger keeps it; None for any other."""
+    is_vacant: bool = False
+    """True if nothing lies at the path, so that no file will be replaced."""
 
 
 def foremost(decisions: Sequence[Decision]) -> Decision:
@@ -206,4 +216,5 @@ class Orphan(NamedTuple):
     code: OrphanCode
     size: int | None
     mtime_ns: int | None
-    """The modification time, in nanoseconds; size and time are those of the record."""
+    digest: bytes | None
+    """Size, mtime_ns and digest are those of the record."""

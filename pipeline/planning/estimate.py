@@ -23,7 +23,7 @@ class Pace(NamedTuple):
 
 def last_pace(ledger: Ledger) -> Pace | None:
     """Return the pace of the last recorded run that had any work."""
-    for summary in ledger.summaries():
+    for summary in ledger.runs.summaries():
         if work := summary.get("work"):
             return Pace(work["files"], max(work["seconds"], 0.001))
     return None

@@ -6,20 +6,22 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import TYPE_CHECKING, TypeGuard
 
 from pipeline.files.atomic import digest_of
 from pipeline.files.digest import Reading, read
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Origin, Source
-from pipeline.planning.decisions import EDITED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
+from pipeline.planning.decisions import DOUBTFUL, EDITED, INTERRUPTED, OUTPUT_MISSING, UP_TO_DATE, Action, Reason
+from pipeline.planning.same_time import Comparison, compare_times, is_no_edit
 
-_SECOND_NS = 1_000_000_000
-# Nanoseconds: file systems and copies keep times to 2 s at worst (FAT).
-_SAME_TIME_NS = 2_000_000_000
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 # Reading is the disk's work, and hashing lets other threads go on.
 _THREADS = 4
 # Sources that are handed to a thread together, since handing over costs more than reading a small one; and how many of
@@ -29,7 +31,12 @@ _GROUPS_AHEAD = 8
 
 Met = tuple[Source, list[OutputRecord], list[Failure]]
 """A source with its records: of outputs, and of failures."""
-Note = Callable[[OutputRecord, Reading], None]
+Note = Callable[[OutputRecord, int, Reading | None], None]
+"""Called with the record of an output whose source is as recorded, the time that the source has now, and its contents
+where they were read.
+"""
+Touched = Callable[[OutputRecord, int], None]
+"""Called with the record of an output whose contents are as recorded, and the time that it has now."""
 _Readings = dict[bytes, Reading | OSError]
 
 
@@ -37,14 +44,7 @@ def same_origin(source: Origin, record: OutputRecord | Failure) -> bool:
     """Return whether a source has the size and time that were recorded of it; whether a group has the same members."""
     if isinstance(source, Group):
         return columns_of(source)[1:] == (record.source_size, record.source_mtime_ns)
-    if source.size_bytes != record.source_size or record.source_mtime_ns is None:
-        return False
-    if source.mtime_ns == record.source_mtime_ns:
-        return True
-    now, then = kept_time(source.mtime_ns), record.source_mtime_ns
-    # A copy may have cut the time to whole seconds.
-    cut = (now % _SECOND_NS == 0 or then % _SECOND_NS == 0) and now // _SECOND_NS == then // _SECOND_NS
-    return now == then or cut
+    return source.size_bytes == record.source_size and is_no_edit(record.source_mtime_ns, source.mtime_ns)
 
 
 def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
@@ -53,11 +53,35 @@ def change_by_time(source: Source, record: OutputRecord) -> Reason | None:
         return None
     if source.size_bytes != record.source_size:
         return Reason("source_changed", ("size", record.source_size, source.size_bytes))
-    return Reason("source_changed", ("time",))
+    is_cut = compare_times(record.source_mtime_ns, source.mtime_ns) == "cut"
+    return DOUBTFUL if is_cut else Reason("source_changed", ("time",))
+
+
+def change_by_contents(reading: Reading | OSError, record: OutputRecord) -> Reason | None:
+    """Return how what was read of a source differs from the recorded contents; None where it does not."""
+    if isinstance(reading, OSError):
+        return Reason("source_changed", ("unreadable", reading.strerror or str(reading)))
+    return None if reading.digest == record.source_digest else Reason("source_changed", ("contents",))
+
+
+def _read_or_error(path: bytes) -> Reading | OSError:
+    try:
+        return read(path)
+    except OSError as error:
+        return error
 
 
 class ByTime:
-    """Compares sources with their records by size and time (`changed_by: mtime`)."""
+    """Compares sources with their records by size and time (`changed_by: mtime`).
+
+    A source whose time may have been cut is read, if its digest is recorded.
+    """
+
+    def __init__(self, root: bytes, note: Note | None) -> None:
+        self._root = os.path.join(root, b"")
+        self._note = note
+        self._last_read: tuple[bytes, Reading | OSError] | None = None
+        """The path of the source that was read last, and the result: its outputs are compared one after the other."""
 
     def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield the sources of `met` as they come: nothing of them is read."""
@@ -67,7 +91,18 @@ class ByTime:
         """Return how a source differs from its record; None where it does not."""
         if source.mtime_ns == record.source_mtime_ns and source.size_bytes == record.source_size:
             return None
-        return change_by_time(source, record)
+        change, reading = change_by_time(source, record), None
+        if change == DOUBTFUL and record.source_digest is not None:
+            reading = self._read(source.path)
+            change = change_by_contents(reading, record)
+        if not change and self._note and (reading is None or _can_be_kept(reading, source)):
+            self._note(record, source.mtime_ns, reading)
+        return change
+
+    def _read(self, path: bytes) -> Reading | OSError:
+        if self._last_read is None or self._last_read[0] != path:
+            self._last_read = path, _read_or_error(self._root + path)
+        return self._last_read[1]
 
 
 class ByContents:
@@ -87,7 +122,10 @@ class ByContents:
 
     def read_ahead(self, met: Iterable[Met]) -> Iterator[Met]:
         """Yield the sources of `met` in their order, after those that must be read were read."""
-        rest, waiting = iter(met), deque[tuple[list[Met], Future[_Readings] | None]]()
+        from concurrent.futures import ThreadPoolExecutor
+
+        waiting: deque[tuple[list[Met], Future[_Readings] | None]] = deque()
+        rest = iter(met)
         with ThreadPoolExecutor(_THREADS, "read") as readers:
             try:
                 while group := list(islice(rest, _GROUP)):
@@ -113,13 +151,7 @@ class ByContents:
             return True
 
     def _read_all(self, paths: list[bytes]) -> _Readings:
-        readings: _Readings = {}
-        for path in paths:
-            try:
-                readings[path] = read(self._root + path)
-            except OSError as error:
-                readings[path] = error
-        return readings
+        return {path: _read_or_error(self._root + path) for path in paths}
 
     def _take(self, group: list[Met], readings: Future[_Readings] | None) -> Iterator[Met]:
         found = readings.result() if readings else {}
@@ -132,22 +164,22 @@ class ByContents:
         reading = self._reading
         if record.source_digest is None or source.size_bytes != record.source_size:
             change = change_by_time(source, record)
-        elif reading is None or (isinstance(reading, Reading) and reading.digest == record.source_digest):
-            change = None
+            if change and isinstance(reading, OSError):
+                change = change_by_contents(reading, record)
         else:
-            change = Reason("source_changed", ("contents",))
-        if change and isinstance(reading, OSError):
-            return Reason("source_changed", ("unreadable", reading.strerror or str(reading)))
-        if not change and self._note and isinstance(reading, Reading) and _can_be_kept(reading, source):
-            self._note(record, reading)
+            change = change_by_contents(reading, record) if reading else None
+        if not change and self._note and reading and _can_be_kept(reading, source):
+            self._note(record, source.mtime_ns, reading)
         return change
 
 
 Sources = ByTime | ByContents
 
 
-def _can_be_kept(reading: Reading, source: Source) -> bool:
+def _can_be_kept(reading: Reading | OSError, source: Source) -> TypeGuard[Reading]:
     """Return whether the file that was read is the one that the walk met, and nobody wrote to it meanwhile."""
+    if isinstance(reading, OSError):
+        return False
     return reading.was_at_rest and (reading.size_bytes, reading.mtime_ns) == (source.size_bytes, source.mtime_ns)
 
 
@@ -169,45 +201,77 @@ class OutputFolders:
         return self._folder_exists and os.path.lexists(path)
 
 
-def holds(path: bytes, digest: bytes) -> bool:
-    """Return whether a file has the contents of a digest."""
+def digest_at(path: bytes) -> bytes | None:
+    """Return the digest of a file's contents; None where it cannot be read."""
     try:
-        return digest_of(path) == digest
+        return digest_of(path)
     except OSError:
-        return False
+        return None
 
 
-def mtime_of(path: bytes) -> int | None:
-    """Return when a file, or the link at its path, was last modified; None where there is nothing."""
+def ctime_of(path: bytes) -> int | None:
+    """Return when a file, or the link at its path, was last changed in any way; None where there is nothing."""
     found = look(path)
-    return found.st_mtime_ns if found else None
+    return found.st_ctime_ns if found else None
 
 
-def compare_file(record: OutputRecord, found: os.stat_result | None) -> tuple[Action, Reason]:
-    """Decide about an output that is recorded as made, by the file found at its path."""
+def compare_file(
+    record: OutputRecord, path: bytes, window: Window | None = None, touched: Touched | None = None
+) -> tuple[Action, Reason]:
+    """Decide about an output that is recorded as made, by what lies in its place.
+
+    It is ours if it has the digest of one of the last versions that we made there: the last one is up to date, an older
+    one is made anew, as is an empty or a torn one. Any other is an edit, which is kept. What may not be as the ledger
+    has it, by `window`, is read; `touched` is called with what has our contents and another time.
+    """
+    found = stat_of(path)
     if found is None:
         return "make", OUTPUT_MISSING
-    if found.st_size == record.size and found.st_mtime_ns == record.mtime_ns:
-        return "up-to-date", UP_TO_DATE
     if not stat.S_ISREG(found.st_mode):
         return "refuse", Reason("not_a_file")
-    is_near = _is_near(found, record.mtime_ns)
-    if found.st_size == record.size and is_near:
+    time = compare_times(record.mtime_ns, found.st_mtime_ns)
+    is_left = found.st_size == record.size and time == "same"
+    is_doubtful = window is not None and window.doubts(record.recorded_ns, found.st_ctime_ns)
+    if is_left and not (is_doubtful and record.digest):
         return "up-to-date", UP_TO_DATE
-    # A time in whole seconds may be the recorded one, cut; any other that differs is an edit's.
-    is_same_time = is_near and (found.st_mtime_ns == record.mtime_ns or found.st_mtime_ns % _SECOND_NS == 0)
-    if is_same_time or found.st_size == 0:
+    digest = digest_at(path) if record.earlier or found.st_size == record.size or is_doubtful else None
+    if digest is not None and digest == record.digest:
+        if touched and not is_left:
+            touched(record, found.st_mtime_ns)
+        return "up-to-date", UP_TO_DATE
+    if is_left or (record.digest is None and found.st_size == record.size and time == "cut"):
+        return "make", INTERRUPTED
+    return _compare_other(record, found, digest, time, is_doubtful=is_doubtful)
+
+
+def _compare_other(
+    record: OutputRecord, found: os.stat_result, digest: bytes | None, time: Comparison, *, is_doubtful: bool
+) -> tuple[Action, Reason]:
+    """Decide about a file that is not what is recorded."""
+    if found.st_size == 0:
         return "make", Reason("output_torn", (record.size, found.st_size))
-    return "up-to-date", EDITED
+    if digest is not None and digest in record.digests:
+        return "make", Reason("output_older")
+    if is_doubtful:
+        return "make", INTERRUPTED
+    if time == "same":
+        return "make", Reason("output_torn", (record.size, found.st_size))
+    # A time that was cut is no earlier one; a torn file is of another size, and may be an edit: it is set aside.
+    if time == "cut" and found.st_size == record.size:
+        return "up-to-date", EDITED
+    # Nobody edits a file before it is made.
+    is_older = time == "cut" or found.st_mtime_ns < (record.mtime_ns or 0)
+    return ("make", Reason("output_older")) if is_older else ("up-to-date", EDITED)
 
 
-def is_as_left(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
-    """Return whether a file is the one that we wrote, and nobody changed it since."""
-    return stat.S_ISREG(found.st_mode) and found.st_size == size and _is_near(found, mtime_ns)
-
-
-def _is_near(found: os.stat_result, mtime_ns: int | None) -> bool:
-    return abs(kept_time(found.st_mtime_ns) - (mtime_ns or 0)) <= _SAME_TIME_NS
+def is_as_left(
+    path: bytes, found: os.stat_result, size: int | None, mtime_ns: int | None, digest: bytes | None
+) -> bool:
+    """Return whether a file is the one that we wrote, unchanged since; one whose time may be cut is read."""
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        return False
+    time = compare_times(mtime_ns, found.st_mtime_ns)
+    return time == "same" or (time == "cut" and digest is not None and digest_at(path) == digest)
 
 
 def stat_of(path: bytes) -> os.stat_result | None:
@@ -228,4 +292,5 @@ def look(path: bytes) -> os.stat_result | None:
 
 def is_the_same(found: os.stat_result, size: int | None, mtime_ns: int | None) -> bool:
     """Return whether a file has the recorded time to the nanosecond, as one moved by a run that was killed then has."""
-    return is_as_left(found, size, mtime_ns) and kept_time(found.st_mtime_ns) == mtime_ns
+    is_same_time = compare_times(mtime_ns, found.st_mtime_ns) == "same"
+    return stat.S_ISREG(found.st_mode) and found.st_size == size and is_same_time

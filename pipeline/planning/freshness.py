@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
 from pipeline.files.file_system import is_gone
+from pipeline.files.ownership import claimed_folders
+from pipeline.files.state_dir import known_identity
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.failures import Failure, RetryPolicy
-from pipeline.ledger.ledger import Ledger, UncertainPeriod
-from pipeline.ledger.origins import is_group
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import is_group, key_of
 from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.runs import Window
 from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import (
     EXISTS_NOT_OURS,
@@ -39,22 +42,25 @@ from pipeline.planning.file_state import (
     ByTime,
     Note,
     OutputFolders,
+    Touched,
     compare_file,
-    holds,
-    mtime_of,
+    ctime_of,
     same_origin,
-    stat_of,
 )
 from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
+from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 
 Answer = tuple[Action, Reason]
 
+# Why an output is made at whose path there is nothing.
+_VACANT = ("new", "output_missing")
 # The code for a part in place of that for an output in one file.
 _OF_PART: dict[Code, Code] = {
     "output_missing": "part_missing",
     "output_torn": "part_torn",
+    "output_older": "part_older",
     "not_a_file": "part_not_a_file",
 }
 
@@ -65,13 +71,16 @@ class Context:
 
     is_forced: bool = False
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(None))
-    uncertain: UncertainPeriod | None = None
+    window: Window | None = None
+    """The period of which the ledger may not know all that was made."""
+    claimed: frozenset[bytes] = frozenset()
+    """The output folders that were ours before this run; looked up only where there is such a period."""
+    touched: Touched | None = None
     folders: OutputFolders = field(default_factory=OutputFolders)
 
-    def is_uncertain(self, mtime_ns: int | None) -> bool:
-        """Return whether a file modified at this time may differ from its record."""
-        period = self.uncertain
-        return period is not None and mtime_ns is not None and period.since_ns <= mtime_ns < period.until_ns
+    def may_be_ours(self, spec: OutputSpec, path: bytes) -> bool:
+        """Return whether a file of which nothing is recorded may be of a run that the ledger has forgotten."""
+        return self.window is not None and spec.template.folder in self.claimed and self.window.holds(ctime_of(path))
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -86,16 +95,14 @@ def decide_recorded(
     if context.is_forced:
         return "make", FORCED
     if change:
-        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(record, path, context) else ("make", change)
+        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, path, context) else ("make", change)
     if record.in_flight:
         return "make", INTERRUPTED
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
     if not spec.template.has_file or spec.has_parts:
         return "up-to-date", UP_TO_DATE
-    if context.uncertain and is_lost(record, path, context):
-        return "make", INTERRUPTED
-    return compare_file(record, stat_of(path))
+    return compare_file(record, path, context.window, context.touched)
 
 
 def decide_unrecorded(
@@ -109,10 +116,10 @@ def decide_unrecorded(
     if owner is None:
         if not spec.template.has_file or context.is_forced or not context.folders.has(path):
             return "make", NEW
-        return ("make", INTERRUPTED) if context.is_uncertain(mtime_of(path)) else ("refuse", EXISTS_NOT_OURS)
+        return ("make", INTERRUPTED) if context.may_be_ours(spec, path) else ("refuse", EXISTS_NOT_OURS)
     if owner == "intended":
         return "make", INTERRUPTED if context.folders.has(path) else NEW
-    if others and not context.is_forced and is_somebody_elses(others, path, context):
+    if others and not context.is_forced and is_somebody_elses(spec, others, path, context):
         return "refuse", EXISTS_NOT_OURS
     return "make", NEW
 
@@ -126,18 +133,10 @@ def decide_failed(failure: Failure, retries: RetryPolicy) -> Answer:
     return "held", Reason("held", (failure.attempts,))
 
 
-def is_somebody_elses(record: OutputRecord, path: bytes, context: Context) -> bool:
-    """Return whether a file lies at a path where we made none, since the source was skipped."""
+def is_somebody_elses(spec: OutputSpec, record: OutputRecord, path: bytes, context: Context) -> bool:
+    """Return whether a file lies where we made none, since the source was left out."""
     made_none = record.status == "skipped" and record.size is None and not record.in_flight
-    return made_none and context.folders.has(path) and not context.is_uncertain(mtime_of(path))
-
-
-def is_lost(record: OutputRecord, path: bytes, context: Context) -> bool:
-    """Return whether an output may be of a run that the ledger has forgotten, or be lost since it was recorded."""
-    if context.uncertain and context.uncertain.lost_power and context.is_uncertain(record.mtime_ns):
-        return record.digest is None or not holds(path, record.digest)
-    mtime_ns = mtime_of(path)
-    return mtime_ns != record.mtime_ns and context.is_uncertain(mtime_ns)
+    return made_none and context.folders.has(path) and not context.may_be_ours(spec, path)
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
@@ -153,22 +152,27 @@ class Freshness:
         specs: Sequence[OutputSpec],
         selection: Selection,
         note: Note | None = None,
+        touched: Touched | None = None,
     ) -> None:
         self._ledger = ledger
         self._specs = specs
         self._stages = {spec.stage for spec in specs}
         retries = RetryPolicy(config.errors.hold_after, selection.retry_failed)
-        self._context = Context(selection.force, retries, ledger.facts.uncertain_period)
-        self.is_uncertain = self._context.uncertain is not None
+        places = config.output_folders if ledger.window else ()
+        claimed = claimed_folders(places, known_identity(config.state))
+        self._context = Context(selection.force, retries, ledger.window, claimed, touched)
+        self.is_uncertain = self._context.window is not None
         """Whether the ledger may not know of all that was made."""
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
         root = os.fsencode(config.inputs.root)
-        self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime()
+        self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime(root, note)
         """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
+        templates = list(config.output_folders.values())
+        self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.outputs.in_folder)
         folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.template.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
@@ -220,7 +224,7 @@ class Freshness:
             if record is not None and record.status == "skipped":
                 recorded |= {part.target: part for part in parts}
                 return [decision]
-            of_parts = [_decide_part(source, spec, part) for part in parts]
+            of_parts = [_decide_part(source, spec, part, self._context) for part in parts]
             stale = next((each for each in of_parts if each.action != "up-to-date"), None)
             if stale is None:
                 return of_parts
@@ -239,12 +243,33 @@ class Freshness:
         """Decide about the output at one path; `change` is how its source or its recipe differs from the record."""
         if record is not None:
             action, reason = decide_recorded(spec, record, change, path, self._context)
-            return Decision(origin, spec.stage, action, reason, path, target, None, record.status != "intended")
+            is_owned, is_vacant = record.status != "intended", reason.code in _VACANT
+            return Decision(origin, spec.stage, action, reason, path, target, None, is_owned, None, is_vacant)
         rival, status = self._ledger.outputs.owner(target) or (None, None)
         others = self._ledger.outputs.get(target) if status == "skipped" else None
-        action, reason = decide_unrecorded(spec, path, status, others, self._context)
-        is_rival = rival is not None and action == "make" and status != "intended" and not self._is_past(rival)
-        return Decision(origin, spec.stage, action, reason, path, target, rival if is_rival else None)
+        answer = decide_unrecorded(spec, path, status, others, self._context)
+        decision = Decision(origin, spec.stage, *answer, path, target)
+        if rival is None:
+            is_vacant = answer == ("make", NEW) and not (self._context.is_forced and self._context.folders.has(path))
+            return decision._replace(is_vacant=True) if is_vacant else self._decide_same_file(decision)
+        is_rival = answer[0] == "make" and status != "intended" and not self._is_past(rival)
+        return decision._replace(rival=rival) if is_rival else decision
+
+    def _decide_same_file(self, decision: Decision) -> Decision:
+        """Return the decision about an output at whose path lies what is recorded under another path, if that is so.
+
+        Only a file system that takes names of other case or form for the same has such.
+        """
+        if decision.path.startswith(NO_FILE_KEY):
+            return decision
+        recorded = self._same_files.find(decision.path, decision.target)
+        if recorded is None:
+            return decision
+        target, source = recorded
+        if source == key_of(decision.origin):
+            return decision._replace(action="make", reason=Reason("path_changed", (os.fsdecode(target),)))
+        is_past = not is_group(source) and is_gone(self._root + source)
+        return decision._replace(action="make", reason=NEW, rival=None if is_past else source)
 
     def _is_past(self, source: bytes) -> bool:
         """Return whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
@@ -317,12 +342,12 @@ def bad_path(origin: Origin, spec: OutputSpec, error: FileFailure) -> Decision:
     return Decision(origin, spec.stage, "refuse", Reason("bad_path", (str(error),)))
 
 
-def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord) -> Decision:
+def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord, context: Context) -> Decision:
     """Decide about one part of an output that is as its recipe has it."""
     path = spec.template.fill(source.path, record.part or "")
     answer: Answer = "up-to-date", UP_TO_DATE
     if spec.template.has_file:
-        action, reason = compare_file(record, stat_of(path))
+        action, reason = compare_file(record, path, context.window, context.touched)
         if code := _OF_PART.get(reason.code):
             reason = Reason(code, (record.part, *reason.detail))
         answer = action, reason

@@ -14,7 +14,7 @@ from pipeline.ledger.origins import GROUPS, key_of, origin_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Group
 from pipeline.planning.decisions import MEMBERS_CHANGED, Decision, Reason
-from pipeline.planning.file_state import same_origin
+from pipeline.planning.file_state import Touched, same_origin
 from pipeline.planning.freshness import Freshness, bad_path
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.selection import Selection
@@ -28,10 +28,17 @@ def members_change(group: Group, record: OutputRecord) -> Reason | None:
 class GroupFreshness:
     """Decides about every output of a group."""
 
-    def __init__(self, config: Config, ledger: Ledger, specs: Sequence[OutputSpec], selection: Selection) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        specs: Sequence[OutputSpec],
+        selection: Selection,
+        touched: Touched | None,
+    ) -> None:
         self._ledger = ledger
         self._stages = {spec.stage for spec in specs}
-        self._rules = Freshness(config, ledger, specs, selection)
+        self._rules = Freshness(config, ledger, specs, selection, touched=touched)
 
     def decide(self, group: Group, spec: OutputSpec, path: bytes, failures: Sequence[Failure]) -> Decision:
         """Return the decision about the output of a group, by its existing members."""

@@ -23,7 +23,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import kept_time, key_of, origin_of
 from pipeline.messages import Group
 from pipeline.planning.decisions import Decision
-from pipeline.planning.file_state import is_as_left
+from pipeline.planning.file_state import digest_at
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
 
@@ -82,7 +82,7 @@ class GroupMembers:
     def _recorded(self) -> Iterator[tuple[object, ...]]:
         """Yield a row of members for each recorded output whose file exists; the others are added as failed."""
         # The stage may have had another name when they were made; the template tells whose they are.
-        for source, target, part, size, mtime_ns in self._tables.recorded_outputs(self._other_stages):
+        for source, target, part, *made, digest in self._tables.recorded_outputs(self._other_stages):
             path = self._path(source, part, target)
             if not path:
                 continue
@@ -92,8 +92,9 @@ class GroupMembers:
                 self._add_absent(source, "failed")
                 continue
             now = found.st_size, kept_time(found.st_mtime_ns)
-            was = (size, mtime_ns) if now == (size, mtime_ns) or is_as_left(found, size, mtime_ns) else now
-            yield (self.spec.stage, *self._place(source, part), target, source, part, *was, *now)
+            is_as_made = now == tuple(made) or (now[0] == made[0] and digest_at(path) == digest)
+            contents = digest if is_as_made else None
+            yield (self.spec.stage, *self._place(source, part), target, source, part, contents, *now)
 
     def _path(self, source: bytes, part: str | None, target: bytes) -> bytes:
         """Return the path of an output; empty where the template leads from the source to another target now."""
@@ -144,11 +145,14 @@ class GroupMembers:
             )
 
     def _group(self, key: bytes, output: bytes) -> Group:
-        """Return a group with the digest of its members: of their paths in order, sizes and times."""
+        """Return a group with the digest of its members: of their paths in order, and their contents.
+
+        For the contents of a member that somebody has edited, or that were never recorded, size and time stand.
+        """
         group, digest, count = origin_of(key), hashlib.blake2b(digest_size=8), 0
         assert isinstance(group, Group)
-        for target, size, mtime_ns in self._tables.member_states(self.spec.stage, key, output):
-            digest.update(b"%b\0%d %d\0" % (target, size, mtime_ns))
+        for target, contents, size, mtime_ns in self._tables.member_states(self.spec.stage, key, output):
+            digest.update(b"%b\0%b\0" % (target, contents or b"%d %d" % (size, mtime_ns)))
             count += 1
         return group._replace(
             members=count, digest=int.from_bytes(digest.digest()) >> 2

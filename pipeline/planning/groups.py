@@ -21,6 +21,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import GROUPS, key_of, origin_of
 from pipeline.messages import Group, GroupJob, Outcome
 from pipeline.planning.decisions import MEMBERS_CHANGED, MEMBERS_UNKNOWN, Decision, OrphanCode, Reason
+from pipeline.planning.file_state import Touched
 from pipeline.planning.group_freshness import GroupFreshness
 from pipeline.planning.group_members import GroupMembers, GroupState
 from pipeline.planning.plan_store import PlanStore
@@ -39,12 +40,13 @@ class GroupPlanner:
         selection: Selection,
         store: PlanStore,
         walk: Walk,
+        touched: Touched | None,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._walk = walk
         self._stages = {spec.stage for spec in specs}
-        self._freshness = GroupFreshness(config, ledger, tuple(specs), selection)
+        self._freshness = GroupFreshness(config, ledger, tuple(specs), selection, touched)
         self._tables = ledger.create_group_tables()
         self._members = {spec.stage: GroupMembers(config, ledger, self._tables, spec) for spec in specs if spec.gathers}
 

@@ -12,8 +12,9 @@ from pipeline.files.walk import Walk
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
-from pipeline.planning.file_state import is_as_left
+from pipeline.planning.file_state import is_as_left, look
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.same_time import GRANULARITIES_NS
 
 T = TypeVar("T", OutputRecord, Failure)
 
@@ -111,7 +112,7 @@ class Fate(NamedTuple):
     orphan: Orphan
     path: bytes
     action: Literal["prune", "keep", "forget"]
-    """`forget` where the file does not exist any more."""
+    """`forget` where there is no file any more, or one that is a current output by another path."""
     obstacle: Literal["", "edited", "unreadable"] = ""
     """The reason why the file is kept."""
     error: str = ""
@@ -128,10 +129,29 @@ class Fate(NamedTuple):
 
 def fates(store: PlanStore, folder: Path) -> Iterator[Fate]:
     """Yield the fate of every orphan that was ever made; `folder` is that of the YAML file."""
-    base = os.fsencode(folder)
+    base, current = os.fsencode(folder), None
     for orphan in store.orphans():
         if orphan.status != "intended":
-            yield fate_of(orphan, os.path.join(base, orphan.target))
+            fate = fate_of(orphan, os.path.join(base, orphan.target))
+            if fate.action == "prune":
+                current = _files_like_orphans(store, base) if current is None else current
+                if _identity(fate.path) in current:
+                    fate = fate._replace(action="forget")
+            yield fate
+
+
+def _files_like_orphans(store: PlanStore, base: bytes) -> set[tuple[int, int] | None]:
+    """Return the device and inode of each output that is no orphan and may be the same file as one.
+
+    It is the same where the file system takes two names for one, or a link leads to one folder by two paths.
+    """
+    found = {_identity(os.path.join(base, target)) for target in store.outputs_like_orphans(max(GRANULARITIES_NS))}
+    return found - {None}
+
+
+def _identity(path: bytes) -> tuple[int, int] | None:
+    found = look(path)
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def fate_of(orphan: Orphan, path: bytes) -> Fate:
@@ -142,6 +162,6 @@ def fate_of(orphan: Orphan, path: bytes) -> Fate:
         return Fate(orphan, path, "forget")
     except OSError as error:
         return Fate(orphan, path, "keep", "unreadable", str(error.strerror))
-    if is_as_left(found, orphan.size, orphan.mtime_ns):
+    if is_as_left(path, found, orphan.size, orphan.mtime_ns, orphan.digest):
         return Fate(orphan, path, "prune")
     return Fate(orphan, path, "keep", "edited")

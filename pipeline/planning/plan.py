@@ -31,6 +31,7 @@ from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder
+from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
 
@@ -94,6 +95,11 @@ class Plan:
             self.counts_of_groups[each.action, each.reason] += each.outputs
 
     @property
+    def has_work(self) -> bool:
+        """True if anything may be made or moved."""
+        return bool(self.jobs or self.count("rename") or self.groups)
+
+    @property
     def jobs_of_groups(self) -> int:
         """The number of groups with an output to make."""
         return sum(n for (action, _), n in self.counts_of_groups.items() if action == "make")
@@ -127,10 +133,11 @@ def make_plan(
         record: Whether the digests of sources that were read are stored, for a run to put into the ledger.
         on_work: Function that is called once, at the first source with an output to make.
     """
+    respell(config, ledger)
     walk, root = walk_of(config), os.fsencode(config.inputs.root)
     listed = None if selection.names is None else FileList(root, walk, ledger, selection.names)
     plan = Plan(PlanStore(ledger, len(specs)), specs, walk)
-    plan.groups = _group_planner(config, ledger, plan, selection)
+    plan.groups = _group_planner(config, ledger, plan, selection, record=record)
     planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
     if listed is not None:
         planner.decide_list(listed)
@@ -156,13 +163,16 @@ def _may_pass_over(config: Config, specs: Sequence[OutputSpec], selection: Selec
     return not selection.force and config.changed_by != "hash" and all(spec.is_plain for spec in specs)
 
 
-def _group_planner(config: Config, ledger: Ledger, plan: Plan, selection: Selection) -> GroupPlanner | None:
+def _group_planner(
+    config: Config, ledger: Ledger, plan: Plan, selection: Selection, *, record: bool
+) -> GroupPlanner | None:
     """Return the planner of groups where there are any; a selection of files leaves groups alone."""
     if selection.is_partial or not (any(spec.gathers for spec in plan.specs) or _has_recorded_groups(ledger)):
         return None
     from pipeline.planning.groups import GroupPlanner
 
-    return GroupPlanner(config, ledger, plan.specs, selection, plan.store, plan.walk)
+    touched = plan.store.add_touched if record else None
+    return GroupPlanner(config, ledger, plan.specs, selection, plan.store, plan.walk, touched)
 
 
 def _has_recorded_groups(ledger: Ledger) -> bool:
@@ -191,8 +201,8 @@ class FilePlanner:
         self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
         """The outputs of the tree that are made of single files."""
         root, stages = os.fsencode(config.inputs.root), {spec.stage for spec in plan.specs}
-        note = plan.store.add_reading if record else None
-        self._freshness = Freshness(config, ledger, self.specs, selection, note)
+        notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
+        self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
         # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
         self._renames_files = not (selection.force or self._freshness.is_uncertain)

@@ -18,6 +18,7 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Group, GroupJob, Job, Source, Target
 from pipeline.planning.decisions import (
+    DOUBTFUL,
     PLACE,
     Action,
     Decision,
@@ -28,6 +29,8 @@ from pipeline.planning.decisions import (
     without_particulars,
 )
 
+# Reasons for which something may lie in an output's place that we did not make.
+_GUARDED = ("interrupted", "output_older", "part_older")
 # Outputs that are inserted together.
 _CHUNK = 500
 
@@ -45,6 +48,7 @@ class PlanStore:
     """The decisions, orphans and past failures of one plan, in temporary tables that vanish with the connection."""
 
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
+        self._ledger = ledger
         self._tables = ledger.create_plan_tables()
         self._outputs_per_source = outputs_per_source
         self._waiting: list[tuple[object, ...]] = []
@@ -61,7 +65,7 @@ class PlanStore:
             leads: Whether its source is counted under this decision.
             late: Whether it is made after all outputs that are not late.
         """
-        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from = decision
+        origin, stage, action, (code, detail), path, target, rival, is_owned, moved_from, is_vacant = decision
         if late:
             self._has_late = True
         if action == "rename":
@@ -69,7 +73,8 @@ class PlanStore:
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
-                json.dumps((code, *detail)) if detail else code, path, target, rival, is_owned, late, leads, moved_from,
+                _written(code, detail), path, target, rival, is_owned, late, leads,
+                moved_from, is_vacant,
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -87,7 +92,9 @@ class PlanStore:
     def _add_orphan(self, row: OutputRecord, code: str) -> None:
         # What stands for parts is no file, and forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
-        self._tables.insert_orphans([(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns)])
+        self._tables.insert_orphans(
+            [(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns, row.digest)]
+        )
 
     def add_moved(self, row: OutputRecord) -> None:
         """Add the record of an output that will be renamed."""
@@ -103,8 +110,8 @@ class PlanStore:
         self._write()
         self._tables.delete_group_orphans()
         self._tables.insert_orphans(
-            (target, source, stage, status, code, size, mtime_ns)
-            for target, source, stage, status, group_is_there, size, mtime_ns in self._tables.unplanned_group_outputs()
+            (target, source, stage, status, code, *file)
+            for target, source, stage, status, group_is_there, *file in self._tables.unplanned_group_outputs()
             if (code := why(source, stage, bool(group_is_there)))
         )
 
@@ -116,13 +123,17 @@ class PlanStore:
         """Add a recorded failure that no longer applies, since its source or its output has changed."""
         self._tables.insert_past_failure(failure.source, failure.stage)
 
-    def add_reading(self, row: OutputRecord, reading: Reading) -> None:
+    def add_reading(self, row: OutputRecord, mtime_ns: int, reading: Reading | None) -> None:
         """Add the digest and times of a source that was read and has its recorded contents."""
-        times = kept_time(reading.mtime_ns), kept_time(reading.ctime_ns)
-        self._tables.insert_reading(row.target, reading.digest, *times)
+        read = (reading.digest, kept_time(reading.ctime_ns)) if reading else (None, None)
+        self._tables.insert_reading(row.target, kept_time(mtime_ns), *read)
+
+    def add_touched(self, row: OutputRecord, mtime_ns: int) -> None:
+        """Add an output that has its recorded contents but another time."""
+        self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
     def keep_readings(self) -> None:
-        """Write the digests of unchanged sources to the ledger."""
+        """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""
         self._tables.keep_readings()
 
     def settle(self, *, keep_orphans: bool) -> None:
@@ -194,21 +205,28 @@ class PlanStore:
     def jobs_of_groups(self) -> Iterator[GroupJob]:
         """Yield a job for each output of a group to make."""
         for late in (False, True):
-            for _, *source, stage, path in self._tables.outputs_to_make(late=late, of_groups=True):
-                group = origin_of(*source)
+            for _, path, members, digest, *output in self._tables.outputs_to_make(late=late, of_groups=True):
+                group = origin_of(path, members, digest)
                 assert isinstance(group, Group)
-                yield GroupJob(group, Target(stage, path))
+                yield GroupJob(group, self._target(*output))
 
     def _jobs(self, *, late: bool) -> Iterator[Job]:
-        source, targets = Source(b"", 0, 0), list[Target]()
-        for _, path, size_bytes, mtime_ns, stage, target in self._tables.outputs_to_make(late=late):
+        source, targets, is_digested = Source(b"", 0, 0), list[Target](), False
+        for _, path, size_bytes, mtime_ns, *output in self._tables.outputs_to_make(late=late):
             if path != source.path:
                 if targets:
-                    yield Job(source, tuple(targets))
-                source, targets = Source(path, size_bytes, mtime_ns), []
-            targets.append(Target(stage, target))
+                    yield Job(source, tuple(targets), is_digested=is_digested)
+                source, targets, is_digested = Source(path, size_bytes, mtime_ns), [], False
+            targets.append(self._target(*output))
+            is_digested = is_digested or output[-1] == _DOUBTFUL
         if targets:
-            yield Job(source, tuple(targets))
+            yield Job(source, tuple(targets), is_digested=is_digested)
+
+    def _target(self, stage: str, path: bytes, is_vacant: int, target: bytes, reason: str) -> Target:
+        if self._ledger.window is None and not any(code in reason for code in _GUARDED):
+            return Target(stage, path, bool(is_vacant))
+        record = self._ledger.outputs.get(target)
+        return Target(stage, path, bool(is_vacant), digests=record.digests if record else ())
 
     def decisions(self, action: Action | None = None, *, of_groups: bool | None = None) -> Iterator[Decision]:
         """Yield the decisions in byte order: all, those with one action, and only those on groups or on files.
@@ -229,6 +247,10 @@ class PlanStore:
     def wanted_by(self, target: bytes) -> list[bytes]:
         """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)
+
+    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
+        """Return target and source of the outputs that belong in a folder, given as the ledger keeps it."""
+        return self._tables.targets_in(folder)
 
     def counts(self, *, of_groups: bool = False) -> Iterator[Count]:
         """Yield the counts of each action and reason; one may come several times, once for each set of particulars."""
@@ -251,6 +273,10 @@ class PlanStore:
         """Yield every orphan, in byte order of its path."""
         return map(Orphan._make, self._tables.orphans())
 
+    def outputs_like_orphans(self, within_ns: int) -> list[bytes]:
+        """Return the targets of outputs that are no orphans, and may be the same file as one."""
+        return self._tables.outputs_like_orphans(within_ns)
+
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Return source and stage of every failure that no longer applies."""
         return self._tables.past_failures()
@@ -259,6 +285,14 @@ class PlanStore:
 def _decision(row: tuple[Any, ...]) -> Decision:
     _, key, size, mtime_ns, stage, action, reason, *rest = row
     return Decision(origin_of(key, size, mtime_ns), stage, action, _reason(reason), *rest)
+
+
+def _written(code: str, detail: tuple[str | int | None, ...]) -> str:
+    """Return the column of a reason: its code, or a list in JSON of the code and its particulars."""
+    return json.dumps((code, *detail)) if detail else code
+
+
+_DOUBTFUL = _written(*DOUBTFUL)
 
 
 def _reason(written: Any) -> Reason:

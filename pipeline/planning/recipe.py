@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -22,8 +24,7 @@ from pipeline.files.walk import Match, matcher
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.stage import values
-from pipeline.stage.code import code_of
-from pipeline.stage.resolve import find_function
+from pipeline.stage.code import Code
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Recipe:
     """Everything but the source that decides an output's contents: the stages of its route and the save options."""
 
     parts: dict[str, Any]
+    files: tuple[dict[str, str], ...] = ()
+    """For each stage the digests of its files of code, by paths relative to `folder`; not part of the digest."""
+    folder: str = ""
+    """The folder of pipeline.yaml."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The recipe as the ledger keeps it: its parts, and the files by which a change of code is described."""
+        return {**self.parts, "files": list(self.files)}
 
     @cached_property
     def digest(self) -> str:
@@ -74,7 +84,7 @@ def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[Outpu
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
         recipe = recipe_for(config, route, save, template.suffix, contents.digest)
-        number = ledger.number_recipe(recipe.digest, recipe.parts) if record else known.get(recipe.digest)
+        number = ledger.number_recipe(recipe.digest, recipe.record) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
         kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
         leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, **kinds))
@@ -114,6 +124,13 @@ def take_parts(
 Digest = Callable[[Path], str]
 """A function that returns the digest of a file's contents."""
 
+# Where the programs of the system lie, and those of Python's own installation.
+_SYSTEM = (
+    *("/bin/", "/sbin/", "/lib/", "/lib64/", "/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"),
+    *("/usr/share/", "/proc/", "/dev/", "/sys/"),
+    *(os.path.join(each, "") for each in {sys.prefix, sys.base_prefix} - {"/usr", "/usr/local", "/"}),
+)
+
 
 def recipe_for(
     config: Config, route: Sequence[StageConfig], save: dict[str, Any], suffix: str, digest: Digest = contents_of
@@ -126,12 +143,15 @@ def recipe_for(
         "values": values.RECIPE,
     }
     if config.pool.initializer:
-        parts["initializer"] = _of_initializer(config.pool, files)
+        parts["initializer"] = _of_initializer(config.pool, config.initializer_code, files)
     if config.depends:
         parts["depends"] = files.contents_of_all(config.depends)
     if config.versions:
         parts["libraries"] = dict(config.versions)
-    return Recipe(parts)
+    code = tuple(
+        {os.path.relpath(path, config.folder): digest for path, digest in stage.code.files.items()} for stage in route
+    )  # fmt: skip
+    return Recipe(parts, code, str(config.folder))
 
 
 @dataclass(frozen=True)
@@ -148,6 +168,12 @@ class _Files:
         return {file: self.digest(self.folder / file) for file in files}
 
 
+def with_unknown_code(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a recipe for outputs of unknown code."""
+    route = [{**stage, "code": f"{stage['code'].partition(' ')[0]} unknown"} for stage in parts["route"]]
+    return {**parts, "route": route}
+
+
 def _makes_picture(route: Sequence[StageConfig]) -> bool:
     """Return whether an output is a picture, whose format its suffix decides; filters keep the kind of a value."""
     makes = [stage.stage.makes for stage in route if stage.stage.makes is not None]
@@ -156,21 +182,20 @@ def _makes_picture(route: Sequence[StageConfig]) -> bool:
 
 def _of_stage(stage: StageConfig, files: _Files) -> dict[str, Any]:
     parts = {
-        "code": code_of(stage.stage.target, files.folder, stage.stage.module),
-        "options": _plain(stage.options, files),
+        "code": stage.code.identity,
+        "options": _plain(_with_paths(stage.options, _names_a_users_file), files),
         **_decoding(stage),
     }
     if stage.depends:
         parts["depends"] = files.contents_of_all(stage.depends)
     if stage.pool and stage.pool.initializer:
-        parts["initializer"] = _of_initializer(stage.pool, files)
+        parts["initializer"] = _of_initializer(stage.pool, stage.initializer_code, files)
     return parts
 
 
-def _of_initializer(pool: Pool, files: _Files) -> dict[str, Any]:
-    assert pool.initializer is not None
+def _of_initializer(pool: Pool, code: Code, files: _Files) -> dict[str, Any]:
     return {
-        "code": code_of(find_function(pool.initializer), files.folder),
+        "code": code.identity,
         "initargs": [_initarg(each, files) for each in pool.initargs],
     }
 
@@ -206,8 +231,38 @@ def _plain(value: Any, files: _Files) -> Any:
 
 
 def _initarg(value: Any, files: _Files) -> Any:
-    named = isinstance(value, str) and (files.folder / value).is_file()
-    return _plain(Path(value) if named else value, files)
+    return _plain(_with_paths(value, lambda text: (files.folder / text).is_file()), files)
+
+
+def _with_paths(value: Any, is_path: Callable[[str], bool]) -> Any:
+    """Return the arguments of an initializer, with each text that names a file, at any depth, as a Path."""
+    if isinstance(value, dict):
+        return {key: _with_paths(each, is_path) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_paths(each, is_path) for each in value]
+    return Path(value) if isinstance(value, str) and "\0" not in value and is_path(value) else value
+
+
+def _names_a_users_file(text: str) -> bool:
+    """Return whether an option is the absolute path of a file, such as a script in an `argv`, that no package brought.
+
+    A relative text may be anything; a stage that wants a path has an option of that type.
+    """
+    return os.path.isabs(text) and not text.startswith(_SYSTEM) and os.path.isfile(text)
+
+
+def contents_read(config: Config) -> list[str]:
+    """Return the files whose contents are part of a recipe: Paths in options and initargs, and `depends`."""
+    found: list[str] = []
+
+    def note(path: Path) -> str:
+        found.append(os.path.abspath(path))
+        return ""
+
+    for stage in config.ends:
+        route = (stage,) if stage.stage.gathers else _route(config, stage)
+        recipe_for(config, route, stage.output.save if stage.output else {}, "", note)
+    return list(dict.fromkeys(found))
 
 
 def _canonical_json(value: Any) -> str:

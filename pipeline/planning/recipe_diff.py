@@ -18,6 +18,8 @@ Part = Literal[
 ]
 """The named parts of a recipe; `stages` is the length of the route."""
 
+# Files of a stage's code that are named where they changed.
+_MAX_NAMED = 3
 _OTHERWISE = "filemill makes pictures differently now"
 
 
@@ -171,5 +173,18 @@ def contents_within(value: Any) -> Iterator[tuple[str, str]]:
 def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
     """Return the differences between an output's recorded recipe and its present one, in their order of display."""
     names = [each.name for each in leaf.route]
-    files = [os.path.relpath(each.stage.where.rpartition(":")[0]) for each in leaf.route]
-    return differences(old, leaf.recipe.parts, names, files)
+    before = old.get("files", [])
+    was = before if len(before) == len(names) else [{}] * len(names)
+    files = [
+        ", ".join(_changed_code(leaf.recipe.folder, *each)) or os.path.relpath(stage.stage.where.rpartition(":")[0])
+        for stage, *each in zip(leaf.route, was, leaf.recipe.files, strict=True)
+    ]
+    parts = {name: part for name, part in old.items() if name != "files"}
+    return differences(parts, leaf.recipe.parts, names, files)
+
+
+def _changed_code(folder: str, before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the first few changed files of a stage's code; none where the changes are not known."""
+    changed = [path for path in sorted({**before, **after}) if before.get(path) != after.get(path)] if before else []
+    first = [os.path.relpath(os.path.join(folder, path)) for path in changed[:_MAX_NAMED]]
+    return first + (["..."] if len(changed) > _MAX_NAMED else [])

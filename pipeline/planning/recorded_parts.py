@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Container, Iterator, Sequence
 
-from pipeline.files.atomic import remove_temporaries, run_apart
-from pipeline.files.parts import Noted, PartList
+from pipeline.files.atomic import run_apart
+from pipeline.files.clocks import CLOCK_SLACK_NS, may_be_since
+from pipeline.files.parts import FoundPart, find_parts, remove_temporaries_of
 from pipeline.files.template import NO_FILE_KEY
+from pipeline.ledger.intents import PartIntent
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
@@ -19,38 +22,31 @@ class RecordedParts:
     """The records of all outputs that are in parts. A run has one only where the tree fans out, or a run was killed."""
 
     def __init__(
-        self, ledger: Ledger, leaves: Sequence[OutputSpec], noted: PartList, folder: bytes, *, force: bool
+        self, ledger: Ledger, leaves: Sequence[OutputSpec], folder: bytes, claimed: Container[bytes], *, force: bool
     ) -> None:
+        """`claimed` are the output folders that were ours before this run."""
         self._ledger = ledger
         self._leaves = {leaf.stage: leaf for leaf in leaves if leaf.has_parts}
-        self._noted = noted
         self._folder = folder
+        self._claimed = claimed
         self._force = force
 
     def recover(self, unclean_runs: Sequence[str]) -> None:
         """Record the parts that killed runs made but did not record, and remove the temporaries they left."""
-        heads: dict[tuple[bytes, bytes], OutputRecord | None] = {}
-        for part in self._noted.noted():
-            key = part.source, part.target
-            if key not in heads:
-                heads[key] = self._head(*key)
-            if (head := heads[key]) is not None:
-                remove_temporaries(part.path, [run_apart(run, part.source) for run in unclean_runs])
-                self._record_noted(part, head)
+        # The longest first: what fits in several places is that of the most particular one.
+        for intent in sorted(self._ledger.intents.parts(), key=lambda each: -len(each.prefix)):
+            prefix = os.path.join(self._folder, intent.prefix)
+            remove_temporaries_of(prefix, intent.suffix, [run_apart(run, intent.source) for run in unclean_runs])
+            for part in find_parts(prefix, intent.suffix):
+                if may_be_since(part.ctime_ns, intent.since_ns - CLOCK_SLACK_NS):
+                    key = intent.prefix + part.name.encode() + intent.suffix
+                    self._record_found(key, intent, part)
+            self._ledger.intents.end_parts(intent.target)
 
-    def _head(self, source: bytes, path: bytes) -> OutputRecord | None:
-        """Return the record that stands for all parts of an output that a killed run had in hand."""
-        rows = self._ledger.outputs.of_source(source)
-        return next((row for row in rows if row.in_flight and self._path(row) == path), None)
-
-    def _record_noted(self, part: Noted, head: OutputRecord) -> None:
-        try:
-            found = os.lstat(part.path)
-        except OSError:
-            return
-        if (found.st_size, found.st_mtime_ns) == (part.size_bytes, part.mtime_ns):
-            key = part.path if os.path.isabs(head.target) else os.path.relpath(part.path, self._folder)
-            self._ledger.outputs.add_part(key, head.source, head.stage, found.st_size, found.st_mtime_ns, part.name)
+    def _record_found(self, key: bytes, intent: PartIntent, part: FoundPart) -> None:
+        if self._ledger.outputs.get(key) is None:
+            values = intent.source, intent.stage, part.size_bytes, part.mtime_ns, part.name.encode()
+            self._ledger.outputs.add_part(key, *values)
 
     def with_parts(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """Yield the jobs with the paths of their parts: where new ones go, and which were made before."""
@@ -64,8 +60,17 @@ class RecordedParts:
         if leaf is None:
             return target
         owned = take_parts(leaf, source, self._recorded(source), left_out=True)
+        window = self._ledger.window
+        # Of a part that was only found to be there nobody knows who wrote it last.
+        is_guarded = target.digests is not None or any(row.digest is None and row.size is not None for row in owned)
+        digests = tuple(digest for row in owned for digest in row.digests) if is_guarded else None
         return target._replace(
-            around=leaf.template.around_part(source), owned=tuple(map(self._path, owned)), is_forced=self._force
+            around=leaf.template.around_part(source),
+            owned=tuple(map(self._path, owned)),
+            is_forced=self._force,
+            ours=(window[:2],) if window and leaf.template.folder in self._claimed else (),
+            handed_ns=time.time_ns(),
+            digests=digests,
         )
 
     def update(self, outcome: Outcome) -> None:
@@ -78,9 +83,7 @@ class RecordedParts:
 
     def _update(self, leaf: OutputSpec, source: bytes, result: Result) -> None:
         if result.kind in KILLED:  # nobody has cleared up after it
-            for part in self._noted.noted(self._ledger.run):
-                if (part.source, part.target) == (source, result.path):
-                    remove_temporaries(part.path, [run_apart(self._ledger.run, source)])
+            remove_temporaries_of(*leaf.template.around_part(source), [run_apart(self._ledger.run, source)])
         if result.status == "failed":
             return
         paths = {part.path for part in result.parts}
@@ -105,7 +108,7 @@ class RecordedParts:
             return True
         path = self._path(row)
         try:
-            if not is_as_left(os.lstat(path), row.size, row.mtime_ns):
+            if not is_as_left(path, os.lstat(path), row.size, row.mtime_ns, row.digest):
                 return False
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):

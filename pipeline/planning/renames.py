@@ -13,10 +13,14 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from pipeline.errors import FileFailure
+from pipeline.files.file_system import is_gone
+from pipeline.files.naming import is_one_entry, name_new
 from pipeline.files.ownership import OwnedFolders
 from pipeline.files.template import NO_FILE_KEY
+from pipeline.ledger.intents import Intent
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.outputs import Intent, OutputRecord
+from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason, Rename
 from pipeline.planning.file_state import Sources, is_as_left, is_the_same, look
@@ -97,8 +101,11 @@ class RenameFinder:
         if row.status == "skipped":  # there is no file
             return row.size is None and there is None
         if there is None:
-            here = look(os.path.join(self._folder, row.target))
-            return here is not None and is_as_left(here, row.size, row.mtime_ns)
+            old = os.path.join(self._folder, row.target)
+            here = look(old)
+            return here is not None and is_as_left(old, here, row.size, row.mtime_ns, row.digest)
+        if decision.reason.code == "path_changed":  # the file system takes the new path for the old one
+            return is_one_entry(os.path.join(self._folder, row.target), decision.path)
         return decision.reason.code == "interrupted" and is_the_same(there, row.size, row.mtime_ns)
 
 
@@ -172,9 +179,14 @@ class Renamer:
             self._owned.remove_if_empty(self._old)
             self._old = folder
         here, there = look(old), look(each.path)
+        if here is not None and there is not None and is_one_entry(old, each.path):
+            is_left = is_as_left(old, here, row.size, row.mtime_ns, row.digest)
+            return is_left and self._owned.is_ours(folder) and _respell(old, each.path)
         if there is not None and is_the_same(there, row.size, row.mtime_ns):  # a killed run did half of it
             return here is None or (os.path.samestat(here, there) and _unlink(old))
-        if here is None or not is_as_left(here, row.size, row.mtime_ns) or not self._owned.is_ours(folder):
+        if here is None or not is_as_left(old, here, row.size, row.mtime_ns, row.digest):
+            return False
+        if not self._owned.is_ours(folder):
             return False
         return self._put(old, each.path)
 
@@ -184,21 +196,22 @@ class Renamer:
             if os.path.dirname(new) != self._made:
                 os.makedirs(os.path.dirname(new), exist_ok=True)
                 self._made = os.path.dirname(new)
-            os.link(old, new, follow_symlinks=False)
-        except FileExistsError:
+            name_new(old, new)
+        except (OSError, FileFailure):
             return False
-        except OSError:  # such as a file system without links
-            try:
-                if os.path.lexists(new):
-                    return False
-                os.rename(old, new)
-            except OSError:
-                return False
-            return True
-        if not _unlink(old):
+        if not is_gone(old):
             _unlink(new)
             return False
         return True
+
+
+def _respell(old: bytes, new: bytes) -> bool:
+    """Give a file another spelling of its name."""
+    try:
+        os.rename(old, new)
+    except OSError:
+        return False
+    return True
 
 
 def _unlink(path: bytes) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +42,7 @@ class LiveProgress(RunObserver):
             "yaml": yaml,
             "pid": os.getpid(),
             "process": _process(os.getpid()),
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "started": time.time(),
         }
 
@@ -89,7 +88,7 @@ def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
         return "never", {}
     if fields["stage"] == "ended":
         return "ended", fields
-    if fields["host"] == socket.gethostname():
+    if fields["host"] == os.uname().nodename:
         is_alive = fields.get("process") == _process(fields["pid"])
     else:
         is_alive = time.time() - fields["at"] < _SILENT_S

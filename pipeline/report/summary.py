@@ -26,6 +26,10 @@ class Summary:
     up_to_date: int = 0
     skipped: int = 0
     failed: int = 0
+    edited: int = 0
+    """The number of outputs that were kept since someone else had edited them."""
+    set_aside: int = 0
+    """The number of files that may be a person's and had to make room for outputs."""
     held: int = 0
     """The number of outputs that were not tried again, since they failed too often or were dismissed."""
     pruned: int = 0
@@ -90,7 +94,11 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints; the rarer counts are left out if they are 0."""
         keys = ["run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources"]
-        keys += [key for key in ("dismissed", "settling", "unmatched", "vanished", "renamed") if getattr(self, key)]
+        keys += [
+            key
+            for key in ("edited", "set_aside", "dismissed", "settling", "unmatched", "vanished", "renamed")
+            if getattr(self, key)
+        ]
         return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
 
     def lines(self, *, verbose: bool = False) -> list[str]:
@@ -109,7 +117,7 @@ class Summary:
     def _headline(self) -> str:
         head = f"{self.pipeline}: " if self.pipeline else ""
         counted = [("done", self.done), ("renamed", self.renamed), ("up to date", self.up_to_date)]
-        counted += [("skipped", self.skipped)]
+        counted += [("edited", self.edited), ("skipped", self.skipped)]
         counted += [("failed", self.failed), ("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
         counted += [("settling", self.settling), ("unmatched", self.unmatched), ("vanished", self.vanished)]
         counted += [("pruned", self.pruned)]

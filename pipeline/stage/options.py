@@ -1,4 +1,4 @@
-"""Validates options against a stage's signature, and gives their JSON Schema, with pydantic; only in the parent."""
+"""Validates options against a stage's signature, and gives their JSON Schema, with pydantic; no worker needs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _NEEDED = {
 _PYTHON_WORDS = re.compile(
     r"^(Input|Value error,|Assertion failed,|Tuple|List|Set|Frozenset|Dictionary|String) | after validation"
 )
+_NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 # Characters: a longer value is left out of the message; the source line shows it.
 _SHOWN = 80
 
@@ -105,6 +107,21 @@ def _choices(known: Mapping[str, inspect.Parameter]) -> str:
     return f"; there are {', '.join(map(repr, known))}" if known else "; it has none"
 
 
+def adapter_of(annotation: Any) -> TypeAdapter[Any]:
+    """Return the pydantic adapter of a type.
+
+    pydantic would look through everything that is installed for plugins, at the first of all; those are not for us.
+    """
+    before = os.environ.get(_NO_PLUGINS)
+    os.environ[_NO_PLUGINS] = "__all__"
+    try:
+        return TypeAdapter(annotation)
+    finally:
+        del os.environ[_NO_PLUGINS]
+        if before is not None:
+            os.environ[_NO_PLUGINS] = before
+
+
 def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
     if isinstance(parameter.default, FieldInfo):
         raise StageError(
@@ -112,7 +129,7 @@ def _adapter(parameter: inspect.Parameter) -> TypeAdapter[Any]:
             hint=f"say '{parameter.name}: Annotated[..., Field(...)] = default'",
         )
     try:
-        return TypeAdapter(parameter.annotation)
+        return adapter_of(parameter.annotation)
     except Exception as error:
         raise _no_type(parameter, error) from error
 
@@ -209,6 +226,30 @@ def absolute(value: Any, folder: Path) -> Any:
         fields = [each.name for each in dataclasses.fields(value) if each.init]
         return dataclasses.replace(value, **{name: absolute(getattr(value, name), folder) for name in fields})
     return value
+
+
+def plain(value: Any) -> Any:
+    """Return options as a recipe has them: built-in types and Paths, in place of objects of any other class."""
+    if isinstance(value, Path):
+        return Path(value)
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, (set, frozenset)):
+        members = [plain(each) for each in value]
+        is_simple = all(isinstance(each, (str, int, float, Path, type(None))) for each in members)
+        return frozenset(members) if is_simple else sorted(members, key=repr)
+    if isinstance(value, Enum):
+        return plain(value.value)
+    for type_ in (bool, int, float, str):
+        if isinstance(value, type_):
+            return type_(value)
+    if value is None:
+        return None
+    if fields := getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", None):
+        return {name: plain(getattr(value, name)) for name in fields}
+    return repr(value)
 
 
 def json_schema(parameter: inspect.Parameter) -> dict[str, Any]:

@@ -209,6 +209,10 @@ def _not_imported(error: BaseException, module: str) -> StageError:
     return StageError(f"{_place_of(error, module)}: cannot be imported: {said(error)}")
 
 
+# Whatever we put between an import statement and the import system lies here too.
+_OURS = os.path.dirname(__file__)
+
+
 def _place_of(error: BaseException, module: str) -> str:
     """Return the file and line at fault: the syntax error's, or the deepest frame's outside the import system."""
     if isinstance(error, SyntaxError) and error.filename:
@@ -216,7 +220,7 @@ def _place_of(error: BaseException, module: str) -> str:
     place, trace = module, error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if "importlib" not in code.co_filename and code.co_filename != __file__:
+        if "importlib" not in code.co_filename and os.path.dirname(code.co_filename) != _OURS:
             place = f"{code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place

@@ -19,33 +19,44 @@ _ITERATORS = (Iterator, Iterable, Generator)
 _CHOICES = "Path, bytes, str, Image.Image"
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage as its signature describes it: what it takes, what it makes, and its options."""
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The types that a stage takes and makes, as plain data without the stage's code."""
 
     uses: str
-    target: Callable[..., Any]
-    """The function, or the class whose instances are called."""
     where: str
-    """The stage's file and line, for messages."""
+    """The file and line of the stage, for messages."""
     module: str
-    """The module in which it was found."""
+    """The module in which the stage was found."""
     takes: Kind | None
-    """None for a bare Item, which takes what the stage before makes."""
+    """The kind of the input; None for a bare Item, which takes the kind that the stage before makes."""
     wants_item: bool
     makes: Kind | None
-    """None for a filter, after which the value before it goes on. Of a fan-out, what each part is."""
-    options: dict[str, inspect.Parameter]
-    """The keyword-only parameters, annotations resolved."""
+    """The kind of the result, or of each part of a fan-out; None for a filter, which passes its input on."""
     gathers: bool = False
-    """Whether it is called once for a group of files, with an iterator of Items."""
+    """True if the stage is called once for a group of files, with an iterator of Items."""
     fans_out: bool = False
-    """Whether it makes an iterator of parts."""
+    """True if the stage makes an iterator of parts."""
 
     @property
     def is_filter(self) -> bool:
-        """Whether it says by True or False if a file goes on."""
+        """True if the stage returns a bool that decides whether a file goes on."""
         return self.makes is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Contract):
+    """An imported function or class, with its signature as a stage."""
+
+    target: Callable[..., Any]
+    """The function, or the class whose instances are called."""
+    options: dict[str, inspect.Parameter]
+    """The keyword-only parameters, annotations resolved."""
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of the stage, without its code."""
+        return Contract(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Contract)})
 
     def check(self, options: dict[str, Any]) -> None:
         """Check that options fit together, by the `check` of the stage if it has one.
@@ -123,7 +134,18 @@ def read_signature(uses: str, target: Callable[..., Any], module: str) -> Stage:
     takes, wants_item, gathers = _takes(where, positional, hints)
     makes, fans_out = _makes(where, hints)
     _refuse_async(where, call, fans_out)
-    return Stage(uses, target, where, module, takes, wants_item, makes, options, gathers, fans_out)
+    return Stage(
+        uses=uses,
+        where=where,
+        module=module,
+        takes=takes,
+        wants_item=wants_item,
+        makes=makes,
+        gathers=gathers,
+        fans_out=fans_out,
+        target=target,
+        options=options,
+    )
 
 
 def _a(word: str) -> str:

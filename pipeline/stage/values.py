@@ -44,6 +44,9 @@ class Kind:
     encode: Callable[[Any], bytes] | None = None
     """Function that returns the bytes of an output; None for a kind that is written to a file directly."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same_kind, (self.name, self.scratch_suffix, self.suffixes)
+
 
 def _read_bytes(path: str | Path) -> bytes:
     """Return the contents of a file, without a file object, which would cost more than reading a small file."""
@@ -214,6 +217,25 @@ def kind_of(annotation: Any) -> Kind | None:
 def kind_named(name: str) -> Kind:
     """Return the kind of a name that is known to exist."""
     return next(kind for kind in (*_BUILT_IN, IMAGE_IN_OWN_COLORS, *_KINDS.values()) if kind.name == name)
+
+
+_FOREIGN: dict[tuple[str, str, tuple[str, ...]], Kind] = {}
+"""The kinds of stages that this process does not import, which are known by name and neither read nor written here.
+"""
+
+
+def _same_kind(name: str, scratch_suffix: str, suffixes: tuple[str, ...]) -> Kind:
+    """Return the kind of a name that another process has sent."""
+    kind: Kind
+    for kind in (*_BUILT_IN, IMAGE_IN_OWN_COLORS, *_KINDS.values()):
+        if (kind.name, kind.suffixes) == (name, suffixes):
+            return kind
+    foreign = Kind(name, _not_here, _not_here, scratch_suffix, suffixes=suffixes)
+    return _FOREIGN.setdefault((name, scratch_suffix, suffixes), foreign)
+
+
+def _not_here(*given: Any) -> Any:
+    raise AssertionError("a kind that a stage registers is read and written by workers only")
 
 
 def can_convert(have: Kind, want: Kind) -> bool:

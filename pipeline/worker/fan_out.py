@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.errors import FileFailure
 from pipeline.files.atomic import Check, Committed, GiveName
-from pipeline.files.parts import PartList, PartNames, Parts
+from pipeline.files.parts import PartNames, Parts
+from pipeline.files.set_aside import SetAside
 from pipeline.messages import Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import Kind as ValueKind
@@ -19,13 +20,13 @@ from pipeline.worker.tree import BuiltStage
 class FanOut:
     """The parts that a stage yields for one value; only one at a time is in memory."""
 
-    def __init__(self, stage: BuiltStage, caller: StageCaller, source: bytes, part_list: PartList) -> None:
+    def __init__(self, stage: BuiltStage, caller: StageCaller, set_aside: SetAside, *, is_again: bool) -> None:
         self.part = ""
         """The name of the current part."""
         self._stage = stage
         self._caller = caller
-        self._source = source
-        self._part_list = part_list
+        self._set_aside = set_aside
+        self._is_again = is_again
         self._names = PartNames(stage.name)
         self._outputs: dict[bytes, Parts] = {}
         """The parts of each output, by the path of the output; they do not have their final names yet."""
@@ -59,7 +60,7 @@ class FanOut:
         """Write the current part with `write`, without its final name; without `write`, the part has no file."""
         parts = self._outputs.get(target.path)
         if parts is None:
-            parts = self._outputs[target.path] = Parts(self._source, target, self._part_list)
+            parts = self._outputs[target.path] = Parts(target, self._set_aside, is_again=self._is_again)
         if write is None:
             parts.add_nothing(self.part, notes)
         else:

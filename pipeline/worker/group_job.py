@@ -19,7 +19,7 @@ from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
-from pipeline.worker.scratch import write_output
+from pipeline.worker.scratch import naming_of, peak_bytes, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import Tree
 
@@ -38,6 +38,7 @@ class GroupJobRunner:
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
         """The number of members that the stage has read."""
+        self._read_bytes = 0
         self._read_error: BaseException | None = None
         """The exception raised by reading a member; the stage may have caught it."""
 
@@ -58,7 +59,10 @@ class GroupJobRunner:
             result = failed(self._target, error, self._stage.name)
         finally:
             self._scratch.remove()
-        return Outcome(self._job.group, (result,), time.perf_counter() - began_s, environment)
+        seconds = time.perf_counter() - began_s
+        return Outcome(
+            self._job.group, (result,), seconds, environment, bytes_in=self._read_bytes, peak_bytes=peak_bytes()
+        )
 
     def _make(self) -> tuple[Any, ValueKind | None, Notes]:
         """Call the stage with its members; return its value, kind and notes; the kind of a filter is None."""
@@ -81,9 +85,10 @@ class GroupJobRunner:
             self._refuse_changed()
             return Result(target.stage, target.path, "done", notes=tuple(notes.items()))
         may_move = kind is PATH and self._scratch.holds(value)
+        name = naming_of(target, self._tree.set_aside, is_again=self._job.is_again)
         try:
             committed, notes = write_output(
-                self._tree.committer, target.path, value, kind, notes, self._refuse_changed,
+                self._tree.committer, target.path, value, kind, notes, self._refuse_changed, name,
                 save=save, source="", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
@@ -117,6 +122,7 @@ class GroupJobRunner:
 
     def _read(self, member: Member) -> Item[Any]:
         path = os.fsdecode(member.path)
+        self._read_bytes += member.size_bytes
         try:
             # A Path costs as much as it does to read a small file.
             file = path if self._kind in (TEXT, BYTES) else Path(path)

@@ -20,7 +20,7 @@ from pipeline.stage.values import PATH
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
-from pipeline.worker.scratch import write_output
+from pipeline.worker.scratch import naming_of, peak_bytes, write_output
 from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
@@ -35,7 +35,7 @@ class JobRunner:
         self._job = job
         self._route = tree.routes[tuple([target.stage for target in job.targets])]
         self._path = tree.root + os.fsdecode(job.source.path)
-        self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources)
+        self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources or job.is_digested)
         self._steps = StepReporter(observer) if observer else None
         self._caller = StageCaller(tree, self._path, job.source.path, self._reading.moved, enter, self._steps)
         self._scratch = self._caller.scratch
@@ -55,7 +55,9 @@ class JobRunner:
         finally:
             self._scratch.remove()
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
-        outcome = Outcome(self._reading.source, results, time.perf_counter() - began_s, self._environment)
+        outcome = Outcome(
+            self._reading.source, results, time.perf_counter() - began_s, self._environment, peak_bytes=peak_bytes()
+        )
         if self._handed:
             outcome = outcome._replace(handed=tuple(self._handed))
         if (read := self._reading.contents) is not None:
@@ -116,7 +118,7 @@ class JobRunner:
 
     def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
         """Pass the parts of a stage one by one through all stages below it, then commit them together."""
-        fan_out = FanOut(stage, self._caller, self._job.source.path, self._tree.parts)
+        fan_out = FanOut(stage, self._caller, self._tree.set_aside, is_again=self._job.is_again)
         try:
             parts, notes = self._caller.start_parts(stage, shared, position)
             while self._unfinished_below(stage) and self._run_part(fan_out, stage, parts, notes):
@@ -141,7 +143,8 @@ class JobRunner:
                 elif stage.setup.leaves_no_file:
                     self._results[target.path] = Result(target.stage, target.path, "done", notes=tuple(notes.items()))
                 else:
-                    committed, notes = self._write(stage, target.path, value, kind, notes)
+                    name = naming_of(target, self._tree.set_aside, is_again=self._job.is_again)
+                    committed, notes = self._write(stage, target.path, value, kind, notes, name)
                     said = tuple(notes.items())
                     self._results[target.path] = Result(
                         target.stage, target.path, "done", "", None, "", *committed, (), said
@@ -181,7 +184,7 @@ class JobRunner:
     ) -> tuple[Committed, Notes]:
         """Write a value to its output; `name` renames the temporary of a part, later."""
         committer, check = self._tree.committer, self._reading.refuse_moved
-        if name is not None:  # a part's source is checked when all parts get their names
+        if self._fan_out is not None:  # a part's source is checked when all parts get their names
             committer, check = committer.apart(self._job.source.path), _accept
         may_move = kind is PATH and not self._route.readers_elsewhere.get(stage.index) and self._may_move(stage, value)
         if self._steps:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import pickle
 
 from pipeline.messages import AnyJob, GroupJob, Outcome
+from pipeline.stage.code_guard import guard
 from pipeline.stage.resolve import set_stage_path
 from pipeline.worker.group_job import GroupJobRunner
 from pipeline.worker.job import JobRunner
@@ -32,14 +33,21 @@ _tree: Tree | None = None
 def start(packed: bytes) -> None:
     """Build the stages of this process, as the initializer of Pool. Raises any exception of theirs."""
     global _tree
-    folder, setup = pickle.loads(packed)
+    folder, code, setup = pickle.loads(packed)
+    guard.start(code)
     set_stage_path(folder)
     _tree = Tree(pickle.loads(setup))
+    guard.check_tables()
+
+
+def stop() -> None:
+    """Lift the restrictions on imports in a process that was a worker only for a time."""
+    guard.stop()
 
 
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
     """Make the outputs of one job; any failure is in its outcome. `enter` receives the index of each stage called."""
     assert _tree is not None
-    if isinstance(job, GroupJob):
-        return GroupJobRunner(_tree, job, enter).run()
-    return JobRunner(_tree, job, enter).run()
+    runner = GroupJobRunner(_tree, job, enter) if isinstance(job, GroupJob) else JobRunner(_tree, job, enter)
+    outcome = runner.run()
+    return outcome._replace(changed_code=guard.changed) if guard.changed else outcome

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.files.atomic import Check, Committed, Committer, GiveName
+from pipeline.files.atomic import Check, Committed, Committer, GiveName, give_name
 from pipeline.files.file_system import WRITING, blame_machine
+from pipeline.files.naming import name_new
+from pipeline.files.set_aside import SetAside
+from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
 
@@ -64,6 +68,21 @@ class Scratch:
         """Remove the folder and its contents."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
+
+
+def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveName:
+    """Return the function that gives an output its name.
+
+    If nothing was at the path when the run was planned, nothing is replaced, unless the output `is_again` made, so that
+    the file there may be ours. A file that may be a person's is set aside first.
+    """
+    name = name_new if target.is_new and not is_again else give_name
+    return name if target.digests is None else set_aside.guarding(target.digests, name)
 
 
 def write_output(

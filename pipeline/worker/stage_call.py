@@ -316,7 +316,9 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     if isinstance(error, SourceMoved):
         kind = error.kind
     result = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
-    return result._replace(code="not_ours") if isinstance(error, NotOurs) else result
+    if isinstance(error, NotOurs):
+        return result._replace(kind="collision", code="not_ours", taken_by=error.by)
+    return result
 
 
 def error_line(error: BaseException) -> str:

@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.files.parts import PartList
+from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, PATH, TEXT, Kind
@@ -25,7 +26,8 @@ class StageSetup:
 
     name: str
     uses: str
-    options: Mapping[str, Any]
+    options: bytes
+    """The options of the stage, pickled, since their classes may be in its module, which is imported first."""
     parent: int | None
     """The index of the stage whose value this one reads; None for the source."""
     save: Mapping[str, Any]
@@ -53,8 +55,6 @@ class WorkerSetup:
     unclean_runs: tuple[str, ...]
     """The ids of killed runs whose temporaries may still lie beside the targets."""
     stages: tuple[StageSetup, ...]
-    parts: Path
-    """The folder for the lists of parts."""
     initializers: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """The functions that are called before the stages are built, each with its arguments."""
     limits: Limits = DEFAULT_LIMITS
@@ -62,12 +62,16 @@ class WorkerSetup:
     """True if the ledger keeps digests of the sources' contents."""
     output_folders: tuple[bytes, ...] = ()
     """The folders that the run has claimed for its outputs; a worker refuses to write below a missing one."""
+    set_aside: Path = Path()
+    """The folder for files that may be a person's and must make room for an output."""
     engine: int | None = None
     """The number of the engine that the worker belongs to; None where there is only one."""
+    code: CodeState = NO_STATE
+    """The state of the code files when the run was planned; no worker may load any other."""
 
     def pack(self) -> bytes:
         """Pickle the setup; options are pickled apart, since their classes may be importable only from its folder."""
-        return pickle.dumps((self.folder, pickle.dumps(self)))
+        return pickle.dumps((self.folder, self.code, pickle.dumps(self)))
 
 
 class BuiltStage:
@@ -82,7 +86,9 @@ class BuiltStage:
         self.makes = signature.makes
         self.wants_item = signature.wants_item
         self.fans_out = signature.fans_out
-        self.function: Callable[[Any], Any] = signature.build(dict(setup.options)) if is_called_here else _not_here
+        self.function: Callable[[Any], Any] = (
+            signature.build(pickle.loads(setup.options)) if is_called_here else _not_here
+        )
 
     @property
     def is_filter(self) -> bool:
@@ -154,9 +160,9 @@ class Tree:
         self.routes = Routes(self)
 
     @cached_property
-    def parts(self) -> PartList:
-        """The list of the parts that this worker is about to write; opened by the first fan-out."""
-        return PartList(self.setup.parts, self.setup.run)
+    def set_aside(self) -> SetAside:
+        """The keeper of files that may be a person's, for use before outputs take their place."""
+        return SetAside(self.setup.set_aside, self.setup.folder)
 
     def member_kind(self, stage: BuiltStage) -> Kind:
         """Return the kind of value in which a gathering stage receives its members.

@@ -259,6 +259,15 @@ def test_a_run_beside_another_leaves(texts: Path, pipeline: Pipeline) -> None:
     assert first.wait(60) == 0
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stderr_changes_no_exit_code(texts: Path, unbuffered: str) -> None:
+    """Nothing can be said then; the code says it."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "pipeline", "check", "nowhere.yaml"]
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        assert subprocess.run(command, cwd=texts, stderr=full, env=environment, timeout=60).returncode == 2
+
+
 def test_a_closed_stdout_is_no_error(texts: Path) -> None:
     """`plan -v | head -1` ends quietly."""
     code, screen = on_terminal("python -m pipeline plan -v | head -1", texts)

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from support.project import MOODY, ONE_STAGE, Project
 from pipeline import cli
 from pipeline.config.load import load_config
 from pipeline.config.routes import describe_route
-from pipeline.files.state_dir import open_state
-from pipeline.ledger.session import open_to_write
 
 TREE = """
 inputs: {root: in, exclude: ["drafts/*", "!drafts/keep"], include: ["*.txt", "keep", "x*"]}
@@ -257,11 +254,10 @@ def test_failures_are_told_with_what_was_printed(project: Project, explain: Expl
 def test_an_override_is_told(project: Project, explain: Explain) -> None:
     """What a person had the ledger take as true is on record, and shown with what says so because of it."""
     project.run()
-    state = open_state(project.folder / ".pipeline/pipeline", "pipeline")
-    with closing(state), open_to_write(state) as ledger:
-        number = ledger.overrides.add("accept", {"stage": "first", "because": "code"})
-        ledger._connection.execute("UPDATE outputs SET decree = ? WHERE stage = 'first'", (number,))
-    assert re.search(r"  decreed: by accept, [-\d]+ [:\d]+: stage first, because code\n", explain("out/first/x.up"))
+    project.edit("helper.py", "text * 2", "text + text")
+    assert cli.main(["accept", "--stage", "first", "--because", "code", "--yes"]) == 0
+    told = r"  decreed: by accept, [-\d]+ [:\d]+: stage first, because code, outputs "
+    assert re.search(told, explain("out/first/x.up"))
     assert json.loads(explain("out/first/x.up", "--json"))["outputs"][0]["decree"]["verb"] == "accept"
 
 

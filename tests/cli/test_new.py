@@ -212,3 +212,13 @@ def test_a_pipeline_that_cannot_be_written_is_refused(
     before = contents_below(tmp_path)
     assert (main(["new", *arguments]), capfd.readouterr().err) == (2, says)
     assert contents_below(tmp_path) == before
+
+
+def test_a_stage_that_ends_its_process_is_listed(tmp_path: Path, pipeline: Pipeline) -> None:
+    """`stages` and `schema` survive a module that ends the process which imports it, and name it."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/dead.py").write_text("import os\nos._exit(0)\n")
+    listed = pipeline("stages")
+    assert listed.returncode == 0 and "cannot be used: dead: 'dead': its import ended the process" in listed.stdout
+    assert "left out: dead" in pipeline("schema").stderr
+    assert pipeline("stages", "dead").returncode == 2

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import sysconfig
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from support.program import ROOT
 from support.project import Project
 
 from pipeline import Part, Skip
@@ -163,10 +167,31 @@ def test_pages_that_cannot_be_are_refused(tmp_path: Path) -> None:
         project.run()
 
 
-def test_without_its_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipeline that uses it is refused in one sentence."""
-    monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    with pytest.raises(ConfigError, match=r"stage 'page': pages needs pypdfium2: pip install 'filemill\[pdf\]'"):
-        Project(tmp_path, YAML).run()
-    with pytest.raises(ImportError, match=r"pip install 'filemill\[pdf\]'"):
-        Pages()
+@pytest.fixture
+def without_library(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a Python that has all that is installed here but pypdfium2."""
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    for each in Path(sysconfig.get_path("purelib")).iterdir():
+        if not each.name.startswith("pypdfium2"):
+            (installed / each.name).symlink_to(each)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": f"{installed}:{ROOT}"}
+        command = [sys.executable, "-S", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_without_its_extra_it_says_what_to_install(
+    tmp_path: Path, without_library: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """A pipeline that uses it is refused in one sentence, and so is a call of the stage."""
+    Project(tmp_path, YAML)
+    for verb in ("check", "run"):
+        ran = without_library("-m", "pipeline", verb)
+        said = "stage 'page': pages needs pypdfium2: pip install 'filemill[pdf]'"
+        assert ran.returncode == 2 and said in ran.stderr, ran.stderr
+    called = without_library("-c", "from stages.pages import Pages; Pages()")
+    assert called.stderr.endswith("ImportError: pages needs pypdfium2: pip install 'filemill[pdf]'\n")

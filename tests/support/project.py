@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.load import load_config
-from pipeline.ledger.checkpoint import marker_of, put_seal
+from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
 from pipeline.ledger.session import open_to_read
@@ -41,6 +43,25 @@ stages:
   - name: up
     uses: upper
     output: out/{dir}/{name}
+engine: serial
+"""
+LINES = """
+from collections.abc import Iterator
+def lines(text: str) -> Iterator[str]:
+    yield from text.splitlines()
+"""
+NAMES = """
+from collections.abc import Iterator
+from pipeline import Item
+def names(items: Iterator[Item[str]]) -> str:
+    return "".join(f"{item.source} {item.value}\\n" for item in items)
+"""
+EVERY_KIND = """
+inputs: in
+stages:
+  - {name: up, uses: upper, output: 'out/up/{dir}/{name}'}
+  - {name: lines, from: inputs, uses: lines, output: 'out/lines/{dir}/{stem}/{part}.txt'}
+  - {name: sheet, from: up, uses: names, gather: true, group: '{dir}', output: 'out/{dir}/sheet.txt'}
 engine: serial
 """
 
@@ -132,14 +153,34 @@ def made(folder: Path, *names: str) -> Project:
     return project
 
 
+def every_kind(folder: Path) -> Project:
+    """Return a project that makes of each text one file, parts, and a sheet of each folder; nothing is in it yet."""
+    project = Project(folder, EVERY_KIND)
+    project.write("stages/upper.py", MOODY)
+    project.write("stages/lines.py", LINES)
+    project.write("stages/names.py", NAMES)
+    return project
+
+
 @contextmanager
 def ledger_of(folder: Path) -> Iterator[Ledger]:
-    """Open the ledger of the project in a folder for reading and writing, and seal it afterwards."""
+    """Open the ledger of the project in a folder for reading and writing; its rows get their checksums afterwards."""
     file = folder / ".pipeline/pipeline/ledger.sqlite"
     with closing(Ledger(file)) as ledger:
         yield ledger
-    put_seal(file)
-    marker_of(file).unlink(missing_ok=True)
+        ledger._connection.execute(f"{RESEAL_WHERE} TRUE")
+
+
+def die_after(folder: Path, work: Callable[[Ledger], None]) -> None:
+    """Have a process write to the ledger of the project in a folder, and be killed before it closes that."""
+    if (child := os.fork()) == 0:
+        try:
+            ledger = Ledger(folder / ".pipeline/pipeline/ledger.sqlite")
+            work(ledger)
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 def decisions(plan: Plan) -> list[Decision]:

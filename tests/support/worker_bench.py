@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -31,13 +32,13 @@ class Bench:
         """Build the stages, given as (name, parent's name or None, options); the name up to a '-' is the function's."""
         names = [stage[0] for stage in stages]
         setups = tuple(
-            StageSetup(name, f"./stages/mine.py:{name.partition('-')[0]}", options[0] if options else {},
+            StageSetup(name, f"./stages/mine.py:{name.partition('-')[0]}", pickle.dumps(options[0] if options else {}),
                  names.index(parent) if parent else None, {})
             for name, parent, *options in stages
         )  # fmt: skip
         root = os.fsencode(self.root)
         self.setup = WorkerSetup(
-            self.folder, root, self.scratch, "run1", unclean_runs, setups, parts=self.folder / "parts"
+            self.folder, root, self.scratch, "run1", unclean_runs, setups, set_aside=self.folder / "aside"
         )
         worker.start(self.setup.pack())
 

@@ -71,3 +71,10 @@ def test_a_worker_stays_light() -> None:
     code = "import sys, pipeline.worker.main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"pydantic", "yaml", "sqlite3", "PIL", "tqdm", "pathspec"} & set(loaded)
+
+
+def test_a_run_needs_neither_pydantic_nor_yaml() -> None:
+    """They check pipeline.yaml in a process of its own; the run that follows does not pay for their imports."""
+    code = "import sys, pipeline.commands.run, pipeline.operations.run, pipeline.config.load; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pydantic", "yaml", "PIL", "pathspec"} & set(loaded)

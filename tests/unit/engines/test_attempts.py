@@ -51,6 +51,14 @@ def test_a_later_try_is_merged_with_those_before() -> None:
     assert not attempt.is_settled_by(outcome(attempt, done("web"), done("print")))
 
 
+def test_what_it_took_is_of_all_tries() -> None:
+    """The seat is the last one's, the memory the most of any."""
+    attempt = Attempt(job("x", "web"), retries_left=1)
+    attempt.add_outcome(outcome(attempt, failed("web"), seat=0, peak_bytes=300))
+    attempt.add_outcome(outcome(attempt, done("web"), seat=1, peak_bytes=200))
+    assert (attempt.outcome().seat, attempt.outcome().peak_bytes) == (1, 300)
+
+
 def test_one_death_is_forgiven_and_the_second_costs_its_stage_and_what_is_below() -> None:
     """The siblings of the guilty stage are still to be made, and have a death of their own to be forgiven."""
     attempt = Attempt(job("x", "decode", "web", "thumb", "print"))

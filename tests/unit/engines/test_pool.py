@@ -26,6 +26,13 @@ def test_every_job_comes_back_once(make: Make, method: str) -> None:
     """Each outcome arrives exactly once."""
     found = run(make(method), (job(f"ok {n}") for n in range(3000)))
     assert Counter(o.source.path for o in found) == Counter(f"ok {n}".encode() for n in range(3000))
+    assert {o.seat for o in found} <= {0, 1}
+
+
+def test_the_seat_of_the_last_worker_is_told(make: Make) -> None:
+    """Also of a file that needed more than one."""
+    [found] = run(make(retries=1), [job("fail")])
+    assert found.seat in (0, 1)
 
 
 FAULTS = {

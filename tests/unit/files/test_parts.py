@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import FileFailure
-from pipeline.files.atomic import Committed, Committer, GiveName
-from pipeline.files.parts import PartList, PartNames, Parts
+from pipeline.files.atomic import Committed, Committer, GiveName, temporary_for
+from pipeline.files.parts import PartNames, Parts, find_parts, remove_temporaries_of
+from pipeline.files.set_aside import SetAside
 from pipeline.messages import Target
 from pipeline.notes import Notes
 
@@ -20,11 +22,14 @@ def writer(data: bytes) -> Callable[[bytes, GiveName], tuple[Committed, Notes]]:
     return lambda path, name: (Committer("run").put(path, data, name=name), {})
 
 
-def parts_in(folder: Path, *owned: str) -> Parts:
+def parts_in(folder: Path, *owned: str, handed_ns: int = 0, is_again: bool = False) -> Parts:
     """The parts of one source, as `FOLDER/out/a-NAME`."""
     before = os.fsencode(folder / "out" / "a-")
-    target = Target("cut", before + b"{part}", (before, b""), tuple(before + name.encode() for name in owned))
-    return Parts(b"a", target, PartList(folder / "parts", "run"))
+    target = Target(
+        "cut", before + b"{part}", around=(before, b""), owned=tuple(before + name.encode() for name in owned)
+    )
+    set_aside = SetAside(folder / "aside", folder)
+    return Parts(target._replace(handed_ns=handed_ns), set_aside, is_again=is_again)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -72,15 +77,36 @@ def test_a_part_made_before_is_replaced(tmp_path: Path) -> None:
     assert files(tmp_path) == {"a-1": b"new"}
 
 
-def test_the_list_outlives_the_run_that_wrote_it(tmp_path: Path) -> None:
-    """The next run reads which parts a killed one was about to write, and forgets them when it has seen to them."""
-    parts_in(tmp_path).add("1", writer(b"1"))
-    noted = list(PartList(tmp_path / "parts").noted("run"))
-    assert [(each.name, each.size_bytes) for each in noted] == [(b"1", -1), (b"1", 1)]
-    PartList(tmp_path / "parts").clear(["run"])
-    assert list(PartList(tmp_path / "parts").noted()) == noted
-    PartList(tmp_path / "parts").clear([])
-    assert list(PartList(tmp_path / "parts").noted()) == []
+def test_what_a_worker_that_died_has_made_is_ours(tmp_path: Path) -> None:
+    """It is younger than the job, which comes again; older files are not."""
+    for number, again in enumerate((False, True)):
+        before = parts_in(tmp_path, handed_ns=time.time_ns())
+        before.add(str(number), writer(b"1"))
+        before.reveal(lambda: None)
+        parts = parts_in(tmp_path, handed_ns=1 if again else time.time_ns(), is_again=again)
+        if again:
+            parts.add(str(number), writer(b"2"))
+            parts.reveal(lambda: None)
+        else:
+            with pytest.raises(FileFailure, match="exists, not ours"):
+                parts.add(str(number), writer(b"2"))
+    assert files(tmp_path) == {"a-0": b"1", "a-1": b"2"}
+
+
+def test_parts_are_found_by_what_surrounds_their_names(tmp_path: Path) -> None:
+    """Also where they lie in folders of their own; and the temporaries beside them go by their run."""
+    for name in ("out/a-1.txt", "out/a-x.txt", "out/a-.txt", "out/b-1.txt", "out/a-é.txt", "out/p1/a.txt", "out/p2/b"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    out = os.fsencode(tmp_path / "out")
+    assert [each.name for each in find_parts(out + b"/a-", b".txt")] == ["1", "x"]
+    assert [(each.name, each.path) for each in find_parts(out + b"/p", b"/a.txt")] == [("1", out + b"/p1/a.txt")]
+    left = [temporary_for(out + name, run) for name in (b"/a-2.txt", b"/p1/a.txt") for run in ("one", "two")]
+    for path in left:
+        Path(os.fsdecode(path)).touch()
+    remove_temporaries_of(out + b"/p", b"/a.txt", ["one"])
+    assert [os.path.exists(path) for path in left] == [False, True, False, True]
+    assert list(find_parts(out + b"/none/", b"")) == []
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "é", "x y", "1\n"])

@@ -28,6 +28,7 @@ def opened(folder: Path) -> State:
 def test_a_second_run_is_refused_while_the_first_holds_the_lock(tmp_path: Path) -> None:
     """One run at a time; the second says who holds it and leaves everything as it is."""
     first = open_state(tmp_path / "s", "photos")
+    first.prepare()
     (first.scratch / "in use").touch()
     with pytest.raises(AlreadyRunning, match=f"another run of 'photos' is at work .pid {os.getpid()} on"):
         open_state(tmp_path / "s", "photos")
@@ -40,6 +41,7 @@ def test_a_killed_runs_lock_is_free_at_once(tmp_path: Path) -> None:
     """The lock is the kernel's: nobody has to remove anything after kill -9; what the run left goes too."""
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "s")], stdout=subprocess.PIPE)
     assert holder.stdout and holder.stdout.readline() == b"held\n"
+    (tmp_path / "s" / "scratch").mkdir()
     (tmp_path / "s" / "scratch" / "left").touch()
     with pytest.raises(AlreadyRunning, match=f"pid {holder.pid}"):
         open_state(tmp_path / "s", "photos")
@@ -47,6 +49,7 @@ def test_a_killed_runs_lock_is_free_at_once(tmp_path: Path) -> None:
     holder.wait()
     holder.stdout.close()
     state = open_state(tmp_path / "s", "photos")
+    state.prepare()
     assert os.listdir(state.scratch) == []
     state.close()
 
@@ -67,6 +70,7 @@ def test_runs_sort_by_time_and_old_logs_go(tmp_path: Path) -> None:
     for day in range(10, 50):
         (tmp_path / "s" / "runs" / f"202401{day}-000000-aaaa.log").touch()
     state = opened(tmp_path / "s")
+    state.prepare()
     left = sorted(os.listdir(tmp_path / "s" / "runs"))
     assert len(left) == 29 and left[-1] == "20240149-000000-aaaa.log" < f"{state.run}.log"
 

@@ -27,16 +27,18 @@ def tables(ledger: Ledger) -> GroupTables:
 
 
 def member(group: bytes, target: bytes, output: bytes = b"out/sheet") -> tuple[object, ...]:
-    return ("sheet", group, output, target, b"of-" + target, None, 5, 2000, 6, 2001)
+    return ("sheet", group, output, target, b"of-" + target, None, b"digest", 6, 2001)
 
 
 def test_members_come_in_byte_order(tables: GroupTables) -> None:
-    """Whatever the order in which they were found, each with what it was and what it is."""
+    """Whatever the order in which they were found, each with what it is and the contents it was made with."""
     tables.insert_members([member(b"g", b"b"), member(b"g", b"a"), member(b"h", b"c")])
     assert list(tables.members("sheet", b"g", b"out/sheet")) == [
         (b"a", b"of-a", None, 6, 2001), (b"b", b"of-b", None, 6, 2001)
     ]  # fmt: skip
-    assert list(tables.member_states("sheet", b"g", b"out/sheet")) == [(b"a", 5, 2000), (b"b", 5, 2000)]
+    assert list(tables.member_states("sheet", b"g", b"out/sheet")) == [
+        (b"a", b"digest", 6, 2001), (b"b", b"digest", 6, 2001)
+    ]  # fmt: skip
 
 
 def test_a_group_is_counted_with_what_is_missing_from_it(tables: GroupTables) -> None:

@@ -9,7 +9,8 @@ import pytest
 from support.records import done, fail
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.ledger.ledger import Ledger, UncertainPeriod, UnchangedRange
+from pipeline.ledger.ledger import Ledger, UnchangedRange
+from pipeline.ledger.runs import Window
 from pipeline.messages import FailureKind, Source
 
 
@@ -49,11 +50,11 @@ def test_runs_that_may_have_left_temporaries_are_known(
         if exit_code is not None:
             ledger.end_run(exit_code, {}, swept=True)
         ledger.begin_run("two")
-        assert [run for run in ledger.unclean_runs() if run != "two"] == unclean
+        assert [run for run in ledger.runs.unclean() if run != "two"] == unclean
         ledger.end_run(0, {}, swept=False)
-        assert ledger.unclean_runs() == unclean
+        assert ledger.runs.unclean() == unclean
         ledger.end_run(0, {}, swept=True)
-        assert ledger.unclean_runs() == []
+        assert ledger.runs.unclean() == []
 
 
 def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
@@ -74,14 +75,17 @@ def test_what_is_no_database_is_said(tmp_path: Path) -> None:
 def test_a_run_leaves_its_summary(ledger: Ledger) -> None:
     """`status` shows the last run, also one that has not ended; the estimate reads those that have."""
     ledger.end_run(1, {"done": 2}, swept=False)
-    assert list(ledger.summaries()) == [{"done": 2}]
-    last = ledger.last_run()
+    assert list(ledger.runs.summaries()) == [{"done": 2}]
+    last = ledger.runs.last()
     assert last is not None and (last["run"], last["exit"], last["done"]) == ("one", 1, 2)
-    assert ledger.last_moment() == last["ended"]
+    assert last["ended"] is None  # before all of it is on the disk
+    ledger.runs.set_synced(2_000_000_000, ended=True)
+    last = ledger.runs.last()
+    assert last is not None and last["ended"] == 2.0
     ledger.begin_run("two")
-    last = ledger.last_run()
+    last = ledger.runs.last()
     assert last is not None and (last["run"], last["ended"], last["exit"]) == ("two", None, None)
-    assert ledger.run_ids() == {"one", "two"}
+    assert ledger.runs.names() == {"one", "two"}
 
 
 def test_a_fact_is_as_it_was_said_last(ledger: Ledger) -> None:
@@ -94,14 +98,21 @@ def test_a_fact_is_as_it_was_said_last(ledger: Ledger) -> None:
     assert ledger.facts.get("root") is None
 
 
-def test_an_uncertain_period_is_kept_until_it_is_lifted(ledger: Ledger) -> None:
-    """In the file it is called as the version before called it."""
-    assert ledger.facts.uncertain_period is None
-    ledger.facts.set_uncertain_period(UncertainPeriod(since_ns=5, until_ns=9, lost_power=True))
-    assert ledger.facts.get("behind") == [5, 9, True]
-    assert ledger.facts.uncertain_period == UncertainPeriod(5, 9, True)
-    ledger.facts.set_uncertain_period(None)
-    assert ledger.facts.uncertain_period is None
+def test_a_period_that_is_uncertain_is_kept_until_a_run_over_everything_has_ended_well(tmp_path: Path) -> None:
+    """Each run takes it over from the one before it."""
+    window = Window(5, 9, "power")
+    with closing(Ledger(tmp_path / "l")) as ledger:
+        ledger.window = window
+        ledger.begin_run("one")
+        ledger.end_run(1, {}, swept=True)
+        ledger.runs.set_synced(20, ended=True, is_sure=ledger.window is None)
+        last = ledger.runs.newest()
+        assert last and (last.unsure, last.ended, last.safe_until) == (window, 20, 20)
+        ledger.begin_run("two")
+        ledger.end_run(0, {}, swept=True)
+        ledger.runs.set_synced(30, ended=True, is_sure=ledger.window is None)
+        last = ledger.runs.newest()
+        assert last and (last.id, last.unsure) == (2, None) and ledger.window is None
 
 
 def test_unchanged_ranges_are_known_by_their_first_source(ledger: Ledger) -> None:

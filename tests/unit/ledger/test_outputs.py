@@ -21,14 +21,14 @@ def test_done_is_remembered(ledger: Ledger) -> None:
     assert ledger.outputs.owner(b"out/a") == (b"a", "intended")
     done(ledger)
     (row,) = ledger.outputs.all()
-    assert row == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None, None)
+    assert row[:-2] == (b"a", b"out/a", "up", "done", 10, 1000, 1, "", 5, 2000, 0, b"5" * 16, None, None, None, None)
 
 
 def test_what_is_recorded_stays_until_the_redoing_is_done(second_run: Ledger) -> None:
     """A redo that is handed out keeps the old record, marked: what lies there may be newer by now."""
     intend(second_run, Source(b"a", 99, 9))
     (row,) = second_run.outputs.all()
-    assert (row.status, row.source_size, row.in_flight) == ("done", 10, 1)
+    assert (row.status, row.source_size, row.in_flight > 1) == ("done", 10, True)
     done(second_run)
     assert not next(second_run.outputs.all()).in_flight
 
@@ -45,7 +45,7 @@ def test_what_a_killed_run_had_in_hand_is_ours(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
         assert [(ledger.outputs.owner(b"out/" + name) or ("", ""))[1] for name in (b"a", b"b")] == ["done", "intended"]
         ledger.begin_run("two")
-        assert [(row.source, row.status, row.in_flight) for row in ledger.outputs.all()] == [
+        assert [(row.source, row.status, bool(row.in_flight)) for row in ledger.outputs.all()] == [
             (b"a", "done", 0),
             (b"b", "intended", 1),
         ]
@@ -68,7 +68,7 @@ def test_a_failure_keeps_the_old_record(second_run: Ledger, kind: FailureKind, i
     intend(second_run)
     fail(second_run, kind)
     (row,) = second_run.outputs.all()
-    assert (row.status, row.size, row.in_flight) == ("done", 5, in_flight)
+    assert (row.status, row.size, bool(row.in_flight)) == ("done", 5, in_flight)
 
 
 def test_a_skip_remembers_the_output_before_it(ledger: Ledger) -> None:

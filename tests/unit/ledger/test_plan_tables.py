@@ -29,12 +29,12 @@ def output(source: bytes, action: str = "make", code: str = "new", **more: objec
     target = more.get("target", b"out/" + source)
     return (
         source, 1, 1, more.get("stage", "up"), action, code, b"/project/" + bytes(target), target,  # type: ignore[call-overload]
-        more.get("rival"), more.get("owned", False), more.get("late", False), True, more.get("moved_from"),
+        more.get("rival"), more.get("owned", False), more.get("late", False), True, more.get("moved_from"), False,
     )  # fmt: skip
 
 
 def orphan(target: bytes, code: str = "source-gone") -> tuple[object, ...]:
-    return (target, b"a", "up", "done", code, 5, 2000)
+    return (target, b"a", "up", "done", code, 5, 2000, b"digest")
 
 
 def test_outputs_come_in_the_order_in_which_they_were_added(tables: PlanTables) -> None:
@@ -121,11 +121,23 @@ def test_readings_reach_the_ledger(ledger: Ledger, tables: PlanTables) -> None:
     """A source that was touched and is the same is not read again by the next plan."""
     done(ledger)
     ledger.outputs.flush()
-    tables.insert_reading(b"out/a", b"digest", 77, 88)
+    tables.insert_reading(b"out/a", 77, b"digest", 88)
     tables.keep_readings()
     record = ledger.outputs.get(b"out/a")
     assert record is not None
     assert (record.source_digest, record.source_mtime_ns, record.source_ctime_ns) == (b"digest", 77, 88)
+
+
+def test_a_time_that_was_not_read_for_leaves_what_is_known(ledger: Ledger, tables: PlanTables) -> None:
+    """The digest of a source stays where only its time is another."""
+    done(ledger)
+    ledger.outputs.flush()
+    ledger._connection.execute("UPDATE outputs SET source_digest = X'77', source_ctime_ns = 88")
+    tables.insert_reading(b"out/a", 78, None, None)
+    tables.keep_readings()
+    record = ledger.outputs.get(b"out/a")
+    assert record is not None
+    assert (record.source_digest, record.source_mtime_ns, record.source_ctime_ns) == (b"w", 78, 88)
 
 
 def test_outputs_are_counted_by_action_and_reason(tables: PlanTables) -> None:

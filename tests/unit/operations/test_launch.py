@@ -58,6 +58,7 @@ def spec_of(folder: Path, engine: str, own: str = "") -> tuple[Spec, State]:
     project.write("out/.filemill", "")  # claimed, as a run does before it opens an engine
     config = load_config(folder / "pipeline.yaml")
     state = open_state(folder / "state", "pipeline")
+    state.prepare()
     return engine_spec(config, state, []), state
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from pipeline.files.atomic import digest_of
 from pipeline.files.template import NoFile, parse_template
 from pipeline.ledger.failures import Failure, RetryPolicy
-from pipeline.ledger.ledger import UncertainPeriod
 from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.runs import Window
 from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Reason
 from pipeline.planning.file_state import ByTime
@@ -22,15 +23,30 @@ from pipeline.planning.recipe import OutputSpec, Recipe
 
 SECOND_NS = 1_000_000_000
 MADE_NS = 1_700_000_000 * SECOND_NS + 123_456_789
-DONE = OutputRecord(b"a", b"out/a", "up", "done", 10, MADE_NS, 1, "", 4, MADE_NS, 0, b"digest")
+MINUTE_NS = 60 * SECOND_NS
+# To the whole second.
+CUT_NS = -123_456_789
+DONE = OutputRecord(
+    b"a", b"out/a", "up", "done", 10, MADE_NS, 1, "", 4, MADE_NS, 0, b"d" * 16, recorded_ns=MADE_NS - 2 * MINUTE_NS
+)
 SKIPPED = DONE._replace(status="skipped", reason="too dark", size=None, mtime_ns=None)
 PLAIN = Context()
 FORCED = Context(is_forced=True)
 CHANGE = Reason("source_changed", ("time",))
-# Of a period that begins a minute before the file was modified, and ends a minute after it.
-AROUND = MADE_NS - 60 * SECOND_NS, MADE_NS + 60 * SECOND_NS
-UNCERTAIN = Context(uncertain=UncertainPeriod(*AROUND, False))
-POWER_LOST = Context(uncertain=UncertainPeriod(*AROUND, True))
+# Periods that begin a minute before the file was modified. One goes on, so that the file, which is younger, was changed
+# in it; one has ended by then.
+UNCERTAIN = Context(window=Window(MADE_NS - MINUTE_NS, 2**62, ""), claimed=frozenset({b"/out"}))
+PAST = Context(window=Window(MADE_NS - MINUTE_NS, MADE_NS, ""), claimed=frozenset({b"/out"}))
+
+
+def digest_of_x(size: int) -> bytes:
+    """The digest of a file of so many x."""
+    return hashlib.blake2b(b"x" * size, digest_size=16).digest()
+
+
+OURS = DONE._replace(digest=digest_of_x(4))
+OLDER = "make", Reason("output_older")
+EDITED = "up-to-date", Reason("edited")
 
 UP_TO_DATE = "up-to-date", Reason("up_to_date")
 NOT_OURS = "refuse", Reason("not_ours")
@@ -73,9 +89,16 @@ def path(tmp_path: Path) -> Path:
     ("record", "change", "on_disk", "context", "expected"),
     [
         (DONE, None, AS_MADE, PLAIN, UP_TO_DATE),
-        (DONE, None, OnDisk(later_ns=SECOND_NS), PLAIN, UP_TO_DATE),  # a file system that keeps times coarsely
-        (DONE, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, ("up-to-date", Reason("edited"))),
-        (DONE, None, OnDisk(5, 3 * SECOND_NS), PLAIN, ("up-to-date", Reason("edited"))),
+        (DONE, None, OnDisk(later_ns=SECOND_NS), PLAIN, EDITED),
+        (DONE, None, OnDisk(later_ns=CUT_NS), PLAIN, EDITED),
+        (OURS, None, OnDisk(later_ns=CUT_NS), PLAIN, UP_TO_DATE),  # a file system that keeps times coarsely
+        (OURS._replace(digest=None), None, OnDisk(later_ns=CUT_NS), PLAIN, INTERRUPTED),  # nobody can tell
+        (OURS, None, OnDisk(3, CUT_NS), PLAIN, OLDER),  # torn, or edited in that second: it is set aside
+        (DONE, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, EDITED),
+        (DONE, None, OnDisk(5, 3 * SECOND_NS), PLAIN, EDITED),
+        (OURS, None, OnDisk(later_ns=3 * SECOND_NS), PLAIN, UP_TO_DATE),  # copied back, with another time
+        (DONE, None, OnDisk(5, -3 * SECOND_NS), PLAIN, OLDER),  # nobody edits it before it is made
+        (DONE._replace(earlier=b"e" * 16 + digest_of_x(5)), None, OnDisk(5, 3 * SECOND_NS), PLAIN, OLDER),
         (DONE, None, OnDisk(3), PLAIN, ("make", Reason("output_torn", (4, 3)))),
         (DONE, None, OnDisk(0, 3 * SECOND_NS), PLAIN, ("make", Reason("output_torn", (4, 0)))),
         (DONE, None, OnDisk(is_folder=True), PLAIN, ("refuse", Reason("not_a_file"))),
@@ -87,10 +110,13 @@ def path(tmp_path: Path) -> Path:
         (DONE._replace(in_flight=1), CHANGE, AS_MADE, PLAIN, ("make", CHANGE)),
         (DONE._replace(status="intended"), None, AS_MADE, PLAIN, INTERRUPTED),
         (DONE._replace(status="intended"), None, None, PLAIN, NEW),
-        (DONE, None, AS_MADE, UNCERTAIN, UP_TO_DATE),
+        (OURS, None, AS_MADE, UNCERTAIN, UP_TO_DATE),
+        (DONE, None, AS_MADE, UNCERTAIN, INTERRUPTED),
         (DONE, None, OnDisk(5, 3 * SECOND_NS), UNCERTAIN, INTERRUPTED),
-        (DONE, None, OnDisk(5, 90 * SECOND_NS), UNCERTAIN, ("up-to-date", Reason("edited"))),
-        (DONE, None, AS_MADE, POWER_LOST, INTERRUPTED),  # recorded then, and its contents are not as recorded
+        (DONE, None, AS_MADE, PAST, UP_TO_DATE),
+        (DONE, None, OnDisk(5, 90 * SECOND_NS), PAST, EDITED),
+        (DONE._replace(recorded_ns=MADE_NS), None, AS_MADE, PAST, INTERRUPTED),
+        (OURS._replace(recorded_ns=MADE_NS), None, AS_MADE, PAST, UP_TO_DATE),
         (SKIPPED, None, None, PLAIN, ("up-to-date", Reason("skipped", ("too dark",)))),
         (SKIPPED, None, AS_MADE, PLAIN, ("up-to-date", Reason("skipped", ("too dark",)))),
         (SKIPPED, CHANGE, None, PLAIN, ("make", CHANGE)),
@@ -113,13 +139,6 @@ def test_an_output_on_record(
     assert decide_recorded(spec_of(), record, change, os.fsencode(path), context) == expected
 
 
-def test_contents_decide_after_a_power_cut(path: Path) -> None:
-    """What was recorded shortly before is kept if the disk has it as it was written."""
-    AS_MADE.put(path)
-    record = DONE._replace(digest=digest_of(os.fsencode(path)))
-    assert decide_recorded(spec_of(), record, None, os.fsencode(path), POWER_LOST) == UP_TO_DATE
-
-
 def test_without_a_file_the_record_decides(path: Path) -> None:
     """An upload is done when it is recorded so."""
     file = os.fsencode(path)
@@ -133,6 +152,8 @@ def test_without_a_file_the_record_decides(path: Path) -> None:
         (None, None, AS_MADE, PLAIN, NOT_OURS),
         (None, None, AS_MADE, FORCED, NEW),
         (None, None, AS_MADE, UNCERTAIN, INTERRUPTED),
+        (None, None, AS_MADE, replace(UNCERTAIN, claimed=frozenset()), NOT_OURS),  # nothing of ours lay in that folder
+        (None, None, AS_MADE, PAST, NOT_OURS),
         ("intended", None, None, PLAIN, NEW),
         ("intended", None, AS_MADE, PLAIN, INTERRUPTED),
         ("done", None, AS_MADE, PLAIN, NEW),  # who has it is settled when the whole plan is known
@@ -174,19 +195,34 @@ def test_an_output_that_failed_before(
 
 
 @pytest.mark.parametrize(
-    ("size", "later_ns", "detail"),
+    ("size", "later_ns", "known", "detail"),
     [
-        (10, 0, None),
-        (10, -123_456_789, None),  # a copy cut the time to whole seconds
-        (10, -123_456_788, ("time",)),
-        (10, SECOND_NS, ("time",)),
-        (12, 0, ("size", 10, 12)),
+        (10, 0, b"", None),
+        (10, -789, b"", None),  # cut to microseconds
+        (10, -456_789, b"", None),
+        (10, CUT_NS, b"", ("cut",)),
+        (10, CUT_NS, digest_of_x(10), None),
+        (10, CUT_NS, digest_of_x(9), ("contents",)),
+        (10, -123_456_788, digest_of_x(10), ("time",)),
+        (10, SECOND_NS, digest_of_x(10), ("time",)),
+        (12, 0, digest_of_x(10), ("size", 10, 12)),
     ],
 )
-def test_a_source_by_its_time(size: int, later_ns: int, detail: tuple[str | int, ...] | None) -> None:
-    """Size and time tell whether it changed, within what a copy keeps of a time."""
-    change = ByTime().change(Source(b"a", size, MADE_NS + later_ns), DONE)
+def test_a_source_by_its_time(
+    tmp_path: Path, size: int, later_ns: int, known: bytes, detail: tuple[str | int, ...] | None
+) -> None:
+    """Size and time tell whether it changed; where the time may be a cut one, the contents do, if they are known."""
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    record = DONE._replace(source_digest=known or None)
+    change = ByTime(os.fsencode(tmp_path), None).change(Source(b"a", size, MADE_NS + later_ns), record)
     assert change == (Reason("source_changed", detail) if detail else None)
+
+
+def test_a_doubtful_source_that_cannot_be_read(tmp_path: Path) -> None:
+    """The system's reason is told, and the job will fail with it."""
+    record = DONE._replace(source_digest=b"d" * 16)
+    change = ByTime(os.fsencode(tmp_path), None).change(Source(b"a", 10, MADE_NS + CUT_NS), record)
+    assert change == Reason("source_changed", ("unreadable", "No such file or directory"))
 
 
 @pytest.mark.parametrize(("members", "digest"), [(10, MADE_NS), (9, MADE_NS), (10, MADE_NS + 1)])

@@ -50,7 +50,7 @@ def test_helpers_beside_the_yaml_are_code_of_the_stage(tmp_path: Path, imported:
     project.write(file, "def mark() -> str:\n    return '2'\n")
     assert project.plan()["up a"] == (
         "make",
-        "up: code changed (" + os.path.relpath(tmp_path / "stages/upper.py") + ")",
+        "up: code changed (" + os.path.relpath(tmp_path / file) + ")",
     )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from support.program import Pipeline
-from support.project import Project, ledger_of, made
+from support.project import Project, die_after, ledger_of, made
 
-from pipeline.ledger.outputs import Intent
+from pipeline.ledger.intents import Intent
+from pipeline.ledger.ledger import Ledger
 
 FRESH = ("up-to-date", "up to date")
 NAMES = ("a", "b.txt", "sub/c", "sub/deep/d")
@@ -268,9 +269,12 @@ def test_killed_on_the_way(project: Project, step: str) -> None:
     """After each step of a rename: the next run renames the rest, and makes nothing again."""
     moved(project, "other/{dir}/{name}")
     (project.folder / "other").mkdir()
-    with ledger_of(project.folder) as ledger:
+
+    def note(ledger: Ledger) -> None:
         ledger.begin_run("killed")
         ledger.intents.add([Intent(b"other/a", b"a", "up")])
+
+    die_after(project.folder, note)
     if step != "noted":
         os.link(project.folder / "out/a", project.folder / "other/a")
     if step == "moved":

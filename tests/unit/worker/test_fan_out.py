@@ -65,7 +65,8 @@ def work(bench: Bench, text: str, *wanted: str) -> dict[str, Result]:
     found = os.stat(bench.root / "a")
     out = os.fsencode(bench.out)
     targets = tuple(
-        Target(name, b"%s/%s-*" % (out, name.encode()), (b"%s/%s-" % (out, name.encode()), b"")) for name in wanted
+        Target(name, b"%s/%s-*" % (out, name.encode()), around=(b"%s/%s-" % (out, name.encode()), b""))
+        for name in wanted
     )
     outcome = worker.work(Job(Source(b"a", found.st_size, found.st_mtime_ns), targets))
     assert not list(bench.folder.rglob(".filemill-*")), "a temporary is left behind"

@@ -59,7 +59,7 @@ def observe(bench: Bench, *stages: tuple[str, str | None]) -> list[Step]:
     bench.start(*stages)
     out = os.fsencode(bench.out)
     targets = tuple(
-        Target(name, out + b"/" + name.encode(), (out + b"/", b"") if name == "words" else (b"", b""))
+        Target(name, out + b"/" + name.encode(), around=(out + b"/", b"") if name == "words" else (b"", b""))
         for name, _ in stages
     )
     recorder = Recorder()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.program import ROOT
 
-from pipeline.stage.code import digest_of_code
+from pipeline.stage.syntax import digest_of_code
 
 # Every kind of node that Python 3.11 knows, and every known difference between it and later ones.
 GOLDEN_CODE = '''
@@ -69,7 +69,7 @@ GOLDEN_DIGEST = "4894cfea5c5fcfc4e98baccd36baa9d9"
 _PRINT_DIGEST = """
 import ast, sys
 sys.path[0:0] = sys.argv[1].split(":")
-from pipeline.stage.code import digest_of_code
+from pipeline.stage.syntax import digest_of_code
 print(digest_of_code(ast.parse(sys.stdin.buffer.read())))
 """
 

@@ -1,0 +1,106 @@
+"""Reads, parses and checks a pipeline, in a process of its own, since that imports the stages.
+
+    text --document--> data --schema--> PipelineEntry --stages, options, templates, the tree--> Config
+
+All complaints are collected and raised together. The result is plain data.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from pipeline.config.assembly import Assembler
+from pipeline.config.document import Document, apply_edit, read_document
+from pipeline.config.load import Reading
+from pipeline.config.model import Config, PipelineEntry, StageConfig
+from pipeline.config.schema import parse_pipeline, vocabulary
+from pipeline.config.stage_finder import StageFinder
+from pipeline.stage.code_reader import CodeReader
+from pipeline.stage.isolation import announce_place
+from pipeline.stage.options import Place, absolute, plain
+from pipeline.stage.recorder import Recorder
+from pipeline.stage.signature import Stage, said
+
+vocabulary()  # built once, where the processes that read come from
+
+
+def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mapping[Place, str]) -> Reading:
+    """Read and check a pipeline.
+
+    Args:
+        file: The path of pipeline.yaml.
+        text: The contents of the file.
+        edits: The `--set` edits that are applied to it.
+        deaths: How earlier readers of it died, by the place whose import or check ended them.
+
+    Returns:
+        The pipeline, and every complaint about it.
+
+    Raises:
+        ConfigError: The text is no YAML.
+    """
+    folder = file.resolve().parent
+    recorder = Recorder()
+    recorder.install()
+    document = read_document(str(file), text)
+    for edit in edits:
+        apply_edit(document, edit)
+    entry = parse_pipeline(document)
+    finder = StageFinder(document, folder, recorder, deaths)
+    found = finder.find_all()
+    config = Assembler(document, entry, finder).config(file, found) if entry else None
+    announce_place(None)
+    complaints = document.complaints_as_error()
+    if config:
+        config = replace(_as_plain_data(config, finder, document), edits=edits)
+        complaints = document.complaints_as_error()
+    return Reading(
+        config=config,
+        complaints=complaints,
+        is_only_root_missing=config is not None
+        and len(document.complaints) == 1
+        and not os.path.exists(config.inputs.root),
+        has_moved=bool(finder.code.moved()),
+        stamps=finder.code.stamps(),
+        folders=tuple(finder.code.folders()),
+        patterns=_patterns(entry) if entry else (),
+    )
+
+
+def _patterns(entry: PipelineEntry) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain(entry.depends, *(stage.depends for stage in entry.stages))))
+
+
+# -- what may leave this process --------------------------------------------------------------------------------------
+
+
+def _as_plain_data(config: Config, finder: StageFinder, document: Document) -> Config:
+    """Return the pipeline without objects of its stages' modules."""
+    names = [each.name for each in config.stages]
+    stages = tuple(
+        _without_code(stage, config.folder, document, names.index(stage.name)) for stage in config.stages
+    )  # fmt: skip
+    unseen = tuple(_describe_unseen(finder.code, config.folder))
+    return replace(config, stages=stages, code_state=finder.code.state(), unseen=unseen)
+
+
+def _without_code(stage: StageConfig, folder: Path, document: Document, index: int) -> StageConfig:
+    assert isinstance(stage.stage, Stage)
+    packed = b""
+    try:
+        packed = pickle.dumps(absolute(stage.options, folder))
+    except Exception as error:  # of a class of whoever
+        text = f"stage {stage.name!r}: its options cannot be sent to a worker: {said(error)}"
+        document.complain(("stages", index, "with"), text)
+    return replace(stage, stage=stage.stage.contract, options=plain(stage.options), packed_options=packed)
+
+
+def _describe_unseen(code: CodeReader, folder: Path) -> Iterator[str]:
+    for file, use in code.hidden_uses():
+        place = os.path.relpath(file, folder) if file.startswith(os.path.join(folder, "")) else file
+        yield f"{place}:{use.line}: {use.what}, which does not count; what it needs may be named under 'depends'"

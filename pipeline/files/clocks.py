@@ -1,0 +1,15 @@
+"""The difference between a file system's clock and ours: it lags behind, and may be no finer than a second."""
+
+from __future__ import annotations
+
+CLOCK_SLACK_NS = 50_000_000
+"""Nanoseconds by which the clock of the files may lag behind ours: the kernel's coarse clock ticks every 4 to 10 ms."""
+
+_SECOND_NS = 1_000_000_000
+# FAT keeps every other second, ext3 and HFS+ every one.
+_COARSEST_NS = 2_000_000_000
+
+
+def may_be_since(ctime_ns: int, since_ns: int) -> bool:
+    """Return whether a file with this ctime may have changed at a moment or later, as far as its file system tells."""
+    return since_ns <= ctime_ns or (ctime_ns % _SECOND_NS == 0 and since_ns < ctime_ns + _COARSEST_NS)

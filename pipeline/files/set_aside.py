@@ -1,0 +1,69 @@
+"""Keeps files that may be the user's before outputs replace them, as links or copies in a folder of the state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.files.atomic import GiveName, digest_of
+
+_CHUNK_BYTES = 1 << 20
+
+
+class SetAside:
+    """The files that one run has set aside, each under its path relative to the pipeline's folder."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        self._folder = os.fsencode(folder)
+        self._base = os.path.join(os.fsencode(base), b"")
+
+    def guarding(self, digests: Collection[bytes], name: GiveName) -> Callable[[bytes, bytes], None]:
+        """Return a function that names a temporary, after keeping a file there that has none of the digests."""
+
+        def keep_and_name(temporary: bytes, target: bytes) -> None:
+            if self._may_be_a_persons(target, digests, temporary):
+                self._keep(target)
+            name(temporary, target)
+
+        return keep_and_name
+
+    def _may_be_a_persons(self, target: bytes, digests: Collection[bytes], temporary: bytes) -> bool:
+        try:
+            found = os.lstat(target)
+        except OSError:
+            return False
+        if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            return False
+        digest = digest_of(target)
+        return digest not in digests and digest != digest_of(temporary) and not _is_blank(target)
+
+    def _keep(self, target: bytes) -> None:
+        """Keep the file at a target. Raises OSError before anything is lost."""
+        apart = target.removeprefix(self._base).lstrip(b"/")
+        place = os.path.join(self._folder, apart)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with suppress(FileExistsError):  # a retry of ours
+            try:
+                os.link(target, place)
+            except FileExistsError:
+                raise
+            except OSError:  # another file system, or one without links
+                shutil.copy2(target, place)
+
+    def kept(self) -> Iterator[bytes]:
+        """Yield the paths of the files set aside, relative to the pipeline's folder, in byte order."""
+        found = (os.path.join(place, name) for place, _, names in os.walk(self._folder) for name in names)
+        return (path[len(self._folder) + 1 :] for path in sorted(found))
+
+
+def _is_blank(path: bytes) -> bool:
+    """Return whether a file has nothing but zeros, as after a power cut."""
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            if chunk.count(0) != len(chunk):
+                return False
+    return True

@@ -1,0 +1,51 @@
+"""Syncs files, folders and whole file systems to the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder, which makes the names in it durable. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_durably(file: Path, data: bytes, new: Path) -> None:
+    """Replace a file durably, by way of a temporary `new`, so that it is whole at any moment. Raises OSError."""
+    with suppress(FileNotFoundError):  # what a killed process left
+        os.unlink(new)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(new, file)
+    sync_folder(file.parent)
+
+
+def sync_file_systems(folders: Iterable[bytes]) -> None:
+    """Sync the file systems of some folders. Raises OSError."""
+    import ctypes
+
+    libc, seen = ctypes.CDLL(None, use_errno=True), set()
+    for folder in folders:
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:  # nothing was made there, or nothing is there any more
+            continue
+        try:
+            device = os.fstat(fd).st_dev
+            if device not in seen and libc.syncfs(fd):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), os.fsdecode(folder))
+            seen.add(device)
+        finally:
+            os.close(fd)

@@ -1,0 +1,165 @@
+"""The table of runs: which there were, how far what they made had reached the disk, and how they ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.files.clocks import may_be_since
+from pipeline.messages import KILLED
+
+# Higher than the number of any run.
+_LAST = 2**62
+
+
+class Window(NamedTuple):
+    """The period of which the ledger may not know all that was made; see docs/durability.md.
+
+    Outputs that were recorded in it, or whose files last changed in it, are compared by their contents.
+    """
+
+    since_ns: int
+    until_ns: int
+    why: str
+
+    def holds(self, ctime_ns: int | None) -> bool:
+        """Return whether a file with this ctime may have changed in the period."""
+        return ctime_ns is not None and may_be_since(ctime_ns, self.since_ns) and ctime_ns < self.until_ns
+
+    def doubts(self, recorded_ns: int | None, ctime_ns: int) -> bool:
+        """Return whether a row of then, or a file that last changed then, is to be compared by its contents."""
+        return (recorded_ns or 0) >= self.since_ns or self.holds(ctime_ns)
+
+
+class RunRow(NamedTuple):
+    """The columns of a run that decide whether it has left anything uncertain."""
+
+    id: int
+    boot: str | None
+    synced_until: int
+    """Before this time all that the run and those before it made is on the disk, in nanoseconds since 1970."""
+    ended: int | None
+    unsure: Window | None
+    """The period that the run began with, if it has not made all of it anew."""
+
+    @property
+    def safe_until(self) -> int:
+        """When the run had last brought everything to the disk."""
+        return self.ended or self.synced_until
+
+
+def boot_id() -> str:
+    """Return the id of this start of the machine; empty if the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def boot_time_ns() -> int:
+    """Return when this machine was started, in nanoseconds since 1970."""
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions that decide what a run can do."""
+    from pipeline import __version__
+
+    return {"filemill": __version__, "python": sys.version.split()[0]}
+
+
+class Runs:
+    """The ledger's table of runs."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.number = 0
+        """The number of the run that is on, which the owner files name; 0 outside of one."""
+
+    def begin(self, name: str, window: Window | None, least_number: int) -> None:
+        """Record that a run has begun; its number is no lower than `least_number`."""
+        now = time.time_ns()
+        self.number = max(self.last_number() + 1, least_number)
+        self._connection.execute(
+            "INSERT INTO runs (id, name, started, boot, synced_until, unsure_since, unsure_until, unsure_why, host,"
+            " versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self.number, name, now, boot_id(), now, *(window or (None, None, None)), os.uname().nodename,
+             json.dumps(_versions())),
+        )  # fmt: skip
+
+    def set_outcome(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
+        """Record how the run went; `swept` if it has redone all that earlier runs could have left behind."""
+        if self.number:
+            values = exit_code, json.dumps(summary), self.number
+            self._connection.execute("UPDATE runs SET exit = ?, summary = ? WHERE id = ?", values)
+        if swept:
+            self._connection.execute("UPDATE runs SET swept = 1 WHERE id != ?", (self.number,))
+
+    def set_synced(self, at_ns: int, *, ended: bool = False, is_sure: bool = False) -> None:
+        """Record, on the disk itself, that all that was made before is there too.
+
+        `ended` closes the run; `is_sure` says that it has made anew what the period it began with left uncertain.
+        """
+        columns = f"synced_until = ?1{', ended = ?1' if ended else ''}{', unsure_since = NULL' if is_sure else ''}"
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute(f"UPDATE runs SET {columns} WHERE id = ?2", (at_ns, self.number))
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    def set_unsure(self, window: Window | None) -> None:
+        """Record the period that a writer which is no run has found, and leaves to the next run."""
+        columns = "unsure_since = ?, unsure_until = ?, unsure_why = ?"
+        values = *(window or (None, None, None)), self.last_number()
+        self._connection.execute(f"UPDATE runs SET {columns} WHERE id = ?", values)
+
+    def last_number(self) -> int:
+        """Return the number of the last run; 0 if there was none."""
+        return self._connection.execute("SELECT max(id) FROM runs").fetchone()[0] or 0
+
+    def newest(self) -> RunRow | None:
+        """Return the last run."""
+        return self.get(_LAST)
+
+    def get(self, number: int) -> RunRow | None:
+        """Return the last run up to a number."""
+        columns = "id, boot, coalesce(synced_until, started), ended, unsure_since, unsure_until, unsure_why"
+        newest = f"SELECT {columns} FROM runs WHERE id <= ? ORDER BY id DESC LIMIT 1"
+        found = self._connection.execute(newest, (number,)).fetchone()
+        if found is None:
+            return None
+        number, boot, synced_until, ended, since, until, why = found
+        unsure = Window(since, until or since, why or "") if since is not None else None
+        return RunRow(number, boot, synced_until, ended, unsure)
+
+    def last(self) -> dict[str, Any] | None:
+        """Return the summary of the run that began last, with `run`, `started`, `ended` and `exit`."""
+        newest = "SELECT name, started, ended, exit, summary FROM runs ORDER BY id DESC LIMIT 1"
+        found = self._connection.execute(newest).fetchone()
+        if found is None:
+            return None
+        run, started, ended, exit_code, summary = found
+        times = {"started": started / 1e9, "ended": ended / 1e9 if ended and exit_code is not None else None}
+        return dict(json.loads(summary or "{}")) | {"run": run, "exit": exit_code} | times
+
+    def summaries(self) -> Iterator[dict[str, Any]]:
+        """Yield the summaries of the runs that ended, the newest first."""
+        found = self._connection.execute("SELECT summary FROM runs WHERE summary IS NOT NULL ORDER BY id DESC")
+        return (dict(json.loads(text)) for (text,) in found)
+
+    def names(self) -> set[str]:
+        """Return the names of all runs on record."""
+        return {run for (run,) in self._connection.execute("SELECT name FROM runs")}
+
+    def unclean(self) -> list[str]:
+        """Return the names of runs that may have left temporaries: they or one of their workers was cut short."""
+        found = self._connection.execute(
+            "SELECT name FROM runs WHERE NOT swept AND (exit IS NULL OR exit NOT IN (0, 1)"
+            " OR EXISTS (SELECT 1 FROM failures WHERE run = runs.name AND kind IN (?, ?, ?)))",
+            KILLED,
+        )
+        return [run for (run,) in found]

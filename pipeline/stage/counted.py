@@ -1,0 +1,104 @@
+"""Decides which files count as code of a stage: all but those of Python, installed distributions and filemill."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from functools import cache
+from importlib.util import cache_from_source
+from types import ModuleType
+from typing import NamedTuple
+
+import pipeline
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_OURS = os.path.dirname(os.path.abspath(pipeline.__file__))
+_BUNDLED = os.path.join(os.path.dirname(_OURS), "stages")
+_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_STANDARD = (
+    os.path.dirname(os.__file__),
+    *(os.path.join(prefix, sys.platlibdir, _PYTHON) for prefix in (sys.base_prefix, sys.base_exec_prefix)),
+)
+_NOT_COUNTED = tuple(
+    os.path.join(place, "")
+    for each in (*_STANDARD, _OURS, _BUNDLED)
+    for place in dict.fromkeys((each, os.path.realpath(each)))
+)
+
+
+@cache
+def counts(path: str) -> bool:
+    """Return whether a file counts as code of a stage. Links are not resolved, so that editable installs count."""
+    return os.path.isabs(path) and not is_installed(path) and not path.startswith(_NOT_COUNTED)
+
+
+@cache
+def is_installed(path: str) -> bool:
+    """Return whether a file belongs to an installed distribution."""
+    return not _INSTALLED.isdisjoint(path.split(os.sep))
+
+
+def file_of(module: ModuleType | None) -> str | None:
+    """Return the file of a module; the archive of a zipped one, None for a built-in one or a bare folder."""
+    names = getattr(module, "__dict__", {})  # never by getattr: a module may have a __getattr__ of its own
+    spec = names.get("__spec__")
+    loader = getattr(spec, "loader", None) or names.get("__loader__")
+    archive = getattr(loader, "archive", None)
+    if isinstance(archive, str):
+        return os.path.abspath(archive)
+    origin = getattr(spec, "origin", None) if getattr(spec, "has_location", False) else None
+    origin = origin or names.get("__file__")
+    return os.path.abspath(origin) if isinstance(origin, str) else None
+
+
+def module_counts(module: ModuleType) -> bool:
+    """Return whether a module came from a file that counts, or is a bare folder in which such files lie."""
+    if file := file_of(module):
+        return counts(file)
+    return any(counts(os.path.join(os.path.abspath(place), "_.py")) for place in places_of(module))
+
+
+def places_of(module: ModuleType) -> list[str]:
+    """Return the folders of a package; none of any other module."""
+    try:
+        return [each for each in vars(module).get("__path__") or () if isinstance(each, str)]
+    except KeyError:  # the package above it has been removed from sys.modules
+        return []
+
+
+class Stamp(NamedTuple):
+    """The properties by which a file system identifies a state of a file; another stamp may be another content."""
+
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return the stamp of a file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+
+
+def may_use_bytecode(path: str) -> bool:
+    """Return whether the bytecode that Python cached is certain to match the present text of a source.
+
+    Bytecode identifies its source by its size and its time in whole seconds: bytecode that was written within that
+    second may match an earlier text.
+    """
+    try:
+        compiled = os.stat(cache_from_source(path)).st_mtime_ns
+        return compiled // 10**9 > os.stat(path).st_mtime_ns // 10**9
+    except (OSError, NotImplementedError, ValueError):
+        return False
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """Return the digest of the bytes of a file."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,181 @@
+"""A pipeline is read once, and again as soon as anything changes that the reading depends on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.program import Pipeline
+
+YAML = """
+inputs: in
+stages:
+  - name: up
+    uses: upper
+    with: {mark: "!"}
+    output: out/{dir}/{name}
+depends: [tables/*.txt]
+pool: {processes: 1}
+"""
+STAGE = """
+import helper
+try:
+    import extra
+except ImportError:
+    extra = None
+with open("imports.log", "a") as log:
+    log.write("imported\\n")
+
+def upper(text: str, *, mark: str = "") -> str:
+    return helper.shout(text) + mark + (extra.MORE if extra else "")
+"""
+
+
+class Folder:
+    """A project whose stage says in a log whenever it is imported; its one input has its output already."""
+
+    def __init__(self, path: Path, pipeline: Pipeline) -> None:
+        self.path = path
+        self._pipeline = pipeline
+        self.write("pipeline.yaml", YAML)
+        self.write("stages/upper.py", STAGE)
+        self.write("helper.py", "def shout(text): return text.upper()\n")
+        self.write("tables/a.txt", "a")
+        self.write("in/a", "a")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.path / name).read_text()
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def run(self, *arguments: str, **environment: str) -> None:
+        ended = self._pipeline("run", "pipeline.yaml", *arguments, cwd=self.path, **environment)
+        assert ended.returncode == 0, ended.stderr
+
+    def imports(self, *arguments: str, **environment: str) -> int:
+        """Run, and return how often the stage was imported meanwhile."""
+        log = self.path / "imports.log"
+        log.unlink(missing_ok=True)
+        self.run(*arguments, **environment)
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def output(self) -> str:
+        return (self.path / "out/a").read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, pipeline: Pipeline) -> Folder:
+    made = Folder(tmp_path, pipeline)
+    made.run()
+    made.run()  # what is young at the first run is compared by its contents; the outputs' folder is there by now
+    return made
+
+
+def test_nothing_is_imported_while_nothing_changes(folder: Folder) -> None:
+    assert [folder.imports() for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_new_input_is_made_by_workers_alone(folder: Folder) -> None:
+    """The worker imports what it runs; nobody else does."""
+    folder.write("in/b", "b")
+    assert folder.imports() == 1
+
+
+CHANGES: dict[str, Callable[[Folder], object]] = {
+    "the YAML": lambda at: at.edit("pipeline.yaml", '"!"', '"?"'),
+    "the stage": lambda at: at.edit("stages/upper.py", "+ mark", "+ mark + mark"),
+    "a helper": lambda at: at.edit("helper.py", "upper()", "lower()"),
+    "a module that was not there": lambda at: at.write("extra.py", "MORE = '+'\n"),
+    "a package that hides a module": lambda at: at.write("helper/__init__.py", "def shout(text): return text * 2\n"),
+    "another file of depends": lambda at: at.write("tables/b.txt", "b"),
+    "a file of depends that is gone": lambda at: (at.write("tables/c.txt", ""), (at.path / "tables/a.txt").unlink()),
+    "a link for the output folder": lambda at: (
+        os.rename(at.path / "out", at.path / "other"),
+        os.symlink("other", at.path / "out"),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_whatever_it_was_read_from_is_watched(folder: Folder, change: Callable[[Folder], object]) -> None:
+    change(folder)
+    assert folder.imports() >= 1
+    folder.run()
+    assert folder.imports() == 0
+
+
+def test_same_size_and_time_of_a_file_that_was_just_written(tmp_path: Path, pipeline: Pipeline) -> None:
+    """A file system may know the times of two versions as one; what was young at the reading is compared whole."""
+    folder = Folder(tmp_path, pipeline)
+    helper = tmp_path / "helper.py"
+    folder.run()
+    found = helper.stat()
+    with open(helper, "r+") as file:  # the very inode
+        file.write("def shout(text): return text.lower()\n")
+    os.utime(helper, ns=(found.st_atime_ns, found.st_mtime_ns))
+    folder.run()
+    assert folder.output() == "a!"
+
+
+def test_arguments_are_part_of_the_question(folder: Folder) -> None:
+    assert folder.imports("--set", "stages.up.with.mark=?") >= 1
+    assert folder.output() == "A?"
+    assert folder.imports() >= 1
+    assert folder.output() == "A!"
+
+
+def test_another_path_of_modules_is_another_question(folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.mktemp("modules")
+    (place / "extra.py").write_text("MORE = '+'\n")
+    assert folder.imports(PYTHONPATH=str(place)) >= 1
+    assert folder.output() == "A!+"
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "gone"])
+def test_a_damaged_seal_costs_a_reading(folder: Folder, damage: str) -> None:
+    seal = next((folder.path / ".pipeline").glob("*/reading.seal"))
+    data = seal.read_bytes()
+    if damage == "gone":
+        seal.unlink()
+    else:
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        seal.write_bytes({"empty": b"", "cut": data[:middle], "flipped": flipped}[damage])
+    assert folder.imports() == 1
+    assert folder.imports() == 0
+
+
+def test_a_pipeline_that_has_moved_is_read_again(folder: Folder) -> None:
+    """It has other paths, and nothing of it is made anew."""
+    moved = folder.path / "moved"
+    moved.mkdir()
+    for each in ("pipeline.yaml", "stages", "helper.py", "tables", "in", "out", ".pipeline"):
+        shutil.move(folder.path / each, moved / each)
+    before = os.stat(moved / "out/a").st_mtime_ns
+    folder.path = moved
+    assert folder.imports() == 1
+    assert os.stat(moved / "out/a").st_mtime_ns == before
+
+
+def test_without_its_input_folder_it_says_so(folder: Folder, pipeline: Pipeline) -> None:
+    (folder.path / "in").rename(folder.path / "elsewhere")
+    ended = pipeline("run", "pipeline.yaml", cwd=folder.path)
+    assert (ended.returncode, "does not exist, and this pipeline has run before" in ended.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("words", ["state: elsewhere", "state: 'else where' # quoted", "name: other"])
+def test_wherever_the_state_is(tmp_path: Path, pipeline: Pipeline, words: str) -> None:
+    """What can be told from the text is found; else the pipeline is read, and right all the same."""
+    folder = Folder(tmp_path, pipeline)
+    folder.edit("pipeline.yaml", "inputs: in", f"{words}\ninputs: in")
+    folder.run()
+    folder.run()
+    assert folder.imports() == ("'" in words)
