@@ -186,6 +186,16 @@ class Result(NamedTuple):
         return len(self.parts) or 1
 
 
+class LateFile(NamedTuple):
+    """A file of code that a worker loaded and the plan did not know."""
+
+    stage: int
+    """The index of the stage that was being called; -1 outside such calls."""
+    path: str
+    digest: str
+    """The digest of what was loaded; of a source, without layout and comments."""
+
+
 class Outcome(NamedTuple):
     """The outcome of a job: one result for each of its targets."""
 
@@ -207,6 +217,8 @@ class Outcome(NamedTuple):
     """True if more outcomes of the same source will follow."""
     changed_code: str = ""
     """The path of a code file that was loaded after a change since the plan, so that no result counts; else empty."""
+    late_code: tuple[LateFile, ...] = ()
+    """The files of code that were loaded since the worker's last outcome and that the plan did not know."""
     bytes_in: int = 0
     """The total size of the members of a group that were read; 0 for a source."""
     peak_bytes: int | None = None

@@ -103,4 +103,6 @@ def _without_code(stage: StageConfig, folder: Path, document: Document, index: i
 def _describe_unseen(code: CodeReader, folder: Path) -> Iterator[str]:
     for file, use in code.hidden_uses():
         place = os.path.relpath(file, folder) if file.startswith(os.path.join(folder, "")) else file
-        yield f"{place}:{use.line}: {use.what}, which does not count; what it needs may be named under 'depends'"
+        needs = "which does not count; what it needs may be named under 'depends'"
+        needs = "which counts from the first run that loads it" if use.is_load else needs
+        yield f"{place}:{use.line}: {use.what}, {needs}"

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pipeline.engines import output_capture
-from pipeline.messages import AnyJob, FailureKind, Handed, Job, Outcome, Result, StageInfo
+from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
 
 
 class WorkerFailure(NamedTuple):
@@ -54,6 +54,7 @@ class Attempt:
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
     changed_code: str = ""
+    late_code: tuple[LateFile, ...] = ()
     seat: int | None = None
     """The process id of the worker that tried it last."""
     peak_bytes: int | None = None
@@ -80,6 +81,7 @@ class Attempt:
         self.seconds += outcome.seconds
         self.environment = outcome.environment
         self.changed_code = outcome.changed_code
+        self.late_code += outcome.late_code
         self.handed += outcome.handed
         self._add_output(outcome.output)
         self.tries += 1
@@ -125,6 +127,7 @@ class Attempt:
             output=self.output,
             handed=self.handed,
             changed_code=self.changed_code,
+            late_code=self.late_code,
             peak_bytes=self.peak_bytes,
             seat=self.seat,
         )

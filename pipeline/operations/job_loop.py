@@ -6,6 +6,7 @@ first signal lets the jobs in hand end, a second one does not.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -20,7 +21,10 @@ from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Guards
 from pipeline.operations.recorder import COMMIT_EVERY_S, Recorder, RunLog
+from pipeline.text import shown
 
+# How many files that were loaded late are named.
+_NAMED = 10
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -89,6 +93,8 @@ class JobLoop:
         self._code = code
         self._signals = signals
         self._is_followed = is_followed
+        self._late: list[str] = []
+        """The files of code that calls of stages were the first to load."""
 
     def run(self, jobs: Iterator[AnyJob], count: int, on_outcome: Callable[[Outcome], None] | None = None) -> None:
         """Run `count` jobs; `on_outcome` is called after each outcome is recorded.
@@ -112,6 +118,7 @@ class JobLoop:
                 self._recorder.commit_if_due()
         finally:
             self._observers.on_jobs_ended()
+            self._note_late()
         if self._code.changed:
             raise CodeChanged(self._code.changed)
 
@@ -126,12 +133,22 @@ class JobLoop:
         return outcomes
 
     def _record(self, outcome: Outcome) -> None:
+        if outcome.late_code:
+            self._late += self._code.on_loaded_late(outcome.late_code)
         if outcome.changed_code:
             self._code.on_loaded(outcome.changed_code)
         if outcome.changed_code or self._code.is_spoilt:
             self._recorder.record_as_stale(outcome)
         else:
             self._recorder.record(outcome)
+
+    def _note_late(self) -> None:
+        if self._late:
+            names = [shown(os.fsencode(file)) for file in self._late[:_NAMED]]
+            more = f" and {len(self._late) - _NAMED:,} more" if len(self._late) > _NAMED else ""
+            note = f"loaded only when a stage was called, and part of its code from now on: {', '.join(names)}{more}"
+            self._log.note(note)
+            self._observers.on_note(note)
 
     def _feed(self, jobs: Iterator[AnyJob]) -> bool:
         """Hand out jobs while the engine has room; return whether there may be more."""

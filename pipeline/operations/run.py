@@ -26,6 +26,7 @@ from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
+from pipeline.planning.late_code import LateCode
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
@@ -54,8 +55,9 @@ def check_places(context: RunContext) -> None:
 def plan(context: RunContext) -> None:
     """Compare the files with the ledger; decide which outputs to make. Raises FilemillError where a guard refuses."""
     config, ledger, guards, selection = context.config, context.ledger, context.guards, context.selection
-    context.code = CodeWatch(config)
-    leaves = output_specs(config, ledger, record=True)
+    late = LateCode(config, ledger)
+    context.code = CodeWatch(config, late)
+    leaves = output_specs(config, ledger, record=True, late=late)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
         claimed = claimed_folders(config.output_folders, context.state.id)
         context.parts = RecordedParts(ledger, leaves, context.folder, claimed, force=selection.force)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -23,6 +23,7 @@ from pipeline.files.template import ALL_PARTS, NoFile, Template
 from pipeline.files.walk import Match, matcher
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
+from pipeline.planning.late_code import LateCode
 from pipeline.stage import values
 from pipeline.stage.code import Code
 
@@ -75,15 +76,18 @@ class OutputSpec:
         return self.template.has_file and not self.has_parts and self.matches is None
 
 
-def output_specs(config: Config, ledger: Ledger, *, record: bool) -> tuple[OutputSpec, ...]:
+def output_specs(
+    config: Config, ledger: Ledger, *, record: bool, late: LateCode | None = None
+) -> tuple[OutputSpec, ...]:
     """Return every output of the tree with its recipe; the recipes are recorded in the ledger if `record`."""
     known = {digest: number for number, digest in ledger.recipes().items()}
+    late = late or LateCode(config, ledger)
     contents, leaves = ledger.file_digests, []
     for stage in config.ends:
         # A gathering stage's recipe leaves out the stages above: the records of the members tell when those change.
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
-        recipe = recipe_for(config, route, save, template.suffix, contents.digest)
+        recipe = recipe_for(config, route, save, template.suffix, contents.digest, late.changed)
         number = ledger.number_recipe(recipe.digest, recipe.record) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
         kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
@@ -133,12 +137,20 @@ _SYSTEM = (
 
 
 def recipe_for(
-    config: Config, route: Sequence[StageConfig], save: dict[str, Any], suffix: str, digest: Digest = contents_of
+    config: Config,
+    route: Sequence[StageConfig],
+    save: dict[str, Any],
+    suffix: str,
+    digest: Digest = contents_of,
+    late_code: Callable[[StageConfig], Mapping[str, str]] = lambda stage: {},
 ) -> Recipe:
-    """Return the recipe of the output at the end of a route; keys that the pipeline does not use add no part to it."""
+    """Return the recipe of the output at the end of a route; keys that the pipeline does not use add no part to it.
+
+    `late_code` returns the digests of the files of code that only calls of a stage loaded and that have changed since.
+    """
     files = _Files(config.folder, digest)
     parts: dict[str, Any] = {
-        "route": [_of_stage(stage, files) for stage in route],
+        "route": [_of_stage(stage, files, late_code(stage)) for stage in route],
         "save": {"format": suffix if _makes_picture(route) else "", **_plain(save, files)},
         "values": values.RECIPE,
     }
@@ -180,12 +192,14 @@ def _makes_picture(route: Sequence[StageConfig]) -> bool:
     return bool(makes) and makes[-1] is values.IMAGE
 
 
-def _of_stage(stage: StageConfig, files: _Files) -> dict[str, Any]:
+def _of_stage(stage: StageConfig, files: _Files, late_code: Mapping[str, str]) -> dict[str, Any]:
     parts = {
         "code": stage.code.identity,
         "options": _plain(_with_paths(stage.options, _names_a_users_file), files),
         **_decoding(stage),
     }
+    if late_code:
+        parts["late"] = dict(late_code)
     if stage.depends:
         parts["depends"] = files.contents_of_all(stage.depends)
     if stage.pool and stage.pool.initializer:

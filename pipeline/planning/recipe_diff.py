@@ -75,6 +75,9 @@ def _of_stage(before: dict[str, Any], after: dict[str, Any], name: str, file: st
         set(before["options"]) != set(after["options"]) or before["code"].split()[:1] != after["code"].split()[:1]
     )
     yield from code + options if is_other else options + code
+    was, late = before.get("late", {}), after.get("late", {})
+    if changed := [shown(os.fsencode(path)) for path in sorted({**was, **late}) if was.get(path) != late.get(path)]:
+        yield Difference(name, "code", f"{name}: code changed ({', '.join(changed)})")
     for change in _changed_files(before.get("depends", {}), after.get("depends", {})):
         contents = change.startswith("contents of ")
         yield Difference(name, "depends", f"{name}: {change}" if contents else f"{name}: depends: {change}")

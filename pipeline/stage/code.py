@@ -19,6 +19,8 @@ class Code:
     """The digest of every file whose code counts, by its path."""
     recipe: int | None = None
     """The module's own `RECIPE`, which counts instead of the files; None where it has none."""
+    loads_late: bool = False
+    """True if calls of it load modules whose names the text does not tell."""
 
     @property
     def identity(self) -> str:
@@ -44,6 +46,8 @@ class CodeState:
     """The stamp of every file, by its path; None for one that does not exist."""
     tables: tuple[str, ...] = ()
     """The files that no import compiles, such as tables, libraries and scripts, of which only stamps are compared."""
+    others: frozenset[str] = frozenset()
+    """The other imported files, which count for no stage, such as those that a module with a `RECIPE` imports."""
 
 
 NO_STATE = CodeState()

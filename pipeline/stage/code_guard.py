@@ -3,6 +3,7 @@
     forget    modules that were inherited, or left by another run in this process, are imported anew
     compile   from the source, unless bytecode is certain to match it; the source is compared with the plan's
     stamps    are compared for files that no import compiles: tables, libraries, Path options, `depends`
+    late      files that the plan did not know, such as plug-ins found by the call of a stage, are reported
 
 A load that differs from the plan is remembered, since the importer may catch the exception: no later result counts.
 """
@@ -13,13 +14,17 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipeline.errors import CodeChanged
+from pipeline.files.digest import contents_of
+from pipeline.messages import LateFile
 from pipeline.stage.code import NO_STATE, CodeState
-from pipeline.stage.counted import counts, digest_of_bytes, file_of, may_use_bytecode, module_counts, stamp_of
+from pipeline.stage.counted import Stamp, counts, digest_of_bytes, file_of, may_use_bytecode, module_counts, stamp_of
 from pipeline.stage.resolve import forget_stages
 
 _compile = SourceFileLoader.source_to_code
@@ -33,10 +38,19 @@ class CodeGuard:
         self.changed = ""
         """The first file that was loaded and has changed since the plan; empty if there is none."""
         self._state = NO_STATE
+        self._late: list[LateFile] = []
+        """The files that were loaded, and that the plan did not know."""
+        self._stamps: dict[str, Stamp | None] = {}
+        """The stamp of each file that the plan did not know, before it was loaded."""
+        self._modules: set[str] = set()
+        """The names of all modules when they were last looked through."""
+        self._stage = -1
+        """The index of the stage that is being called; -1 outside such calls."""
 
     def start(self, state: CodeState) -> None:
         """Start to guard these files, in place of those of another run in this process."""
         self.changed, self._state = "", state
+        self._late, self._stamps, self._stage = [], {}, -1
         SourceFileLoader.source_to_code = _source_to_code  # type: ignore[method-assign, assignment]
         SourceFileLoader.path_stats = _path_stats  # type: ignore[method-assign, assignment]
         forget_stages()
@@ -53,6 +67,7 @@ class CodeGuard:
         ]
         for name in old:  # at last, since a package is asked for the places of those in it
             del sys.modules[name]
+        self._modules = set(sys.modules)
         importlib.invalidate_caches()
 
     def stop(self) -> None:
@@ -66,28 +81,62 @@ class CodeGuard:
         if self.changed:
             raise CodeChanged(self.changed)
 
+    def enter(self, stage: int) -> None:
+        """Note that the call of a stage, given by its index, begins; or with -1, that it has ended."""
+        if len(sys.modules) != len(self._modules):
+            self._look_through_modules()
+        self._stage = stage
+
+    def take_late(self) -> tuple[LateFile, ...]:
+        """Return the files that were loaded since the last time and that the plan did not know."""
+        late, self._late = tuple(self._late), []
+        return late
+
+    def _look_through_modules(self) -> None:
+        """Note modules that no import compiled here, such as extensions."""
+        new, self._modules = sys.modules.keys() - self._modules, set(sys.modules)
+        files = {file_of(module) for name in new if isinstance(module := sys.modules.get(name), ModuleType)}
+        for file in sorted(file for file in files if file and self._is_late(file)):
+            self._add_late(file, contents_of(Path(file)))
+
+    def _is_late(self, path: str) -> bool:
+        return counts(path) and path not in self._state.stamps and path not in self._state.others
+
+    def _add_late(self, path: str, digest: str, digest_of_its_bytes: str = "") -> None:
+        """Note a file, and let this process load no other version of it from now on."""
+        self._late.append(LateFile(self._stage, path, digest))
+        state, sources = self._state, {path: digest} if digest_of_its_bytes else {}
+        self._state = replace(
+            state,
+            bytes={**state.bytes, path: digest_of_its_bytes},
+            digests={**state.digests, **sources},
+            stamps={**state.stamps, path: self._stamps.pop(path, None)},
+        )
+
     def may_use_bytecode(self, path: str) -> bool:
-        """Return whether the bytecode of a source may be loaded."""
-        was = self._state.stamps.get(path)
-        return may_use_bytecode(path) and (was is None or was == stamp_of(path))
+        """Return whether the bytecode of a source may be loaded; the first load of an unknown one tells its digest."""
+        if self._is_late(path):
+            self._stamps[path] = stamp_of(path)
+            return False
+        is_as_planned = path in self._state.others or self._state.stamps.get(path) == stamp_of(path)
+        return is_as_planned and may_use_bytecode(path)
 
     def check_source(self, path: str, data: bytes) -> None:
         """Raise CodeChanged where the code of a source, beyond comments and layout, has changed."""
-        planned = self._state.bytes.get(path)
-        if planned is None or digest_of_bytes(data) == planned or self._does_the_same(path, data):
+        planned = self._state.digests.get(path)
+        if planned is None and not self._is_late(path):
             return
-        self.changed = self.changed or path
-        raise CodeChanged(path)
+        its_bytes = digest_of_bytes(data)
+        if planned is not None and its_bytes == self._state.bytes.get(path):
+            return
+        from pipeline.stage.syntax import digest_of_file
 
-    def _does_the_same(self, path: str, data: bytes) -> bool:
-        import ast
-
-        from pipeline.stage.syntax import digest_of_source
-
-        try:
-            return digest_of_source(ast.parse(data), path) == self._state.digests[path]
-        except (SyntaxError, ValueError):
-            return False
+        digest = digest_of_file(path, data)
+        if planned is None:
+            self._add_late(path, digest, its_bytes)
+        elif digest != planned:
+            self.changed = self.changed or path
+            raise CodeChanged(path)
 
 
 guard = CodeGuard()

@@ -70,18 +70,21 @@ class CodeReader:
                 self._counted.add(file)
                 self._read(file)
             return Code(name, {file or module.__name__: ""}, recipe)
-        return Code(name, self._digests(roots))
+        files = self._digests(roots)
+        return Code(name, files, loads_late=any(use.is_load for path in files for use in self._files[path].hidden))
 
     def state(self) -> CodeState:
         """Return the state of the files that have been read for any stage."""
         recorder, counted = self._recorder, sorted(self._counted)
         sources = [path for path in counted if self._is_source(path)]
         run_otherwise = recorder.stamps.keys() - recorder.imported
+        others = {path for path in recorder.imported - self._counted if counts(path)}
         return CodeState(
             bytes={path: self._files[path].bytes for path in sources},
             digests={path: self._files[path].digest for path in sources},
             stamps={path: recorder.stamps.get(path) or stamp_of(path) for path in counted},
             tables=tuple(path for path in counted if not self._is_source(path) or path in run_otherwise),
+            others=frozenset(others),
         )
 
     def moved(self) -> list[str]:

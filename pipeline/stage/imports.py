@@ -13,7 +13,7 @@ from importlib.util import resolve_name
 from pipeline.stage.counted import file_of, places_of
 
 # Calls that load what only the call knows, unless a text is all that they are given.
-_LOADERS = frozenset({"import_module", "__import__", "exec_module", "load_module", "run_path", "run_module"})
+_LOADERS = frozenset({"import_module", "__import__", "exec_module", "load_module", "run_module"})
 _READERS = frozenset({"open", "read_text", "read_bytes", "load", "loads", "read_csv", "loadtxt", "get_data", "files"})
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -25,6 +25,8 @@ class HiddenUse:
     line: int
     last_line: int
     what: str
+    is_load: bool = False
+    """True if the line loads a module, which a worker can tell."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def hidden_uses(tree: ast.Module) -> list[HiddenUse]:
             if what := _hidden_use(node):
                 line: int = node.lineno  # type: ignore[attr-defined]
                 last: int = node.end_lineno or line  # type: ignore[attr-defined]
-                found.setdefault(line, HiddenUse(line, last, what))
+                is_load = isinstance(node, ast.Call) and called(node) in _LOADERS
+                found.setdefault(line, HiddenUse(line, last, what, is_load))
     return [found[line] for line in sorted(found)]
 
 
@@ -80,6 +83,8 @@ def _hidden_use(node: ast.AST) -> str:
     name = called(node)
     if name in _LOADERS and (_text_given(node) is None or name not in ("import_module", "__import__")):
         return f"{name}() of what only the call knows"
+    if name == "run_path":
+        return "run_path() of a file"
     if name in _READERS and _reads_a_named_file(node):
         return f"{name}() of a file"
     return ""

@@ -6,7 +6,10 @@ import ast
 import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from pipeline.files.digest import contents_of
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields that say how something was written, or that some versions of Python have and others do not.
@@ -67,6 +70,18 @@ def digest_of_source(tree: ast.Module, path: str) -> str:
     folder, file = os.path.split(path)
     name = os.path.basename(folder) if file == "__init__.py" else os.path.splitext(file)[0]
     return f"{name} recipe {recipe}"
+
+
+def digest_of_file(path: str, data: bytes | None = None) -> str:
+    """Return the digest of a file of code, given its bytes or as it lies there; of what is no source, its contents'."""
+    try:
+        if data is None and path.endswith(".py"):
+            data = Path(path).read_bytes()
+        if data is not None:
+            return digest_of_source(ast.parse(data), path)
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        pass
+    return contents_of(Path(path))
 
 
 def written_recipe(tree: ast.Module) -> int | None:

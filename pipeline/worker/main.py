@@ -48,6 +48,15 @@ def stop() -> None:
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
     """Make the outputs of one job; any failure is in its outcome. `enter` receives the index of each stage called."""
     assert _tree is not None
-    runner = GroupJobRunner(_tree, job, enter) if isinstance(job, GroupJob) else JobRunner(_tree, job, enter)
+
+    def enter_noted(stage: int) -> None:
+        guard.enter(stage)
+        enter(stage)
+
+    runner = (
+        GroupJobRunner(_tree, job, enter_noted) if isinstance(job, GroupJob) else JobRunner(_tree, job, enter_noted)
+    )
     outcome = runner.run()
+    if late := guard.take_late():
+        outcome = outcome._replace(late_code=late)
     return outcome._replace(changed_code=guard.changed) if guard.changed else outcome

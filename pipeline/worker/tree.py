@@ -14,6 +14,7 @@ from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.code import NO_STATE, CodeState
+from pipeline.stage.code_guard import guard
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import BYTES, PATH, TEXT, Kind
@@ -86,9 +87,11 @@ class BuiltStage:
         self.makes = signature.makes
         self.wants_item = signature.wants_item
         self.fans_out = signature.fans_out
+        guard.enter(index)  # a class may load more code when it is built
         self.function: Callable[[Any], Any] = (
             signature.build(pickle.loads(setup.options)) if is_called_here else _not_here
         )
+        guard.enter(-1)
 
     @property
     def is_filter(self) -> bool:
