@@ -32,10 +32,12 @@ class Command:
     place: `{source}` is a copy then, which becomes the result, and the source itself is never touched. So
     `with: {argv: [cwebp, -quiet, "{source}", -o, "{target}"], suffix: .webp}` makes WebP of pictures.
 
+    A word that names a file relative to pipeline.yaml, such as `tools/fix.py`, is given as its absolute path, and the
+    contents of the file count as part of the recipe. `files` does the same for a file within a word: `files: {icc:
+    p/srgb.icc}` makes `{icc}` of it, as in `--profile={icc}`.
+
     `suffix` is what the target's name ends with, by which many programs know the format to make, such as `.webp`;
-    without it, that of the source. `env` sets environment variables. `files` names files that the program needs, such
-    as a script or a profile, relative to pipeline.yaml: `files: {script: tools/fix.sh}` makes `{script}` of it in
-    `argv`, and what is in the file counts as part of the recipe.
+    without it, that of the source. `env` sets environment variables.
 
     The program runs in a folder of its own, whose contents are thrown away, with nothing on its stdin. If its exit code
     is not 0, or there is no target, the file fails with the end of what the program said on stderr.
@@ -44,7 +46,7 @@ class Command:
     def __init__(
         self,
         *,
-        argv: Annotated[tuple[str, ...], MinLen(1)],
+        argv: Annotated[tuple[str | Path, ...], MinLen(1)],
         suffix: str | None = None,
         env: dict[str, str] | None = None,
         files: dict[str, Path] | None = None,
@@ -59,7 +61,7 @@ class Command:
 
     @staticmethod
     def check(
-        *, argv: tuple[str, ...], suffix: str | None, env: dict[str, str] | None, files: dict[str, Path] | None
+        *, argv: tuple[str | Path, ...], suffix: str | None, env: dict[str, str] | None, files: dict[str, Path] | None
     ) -> None:
         """Check the options when the pipeline is loaded. Raises ValueError for a command that cannot be run."""
         for name in files or {}:
@@ -68,7 +70,7 @@ class Command:
         for name in env or {}:
             if not name or "=" in name:
                 raise ValueError(f"env: {name!r} is no name of a variable")
-        if any("\0" in text for text in (*argv, *(env or {}), *(env or {}).values())):
+        if any("\0" in str(text) for text in (*argv, *(env or {}), *(env or {}).values())):
             raise ValueError("argv and env: no NUL can be passed to a program")
         words = [parse(word, [*_FIELDS, *(files or {})]) for word in argv]
         fields = {field for word in words for _, field in word}
@@ -78,12 +80,13 @@ class Command:
             raise ValueError("'suffix' is for a '{target}', which is not in argv: the file is changed in place")
         if suffix is not None and not re.fullmatch(r"\.[^/\0]+", suffix):
             raise ValueError(f"suffix: {suffix!r} is none; say one such as '.webp'")
-        _check_program(argv[0], [field for _, field in words[0] if field], os.environ | (env or {}))
+        if isinstance(argv[0], str):  # where a file lies is known when pipeline.yaml's folder is
+            _check_program(argv[0], [field for _, field in words[0] if field], os.environ | (env or {}))
 
     @staticmethod
-    def check_output(ending: str, /, *, argv: tuple[str, ...], suffix: str | None, **others: object) -> None:
+    def check_output(ending: str, /, *, argv: tuple[str | Path, ...], suffix: str | None, **others: object) -> None:
         """Check the suffix of the output. Raises ValueError if the program makes another format than it names."""
-        if suffix is None and ending and "{target}" in "".join(argv):
+        if suffix is None and ending and "{target}" in "".join(map(str, argv)):
             raise ValueError(f"its output ends with {ending!r}; say 'suffix: {ending}', so that the program makes that")
         if suffix is not None and not (ending and suffix.lower().endswith(ending.lower())):
             raise ValueError(f"its output does not end with {suffix!r}, which is the 'suffix' of what it makes")
@@ -111,8 +114,10 @@ Word = list[tuple[str, str | None]]
 """Pieces of a text, each a literal and the field after it, if there is one."""
 
 
-def parse(word: str, fields: Iterable[str]) -> Word:
+def parse(word: str | Path, fields: Iterable[str]) -> Word:
     """Split a word of `argv` into literals and fields. Raises ValueError for an unknown field."""
+    if isinstance(word, Path):
+        return [(str(word), None)]
     try:
         pieces = list(string.Formatter().parse(word))
     except ValueError:
@@ -145,5 +150,5 @@ def _check_program(name: str, fields: list[str], environment: Mapping[str, str])
     if fields:
         return  # where the file lies is known when pipeline.yaml's folder is
     if "/" in name and not os.path.isabs(name):
-        raise ValueError(f"argv: where {name!r} lies is said under 'files', as in 'files: {{script: {name}}}'")
+        raise ValueError(f"argv: there is no file {name!r} beside pipeline.yaml")
     find_program(name, environment)

@@ -75,7 +75,7 @@ class StageFinder:
                 stage = find(uses, self.folder)
             self._note_changes(stage)
             where = f"{stage.where}: "
-            options, problems = check_options(stage.options, given)
+            options, problems = check_options(stage.options, given, self.folder)
         except StageError as error:
             self._document.complain((*place, "uses"), f"{who}{where}{error.text}", hint=error.hint)
             return None

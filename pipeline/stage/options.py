@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -57,9 +57,11 @@ _PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, lis
 
 
 def check_options(
-    known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+    known: Mapping[str, inspect.Parameter], given: Mapping[str, Any], folder: Path = Path()
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Validate options of the YAML against a signature; return the options after defaults, and the problems.
+
+    Where `str | Path` is taken, a text that names a file relative to `folder` becomes a Path.
 
     Raises StageError for an annotation that no YAML value can satisfy.
     """
@@ -73,7 +75,8 @@ def check_options(
         adapter = _adapter(parameter)
         if name in given:
             try:
-                options[name], wrong = validate(adapter, given[name])
+                checked, wrong = validate(adapter, given[name])
+                options[name] = _with_files(checked, parameter.annotation, folder)
             except Exception as error:
                 raise _no_type(parameter, error) from error
             problems += [Problem((name, *each.place), f"option {name!r}: {each.text}", each.key) for each in wrong]
@@ -84,6 +87,20 @@ def check_options(
             _refuse_odd_default(adapter, parameter)
             options[name] = parameter.default
     return options, problems
+
+
+def _with_files(value: Any, annotation: Any, folder: Path) -> Any:
+    """Return an option with each text that may be a Path, and names a file in the folder, as a Path."""
+    kinds = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _with_files(value, kinds[0], folder)
+    if isinstance(value, str) and {str, Path} <= set(kinds):
+        # A word without a dot or a slash, such as `convert`, more likely is no file although one has its name.
+        is_file = ("/" in value or "." in value) and "\0" not in value and not os.path.isabs(value)
+        return Path(value) if is_file and (folder / value).is_file() else value
+    if isinstance(value, (list, tuple)) and kinds:
+        return type(value)(_with_files(each, kinds[0], folder) for each in value)
+    return value
 
 
 def _refuse_odd_type(adapter: TypeAdapter[Any], parameter: inspect.Parameter) -> None:

@@ -319,7 +319,7 @@ def test_a_run_that_is_killed_takes_its_programs_with_it(tmp_path: Path, engine:
     [
         ('{argv: [cwebpp, "{source}"]}', "there is no program 'cwebpp'; is it installed?"),
         ('{argv: [sh, "{source}"], env: {PATH: /nowhere}}', "there is no program 'sh'; is it installed?"),
-        ('{argv: [./a.sh, "{source}"]}', "where './a.sh' lies is said under 'files', as in 'files: {script: ./a.sh}'"),
+        ('{argv: [./a.sh, "{source}"]}', "there is no file './a.sh' beside pipeline.yaml"),
         (
             '{argv: [sh, "{sorce}"]}',
             "no field '{sorce}' in '{sorce}'; there are {source}, {target}, and a brace is '{{'",
@@ -389,3 +389,27 @@ def test_a_script_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     script.chmod(0o755)
     with pytest.raises(FileFailure, match=r"a\.sh cannot be started: Exec format error"):
         Command(argv=("{s}", "{source}"), files={"s": script})(item(tmp_path))
+
+
+def test_a_word_that_names_a_file_is_that_file(tmp_path: Path) -> None:
+    """A script beside pipeline.yaml runs from wherever the program does, and what is in it counts."""
+    project = project_with(tmp_path, '{argv: [sh, tools/fix.sh, fix, "{source}", "{target}"], suffix: .txt}', ".txt")
+    project.write("tools/fix.sh", 'echo "$1 one" > "$3"\n')
+    project.write("fix", "a word without a dot or a slash is no file, although one has its name\n")
+    project.write("in/a.txt", "a")
+    assert project.run().exit == 0 and project.outputs() == {"a.txt": b"fix one\n"}
+    assert project.run().done == 0
+    project.write("tools/fix.sh", 'echo "$1 two" > "$3"\n')
+    assert project.plan() == {"made a.txt": ("make", "made: contents of tools/fix.sh changed")}
+    assert project.run().done == 1 and project.outputs() == {"a.txt": b"fix two\n"}
+
+
+def test_a_program_beside_the_yaml(tmp_path: Path) -> None:
+    """The program itself may be a file there; one that cannot be run says so."""
+    project = project_with(tmp_path, '{argv: [./fix.sh, "{source}", "{target}"], suffix: .txt}', ".txt")
+    project.write("in/a.txt", "a")
+    script = project.write("fix.sh", '#!/bin/sh\ncp "$1" "$2"\n')
+    refused = project.run()
+    assert refused.exit == 3 and "fix.sh' cannot be run as a program; make it executable" in refused.stopped
+    script.chmod(0o755)
+    assert project.run(force=True).exit == 0 and project.outputs() == {"a.txt": b"a"}
