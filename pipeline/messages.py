@@ -208,7 +208,7 @@ class Outcome(NamedTuple):
     output: str = ""
     """The text that the stages, and the programs they started, wrote to stdout and stderr."""
     source_digest: bytes = b""
-    """The digest of the source's contents; empty unless sources are compared by hash, or this one is in doubt."""
+    """The digest of the source's contents; empty for a large one, unless it is in doubt or sources are hashed."""
     source_ctime_ns: int | None = None
     """The ctime of the source when it was digested; None unless the source was at rest then."""
     handed: tuple[Handed, ...] = ()

@@ -55,14 +55,15 @@ class JobRunner:
         finally:
             self._scratch.remove()
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
+        reading = self._reading
         outcome = Outcome(
-            self._reading.source, results, time.perf_counter() - began_s, self._environment, peak_bytes=peak_bytes()
-        )
+            reading.source, results, time.perf_counter() - began_s, self._environment,
+            source_digest=reading.digest, peak_bytes=peak_bytes(),
+        )  # fmt: skip
         if self._handed:
             outcome = outcome._replace(handed=tuple(self._handed))
-        if (read := self._reading.contents) is not None:
-            ctime_ns = read.ctime_ns if read.was_at_rest else None
-            outcome = outcome._replace(source_digest=read.digest, source_ctime_ns=ctime_ns)
+        if (read := reading.contents) is not None and read.was_at_rest:
+            outcome = outcome._replace(source_ctime_ns=read.ctime_ns)
         return outcome
 
     def _run(self) -> None:

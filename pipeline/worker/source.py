@@ -19,6 +19,9 @@ from pipeline.messages import Source
 # Nanoseconds: a kernel's clock ticks every 10 ms at worst. Some file systems keep whole seconds, FAT every other one.
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
+# Up to this size the digest of a source is kept even where times decide: it tells a time that a copy has cut from an
+# edit. A larger file, of which a stage may want the header alone, is not read for that.
+_SMALL_BYTES = 1 << 20
 # A source that is still young after so many waits for a tick is being written all the time.
 _TRIES = 3
 
@@ -35,7 +38,9 @@ class SourceReading:
         """The identity of the source when the run was planned, and from `begin` on at that time."""
         self._hashes = hashes
         self.contents: digest.Reading | None = None
-        """The digest of the source; None unless sources are hashed."""
+        """The digest of the source with its times; None unless sources are hashed."""
+        self.digest = b""
+        """The digest of the source; empty for one that is large, unless sources are hashed."""
 
     def begin(self) -> None:
         """Take the current identity of the source. Raises one of GONE, OSError, FileFailure, SourceMoved."""
@@ -44,7 +49,11 @@ class SourceReading:
             self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
-                self.contents = digest.read(self._path) if self._hashes else None
+                if self._hashes:
+                    self.contents = digest.read(self._path)
+                    self.digest = self.contents.digest
+                elif found.st_size <= _SMALL_BYTES:
+                    self.digest = digest.digest_of_small(self._path, found.st_size)
                 return
             time.sleep((tick_ns - age_ns) / 1e9)
         raise SourceMoved("changed")
