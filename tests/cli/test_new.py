@@ -42,14 +42,16 @@ def fill(folder: Path, *names: str) -> None:
             Image.new("RGB", (90, 60), "tan").save(file)
 
 
-def test_a_new_stage_works_and_its_test_passes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "takes", [each if each == "image" else pytest.param(each, marks=pytest.mark.slow) for each in TAKES]
+)
+def test_a_new_stage_works_and_its_test_passes(tmp_path: Path, capfd: pytest.CaptureFixture[str], takes: str) -> None:
     """Whatever it takes, `pytest` in the folder passes as it is written, and a pipeline can use the stage."""
-    for takes in TAKES:
-        assert main(["new", f"my_{takes}", "--takes", takes]) == 0
+    assert main(["new", f"my_{takes}", "--takes", takes]) == 0
     printed, said = capfd.readouterr()
     assert printed.splitlines()[:3] == [
-        "stages/my_image.py",
-        "tests/stages/test_my_image.py",
+        f"stages/my_{takes}.py",
+        f"tests/stages/test_my_{takes}.py",
         "tests/stages/conftest.py",
     ]
     assert "next: pytest tests/stages\n" in said

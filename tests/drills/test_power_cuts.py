@@ -81,7 +81,7 @@ KINDS = ("plain", "fan-out", "old time", "state cut before", "state cut after")
 CUTS_S = (0.2, 1.0, 3.0, 6.0, 9.0)
 FILE_SYSTEMS = ("ext4", "xfs")
 CASES = [(file_system, kind, cut_s) for file_system in FILE_SYSTEMS for kind in KINDS for cut_s in CUTS_S]
-QUICK = [("ext4", "plain", 0.2), ("ext4", "state cut after", 0.2)]
+QUICK = [("ext4", "plain", 0.2)]
 
 
 @pytest.mark.parametrize(

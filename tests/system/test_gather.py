@@ -517,10 +517,11 @@ def test_ten_thousand_members_cost_no_memory(project: Project) -> None:
     with open(project.folder / "stages/names.py", "a") as file:
         file.write("def count(items: Iterator[Item[bytes]]) -> str:\n    return str(sum(1 for item in items))\n")
     project.run()
+    peak_of_making(project, "out/all.txt")  # the first run imports, which takes memory too
     peaks = []
     for first, after in ((0, 1_000), (1_000, 10_000)):
         multiply(project, range(first, after))
-        peaks.append(min(peak_of_making(project, "out/all.txt") for _ in range(2)))
+        peaks.append(peak_of_making(project, "out/all.txt"))
         assert (project.folder / "out/all.txt").read_text() == str(after + 3)
     assert peaks[1] < peaks[0] + 1_000_000
 

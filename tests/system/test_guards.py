@@ -285,12 +285,12 @@ def test_a_clone_over_the_same_folder_is_refused(project: Project, tmp_path: Pat
 
 # -- fifty at once -----------------------------------------------------------------------------------------------------
 
-FIFTY = """
+TWENTY = """
 import os, sys
 import pipeline.operations.run, pipeline.config.load, pipeline.commands.run  # once for all
 from pipeline.cli import main
 go, children = os.pipe(), {}
-for number in range(50):
+for number in range(20):
     child = os.fork()
     if not child:
         os.close(go[1])
@@ -299,7 +299,7 @@ for number in range(50):
         os._exit(main(["pipeline.yaml"]))
     children[child] = number
 os.close(go[1])
-for left in range(50, 0, -1):
+for left in range(20, 0, -1):
     if left == 1:
         open("done", "w").close()  # all but one have left
     child, status = os.wait()
@@ -314,15 +314,15 @@ def upper(text: str) -> str:
 """
 
 
-def test_of_fifty_starts_at_once_one_runs(tmp_path: Path) -> None:
+def test_of_twenty_starts_at_once_one_runs(tmp_path: Path) -> None:
     """The others leave with 75 and say who is at work, and since when."""
     project = Project(tmp_path)
     project.write("stages/upper.py", WAITING)
     project.write("in/a", "x")
-    ran = subprocess.run([sys.executable, "-c", FIFTY], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    ran = subprocess.run([sys.executable, "-c", TWENTY], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     *refused, winner = [line.split(" ", 2) for line in ran.stdout.splitlines()]
     assert winner[1] == "0" and project.outputs() == {"a": b"X"}
-    assert len(refused) == 49
+    assert len(refused) == 19
     said = f"another run of 'pipeline' is at work (pid {winner[0]} on "
     assert all(code == "75" and text.startswith(said) and " since " in text for _, code, text in refused)
 

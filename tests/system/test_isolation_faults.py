@@ -244,7 +244,7 @@ def limited_to(files: int) -> Callable[[], None]:
 def test_too_few_files_that_may_be_open(project: Project) -> None:
     """However many they are: it works, or one line says what it lacks."""
     codes = []
-    for files in range(5, 24):
+    for files in (5, 6, 7, 9, 11, 13, 15, 17, 20, 23):
         ran = subprocess.run(
             [sys.executable, "-m", "pipeline", "check"],
             cwd=project.folder, preexec_fn=limited_to(files), capture_output=True, text=True, timeout=60,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.odd_names import ODD_NAMES, source_of
 from support.program import Pipeline
 from support.project import MOODY, Project, temporaries
@@ -67,7 +68,7 @@ def listed(text: str) -> list[bytes]:
     return sorted(source_of(json.loads(line)) for line in text.splitlines())
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TREES)
 def test_whatever_the_names_are(trees: list[tuple[list[bytes], bytes]]) -> None:
     """Each output has its input's own bytes as its name; what fails is recorded under them, and all is shown on one

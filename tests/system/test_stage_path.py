@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def install_into(folder: Path, way: str) -> Path:
     (site / "libraries.pth").write_text("".join(f"{each}\n" for each in paths))
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
     # The libraries' environment may have an older filemill of its own, which is to stay.
-    command += ["--ignore-installed", "--disable-pip-version-check"]
+    command += ["--ignore-installed", "--disable-pip-version-check", "--no-compile"]
     command += ["--no-build-isolation"] if can_build_here() else []
     command += ["-e", str(source)] if way == "editable" else [str(source)]
     subprocess.run(command, check=True)
@@ -113,16 +114,20 @@ def run(python: Path | str, project: Path, context: str, cwd: Path) -> subproces
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
 
+# Each value of each with some of the others; all with all take minutes.
+QUICK = [
+    ("regular", True, "fork", "elsewhere"),
+    ("regular", False, "forkserver", "project"),
+    ("editable", False, "spawn", "elsewhere"),
+    ("editable", True, "forkserver", "elsewhere"),
+]
+WAYS = product(("regular", "editable"), (True, False), ("fork", "forkserver", "spawn"), ("project", "elsewhere"))
+
+
 @pytest.mark.parametrize(
-    ("context", "where"),
-    [
-        ("fork", "elsewhere"), ("forkserver", "project"), ("spawn", "elsewhere"),
-        *(pytest.param(*each, marks=pytest.mark.slow)
-          for each in (("fork", "project"), ("forkserver", "elsewhere"), ("spawn", "project"))),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("init", [True, False], ids=["init", "no-init"])
-@pytest.mark.parametrize("way", ["regular", "editable"])
+    ("way", "init", "context", "where"),
+    [pytest.param(*each, marks=[] if each in QUICK else pytest.mark.slow) for each in WAYS],
+)
 def test_stages_are_found(install: Install, project: Path, way: str, init: bool, context: str, where: str) -> None:
     """The same line makes the same outputs in a regular and an editable install, with and without an `__init__.py` in
     the user's stages/, by every start method, from any working directory.

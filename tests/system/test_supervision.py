@@ -88,7 +88,7 @@ def project(folder: Path, context: str, stage: str = HURT, yaml: str = YAML) -> 
     (folder / "pipeline.yaml").write_text(yaml.replace("CONTEXT", context))
 
 
-@pytest.mark.parametrize("context", METHODS)
+@pytest.mark.parametrize("context", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_every_hurt_costs_one_file(tmp_path: Path, pipeline: Pipeline, context: str) -> None:
     """Each guilty file fails by its own kind and text; the innocents, and the guilty ones' other outputs, are done."""
     project(tmp_path, context)

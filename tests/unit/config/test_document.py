@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from pipeline.config.document import MAX_NODES, MAX_SHOWN, Document, apply_edit, plain_scalar, read_document
 from pipeline.errors import ConfigError
@@ -151,7 +152,7 @@ def test_refused_at_once(text: str | bytes, where: str, said: str) -> None:
     assert said in complaint
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(alphabet="ab:-[]{}&*!|>'\"%#? \n\t\\xuU0", max_size=60)))
 def test_garbage_never_escapes(raw: bytes | str) -> None:
     """Whatever bytes stand in the file, they are read or refused as a ConfigError, never with another exception."""

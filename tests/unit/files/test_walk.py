@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from support.examples import examples
 from support.program import ROOT
 from support.trees import NAMES, PATHS, make
 
@@ -23,7 +24,7 @@ def paths(root: Path | bytes, **options: object) -> list[bytes]:
     return [source.path for source in Walk(os.fsencode(root), **options)]  # type: ignore[arg-type]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(PATHS)
 def test_order_is_that_of_the_whole_path_in_bytes(tree: list[bytes]) -> None:
     """However names begin with each other, the walk comes in byte order of whole paths, as git lists them."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.records import done, fail, intend, key, skip
 
 from pipeline.ledger.ledger import Ledger
@@ -86,7 +87,7 @@ def test_a_target_taken_over_has_one_row(ledger: Ledger) -> None:
     assert [row.source for row in ledger.outputs.all()] == [b"b"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=8), max_size=30, unique=True))
 def test_rows_come_in_byte_order(sources: list[bytes]) -> None:
     """Any bytes are kept as they are and come back in the order of the walk."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.project import MOODY, ONE_STAGE, UPPER, Project, contents_below, ledger_of, temporaries
 
 from pipeline.config.load import load_config
@@ -614,7 +615,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(STEPS)
 def test_after_any_history_outputs_are_what_their_sources_say(steps: list[tuple[str, str, str]]) -> None:
     """Whatever came, went, failed or was left out before, a run leaves for each source that is good its very output."""

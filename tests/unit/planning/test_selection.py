@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.odd_names import ODD_NAMES
 from support.program import Pipeline
 from support.project import ONE_STAGE, Project, contents_below
@@ -110,7 +111,7 @@ def test_what_is_no_list_is_said_so(tmp_path: Path) -> None:
 # -- what it stands for ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(PATHS, st.randoms(use_true_random=False))
 def test_a_list_of_all_is_the_walk(tree: list[bytes], order: random.Random) -> None:
     """Whatever the names, their order and how often they are said, a list of all files is what the walk finds."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.config.load import load_config
@@ -134,7 +135,7 @@ def test_every_change_is_noticed(tmp_path: Path, change: str) -> None:
     assert planned(project)[1] == planned(project, everything=True)[1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_any_history_is_judged_alike(data: st.DataObject) -> None:
     """Files that come, go, change, fail and are left out, runs over a part and over all: spans never hide a thing."""
