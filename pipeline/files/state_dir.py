@@ -111,7 +111,7 @@ def open_state(folder: Path, pipeline: str) -> State:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         lock_fd = _lock(folder, pipeline)
         try:
-            return State(folder, _identity(folder), _new_run(), lock_fd)
+            return State(folder, _identity(folder), _new_run(folder), lock_fd)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -175,9 +175,12 @@ def without_locks(folder: Path, why: Exception) -> EnvironmentFailure:
     )
 
 
-def _new_run() -> str:
-    """Return a new run id, which sorts by time and differs from others of the same second."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
+def _new_run(folder: Path) -> str:
+    """Return a new run id, which sorts by time and differs from those of all logs in the locked state folder."""
+    while True:
+        run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
+        if not (folder / "runs" / f"{run}.log").exists():
+            return run
 
 
 def _identity(folder: Path) -> str:

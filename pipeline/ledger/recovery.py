@@ -218,7 +218,11 @@ def find_window(ledger: Ledger, file: Path, remains: Remains, replaced: str, fol
     if last is None:
         return None
     is_judged = ledger.facts.get(JUDGED) == last.id
-    found = [*_after_last_run(last, remains, replaced, is_judged), *_by_owner_files(ledger, last, file, folders)]
+    found = [
+        *_after_last_run(last, remains, replaced, is_judged),
+        *_by_owner_files(ledger, last, file, folders),
+        *_by_logs(ledger, last, file),
+    ]
     if why := _joined(found):
         since = min(each.since_ns for each in found)
         ledger.notes.append(
@@ -262,6 +266,14 @@ def _by_owner_files(ledger: Ledger, last: RunRow, file: Path, folders: Iterable[
             yield Window(
                 then.safe_until if then else 0, now, f"the outputs in {shown(folder)} are older than the ledger"
             )
+
+
+def _by_logs(ledger: Ledger, last: RunRow, file: Path) -> Iterator[Window]:
+    """Yield the period of runs that have left a log beside the ledger, and no record in it."""
+    known = ledger.runs.names()
+    logs = [log for log in (file.parent / "runs").glob("*.log") if log.stem not in known]
+    if any(log.stat().st_mtime_ns > last.safe_until for log in logs):
+        yield Window(last.safe_until, time.time_ns(), "the ledger is older than the logs of its runs")
 
 
 def moment(at_ns: int) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.files.state_dir import State
-from pipeline.ledger.checkpoint import Checkpoints, copy_of, log_of, mark_as_suspect
+from pipeline.ledger.checkpoint import Checkpoints, copy_of, keep_copy, log_of, mark_as_suspect
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import (
     Damaged,
@@ -141,6 +141,9 @@ def _open(state: State, folders: Sequence[bytes]) -> Ledger:
             ledger, remains = open_checked(file, remains)
         except Damaged as damage:
             ledger, replaced = replace_damaged(file, damage)
+        if not remains.is_as_left:
+            with suppress(OSError, sqlite3.Error):  # on a disk without room the copy is the one before
+                keep_copy(ledger, file)
         ledger.window = find_window(ledger, file, remains, replaced, folders)
         if ledger.window:
             ledger.unchanged.delete()

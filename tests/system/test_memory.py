@@ -78,6 +78,32 @@ def test_damage_to_a_ledger_at_rest(tmp_path: Path, kind: str, harm: str) -> Non
         trial.check()
 
 
+def test_an_older_ledger_is_known_by_the_logs_of_its_runs(tmp_path: Path) -> None:
+    """Where the owner file of the outputs is older too, the logs tell that more was made."""
+    (tmp_path / "p").mkdir()
+    trial = Trial(tmp_path / "p", "plain")
+    older = keep_older(trial, tmp_path / "older")
+    trial.add("new", 3)
+    trial.edit("old1")
+    assert trial.project.run().done == 3
+    for victim in ("ledger.sqlite", "ledger-good.sqlite", "out/.filemill"):
+        spoil(trial, victim, "older", older)
+    assert trial.check().failed == 0
+
+
+@pytest.mark.parametrize("harm", ["emptied", "half", "flipped", "gone"])
+def test_a_damaged_copy_is_renewed_by_any_run(tmp_path: Path, harm: str) -> None:
+    """Even by one that makes nothing, or is killed: the ledger itself may be the next to be damaged."""
+    (tmp_path / "p").mkdir()
+    trial = Trial(tmp_path / "p", "plain")
+    spoil(trial, "ledger-good.sqlite", harm, tmp_path)
+    trial.add("new", 2)
+    trial.kill_run(after=1)
+    spoil(trial, "ledger.sqlite", "half", tmp_path)
+    trial.edit("old1")
+    assert trial.check().failed == 0
+
+
 def test_without_ledger_and_copy_nothing_is_overwritten(killed: Trial) -> None:
     """Nothing is known then: exit 2, and a sentence that names the cure."""
     before = killed.project.outputs()
