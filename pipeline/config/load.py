@@ -39,6 +39,12 @@ class Reading:
     """The stamps of all files that its reading has opened, but for those of Python, of libraries and of filemill."""
     folders: tuple[str, ...]
     """The folders in which its imports may look for modules."""
+    listed: tuple[str, ...]
+    """The folders in which its code looks, or may look, for any file."""
+    written: tuple[str, ...]
+    """The files that were opened to be written meanwhile."""
+    places: Mapping[str, str]
+    """Where the paths lead, links resolved, by which the stages and their code were found."""
     patterns: tuple[str, ...]
     """The patterns of all `depends`."""
 
@@ -73,7 +79,10 @@ class Loading:
         assert config is not None  # a file that does not fit has complaints
         if reading.has_moved:
             return config
-        seal = seal_of(self._asked, read_ns, config, reading.stamps, reading.folders, reading.patterns)
+        seal = seal_of(
+            self._asked, read_ns, config, reading.stamps, reading.folders, reading.listed,
+            reading.written, reading.places, reading.patterns,
+        )  # fmt: skip
         return replace(config, seal=seal)
 
 

@@ -20,7 +20,9 @@ from pipeline.config.load import Reading
 from pipeline.config.model import Config, PipelineEntry, StageConfig
 from pipeline.config.schema import parse_pipeline, vocabulary
 from pipeline.config.stage_finder import StageFinder
+from pipeline.stage.code import CodeState
 from pipeline.stage.code_reader import CodeReader
+from pipeline.stage.counted import stamp_of
 from pipeline.stage.isolation import announce_place
 from pipeline.stage.options import Place, absolute, plain
 from pipeline.stage.recorder import Recorder
@@ -66,10 +68,20 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
         and len(document.complaints) == 1
         and not os.path.exists(config.inputs.root),
         has_moved=bool(finder.code.moved()),
-        stamps=finder.code.stamps(),
+        stamps=finder.code.stamps() | {path: stamp_of(path) for path in finder.looked_for},
         folders=tuple(finder.code.folders()),
+        listed=tuple(finder.code.listed()),
+        written=tuple(sorted(recorder.writes)),
+        places=_places(folder, entry, finder.code.state()),
         patterns=_patterns(entry) if entry else (),
     )
+
+
+def _places(folder: Path, entry: PipelineEntry | None, code: CodeState) -> dict[str, str]:
+    """Return where the links lead through which stages and their code are found."""
+    named = [os.path.join(folder, stage.uses.partition(":")[0]) for stage in entry.stages] if entry else []
+    folders = dict.fromkeys(os.path.dirname(path) for path in (*named, *code.stamps))
+    return {path: os.path.realpath(path) for path in (os.path.join(folder, "stages"), *named, *folders)}
 
 
 def _patterns(entry: PipelineEntry) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
     asked       file, `--set` edits, folder, `sys.path`, version of Python and of filemill, the text of the YAML
     stamps      of every file of the code, and of whatever the check of the options has opened
-    names       what could be imported from each folder that an import may look into
+    names       what could be imported from each folder that an import may look into, and all that lies beside code
+    places      where the links lead by which the code was found
     matches     of each pattern of `depends`
 
 The seal lies in the state folder, which its reader can only guess from the text. It is a cache: a seal that is damaged,
@@ -17,7 +18,7 @@ import pickle
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -43,6 +44,8 @@ class Asked:
     """The question that a reading answers; another question needs a reading of its own."""
 
     file: str
+    place: str
+    """The file, links resolved."""
     edits: tuple[str, ...]
     text: str
     """The digest of the YAML."""
@@ -64,6 +67,10 @@ class Seal:
     digests: Mapping[str, str]
     """The digest of each file that was written to shortly before the reading: its stamp alone is not enough."""
     names: Mapping[str, Any]
+    listed: Mapping[str, tuple[str, ...]]
+    written: frozenset[str]
+    """The files that the reading itself opened to write, such as a log."""
+    places: Mapping[str, str]
     matches: Mapping[str, tuple[str, ...]]
 
     def holds(self) -> bool:
@@ -74,6 +81,8 @@ class Seal:
             and all(stamp_of(path) == stamp for path, stamp in self.stamps.items())
             and all(_digest_of(path) == digest for path, digest in self.digests.items())
             and _names(self.names, config) == self.names
+            and _listings(self.listed, config, self.written) == self.listed
+            and all(os.path.realpath(path) == place for path, place in self.places.items())
             and all(_matches(config.folder, pattern) == found for pattern, found in self.matches.items())
             and all(
                 _leads_where_it_did(config, text, of_groups, folder) for text, of_groups, folder in _outputs(config)
@@ -85,6 +94,7 @@ def question(file: Path, edits: tuple[str, ...], text: bytes) -> Asked:
     """Return what is asked now, in this process."""
     return Asked(
         file=str(file),
+        place=os.path.realpath(file),
         edits=edits,
         text=digest_of_bytes(text),
         folder=_working_folder(),
@@ -124,6 +134,9 @@ def seal_of(
     config: Config,
     stamps: Mapping[str, Stamp | None],
     folders: Iterable[str],
+    listed: Iterable[str],
+    written: Iterable[str],
+    places: Mapping[str, str],
     patterns: Iterable[str],
 ) -> bytes:
     """Return what is kept of a reading; nothing where something appeared meanwhile that an import may have missed."""
@@ -131,7 +144,9 @@ def seal_of(
     if any(_is_newer(os.path.join(folder, each), read_ns) for folder in names for each in _listed(names[folder])):
         return b""
     matches = {pattern: _matches(config.folder, pattern) for pattern in patterns}
-    return _packed(Seal(asked, read_ns, config, stamps, _digests_of_young(stamps, read_ns), names, matches))
+    own = frozenset(written)
+    listings, young = _listings(listed, config, own), _digests_of_young(stamps, read_ns)
+    return _packed(Seal(asked, read_ns, config, stamps, young, names, listings, own, places, matches))
 
 
 def _packed(seal: Seal) -> bytes:
@@ -187,25 +202,43 @@ def _digest_of(path: str) -> str:
 
 def _names(folders: Iterable[str], config: Config) -> dict[str, Any]:
     """Return what may be imported from each of these folders; of what is installed, when it changed last."""
-    used = [config.state, config.inputs.root, *(Path(os.fsdecode(each)) for each in config.output_folders)]
-    around = {str(each) for place in used for each in (place, *place.parents)}
+    used = _used(config)
     return {
-        folder: _importable(folder, around) if counts(os.path.join(folder, "_.py")) else stamp_of(folder)
+        folder: _importable(folder, used)
+        if counts(os.path.join(folder, "_.py")) and os.path.isdir(folder)
+        else stamp_of(folder)
         for folder in folders
     }
 
 
-def _importable(folder: str, around: set[str]) -> tuple[str, ...]:
+def _listings(folders: Iterable[str], config: Config, written: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of what lies in these folders, unless it is hidden, a run's, or written by the reading."""
+    used = _used(config) | written
+    return {folder: _listed_in(folder, lambda each: each.path not in used) for folder in folders}
+
+
+def _used(config: Config) -> set[str]:
+    """Return the folders of inputs, outputs and state, and all above them."""
+    places = [config.state, config.inputs.root, *(Path(os.fsdecode(each)) for each in config.output_folders)]
+    return {str(each) for place in places for each in (place, *place.parents)}
+
+
+def _importable(folder: str, used: set[str]) -> tuple[str, ...]:
     """Return the names that an import may find in a folder, but for the folders of inputs, outputs and state."""
     endings = tuple(all_suffixes())
 
     def is_importable(each: os.DirEntry[str]) -> bool:
-        is_package = each.name.isidentifier() and each.name != "__pycache__" and each.is_dir()
-        return each.name.endswith(endings) or (is_package and each.path not in around)
+        is_package = each.name.isidentifier() and each.is_dir()
+        return each.name.endswith(endings) or (is_package and each.path not in used)
 
+    return _listed_in(folder, is_importable)
+
+
+def _listed_in(folder: str, counts_here: Callable[[os.DirEntry[str]], bool]) -> tuple[str, ...]:
     try:
         with os.scandir(folder) as entries:
-            return tuple(sorted(each.name for each in entries if is_importable(each)))
+            shown = (each for each in entries if not each.name.startswith(".") and each.name != "__pycache__")
+            return tuple(sorted(each.name for each in shown if counts_here(each)))
     except OSError:
         return ()
 

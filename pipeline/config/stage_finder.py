@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ class StageFinder:
     def __init__(self, document: Document, folder: Path, recorder: Recorder, deaths: Mapping[Place, str]) -> None:
         self.folder = folder
         self.code = CodeReader(recorder, folder)
+        self.looked_for: set[str] = set()
+        """The paths at which an option might have named a file."""
         self._document = document
         self._recorder = recorder
         self._deaths = deaths
@@ -75,7 +78,7 @@ class StageFinder:
                 stage = find(uses, self.folder)
             self._note_changes(stage)
             where = f"{stage.where}: "
-            options, problems = check_options(stage.options, given, self.folder)
+            options, problems = check_options(stage.options, given, self._is_file)
         except StageError as error:
             self._document.complain((*place, "uses"), f"{who}{where}{error.text}", hint=error.hint)
             return None
@@ -85,6 +88,12 @@ class StageFinder:
                 text = f"no option {name!r}; how an output is saved is said under output.save"
             self._document.complain((*place, "with", *each.place), f"{who}{text}", key=each.key)
         return stage, options, None if problems else self._ask(place, stage, options)
+
+    def _is_file(self, text: str) -> bool:
+        """Return whether a text names a file beside pipeline.yaml, and remember that it was looked for."""
+        path = os.path.join(self.folder, text)
+        self.looked_for.add(path)
+        return os.path.isfile(path)
 
     def _ask(self, place: Place, stage: Stage, options: dict[str, Any]) -> FitBox | None:
         """Let a stage check its options, and return the box into which it fits pictures."""

@@ -121,7 +121,7 @@ class ChainedEngine:
         if not known.engines_left:
             known.delete_files()
             del self._jobs[source.path]
-        return outcome._replace(handed=(), goes_on=bool(known.engines_left))
+        return outcome._replace(handed=(), goes_on=bool(known.engines_left), changed_code=known.changed_code)
 
     def _first_engine(self, stage: str) -> int:
         """Return the engine in which the path to an output begins."""
@@ -148,6 +148,8 @@ class _JobInTransit:
         self._files: list[bytes] = []
         self.engines_left = engines
         """The number of engines in which the job is running, or waiting to run."""
+        self.changed_code = ""
+        """The path of a changed file of code that a worker had loaded, so that nothing made of its values counts."""
 
     def follow(self, source: Source, handed: Handed) -> Job:
         """Return the job with which another engine continues."""
@@ -159,6 +161,7 @@ class _JobInTransit:
     def on_outcome(self, outcome: Outcome) -> None:
         """Record that the job has ended in one engine, and begins in each engine to which it handed a value."""
         self.engines_left += len(outcome.handed) - 1
+        self.changed_code = self.changed_code or outcome.changed_code
 
     def delete_files(self) -> None:
         """Delete the files in which the job's values were passed on."""

@@ -230,9 +230,17 @@ class Ledger:
     # -- temporary tables ----------------------------------------------------------------------------------------------
 
     def forget_plan(self) -> None:
-        """Drop the tables of a plan, and the digests that were read for it, so that another can be made."""
+        """Drop the tables of a plan, and the digests that were read for it, so that another can be made.
+
+        No job may be in hand: what was handed out and not recorded is known as ours, and as unknown, from then on.
+        """
+        self.begin()
+        self.intents.record_open()
+        self.outputs.expect_rows()
         self.commit()
-        for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
+        # That of the sources that changed is of the run, not of the plan.
+        tables = "SELECT name FROM sqlite_temp_master WHERE type = 'table' AND name != 'changed'"
+        for (name,) in self._connection.execute(tables).fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
 

@@ -230,6 +230,11 @@ class Outputs:
                 found[target] = tuple(file)
         return found
 
+    def expect_rows(self) -> None:
+        """Look outputs up from now on, although the table was empty when the ledger was opened."""
+        self.flush()
+        self._was_empty = False
+
     def set_in_flight(self, targets: Iterable[bytes]) -> None:
         """Mark outputs as handed out; what is recorded of them stays."""
         if not self._was_empty:

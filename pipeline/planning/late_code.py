@@ -1,6 +1,6 @@
 """Counts code that a stage loads only when it is called, under a name that its text does not tell.
 
-Workers report each such file with the digest of what they loaded. The ledger keeps that by the identity of the stage's
+Workers report each such file with the digest of what they loaded. The ledger keeps that by the name of the stage's
 code: in a later plan, the files that have changed since are a part of the recipe. So outputs that were made before a
 file was known stay as they are, and none that was made with another version of it passes for up to date.
 """
@@ -28,18 +28,18 @@ class LateCode:
         self._config = config
         self._ledger = ledger
         self._known: dict[str, dict[str, str]] = ledger.facts.get(_FACT) or {}
-        """The digest of each file when a stage first loaded it, by the identity of the stage's code and the path."""
+        """The digest of each file when a stage first loaded it, by the name of the stage's code and the path."""
         self._read: dict[str, str] = {}
         """The present digest of each file, by its path relative to the folder of pipeline.yaml."""
 
     def changed(self, stage: StageConfig) -> Mapping[str, str]:
         """Return the present digests of the files that have changed since the stage loaded them first."""
-        known = self._known.get(stage.code.identity, {}) if self._known else {}
+        known = self._known.get(stage.code.name, {}) if stage.code.recipe is None else {}
         return {path: now for path, was in sorted(known.items()) if (now := self._digest(path)) != was}
 
     def add_to(self, state: CodeState) -> CodeState:
         """Return the state of a run's code with these files as they are now, so that workers load no others."""
-        paths = {path for stage in self._config.stages for path in self._known.get(stage.code.identity, ())}
+        paths = {path for stage in self._config.stages for path in self._known.get(stage.code.name, ())}
         stamps = {self._full(path): stamp_of(self._full(path)) for path in paths}
         digests = {self._full(path): self._digest(path) for path in paths}
         tables = tuple(path for path in stamps if not path.endswith(".py"))
@@ -59,7 +59,7 @@ class LateCode:
             if now != digest:
                 return new, file
             for stage in self._users(index):
-                known = self._known.setdefault(stage.code.identity, {})
+                known = self._known.setdefault(stage.code.name, {})
                 if stage.code.recipe is None and path not in known:
                     known[path] = digest
                     new.append(path)
@@ -80,7 +80,9 @@ class LateCode:
 
     def _digest(self, path: str) -> str:
         if path not in self._read:
-            self._read[path] = digest_of_file(self._full(path))
+            file = self._full(path)
+            hides = os.path.join(file.removesuffix(".py"), "__init__.py")  # a package comes before a module
+            self._read[path] = digest_of_file(hides if os.path.exists(hides) else file)
         return self._read[path]
 
     def _full(self, path: str) -> str:

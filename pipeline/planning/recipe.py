@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,14 @@ class Recipe:
     def record(self) -> dict[str, Any]:
         """The recipe as the ledger keeps it: its parts, and the files by which a change of code is described."""
         return {**self.parts, "files": list(self.files)}
+
+    def has_swapped_files(self, before: Mapping[str, Any]) -> bool:
+        """Return whether the files of a recorded recipe with the same parts had each other's code.
+
+        The parts name no files, so that outputs stay as they are when the project is moved.
+        """
+        was = before.get("files", [])
+        return [set(each) for each in was] == [set(each) for each in self.files] and was != list(self.files)
 
     @cached_property
     def digest(self) -> str:
@@ -88,6 +96,8 @@ def output_specs(
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
         template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
         recipe = recipe_for(config, route, save, template.suffix, contents.digest, late.changed)
+        if (before := known.get(recipe.digest)) and recipe.has_swapped_files(ledger.recipe_parts(before)):
+            recipe = replace(recipe, parts={**recipe.parts, "order": _digest(_canonical_json(recipe.files).encode())})
         number = ledger.number_recipe(recipe.digest, recipe.record) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
         kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
@@ -230,6 +240,8 @@ def _plain(value: Any, files: _Files) -> Any:
     if isinstance(value, Path):
         return {"path": value.as_posix(), "contents": files.contents(value.expanduser())}
     if isinstance(value, dict):
+        if any(isinstance(key, Path) for key in value):
+            return [[_plain(key, files), _plain(each, files)] for key, each in value.items()]
         return {str(key): _plain(each, files) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each, files) for each in value]
@@ -251,9 +263,11 @@ def _initarg(value: Any, files: _Files) -> Any:
 def _with_paths(value: Any, is_path: Callable[[str], bool]) -> Any:
     """Return the arguments of an initializer, with each text that names a file, at any depth, as a Path."""
     if isinstance(value, dict):
-        return {key: _with_paths(each, is_path) for key, each in value.items()}
+        return {_with_paths(key, is_path): _with_paths(each, is_path) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_with_paths(each, is_path) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return frozenset(_with_paths(each, is_path) for each in value)
     return Path(value) if isinstance(value, str) and "\0" not in value and is_path(value) else value
 
 

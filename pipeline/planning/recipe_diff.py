@@ -183,6 +183,13 @@ def differences_from(old: dict[str, Any], leaf: OutputSpec) -> list[Difference]:
         for stage, *each in zip(leaf.route, was, leaf.recipe.files, strict=True)
     ]
     parts = {name: part for name, part in old.items() if name != "files"}
+    if parts.get("order") != leaf.recipe.parts.get("order"):
+        swapped = [each for each in zip(names, files, was, leaf.recipe.files, strict=True) if each[2] != each[3]]
+        found = [Difference(name, "code", f"{name}: code changed ({file})") for name, file, *_ in swapped]
+        old, new = (
+            {name: part for name, part in each.items() if name != "order"} for each in (parts, leaf.recipe.parts)
+        )
+        return found + (differences(old, new, names, files) if old != new else [])
     return differences(parts, leaf.recipe.parts, names, files)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -28,7 +27,7 @@ from pipeline.stage.counted import Stamp, counts, digest_of_bytes, file_of, may_
 from pipeline.stage.resolve import forget_stages
 
 _compile = SourceFileLoader.source_to_code
-_stats = SourceFileLoader.path_stats
+_get_data = SourceFileLoader.get_data
 
 
 class CodeGuard:
@@ -52,7 +51,7 @@ class CodeGuard:
         self.changed, self._state = "", state
         self._late, self._stamps, self._stage = [], {}, -1
         SourceFileLoader.source_to_code = _source_to_code  # type: ignore[method-assign, assignment]
-        SourceFileLoader.path_stats = _path_stats  # type: ignore[method-assign, assignment]
+        SourceFileLoader.get_data = _get_allowed_data  # type: ignore[method-assign, assignment]
         forget_stages()
         # A process that is no worker may hold modules of its own, which are nobody's business.
         from multiprocessing import parent_process
@@ -73,7 +72,7 @@ class CodeGuard:
     def stop(self) -> None:
         """Stop guarding, so that any code may be loaded, as before `start`."""
         self._state = NO_STATE
-        SourceFileLoader.source_to_code, SourceFileLoader.path_stats = _compile, _stats  # type: ignore[method-assign]
+        SourceFileLoader.source_to_code, SourceFileLoader.get_data = _compile, _get_data  # type: ignore[method-assign]
 
     def check_tables(self) -> None:
         """Raise CodeChanged where a table has changed, or changed code was loaded."""
@@ -159,8 +158,9 @@ def _source_to_code(loader: Any, data: Any, path: Any, *more: Any, **named: Any)
     return _compile(loader, data, path, *more, **named)
 
 
-def _path_stats(loader: Any, path: str) -> Mapping[str, Any]:
-    full = os.path.abspath(path)
-    if counts(full) and not guard.may_use_bytecode(full):
-        raise OSError("the source is compiled")  # as the import system has it where there are no stats
-    return _stats(loader, path)
+def _get_allowed_data(loader: Any, path: str) -> bytes:
+    """Read a file for the import system; bytecode that may not be loaded is written anew, as if it were not there."""
+    source = os.path.abspath(loader.path)
+    if path.endswith(".pyc") and counts(source) and not guard.may_use_bytecode(source):
+        raise OSError("the source is compiled")
+    return _get_data(loader, path)

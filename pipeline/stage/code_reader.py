@@ -41,8 +41,8 @@ class _File:
     names: tuple[str, ...] = ()
     hidden: tuple[HiddenUse, ...] = ()
     does_nothing: bool = False
-    is_by_word: bool = False
-    """True if the file's own `RECIPE` counts instead of its code and its imports."""
+    recipe: int | None = None
+    """The file's own `RECIPE`, which counts instead of its code and its imports."""
 
 
 class CodeReader:
@@ -63,13 +63,9 @@ class CodeReader:
         module = sys.modules[found_in or target.__module__]
         name = f"{module.__name__.rpartition('.')[2]}.{getattr(target, '__qualname__', '')}"
         roots = [module, *([made_in] if (made_in := sys.modules.get(target.__module__)) else [])]
-        recipe = getattr(module, "RECIPE", None)
-        if isinstance(recipe, int):
-            file = file_of(module)
-            if file and os.path.isfile(file):
-                self._counted.add(file)
-                self._read(file)
-            return Code(name, {file or module.__name__: ""}, recipe)
+        if (file := file_of(module)) and self._is_source(file) and self._read(file).recipe is not None:
+            self._counted.add(file)
+            return Code(name, {file: ""}, self._read(file).recipe)
         files = self._digests(roots)
         return Code(name, files, loads_late=any(use.is_load for path in files for use in self._files[path].hidden))
 
@@ -106,10 +102,16 @@ class CodeReader:
         return opened | dict(self.state().stamps)
 
     def folders(self) -> list[str]:
-        """Return the folders in which the imports of this process may look for modules."""
+        """Return the folders in which the imports of this process may look for modules, now or in a later call."""
         modules = [each for each in list(sys.modules.values()) if isinstance(each, ModuleType)]
         packages = (places_of(module) for module in modules if module_counts(module))
-        return sorted({os.path.abspath(each) for each in (str(self._folder), *sys.path, *chain(*packages))})
+        named = (os.path.dirname(path) for path in self._files)
+        return sorted({os.path.abspath(each) for each in (str(self._folder), *sys.path, *named, *chain(*packages))})
+
+    def listed(self) -> list[str]:
+        """Return the folders in which the code of this process looks, or may look, for any file."""
+        beside = {os.path.dirname(path) for path in self._counted}
+        return sorted(each for each in beside | self._recorder.listed if counts(os.path.join(each, "_.py")))
 
     def hidden_uses(self) -> list[tuple[str, HiddenUse]]:
         """Return each line, with its file, that has not run yet and loads or reads a file not named in the code."""
@@ -144,7 +146,7 @@ class CodeReader:
                 waiting.append(archive)
                 continue
             seen.add(path)
-            if self._read(path).is_by_word:
+            if self._read(path).recipe is not None:
                 continue
             waiting.extend(self._recorder.edges.get(path, ()))
             waiting.extend(each for each in self._recorder.reads.get(path, ()) if self._is_table(each))
@@ -201,7 +203,7 @@ class CodeReader:
         recipe = written_recipe(tree)
         digest = digest_of_source(tree, path)
         if recipe is not None:
-            return _File(digest, digest_of_bytes(data), is_by_word=True)
+            return _File(digest, digest_of_bytes(data), recipe=recipe)
         names = imported_names(tree, self._packages.get(path, ""))
         is_empty = os.path.basename(path) == "__init__.py" and does_nothing(tree)
         return _File(digest, digest_of_bytes(data), tuple(names), tuple(hidden_uses(tree)), is_empty)

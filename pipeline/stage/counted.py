@@ -15,22 +15,30 @@ import pipeline
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OURS = os.path.dirname(os.path.abspath(pipeline.__file__))
 _BUNDLED = os.path.join(os.path.dirname(_OURS), "stages")
+# In a checkout a user's stages and their helpers may lie beside these.
+_BUNDLED_NAMES = frozenset({
+    "__init__", "checksum", "command", "contact_sheet", "convert", "larger_than", "manifest", "pages", "resize", "text",
+    "watermark",
+})  # fmt: skip
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _STANDARD = (
     os.path.dirname(os.__file__),
     *(os.path.join(prefix, sys.platlibdir, _PYTHON) for prefix in (sys.base_prefix, sys.base_exec_prefix)),
 )
 _NOT_COUNTED = tuple(
-    os.path.join(place, "")
-    for each in (*_STANDARD, _OURS, _BUNDLED)
-    for place in dict.fromkeys((each, os.path.realpath(each)))
+    os.path.join(place, "") for each in (*_STANDARD, _OURS) for place in dict.fromkeys((each, os.path.realpath(each)))
 )
+
+_BUNDLED_FOLDERS = (_BUNDLED, os.path.realpath(_BUNDLED))
 
 
 @cache
 def counts(path: str) -> bool:
     """Return whether a file counts as code of a stage. Links are not resolved, so that editable installs count."""
-    return os.path.isabs(path) and not is_installed(path) and not path.startswith(_NOT_COUNTED)
+    if not os.path.isabs(path) or is_installed(path) or path.startswith(_NOT_COUNTED):
+        return False
+    folder, name = os.path.split(path)
+    return folder not in _BUNDLED_FOLDERS or os.path.splitext(name)[0] not in _BUNDLED_NAMES
 
 
 @cache
@@ -90,11 +98,12 @@ def may_use_bytecode(path: str) -> bool:
     """Return whether the bytecode that Python cached is certain to match the present text of a source.
 
     Bytecode identifies its source by its size and its time in whole seconds: bytecode that was written within that
-    second may match an earlier text.
+    second may match an earlier text. So may any that is older than the last change of the source, whose time may have
+    been set back.
     """
     try:
-        compiled = os.stat(cache_from_source(path)).st_mtime_ns
-        return compiled // 10**9 > os.stat(path).st_mtime_ns // 10**9
+        compiled, source = os.stat(cache_from_source(path)).st_mtime_ns, os.stat(path)
+        return compiled // 10**9 > max(source.st_mtime_ns, source.st_ctime_ns) // 10**9
     except (OSError, NotImplementedError, ValueError):
         return False
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -57,11 +58,13 @@ _PLAIN_DATA = "options are plain data: str, int, float, bool, Path, Literal, lis
 
 
 def check_options(
-    known: Mapping[str, inspect.Parameter], given: Mapping[str, Any], folder: Path = Path()
+    known: Mapping[str, inspect.Parameter],
+    given: Mapping[str, Any],
+    is_file: Callable[[str], bool] = lambda text: False,
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Validate options of the YAML against a signature; return the options after defaults, and the problems.
 
-    Where `str | Path` is taken, a text that names a file relative to `folder` becomes a Path.
+    Where `str | Path` is taken, a text that names a file, according to `is_file`, becomes a Path.
 
     Raises StageError for an annotation that no YAML value can satisfy.
     """
@@ -76,7 +79,7 @@ def check_options(
         if name in given:
             try:
                 checked, wrong = validate(adapter, given[name])
-                options[name] = _with_files(checked, parameter.annotation, folder)
+                options[name] = _with_files(checked, parameter.annotation, is_file)
             except Exception as error:
                 raise _no_type(parameter, error) from error
             problems += [Problem((name, *each.place), f"option {name!r}: {each.text}", each.key) for each in wrong]
@@ -89,17 +92,30 @@ def check_options(
     return options, problems
 
 
-def _with_files(value: Any, annotation: Any, folder: Path) -> Any:
-    """Return an option with each text that may be a Path, and names a file in the folder, as a Path."""
+def _with_files(value: Any, annotation: Any, is_file: Callable[[str], bool]) -> Any:
+    """Return an option with each text that may be a Path, and names a file, as a Path; at any depth."""
     kinds = get_args(annotation)
     if get_origin(annotation) is Annotated:
-        return _with_files(value, kinds[0], folder)
-    if isinstance(value, str) and {str, Path} <= set(kinds):
+        return _with_files(value, kinds[0], is_file)
+    if isinstance(value, str):
         # A word without a dot or a slash, such as `convert`, more likely is no file although one has its name.
-        is_file = ("/" in value or "." in value) and "\0" not in value and not os.path.isabs(value)
-        return Path(value) if is_file and (folder / value).is_file() else value
-    if isinstance(value, (list, tuple)) and kinds:
-        return type(value)(_with_files(each, kinds[0], folder) for each in value)
+        may_be = {str, Path} <= set(kinds) and ("/" in value or "." in value) and "\0" not in value
+        return Path(value) if may_be and not os.path.isabs(value) and is_file(value) else value
+    if get_origin(annotation) in (Union, UnionType):  # such as `list[str | Path] | None`
+        for kind in kinds:
+            value = _with_files(value, kind, is_file)
+        return value
+    if isinstance(value, dict) and len(kinds) == 2:
+        return {key: _with_files(each, kinds[1], is_file) for key, each in value.items()}
+    if isinstance(value, tuple) and kinds and Ellipsis not in kinds and len(kinds) == len(value):
+        return tuple(_with_files(each, kind, is_file) for each, kind in zip(value, kinds, strict=True))
+    if isinstance(value, (list, tuple, set, frozenset)) and kinds:
+        return type(value)(_with_files(each, kinds[0], is_file) for each in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        hints = get_type_hints(type(value), include_extras=True)
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+        changed = {name: _with_files(each, hints[name], is_file) for name, each in fields.items()}
+        return dataclasses.replace(value, **changed) if changed != fields else value
     return value
 
 
@@ -232,7 +248,7 @@ def absolute(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
         return folder / os.path.expanduser(value)
     if isinstance(value, dict):
-        return {key: absolute(each, folder) for key, each in value.items()}
+        return {absolute(key, folder): absolute(each, folder) for key, each in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make(absolute(each, folder) for each in value)
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -250,7 +266,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return Path(value)
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {Path(key) if isinstance(key, Path) else str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     if isinstance(value, (set, frozenset)):

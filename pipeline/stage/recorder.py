@@ -1,7 +1,7 @@
 """Records which files an import loads, and the file that asked for each, in a process that only reads a pipeline.
 
     __import__, import_module   wrapped, to see every import statement, also of modules already loaded
-    audit events                `exec`, `open`, `ctypes.dlopen`, to see files run, read or linked in any other way
+    audit events                to see files run, read, linked or listed in any other way
     source_to_code              wrapped, to see the bytes that are compiled
 
 None of these sees everything. The recorder is installed before any user code is imported, and never removed.
@@ -23,6 +23,7 @@ from typing import Any
 from pipeline.stage.counted import Stamp, counts, digest_of_bytes, file_of, may_use_bytecode, stamp_of
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_EVENTS = frozenset({"exec", "open", "ctypes.dlopen", "sqlite3.connect", "os.listdir", "os.scandir"})
 _IMPORTER = ("<frozen importlib", "<frozen zipimport")
 
 
@@ -34,6 +35,8 @@ class Recorder:
         """The files that were loaded, run or linked, by the file that asked for them."""
         self.reads: defaultdict[str, set[str]] = defaultdict(set)
         """The files that were opened to be read, by the file whose code opened them."""
+        self.listed: set[str] = set()
+        """The folders whose names were listed."""
         self.writes: set[str] = set()
         """The files that were opened to be written."""
         self.stamps: dict[str, Stamp | None] = {}
@@ -52,6 +55,7 @@ class Recorder:
         self._import_module = importlib.import_module
         self._compile = SourceFileLoader.source_to_code
         self._stats = SourceFileLoader.path_stats
+        self._get_data = SourceFileLoader.get_data
 
     def install(self) -> None:
         """Start to record."""
@@ -68,10 +72,15 @@ class Recorder:
             full = os.path.abspath(path)
             recorder.stamps.setdefault(full, stamp_of(full))
             recorder.imported.add(full)
-            if counts(full) and not may_use_bytecode(full):
-                raise OSError("the source is compiled")  # as the import system has it where there are no stats
             return recorder._stats(loader, path)
 
+        def get_data(loader: Any, path: str) -> bytes:
+            source = os.path.abspath(loader.path)
+            if path.endswith(".pyc") and counts(source) and not may_use_bytecode(source):
+                raise OSError("the source is compiled")  # as the import system has it where there is no bytecode
+            return recorder._get_data(loader, path)
+
+        SourceFileLoader.get_data = get_data  # type: ignore[method-assign, assignment]
         SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign, assignment]
         SourceFileLoader.path_stats = path_stats  # type: ignore[method-assign, assignment]
         sys.addaudithook(self._on_event)
@@ -119,7 +128,7 @@ class Recorder:
     # -- all other ways ----------------------------------------------------------------------------------------------
 
     def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._is_busy or event not in ("exec", "open", "ctypes.dlopen"):
+        if self._is_busy or event not in _EVENTS:
             return
         self._is_busy = True
         try:
@@ -127,6 +136,10 @@ class Recorder:
                 self._on_exec(arguments[0])
             elif event == "open":
                 self._on_open(*arguments[:3])
+            elif event == "sqlite3.connect":
+                self._on_database(os.fsdecode(arguments[0]))
+            elif event in ("os.listdir", "os.scandir"):
+                self._on_listing(arguments[0])
             elif isinstance(arguments[0], str) and os.sep in arguments[0]:
                 self.edges[self._asker()].add(os.path.abspath(arguments[0]))
         finally:
@@ -152,6 +165,18 @@ class Recorder:
         is_import = caller.f_code.co_filename.startswith(_IMPORTER) or path.endswith(".pyc")
         if self.is_importing and not is_import:
             self.reads[self._asker()].add(path)
+
+    def _on_database(self, name: str) -> None:
+        from urllib.parse import unquote, urlsplit
+
+        path = unquote(urlsplit(name).path) if name.startswith("file:") else name
+        if os.path.isfile(path):  # one that is not there yet is written
+            self._on_open(path, None, 0)
+
+    def _on_listing(self, path: Any) -> None:
+        is_import = sys._getframe(2).f_code.co_filename.startswith(_IMPORTER)
+        if self.is_importing and not is_import and not isinstance(path, int):
+            self.listed.add(os.path.abspath(os.fsdecode(path or ".")))
 
     def _asker(self) -> str:
         """Return the file of the nearest frame of user code, on whose behalf a library may act."""

@@ -88,7 +88,9 @@ def written_recipe(tree: ast.Module) -> int | None:
     """Return the number of `RECIPE = 3` in a module that need not have been imported."""
     for node in tree.body:
         match node:
-            case ast.Assign([ast.Name("RECIPE")], ast.Constant(int(recipe))):
+            case ast.Assign([ast.Name("RECIPE")], ast.Constant(int(recipe))) | ast.AnnAssign(
+                ast.Name("RECIPE"), _, ast.Constant(int(recipe))
+            ):
                 return recipe
     return None
 

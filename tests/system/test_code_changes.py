@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from support.program import wait_until
 from support.project import Project
 
 from pipeline import load, run
+from pipeline.files.state_dir import open_state
+from pipeline.ledger.session import open_to_write
+from pipeline.messages import Job, Outcome, Result, Source, Target
 
 YAML = """
 inputs: in
@@ -24,6 +28,12 @@ stages:
     uses: upper
     output: out/{name}
 pool: {processes: 1, maxtasksperchild: 1, context: %s}
+"""
+COUNT = """
+from collections.abc import Iterator
+from pipeline import Item
+def count(items: Iterator[Item[str]]) -> str:
+    return "".join(sorted(item.value for item in items))
 """
 # Whoever wants a job to wait for an edit removes the file `go`; the stage says that it was called.
 STAGE = """
@@ -144,6 +154,56 @@ def test_the_third_edit_ends_the_run(tmp_path: Path) -> None:
     assert again.returncode == 0 and project.outputs() == {each: f"{each}9".encode() for each in "abcdefgh"}
 
 
+def test_an_edit_during_a_run_with_groups(tmp_path: Path) -> None:
+    """The run plans again, and its groups know which members are new."""
+    project = project_in(tmp_path, "a", "b", "c")
+    project.write("stages/count.py", COUNT)
+    gathers = "pool:", "  - {name: sum, uses: count, from: up, gather: true, output: out/all.txt}\npool:"
+    project.edit("pipeline.yaml", *gathers)
+    process = started(tmp_path)
+    project.write("helper.py", "MARK = '2'\n")
+    project.write("go", "")
+    assert process.communicate(timeout=100)[0] and process.returncode == 0
+    assert project.outputs() == {"a": b"a2", "b": b"b2", "c": b"c2", "all.txt": b"a2b2c2"}
+    assert "make" not in plan(tmp_path)
+
+
+def test_what_was_in_hand_when_the_run_planned_again_is_known(tmp_path: Path) -> None:
+    """An output that was made by the code in between, and never recorded, is neither up to date nor an edit."""
+    ledger_folder = project_in(tmp_path, "a").folder
+    config = load(ledger_folder / "pipeline.yaml")
+    with closing(open_state(config.state, config.name)) as state, open_to_write(state, is_run=True) as ledger:
+        ledger.begin_run(state.run)
+        job = Job(Source(b"a", 1, 1), (Target("up", os.fsencode(tmp_path / "out/a")),))
+        for _ in range(2):  # once recorded, once handed out again
+            ledger.begin()
+            ledger.intend([job], lambda stage, path: b"out/a")
+            ledger.commit()
+            if not ledger.outputs.get(b"out/a"):
+                result = Result("up", job.targets[0].path, "done", size_bytes=2, mtime_ns=1, digest=b"d" * 16)
+                ledger.record(Outcome(job.source, (result,)), lambda stage, path: b"out/a", {"up": 1})
+            ledger.forget_plan()
+        record = ledger.outputs.get(b"out/a")
+        assert record and record.status == "done" and record.in_flight
+
+
+# -- two files, one text -----------------------------------------------------------------------------------------------
+
+
+def test_two_helpers_that_swap_their_contents(tmp_path: Path) -> None:
+    """They are other code, named; what was made before is made again, and once more when they are swapped back."""
+    project = Project(tmp_path, YAML % "fork")
+    project.write("stages/upper.py", "import one, two\ndef upper(text: str) -> str:\n    return text + one.M + two.M\n")
+    project.write("in/a", "a")
+    for first, second in ("12", "21", "12"):
+        project.write("one.py", f"M = '{first}'\n")
+        project.write("two.py", f"M = '{second}'\n")
+        if (tmp_path / "out").exists():
+            assert "up: code changed (one.py, two.py)" in plan(tmp_path)
+        assert project.run().done == 1 and project.outputs() == {"a": f"a{first}{second}".encode()}
+        assert project.run().done == 0
+
+
 # -- in one process ----------------------------------------------------------------------------------------------------
 
 
@@ -179,12 +239,17 @@ def test_edits_between_two_runs_of_one_process(own_modules: Project, engine: str
 
 
 def test_a_helper_saved_twice_within_a_second(tmp_path: Path) -> None:
-    """Workers take the text that counts, never bytecode of the text before, however fast and small the edit."""
+    """Workers take the text that counts, never bytecode of the text before, however fast and small the edit.
+
+    Whoever else imports a helper leaves its bytecode, and an editor may set its time back.
+    """
     project = project_in(tmp_path, "a")
     project.write("go", "")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     for number in range(3):
         project.write("helper.py", f"MARK = '{number}'\n")
-        os.utime(tmp_path / "helper.py", ns=(time.time_ns(), 10**18 + number))
+        os.utime(tmp_path / "helper.py", ns=(time.time_ns(), 10**18))
+        if number == 0:
+            subprocess.run([sys.executable, "-c", "import helper"], cwd=tmp_path, env=environment, check=True)
         done = subprocess.run([sys.executable, "-m", "pipeline"], cwd=tmp_path, env=environment, timeout=100)
         assert done.returncode == 0 and project.outputs() == {"a": f"a{number}".encode()}

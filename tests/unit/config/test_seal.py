@@ -15,12 +15,14 @@ inputs: in
 stages:
   - name: up
     uses: upper
-    with: {mark: "!"}
+    with: {mark: "!", tool: tools/fix.sh}
     output: out/{dir}/{name}
 depends: [tables/*.txt]
 pool: {processes: 1}
 """
 STAGE = """
+import os
+from pathlib import Path
 import helper
 try:
     import extra
@@ -28,8 +30,11 @@ except ImportError:
     extra = None
 with open("imports.log", "a") as log:
     log.write("imported\\n")
+for name in os.listdir("plugs"):
+    pass
 
-def upper(text: str, *, mark: str = "") -> str:
+def upper(text: str, *, mark: str = "", tool: str | Path = "tools/fix.sh") -> str:
+    import later.slow
     return helper.shout(text) + mark + (extra.MORE if extra else "")
 """
 
@@ -44,6 +49,9 @@ class Folder:
         self.write("stages/upper.py", STAGE)
         self.write("helper.py", "def shout(text): return text.upper()\n")
         self.write("tables/a.txt", "a")
+        self.write("later/__init__.py", "")
+        self.write("later/slow.py", "")
+        self.write("plugs/a.py", "")
         self.write("in/a", "a")
 
     def write(self, name: str, text: str) -> None:
@@ -97,6 +105,16 @@ CHANGES: dict[str, Callable[[Folder], object]] = {
     "a package that hides a module": lambda at: at.write("helper/__init__.py", "def shout(text): return text * 2\n"),
     "another file of depends": lambda at: at.write("tables/b.txt", "b"),
     "a file of depends that is gone": lambda at: (at.write("tables/c.txt", ""), (at.path / "tables/a.txt").unlink()),
+    "a file beside code": lambda at: at.write("stages/table.csv", "1,2"),
+    "a module of a package that only a call imports": lambda at: at.write("later/fast.py", "MORE = '+'\n"),
+    "a package that hides a module that only a call imports": lambda at: at.write("later/slow/__init__.py", ""),
+    "a plug-in in a folder that was listed": lambda at: at.write("plugs/b.py", ""),
+    "a link to the stages": lambda at: (
+        shutil.copytree(at.path / "stages", at.path / "others"),
+        os.rename(at.path / "stages", at.path / "before"),
+        os.symlink("others", at.path / "stages"),
+    ),
+    "the file that a text of an option names": lambda at: at.write("tools/fix.sh", ""),
     "a link for the output folder": lambda at: (
         os.rename(at.path / "out", at.path / "other"),
         os.symlink("other", at.path / "out"),
@@ -157,7 +175,7 @@ def test_a_pipeline_that_has_moved_is_read_again(folder: Folder) -> None:
     """It has other paths, and nothing of it is made anew."""
     moved = folder.path / "moved"
     moved.mkdir()
-    for each in ("pipeline.yaml", "stages", "helper.py", "tables", "in", "out", ".pipeline"):
+    for each in ("pipeline.yaml", "stages", "helper.py", "later", "plugs", "tables", "in", "out", ".pipeline"):
         shutil.move(folder.path / each, moved / each)
     before = os.stat(moved / "out/a").st_mtime_ns
     folder.path = moved

@@ -224,6 +224,11 @@ LAYOUTS = {
     "35b an __init__ without code appears": Layout(
         {"stages/s.py": helped("import h.sub"), "h/sub.py": A}, {"stages/__init__.py": "", "h/__init__.py": '"""H."""\n'}, (False,)
     ),
+    "40 a RECIPE that only a * brings": Layout(
+        {"stages/s.py": helped("from base import *"), "base.py": "RECIPE = 1\n"},
+        {"stages/s.py": helped("from base import *").replace("return text", "return text * 2")},
+    ),
+    "40b a RECIPE with its type": Layout({"stages/s.py": helped("RECIPE: int = 1")}, {"stages/s.py": helped("RECIPE: int = 2")}),
     "36 a * of a *": Layout(
         {"stages/s.py": helped("from one import *"), "one.py": "from two import *\n", "two.py": A}, {"two.py": B}
     ),
