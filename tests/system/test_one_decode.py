@@ -84,7 +84,8 @@ COUNT = """
 import collections, json, os, sys
 opened = collections.Counter()
 def watch(event, arguments):
-    if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
+    # os.open has no mode: by that the digest of a source is read.
+    if event == "open" and arguments[1] is not None and isinstance(arguments[0], (str, bytes, os.PathLike)):
         folder, name = os.path.split(os.fsdecode(arguments[0]))
         if os.path.basename(folder) == "in" and name:  # not the folder itself, which the walk opens
             opened[name] += 1
