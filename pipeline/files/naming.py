@@ -123,11 +123,11 @@ def resolve_folder(folder: bytes) -> bytes:
     found = b"/"
     for name in os.path.realpath(folder).split(b"/")[1:]:
         path = os.path.join(found, name)
-        found = as_listed(path) if _may_be_listed_otherwise(found, name) else path
+        found = as_listed(path) if may_be_listed_otherwise(found, name) else path
     return found
 
 
-def _may_be_listed_otherwise(folder: bytes, name: bytes) -> bool:
+def may_be_listed_otherwise(folder: bytes, name: bytes) -> bool:
     """Return whether a folder may list a name in another case or form, which is rare."""
     text = os.fsdecode(name)
     others = {text.swapcase(), unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)} - {text}

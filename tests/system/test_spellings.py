@@ -156,6 +156,29 @@ def test_what_links_below_the_folder_make_one_is_a_collision(tmp_path: Path) -> 
     assert (tmp_path / "out/x/a").read_bytes() == b"FROM X"
 
 
+def assert_second_collides(project: Project, made: Path, text: bytes) -> None:
+    """In every run, and by force: the second stage is refused, and the file of the first stays as it is."""
+    for force in (False, False, True, False):
+        summary = project.run(force=force)
+        ((_, result),) = summary.failures
+        assert (summary.exit, summary.edited, result.stage, result.kind) == (1, 0, "more", "collision"), result
+        assert result.text.startswith("collision with another stage's: both want "), result
+        assert made.read_bytes() == text
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["from the first run on", "later"])
+def test_two_stages_collide_where_a_link_below_the_folder_leads_to_one_file(tmp_path: Path, is_late: bool) -> None:
+    """Whether the link was there before anything was made, or takes the place of a folder of outputs."""
+    project = Project(tmp_path, TWO_STAGES.replace("link/{dir}/", "out/{dir}y/"))
+    project.write("in/x/a", "a")
+    if is_late:
+        assert project.run().done == 2
+        shutil.rmtree(tmp_path / "out/xy")
+    (tmp_path / "out/x").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out/xy").symlink_to("x")
+    assert_second_collides(project, tmp_path / "out/x/a", b"A")
+
+
 def test_prune_spares_what_is_an_output_by_another_path(tmp_path: Path) -> None:
     """A folder that has become a link: what was made in it before lies where another file's output is."""
     project = Project(tmp_path)
@@ -241,6 +264,15 @@ def test_a_template_of_another_case_is_the_same(case_project: Project, old: str,
     assert (summary.exit, summary.done, summary.pruned) == (0, 0, 0)
     assert list(on_disk(project).values()) == [b"ONE", b"TWO"]
     assert project.run().up_to_date == 2 and list(on_disk(project).values()) == [b"ONE", b"TWO"]
+
+
+def test_two_stages_whose_names_differ_in_case_collide(case_project: Project) -> None:
+    """The suffix alone, in capitals."""
+    project, disk = case_project, case_project.folder / "mounted ignores case"
+    more = f"  - {{name: more, from: inputs, uses: upper, with: {{mark: '!'}}, output: '{disk}/out/{{stem}}.TXT'}}\n"
+    project.edit("pipeline.yaml", "engine", f"{more}engine")
+    project.write("in/a.txt", "a")
+    assert_second_collides(project, disk / "out/a.txt", b"A")
 
 
 def test_parts_of_one_source_collide(case_project: Project) -> None:
