@@ -171,10 +171,10 @@ class PlanTables:
 
     # -- while the plan is carried out ---------------------------------------------------------------------------------
 
-    def make_instead(self, seq: int, orphan: bytes, code: str) -> None:
-        """Turn a rename into an output to make, and what it was to move into an orphan."""
-        make = "UPDATE plan SET action = 'make', reason = 'new' WHERE seq = ?"
-        self._connection.execute(make, (seq,))
+    def make_instead(self, seq: int, reason: str, orphan: bytes, code: str) -> None:
+        """Turn a rename into an output to make for a reason, and what it was to move into an orphan with a code."""
+        make = "UPDATE plan SET action = 'make', reason = ? WHERE seq = ?"
+        self._connection.execute(make, (reason, seq))
         self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
 
     def keep_readings(self) -> None:

@@ -28,6 +28,7 @@ from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import (
     EXISTS_NOT_OURS,
     FORCED,
+    GUARDED,
     INTERRUPTED,
     NEW,
     SETTLING,
@@ -282,9 +283,7 @@ class Freshness:
         target, source = recorded
         if self._is_current(target, source, decision.origin):
             return decision._replace(action="make", reason=NEW, rival=source)
-        if source == key_of(decision.origin):
-            return decision._replace(action="make", reason=Reason("path_changed", (os.fsdecode(target),)))
-        return decision._replace(action="make", reason=NEW)
+        return decision._replace(action="make", reason=Reason("path_changed", (os.fsdecode(target),)))
 
     def _is_current(self, target: bytes, source: bytes, origin: Origin) -> bool:
         """Return whether what is recorded at a target is an output that its source, be it this one, has now."""
@@ -324,6 +323,8 @@ class Freshness:
         if failure is None or failure.recipe != spec.number or not same_origin(decision.origin, failure):
             return decision
         action, reason = decide_failed(failure, self._context.retries)
+        if action == "make" and decision.reason.code in GUARDED:  # by that code the worker looks at what lies there
+            return decision
         return decision._replace(action=action, reason=reason)
 
     def refuse_among_inputs(self, spec: OutputSpec, path: bytes) -> None:

@@ -19,6 +19,7 @@ from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Group, GroupJob, Job, Source, Target
 from pipeline.planning.decisions import (
     DOUBTFUL,
+    GUARDED,
     PLACE,
     Action,
     Decision,
@@ -29,8 +30,6 @@ from pipeline.planning.decisions import (
     without_particulars,
 )
 
-# Reasons for which something may lie in an output's place that we did not make.
-_GUARDED = ("interrupted", "output_older", "part_older")
 # Outputs that are inserted together.
 _CHUNK = 500
 
@@ -173,7 +172,8 @@ class PlanStore:
 
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed; the file at its old path becomes an orphan."""
-        self._tables.make_instead(rename.seq, rename.moved_from, "path_changed")
+        reason = _written("path_changed", (os.fsdecode(rename.moved_from),))
+        self._tables.make_instead(rename.seq, reason, rename.moved_from, "path_changed")
 
     def _settle_target(self, target: bytes) -> None:
         """Refuse all claims to a target but its owner's; without an owner refuse all, each naming a rival."""
@@ -223,9 +223,12 @@ class PlanStore:
             yield Job(source, tuple(targets), is_digested=is_digested)
 
     def _target(self, stage: str, path: bytes, is_vacant: int, target: bytes, reason: str) -> Target:
-        if self._ledger.window is None and not any(code in reason for code in _GUARDED):
+        code, detail = _reason(reason)
+        if self._ledger.window is None and code not in GUARDED:
             return Target(stage, path, bool(is_vacant))
-        record = self._ledger.outputs.get(target)
+        # What lies at a path that has only changed its spelling is recorded under the former one.
+        before = os.fsencode(str(detail[0])) if code == "path_changed" else target
+        record = self._ledger.outputs.get(target) or self._ledger.outputs.get(before)
         return Target(stage, path, bool(is_vacant), digests=record.digests if record else ())
 
     def decisions(self, action: Action | None = None, *, of_groups: bool | None = None) -> Iterator[Decision]:

@@ -179,6 +179,32 @@ def test_two_stages_collide_where_a_link_below_the_folder_leads_to_one_file(tmp_
     assert_second_collides(project, tmp_path / "out/x/a", b"A")
 
 
+def assert_set_aside(project: Project, output: str, edit: bytes) -> None:
+    """The next run makes the output, and keeps the edit apart and names it; the run after that does nothing."""
+    summary = project.run()
+    assert (summary.exit, summary.done, summary.set_aside) == (0, 1, 1), summary
+    assert any(output in note for note in summary.notes)
+    kept = (project.folder / ".pipeline/pipeline/set-aside").rglob("*")
+    assert edit in [file.read_bytes() for file in kept if file.is_file()]
+    again = project.run()
+    assert (again.exit, again.done, again.set_aside, again.edited) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("prune", ["", PRUNED])
+def test_an_edit_is_kept_where_a_template_leads_to_it_by_a_link(tmp_path: Path, prune: str) -> None:
+    """The path is another one, the file is the same, and a person has written to it."""
+    project = Project(tmp_path)
+    project.edit("pipeline.yaml", "engine", f"{prune}engine")
+    project.write("in/x/a", "a")
+    assert project.run().done == 1
+    (tmp_path / "out/xy").symlink_to("x")
+    project.write("out/x/a", "by a person")
+    assert project.run().edited == 1
+    project.edit("pipeline.yaml", "{dir}/", "{dir}y/")
+    assert_set_aside(project, "out/xy/a", b"by a person")
+    assert (tmp_path / "out/x/a").read_bytes() == b"A"
+
+
 def test_prune_spares_what_is_an_output_by_another_path(tmp_path: Path) -> None:
     """A folder that has become a link: what was made in it before lies where another file's output is."""
     project = Project(tmp_path)
@@ -264,6 +290,24 @@ def test_a_template_of_another_case_is_the_same(case_project: Project, old: str,
     assert (summary.exit, summary.done, summary.pruned) == (0, 0, 0)
     assert list(on_disk(project).values()) == [b"ONE", b"TWO"]
     assert project.run().up_to_date == 2 and list(on_disk(project).values()) == [b"ONE", b"TWO"]
+
+
+def test_an_edit_is_kept_where_its_path_changes_only_in_case(case_project: Project) -> None:
+    """With the name of the source, or with the template."""
+    project = case_project
+    project.write("in/a.txt", "one")
+    project.write("in/b.TXT", "two")
+    assert project.run().done == 2
+    made = project.folder / "mounted ignores case/out/a.txt"
+    made.write_bytes(b"the first edit")
+    assert project.run().edited == 1
+    os.rename(project.folder / "in/a.txt", project.folder / "in/A.txt")
+    assert_set_aside(project, "out/A.txt", b"the first edit")
+    made.write_bytes(b"the second edit")
+    assert project.run().edited == 1
+    project.edit("pipeline.yaml", "{name}'", "{stem}.TXT'")
+    assert_set_aside(project, "out/A.TXT", b"the second edit")
+    assert made.read_bytes() == b"ONE"
 
 
 def test_two_stages_whose_names_differ_in_case_collide(case_project: Project) -> None:
