@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
+from pipeline.ledger.targets import Targets
 
 MOVED = "moved"
 """The code of an orphan that is to be renamed: it is not shown as one, and its path is free."""
@@ -36,6 +37,7 @@ class PlanTables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.targets = Targets(connection, "plan", lambda: None)
         connection.executescript(PLAN_TABLES + "BEGIN")
 
     # -- filling -------------------------------------------------------------------------------------------------------
@@ -220,12 +222,6 @@ class PlanTables:
     def sources_of(self, target: bytes) -> list[bytes]:
         """Return the sources of which an output has this target."""
         return [source for (source,) in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
-
-    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
-        """Return target and source of the outputs that belong in a folder itself, whose key ends in a slash."""
-        which = "target >= ? AND target < ?"
-        found = self._all(f"SELECT target, source FROM plan WHERE {which}", folder, folder[:-1] + b"0")
-        return [(target, source) for target, source in found if b"/" not in target[len(folder) :]]
 
     def counts(self, *, of_groups: bool) -> list[Record]:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""

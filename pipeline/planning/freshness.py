@@ -175,7 +175,7 @@ class Freshness:
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
         templates = list(config.output_folders.values())
-        self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.outputs.in_folder)
+        self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.targets)
         folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.template.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
@@ -262,10 +262,9 @@ class Freshness:
 
     def _refuse_shared(self, decision: Decision) -> Decision:
         """Return the decision about a recorded output, with a rival where its path leads to another output by now."""
-        path = decision.path
-        if path.startswith(NO_FILE_KEY) or not self._same_files.may_be_another(path, decision.target):
+        if decision.path.startswith(NO_FILE_KEY):
             return decision
-        recorded = self._same_files.find(path, decision.target)
+        recorded = self._same_files.find_listed(decision.path, decision.target)
         if recorded is None or not self._is_current(*recorded, decision.origin):
             return decision
         return decision._replace(action="make", rival=recorded[1])

@@ -49,6 +49,8 @@ class PlanStore:
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
         self._ledger = ledger
         self._tables = ledger.create_plan_tables()
+        self.targets = self._tables.targets
+        """The targets of the stored outputs."""
         self._outputs_per_source = outputs_per_source
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
@@ -250,10 +252,6 @@ class PlanStore:
     def wanted_by(self, target: bytes) -> list[bytes]:
         """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)
-
-    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
-        """Return target and source of the outputs that belong in a folder, given as the ledger keeps it."""
-        return self._tables.targets_in(folder)
 
     def counts(self, *, of_groups: bool = False) -> Iterator[Count]:
         """Yield the counts of each action and reason; one may come several times, once for each set of particulars."""

@@ -319,6 +319,22 @@ def test_two_stages_whose_names_differ_in_case_collide(case_project: Project) ->
     assert_second_collides(project, disk / "out/a.txt", b"A")
 
 
+def test_folders_whose_names_differ_in_case_collide(case_project: Project) -> None:
+    """Both sources are named, in every run and by force, and `adopt` finds nothing that is not ours."""
+    project = case_project
+    project.write("in/X/a.txt", "first")
+    project.write("in/X/b.txt", "other")
+    project.write("in/x/a.txt", "second")
+    for force in (False, False, True, False):
+        summary = project.run(force=force)
+        ((origin, result),) = summary.failures
+        assert (str(origin), summary.exit, summary.edited, result.kind) == ("x/a.txt", 1, 0, "collision"), result
+        assert result.text.startswith("collision with X/a.txt: both want "), result
+        assert sorted(on_disk(project).values()) == [b"FIRST", b"OTHER"]
+    action, why = project.plan()["up x/a.txt"]
+    assert action == "refuse" and why.startswith("collision with X/a.txt: ")
+
+
 def test_parts_of_one_source_collide(case_project: Project) -> None:
     """None of them is kept, and the text says why."""
     project = case_project
