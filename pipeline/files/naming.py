@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 
@@ -111,6 +111,24 @@ def is_one_file(one: bytes, other: bytes) -> bool:
     with suppress(OSError):
         return os.path.samestat(os.lstat(one), os.lstat(other))
     return False
+
+
+class SameNames:
+    """Paths, of which one is found by any spelling that the file system takes for the same."""
+
+    def __init__(self, paths: Iterable[bytes] = ()) -> None:
+        self._by_name: dict[str, list[bytes]] = {}
+        for path in paths:
+            self.add(path)
+
+    def add(self, path: bytes) -> None:
+        """Add a path."""
+        self._by_name.setdefault(fold(path), []).append(path)
+
+    def find(self, path: bytes) -> bytes | None:
+        """Return the path that is this one, or leads to the same file; None if there is none."""
+        among = self._by_name.get(fold(path), [])
+        return next((each for each in among if each == path or is_one_file(each, path)), None)
 
 
 def is_one_entry(one: bytes, other: bytes) -> bool:

@@ -24,6 +24,13 @@ stages:
 engine: serial
 """
 PRUNED = "\nprune: {max: 100%}\n"
+PARTS_BY_NAME = """
+from collections.abc import Iterator
+from pipeline import Part
+def upper(text: str) -> Iterator[str]:
+    for name in text.split():
+        yield Part(name, name=name)
+"""
 
 
 # -- through links -----------------------------------------------------------------------------------------------------
@@ -338,12 +345,7 @@ def test_folders_whose_names_differ_in_case_collide(case_project: Project) -> No
 def test_parts_of_one_source_collide(case_project: Project) -> None:
     """None of them is kept, and the text says why."""
     project = case_project
-    project.write(
-        "stages/upper.py",
-        "from collections.abc import Iterator\nfrom pipeline import Part\n"
-        "def upper(text: str) -> Iterator[str]:\n"
-        "    for name in text.split():\n        yield Part(name, name=name)\n",
-    )
+    project.write("stages/upper.py", PARTS_BY_NAME)
     project.edit("pipeline.yaml", "{name}'", "{stem}-{part}'")
     project.write("in/x", "a A")
     project.write("in/s", "t-b c")
@@ -352,6 +354,22 @@ def test_parts_of_one_source_collide(case_project: Project) -> None:
     said = {str(origin): result.text for origin, result in summary.failures}
     assert said["x"].startswith("two of its parts want ") and set(on_disk(project)) == {"s-t-b", "s-c"}
     assert said["s-t"].startswith("collision with s: both want ")
+
+
+def test_a_part_whose_name_changes_only_in_case_is_replaced(case_project: Project) -> None:
+    """It is the same file; two parts that want one are refused, and what was made stays."""
+    project = case_project
+    project.write("stages/upper.py", PARTS_BY_NAME)
+    project.edit("pipeline.yaml", "{name}'", "{stem}-{part}'")
+    for text in ("Q b", "q b"):
+        project.write("in/x", text)
+        summary = project.run()
+        assert (summary.exit, summary.failed) == (0, 0), summary.failures
+        assert sorted(on_disk(project).values()) == sorted(text.encode().split())
+        assert project.run().done == 0
+    project.write("in/x", "q Q b")
+    ((_, result),) = project.run().failures
+    assert result.text.startswith("two of its parts want ") and sorted(on_disk(project).values()) == [b"b", b"q"]
 
 
 def test_what_appears_after_the_plan_is_not_replaced(tmp_path: Path) -> None:
