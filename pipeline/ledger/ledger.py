@@ -238,6 +238,7 @@ class Ledger:
         for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
+        self.failures = Failures(self._connection)
         self.targets = Targets(self._connection, "outputs", self.outputs.flush)
 
     def create_plan_tables(self) -> PlanTables:

@@ -23,7 +23,8 @@ _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
 # Rows that are read together.
 _CHUNK = 500
-_INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ORPHAN = "target, source, stage, status, code, size, mtime_ns, digest"
+_INSERT_ORPHAN = f"INSERT OR IGNORE INTO orphans ({_ORPHAN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _DECISION = (
     "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
 )
@@ -54,7 +55,8 @@ class PlanTables:
     def insert_skipped_orphans(self, code: str) -> None:
         """Add as orphans the files of all outputs that the ledger has as skipped."""
         self._connection.execute(
-            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
+            f"INSERT OR IGNORE INTO orphans ({_ORPHAN})"
+            " SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
             (code,),
         )
@@ -163,6 +165,19 @@ class PlanTables:
         which = f"{_WRITES} AND {ARE_GROUPS}" if by_groups else _WRITES
         self._connection.execute(f"DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE {which})")
 
+    def spare_old_outputs(self) -> None:
+        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others."""
+        failed = (
+            "SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed"
+            " UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)"
+        )
+        # Of a stage that is gone nobody knows which other one makes its outputs now.
+        self._connection.execute(
+            "UPDATE orphans SET spared = status != 'intended' AND ("
+            f"code = 'path_changed' AND (source, stage) IN ({failed})"
+            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed})))"
+        )
+
     def delete_orphans(self) -> None:
         """Delete every orphan."""
         self._connection.execute("DELETE FROM orphans")
@@ -250,15 +265,16 @@ class PlanTables:
             "orphans.size = outputs.size AND orphans.mtime_ns BETWEEN outputs.mtime_ns - ?1 AND outputs.mtime_ns + ?1"
         )
         rows = self._connection.execute(
-            f"SELECT target FROM outputs WHERE EXISTS (SELECT 1 FROM temp.orphans WHERE {like})"
-            " AND target NOT IN (SELECT target FROM temp.orphans)",
+            f"SELECT target FROM outputs WHERE EXISTS (SELECT 1 FROM temp.orphans WHERE NOT spared AND {like})"
+            " AND target NOT IN (SELECT target FROM temp.orphans WHERE NOT spared)",
             (within_ns,),
         )
         return [target for (target,) in rows]
 
     def orphans(self) -> Iterator[Record]:
-        """Yield the orphans that are not to be renamed, in byte order of their targets."""
-        return self._chunks(f"SELECT * FROM orphans WHERE code != '{MOVED}' AND target > ? ORDER BY target", b"")
+        """Yield the orphans that are neither to be renamed nor spared, in byte order of their targets."""
+        which = f"code != '{MOVED}' AND NOT spared AND target > ? ORDER BY target"
+        return self._chunks(f"SELECT {_ORPHAN} FROM orphans WHERE {which}", b"")
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Return source and stage of every failure that the ledger may forget."""

@@ -162,6 +162,7 @@ def prune(context: RunContext) -> None:
     context.recorder.commit()
     if summary.skipped:
         context.plan.store.add_skipped()
+    context.plan.store.spare_old_outputs()
     owned = OwnedFolders(config.folder, context.state.id)
     try:
         pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)

@@ -120,6 +120,10 @@ class PlanStore:
         """Add, after the run, the files of outputs that it skipped."""
         self._tables.insert_skipped_orphans("skipped_now")
 
+    def spare_old_outputs(self) -> None:
+        """Spare, after the run, the orphans that are old outputs of what it refused or failed to make."""
+        self._tables.spare_old_outputs()
+
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer applies, since its source or its output has changed."""
         self._tables.insert_past_failure(failure.source, failure.stage)
@@ -147,6 +151,7 @@ class PlanStore:
         # A file at the path of a current output is no orphan.
         if keep_orphans:
             self._tables.delete_overwritten_orphans()
+            self._tables.spare_old_outputs()
         else:
             self._tables.delete_orphans()
         self._tables.commit()
@@ -156,6 +161,7 @@ class PlanStore:
         self._settle_rivals()
         self._settle_targets(of_groups=True)
         self._tables.delete_overwritten_orphans(by_groups=True)
+        self._tables.spare_old_outputs()
 
     def forget_groups(self) -> None:
         """Remove the outputs of groups, so that they can be planned again."""
