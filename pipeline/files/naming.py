@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 
@@ -113,6 +113,24 @@ def is_one_file(one: bytes, other: bytes) -> bool:
     return False
 
 
+class SameNames:
+    """Paths, of which one is found by any spelling that the file system takes for the same."""
+
+    def __init__(self, paths: Iterable[bytes] = ()) -> None:
+        self._by_name: dict[str, list[bytes]] = {}
+        for path in paths:
+            self.add(path)
+
+    def add(self, path: bytes) -> None:
+        """Add a path."""
+        self._by_name.setdefault(fold(path), []).append(path)
+
+    def find(self, path: bytes) -> bytes | None:
+        """Return the path that is this one, or leads to the same file; None if there is none."""
+        among = self._by_name.get(fold(path), [])
+        return next((each for each in among if each == path or is_one_file(each, path)), None)
+
+
 def is_one_entry(one: bytes, other: bytes) -> bool:
     """Return whether two paths lead to one entry of one folder, and not to two links of one file."""
     return as_listed(one) == as_listed(other)
@@ -123,11 +141,11 @@ def resolve_folder(folder: bytes) -> bytes:
     found = b"/"
     for name in os.path.realpath(folder).split(b"/")[1:]:
         path = os.path.join(found, name)
-        found = as_listed(path) if _may_be_listed_otherwise(found, name) else path
+        found = as_listed(path) if may_be_listed_otherwise(found, name) else path
     return found
 
 
-def _may_be_listed_otherwise(folder: bytes, name: bytes) -> bool:
+def may_be_listed_otherwise(folder: bytes, name: bytes) -> bool:
     """Return whether a folder may list a name in another case or form, which is rare."""
     text = os.fsdecode(name)
     others = {text.swapcase(), unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)} - {text}

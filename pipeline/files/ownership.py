@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,16 +43,17 @@ def claimed_as(place: Path, state_id: str) -> bytes:
     return os.fsencode(str(said.get("folder", ""))) if said.get("state") == state_id else b""
 
 
-def other_owner(place: Path, ours: Owner, known_host: str | None) -> Owner | None:
+def other_owner(place: Path, ours: Owner, known_host: str | None, known_runs: Collection[str] = ()) -> Owner | None:
     """Return the owner of a folder if that is another pipeline, else None.
 
     Args:
         place: The output folder.
         ours: This pipeline.
         known_host: The host on which our ledger last claimed the folder; None if that is not known.
+        known_runs: The names of the runs in our ledger.
     """
     said = _read_owner_file(place)
-    if not said or not _belongs_to_another(said, ours, place, known_host):
+    if not said or not _belongs_to_another(said, ours, place, known_host, known_runs):
         return None
     return Owner(*(str(said.get(key, "?")) for key in ("state", "pipeline", "host", "state_folder")))
 
@@ -70,16 +71,19 @@ def claimed_folders(folders: Iterable[bytes], state_id: str) -> frozenset[bytes]
     return frozenset(folder for folder, said in owners.items() if state_id and said.get("state") == state_id)
 
 
-def claim(place: Path, ours: Owner, run: int | None = None) -> None:
+def claim(place: Path, ours: Owner, run: int | None = None, run_name: str = "") -> None:
     """Write our owner file into an output folder, which is made where there is none. Raises EnvironmentFailure.
 
-    `run` is the number of the run that is about to write to it; without one the number there stays.
+    `run` and `run_name` are number and name of the run that is about to write to it; without one those there stay.
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
         before = _read_owner_file(place) or {}
-        number = claimed_run(place, ours.state) if run is None else run
-        said = asdict(ours) | {"folder": str(place)} | ({} if number is None else {"run": number})
+        said: dict[str, Any] = asdict(ours) | {"folder": str(place)}
+        if run is not None:
+            said |= {"run": run, "run_name": run_name}
+        elif before.get("state") == ours.state:
+            said |= {key: before[key] for key in ("run", "run_name") if key in before}
         if before != said:
             # Of one name, so that what a killed run left is used up by the next.
             new = place / f"{OWNER_FILE}-owner"
@@ -100,7 +104,9 @@ def _read_owner_file(place: Path) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else {}
 
 
-def _belongs_to_another(said: dict[str, Any], ours: Owner, place: Path, known_host: str | None) -> bool:
+def _belongs_to_another(
+    said: dict[str, Any], ours: Owner, place: Path, known_host: str | None, known_runs: Collection[str]
+) -> bool:
     if said.get("folder") != str(place):
         # The folder was moved or copied here, and the owner file with it.
         return said.get("state") != ours.state
@@ -108,8 +114,9 @@ def _belongs_to_another(said: dict[str, Any], ours: Owner, place: Path, known_ho
         # Not if the state folder at the recorded place was removed and created again, with a new id.
         return (said.get("state_folder"), said.get("host")) != (ours.state_folder, ours.host)
     if said.get("host") != ours.host and known_host not in (None, said.get("host")):
-        # The same id, but our ledger did not claim the folder last: a copy of our state on another machine did.
-        return True
+        # The same id, but our ledger did not claim the folder last: a copy of our state on another machine did. If it
+        # knows the last run that wrote there, nothing but the name of the machine is another.
+        return said.get("run_name") not in known_runs
     # The same id in two state folders: one is a copy, if the other still exists.
     elsewhere = Path(str(said.get("state_folder")))
     return str(elsewhere) != ours.state_folder and _has_id(elsewhere, ours.state)

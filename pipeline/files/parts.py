@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pipeline.errors import FileFailure, NotOurs
 from pipeline.files.atomic import TEMPORARY_PREFIX, Check, Committed, GiveName, give_name, run_of
 from pipeline.files.clocks import CLOCK_SLACK_NS, may_be_since
-from pipeline.files.naming import name_new, taken
+from pipeline.files.naming import SameNames, name_new, taken
 from pipeline.files.set_aside import SetAside
 from pipeline.files.template import check_components
 from pipeline.messages import MadePart, Target
@@ -119,6 +119,7 @@ class Parts:
         self._temporaries: dict[bytes, bytes] = {}
         self._replaced: set[bytes] = set()
         """The paths at which an older part of ours exists."""
+        self._taken, self._owned = SameNames(), SameNames(target.owned)
 
     def add(self, name: str, commit: Callable[[bytes, GiveName], tuple[Committed, Notes]]) -> None:
         """Write one part under a temporary name. Raises FileFailure where a file that is not ours has its path."""
@@ -139,8 +140,11 @@ class Parts:
 
     def _refuse_others(self, path: bytes) -> None:
         target, ctime_ns = self._target, os.lstat(path).st_ctime_ns
-        if path in target.owned or target.is_forced or self._is_ours(ctime_ns):
+        if self._taken.find(path) is not None:
+            raise FileFailure(f"two of its parts want {shown(path)}")
+        if self._owned.find(path) is not None or target.is_forced or self._is_ours(ctime_ns):
             self._replaced.add(path)
+            self._taken.add(path)
         else:
             raise taken(path)
 

@@ -63,7 +63,7 @@ class Store(Protocol):
     def remove(self, path: bytes) -> None:
         """Remove an output. Raises OSError."""
 
-    def claim(self, root: bytes, owner: Owner, run: int | None = None) -> None:
+    def claim(self, root: bytes, owner: Owner, run: int | None = None, run_name: str = "") -> None:
         """Write the owner and the run into the owner file of an output folder, which is made where there is none."""
 
 
@@ -117,11 +117,11 @@ class LocalStore:
                 os.close(fd)
         return sizes + times
 
-    def claim(self, root: bytes, owner: Owner, run: int | None = None) -> None:
+    def claim(self, root: bytes, owner: Owner, run: int | None = None, run_name: str = "") -> None:
         """Write the owner file into an output folder. Raises EnvironmentFailure."""
         from pipeline.files.ownership import claim  # a worker never claims
 
-        claim(Path(os.fsdecode(root)), owner, run)
+        claim(Path(os.fsdecode(root)), owner, run, run_name)
 
 
 def _open_folder(folder: bytes, before: int) -> int:

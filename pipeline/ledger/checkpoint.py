@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import EnvironmentFailure
+from pipeline.files.file_system import FULL
 from pipeline.files.sync import sync_file_systems, sync_folder
 from pipeline.ledger.schema import has_lost_tables
 
@@ -71,7 +72,10 @@ class Checkpoints:
             bring_in_log(self._ledger)
 
     def end(self, *, is_changed: bool) -> None:
-        """Sync all that was made, close the run, and keep a copy if anything is new. Raises EnvironmentFailure."""
+        """Sync all that was made, close the run, and keep a copy if anything is new. Raises EnvironmentFailure.
+
+        A disk without room for that is no failure: the next writer does it.
+        """
         self._refuse_moved()
         ledger, file = self._ledger, self._state.ledger
         try:
@@ -83,8 +87,7 @@ class Checkpoints:
                 sync_file_systems(self._folders)
         except OSError as error:
             raise EnvironmentFailure(f"what was made could not be brought to the disk: {error}") from error
-        # On a disk without room for it the next writer sees to what is there.
-        with suppress(OSError, sqlite3.Error):
+        try:
             if ledger.runs.number:
                 ledger.runs.set_synced(now, ended=True, is_sure=ledger.window is None)
             else:
@@ -94,6 +97,13 @@ class Checkpoints:
             if is_changed or not copy_of(file).exists():
                 keep_copy(ledger, file)
             mark_as_left(file)
+        except (OSError, sqlite3.Error) as error:
+            # On a disk without room for it the next writer sees to what is there.
+            if _lacks_room(error, file):
+                return
+            mark_as_suspect(file)
+            text = f"the ledger {file} could not be closed in order, with a good copy: {error}"
+            raise EnvironmentFailure(f"{text}; what was made since it began may be unknown to the next one") from error
 
     def _refuse_moved(self) -> None:
         """Raise EnvironmentFailure where the state folder is not the one any more in which the ledger was opened."""
@@ -119,6 +129,19 @@ class Checkpoints:
             sync_file_systems(self._folders)
         except OSError as error:
             self._error = error
+
+
+def _lacks_room(error: OSError | sqlite3.Error, file: Path) -> bool:
+    """Return whether the ledger could not be written since its disk is full."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return True
+    with suppress(OSError):  # without inodes SQLite only says that it cannot open a file
+        found = os.statvfs(file.parent)
+        is_full = not found.f_bavail or (found.f_files and not found.f_favail)
+        return isinstance(error, sqlite3.OperationalError) and bool(is_full)
+    return False
 
 
 def bring_in_log(ledger: Ledger) -> None:

@@ -24,6 +24,7 @@ from pipeline.ledger.outputs import Outputs
 from pipeline.ledger.plan_tables import PlanTables
 from pipeline.ledger.runs import Runs, Window
 from pipeline.ledger.schema import LISTED_TABLE, VERSION, TooOld, create_or_upgrade
+from pipeline.ledger.targets import Targets
 from pipeline.messages import KILLED, AnyJob, Outcome, Result
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Ledger:
         runs: Which runs there were, and how they ended.
         window: The period of which the ledger may not know all that was made; None if it knows all.
         outputs: What is recorded of each output.
+        targets: Where those that were made lie, in any case and form of their names.
         intents: The outputs that were handed out and are not known to have ended.
         failures: What failed and has not been made since.
         facts: What is true of the pipeline as a whole.
@@ -70,6 +72,7 @@ class Ledger:
         self.failures = Failures(connection)
         self.intents = Intents(connection)
         self.outputs = Outputs(connection, self.intents)
+        self.targets = Targets(connection, "outputs", self.outputs.flush)
         self.facts = Facts(connection)
         self.unchanged = UnchangedRanges(connection)
         self.file_digests = FileDigests(connection)
@@ -243,6 +246,8 @@ class Ledger:
         for (name,) in self._connection.execute(tables).fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
+        self.failures = Failures(self._connection)
+        self.targets = Targets(self._connection, "outputs", self.outputs.flush)
 
     def create_plan_tables(self) -> PlanTables:
         """Create the tables of a plan."""

@@ -170,12 +170,6 @@ class Outputs:
         which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {ARE_FILES}"
         return sum(not source.startswith(excluded_folders) for (source,) in self._connection.execute(which))
 
-    def in_folder(self, folder: bytes) -> list[tuple[bytes, bytes]]:
-        """Return target and source of the outputs made in a folder itself, whose key ends in a slash."""
-        self.flush()
-        found = self._connection.execute(f"SELECT target, source {_DONE_BELOW}", (folder, folder[:-1] + b"0"))
-        return [(target, source) for target, source in found if b"/" not in target[len(folder) :]]
-
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def add(

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
+from pipeline.ledger.targets import Targets
 
 MOVED = "moved"
 """The code of an orphan that is to be renamed: it is not shown as one, and its path is free."""
@@ -22,7 +23,8 @@ _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
 # Rows that are read together.
 _CHUNK = 500
-_INSERT_ORPHAN = "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ORPHAN = "target, source, stage, status, code, size, mtime_ns, digest"
+_INSERT_ORPHAN = f"INSERT OR IGNORE INTO orphans ({_ORPHAN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _DECISION = (
     "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
 )
@@ -36,6 +38,7 @@ class PlanTables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.targets = Targets(connection, "plan", lambda: None)
         connection.executescript(PLAN_TABLES + "BEGIN")
 
     # -- filling -------------------------------------------------------------------------------------------------------
@@ -52,7 +55,8 @@ class PlanTables:
     def insert_skipped_orphans(self, code: str) -> None:
         """Add as orphans the files of all outputs that the ledger has as skipped."""
         self._connection.execute(
-            "INSERT OR IGNORE INTO orphans SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
+            f"INSERT OR IGNORE INTO orphans ({_ORPHAN})"
+            " SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
             (code,),
         )
@@ -161,6 +165,19 @@ class PlanTables:
         which = f"{_WRITES} AND {ARE_GROUPS}" if by_groups else _WRITES
         self._connection.execute(f"DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE {which})")
 
+    def spare_old_outputs(self) -> None:
+        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others."""
+        failed = (
+            "SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed"
+            " UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)"
+        )
+        # Of a stage that is gone nobody knows which other one makes its outputs now.
+        self._connection.execute(
+            "UPDATE orphans SET spared = status != 'intended' AND ("
+            f"code = 'path_changed' AND (source, stage) IN ({failed})"
+            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed})))"
+        )
+
     def delete_orphans(self) -> None:
         """Delete every orphan."""
         self._connection.execute("DELETE FROM orphans")
@@ -171,10 +188,10 @@ class PlanTables:
 
     # -- while the plan is carried out ---------------------------------------------------------------------------------
 
-    def make_instead(self, seq: int, orphan: bytes, code: str) -> None:
-        """Turn a rename into an output to make, and what it was to move into an orphan."""
-        make = "UPDATE plan SET action = 'make', reason = 'new' WHERE seq = ?"
-        self._connection.execute(make, (seq,))
+    def make_instead(self, seq: int, reason: str, orphan: bytes, code: str) -> None:
+        """Turn a rename into an output to make for a reason, and what it was to move into an orphan with a code."""
+        make = "UPDATE plan SET action = 'make', reason = ? WHERE seq = ?"
+        self._connection.execute(make, (reason, seq))
         self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
 
     def keep_readings(self) -> None:
@@ -221,12 +238,6 @@ class PlanTables:
         """Return the sources of which an output has this target."""
         return [source for (source,) in self._all("SELECT source FROM plan WHERE target = ? ORDER BY seq", target)]
 
-    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
-        """Return target and source of the outputs that belong in a folder itself, whose key ends in a slash."""
-        which = "target >= ? AND target < ?"
-        found = self._all(f"SELECT target, source FROM plan WHERE {which}", folder, folder[:-1] + b"0")
-        return [(target, source) for target, source in found if b"/" not in target[len(folder) :]]
-
     def counts(self, *, of_groups: bool) -> list[Record]:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
         which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, reason ORDER BY min(seq)"
@@ -254,15 +265,16 @@ class PlanTables:
             "orphans.size = outputs.size AND orphans.mtime_ns BETWEEN outputs.mtime_ns - ?1 AND outputs.mtime_ns + ?1"
         )
         rows = self._connection.execute(
-            f"SELECT target FROM outputs WHERE EXISTS (SELECT 1 FROM temp.orphans WHERE {like})"
-            " AND target NOT IN (SELECT target FROM temp.orphans)",
+            f"SELECT target FROM outputs WHERE EXISTS (SELECT 1 FROM temp.orphans WHERE NOT spared AND {like})"
+            " AND target NOT IN (SELECT target FROM temp.orphans WHERE NOT spared)",
             (within_ns,),
         )
         return [target for (target,) in rows]
 
     def orphans(self) -> Iterator[Record]:
-        """Yield the orphans that are not to be renamed, in byte order of their targets."""
-        return self._chunks(f"SELECT * FROM orphans WHERE code != '{MOVED}' AND target > ? ORDER BY target", b"")
+        """Yield the orphans that are neither to be renamed nor spared, in byte order of their targets."""
+        which = f"code != '{MOVED}' AND NOT spared AND target > ? ORDER BY target"
+        return self._chunks(f"SELECT {_ORPHAN} FROM orphans WHERE {which}", b"")
 
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Return source and stage of every failure that the ledger may forget."""

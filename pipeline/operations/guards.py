@@ -117,7 +117,10 @@ class Guards:
     def _find_foreign(self) -> list[str]:
         """Return a sentence for the state and each output folder that belongs to another pipeline."""
         known = [self._known_folders.get(folder.written, {}).get("host") for folder in self._folders]
-        others = [other_owner(each.path, self._owner, host) for each, host in zip(self._folders, known, strict=True)]
+        runs = self._ledger.runs.names()
+        others = [
+            other_owner(each.path, self._owner, host, runs) for each, host in zip(self._folders, known, strict=True)
+        ]
         found = [self._another_pipelines_state()]
         found += [
             self._describe_owner(folder, owner)
@@ -128,7 +131,7 @@ class Guards:
 
     def _claim(self, folders: Sequence[_OutputFolder], run: int | None = None) -> None:
         for folder in folders:
-            store_of(folder.as_bytes).claim(folder.as_bytes, self._owner, run)
+            store_of(folder.as_bytes).claim(folder.as_bytes, self._owner, run, self._ledger.run)
 
     def _identity(self) -> dict[str, str]:
         config = self._config

@@ -66,9 +66,8 @@ def plan(context: RunContext) -> None:
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
     context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
-    in_folder = ledger.outputs.in_folder, context.plan.store.targets_in
     templates = list(config.output_folders.values())
-    context.recorder.same_files = SameFileFinder(context.folder, templates, *in_folder)
+    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, context.plan.store.targets)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
     for note in guards.notes:
@@ -163,6 +162,7 @@ def prune(context: RunContext) -> None:
     context.recorder.commit()
     if summary.skipped:
         context.plan.store.add_skipped()
+    context.plan.store.spare_old_outputs()
     owned = OwnedFolders(config.folder, context.state.id)
     try:
         pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)

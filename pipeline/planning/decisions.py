@@ -61,6 +61,11 @@ DOUBTFUL = Reason("source_changed", ("cut",))
 MEMBERS_CHANGED = Reason("members_changed")
 MEMBERS_UNKNOWN = Reason("members_unknown")
 
+GUARDED: frozenset[Code] = frozenset(
+    {"interrupted", "output_older", "part_older", "output_torn", "part_torn", "path_changed"}
+)
+"""The codes of outputs to make in whose place something may lie that we did not make."""
+
 _TEXTS: dict[Code, str] = {
     "up_to_date": "up to date",
     "skipped": "skipped",

@@ -225,8 +225,8 @@ def compare_file(
     has it, by `window`, is read; `touched` is called with what has our contents and another time.
     """
     found = stat_of(path)
-    if found is None:
-        return "make", OUTPUT_MISSING
+    if found is None:  # or there is a link that leads nowhere, which a run does not replace
+        return ("make", OUTPUT_MISSING) if look(path) is None else ("refuse", Reason("not_a_file"))
     if not stat.S_ISREG(found.st_mode):
         return "refuse", Reason("not_a_file")
     time = compare_times(record.mtime_ns, found.st_mtime_ns)

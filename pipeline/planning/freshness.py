@@ -28,6 +28,7 @@ from pipeline.messages import Origin, Source
 from pipeline.planning.decisions import (
     EXISTS_NOT_OURS,
     FORCED,
+    GUARDED,
     INTERRUPTED,
     NEW,
     SETTLING,
@@ -56,6 +57,8 @@ Answer = tuple[Action, Reason]
 
 # Why an output is made at whose path there is nothing.
 _VACANT = ("new", "output_missing")
+# What is decided about an output without regard to what else may lie at its path.
+_AS_RECORDED = ("up_to_date", "skipped")
 # The code for a part in place of that for an output in one file.
 _OF_PART: dict[Code, Code] = {
     "output_missing": "part_missing",
@@ -172,7 +175,7 @@ class Freshness:
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._root = os.path.join(os.path.realpath(root), b"")
         templates = list(config.output_folders.values())
-        self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.outputs.in_folder)
+        self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.targets)
         folders = {spec.stage: os.path.realpath(spec.template.folder) for spec in specs if spec.template.has_file}
         self._above_root = {
             stage: folder for stage, folder in folders.items() if self._root.startswith(os.path.join(folder, b""))
@@ -244,7 +247,9 @@ class Freshness:
         if record is not None:
             action, reason = decide_recorded(spec, record, change, path, self._context)
             is_owned, is_vacant = record.status != "intended", reason.code in _VACANT
-            return Decision(origin, spec.stage, action, reason, path, target, None, is_owned, None, is_vacant)
+            decision = Decision(origin, spec.stage, action, reason, path, target, None, is_owned, None, is_vacant)
+            is_settled = is_vacant or action == "refuse" or reason.code in _AS_RECORDED
+            return decision if is_settled else self._refuse_shared(decision)
         rival, status = self._ledger.outputs.owner(target) or (None, None)
         others = self._ledger.outputs.get(target) if status == "skipped" else None
         answer = decide_unrecorded(spec, path, status, others, self._context)
@@ -255,10 +260,19 @@ class Freshness:
         is_rival = answer[0] == "make" and status != "intended" and not self._is_past(rival)
         return decision._replace(rival=rival) if is_rival else decision
 
+    def _refuse_shared(self, decision: Decision) -> Decision:
+        """Return the decision about a recorded output, with a rival where its path leads to another output by now."""
+        if decision.path.startswith(NO_FILE_KEY):
+            return decision
+        recorded = self._same_files.find_listed(decision.path, decision.target)
+        if recorded is None or not self._is_current(*recorded, decision.origin):
+            return decision
+        return decision._replace(action="make", rival=recorded[1])
+
     def _decide_same_file(self, decision: Decision) -> Decision:
         """Return the decision about an output at whose path lies what is recorded under another path, if that is so.
 
-        Only a file system that takes names of other case or form for the same has such.
+        A link, or a file system that takes names of other case or form for the same, leads there.
         """
         if decision.path.startswith(NO_FILE_KEY):
             return decision
@@ -266,10 +280,18 @@ class Freshness:
         if recorded is None:
             return decision
         target, source = recorded
-        if source == key_of(decision.origin):
-            return decision._replace(action="make", reason=Reason("path_changed", (os.fsdecode(target),)))
-        is_past = not is_group(source) and is_gone(self._root + source)
-        return decision._replace(action="make", reason=NEW, rival=None if is_past else source)
+        if self._is_current(target, source, decision.origin):
+            return decision._replace(action="make", reason=NEW, rival=source)
+        return decision._replace(action="make", reason=Reason("path_changed", (os.fsdecode(target),)))
+
+    def _is_current(self, target: bytes, source: bytes, origin: Origin) -> bool:
+        """Return whether what is recorded at a target is an output that its source, be it this one, has now."""
+        if source != key_of(origin):
+            return is_group(source) or not is_gone(self._root + source)
+        if is_group(source):  # it has one output, which is the one to decide about
+            return False
+        record = self._ledger.outputs.get(target)
+        return record is not None and any(_leads_to(spec, record) for spec in self._specs)
 
     def _is_past(self, source: bytes) -> bool:
         """Return whether a source is gone that a list of names, unlike the walk, does not tell to be gone."""
@@ -300,6 +322,8 @@ class Freshness:
         if failure is None or failure.recipe != spec.number or not same_origin(decision.origin, failure):
             return decision
         action, reason = decide_failed(failure, self._context.retries)
+        if action == "make" and decision.reason.code in GUARDED:  # by that code the worker looks at what lies there
+            return decision
         return decision._replace(action=action, reason=reason)
 
     def refuse_among_inputs(self, spec: OutputSpec, path: bytes) -> None:
@@ -340,6 +364,16 @@ class Freshness:
 def bad_path(origin: Origin, spec: OutputSpec, error: FileFailure) -> Decision:
     """Return the decision about an output whose template leads nowhere."""
     return Decision(origin, spec.stage, "refuse", Reason("bad_path", (str(error),)))
+
+
+def _leads_to(spec: OutputSpec, record: OutputRecord) -> bool:
+    """Return whether the source of a record has the recorded path by an output of the tree."""
+    if spec.has_parts != bool(record.part) or (spec.matches and not spec.matches(record.source)):
+        return False
+    try:
+        return spec.template.key(spec.template.fill(record.source, record.part or "")) == record.target
+    except FileFailure:
+        return False
 
 
 def _decide_part(source: Source, spec: OutputSpec, record: OutputRecord, context: Context) -> Decision:

@@ -19,6 +19,7 @@ from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Group, GroupJob, Job, Source, Target
 from pipeline.planning.decisions import (
     DOUBTFUL,
+    GUARDED,
     PLACE,
     Action,
     Decision,
@@ -29,8 +30,6 @@ from pipeline.planning.decisions import (
     without_particulars,
 )
 
-# Reasons for which something may lie in an output's place that we did not make.
-_GUARDED = ("interrupted", "output_older", "part_older")
 # Outputs that are inserted together.
 _CHUNK = 500
 
@@ -50,6 +49,8 @@ class PlanStore:
     def __init__(self, ledger: Ledger, outputs_per_source: int) -> None:
         self._ledger = ledger
         self._tables = ledger.create_plan_tables()
+        self.targets = self._tables.targets
+        """The targets of the stored outputs."""
         self._outputs_per_source = outputs_per_source
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
@@ -119,6 +120,10 @@ class PlanStore:
         """Add, after the run, the files of outputs that it skipped."""
         self._tables.insert_skipped_orphans("skipped_now")
 
+    def spare_old_outputs(self) -> None:
+        """Spare, after the run, the orphans that are old outputs of what it refused or failed to make."""
+        self._tables.spare_old_outputs()
+
     def add_past_failure(self, failure: Failure) -> None:
         """Add a recorded failure that no longer applies, since its source or its output has changed."""
         self._tables.insert_past_failure(failure.source, failure.stage)
@@ -146,6 +151,7 @@ class PlanStore:
         # A file at the path of a current output is no orphan.
         if keep_orphans:
             self._tables.delete_overwritten_orphans()
+            self._tables.spare_old_outputs()
         else:
             self._tables.delete_orphans()
         self._tables.commit()
@@ -155,6 +161,7 @@ class PlanStore:
         self._settle_rivals()
         self._settle_targets(of_groups=True)
         self._tables.delete_overwritten_orphans(by_groups=True)
+        self._tables.spare_old_outputs()
 
     def forget_groups(self) -> None:
         """Remove the outputs of groups, so that they can be planned again."""
@@ -173,7 +180,8 @@ class PlanStore:
 
     def make_instead(self, rename: Rename) -> None:
         """Make an output that could not be renamed; the file at its old path becomes an orphan."""
-        self._tables.make_instead(rename.seq, rename.moved_from, "path_changed")
+        reason = _written("path_changed", (os.fsdecode(rename.moved_from),))
+        self._tables.make_instead(rename.seq, reason, rename.moved_from, "path_changed")
 
     def _settle_target(self, target: bytes) -> None:
         """Refuse all claims to a target but its owner's; without an owner refuse all, each naming a rival."""
@@ -223,9 +231,12 @@ class PlanStore:
             yield Job(source, tuple(targets), is_digested=is_digested)
 
     def _target(self, stage: str, path: bytes, is_vacant: int, target: bytes, reason: str) -> Target:
-        if self._ledger.window is None and not any(code in reason for code in _GUARDED):
+        code, detail = _reason(reason)
+        if self._ledger.window is None and code not in GUARDED:
             return Target(stage, path, bool(is_vacant))
-        record = self._ledger.outputs.get(target)
+        # What lies at a path that has only changed its spelling is recorded under the former one.
+        before = os.fsencode(str(detail[0])) if code == "path_changed" else target
+        record = self._ledger.outputs.get(target) or self._ledger.outputs.get(before)
         return Target(stage, path, bool(is_vacant), digests=record.digests if record else ())
 
     def decisions(self, action: Action | None = None, *, of_groups: bool | None = None) -> Iterator[Decision]:
@@ -247,10 +258,6 @@ class PlanStore:
     def wanted_by(self, target: bytes) -> list[bytes]:
         """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)
-
-    def targets_in(self, folder: bytes) -> list[tuple[bytes, bytes]]:
-        """Return target and source of the outputs that belong in a folder, given as the ledger keeps it."""
-        return self._tables.targets_in(folder)
 
     def counts(self, *, of_groups: bool = False) -> Iterator[Count]:
         """Yield the counts of each action and reason; one may come several times, once for each set of particulars."""

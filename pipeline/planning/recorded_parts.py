@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from pipeline.files.atomic import run_apart
 from pipeline.files.clocks import CLOCK_SLACK_NS, may_be_since
+from pipeline.files.naming import SameNames
 from pipeline.files.parts import FoundPart, find_parts, remove_temporaries_of
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.intents import PartIntent
@@ -88,8 +89,10 @@ class RecordedParts:
             return
         paths = {part.path for part in result.parts}
         gone = [row for row in take_parts(leaf, source, self._recorded(source)) if self._path(row) not in paths]
+        names = SameNames(paths) if gone else SameNames()
         for row in gone:
-            if result.status == "done" and self._remove(row):
+            is_respelt = names.find(self._path(row)) is not None
+            if result.status == "done" and (is_respelt or self._remove(row)):
                 self._ledger.outputs.delete([row.target])
             else:
                 self._ledger.outputs.set_skipped(row.target)

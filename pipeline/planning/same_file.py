@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
-from pipeline.files.naming import as_listed, fold, is_one_file
+from pipeline.files.naming import as_listed, is_one_file, may_be_listed_otherwise, resolve_folder
 from pipeline.files.template import Template, key_of_path
+from pipeline.ledger.targets import Targets
 
-InFolder = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
-"""Yields target and source of the outputs that lie in a folder, given as the ledger keeps it and ending in a slash."""
+# The number of folders whose resolved paths are remembered.
+_REMEMBERED = 1000
 
 
 class SameFileFinder:
     """Finds what is recorded, or planned, at the place of an output under another path."""
 
-    def __init__(self, base: bytes, templates: Sequence[Template], *in_folder: InFolder) -> None:
+    def __init__(self, base: bytes, templates: Sequence[Template], *targets: Targets) -> None:
         self._base = base
         self._templates = templates
-        self._in_folder = in_folder
-        self._folder: bytes | None = None
-        self._by_name: dict[str, list[tuple[bytes, bytes]]] = {}
-        """The names in the last folder that was asked for, by folded name."""
+        self._targets = targets
+        self._resolved: dict[bytes, bytes] = {}
 
     def find(self, path: bytes, target: bytes) -> tuple[bytes, bytes] | None:
         """Return target and source of what lies at a path whose own target is another; None where nothing does."""
-        key = key_of_path(self._templates, as_listed(path))
+        real = self._resolve(path)
+        key = key_of_path(self._templates, real)
         if key is None:
             return None
-        folder, name = os.path.split(key)
-        for other, source in self._look_up(os.path.join(folder, b""), name):
-            if other != target and is_one_file(os.path.join(self._base, other), path):
-                return other, source
+        ignores_case = self._may_be_listed_otherwise(real)
+        for targets in self._targets:
+            for other, source in targets.like(key) if ignores_case else targets.at(key):
+                if other != target and is_one_file(os.path.join(self._base, other), path):
+                    return other, source
         return None
 
-    def _look_up(self, folder: bytes, name: bytes) -> list[tuple[bytes, bytes]]:
-        if folder != self._folder:
-            self._folder, self._by_name = folder, {}
-            for in_folder in self._in_folder:
-                for target, source in in_folder(folder):
-                    self._by_name.setdefault(fold(os.path.basename(target)), []).append((target, source))
-        return self._by_name.get(fold(name), [])
+    def find_listed(self, path: bytes, target: bytes) -> tuple[bytes, bytes] | None:
+        """Return what `find` does, and None for the one of several paths by which the file is listed; it is quick."""
+        real = self._resolve(path)
+        if real == path and not self._may_be_listed_otherwise(real):
+            return None
+        found = self.find(path, target)
+        return found if found and key_of_path(self._templates, as_listed(real)) != target else None
+
+    def _resolve(self, path: bytes) -> bytes:
+        folder, name = os.path.split(path)
+        if folder not in self._resolved:
+            if len(self._resolved) >= _REMEMBERED:
+                self._resolved.clear()
+            self._resolved[folder] = resolve_folder(folder)
+        return os.path.join(self._resolved[folder], name)
+
+    def _may_be_listed_otherwise(self, path: bytes) -> bool:
+        """Return whether a file may be listed in another case or form than its path below the output folder has."""
+        folders = [os.path.join(each.folder, b"") for each in self._templates]
+        folder = max((each for each in folders if path.startswith(each)), key=len, default=b"")
+        return bool(folder) and may_be_listed_otherwise(folder, path[len(folder) :])

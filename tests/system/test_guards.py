@@ -32,6 +32,17 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
+def test_no_changed_byte_of_an_owner_file_stops_a_run(project: Project) -> None:
+    """It is a hint: in any of its values, as in `host`, a byte may be another."""
+    file = project.folder / "out/.filemill"
+    whole = file.read_text()
+    for key, value in json.loads(whole).items():
+        changed = f"~{str(value)[1:]}" if isinstance(value, str) else value + 1
+        file.write_text(json.dumps(json.loads(whole) | {key: changed}))
+        assert project.run().up_to_date == 3, key
+        assert json.loads(file.read_text())["host"] == os.uname().nodename
+
+
 # -- disks that are not there ------------------------------------------------------------------------------------------
 
 

@@ -229,6 +229,23 @@ def put(project: Project, output: str, data: bytes, later_s: float) -> None:
     os.utime(file, ns=(0, then_ns + round(later_s * 1e9)))
 
 
+@pytest.mark.parametrize("output", OF_EVERY_KIND)
+def test_an_edit_that_keeps_the_time_is_set_aside(tmp_path: Path, output: str) -> None:
+    """A file of another size may be torn or edited: it is kept apart and named; an empty one needs no copy."""
+    project = every_kind(tmp_path)
+    project.write("in/a/1", "some text")
+    assert project.run().exit == 0
+    before, edit = project.outputs(), b"by a person, who kept the time"
+    for data, is_kept in ((edit, 1), (b"", 0)):
+        put(project, output, data, 0)
+        summary = project.run()
+        assert (summary.exit, summary.edited, summary.set_aside) == (0, 0, is_kept), summary
+        assert any(f"out/{output}" in note for note in summary.notes) == bool(is_kept)
+        assert project.outputs() == before
+    kept = (tmp_path / ".pipeline/pipeline/set-aside").rglob("*")
+    assert [file.read_bytes() for file in kept if file.is_file()] == [edit]
+
+
 @pytest.mark.parametrize("back", [1, 2, 3])
 @pytest.mark.parametrize("later_s", [-1000, 1000])
 @pytest.mark.parametrize("output", OF_EVERY_KIND)
@@ -268,11 +285,11 @@ def test_a_version_that_is_too_old_to_be_remembered(
 def test_an_output_that_a_full_disk_has_cut(
     versions: tuple[Project, list[dict[str, bytes]]], output: str, size: int, later_s: float, is_edit: bool
 ) -> None:
-    """To nothing, or at its own time: it is made anew. With a new time it may be a person's, is kept and counted."""
+    """It is made anew: what is left of it at its own time is set aside. With a new time it is kept and counted."""
     project, found = versions
     put(project, output, found[-1][output][:size], later_s)
     summary = project.run()
-    assert (summary.edited, summary.set_aside, summary.exit) == (is_edit, 0, 0)
+    assert (summary.edited, summary.set_aside, summary.exit) == (is_edit, size > 0 and not is_edit, 0)
     assert (project.outputs()[output] == found[-1][output]) is not is_edit
 
 

@@ -24,6 +24,13 @@ stages:
 engine: serial
 """
 PRUNED = "\nprune: {max: 100%}\n"
+PARTS_BY_NAME = """
+from collections.abc import Iterator
+from pipeline import Part
+def upper(text: str) -> Iterator[str]:
+    for name in text.split():
+        yield Part(name, name=name)
+"""
 
 
 # -- through links -----------------------------------------------------------------------------------------------------
@@ -156,6 +163,55 @@ def test_what_links_below_the_folder_make_one_is_a_collision(tmp_path: Path) -> 
     assert (tmp_path / "out/x/a").read_bytes() == b"FROM X"
 
 
+def assert_second_collides(project: Project, made: Path, text: bytes) -> None:
+    """In every run, and by force: the second stage is refused, and the file of the first stays as it is."""
+    for force in (False, False, True, False):
+        summary = project.run(force=force)
+        ((_, result),) = summary.failures
+        assert (summary.exit, summary.edited, result.stage, result.kind) == (1, 0, "more", "collision"), result
+        assert result.text.startswith("collision with another stage's: both want "), result
+        assert made.read_bytes() == text
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["from the first run on", "later"])
+def test_two_stages_collide_where_a_link_below_the_folder_leads_to_one_file(tmp_path: Path, is_late: bool) -> None:
+    """Whether the link was there before anything was made, or takes the place of a folder of outputs."""
+    project = Project(tmp_path, TWO_STAGES.replace("link/{dir}/", "out/{dir}y/"))
+    project.write("in/x/a", "a")
+    if is_late:
+        assert project.run().done == 2
+        shutil.rmtree(tmp_path / "out/xy")
+    (tmp_path / "out/x").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out/xy").symlink_to("x")
+    assert_second_collides(project, tmp_path / "out/x/a", b"A")
+
+
+def assert_set_aside(project: Project, output: str, edit: bytes) -> None:
+    """The next run makes the output, and keeps the edit apart and names it; the run after that does nothing."""
+    summary = project.run()
+    assert (summary.exit, summary.done, summary.set_aside) == (0, 1, 1), summary
+    assert any(output in note for note in summary.notes)
+    kept = (project.folder / ".pipeline/pipeline/set-aside").rglob("*")
+    assert edit in [file.read_bytes() for file in kept if file.is_file()]
+    again = project.run()
+    assert (again.exit, again.done, again.set_aside, again.edited) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("prune", ["", PRUNED])
+def test_an_edit_is_kept_where_a_template_leads_to_it_by_a_link(tmp_path: Path, prune: str) -> None:
+    """The path is another one, the file is the same, and a person has written to it."""
+    project = Project(tmp_path)
+    project.edit("pipeline.yaml", "engine", f"{prune}engine")
+    project.write("in/x/a", "a")
+    assert project.run().done == 1
+    (tmp_path / "out/xy").symlink_to("x")
+    project.write("out/x/a", "by a person")
+    assert project.run().edited == 1
+    project.edit("pipeline.yaml", "{dir}/", "{dir}y/")
+    assert_set_aside(project, "out/xy/a", b"by a person")
+    assert (tmp_path / "out/x/a").read_bytes() == b"A"
+
+
 def test_prune_spares_what_is_an_output_by_another_path(tmp_path: Path) -> None:
     """A folder that has become a link: what was made in it before lies where another file's output is."""
     project = Project(tmp_path)
@@ -243,15 +299,53 @@ def test_a_template_of_another_case_is_the_same(case_project: Project, old: str,
     assert project.run().up_to_date == 2 and list(on_disk(project).values()) == [b"ONE", b"TWO"]
 
 
+def test_an_edit_is_kept_where_its_path_changes_only_in_case(case_project: Project) -> None:
+    """With the name of the source, or with the template."""
+    project = case_project
+    project.write("in/a.txt", "one")
+    project.write("in/b.TXT", "two")
+    assert project.run().done == 2
+    made = project.folder / "mounted ignores case/out/a.txt"
+    made.write_bytes(b"the first edit")
+    assert project.run().edited == 1
+    os.rename(project.folder / "in/a.txt", project.folder / "in/A.txt")
+    assert_set_aside(project, "out/A.txt", b"the first edit")
+    made.write_bytes(b"the second edit")
+    assert project.run().edited == 1
+    project.edit("pipeline.yaml", "{name}'", "{stem}.TXT'")
+    assert_set_aside(project, "out/A.TXT", b"the second edit")
+    assert made.read_bytes() == b"ONE"
+
+
+def test_two_stages_whose_names_differ_in_case_collide(case_project: Project) -> None:
+    """The suffix alone, in capitals."""
+    project, disk = case_project, case_project.folder / "mounted ignores case"
+    more = f"  - {{name: more, from: inputs, uses: upper, with: {{mark: '!'}}, output: '{disk}/out/{{stem}}.TXT'}}\n"
+    project.edit("pipeline.yaml", "engine", f"{more}engine")
+    project.write("in/a.txt", "a")
+    assert_second_collides(project, disk / "out/a.txt", b"A")
+
+
+def test_folders_whose_names_differ_in_case_collide(case_project: Project) -> None:
+    """Both sources are named, in every run and by force, and `adopt` finds nothing that is not ours."""
+    project = case_project
+    project.write("in/X/a.txt", "first")
+    project.write("in/X/b.txt", "other")
+    project.write("in/x/a.txt", "second")
+    for force in (False, False, True, False):
+        summary = project.run(force=force)
+        ((origin, result),) = summary.failures
+        assert (str(origin), summary.exit, summary.edited, result.kind) == ("x/a.txt", 1, 0, "collision"), result
+        assert result.text.startswith("collision with X/a.txt: both want "), result
+        assert sorted(on_disk(project).values()) == [b"FIRST", b"OTHER"]
+    action, why = project.plan()["up x/a.txt"]
+    assert action == "refuse" and why.startswith("collision with X/a.txt: ")
+
+
 def test_parts_of_one_source_collide(case_project: Project) -> None:
     """None of them is kept, and the text says why."""
     project = case_project
-    project.write(
-        "stages/upper.py",
-        "from collections.abc import Iterator\nfrom pipeline import Part\n"
-        "def upper(text: str) -> Iterator[str]:\n"
-        "    for name in text.split():\n        yield Part(name, name=name)\n",
-    )
+    project.write("stages/upper.py", PARTS_BY_NAME)
     project.edit("pipeline.yaml", "{name}'", "{stem}-{part}'")
     project.write("in/x", "a A")
     project.write("in/s", "t-b c")
@@ -260,6 +354,22 @@ def test_parts_of_one_source_collide(case_project: Project) -> None:
     said = {str(origin): result.text for origin, result in summary.failures}
     assert said["x"].startswith("two of its parts want ") and set(on_disk(project)) == {"s-t-b", "s-c"}
     assert said["s-t"].startswith("collision with s: both want ")
+
+
+def test_a_part_whose_name_changes_only_in_case_is_replaced(case_project: Project) -> None:
+    """It is the same file; two parts that want one are refused, and what was made stays."""
+    project = case_project
+    project.write("stages/upper.py", PARTS_BY_NAME)
+    project.edit("pipeline.yaml", "{name}'", "{stem}-{part}'")
+    for text in ("Q b", "q b"):
+        project.write("in/x", text)
+        summary = project.run()
+        assert (summary.exit, summary.failed) == (0, 0), summary.failures
+        assert sorted(on_disk(project).values()) == sorted(text.encode().split())
+        assert project.run().done == 0
+    project.write("in/x", "q Q b")
+    ((_, result),) = project.run().failures
+    assert result.text.startswith("two of its parts want ") and sorted(on_disk(project).values()) == [b"b", b"q"]
 
 
 def test_what_appears_after_the_plan_is_not_replaced(tmp_path: Path) -> None:

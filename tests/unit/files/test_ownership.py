@@ -77,6 +77,17 @@ def test_a_clone_on_another_machine_is_found_out(tmp_path: Path) -> None:
     assert other_owner(tmp_path / "out", here, there.host) is None
 
 
+def test_a_run_that_the_ledger_knows_proves_whose_a_folder_is(tmp_path: Path) -> None:
+    """Where the name of the machine is damaged, and not where the other machine has made something."""
+    here = as_owner(opened(tmp_path / "s"))
+    there = replace(here, host="elsewhere")
+    claim(tmp_path / "out", here, 6, "run-a")
+    claim(tmp_path / "out", there)
+    assert other_owner(tmp_path / "out", here, here.host, {"run-a"}) is None
+    claim(tmp_path / "out", there, 6, "run-b")
+    assert other_owner(tmp_path / "out", here, here.host, {"run-a"}) == there
+
+
 def test_a_moved_project_is_accepted(tmp_path: Path) -> None:
     """State and outputs that move together stay together, and the owner file follows."""
     claims(tmp_path / "a" / "out", opened(tmp_path / "a" / "s"))

@@ -100,9 +100,10 @@ def test_what_cannot_be_renamed_is_made_and_its_old_file_an_orphan(tables: PlanT
     tables.release_unmoved("path-changed")
     assert [(row[0], row[4]) for row in tables.orphans()] == [(b"old/b", "path-changed")]
     (rename,) = tables.renames()
-    tables.make_instead(rename[0], b"old/a", "path-changed")
+    tables.make_instead(rename[0], "why", b"old/a", "path-changed")
     assert [row[0] for row in tables.orphans()] == [b"old/a", b"old/b"]
-    assert [row[1] for row in tables.outputs_to_make(late=False)] == [b"a"] and not list(tables.renames())
+    assert [(row[1], row[-1]) for row in tables.outputs_to_make(late=False)] == [(b"a", "why")]
+    assert not list(tables.renames())
 
 
 def test_orphans_of_groups_are_what_the_plan_lacks(ledger: Ledger, tables: PlanTables) -> None:

@@ -297,7 +297,8 @@ def test_a_ledger_that_was_not_closed_in_order_is_neither_damaged_nor_behind(
     in_the_way = ledger_file(project).with_name("ledger-good.new")
     if refuses == "the disk takes no copy":
         in_the_way.mkdir()
-        assert project.run().exit == 0
+        with pytest.raises(EnvironmentFailure, match="could not be closed in order, with a good copy"):
+            project.run()
         in_the_way.rmdir()
     else:
         with monkeypatch.context() as patched, pytest.raises(EnvironmentFailure, match="no space left"):
@@ -360,6 +361,18 @@ def test_damage_during_a_run_is_not_kept(project: Project, pipeline: Pipeline) -
     ran = pipeline()
     assert ran.returncode == 0 and "its copy of" in ran.stderr
     assert project.outputs() == marked("1") and pipeline().stderr == ""
+
+
+@pytest.mark.parametrize("damage", ["os.truncate(file, 4096)", "open(file, 'wb').write(b'x' * 20000)"])
+def test_a_first_run_whose_ledger_is_ruined_says_so(tmp_path: Path, pipeline: Pipeline, damage: str) -> None:
+    """It cannot keep a good copy, and does not end as if all were well."""
+    project = Project(tmp_path)
+    project.write("in/a", "a")
+    file = repr(str(ledger_file(project)))
+    stage = f"import os\nfile = {file}\ndef upper(text: str) -> str:\n    {damage}\n    return text\n"
+    project.write("stages/upper.py", stage)
+    ran = pipeline()
+    assert ran.returncode == 3 and "ledger" in ran.stderr and "Traceback" not in ran.stderr, ran.stderr
 
 
 def test_a_long_log_is_brought_into_the_file_meanwhile(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,7 +511,9 @@ def test_a_copy_that_is_not_whole_does_not_take_the_place_of_the_one_before(
     set_mark(project, "2")
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "has_lost_tables", lambda connection: True)
-        assert project.run().done == COUNT
+        with pytest.raises(EnvironmentFailure, match="could not be closed in order, with a good copy"):
+            project.run()
+    assert project.outputs() == marked("2")
     assert copy_of(file).read_bytes() == before and not file.with_name("ledger-good.new").exists()
     with closing(Ledger(file)) as ledger:
         keep_copy(ledger, file)

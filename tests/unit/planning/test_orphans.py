@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +212,28 @@ def test_the_merge_passes_each_record_once(walked: list[bytes], recorded: list[b
     cursor.pass_the_rest()
     assert met == [key for key in walked if key in recorded]
     assert [row.source for row in passed] == [key for key in recorded if key not in walked]
+
+
+def test_the_old_output_of_a_file_that_fails_at_its_new_path_is_none(project: Project) -> None:
+    """It is kept until the new one is made, by runs and by `prune`."""
+    project.edit("pipeline.yaml", "output: out/", "output: new/")
+    project.edit("pipeline.yaml", "engine", "prune: {max: 100%}\nengine")
+    project.edit("stages/upper.py", '"bad"', '"text a"')
+    for pruned in (2, 0):
+        summary = project.run()
+        assert (summary.exit, summary.failed, summary.pruned) == (1, 1, pruned)
+        assert project.outputs() == {"a": b"TEXT A"} and project.orphans() == []
+    project.edit("stages/upper.py", '"text a"', '"none"')
+    assert project.run().exit == 0 and project.outputs() == {}
+    assert (project.folder / "new/a").read_bytes() == b"TEXT A"
+
+
+def test_the_old_output_of_a_file_that_is_refused_its_new_path_is_none(project: Project) -> None:
+    """The ledger keeps what it knows, so that the next run says the same."""
+    shutil.copytree(project.folder / "out", project.folder / "new")
+    project.edit("pipeline.yaml", "output: out/", "output: new/")
+    project.edit("pipeline.yaml", "engine", "prune: {max: 100%}\nengine")
+    for _ in range(2):
+        summary = project.run()
+        assert (summary.exit, summary.failed, summary.pruned) == (1, 3, 0)
+        assert len(project.outputs()) == 3 and project.orphans() == []

@@ -145,6 +145,16 @@ def test_a_damaged_output_is_redone(project: Project, damage: Change, why: str) 
     assert project.outputs() == {"a": b"HELLO"} and project.plan() == {"up a": FRESH}
 
 
+def test_a_link_that_leads_nowhere_is_left_alone(project: Project) -> None:
+    """The plan and the run say so in the same words."""
+    remove(project)
+    (project.folder / "out/a").symlink_to("nowhere")
+    action, why = project.plan()["up a"]
+    ((_, result),) = project.run().failures
+    assert action == "refuse" and result.text.startswith(why) and "no file stands in its place" in why
+    assert (project.folder / "out/a").is_symlink()
+
+
 def test_an_edited_output_is_kept(project: Project) -> None:
     """What someone else made of an output stays until its source or recipe changes, or --force is said."""
     edit(project)

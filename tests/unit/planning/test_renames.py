@@ -222,7 +222,7 @@ def test_two_that_want_one_place_are_refused(project: Project) -> None:
     assert (
         project.run().renamed == 3 and (project.folder / "out/a").exists() and (project.folder / "out/sub/a").exists()
     )
-    assert project.orphans() == ["out/a", "out/sub/a"]
+    assert project.orphans() == []  # so that `prune` leaves them alone
 
 
 def test_a_selection_renames_its_own(project: Project) -> None:
