@@ -276,6 +276,11 @@ class PlanTables:
         which = f"code != '{MOVED}' AND NOT spared AND target > ? ORDER BY target"
         return self._chunks(f"SELECT {_ORPHAN} FROM orphans WHERE {which}", b"")
 
+    def why_spared(self, target: bytes) -> Any:
+        """Return the code of a spared orphan; None where there is none with this target."""
+        found = self._all("SELECT code FROM orphans WHERE target = ? AND spared", target)
+        return found[0][0] if found else None
+
     def past_failures(self) -> list[tuple[bytes, str]]:
         """Return source and stage of every failure that the ledger may forget."""
         return self._all("SELECT source, stage FROM past_failures")

@@ -280,6 +280,11 @@ class PlanStore:
         """Yield every orphan, in byte order of its path."""
         return map(Orphan._make, self._tables.orphans())
 
+    def why_spared(self, target: bytes) -> OrphanCode | None:
+        """Return why an output that is kept since the new one fails would be an orphan; None for any other output."""
+        code: OrphanCode | None = self._tables.why_spared(target)
+        return code
+
     def outputs_like_orphans(self, within_ns: int) -> list[bytes]:
         """Return the targets of outputs that are no orphans, and may be the same file as one."""
         return self._tables.outputs_like_orphans(within_ns)

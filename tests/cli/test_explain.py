@@ -78,9 +78,11 @@ def explain(project: Project, capsys: pytest.CaptureFixture[str]) -> Explain:
 
 
 def outputs(text: str) -> dict[str, tuple[str, str]]:
-    """What --json says of the outputs, as a plan says it."""
+    """What --json says of the outputs, as a plan says it; of what is kept of a former path, it must know why."""
     data = json.loads(text)
-    wanted = [each for each in data["outputs"] if not each["why"].startswith("orphan: ")]
+    kept = [each for each in data["outputs"] if each["action"] == "keep"]
+    assert all(each["why"] in ("path changed", "stage gone") for each in kept), kept
+    wanted = [each for each in data["outputs"] if each not in kept and not each["why"].startswith("orphan: ")]
     return {f"{each['stage']} {data['source']}": (each["action"], each["why"]) for each in wanted}
 
 
