@@ -241,9 +241,7 @@ class Ledger:
         self.intents.record_open()
         self.outputs.expect_rows()
         self.commit()
-        # That of the sources that changed is of the run, not of the plan.
-        tables = "SELECT name FROM sqlite_temp_master WHERE type = 'table' AND name != 'changed'"
-        for (name,) in self._connection.execute(tables).fetchall():
+        for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
         self.failures = Failures(self._connection)
