@@ -59,7 +59,7 @@ class OutputRecord(NamedTuple):
     digest: bytes | None = None
     """The digest of the contents of the file as it was written."""
     source_digest: bytes | None = None
-    """This and `source_ctime_ns` are set under `changed_by: hash` only."""
+    """The digest of the source; None for a large one that was never in doubt, unless sources are hashed."""
     source_ctime_ns: int | None = None
     override: int | None = None
     """The number of the override that set the record; None if a run did."""
