@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,13 @@ def made(folder: Path, *arguments: str) -> str:
     return max((folder / ".pipeline/pipeline/runs").glob("*.log"), key=lambda each: each.stat().st_mtime_ns).read_text()
 
 
-@pytest.mark.parametrize("context", ["serial", "fork", "forkserver", "spawn"])
-@pytest.mark.parametrize("stage", [BY_NAME, BY_PATH, WHEN_BUILT])
+QUICK = [(BY_NAME, "forkserver"), (BY_NAME, "serial"), (BY_PATH, "fork"), (WHEN_BUILT, "forkserver")]
+WAYS = product((BY_NAME, BY_PATH, WHEN_BUILT), ("serial", "fork", "forkserver", "spawn"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "context"), [pytest.param(*each, marks=[] if each in QUICK else pytest.mark.slow) for each in WAYS]
+)
 def test_a_plug_in_counts_from_the_run_that_loads_it(stage: str, context: str, tmp_path: Path) -> None:
     """It is said once; edits are named and made, whichever way they go; comments are no edits."""
     pool = "engine: serial" if context == "serial" else f"pool: {{processes: 1, context: {context}}}"

@@ -27,8 +27,10 @@ SOURCES = ("in/a/1.txt", "in/a/2.txt", "in/b/1.txt", "in/b/skipped.txt")
 OUTPUTS = 3 + 2 * 4 + 2 + 1
 # An odd second with nine digits after it: each granularity cuts something off.
 FINE_NS = 1_700_000_001_723_456_789
-FINE = [each for each in GRANULARITIES_NS if each <= 10_000_000]
-COARSE = [each for each in GRANULARITIES_NS if each > 10_000_000]
+QUICK = (100, 1_000_000, 1_000_000_000, 2_000_000_000)
+EVERY = [pytest.param(each, marks=[] if each in QUICK else pytest.mark.slow) for each in GRANULARITIES_NS]
+FINE = [each for each in EVERY if each.values[0] <= 10_000_000]
+COARSE = [each for each in EVERY if each.values[0] > 10_000_000]
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +110,7 @@ def check_nothing_is_done(project: Project) -> None:
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("granularity_ns", GRANULARITIES_NS)
+@pytest.mark.parametrize("granularity_ns", EVERY)
 def test_cut_times_of_known_contents_are_no_change(project: Project, granularity_ns: int) -> None:
     """Of sources, outputs, parts, members and what was left out: each is noted, so that a doubt costs once."""
     project.run()
@@ -181,7 +183,7 @@ def test_an_edit_of_the_same_size_in_the_same_second(project: Project, granulari
     check_nothing_is_done(project)
 
 
-@pytest.mark.parametrize("granularity_ns", GRANULARITIES_NS)
+@pytest.mark.parametrize("granularity_ns", EVERY)
 @pytest.mark.parametrize("output", ["up/a/1.txt", "lines/a/1/000001.txt", "a/sheet.txt"])
 def test_an_output_that_is_edited_in_the_same_second(project: Project, granularity_ns: int, output: str) -> None:
     """Of the same size, at its own time as a coarser file system keeps it: it is edited, kept and counted."""
@@ -224,7 +226,7 @@ def test_a_torn_output_of_a_cut_time_is_made_anew(project: Project, granularity_
 
 
 @pytest.mark.parametrize("is_edit", [False, True], ids=["cut", "edit"])
-@pytest.mark.parametrize("granularity_ns", GRANULARITIES_NS)
+@pytest.mark.parametrize("granularity_ns", EVERY)
 def test_prune_goes_by_contents(project: Project, pipeline: Pipeline, granularity_ns: int, is_edit: bool) -> None:
     """An orphan whose time was cut is removed; one that was edited at such a time stays."""
     project.run()
@@ -241,7 +243,7 @@ def test_prune_goes_by_contents(project: Project, pipeline: Pipeline, granularit
 
 
 @pytest.mark.parametrize("is_edit", [False, True], ids=["cut", "edit"])
-@pytest.mark.parametrize("granularity_ns", GRANULARITIES_NS)
+@pytest.mark.parametrize("granularity_ns", EVERY)
 def test_renames_go_by_contents(project: Project, granularity_ns: int, is_edit: bool) -> None:
     """An output whose time was cut is moved to its new path; in place of an edited one another is made."""
     project.run()
@@ -260,7 +262,7 @@ def test_renames_go_by_contents(project: Project, granularity_ns: int, is_edit: 
     assert project.run().done == 0
 
 
-@pytest.mark.parametrize("granularity_ns", GRANULARITIES_NS)
+@pytest.mark.parametrize("granularity_ns", EVERY)
 def test_fewer_parts_of_cut_times(project: Project, granularity_ns: int) -> None:
     """A part that is not made any more goes, if its contents are ours; an edited one stays."""
     project.run()
@@ -276,7 +278,7 @@ def test_fewer_parts_of_cut_times(project: Project, granularity_ns: int) -> None
     assert (ours.exists(), edited.exists()) == (False, True)
 
 
-@pytest.mark.parametrize("granularity_ns", GRANULARITIES_NS)
+@pytest.mark.parametrize("granularity_ns", EVERY)
 def test_verify_and_explain_go_by_contents(project: Project, pipeline: Pipeline, granularity_ns: int) -> None:
     """What was cut is as recorded; what was edited at such a time is named."""
     project.run()
