@@ -68,7 +68,7 @@ def test_the_json_summary_adds_up(example: Path, pipeline: Pipeline) -> None:
     assert (second["done"], second["up_to_date"], second["sources"]) == (0, 24, 12)
 
 
-@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("context", [pytest.param("fork", marks=pytest.mark.slow), "spawn"])
 def test_every_way_of_running_gives_the_same_bytes(made: Path, pipeline: Pipeline, context: str) -> None:
     """Neither the engine nor the start method nor the number of workers shows in an output."""
     by_default = outputs(made)

@@ -143,8 +143,15 @@ def test_stages_are_found(install: Install, project: Path, way: str, init: bool,
         assert image.size == (4, 4)
 
 
-@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
-@pytest.mark.parametrize("uses", ["mine", "./stages/mine.py", "stages.mine:mine"])
+@pytest.mark.parametrize(
+    ("uses", "context"),
+    [
+        *(("mine", "forkserver"), ("./stages/mine.py", "spawn"), ("stages.mine:mine", "fork")),
+        *(pytest.param("mine", each, marks=pytest.mark.slow) for each in ("fork", "spawn")),
+        *(pytest.param("./stages/mine.py", each, marks=pytest.mark.slow) for each in ("fork", "forkserver")),
+        *(pytest.param("stages.mine:mine", each, marks=pytest.mark.slow) for each in ("forkserver", "spawn")),
+    ],
+)
 def test_options_of_a_stages_own_types(project: Path, uses: str, context: str) -> None:
     """An option may be of a class of the stage's own module, however the stage is named."""
     (project / "p.yaml").write_text(YAML.replace("uses: mine", f"uses: '{uses}'"))

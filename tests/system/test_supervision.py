@@ -152,19 +152,34 @@ def hurt(path: Path) -> str:
     assert (tmp_path / "out" / "a.txt").read_text() == "well"
 
 
+BAD_STARTS = {
+    "raises": ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+    "exits": ("import os; os._exit(7)", "exit code 7"),
+    "segfaults": ("import ctypes; ctypes.string_at(0)", "killed by SIGSEGV"),
+    "hangs": ("import time; time.sleep(1000)", "was not ready after 4 s (pool.start_timeout)"),
+    "imports": ("import nowhere_to_be_found", "nowhere_to_be_found"),
+    "hogs": ("self.held = bytearray(450_000_000)", "right after its start; pool.max_memory is 200.0 MB"),
+}
+# Each fault by the method that most people have, and one of the others.
+QUICK_STARTS = {
+    *((how, "forkserver") for how in BAD_STARTS),
+    ("raises", "fork"),
+    ("segfaults", "spawn"),
+    ("exits", "fork"),
+}
+
+
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "says", "context"),
     [
-        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
-        ("import os; os._exit(7)", "exit code 7"),
-        ("import ctypes; ctypes.string_at(0)", "killed by SIGSEGV"),
-        ("import time; time.sleep(1000)", "was not ready after 4 s (pool.start_timeout)"),
-        ("import nowhere_to_be_found", "nowhere_to_be_found"),
-        ("self.held = bytearray(450_000_000)", "right after its start; pool.max_memory is 200.0 MB"),
+        pytest.param(
+            *BAD_STARTS[how], context, id=f"{context}-{how}",
+            marks=[] if (how, context) in QUICK_STARTS else pytest.mark.slow,
+        )
+        for how in BAD_STARTS
+        for context in METHODS
     ],
-    ids=["raises", "exits", "segfaults", "hangs", "imports", "hogs"],
-)
-@pytest.mark.parametrize("context", METHODS)
+)  # fmt: skip
 def test_workers_that_cannot_start_end_the_run_once(
     tmp_path: Path, pipeline: Pipeline, context: str, body: str, says: str
 ) -> None:
