@@ -29,7 +29,7 @@ class Summary:
     edited: int = 0
     """The number of outputs that were kept since someone else had edited them."""
     set_aside: int = 0
-    """The number of files that may be a person's and had to make room for outputs."""
+    """The number of files that had to make room for outputs and may be a person's, or were made of what is gone."""
     held: int = 0
     """The number of outputs that were not tried again, since they failed too often or were dismissed."""
     pruned: int = 0
@@ -71,7 +71,7 @@ class Summary:
                     self.remarks.update(general for _, general in result.notes)
             elif result.status == "skipped":
                 self.skipped += 1
-            elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
+            elif result.kind == "vanished" and result.code != "in_hand":  # nothing is left to be made, as in a run that began a moment later
                 self.vanished += 1
             else:
                 self.add_failure(outcome.origin, result)
