@@ -78,7 +78,10 @@ def execute(arguments: argparse.Namespace) -> int:
             _debug(errors, trial)
         return _exit_code(outcome, errors)
     finally:
-        if not arguments.keep:
+        aside = folder / "state" / "set-aside"
+        if aside.exists():
+            print(f"the file is gone; what was made of it is kept: {aside}", file=sys.stderr)
+        elif not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 

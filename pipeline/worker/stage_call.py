@@ -18,13 +18,17 @@ from pipeline.notes import Notes, collected
 from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import one_line
-from pipeline.types import Item, Skip
+from pipeline.types import Item, Part, Skip
 from pipeline.worker.scratch import Scratch
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
 
 Enter = Callable[[int], None]
 """A function that receives the index of a stage before its call, and -1 after, so that a death can be blamed."""
+
+
+RefuseChangedInput = Callable[[BuiltStage, Any], None]
+"""A function that receives a stage and what it has made, and raises FileFailure if its input is not as it was."""
 
 
 def announce_nothing(index: int) -> None:
@@ -95,7 +99,7 @@ class StageCaller:
     """Calls the stages of one job, announces each call to the supervisor, and checks its result."""
 
     def __init__(
-        self, tree: Tree, path: str, source: bytes, input_changed: Callable[[], object], enter: Enter,
+        self, tree: Tree, path: str, source: bytes, refuse_changed_input: RefuseChangedInput, enter: Enter,
         steps: StepReporter | None,
     ) -> None:  # fmt: skip
         self.scratch = Scratch(tree.setup.scratch)
@@ -105,7 +109,7 @@ class StageCaller:
         self._path = path
         """The file that the job reads; empty for a group."""
         self._source = source
-        self._input_changed = input_changed
+        self._refuse_changed_input = refuse_changed_input
         self._enter = enter
 
     def run(
@@ -148,7 +152,7 @@ class StageCaller:
         finally:
             self._enter(-1)
         if made is not NO_MORE:
-            self._refuse_changed_input(stage)
+            self._refuse_changed_input(stage, made.value if isinstance(made, Part) else made)
         return made
 
     def call(self, stage: BuiltStage, argument: Any, wanted: ValueKind, shared_path: Path | None = None) -> Any:
@@ -161,7 +165,7 @@ class StageCaller:
         try:
             made = self._call_and_check(stage, argument, shared_path)
             if wanted is PATH:
-                self._refuse_changed_input(stage)
+                self._refuse_changed_input(stage, made)
         except BaseException as error:
             if self.steps:
                 text = error_text(error) if isinstance(error, Skip) else error_line(error)
@@ -217,10 +221,6 @@ class StageCaller:
         if stage.wants_item:
             return Item(given, os.fsdecode(self._source), self.scratch.create(), part)
         return given
-
-    def _refuse_changed_input(self, stage: BuiltStage) -> None:
-        if self._input_changed():
-            raise FileFailure(f"stage {stage.name!r} changed its input ({stage.where})")
 
 
 def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
@@ -316,6 +316,8 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     if isinstance(error, SourceMoved):
         kind = error.kind
     result = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+    if isinstance(error, SourceMoved) and error.was_in_hand:
+        return result._replace(code="in_hand")
     if isinstance(error, NotOurs):
         return result._replace(kind="collision", code="not_ours", taken_by=error.by)
     return result
