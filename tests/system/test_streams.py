@@ -1,4 +1,4 @@
-"""Streams that are closed, full or unread: no exit code changes by them, and no run stops."""
+"""Streams that are closed, full or unread: no exit code changes by them, no run stops, and nothing waits."""
 
 from __future__ import annotations
 
@@ -92,3 +92,52 @@ def test_a_program_of_a_stage_outlives_the_reader_too(project: Project) -> None:
     run = "__import__('subprocess').run(['sh', '-c', 'echo; echo'], check=True)"
     project.write("stages/upper.py", f"def upper(text: str) -> str:\n    {run}\n    return text.upper()\n")
     assert unread([*PROGRAM, "--force", "--engine", "serial"], project.folder) == 0
+
+
+@pytest.mark.processes
+def test_a_closed_stdin(project: Project) -> None:
+    """Names cannot be read from it, which is said; a debugger ends at once; a run does not need it."""
+
+    def run(arguments: str) -> subprocess.CompletedProcess[str]:
+        command = f"{sys.executable} -m pipeline {arguments} <&-"
+        return subprocess.run(command, shell=True, cwd=project.folder, capture_output=True, text=True, timeout=100)
+
+    listed = run("--files-from -")
+    assert (listed.returncode, listed.stdout) == (2, "")
+    assert listed.stderr.startswith("--files-from -: stdin is closed; ")
+    assert run("try in/bad --pdb").returncode == 1
+    ran = run("--force --engine pool")
+    assert ran.returncode == 1 and "bad (up): ValueError: bad text" in ran.stderr
+
+
+STATE = ".pipeline/pipeline"
+# Each file that is read, and whether a run can do without it.
+FILES = {
+    f"{STATE}/reading.seal": True,
+    f"{STATE}/progress.json": True,
+    "out/.filemill": True,
+    f"{STATE}/id": False,
+    f"{STATE}/lock": False,
+    f"{STATE}/ledger.sqlite": False,
+    f"{STATE}/ledger.sqlite-wal": False,
+    f"{STATE}/ledger.sqlite-journal": False,
+    f"{STATE}/ledger-good.sqlite": False,
+    "pipeline.yaml": False,
+    "stages/upper.py": False,
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("file", FILES)
+def test_a_fifo_is_not_waited_for(project: Project, file: str) -> None:
+    """Whatever stands in place of a file that we read: it is named, or it is done without, and nobody waits."""
+    place = project.folder / file
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    for verb in ("status", "run"):
+        ran = subprocess.run([*PROGRAM, verb], cwd=project.folder, capture_output=True, text=True, timeout=100)
+        assert "Traceback" not in ran.stderr and "bug" not in ran.stderr, ran.stderr
+        if verb == "run":
+            assert ran.returncode == 1 if FILES[file] else ran.returncode in (2, 3), ran.stderr
+        if ran.returncode > 1:
+            assert (place.stem if place.suffix == ".py" else place.name) in ran.stderr
