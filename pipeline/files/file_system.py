@@ -1,11 +1,13 @@
-"""Finds the file system of a path, and describes the errors that file systems raise."""
+"""Opens regular files, finds the file system of a path, and describes the errors that file systems raise."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import stat
 from collections.abc import Collection
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +56,27 @@ def is_gone(path: bytes) -> bool:
     except OSError:
         pass
     return False
+
+
+def open_regular(path: bytes | str | Path) -> FileIO:
+    """Open a regular file for reading, unbuffered, and never wait, as opening a FIFO does. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        return FileIO(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def read_regular(path: bytes | str | Path) -> bytes:
+    """Return the contents of a regular file; never wait. Raises OSError."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 # No file can be to blame for a full disk, whoever it is that meets it.

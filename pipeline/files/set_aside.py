@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from pipeline.files.atomic import GiveName, digest_of
+from pipeline.files.file_system import open_regular
 
 _CHUNK_BYTES = 1 << 20
 
@@ -84,7 +85,7 @@ class SetAside:
 
 def _is_blank(path: bytes) -> bool:
     """Return whether a file has nothing but zeros, as after a power cut."""
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             if chunk.count(0) != len(chunk):
                 return False
