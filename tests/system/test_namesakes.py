@@ -36,6 +36,14 @@ def ran(project: Project, *command: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def copied_to(folder: Path) -> Path:
+    """Copy the program's packages to a folder, and return it."""
+    for package in (pipeline, stages):
+        place = Path(package.__path__[0])
+        shutil.copytree(place, folder / place.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_namesakes_are_left_alone(project: Project, method: str) -> None:
@@ -51,10 +59,7 @@ def test_namesakes_are_left_alone(project: Project, method: str) -> None:
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_workers_import_the_program_from_where_it_runs(project: Project, method: str) -> None:
     """A checkout that is run beside an installed filemill has no workers of the other."""
-    checkout = project.folder / "checkout"
-    for package in (pipeline, stages):
-        place = Path(package.__path__[0])
-        shutil.copytree(place, checkout / place.name, ignore=shutil.ignore_patterns("__pycache__"))
+    checkout = copied_to(project.folder / "checkout")
     project.edit("pipeline.yaml", "inputs: in\n", f"inputs: in\npool: {{context: {method}}}\n")
     project.write("stages/upper.py", "from pipeline import types\ndef upper(text: str) -> str: return types.__file__\n")
     command = [*AS_MODULE, str(project.folder / "pipeline.yaml")]
@@ -70,3 +75,16 @@ def test_a_namesake_of_the_program_is_named(project: Project, file: str) -> None
     for arguments in (["check"], ["new", "shout"]):
         said = ran(project, *FILEMILL, *arguments).stderr
         assert f"{project.folder / file}: 'python -m pipeline' in {project.folder} runs this; say 'filemill'" in said
+
+
+def test_another_distribution_of_the_name_is_named(tmp_path: Path) -> None:
+    """Where one was installed over filemill, its name tells what happened."""
+    copied_to(tmp_path)
+    (tmp_path / "pipeline/__init__.py").write_text("__version__ = '7'\n")
+    (tmp_path / "pipes-7.dist-info").mkdir()
+    (tmp_path / "pipes-7.dist-info/METADATA").write_text("Name: pipes\nVersion: 7\n")
+    (tmp_path / "pipes-7.dist-info/top_level.txt").write_text("pipeline\n")
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{tmp_path / 'pipeline/__init__.py'}: this belongs to pipes, ")
