@@ -10,6 +10,18 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import pipeline
+
+if not hasattr(pipeline, "is_program"):  # pip lets two distributions write to one folder, and the later one wins
+    from importlib import metadata
+
+    owners = {*metadata.packages_distributions().get("pipeline", ())} - {"filemill"}
+    print(
+        f"{pipeline.__file__}: this belongs to {', '.join(sorted(owners)) or 'another distribution'}, which has the "
+        "name 'pipeline' too; install filemill anew, in an environment of its own",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
 from pipeline import __version__
 from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
 from pipeline.stdio import discard_stdout, open_missing, outlive_readers, print_error

@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from pipeline.engines.os_process import LINUX, end_signals_blocked
+from pipeline.engines.os_process import LINUX, end_signals_blocked, our_import_path
 from pipeline.engines.queues import BatchQueue
 from pipeline.engines.worker_process import PROCESS_TYPES, ProcessOwner, WorkerProcess
 
@@ -40,7 +40,7 @@ def prepare_start_method(method: str, preload: Sequence[str]) -> None:
     group; and forking while threads run is intended.
     """
     if LINUX and method != "fork":
-        with end_signals_blocked():
+        with end_signals_blocked(), our_import_path():
             resource_tracker.ensure_running()
     if method == "forkserver":
         multiprocessing.set_forkserver_preload(list(preload))

@@ -76,7 +76,7 @@ class WorkerProcess(BaseProcess):
                     refusal = None
                     break
                 try:
-                    with os_process.end_signals_blocked(), _main_hidden():
+                    with os_process.end_signals_blocked(), os_process.our_import_path(), _main_hidden():
                         super().start()
                     self._open_pidfd()
                     return owner.on_started(self)

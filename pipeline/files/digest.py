@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.files.file_system import WRITING, blame_machine, open_regular
+from pipeline.files.file_system import READING, blame_machine, open_regular
 
 # Nanoseconds: the coarsest clock of any file system, that of FAT.
 _AT_REST_NS = 2_000_000_000
@@ -68,6 +68,6 @@ def contents_of(file: Path) -> str:
     try:
         return read(file).digest.hex()
     except OSError as error:
-        if (failure := blame_machine(error, file, WRITING)) is not error:
+        if (failure := blame_machine(error, file, READING)) is not error:
             raise failure from error
         return error.strerror or str(error)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
+from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
 from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
@@ -128,7 +128,7 @@ class GroupJobRunner:
             file = path if self._kind in (TEXT, BYTES) else Path(path)
             value = convert(file, PATH, self._kind, self._scratch.new_file)
         except OSError as error:
-            raise blame_machine(error, member.path, OPENING) from error
+            raise blame_machine(error, member.path, READING) from error
         except FileFailure as error:
             raise FileFailure(f"{shown(member.path)}: {error_line(error)}") from error
         value = prepare(self._stage, value, self._kind)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
-from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine, describe
+from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe
 from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
@@ -116,9 +116,15 @@ class JobRunner:
             except Interrupted:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
-                self._fail_below(stage, blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL))
+                self._fail_below(stage, self._blame(error))
             else:
                 self._finish(stage, *made)
+
+    def _blame(self, error: BaseException) -> BaseException:
+        """Return the reason why a stage failed, which is the machine's fault on a full disk or a lost source."""
+        if isinstance(error, OSError) and error.filename == self._path:
+            return blame_machine(error, self._path, READING)
+        return blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL)
 
     def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
         """Pass the parts of a stage one by one through all stages below it, then commit them together."""
@@ -258,7 +264,7 @@ class JobRunner:
         try:
             value, kind = take(begin, Path(self._path))
         except OSError as error:
-            refused = blame_machine(error, begin.file, OPENING)
+            refused = blame_machine(error, begin.file, READING)
             for target in self._job.targets:
                 self._fail(target, refused)
         else:

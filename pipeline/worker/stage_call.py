@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 from pipeline.errors import FileFailure, NotOurs, SourceMoved
-from pipeline.files.file_system import OPENING, WRITING, blame_machine
+from pipeline.files.file_system import READING, WRITING, blame_machine
 from pipeline.messages import FailureKind, Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
@@ -211,7 +211,7 @@ class StageCaller:
         except OSError as error:
             if value.wanted[position] is PATH:
                 raise blame_machine(error, self.scratch.folder or self._path, WRITING) from error
-            raise blame_machine(error, self._path, OPENING) from error
+            raise blame_machine(error, self._path, READING) from error
         if self.steps and value.wanted[position] is not value.kind:
             self.steps.converted(stage.name, value.kind, given)
         return given
