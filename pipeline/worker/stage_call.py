@@ -17,8 +17,9 @@ from pipeline.messages import FailureKind, Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
 from pipeline.stage.values import Kind as ValueKind
-from pipeline.text import one_line
+from pipeline.text import one_line, shortened
 from pipeline.types import Item, Part, Skip
+from pipeline.worker.process_state import process_state
 from pipeline.worker.scratch import Scratch
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
@@ -150,7 +151,9 @@ class StageCaller:
         try:
             made = next(parts, NO_MORE)
         finally:
+            changed = process_state.restore()
             self._enter(-1)
+        refuse_changed_process(stage, changed)
         if made is not NO_MORE:
             self._refuse_changed_input(stage, made.value if isinstance(made, Part) else made)
         return made
@@ -176,7 +179,7 @@ class StageCaller:
         return made
 
     def _call_and_check(self, stage: BuiltStage, argument: Any, shared_path: Path | None) -> Any:
-        """Announce and make a call; raise FileFailure if the stage left threads running or changed a shared file."""
+        """Announce and make a call; raise FileFailure if the stage changed its process or a shared file."""
         threads = threading.active_count()
         if shared_path and not self.scratch.holds(shared_path):
             shared_path = None
@@ -185,7 +188,9 @@ class StageCaller:
         try:
             made = stage.function(argument)
         finally:
+            changed = process_state.restore()
             self._enter(-1)
+        refuse_changed_process(stage, changed)
         if shared_path and _state_of(shared_path) != before:
             text = f"stage {stage.name!r} changed its input, which other stages read too"
             raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
@@ -269,6 +274,15 @@ def refuse_given(stage: BuiltStage, given: Any, made: Any) -> None:
         raise FileFailure(f"{text}; return a file of its own, in the scratch folder of an Item ({stage.where})")
 
 
+def refuse_changed_process(stage: BuiltStage, changed: str) -> None:
+    """Raise FileFailure if a call changed its process for the next files, or has left too many files open."""
+    if changed:
+        text = f"stage {stage.name!r} left {changed} changed for the next files"
+        raise FileFailure(f"{text}; set back what a call changes, or change it in the initializer ({stage.where})")
+    if count := process_state.leaked():
+        raise FileFailure(f"stage {stage.name!r} leaves its files open: there are {count} by now ({stage.where})")
+
+
 # More threads than this that the calls of a stage have left running are a leak; it may well keep a few of its own.
 _MAX_THREADS = 32
 _known_threads: WeakSet[threading.Thread] = WeakSet(threading.enumerate())
@@ -346,4 +360,6 @@ def _traceback(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents:
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)) if trace is not None else ""
+    if trace is None:
+        return ""
+    return shortened("".join(traceback.format_exception(type(error), error, trace)))
