@@ -180,3 +180,24 @@ def test_a_script_that_runs_a_pipeline_is_no_plug_in(tmp_path: Path) -> None:
         project.write("pipeline.yaml", f"{YAML}pool: {{context: {context}}}\nstate: state-{context}\n")
         project.edit("pipeline.yaml", "out/", f"out-{context}/")
         subprocess.run([sys.executable, "main.py"], cwd=tmp_path, check=True, timeout=100)
+
+
+def test_a_package_that_hides_a_plug_in(tmp_path: Path) -> None:
+    """A folder of the plug-in's name comes first from now on."""
+    project = project_in(tmp_path)
+    made(tmp_path)
+    project.write("plugs/a/__init__.py", PLUG % 2)
+    made(tmp_path)
+    assert project.outputs() == {"a": b"a2", "b": b"b1"}
+
+
+def test_a_plug_in_stays_known_when_an_edit_of_its_stage_is_accepted(tmp_path: Path) -> None:
+    """What changes nothing makes nothing anew; what the plug-in says afterwards does."""
+    project = project_in(tmp_path)
+    made(tmp_path)
+    project.edit("stages/up.py", "return", "text = text\n    return")
+    program(tmp_path, "accept", "--stage", "up", "--because", "code", "--yes")
+    assert "make" not in program(tmp_path, "plan")
+    project.write("plugs/a.py", PLUG % 2)
+    made(tmp_path)
+    assert project.outputs() == {"a": b"a2", "b": b"b1"}

@@ -214,3 +214,29 @@ def test_a_field_is_no_default() -> None:
 def test_paths_become_absolute(value: Any, made: Any) -> None:
     """A Path option is relative to the YAML's folder, however deep in the options it lies; texts are left alone."""
     assert absolute(value, Path("/p")) == made
+
+
+@dataclass(frozen=True)
+class Tool:
+    """An option with a part that may be a file."""
+
+    script: str | Path = ""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "expected"),
+    [
+        (str | Path, "a/b", Path("a/b")),
+        (str | Path, "ab", "ab"),
+        (list[str | Path] | None, ["a/b", "-q"], [Path("a/b"), "-q"]),
+        (dict[str, str | Path], {"x": "a/b", "y": "c/d"}, {"x": Path("a/b"), "y": "c/d"}),
+        (tuple[int, str | Path], [1, "a/b"], (1, Path("a/b"))),
+        (Tool, {"script": "a/b"}, Tool(Path("a/b"))),
+        (str, "a/b", "a/b"),
+    ],
+)
+def test_a_text_that_names_a_file_is_a_path_where_it_may_be(annotation: Any, given: Any, expected: Any) -> None:
+    """At any depth; `ab` has neither a dot nor a slash, and `c/d` is no file."""
+    known = {"option": inspect.Parameter("option", inspect.Parameter.KEYWORD_ONLY, annotation=annotation)}
+    options, problems = check_options(known, {"option": given}, lambda text: text in ("a/b", "ab"))
+    assert (options, problems) == ({"option": expected}, [])
