@@ -103,7 +103,9 @@ def may_use_bytecode(path: str) -> bool:
     """
     try:
         compiled, source = os.stat(cache_from_source(path)).st_mtime_ns, os.stat(path)
-        return compiled // 10**9 > max(source.st_mtime_ns, source.st_ctime_ns) // 10**9
+        # Of a link the moment counts, too, since when it leads to this source.
+        changed = max(source.st_mtime_ns, source.st_ctime_ns, os.lstat(path).st_ctime_ns)
+        return compiled // 10**9 > changed // 10**9
     except (OSError, NotImplementedError, ValueError):
         return False
 

@@ -187,6 +187,27 @@ def test_what_was_in_hand_when_the_run_planned_again_is_known(tmp_path: Path) ->
         assert record and record.status == "done" and record.in_flight
 
 
+def test_a_link_to_a_helper_that_is_switched(tmp_path: Path) -> None:
+    """Bytecode beside the link may be of the file to which it led before, although that file is as old."""
+    project = project_in(tmp_path, "a")
+    project.write("go", "")
+    (tmp_path / "helper.py").unlink()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    for mark in "12":
+        project.write(f"versions/{mark}.py", f"MARK = '{mark}'\n")
+        os.utime(tmp_path / f"versions/{mark}.py", ns=(10**18, 10**18))
+    time.sleep(1.1 - time.time() % 1)  # bytecode of the same second is not used in any case
+    for mark in "12":
+        (tmp_path / "helper.py").unlink(missing_ok=True)
+        (tmp_path / "helper.py").symlink_to(f"versions/{mark}.py")
+        subprocess.run([sys.executable, "-m", "pipeline"], cwd=tmp_path, env=environment, timeout=100, check=True)
+        assert project.outputs() == {"a": f"a{mark}".encode()}
+        time.sleep(1.1 - time.time() % 1)
+        if mark == "1":
+            subprocess.run([sys.executable, "-c", "import helper"], cwd=tmp_path, env=environment, check=True)
+        time.sleep(1.1 - time.time() % 1)
+
+
 # -- two files, one text -----------------------------------------------------------------------------------------------
 
 
