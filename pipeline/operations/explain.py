@@ -26,6 +26,7 @@ from pipeline.messages import Group, Source
 from pipeline.planning.decisions import Decision, Reason
 from pipeline.planning.file_state import is_as_left
 from pipeline.planning.freshness import Freshness
+from pipeline.planning.late_code import LateCode
 from pipeline.planning.orphans import Fate, fate_of
 from pipeline.planning.plan import Plan, make_plan, walk_of
 from pipeline.planning.recipe import OutputSpec, output_specs
@@ -244,7 +245,10 @@ class Explainer:
                 yield self._stage(stage, parts[stage.name])
 
     def _stage(self, stage: StageConfig, part: dict[str, Any]) -> StageExplained:
-        files = _files_of(stage.code)
+        late = [
+            os.path.relpath(self._config.folder / path) for path in LateCode(self._config, self._ledger).known(stage)
+        ]
+        files = sorted([*_files_of(stage.code), *late])
         own = part.get("initializer", {})
         if own and stage.pool and stage.pool.initializer:
             files += [each for each in _files_of(stage.initializer_code) if each not in files]

@@ -32,10 +32,14 @@ class LateCode:
         self._read: dict[str, str] = {}
         """The present digest of each file, by its path relative to the folder of pipeline.yaml."""
 
+    def known(self, stage: StageConfig) -> Mapping[str, str]:
+        """Return the digest of each file when the stage loaded it first, by its path relative to pipeline.yaml."""
+        return self._known.get(stage.code.name, {}) if stage.code.recipe is None else {}
+
     def changed(self, stage: StageConfig) -> Mapping[str, str]:
         """Return the present digests of the files that have changed since the stage loaded them first."""
-        known = self._known.get(stage.code.name, {}) if stage.code.recipe is None else {}
-        return {path: now for path, was in sorted(known.items()) if (now := self._digest(path)) != was}
+        known = sorted(self.known(stage).items())
+        return {path: now for path, was in known if (now := self._digest(path)) != was}
 
     def add_to(self, state: CodeState) -> CodeState:
         """Return the state of a run's code with these files as they are now, so that workers load no others."""

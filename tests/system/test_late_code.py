@@ -82,6 +82,7 @@ def test_a_plug_in_counts_from_the_run_that_loads_it(stage: str, context: str, t
     project.edit("pipeline.yaml", "uses: up", "uses: ./stages/up.py:Up" if stage is WHEN_BUILT else "uses: up")
     log = made(tmp_path)
     assert log.count(SAID) == 1 and "plugs/a.py" in log and "plugs/b.py" in log
+    assert "plugs/a.py, plugs/b.py, stages/up.py" in program(tmp_path, "explain", "in/a")
     for mark in "212":
         project.write("plugs/a.py", PLUG % mark)
         assert "code changed (plugs/a.py)" in program(tmp_path, "plan")
