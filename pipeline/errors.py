@@ -109,12 +109,15 @@ class Unreadable(FileFailure):
 
 
 class SourceMoved(FileFailure):
-    """The source changed or vanished while it was read; what was made from it is discarded."""
+    """The source changed or vanished while it was read; what was made of one that changed is discarded."""
 
-    def __init__(self, kind: Literal["changed", "vanished"]) -> None:
+    def __init__(self, kind: Literal["changed", "vanished"], stage: str = "") -> None:
         texts = {"changed": "changed while reading; the next run does it", "vanished": "vanished while reading"}
-        super().__init__(texts[kind])
+        who = f"while stage {stage} had it; a stage reads its input and changes nothing of it"
+        super().__init__(f"{kind} {who}" if stage else texts[kind])
         self.kind = kind
+        self.was_in_hand = bool(stage)
+        """True if it happened during the call of a stage that was given the path of the source."""
 
 
 class Interrupted(BaseException):

@@ -170,10 +170,12 @@ class Result(NamedTuple):
     """The parts that a fan-out made in place of one file."""
     notes: tuple[tuple[str, str], ...] = ()
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
-    code: Literal["", "not_ours", "members_failed"] = ""
+    code: Literal["", "not_ours", "members_failed", "in_hand"] = ""
     """The code of a failure that the program treats specially, since it never parses `text`; else empty."""
     taken_by: bytes = b""
     """The path, as spelt in the file system, of a file that already has the output's name; empty if there is none."""
+    moved_under: str = ""
+    """The name of the stage that was at work when the source changed or vanished; empty if none was."""
 
     @property
     def noted(self) -> str:

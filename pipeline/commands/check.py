@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pipeline.commands import warn_of_namesake
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `check`."""
@@ -20,6 +22,7 @@ def execute(arguments: argparse.Namespace) -> int:
     config = load_config(Path(arguments.file), arguments.set)
     for note in (*config.warnings, *config.unseen):
         print(note, file=sys.stderr)
+    warn_of_namesake(config.folder)
     for stage in config.stages:
         parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"
         output = f" -> {stage.output.template.text}" if stage.output else " -> no file" if stage.leaves_no_file else ""

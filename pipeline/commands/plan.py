@@ -100,7 +100,9 @@ def _print_counts(plan: Plan) -> None:
         files = plan.files[action, reason]
         print(f"{f'{files:,}' if files else '':>9} {-outputs:>9,}  {_described(action, why)}")
     if plan.unmatched:
-        print(f"{plan.unmatched:>9,} {0:>9}  unmatched: no stage reads them")
+        from pipeline.report.summary import kinds_of
+
+        print(f"{plan.unmatched.total():>9,} {0:>9}  unmatched, no stage reads them: {kinds_of(plan.unmatched)}")
 
 
 def _print_estimate(plan: Plan, pace: Pace | None) -> None:

@@ -78,7 +78,10 @@ def execute(arguments: argparse.Namespace) -> int:
             _debug(errors, trial)
         return _exit_code(outcome, errors)
     finally:
-        if not arguments.keep:
+        aside = folder / "state" / "set-aside"
+        if aside.exists():
+            print(f"the file is gone; what was made of it is kept: {aside}", file=sys.stderr)
+        elif not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -117,8 +120,10 @@ def _exit_code(outcome: Outcome, errors: Sequence[BaseException]) -> int:
 @contextlib.contextmanager
 def _our_stdout() -> Iterator[TextIO]:
     """Open a copy of stdout, which is not affected when stdout is redirected."""
+    from pipeline.stdio import outliving
+
     sys.stdout.flush()
-    with open(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as out:
+    with outliving(os.dup(1), "utf-8", "backslashreplace") as out:
         yield out
 
 

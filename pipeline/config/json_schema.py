@@ -23,6 +23,7 @@ from pipeline.config.document import SHORT_FORMS
 from pipeline.config.schema import vocabulary
 from pipeline.config.units import Amount
 from pipeline.errors import UsageError
+from pipeline.files.file_system import read_regular
 from pipeline.stage import describe as about
 from pipeline.stage.isolation import call_despite_deaths
 from pipeline.stage.signature import Stage, keyword_options
@@ -80,7 +81,7 @@ def write_schema(schema: Schema, file: Path) -> None:
 
 def _is_schema(file: Path) -> bool:
     try:
-        return "$schema" in json.loads(file.read_bytes())
+        return "$schema" in json.loads(read_regular(file))
     except (ValueError, TypeError):
         return False
 

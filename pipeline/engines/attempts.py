@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
-from pipeline.engines import output_capture
 from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
+from pipeline.text import shortened
 
 
 class WorkerFailure(NamedTuple):
@@ -33,6 +33,8 @@ class NextStep(Enum):
     DELIVER = auto()
     RUN_ALONE = auto()
     """The job is sent in a batch of its own, so that the death of its worker costs no other job."""
+    RUN_LAST = auto()
+    """The job is sent while no other job is running, so that it may have the memory of all workers."""
     RUN_LATER = auto()
     """The job is sent in a batch of its own, after the pause between retries."""
 
@@ -50,6 +52,8 @@ class Attempt:
     output: str = ""
     has_failed_once: bool = False
     """True if the remaining targets have cost a worker, or run out of memory, once."""
+    needs_memory: bool = False
+    """True if a try ran out of memory, or was killed for what it took."""
     tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
@@ -96,21 +100,28 @@ class Attempt:
         self._add_output(failure.output)
         self.tries += 1
         self.mark_again()
-        if failure.kind in ("crashed", "memory") and not self.has_failed_once:
+        is_first = not (self.needs_memory if failure.kind == "memory" else self.has_failed_once)
+        if failure.kind in ("crashed", "memory") and is_first:
             self.has_failed_once = True
-            return NextStep.RUN_ALONE
+            self.needs_memory = self.needs_memory or failure.kind == "memory"
+            return self.next_try
         guilty = with_descendants(failure.stage, stages)
         lost = [target for target in self.remaining.targets if target.stage in guilty] or self.remaining.targets
         text = failure_text(failure, stages)
         for target in lost:
             failed = Result(target.stage, target.path, "failed", text, failure.kind, failure.detail)
             self.results[target.stage] = [failed]
-        self.has_failed_once = False
+        self.has_failed_once = self.needs_memory = False
         kept = {target.stage for target in self.remaining.targets} - {target.stage for target in lost}
         if not kept:
             return NextStep.DELIVER
         self._keep_only(kept)
-        return NextStep.RUN_ALONE
+        return self.next_try
+
+    @property
+    def next_try(self) -> NextStep:
+        """Return how the job is tried again after it has cost a worker, or run out of memory."""
+        return NextStep.RUN_LAST if self.needs_memory else NextStep.RUN_ALONE
 
     def mark_again(self) -> None:
         """Mark the remaining targets as possibly made in part, by a worker that died with them."""
@@ -142,10 +153,10 @@ class Attempt:
             return NextStep.DELIVER
         memory = {stage for stage, kind in failed.items() if kind == "memory"}
         errors = {stage for stage, kind in failed.items() if kind == "error"}
-        if memory and not self.has_failed_once:
-            self.has_failed_once = True
+        if memory and not self.needs_memory:
+            self.has_failed_once = self.needs_memory = True
             self._keep_only(memory | errors)
-            return NextStep.RUN_ALONE
+            return self.next_try
         if errors and self.retries_left:
             self.retries_left -= 1
             self.retries_taken += 1
@@ -162,7 +173,7 @@ class Attempt:
 
     def _add_output(self, output: str) -> None:
         if output:
-            self.output = output_capture.shorten(self.output + output)
+            self.output = shortened(self.output + output)
 
 
 def with_descendants(stage: int, stages: Sequence[StageInfo]) -> set[str]:

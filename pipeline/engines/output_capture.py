@@ -14,12 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from pipeline.text import LEFT_OUT
+
 # How much of a job's text is kept: its beginning and its end, half each.
 KEPT_BYTES = 64 * 1024
 # How much text a job may have on disk before the parent truncates it.
 MAX_FILE_BYTES = 1024 * 1024
 
-_LEFT_OUT = "\n[... {} bytes left out ...]\n"
 _LINE_BUFFERED = 1  # _IOLBF of stdio.h
 
 
@@ -40,12 +41,18 @@ def redirect(path: Path) -> None:
     sys.stderr = sys.__stderr__ = _opened(2, _fd)  # type: ignore[misc, assignment]
 
 
+def descriptor() -> int | None:
+    """Return the descriptor of this worker's file, which no stage may close; None if there is none."""
+    return _fd
+
+
 def take() -> str:
-    """Remove and return what this worker has printed since the last call."""
+    """Remove and return what this worker has printed since the last call. Raises OSError if its file was closed."""
     if _fd is None:
         return ""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # a thread of a stage has closed or unset it
+            stream.flush()
     size_bytes = os.lseek(_fd, 0, os.SEEK_END)  # cheaper than fstat
     if size_bytes == 0:
         return ""
@@ -97,19 +104,11 @@ def cut(path: Path) -> None:
             os.truncate(path, KEPT_BYTES // 2)
 
 
-def shorten(text: str) -> str:
-    """Return a text with its middle left out if it is longer than what is kept of a job."""
-    if len(text) <= KEPT_BYTES + len(_LEFT_OUT) + 20:  # it may have been shortened before
-        return text
-    half = KEPT_BYTES // 2
-    return f"{text[:half]}{_LEFT_OUT.format(len(text) - 2 * half)}{text[-half:]}"
-
-
 def _read(fd: int, size_bytes: int) -> str:
     half = KEPT_BYTES // 2
     if size_bytes <= KEPT_BYTES:
         return _text(os.pread(fd, size_bytes, 0))
-    left_out = _LEFT_OUT.format(size_bytes - 2 * half)
+    left_out = LEFT_OUT.format(size_bytes - 2 * half)
     return _text(os.pread(fd, half, 0)) + left_out + _text(os.pread(fd, half, size_bytes - half))
 
 

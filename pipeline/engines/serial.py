@@ -12,6 +12,7 @@ from pipeline.errors import WorkersFailed
 from pipeline.messages import AnyJob, Outcome
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
+from pipeline.worker.process_state import process_state
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SerialEngine:
         job, self._waiting = self._waiting, None
         if job is None:
             return []
-        with stdout_to_stderr():
+        with stdout_to_stderr(), process_state.kept():
             outcome = worker.work(job)
             has_failed = any(result.status == "failed" for result in outcome.results)
             return [self._try_again(Attempt(job, self._spec.retries), outcome) if has_failed else outcome]

@@ -5,14 +5,17 @@ A slot is a row of 64-bit words that only its worker writes, and that the parent
     state  since  batch  place  stage  stage_since
 
 The state decides what a death costs. A worker that dies WORKING holds no lock of the pool, so only its batch is lost.
-One that dies IDLE may have held a queue's lock or left half a message in a pipe: the pool must be rebuilt. One that
-dies STARTING or LEAVING takes nothing with it.
+One that dies IDLE may have held a queue's lock or left half a message in a pipe: the pool must be rebuilt, and if its
+last batch was not answered, the jobs of that batch are run alone. One that dies STARTING or LEAVING takes nothing with
+it, and one that ends SPOILT was WORKING.
 """
 
 from __future__ import annotations
 
 import queue
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from multiprocessing.context import BaseContext
@@ -33,6 +36,8 @@ class State(IntEnum):
     """The state of a worker that has processed its share of files; it holds no lock any more."""
     START_FAILED = 4
     """The state of a worker whose initializer raised. It stays alive, since the pool would replace it for ever."""
+    SPOILT = 5
+    """The state of a worker that ends since its job has closed descriptors that the worker needs."""
 
 
 WIDTH = 6
@@ -93,6 +98,8 @@ class Slot:
     files_left: int | None = None
     """The number of files that the worker may still process; None for no limit."""
     max_memory_bytes: int | None = None
+    pipes: tuple[int, ...] = ()
+    """The worker's own ends of the pool's pipes, which the worker adds."""
 
     def enter_state(self, state: State) -> None:
         """Report the new state of this worker."""
@@ -120,10 +127,12 @@ class SlotAllocator:
         close_fds: tuple[int, ...] = (),
         maxtasksperchild: int | None = None,
         max_memory_bytes: int | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self.table = table
         self._folder = folder
         self._limits = close_fds, maxtasksperchild, max_memory_bytes
+        self._scratch = scratch
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(table.count):
@@ -138,14 +147,17 @@ class SlotAllocator:
         self.table.reset(number)
         return Slot(self.table, number, self._capture(number), *self._limits)
 
-    def release(self, slot: Slot) -> None:
-        """Make a dead worker's slot available again."""
+    def release(self, slot: Slot, pid: int | None = None) -> None:
+        """Make a dead worker's slot available again, and remove the scratch folder that it has left behind."""
+        if self._scratch and pid:
+            shutil.rmtree(self._scratch / str(pid), ignore_errors=True)
         self._free.put(slot.number)
 
     def remove_captures(self) -> None:
         """Delete the capture files, once no worker is left."""
         for number in range(self.table.count):
-            self._capture(number).unlink(missing_ok=True)
+            with suppress(OSError):  # there is none, or a stage has put something else there
+                self._capture(number).unlink()
 
     def _capture(self, number: int) -> Path:
         return self._folder / f"slot-{number}.txt"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import EnvironmentFailure, FileFailure
+from pipeline.files.file_system import open_regular
 from pipeline.files.template import OWNER_FILE
 from pipeline.text import NO_FILE, shown
 
@@ -171,7 +172,7 @@ def refuse_lost(folder: bytes) -> None:
 
 def digest_of(path: bytes) -> bytes:
     """Return the digest of a file's contents, as a commit takes it. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_SIZE)).digest()
 
 

@@ -1,11 +1,13 @@
-"""Finds the file system of a path, and describes the errors that file systems raise."""
+"""Opens regular files, finds the file system of a path, and describes the errors that file systems raise."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import stat
 from collections.abc import Collection
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,21 +58,61 @@ def is_gone(path: bytes) -> bool:
     return False
 
 
-# No file can be to blame for a full disk, whoever it is that meets it.
+def open_regular(path: bytes | str | Path) -> FileIO:
+    """Open a regular file for reading, unbuffered, and never wait, as opening a FIFO does. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        return FileIO(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def read_regular(path: bytes | str | Path) -> bytes:
+    """Return the contents of a regular file; never wait. Raises OSError."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+# The errors that are the machine's fault, by what was being done: no file is charged with an attempt for them.
+# Whoever it is that meets it, a stage too:
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# Nor for what we are refused when we open it.
+# When we open anything:
 OPENING = FULL | {errno.EMFILE, errno.ENFILE}
-# Nor for anything of this when it is we who write: a rerun on a healed machine needs no retry.
-WRITING = OPENING | {errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
+# When we open or read a file, whose disk or server may be gone:
+READING = OPENING | {
+    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+}  # fmt: skip
+# When we write; those that deny only where a folder is meant, rather than one file in it:
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+WRITING = READING | _DENIED | {errno.EROFS, errno.EFBIG}
 
 _OPEN_FILES = {errno.EMFILE: "at most {} in one process: ulimit -n", errno.ENFILE: "in all processes: fs.file-max"}
 
 
 def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collection[int]) -> BaseException:
     """Return an EnvironmentFailure for an OSError with one of these causes; any other error as it is."""
-    if isinstance(error, OSError) and error.errno in causes:
+    if (
+        isinstance(error, OSError)
+        and error.errno in causes
+        and (error.errno not in _DENIED or _is_of_folder(error, path))
+    ):
         return EnvironmentFailure(describe(error, path))
     return error
+
+
+def _is_of_folder(error: OSError, path: bytes | str | Path) -> bool:
+    """Return whether an error is about a new name in the folder of a path, or about a folder above it."""
+    if error.filename2 is not None or not isinstance(error.filename, (bytes, str)):
+        return False
+    denied, path = os.fsencode(error.filename), os.fsencode(path)
+    return os.path.dirname(denied) == os.path.dirname(path) or path.startswith(denied + b"/")
 
 
 def describe(error: OSError, path: bytes | str | Path) -> str:
@@ -83,7 +125,7 @@ def _particulars(number: int | None, path: bytes | str | Path) -> str:
     if number in _OPEN_FILES:
         most = os.sysconf("SC_OPEN_MAX")
         return f" ({_OPEN_FILES[number].format(f'{most:,}')})"
-    return describe_room(path) if number in WRITING else ""
+    return describe_room(path) if number in WRITING - _DENIED else ""
 
 
 def describe_room(path: bytes | str | Path) -> str:

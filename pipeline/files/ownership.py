@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.files.file_system import describe
+from pipeline.files.file_system import describe, read_regular
 from pipeline.files.sync import replace_durably
 from pipeline.files.template import OWNER_FILE
 
@@ -96,7 +96,7 @@ def claim(place: Path, ours: Owner, run: int | None = None, run_name: str = "") 
 def _read_owner_file(place: Path) -> dict[str, Any] | None:
     """Read the owner file in a folder; an empty dict where it is damaged, None where it cannot be read."""
     try:
-        said = json.loads((place / OWNER_FILE).read_bytes())
+        said = json.loads(read_regular(place / OWNER_FILE))
     except OSError:
         return None
     except ValueError:
@@ -124,7 +124,7 @@ def _belongs_to_another(
 
 def _has_id(state_folder: Path, state_id: str) -> bool:
     try:
-        return (state_folder / "id").read_text().strip() == state_id
+        return read_regular(state_folder / "id").decode().strip() == state_id
     except (OSError, ValueError):
         return False
 
@@ -151,7 +151,7 @@ class OwnedFolders:
 
     def _look_up_owner(self, folder: bytes) -> bool:
         try:
-            owner = json.loads(Path(os.fsdecode(folder), OWNER_FILE).read_bytes())
+            owner = json.loads(read_regular(os.path.join(folder, os.fsencode(OWNER_FILE))))
             return isinstance(owner, dict) and owner.get("state") == self._state_id
         except (FileNotFoundError, NotADirectoryError):
             pass

@@ -179,6 +179,11 @@ class Parts:
         for path in paths:
             os.unlink(path)
 
+    def keep(self, keep: Callable[[bytes, bytes], None]) -> None:
+        """Call `keep` with each temporary and the path that it was to have."""
+        for path, temporary in self._temporaries.items():
+            keep(temporary, path)
+
     def discard(self) -> None:
         """Remove the temporaries."""
         for temporary in self._temporaries.values():

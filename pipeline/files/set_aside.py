@@ -1,4 +1,7 @@
-"""Keeps files that may be the user's before outputs replace them, as links or copies in a folder of the state."""
+"""Keeps files that may be the user's, or all that is left of theirs, in a folder of the state.
+
+It keeps what outputs are about to replace, as links or copies, and what was made of sources that are gone since.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from pipeline.files.atomic import GiveName, digest_of
+from pipeline.files.file_system import open_regular
 
 _CHUNK_BYTES = 1 << 20
 
@@ -43,9 +48,7 @@ class SetAside:
 
     def _keep(self, target: bytes) -> None:
         """Keep the file at a target. Raises OSError before anything is lost."""
-        apart = target.removeprefix(self._base).lstrip(b"/")
-        place = os.path.join(self._folder, apart)
-        os.makedirs(os.path.dirname(place), exist_ok=True)
+        place = self._place_of(target)
         with suppress(FileExistsError):  # a retry of ours
             try:
                 os.link(target, place)
@@ -53,6 +56,26 @@ class SetAside:
                 raise
             except OSError:  # another file system, or one without links
                 shutil.copy2(target, place)
+
+    def keep_made(self, file: bytes, source: bytes, suffix: bytes) -> None:
+        """Move a file that was made of a source which is gone to that source's name, and its own suffix if it differs.
+
+        Where a file has that name already, a number is added. Raises OSError before anything is lost.
+        """
+        place = self._place_of(source)
+        if os.path.splitext(source)[1].lower() != suffix.lower():
+            place += suffix
+        stem, ending = os.path.splitext(place)
+        numbers = count(2)
+        while os.path.lexists(place):
+            place = b"%s-%d%s" % (stem, next(numbers), ending)
+        shutil.move(os.fsdecode(file), os.fsdecode(place))
+
+    def _place_of(self, path: bytes) -> bytes:
+        """Return the place where a file is kept, whose folder is made."""
+        place = os.path.join(self._folder, path.removeprefix(self._base).lstrip(b"/"))
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        return place
 
     def kept(self) -> Iterator[bytes]:
         """Yield the paths of the files set aside, relative to the pipeline's folder, in byte order."""
@@ -62,7 +85,7 @@ class SetAside:
 
 def _is_blank(path: bytes) -> bool:
     """Return whether a file has nothing but zeros, as after a power cut."""
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             if chunk.count(0) != len(chunk):
                 return False

@@ -7,13 +7,14 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
-from pipeline.files.file_system import describe, mount_of
+from pipeline.files.file_system import describe, mount_of, read_regular
 from pipeline.files.sync import replace_durably
 
 # What was read of the pipeline, as config/seal.py has it.
@@ -124,6 +125,9 @@ def _lock(folder: Path, pipeline: str) -> int:
     """Lock the lock file and return its descriptor; the kernel releases the lock when the process ends."""
     while True:
         lock_fd = os.open(folder / "lock", _LOCK_FLAGS, 0o666)
+        if not stat.S_ISREG(os.fstat(lock_fd).st_mode):
+            os.close(lock_fd)
+            raise EnvironmentFailure(f"{folder / 'lock'} is no regular file, and so no lock; remove it")
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_the_file(lock_fd, folder / "lock"):  # removed between the two: somebody may lock another
@@ -196,7 +200,7 @@ def _identity(folder: Path) -> str:
 def known_identity(folder: Path) -> str:
     """Return the state's id; empty where there is none yet, or the file is damaged."""
     try:
-        known = (folder / "id").read_bytes().strip().decode("ascii", "replace")
+        known = read_regular(folder / "id").strip().decode("ascii", "replace")
     except FileNotFoundError:
         return ""
     return known if _ID.fullmatch(known) else ""

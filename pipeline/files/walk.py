@@ -33,6 +33,11 @@ _SLASH = ord("/")
 # The bits of st_mode that hold the type of the file.
 _TYPE = 0o170000
 
+# What systems and storage devices put beside people's files: thumbnails, recycle bins, views of folders.
+_SYSTEM = frozenset((
+    b"@eaDir", b"#recycle", b"lost+found", b"$RECYCLE.BIN", b"System Volume Information",
+    b"Thumbs.db", b"thumbs.db", b"desktop.ini", b"Desktop.ini",
+))  # fmt: skip
 # The errors of stat for a name that does not exist.
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
@@ -139,7 +144,7 @@ class Walk:
                 names = [
                     entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
                     for entry in entries
-                    if not entry.name.startswith(b".")
+                    if not (entry.name.startswith(b".") or entry.name in _SYSTEM)
                 ]
         except OSError as error:
             self._cannot_list(folder, error)
@@ -202,6 +207,8 @@ class Walk:
     def _why_not(self, path: bytes) -> str:
         if path.startswith(b".") or b"/." in path:
             return "hidden"
+        if not _SYSTEM.isdisjoint(path.split(b"/")):
+            return "a file of the system's"
         return "" if self._counts(path) else "not among the inputs"
 
     def _source(self, path: bytes, name: bytes, folder_fd: int | None = None) -> Source | None:

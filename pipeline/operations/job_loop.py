@@ -115,6 +115,7 @@ class JobLoop:
                     if on_outcome:
                         on_outcome(outcome)
                 self._check_folders()
+                self._recorder.stop_consumer()
                 self._recorder.commit_if_due()
         finally:
             self._observers.on_jobs_ended()
@@ -173,6 +174,6 @@ class JobLoop:
         if self._log.is_stopped:
             return
         try:
-            self._guards.check_folders(has_vanished=self._log.summary.vanished > 0)
+            self._guards.check_folders(has_vanished=self._recorder.has_moved)
         except EnvironmentFailure as error:
             self._log.stop(error.exit_code, error.text)

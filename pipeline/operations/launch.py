@@ -70,18 +70,20 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
     from pipeline.engines.host import memory_share_bytes
     from pipeline.engines.pool import PoolSettings, PoolSpec
 
+    own, total = processes[blueprint.engine or 0], sum(processes.values())
     settings = PoolSettings(
-        processes=processes[blueprint.engine or 0],
+        processes=own,
         maxtasksperchild=pool.maxtasksperchild,
         context=pool.context,
         timeout_s=config.timeout_s,
-        max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(sum(processes.values())),
+        max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(total),
+        memory_alone_bytes=max(own * memory_share_bytes(total), pool.max_memory_bytes or 0),
         start_timeout_s=pool.start_timeout_s,
         retries=config.retry.max,
         backoff_s=config.retry.backoff_s,
         preload=_modules_for_pictures(config),
     )
-    return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work)
+    return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work, blueprint.scratch)
 
 
 def _initializers(*pools: Pool | None) -> tuple[tuple[str, tuple[Any, ...]], ...]:

@@ -17,7 +17,7 @@ from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
-from pipeline.messages import KILLED, GroupJob, Job, Outcome, Result
+from pipeline.messages import KILLED, MOVED, GroupJob, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
@@ -31,6 +31,8 @@ J = TypeVar("J", Job, GroupJob)
 COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
 _INTEND_AHEAD = 1024
+# How many files in a row may move under one stage: so many at a time are no accident of somebody else's.
+_MAX_MOVED = 3
 # The graver exit code wins; a signal is graver than all of these.
 _BY_GRAVITY = (0, 1, 4, 2, 3, 70)
 
@@ -98,6 +100,9 @@ class Recorder:
         self._parts = parts
         self.same_files: SameFileFinder | None = None
         """Finder of the sources whose outputs have the same path; None before there is a plan."""
+        self._routes = {leaf.stage: [stage.name for stage in leaf.route] for leaf in leaves}
+        self._moved_in_a_row: Counter[str] = Counter()
+        """The number of files in a row whose source changed or vanished under a stage, by the name of the stage."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
         self._committed_at = time.monotonic()
@@ -126,6 +131,7 @@ class Recorder:
             # What the machine did not let us write is no attempt of the file's.
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
+        self._count_moved(outcome)
         failed_before = self._summary.failed
         self._record(outcome, is_attempt=True)
         if self._summary.failed > failed_before:
@@ -143,6 +149,29 @@ class Recorder:
         if self._parts:
             self._parts.update(outcome)
         self._ledger.record(outcome._replace(results=kept), self._key, self._stale_recipes, False)
+
+    def _count_moved(self, outcome: Outcome) -> None:
+        """Count the file for the stage under which its source moved; one that is done ends the row of its stages."""
+        for result in outcome.results:
+            if result.status == "done":
+                for stage in self._routes[result.stage]:
+                    self._moved_in_a_row.pop(stage, None)
+        if any(result.kind in MOVED and not result.moved_under for result in outcome.results):
+            self._moved_in_a_row.clear()  # before any stage had it: somebody else is at work
+        self._moved_in_a_row.update({result.moved_under for result in outcome.results if result.moved_under})
+
+    @property
+    def has_moved(self) -> bool:
+        """True if a source has vanished, or one has changed or vanished under a stage."""
+        return self._summary.vanished > 0 or bool(self._moved_in_a_row)
+
+    def stop_consumer(self) -> None:
+        """Stop the run if the sources of several files in a row changed or vanished under one stage."""
+        for stage, files in self._moved_in_a_row.items():
+            if files >= _MAX_MOVED and not self._log.is_stopped:
+                what = f"the inputs of {files} files in a row changed or vanished while stage {stage!r} had them"
+                ways = "inputs are only read; have it make a file of its own, or run when nobody else is at work there"
+                self._log.stop(EnvironmentFailure.exit_code, f"{what}; {ways}")
 
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, once even if it fails in several pools."""

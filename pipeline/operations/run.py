@@ -77,7 +77,7 @@ def plan(context: RunContext) -> None:
 
 def record_plan(context: RunContext) -> None:
     """Record the outputs that need no worker, those up to date, held or refused."""
-    context.summary.sources, context.summary.unmatched = context.plan.sources, context.plan.unmatched
+    context.summary.sources, context.summary.kinds_unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
     numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
     context.summary.up_to_date -= sum(context.made_before[number] for number in numbers)

@@ -231,15 +231,15 @@ def _note_next_steps(context: RunContext) -> None:
 
 
 def _note_set_aside(context: RunContext) -> None:
-    """Note the files, possibly the user's, that were set aside for outputs."""
+    """Note the files that were set aside: for outputs, or since their source is gone."""
     folder = context.state.set_aside
     names = [shown(path) for path in SetAside(folder, context.config.folder).kept()]
     context.summary.set_aside = len(names)
     if names:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         where = shown(os.fsencode(os.path.relpath(folder, context.config.folder)))
-        those = f"{counted(len(names), 'file')} in the place of outputs may be a person's"
-        context.note(f"{those}; before they were replaced they were kept in {where}: {', '.join(names[:_NAMED])}{more}")
+        those = f"{counted(len(names), 'file')} kept in {where}: {', '.join(names[:_NAMED])}{more}"
+        context.note(f"{those}; outputs took their place, or what they were made of is gone")
 
 
 def _describe(error: Exception, state: State) -> str:

@@ -28,6 +28,7 @@ from pipeline.planning.plan import walk_of
 from pipeline.stage.resolve import set_stage_path
 from pipeline.text import counted, did_you_mean, shown
 from pipeline.worker.job import JobRunner
+from pipeline.worker.process_state import process_state
 from pipeline.worker.tree import Tree
 
 # What stands for a run's id in the names of temporaries.
@@ -135,7 +136,8 @@ def run_trial(trial: Trial, observer: RunObserver) -> Outcome:
     tree = Tree(replace(worker_setup_of(trial.config, state, []), output_folders=()))
     seconds = time.perf_counter() - began_s
     observer.on_step(Step("pipeline", "built", counted(len(tree.stages), "stage"), seconds))
-    return JobRunner(tree, trial.job, lambda index: None, observer).run()
+    with process_state.kept():
+        return JobRunner(tree, trial.job, lambda index: None, observer).run()
 
 
 # -- the debugger ------------------------------------------------------------------------------------------------------

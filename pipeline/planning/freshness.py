@@ -52,6 +52,7 @@ from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
+from pipeline.stage.recognition import can_be
 
 Answer = tuple[Action, Reason]
 
@@ -173,6 +174,8 @@ class Freshness:
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime(root, note)
         """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
+        self._source_root = os.path.join(root, b"")
+        self._takes_any = all(spec.reads is None for spec in specs)
         self._root = os.path.join(os.path.realpath(root), b"")
         templates = list(config.output_folders.values())
         self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.targets)
@@ -186,10 +189,13 @@ class Freshness:
         self, source: Source, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
     ) -> list[Decision]:
         """Return a decision for each output that the tree makes of a source; pops what it uses from `recorded`."""
+        specs = self._specs
+        if not self._takes_any:
+            specs = [spec for spec in specs if self.is_taken(source, spec) or _was_made(source, spec, recorded)]
         if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
-            return self._leave_alone(source, recorded)
+            return self._leave_alone(source, specs, recorded)
         decisions, forced = [], self._context.is_forced
-        for spec in self._specs:
+        for spec in specs:
             if not spec.is_plain:
                 decisions += self._decide_other(source, spec, recorded, failures)
                 continue
@@ -206,6 +212,10 @@ class Freshness:
             decision = self.decide_at(source, spec, record, path, target, change)
             decisions.append(self.after_failure(decision, spec, failures) if failures else decision)
         return decisions
+
+    def is_taken(self, source: Source, spec: OutputSpec) -> bool:
+        """Return whether the stage that reads the source for an output can take it, by its suffix and first bytes."""
+        return spec.reads is None or can_be(spec.reads, self._source_root, source.path)
 
     def _decide_other(
         self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
@@ -343,12 +353,14 @@ class Freshness:
                 return recorded.pop(record.target)
         return None
 
-    def _leave_alone(self, source: Source, recorded: dict[bytes, OutputRecord]) -> list[Decision]:
+    def _leave_alone(
+        self, source: Source, specs: Sequence[OutputSpec], recorded: dict[bytes, OutputRecord]
+    ) -> list[Decision]:
         """Decide nothing about a source that somebody may be writing to: none of it is stale, and none is gone."""
         owned = {record.target for record in recorded.values() if record.status != "intended"}
         recorded.clear()
         decisions = []
-        for spec in self._specs:
+        for spec in specs:
             if spec.matches and not spec.matches(source.path):
                 continue
             try:
@@ -359,6 +371,15 @@ class Freshness:
             target = spec.template.key(path)
             decisions.append(Decision(source, spec.stage, "settling", SETTLING, path, target, None, target in owned))
         return decisions
+
+
+def _was_made(source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord]) -> bool:
+    """Return whether an output was made of a source before, so that it could be taken then."""
+    try:
+        record = recorded.get(spec.template.key(spec.fill(source.path)))
+    except FileFailure:
+        return False
+    return record is not None and record.status == "done"
 
 
 def bad_path(origin: Origin, spec: OutputSpec, error: FileFailure) -> Decision:

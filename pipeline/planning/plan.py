@@ -34,6 +34,8 @@ from pipeline.planning.renames import RenameFinder
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
+from pipeline.stage.recognition import suffix_of
+from pipeline.text import shown
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
@@ -55,8 +57,8 @@ class Plan:
     """The number of outputs, by action and reason."""
     files: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """The number of sources by action and reason, each counted once, under the foremost decision about its outputs."""
-    unmatched: int = 0
-    """The number of sources that no stage reads."""
+    unmatched: Counter[str] = field(default_factory=Counter)
+    """The number of sources that no stage reads, by their suffix without its dot."""
     meets_known: bool = False
     """True if any source of the walk has an output on record."""
     compared: list[Range] | None = None
@@ -75,6 +77,10 @@ class Plan:
             reason = reason_in_range(kept)
             self.counts["up-to-date", reason] += outputs
             self.files["up-to-date", reason] += files
+
+    def count_unmatched(self, source: Source) -> None:
+        """Count a source that no stage reads."""
+        self.unmatched[shown(suffix_of(source.path)[1:]) or "without suffix"] += 1
 
     def settle(self, *, keep_orphans: bool) -> None:
         """Refuse the outputs that collide, and count all stored decisions."""
@@ -224,18 +230,32 @@ class FilePlanner:
         plan, digests, begin = self._plan, RangeDigests(self.specs), b""
         plan.compared = []
         for sources, after in ranges_of(plan.walk):
-            first = sources[0].path
-            known = self._ledger.unchanged.get(first)
-            if known and (known.after, known.digest) == (after, digests.found(sources)):
+            taken, others = self._taken(sources)
+            first = taken[0].path if taken else b""
+            known = self._ledger.unchanged.get(first) if taken else None
+            if known and (known.after, known.digest) == (after, digests.found(taken)):
                 if begin < first:  # records before the first source of all are of files that are gone
                     self.decide_range((), (begin, first))
                 plan.pass_over(known)
+                plan.sources += len(others)
+                for source in others:
+                    plan.count_unmatched(source)
             else:
                 self.decide_range(sources, (begin, after))
                 plan.compared.append((begin, after))
             begin = after or b""
         if not plan.sources:
             self.decide_range((), _EVERYTHING)
+
+    def _taken(self, sources: list[Source]) -> tuple[list[Source], list[Source]]:
+        """Return the sources that a stage can take, and the others."""
+        if any(spec.reads is None for spec in self.specs):
+            return sources, []
+        others = [each for each in sources if not any(self._freshness.is_taken(each, spec) for spec in self.specs)]
+        if not others:
+            return sources, []
+        without = set(others)
+        return [each for each in sources if each not in without], others
 
     def decide_range(self, sources: Iterable[Source], within: Range) -> None:
         """Decide about the sources of a range, and about its records without a source."""
@@ -283,7 +303,7 @@ class FilePlanner:
         recorded = {row.target: row for row in rows}
         decisions = self._freshness.decide(source, recorded, failures)
         if not decisions:
-            self._plan.unmatched += 1
+            self._plan.count_unmatched(source)
         if rows and (recorded or len(decisions) > 1) and decisions and self._renames:
             decisions = self._renames.find(source, rows, decisions)
         action = self._add(decisions, is_late=bool(failures)) if decisions else None

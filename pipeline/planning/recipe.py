@@ -26,6 +26,8 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.late_code import LateCode
 from pipeline.stage import values
 from pipeline.stage.code import Code
+from pipeline.stage.recognition import reading_kind
+from pipeline.stage.values import Kind
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class OutputSpec:
     """True if the output is made of groups of files instead of single sources."""
     has_parts: bool = False
     """True if a fan-out makes the output, in parts whose number and names are known only once they are made."""
+    reads: Kind | None = None
+    """The kind in which the source is read; None where it may be any file."""
 
     def fill(self, source: bytes) -> bytes:
         """Return the path of a source's output, with a placeholder for the name of a part. Raises FileFailure."""
@@ -100,8 +104,9 @@ def output_specs(
             recipe = replace(recipe, parts={**recipe.parts, "order": _digest(_canonical_json(recipe.files).encode())})
         number = ledger.number_recipe(recipe.digest, recipe.record) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
-        kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
-        leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, **kinds))
+        gathers, has_parts = stage.stage.gathers, any(each.stage.fans_out for each in route)
+        reads = None if gathers else reading_kind([each.stage for each in route])
+        leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, gathers, has_parts, reads))
     if record:
         contents.remember()
     return tuple(leaves)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import State
 from pipeline.messages import Outcome
 from pipeline.observer import RunObserver
@@ -82,7 +83,7 @@ class LiveProgress(RunObserver):
 def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
     """Return the standing of a pipeline's last run, and the fields of its progress file."""
     try:
-        fields = json.loads(progress_file(state_folder).read_bytes())
+        fields = json.loads(read_regular(progress_file(state_folder)))
         fields["at"], fields["stage"], fields["pid"], fields["host"], fields["started"]
     except (OSError, ValueError, TypeError, KeyError):
         return "never", {}

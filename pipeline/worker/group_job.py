@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
+from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
 from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
@@ -21,7 +21,7 @@ from pipeline.text import shown
 from pipeline.types import Item, Skip
 from pipeline.worker.scratch import naming_of, peak_bytes, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
-from pipeline.worker.tree import Tree
+from pipeline.worker.tree import BuiltStage, Tree
 
 
 class GroupJobRunner:
@@ -33,7 +33,7 @@ class GroupJobRunner:
         self._target = job.target
         self._stage = tree.stages[tree.index[self._target.stage]]
         self._kind = tree.member_kind(self._stage)
-        self._caller = StageCaller(tree, "", b"", self._has_changed, enter, None)
+        self._caller = StageCaller(tree, "", b"", self._refuse_changed_input, enter, None)
         self._scratch = self._caller.scratch
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
@@ -128,12 +128,16 @@ class GroupJobRunner:
             file = path if self._kind in (TEXT, BYTES) else Path(path)
             value = convert(file, PATH, self._kind, self._scratch.new_file)
         except OSError as error:
-            raise blame_machine(error, member.path, OPENING) from error
+            raise blame_machine(error, member.path, READING) from error
         except FileFailure as error:
             raise FileFailure(f"{shown(member.path)}: {error_line(error)}") from error
         value = prepare(self._stage, value, self._kind)
         output = os.fsdecode(member.path.removeprefix(self._folder))
         return Item(value, os.fsdecode(member.source), self._scratch.create(), member.part, output)
+
+    def _refuse_changed_input(self, stage: BuiltStage, made: Any) -> None:
+        if self._has_changed():
+            raise FileFailure(f"stage {stage.name!r} changed its input ({stage.where})")
 
     def _refuse_changed(self) -> None:
         if self._has_changed():

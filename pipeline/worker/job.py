@@ -10,13 +10,13 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
-from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
+from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe
 from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver
 from pipeline.stage.handoff import put, take
-from pipeline.stage.values import PATH
+from pipeline.stage.values import PATH, convert, is_kind
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
@@ -37,11 +37,13 @@ class JobRunner:
         self._path = tree.root + os.fsdecode(job.source.path)
         self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources or job.is_digested)
         self._steps = StepReporter(observer) if observer else None
-        self._caller = StageCaller(tree, self._path, job.source.path, self._reading.moved, enter, self._steps)
+        self._caller = StageCaller(tree, self._path, job.source.path, self._refuse_moved_under, enter, self._steps)
         self._scratch = self._caller.scratch
         self._results: dict[bytes, Result] = {}
         self._environment = ""
         """The text of an error of the machine, such as a full disk; empty if there was none."""
+        self._moved_under = ""
+        """The first stage under which the source changed or vanished."""
         self._handed: list[Handed] = []
         """The values left for other engines."""
         self._fan_out: FanOut | None = None
@@ -53,6 +55,7 @@ class JobRunner:
         try:
             self._run()
         finally:
+            self._keep_scratch()
             self._scratch.remove()
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
         reading = self._reading
@@ -113,9 +116,15 @@ class JobRunner:
             except Interrupted:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
-                self._fail_below(stage, blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL))
+                self._fail_below(stage, self._blame(error))
             else:
                 self._finish(stage, *made)
+
+    def _blame(self, error: BaseException) -> BaseException:
+        """Return the reason why a stage failed, which is the machine's fault on a full disk or a lost source."""
+        if isinstance(error, OSError) and error.filename == self._path:
+            return blame_machine(error, self._path, READING)
+        return blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL)
 
     def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
         """Pass the parts of a stage one by one through all stages below it, then commit them together."""
@@ -130,8 +139,12 @@ class JobRunner:
                 except BaseException as error:
                     self._fail(target, blame_machine(error, target.path, WRITING))
         finally:
-            fan_out.discard()
-            shared.release(position)
+            try:
+                if self._reading.has_vanished:
+                    fan_out.keep(self._keep)
+            finally:
+                fan_out.discard()
+                shared.release(position)
 
     def _finish(self, stage: BuiltStage, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Commit the output of a stage, if this job makes it, and pass the value on."""
@@ -145,7 +158,7 @@ class JobRunner:
                     self._results[target.path] = Result(target.stage, target.path, "done", notes=tuple(notes.items()))
                 else:
                     name = naming_of(target, self._tree.set_aside, is_again=self._job.is_again)
-                    committed, notes = self._write(stage, target.path, value, kind, notes, name)
+                    committed, notes = self._write(stage, target.path, value, kind, notes, self._unless_moved(name))
                     said = tuple(notes.items())
                     self._results[target.path] = Result(
                         target.stage, target.path, "done", "", None, "", *committed, (), said
@@ -181,17 +194,17 @@ class JobRunner:
         fan_out.write(target, None if stage.setup.leaves_no_file else write, notes)
 
     def _write(
-        self, stage: BuiltStage, path: bytes, value: Any, kind: ValueKind, notes: Notes, name: GiveName | None = None
+        self, stage: BuiltStage, path: bytes, value: Any, kind: ValueKind, notes: Notes, name: GiveName
     ) -> tuple[Committed, Notes]:
-        """Write a value to its output; `name` renames the temporary of a part, later."""
-        committer, check = self._tree.committer, self._reading.refuse_moved
-        if self._fan_out is not None:  # a part's source is checked when all parts get their names
-            committer, check = committer.apart(self._job.source.path), _accept
+        """Write a value to its output; `name` renames the temporary, or notes that of a part for later."""
+        committer = self._tree.committer
+        if self._fan_out is not None:
+            committer = committer.apart(self._job.source.path)
         may_move = kind is PATH and not self._route.readers_elsewhere.get(stage.index) and self._may_move(stage, value)
         if self._steps:
             self._steps.start_clock()
         committed, notes = write_output(
-            committer, path, value, kind, notes, check, name,
+            committer, path, value, kind, notes, _accept, name,
             save=stage.setup.save, source=self._path, may_move=may_move,
         )  # fmt: skip
         if self._steps:
@@ -202,6 +215,48 @@ class JobRunner:
         """Return whether a file may be renamed: the stage made it in the scratch folder, and no other reads it."""
         return not self._route.readers.get(stage.index) and not stage.is_filter and self._scratch.holds(path)
 
+    # -- a source that moves -------------------------------------------------------------------------------------------
+
+    def _refuse_moved_under(self, stage: BuiltStage, made: Any) -> None:
+        """Raise SourceMoved if the source changed or vanished while a stage had its path, after keeping what it made.
+
+        What was made of a source that is gone may be all that is left of it: a value goes to the scratch folder, which
+        is kept at the end.
+        """
+        moved = self._reading.moved()
+        if moved is None:
+            return
+        if moved.kind == "vanished" and stage.makes not in (None, PATH) and is_kind(made, stage.makes):
+            convert(made, stage.makes, PATH, self._scratch.new_file)
+        raise SourceMoved(moved.kind, f"{stage.name!r} ({stage.where})")
+
+    def _unless_moved(self, name: GiveName) -> GiveName:
+        """Return a function that names a temporary unless the source has moved; if it is gone, it is set aside."""
+
+        def check_and_name(temporary: bytes, target: bytes) -> None:
+            if moved := self._reading.moved():
+                if moved.kind == "vanished":
+                    self._keep(temporary, target)
+                raise moved
+            name(temporary, target)
+
+        return check_and_name
+
+    def _keep(self, file: bytes, target: bytes) -> None:
+        """Set aside a file that was made of the source, which is gone, and was to be a target."""
+        self._tree.set_aside.keep_made(file, os.fsencode(self._path), os.path.splitext(target)[1])
+
+    def _keep_scratch(self) -> None:
+        """Set aside the files in the scratch folder if the source is gone."""
+        folder = self._scratch.folder
+        if folder is None or not self._reading.has_vanished:
+            return
+        try:
+            for file in self._scratch.files():
+                self._keep(file, file)
+        except OSError as error:
+            self._environment = describe(error, folder)
+
     # -- other engines -------------------------------------------------------------------------------------------------
 
     def _resume(self, begin: Begin) -> None:
@@ -209,7 +264,7 @@ class JobRunner:
         try:
             value, kind = take(begin, Path(self._path))
         except OSError as error:
-            refused = blame_machine(error, begin.file, OPENING)
+            refused = blame_machine(error, begin.file, READING)
             for target in self._job.targets:
                 self._fail(target, refused)
         else:
@@ -253,6 +308,9 @@ class JobRunner:
         ]
 
     def _skip_below(self, stage: BuiltStage, skip: Skip) -> None:
+        if self._reading.has_vanished:
+            self._fail_below(stage, SourceMoved("vanished"))
+            return
         for target in self._unfinished_below(stage):
             result = skipped(target, skip, stage.name)
             if self._fan_out is None:
@@ -269,7 +327,12 @@ class JobRunner:
             self._environment = error.text
         if self._steps:
             self._steps.failed(target.stage, error_line(error), error)
-        self._results[target.path] = failed(target, self._reading.blame(error), stage)
+        error = self._reading.blame(error)
+        result = failed(target, error, stage)
+        if isinstance(error, SourceMoved) or self._reading.has_vanished:
+            self._moved_under = self._moved_under or stage or target.stage
+            result = result._replace(moved_under=self._moved_under)
+        self._results[target.path] = result
 
     def _fail_all(self, text: str, kind: FailureKind) -> None:
         for target in self._job.targets:
@@ -277,4 +340,4 @@ class JobRunner:
 
 
 def _accept() -> None:
-    """Permit a part to be written."""
+    """Permit an output to be written: whoever gives it its name checks the source."""

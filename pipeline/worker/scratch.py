@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -63,6 +64,11 @@ class Scratch:
                 file.unlink(missing_ok=True)
         while self._part_files:
             self._part_files.pop().unlink(missing_ok=True)
+
+    def files(self) -> list[bytes]:
+        """Return the paths of the regular files in the folder that are not empty, in byte order."""
+        found = [os.path.join(above, name) for above, _, names in os.walk(os.fsencode(self.create())) for name in names]
+        return sorted(path for path in found if stat.S_ISREG((seen := os.lstat(path)).st_mode) and seen.st_size)
 
     def remove(self) -> None:
         """Remove the folder and its contents."""

@@ -69,6 +69,14 @@ class SourceReading:
         same = found.st_size == self.source.size_bytes and found.st_mtime_ns == self.source.mtime_ns
         return None if same else SourceMoved("changed")
 
+    @property
+    def has_vanished(self) -> bool:
+        """True if there is no source any more."""
+        with suppress(OSError):
+            moved = self.moved()
+            return moved is not None and moved.kind == "vanished"
+        return False
+
     def refuse_moved(self) -> None:
         """Raise SourceMoved if the source has changed since `begin`."""
         if moved := self.moved():
@@ -77,7 +85,8 @@ class SourceReading:
     def blame(self, error: BaseException) -> BaseException:
         """Return the reason of a failure: `error`, or that the source changed while the stage read it."""
         # Where we say ourselves what is wrong with a stage, it is the stage's fault.
-        if type(error) is FileFailure or isinstance(error, MemoryError) or not isinstance(error, Exception):
+        is_known = type(error) is FileFailure or isinstance(error, (MemoryError, SourceMoved))
+        if is_known or not isinstance(error, Exception):
             return error
         with suppress(OSError):
             return self.moved() or error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.kill_drill import Gallery, calls_below, injecting, strace
 from support.program import Pipeline, wait_until
-from support.project import Project, contents_below, temporaries
+from support.project import UPPER, Project, contents_below, temporaries
 
 from pipeline.files.file_system import describe_room
 
@@ -238,6 +239,46 @@ def test_the_room_of_a_file_system() -> None:
     """Type, place, bytes and inodes, also of a path that is not there yet; nothing where nobody knows."""
     says = r" \(\S+ at /\S*: [\d,.]+ of [\d,.]+ [MG]B free(, [\d,]+ of [\d,]+ inodes free)?\)"
     assert re.fullmatch(says, describe_room("/tmp/not/there")) and re.fullmatch(says, describe_room(b"/"))
+
+
+# -- disks and servers that are gone, and folders that may not be written to -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "call", "error", "stage"),
+    [
+        ("in/05", "openat", "ETIMEDOUT", UPPER), ("in/05", "openat", "EHOSTDOWN", BY_PATH),
+        ("in/05", "read", "EIO", UPPER),
+        ("disk/new", "mkdir", "EACCES", UPPER), ("disk/new", "mkdir", "EPERM", UPPER),
+    ],
+)  # fmt: skip
+def test_it_is_no_files_fault(
+    project: Project, pipeline: Pipeline, strace: None, place: str, call: str, error: str, stage: str
+) -> None:
+    """The run stops with the path and the reason; no attempt is counted, and the same line does the rest."""
+    project.write("stages/upper.py", stage)
+    project.write("in/new/x", "x")
+    (project.folder / "in/05").write_text("y")
+    inject = ("-P", str(project.folder / place), "-e", f"trace={call}", "-e", f"inject={call}:error={error}")
+    command = ["strace", "-f", "-qq", "-o", os.devnull, *inject, sys.executable, "-m", "pipeline", "--engine", "serial"]
+    ran = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=100)
+    refused(ran, f"{place}.*: {os.strerror(getattr(errno, error)).lower()}"[1:])
+    assert pipeline("failures").stdout == ""
+    assert pipeline("--engine", "serial").returncode == 0
+    assert len(contents_below(project.folder / "disk")) == 21
+
+
+def test_a_limit_on_the_size_of_files(project: Project, pipeline: Pipeline) -> None:
+    """It is the machine's, or whoever has set it with ulimit."""
+    project.write("in/05", "x" * 3_000_000)
+    command = [sys.executable, "-m", "pipeline", "--engine", "serial"]
+    limit = (2_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    ran = subprocess.run(
+        command, cwd=project.folder, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    refused(ran, "disk/05: file too large")
+    completes(project, pipeline, "serial")
 
 
 # -- every call --------------------------------------------------------------------------------------------------------

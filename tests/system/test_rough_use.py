@@ -99,7 +99,7 @@ def test_a_full_stdout_is_the_machines_fault(project: Project) -> None:
     command = f"{sys.executable} -m pipeline plan --json > /dev/full"
     done = subprocess.run(command, shell=True, cwd=project.folder, capture_output=True, text=True)
     assert done.returncode == 3
-    assert done.stderr == "stopped by the machine: [Errno 28] No space left on device\n"
+    assert done.stderr == "stopped by the machine: [Errno 28] No space left on device: 'stdout'\n"
 
 
 @pytest.mark.parametrize("engine", ["serial", "pool"])

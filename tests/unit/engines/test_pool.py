@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -391,3 +392,73 @@ def test_locks_are_not_inherited(make: Make, method: str, tmp_path: Path) -> Non
     [found] = run(engine, [job("fds")])
     assert str(tmp_path / "lock") not in found.results[0].text.split()
     os.close(lock)
+
+
+def test_a_death_in_the_pools_own_code_costs_one_file(make: Make, method: str) -> None:
+    """The files that the other workers had in hand are done; the guilty one fails at its second death."""
+    names = [*(f"nap 0.2 {n}" for n in range(5)), "break_pool", *(f"nap 0.2 {n}" for n in range(5, 8))]
+    found = run(make(method, processes=3), [job(name) for name in names])
+    assert len(found) == len(names)
+    assert [name for name, kind in kinds(found).items() if kind != "done"] == ["break_pool"]
+    assert texts(found)["break_pool"] == "the worker ended by exit code 9, after the last call of a stage"
+
+
+def test_closed_descriptors_cost_one_file(make: Make, method: str) -> None:
+    """A worker that cannot answer any more says so in its slot, and is replaced."""
+    found = run(make(method), [job("close_all"), *(job(f"ok {n}") for n in range(20))])
+    assert {name for name, kind in kinds(found).items() if kind != "done"} == {"close_all"}
+    assert texts(found)["close_all"] == "file descriptors that are not its own were closed or replaced"
+
+
+def test_a_death_is_noticed_while_a_child_holds_the_pipes(make: Make, method: str, tmp_path: Path) -> None:
+    """By the process itself, and not by a pipe of which a forked child has the other end."""
+    name = f"segv_with_child {tmp_path}/child"
+    found = run(make(method), [job(name), *(job(f"ok {n}") for n in range(20))])
+    assert {each for each, kind in kinds(found).items() if kind != "done"} == {name}
+    wait_until_gone(pids_in(tmp_path / "child", 1))
+
+
+def test_an_error_of_the_supervisor_ends_the_engine(make: Make) -> None:
+    """Nobody would notice a death after it, so the next poll raises it."""
+    engine = make()
+    with pytest.raises(IsADirectoryError):
+        run(engine, [job(f"segv_without_text {engine._folder}"), job("sleep 100")])
+    engine.close()
+    assert not any("pool" in thread.name for thread in threading.enumerate())
+
+
+def test_a_large_file_runs_once_with_the_memory_of_all(make: Make, method: str) -> None:
+    """What was killed for its memory runs again while no other file does; then what is too large fails."""
+    limits = {"max_memory_bytes": 100_000_000, "memory_alone_bytes": 450_000_000}
+    found = run(make(method, **limits), [job("grow 300 1"), job("grow 600 100"), *(job(f"ok {n}") for n in range(20))])
+    assert {name for name, kind in kinds(found).items() if kind != "done"} == {"grow 600 100"}
+    assert texts(found)["grow 600 100"].endswith("more than the 450.0 MB that all workers may have together")
+
+
+def test_a_signal_while_it_closes_leaves_nothing(make: Make, method: str, tmp_path: Path) -> None:
+    """Whatever a handler raises meanwhile, the workers are gone, and it is raised afterwards."""
+    engine = make(method)
+    engine.submit(job(f"child 100 {tmp_path}/pids"))
+    wait_until(lambda: engine.poll(0.05) or (tmp_path / "pids").exists())
+
+    def is_closing() -> bool:
+        return engine._supervisor is None and any(thread.name == "pool-close" for thread in threading.enumerate())
+
+    def interrupt(*_: object) -> None:
+        if is_closing():
+            raise KeyboardInterrupt
+
+    def send() -> None:
+        wait_until(is_closing)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before, sender = signal.signal(signal.SIGUSR1, interrupt), threading.Thread(target=send)
+    sender.start()
+    try:
+        with suppress(KeyboardInterrupt):  # unless all had ended before it came
+            engine.close()
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    wait_until_gone(pids_in(tmp_path / "pids", 2))
+    assert not any("pool" in thread.name for thread in threading.enumerate())

@@ -102,3 +102,14 @@ def test_the_parent_reads_what_another_process_wrote(tmp_path: Path, method: str
     process.join(60)
     wait_until(lambda: table.read(slot.number).state == State.LEAVING)
     assert slot.is_leaving and table.read(1 - slot.number).state == State.STARTING
+
+
+def test_the_scratch_of_a_dead_worker_is_removed(tmp_path: Path) -> None:
+    """At once, since a run may take days; that of the others stays."""
+    allocator = SlotAllocator(SlotTable(CONTEXT, 1), tmp_path / "slots", scratch=tmp_path)
+    slot = allocator.allocate(0)
+    assert slot
+    for pid in ("12", "13"):
+        (tmp_path / pid / "folder").mkdir(parents=True)
+    allocator.release(slot, 12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["13", "slots"]

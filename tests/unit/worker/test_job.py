@@ -415,7 +415,9 @@ def test_a_stage_that_changes_its_input_fails(bench: Bench, stage: str) -> None:
     bench.text("x.txt")
     results = bench.work("x.txt", stage, "same")
 
-    assert all(result.text.startswith(f"stage '{stage}' changed its input (") for result in results.values())
+    kind = "changed" if stage == "change" else "vanished"
+    assert all(result.text.startswith(f"{kind} while stage '{stage}' (") for result in results.values())
+    assert {(each.kind, each.code, each.moved_under) for each in results.values()} == {(kind, "in_hand", stage)}
     assert not bench.out.exists()
 
 
