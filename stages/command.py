@@ -6,16 +6,15 @@ import mimetypes
 import os
 import re
 import shutil
-import string
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import MinLen
 
 from pipeline import FileFailure, Item
-from pipeline.stage.program import run_program
+from pipeline.stage.program import fields_of, fill, find_program, parse, run_program
 from pipeline.types import printable_path
 
 # Bumped when a program is given other words for the same options.
@@ -34,12 +33,12 @@ class Command:
 
     `argv` is the program and its arguments, each a text of its own: no shell ever sees them, so that nothing in them,
     nor in a file's name, has a meaning for one. In them `{source}` is the path of the file to read and `{target}` that
-    of the file to make, both absolute; `{{` is a brace. So `with: {argv: [cwebp, -quiet, "{source}", -o, "{target}"],
-    suffix: .webp}` makes WebP of pictures. The program must only read the source.
+    of the file to make, both absolute; `{{` is a brace. So `with: {argv: [cwebp, -quiet, "{source}", -o, "{target}"]}`
+    makes WebP of pictures, if the output ends with `.webp`. The program must only read the source.
 
     A program that chooses the name of its file itself is given `{folder}` in place of `{target}`, an empty folder: the
     one file in it is the result, as in `{argv: [soffice, --headless, --convert-to, pdf, --outdir, "{folder}",
-    "{source}"], suffix: .pdf}`.
+    "{source}"]}`.
 
     With neither of them the program changes a file in place: `{source}` is a copy then, and the source itself is never
     touched. The copy is the result if it was changed, or if nothing else was made, and it has the suffix that the
@@ -50,8 +49,8 @@ class Command:
     p/srgb.icc}` makes `{icc}` of it, as in `--profile={icc}`.
 
     `suffix` is what the name of the result ends with, such as `.webp`, by which many programs know the format to make;
-    without it, that of the source. A result with another suffix fails the file, and so do several files where one
-    belongs, which are named. `env` sets environment variables.
+    without it, that of the output, or of the source where the output has the source's. A result with another suffix
+    fails the file, and so do several files where one belongs, which are named. `env` sets environment variables.
 
     The program runs in a folder of its own, whose contents are thrown away, with nothing on its stdin. If its exit code
     is not 0, the file fails with the end of what the program said on stderr.
@@ -99,13 +98,13 @@ class Command:
             _check_program(argv[0], [field for _, field in words[0] if field], os.environ | (env or {}))
 
     @staticmethod
-    def check_output(ending: str, /, *, suffix: str | None, **others: object) -> None:
-        """Check the suffix of the output. Raises ValueError if the program makes another format than it names."""
-        if suffix is None and ending:
-            which = f"its output ends with {ending!r}; say 'suffix: {ending}'"
-            raise ValueError(f"{which}, so that the program makes that, and nothing else is taken for it")
-        if suffix is not None and not (ending and suffix.lower().endswith(ending.lower())):
+    def check_output(ending: str, /, *, suffix: str | None, **others: object) -> dict[str, str]:
+        """Return the suffix of the output as an option. Raises ValueError if the option given is another format."""
+        if suffix is None:
+            return {"suffix": ending} if ending else {}
+        if not (ending and suffix.lower().endswith(ending.lower())):
             raise ValueError(f"its output does not end with {suffix!r}, which is the 'suffix' of what it makes")
+        return {}
 
     def __call__(self, item: Item[Path]) -> Path:
         scratch, source = Path(os.path.abspath(item.scratch)), Path(os.path.abspath(item.value))
@@ -163,7 +162,7 @@ class Command:
             raise self._failure(f"made {len(found)} files where one belongs: {names(found, folder)}")
         if not is_named_as(found[0].name, suffix):
             which = f"made {names(found, folder)}, which does not end with {suffix!r}"
-            raise self._failure(f"{which}; 'suffix' says what it makes" if self._suffix is None else which)
+            raise self._failure(which)
         return found[0]
 
     def _failure(self, text: str) -> FileFailure:
@@ -199,45 +198,6 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-Word = list[tuple[str, str | None]]
-"""Pieces of a text, each a literal and the field after it, if there is one."""
-
-
-def parse(word: str | Path, fields: Iterable[str]) -> Word:
-    """Split a word of `argv` into literals and fields. Raises ValueError for an unknown field."""
-    if isinstance(word, Path):
-        return [(str(word), None)]
-    try:
-        pieces = list(string.Formatter().parse(word))
-    except ValueError:
-        raise ValueError(f"argv: {word!r} has a single brace; a brace is written '{{{{' or '}}}}'") from None
-    for _, field, spec, conversion in pieces:
-        if field is not None and (field not in fields or spec or conversion):
-            known = ", ".join(f"{{{each}}}" for each in fields)
-            raise ValueError(f"argv: no field '{{{field}}}' in {word!r}; there are {known}, and a brace is '{{{{'")
-    return [(literal, field) for literal, field, _, _ in pieces]
-
-
-def fields_of(words: Iterable[Word]) -> set[str]:
-    """Return the fields in the words of an `argv`."""
-    return {field for word in words for _, field in word if field}
-
-
-def fill(word: Word, values: Mapping[str, Path]) -> str:
-    """Join a word of `argv` with the values of its fields."""
-    return "".join(literal + (str(values[field]) if field else "") for literal, field in word)
-
-
-def find_program(name: str, environment: Mapping[str, str]) -> str:
-    """Return the absolute path of a program, found as a shell does. Raises ValueError if there is none."""
-    found = shutil.which(name, path=environment.get("PATH"))
-    if found is None and os.path.isfile(name):
-        raise ValueError(f"{name!r} cannot be run as a program; make it executable, as in 'chmod +x'")
-    if found is None:
-        raise ValueError(f"there is no program {name!r}; is it installed?")
-    return os.path.abspath(found)
 
 
 def _check_program(name: str, fields: list[str], environment: Mapping[str, str]) -> None:

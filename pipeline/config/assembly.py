@@ -50,6 +50,7 @@ class Assembler:
         initializers = [self._initializer(entry.pool, ())]
         initializers += [self._initializer(each.pool, ("stages", index)) for index, each in enumerate(entry.stages)]
         made = self._with_one_spelling(self._stages(found, initializers[1:]))
+        made = checks.with_options_of_outputs(made, self._document)
         checks.check_tree(self._document, entry.stages, made, inputs.root)
         stages = tuple(stage for stage in made if stage is not None)
         if len(stages) == len(made):

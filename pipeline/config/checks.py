@@ -215,21 +215,24 @@ def _check_outputs(document: Document, stages: Sequence[StageConfig | None], roo
             if always_same(its, template) and not branch_patterns(stages, index):
                 document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
         seen.append((config.name, template))
-        if problem := _misnamed(config, template):
-            document.complain(place, f"stage {config.name!r}: {problem}")
         if os.path.realpath(os.fsdecode(template.folder)) == real:
             text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
             document.complain(place, f"{text}; put them under a folder of their own")
 
 
-def _misnamed(config: StageConfig, template: Template) -> str:
-    """Return why the stage's own `check_output` refuses the suffix of its output; empty if it accepts it."""
-    assert isinstance(config.stage, Stage)  # it is checked in the process that has imported it
-    try:
-        config.stage.check_output(template.suffix, config.options)
-    except (ValueError, StageError) as error:
-        return str(error)
-    return ""
+def with_options_of_outputs(stages: Sequence[StageConfig | None], document: Document) -> list[StageConfig | None]:
+    """Return the stages with the options that follow from the suffixes of their outputs; complain where they refuse."""
+    found = list(stages)
+    for index, config in enumerate(stages):
+        if config is None or config.output is None:
+            continue
+        assert isinstance(config.stage, Stage)  # it is checked in the process that has imported it
+        try:
+            options = config.stage.check_output(config.output.template.suffix, config.options)
+            found[index] = replace(config, options=options)
+        except (ValueError, StageError) as error:
+            document.complain(("stages", index, "output", "path"), f"stage {config.name!r}: {error}")
+    return found
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -146,6 +146,12 @@ class Outputs:
         intent = self._intents.get(target)
         return (intent.source, "intended") if intent else None
 
+    def has_any_by(self, stage: str, recipe: int | None) -> bool:
+        """Return whether an output of a stage was made by a recipe. Costs a pass over the table where none was."""
+        self.flush()
+        made = "SELECT EXISTS (SELECT 1 FROM outputs WHERE stage = ? AND recipe = ? AND status != 'intended')"
+        return bool(self._connection.execute(made, (stage, recipe)).fetchone()[0])
+
     def is_blank(self) -> bool:
         """Return whether no output was ever made or intended."""
         either = "SELECT 1 FROM outputs UNION ALL SELECT 1 FROM intents LIMIT 1"

@@ -142,6 +142,8 @@ def _naming_damage(file: Path) -> Iterator[None]:
     """Raise Damaged for a damaged file, and EnvironmentFailure for a failing machine."""
     try:
         yield
+    except UnicodeDecodeError:  # SQLite's own message about it, or a name, holds bytes that are no text
+        raise Damaged("is damaged (a name in it is no text)") from None
     except (sqlite3.Error, EnvironmentFailure) as failure:
         error = failure if isinstance(failure, sqlite3.Error) else failure.__cause__
         if not isinstance(error, sqlite3.Error):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-VERSION = 4
+VERSION = 5
 
 _SPANS = """
 CREATE TABLE spans (                -- ranges of sources whose outputs are all up to date; see UnchangedRange
@@ -49,6 +49,7 @@ CREATE TABLE failures (
     run TEXT NOT NULL,                    -- the last in which it failed
     tried INTEGER NOT NULL DEFAULT 1,     -- whether a stage was tried there, rather than the plan refusing
     source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
+    failed_at INTEGER,                    -- when it failed last; a later change of its inode frees a held file
     dismissed_at REAL, dismissed_by TEXT, -- by which pattern
     output TEXT NOT NULL DEFAULT '',      -- what was printed; last, since it may be long and is seldom read
     PRIMARY KEY (source, stage)

@@ -226,6 +226,9 @@ def _note_next_steps(context: RunContext) -> None:
         context.note(
             "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
         )
+    for stage, files in context.ledger.failures.freed.items():
+        what = f"{files:,} files that had failed alike in stage {stage!r}"
+        context.note(f"{what} are tried again by the next run, since one of their kind is made now")
     if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
         summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
 

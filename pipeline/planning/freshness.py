@@ -19,7 +19,7 @@ from pipeline.files.file_system import is_gone
 from pipeline.files.ownership import claimed_folders
 from pipeline.files.state_dir import known_identity
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.failures import Failure, RetryPolicy
+from pipeline.ledger.failures import AlikeFailures, Failure, RetryPolicy
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import is_group, key_of
 from pipeline.ledger.outputs import OutputRecord
@@ -143,6 +143,12 @@ def is_somebody_elses(spec: OutputSpec, record: OutputRecord, path: bytes, conte
     return made_none and context.folders.has(path) and not context.may_be_ours(spec, path)
 
 
+def find_alike(config: Config, ledger: Ledger, spec: OutputSpec) -> AlikeFailures | None:
+    """Return the failures of a stage that has made nothing by its recipe, if all are alike and one is held."""
+    alike = ledger.failures.find_alike(spec.stage, spec.number, config.errors.hold_after)
+    return alike if alike and not ledger.outputs.has_any_by(spec.stage, spec.number) else None
+
+
 # -- sources -----------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +173,7 @@ class Freshness:
         self._context = Context(selection.force, retries, ledger.window, claimed, touched)
         self.is_uncertain = self._context.window is not None
         """Whether the ledger may not know of all that was made."""
+        self._alike = {spec.stage: alike for spec in specs if (alike := find_alike(config, ledger, spec))}
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
@@ -332,9 +339,20 @@ class Freshness:
         if failure is None or failure.recipe != spec.number or not same_origin(decision.origin, failure):
             return decision
         action, reason = decide_failed(failure, self._context.retries)
+        if action == "held":
+            action, reason = self._unless_freed(failure, action, reason)
         if action == "make" and decision.reason.code in GUARDED:  # by that code the worker looks at what lies there
             return decision
         return decision._replace(action=action, reason=reason)
+
+    def _unless_freed(self, failure: Failure, action: Action, reason: Reason) -> Answer:
+        """Return the decision about a held file, which is to make it where it may succeed by now."""
+        if not is_group(failure.source) and failure.is_freed_by(self._source_root + failure.source):
+            return "make", Reason("failed_before", (failure.kind, failure.attempts, None))
+        alike = self._alike.get(failure.stage)
+        if alike and failure.source == alike.first_held:
+            return "make", Reason("tried_for_all", (alike.files,))
+        return action, reason
 
     def refuse_among_inputs(self, spec: OutputSpec, path: bytes) -> None:
         """Raise FileFailure where an output would lie below the input root by way of what was filled in."""

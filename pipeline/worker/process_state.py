@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # without the wrapper of `signal`, which makes an enum of each handler and takes 10 to 20 times as long
 import gc
 import locale
 import os
@@ -18,12 +19,11 @@ from typing import Any
 _MOST_OPEN = 4096
 # The umask while it is read: a file that is made at that moment is closed to others, and never open to them.
 _READING_UMASK = 0o077
-_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+# As plain numbers: converting those of an enum would take most of the time of asking for all handlers.
+_SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _STREAMS = ("stdin", "stdout", "stderr")
 _ENVIRON = os.environ
-# Without the wrapper that makes an enum of each handler, which takes ten times as long.
-_handler_of: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 
 
 class ProcessState:
@@ -46,7 +46,7 @@ class ProcessState:
             (_umask, _restore_umask),
             (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
             (_environment, self._restore_environment),
-            (lambda: [_handler_of(number) for number in _SIGNALS], _restore_handlers),
+            (lambda: [*map(_signal.getsignal, _SIGNALS)], _restore_handlers),
             (lambda: [signal.getitimer(timer)[0] > 0 for timer in _TIMERS], _stop_timers),
         )
         """How each part is read, and how it is set back and described."""
@@ -62,7 +62,7 @@ class ProcessState:
         for number in range(3):
             with suppress(OSError):  # it is closed, and stays so
                 self._copies[number] = os.dup(number)
-        self._needed, self._on_lost = [*needed, *self._copies.values()], on_lost
+        self._needed, self._on_lost = list(needed), on_lost
         self._modules = len(sys.modules)
         self._kept = [read() for read, _ in self._parts]
 
@@ -123,7 +123,7 @@ class ProcessState:
         numbers = [number for number in range(3) if now[number] != was[number]]
         for number in numbers:
             if number in self._copies:
-                os.dup2(self._copies[number], number)
+                os.dup2(self._copies[number], number)  # fails if the copy was closed too, and the worker is spoilt
             else:
                 os.close(number)
         return f"file descriptor {' and '.join(map(str, numbers))}"
@@ -241,7 +241,7 @@ def _environment() -> dict[Any, Any]:
 def _restore_handlers(was: list[Any]) -> str:
     names = []
     for number, handler in zip(_SIGNALS, was, strict=True):
-        if _handler_of(number) != handler:
+        if _signal.getsignal(number) != handler:
             names.append(signal.Signals(number).name if number in set(signal.Signals) else str(number))
             signal.signal(number, handler)
     return f"the handler of {' and '.join(names)}"

@@ -147,13 +147,13 @@ def test_texts_cannot_harm_the_terminal(project: Project, pipeline: Pipeline) ->
 
 
 def test_a_stages_umask_is_its_own(project: Project, pipeline: Pipeline) -> None:
-    """Outputs have the permissions that the run's umask gives, whatever a stage did to it."""
-    project.write("stages/upper.py", STAGE.format(body="os.umask(0o077)"))
-    assert pipeline().returncode == 0
+    """Outputs have the permissions that the run's umask gives; a file whose call leaves another one fails."""
+    project.write("stages/upper.py", STAGE.format(body="os.umask(0o077 if item.value == 'a' else os.umask(0))"))
+    done = pipeline()
+    assert done.returncode == 1 and "left the umask changed for the next files" in done.stderr
     umask = os.umask(0)
     os.umask(umask)
-    modes = {path.stat().st_mode & 0o777 for path in (project.folder / "out").glob("*.txt")}
-    assert modes == {0o666 & ~umask}
+    assert [path.stat().st_mode & 0o777 for path in (project.folder / "out").glob("*.txt")] == [0o666 & ~umask]
 
 
 @pytest.mark.parametrize(

@@ -627,9 +627,9 @@ def test_a_file_that_cannot_be_read(main_in: Main, project: Path, name: str, sai
 
 
 def test_an_endless_file(main_in: Main, project: Path) -> None:
-    """A device that never ends is no pipeline, and found out at once."""
+    """A device that never ends is no pipeline, and refused at once."""
     code, _, complained = main_in(project, "check", "-f", "/dev/zero")
-    assert (code, "limit 1048576" in complained) == (2, True)
+    assert (code, "/dev/zero: no regular file" in complained) == (2, True)
 
 
 def test_the_state_of_the_pipeline_is_found_from_anywhere(main_in: Main, project: Path, tmp_path: Path) -> None:
