@@ -448,9 +448,13 @@ def test_a_signal_while_it_closes_leaves_nothing(make: Make, method: str, tmp_pa
         if is_closing():
             raise KeyboardInterrupt
 
+    is_closed = threading.Event()
+
     def send() -> None:
-        wait_until(is_closing)
-        os.kill(os.getpid(), signal.SIGUSR1)
+        while not is_closed.is_set():  # without a pause, since closing takes some milliseconds
+            if is_closing():
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
 
     before, sender = signal.signal(signal.SIGUSR1, interrupt), threading.Thread(target=send)
     sender.start()
@@ -458,6 +462,7 @@ def test_a_signal_while_it_closes_leaves_nothing(make: Make, method: str, tmp_pa
         with suppress(KeyboardInterrupt):  # unless all had ended before it came
             engine.close()
     finally:
+        is_closed.set()
         sender.join()
         signal.signal(signal.SIGUSR1, before)
     wait_until_gone(pids_in(tmp_path / "pids", 2))
