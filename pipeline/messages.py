@@ -5,12 +5,12 @@ They are named tuples, since a frozen dataclass takes three times as long to mak
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pipeline.text import as_json, shown
 
 Status = Literal["done", "skipped", "failed"]
-FailureKind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed"]
+FailureKind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed", "interrupted"]
 KILLED: tuple[FailureKind, ...] = ("crashed", "timeout", "memory")
 """The kinds of failure in which the worker was killed, so that its temporaries are left behind."""
 MOVED: tuple[FailureKind, ...] = ("vanished", "changed")
@@ -131,6 +131,26 @@ class GroupJob(NamedTuple):
 
 
 AnyJob = Job | GroupJob
+
+
+class InHand(NamedTuple):
+    """A job that a worker is running."""
+
+    job: AnyJob
+    stage: str
+    """The name of the stage that is being called; empty if none is."""
+    seconds: float
+    """How long the worker has been running the job."""
+    pid: int
+    """The process id of the worker."""
+
+    def __str__(self) -> str:
+        where = f"stage {self.stage!r}, " if self.stage else ""
+        return f"{self.job.origin}: in hand for {self.seconds:,.0f} s ({where}process {self.pid})"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys of a job in hand in progress.json."""
+        return self.job.origin.as_json() | {"stage": self.stage, "seconds": round(self.seconds, 3), "pid": self.pid}
 
 
 class Handed(NamedTuple):

@@ -38,7 +38,7 @@ from pipeline.engines.slots import SlotAllocator, SlotTable, State
 from pipeline.engines.supervisor import TICK_S, Limits, Supervisor, WorkerDeath
 from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, WorkersFailed
-from pipeline.messages import AnyJob, Outcome, StageInfo
+from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
 
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048
@@ -154,6 +154,17 @@ class PoolEngine:
         self._send_batches()
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
+
+    def in_hand(self) -> list[InHand]:
+        session, now, found = self._session, time.monotonic_ns(), []
+        for worker in list(session.workers) if session else ():
+            last = self._allocator.table.read(worker.slot.number)
+            batch = self._in_flight.get(last.batch, [])
+            if last.state == State.WORKING and last.place < len(batch):
+                stage = self._stages[last.stage].name if 0 <= last.stage < len(self._stages) else ""
+                seconds, pid = (now - last.since_ns) / 1e9, worker.process.pid or 0
+                found.append(InHand(batch[last.place].remaining, stage, max(0.0, seconds), pid))
+        return found
 
     def drain(self) -> None:
         self._is_draining = True

@@ -175,6 +175,11 @@ class Ledger:
             self.intents.end_parts(target)
         self.intents.end([target])
 
+    def record_cut_off(self, outcome: Outcome, result: Result, recipe: int | None) -> None:
+        """Record that a job was cut off: its output is still known as ours to write, and as unknown."""
+        self.outputs.flush()
+        self.failures.record(self.run, outcome, result, recipe, tried=True)
+
     def move_folder(self, folder: bytes, to: bytes) -> None:
         """Give all outputs below a folder, made and intended, the paths that they have below another."""
         self.intents.record_open()

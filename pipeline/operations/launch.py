@@ -49,7 +49,7 @@ def engine_spec(
     if config.engine == "serial":
         from pipeline.engines.serial import SerialSpec
 
-        return SerialSpec(blueprint.pack(), config.retry.max, config.retry.backoff_s)
+        return SerialSpec(blueprint.pack(), config.retry.max, config.retry.backoff_s, _infos(config))
     from pipeline.engines.host import available_processes
 
     pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}

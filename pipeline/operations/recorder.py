@@ -17,7 +17,7 @@ from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
-from pipeline.messages import KILLED, MOVED, GroupJob, Job, Outcome, Result
+from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
@@ -120,6 +120,19 @@ class Recorder:
             self.commit()
             yield from ahead
 
+    def cut_off(self, jobs: Sequence[InHand]) -> None:
+        """Record the jobs that workers are running as the run ends without waiting for them; it counts no attempt."""
+        self._ledger.begin()
+        for each in jobs:
+            where = f" in stage {each.stage!r}" if each.stage else ""
+            text = f"cut off after {each.seconds:,.1f} s{where}, since the run was stopped"
+            self._log.write(f"{each.job.origin}: {text}")
+            self._summary.cut_off.append(f"{each.job.origin}: {text}")
+            for target in each.job.targets:
+                result = Result(target.stage, target.path, "failed", text, "interrupted")
+                self._ledger.record_cut_off(Outcome(each.job.origin, ()), result, self._recipes.get(target.stage))
+        self.commit()
+
     def refuse(self, outcome: Outcome) -> None:
         """Record an output that the plan refused, so that no worker tried to make it."""
         self._record(outcome, is_attempt=False)
@@ -221,10 +234,9 @@ class Recorder:
         return result._replace(text=text_of(Reason("collision", (rival, os.fsdecode(other)))), code="")
 
     def commit_if_due(self) -> None:
-        """Commit to the ledger and notify the observers, unless that was done a moment ago."""
+        """Commit to the ledger, unless that was done a moment ago."""
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self.commit()
-            self._observers.on_tick()
 
     def commit(self) -> None:
         """Commit the recorded outcomes to the ledger."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import State
-from pipeline.messages import Outcome
+from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
 from pipeline.report.summary import Summary
 
-# Seconds between two updates of the file.
-UPDATE_EVERY_S = 1.0
 # Seconds without an update after which a run on another machine is taken for dead, since its process cannot be seen.
 _SILENT_S = 60.0
 
@@ -29,12 +28,11 @@ def progress_file(state_folder: Path) -> Path:
 
 
 class LiveProgress(RunObserver):
-    """Writes the counts of a run to its progress file about once a second, and its summary at the end."""
+    """Writes the counts of a run and the jobs in hand to its progress file, and its summary at the end."""
 
     def __init__(self, state: State, summary: Summary, yaml: str) -> None:
         self._file = progress_file(state.folder)
         self._summary = summary
-        self._next_update = 0.0
         self._planned_files = 0
         self._done_files = 0
         self._fields: dict[str, Any] = {
@@ -56,14 +54,13 @@ class LiveProgress(RunObserver):
     def on_outcome(self, outcome: Outcome) -> None:
         self._done_files += not outcome.goes_on
 
-    def on_tick(self) -> None:
-        if time.monotonic() >= self._next_update:
-            self._next_update = time.monotonic() + UPDATE_EVERY_S
-            self._update("running")
+    def on_in_hand(self, jobs: Sequence[InHand]) -> None:
+        self._fields["in_hand"] = [each.as_json() for each in jobs]
+        self._update("running")
 
     def on_end(self) -> None:
         summary = self._summary
-        fields = {"stage": "ended", "at": time.time(), "stopped": summary.stopped} | summary.as_json()
+        fields = {"stage": "ended", "at": time.time(), "stopped": summary.stopped, "in_hand": []} | summary.as_json()
         self._write(fields | {"said": summary.lines()[0]})
 
     def _update(self, phase: str) -> None:

@@ -61,6 +61,8 @@ class Summary:
     """The first 20 failed outputs, each with its source or group."""
     reasons: Counter[str] = field(default_factory=Counter)
     """The number of failed outputs, by reason."""
+    cut_off: list[str] = field(default_factory=list)
+    """The files that a worker had in hand when the run was stopped at once, each with how long and in which stage."""
     remarks: Counter[str] = field(default_factory=Counter)
     """The number of outputs with a note, by the note."""
 
@@ -113,7 +115,7 @@ class Summary:
 
     def lines(self, *, verbose: bool = False) -> list[str]:
         """Return the lines of the summary: one if all is well; with `verbose`, failures have their tracebacks."""
-        lines = [self._headline(), *_named(self.failures, verbose)]
+        lines = [self._headline(), *_named(self.failures, verbose), *(f"  {each}" for each in self.cut_off)]
         if self.failed > len(self.failures):
             lines.append(f"  ... and {self.failed - len(self.failures):,} more: {program()} failures")
         if len(self.reasons) > 1:
