@@ -8,6 +8,7 @@
     ├── StageError                      2   a stage breaks the contract; says its file and line
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
     │   ├── WorkersFailed               3   no worker could be started
+    │   ├── SourceUnreachable           3   the machine cannot read one source; three in a row end the run
     │   └── CodeChanged                 3   the stages' code is not what the run was planned with
     ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
     ├── AlreadyRunning                 75   another run holds the lock of this state folder
@@ -64,6 +65,10 @@ class EnvironmentFailure(FilemillError):
 
 class WorkersFailed(EnvironmentFailure):
     """No worker could be started, so no file can be blamed."""
+
+
+class SourceUnreachable(EnvironmentFailure):
+    """The machine cannot read one source, such as from a bad sector of its disk; others may well be read."""
 
 
 class CodeChanged(EnvironmentFailure):

@@ -49,6 +49,7 @@ class Attempt:
     """The outcome of the first try. Its source is as first read, so a later change makes the record stale."""
     seconds: float = 0.0
     environment: str = ""
+    is_unreachable: bool = False
     output: str = ""
     has_failed_once: bool = False
     """True if the remaining targets have cost a worker, or run out of memory, once."""
@@ -83,7 +84,7 @@ class Attempt:
         self.seat = outcome.seat
         self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
         self.seconds += outcome.seconds
-        self.environment = outcome.environment
+        self.environment, self.is_unreachable = outcome.environment, outcome.is_unreachable
         self.changed_code = outcome.changed_code
         self.late_code += outcome.late_code
         self.handed += outcome.handed
@@ -135,6 +136,7 @@ class Attempt:
             results=tuple(results),
             seconds=self.seconds,
             environment=self.environment,
+            is_unreachable=self.is_unreachable,
             output=self.output,
             handed=self.handed,
             changed_code=self.changed_code,

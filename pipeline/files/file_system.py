@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import EnvironmentFailure
+from pipeline.errors import EnvironmentFailure, SourceUnreachable
 from pipeline.text import shown
 
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
@@ -84,10 +84,11 @@ def read_regular(path: bytes | str | Path) -> bytes:
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # When we open anything:
 OPENING = FULL | {errno.EMFILE, errno.ENFILE}
+# When a file is read that is open, and no socket has any of them:
+_DISK = frozenset({errno.EIO, errno.ESTALE, errno.ENODEV})
 # When we open or read a file, whose disk or server may be gone:
-READING = OPENING | {
-    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT,
-    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+READING = OPENING | _DISK | {
+    errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
 }  # fmt: skip
 # When we write; those that deny only where a folder is meant, rather than one file in it:
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
@@ -97,14 +98,27 @@ _OPEN_FILES = {errno.EMFILE: "at most {} in one process: ulimit -n", errno.ENFIL
 
 
 def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collection[int]) -> BaseException:
-    """Return an EnvironmentFailure for an OSError with one of these causes; any other error as it is."""
+    """Return an EnvironmentFailure for an OSError with one of these causes; any other error as it is.
+
+    It is a SourceUnreachable where a file was read and nothing says that others cannot be.
+    """
     if (
         isinstance(error, OSError)
         and error.errno in causes
         and (error.errno not in _DENIED or _is_of_folder(error, path))
     ):
-        return EnvironmentFailure(describe(error, path))
+        is_of_one = causes is READING and error.errno not in OPENING
+        return (SourceUnreachable if is_of_one else EnvironmentFailure)(describe(error, path))
     return error
+
+
+def is_of_file(error: BaseException, path: str) -> bool:
+    """Return whether a stage that was given a path may have met an error in opening or reading that file."""
+    if not isinstance(error, OSError):
+        return False
+    if error.filename is None:  # it was open already
+        return error.errno in _DISK
+    return isinstance(error.filename, (str, bytes, os.PathLike)) and os.fsencode(error.filename) == os.fsencode(path)
 
 
 def _is_of_folder(error: OSError, path: bytes | str | Path) -> bool:

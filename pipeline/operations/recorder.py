@@ -33,6 +33,8 @@ COMMIT_EVERY_S = 0.1
 _INTEND_AHEAD = 1024
 # How many files in a row may move under one stage: so many at a time are no accident of somebody else's.
 _MAX_MOVED = 3
+# How many files in a row may be unreadable by the machine's fault: so many are no bad sectors, the disk is gone.
+_MAX_UNREACHABLE = 3
 # The graver exit code wins; a signal is graver than all of these.
 _BY_GRAVITY = (0, 1, 4, 2, 3, 70)
 
@@ -103,6 +105,9 @@ class Recorder:
         self._routes = {leaf.stage: [stage.name for stage in leaf.route] for leaf in leaves}
         self._moved_in_a_row: Counter[str] = Counter()
         """The number of files in a row whose source changed or vanished under a stage, by the name of the stage."""
+        self._unreachable_in_a_row = 0
+        self.unreachable: list[str] = []
+        """What was wrong with each file that the machine could not read."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
         self._committed_at = time.monotonic()
@@ -139,16 +144,33 @@ class Recorder:
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
+        if outcome.is_unreachable:
+            self._record_unreachable(outcome)
+            return
         if outcome.environment:
             self._log.stop(EnvironmentFailure.exit_code, outcome.environment)
             # What the machine did not let us write is no attempt of the file's.
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
+        self._unreachable_in_a_row = 0
         self._count_moved(outcome)
         failed_before = self._summary.failed
         self._record(outcome, is_attempt=True)
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
+        self._end(outcome)
+
+    def _record_unreachable(self, outcome: Outcome) -> None:
+        """Record a source that the machine cannot read: no attempt of the file's, and no reason to leave the others."""
+        self._unreachable_in_a_row += 1
+        self.unreachable.append(outcome.environment)
+        self._record(outcome, is_attempt=False)
+        if self._unreachable_in_a_row >= _MAX_UNREACHABLE:
+            text = f"{self._unreachable_in_a_row} files in a row cannot be read: {outcome.environment}"
+            self._log.stop(EnvironmentFailure.exit_code, text)
+        self._end(outcome)
+
+    def _end(self, outcome: Outcome) -> None:
         if not outcome.goes_on:
             if outcome.source:
                 self._failed_on_their_way.discard(outcome.source.path)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import CodeChanged, PolicyStop
+from pipeline.errors import CodeChanged, EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.ownership import OwnedFolders, claimed_folders
 from pipeline.messages import FailureKind, Outcome, Result
@@ -145,6 +145,10 @@ def run_jobs(context: RunContext) -> None:
         finally:
             if context.engine:
                 context.engine.close()
+    if unreachable := context.recorder.unreachable:
+        more = f", and {len(unreachable) - 1:,} more" if len(unreachable) > 1 else ""
+        text = f"the machine cannot read {unreachable[0]}{more}; all other files were done"
+        context.log.stop(EnvironmentFailure.exit_code, text)
     if signals.first:
         cut = ", what was in hand was cut off" if signals.is_interrupted else ""
         context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
+from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved, SourceUnreachable
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
@@ -44,7 +44,7 @@ class GroupJobRunner:
 
     def run(self) -> Outcome:
         """Make the output of the group; any failure is in the outcome."""
-        began_s, environment = time.perf_counter(), ""
+        began_s, environment, is_unreachable = time.perf_counter(), "", False
         remove_temporaries(self._target.path, self._tree.setup.unclean_runs)
         try:
             with limited_to(self._tree.setup.limits):
@@ -56,12 +56,19 @@ class GroupJobRunner:
         except BaseException as raised:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one output
             error = self._blame(blame_machine(raised, self._scratch.folder or self._tree.setup.scratch, FULL))
             environment = error.text if isinstance(error, EnvironmentFailure) else ""
+            is_unreachable = isinstance(error, SourceUnreachable)
             result = failed(self._target, error, self._stage.name)
         finally:
             self._scratch.remove()
         seconds = time.perf_counter() - began_s
         return Outcome(
-            self._job.group, (result,), seconds, environment, bytes_in=self._read_bytes, peak_bytes=peak_bytes()
+            self._job.group,
+            (result,),
+            seconds,
+            environment,
+            is_unreachable,
+            bytes_in=self._read_bytes,
+            peak_bytes=peak_bytes(),
         )
 
     def _make(self) -> tuple[Any, ValueKind | None, Notes]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
+from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved, SourceUnreachable
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
-from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe
+from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe, is_of_file
 from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
@@ -42,6 +42,8 @@ class JobRunner:
         self._results: dict[bytes, Result] = {}
         self._environment = ""
         """The text of an error of the machine, such as a full disk; empty if there was none."""
+        self._is_unreachable = False
+        """True if the machine cannot read this source."""
         self._moved_under = ""
         """The first stage under which the source changed or vanished."""
         self._handed: list[Handed] = []
@@ -60,7 +62,7 @@ class JobRunner:
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
         reading = self._reading
         outcome = Outcome(
-            reading.source, results, time.perf_counter() - began_s, self._environment,
+            reading.source, results, time.perf_counter() - began_s, self._environment, self._is_unreachable,
             source_digest=reading.digest, peak_bytes=peak_bytes(),
         )  # fmt: skip
         if self._handed:
@@ -74,23 +76,33 @@ class JobRunner:
         if setup.unclean_runs:
             for target in self._job.targets:
                 remove_temporaries(target.path, setup.unclean_runs)
+        if not self._begin_reading(begin):
+            return
+        with limited_to(setup.limits):
+            if begin is None:
+                source = Path(self._path) if self._route.needs_path else self._path
+                self._pass_on(None, source, PATH, {})
+            else:
+                self._resume(begin)
+
+    def _begin_reading(self, begin: Begin | None) -> bool:
+        """Take the present state of the source; return whether it can be read, else all targets have failed."""
         try:
             self._reading.begin()
             if begin and self._reading.source != self._job.source:
                 raise SourceMoved("changed")
         except GONE:
+            if begin and begin.file:  # what another engine has handed over may be all that is left of the source
+                self._keep(begin.file, begin.file)
             self._fail_all("the file was gone when its turn came", "vanished")
         except SourceMoved as moved:
             self._fail_all(moved.text, moved.kind)
-        except (OSError, FileFailure) as error:
-            self._fail_all(error_line(error), "error")
+        except (OSError, FileFailure, EnvironmentFailure) as error:
+            for target in self._job.targets:
+                self._fail(target, blame_machine(error, self._path, READING))
         else:
-            with limited_to(setup.limits):
-                if begin is None:
-                    source = Path(self._path) if self._route.needs_path else self._path
-                    self._pass_on(None, source, PATH, {})
-                else:
-                    self._resume(begin)
+            return True
+        return False
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -122,7 +134,7 @@ class JobRunner:
 
     def _blame(self, error: BaseException) -> BaseException:
         """Return the reason why a stage failed, which is the machine's fault on a full disk or a lost source."""
-        if isinstance(error, OSError) and error.filename == self._path:
+        if is_of_file(error, self._path):
             return blame_machine(error, self._path, READING)
         return blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL)
 
@@ -325,6 +337,7 @@ class JobRunner:
     def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
         if isinstance(error, EnvironmentFailure):
             self._environment = error.text
+            self._is_unreachable = isinstance(error, SourceUnreachable)
         if self._steps:
             self._steps.failed(target.stage, error_line(error), error)
         error = self._reading.blame(error)

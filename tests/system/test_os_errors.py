@@ -244,28 +244,62 @@ def test_the_room_of_a_file_system() -> None:
 # -- disks and servers that are gone, and folders that may not be written to -------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("place", "call", "error", "stage"),
+def failing(
+    project: Project, places: list[str], call: str, error: str, engine: str
+) -> subprocess.CompletedProcess[str]:
+    """Run while each such call on one of the places fails with an error."""
+    paths = [word for place in places for word in ("-P", str(project.folder / place))]
+    inject = (*paths, "-e", f"trace={call}", "-e", f"inject={call}:error={error}")
+    command = ["strace", "-f", "-qq", "-o", os.devnull, *inject, sys.executable, "-m", "pipeline", "--engine", engine]
+    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("error", ["EACCES", "EPERM"])
+def test_no_folder_may_be_made(project: Project, pipeline: Pipeline, strace: None, error: str) -> None:
+    """The run stops with the path and the reason; no attempt is counted, and the same line does the rest."""
+    project.write("in/new/x", "x")
+    ran = failing(project, ["disk/new"], "mkdir", error, "serial")
+    refused(ran, f"disk/new.*: {os.strerror(getattr(errno, error)).lower()}")
+    completes(project, pipeline, "serial", 21)
+
+
+UNREADABLE = pytest.mark.parametrize(
+    ("call", "error", "stage", "engine"),
     [
-        ("in/05", "openat", "ETIMEDOUT", UPPER), ("in/05", "openat", "EHOSTDOWN", BY_PATH),
-        ("in/05", "read", "EIO", UPPER),
-        ("disk/new", "mkdir", "EACCES", UPPER), ("disk/new", "mkdir", "EPERM", UPPER),
+        ("openat", "ETIMEDOUT", UPPER, "serial"), ("openat", "EHOSTDOWN", BY_PATH, "serial"),
+        ("read", "EIO", UPPER, "serial"), ("read", "EIO", BY_PATH, "pool"),
     ],
 )  # fmt: skip
-def test_it_is_no_files_fault(
-    project: Project, pipeline: Pipeline, strace: None, place: str, call: str, error: str, stage: str
+
+
+@UNREADABLE
+def test_a_source_that_the_machine_cannot_read_costs_itself(
+    project: Project, pipeline: Pipeline, strace: None, call: str, error: str, stage: str, engine: str
 ) -> None:
-    """The run stops with the path and the reason; no attempt is counted, and the same line does the rest."""
+    """A bad sector: all others are made, 3 in the end, and however often that happens, it is not held."""
     project.write("stages/upper.py", stage)
-    project.write("in/new/x", "x")
-    (project.folder / "in/05").write_text("y")
-    inject = ("-P", str(project.folder / place), "-e", f"trace={call}", "-e", f"inject={call}:error={error}")
-    command = ["strace", "-f", "-qq", "-o", os.devnull, *inject, sys.executable, "-m", "pipeline", "--engine", "serial"]
-    ran = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=100)
-    refused(ran, f"{place}.*: {os.strerror(getattr(errno, error)).lower()}"[1:])
-    assert pipeline("failures").stdout == ""
-    assert pipeline("--engine", "serial").returncode == 0
-    assert len(contents_below(project.folder / "disk")) == 21
+    for _ in range(4):
+        ran = failing(project, ["in/05"], call, error, engine)
+        refused(ran, f"in/05: {os.strerror(getattr(errno, error)).lower()}")
+        assert len(contents_below(project.folder / "disk")) == 19
+    listed = pipeline("failures").stdout
+    assert listed.startswith("05 (up): ") and "attempt" not in listed and "held" not in listed
+    assert pipeline("--engine", engine).returncode == 0
+    completes(project, pipeline, engine)
+
+
+@UNREADABLE
+def test_a_disk_that_is_gone_stops_the_run(
+    project: Project, pipeline: Pipeline, strace: None, call: str, error: str, stage: str, engine: str
+) -> None:
+    """Nobody waits for a thousand timeouts."""
+    project.write("stages/upper.py", stage)
+    ran = failing(project, [f"in/{number:02}" for number in range(20)], call, error, engine)
+    refused(ran, f"stopped: 3 files in a row cannot be read: .*: {os.strerror(getattr(errno, error)).lower()}")
+    failed = pipeline("failures").stdout.count("(up)")
+    assert failed == 3 if engine == "serial" else failed >= 3  # what is in hand is finished
+    assert pipeline("--engine", engine).returncode == 0
+    completes(project, pipeline, engine)
 
 
 def test_a_limit_on_the_size_of_files(project: Project, pipeline: Pipeline) -> None:
