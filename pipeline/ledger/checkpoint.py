@@ -157,6 +157,11 @@ def copy_of(file: Path) -> Path:
     return file.with_name(f"{file.stem}-good{file.suffix}")
 
 
+def older_copies(file: Path) -> list[Path]:
+    """Return the good copies of older versions, which had the digest in the name."""
+    return sorted(file.parent.glob(f"{file.stem}-good-{'[0-9a-f]' * 32}{file.suffix}"))
+
+
 def keep_copy(ledger: Ledger, file: Path) -> None:
     """Copy the ledger, and let the copy take the place of the one before once it was found to be whole."""
     new = file.with_name(f"{file.stem}-good.new")
@@ -175,7 +180,7 @@ def keep_copy(ledger: Ledger, file: Path) -> None:
         new.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
-    for old in file.parent.glob(f"{file.stem}-good-*{file.suffix}"):  # of an older version
+    for old in older_copies(file):
         old.unlink(missing_ok=True)
 
 

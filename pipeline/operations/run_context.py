@@ -147,7 +147,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
                 open_to_write(state, folders, is_run=True) as ledger,
-                open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+                open(state.log, "x", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
             ):
                 file.writelines(f"{note}\n" for note in ledger.notes)
                 summary = Summary(run=state.run, pipeline=config.name)

@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from pipeline.errors import FileFailure
+from pipeline.files.removal import remove_tree as remove_tree
 
 # Bytes of stderr that are kept, which is what a pipe holds, and characters of it that are shown, from its end.
 _KEPT, _SHOWN = 65_536, 350
