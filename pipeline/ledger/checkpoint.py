@@ -11,8 +11,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import EnvironmentFailure
+from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.file_system import FULL
+from pipeline.files.process_limits import start_thread
 from pipeline.files.sync import sync_file_systems, sync_folder
 from pipeline.ledger.schema import has_lost_tables
 
@@ -66,7 +67,11 @@ class Checkpoints:
             # What was committed by now was made before now, and all of that is synced.
             self._began_ns = time.time_ns()
             self._syncing = threading.Thread(target=self._sync, daemon=True)
-            self._syncing.start()
+            try:
+                start_thread(self._syncing)
+            except WorkersFailed:  # no room for a thread: the run waits for the disk
+                self._sync()
+                self._end_sync()
         file = self._state.ledger
         if size_of(log_of(file)) > max(_LOG_MOST_BYTES, size_of(file) // 2):
             bring_in_log(self._ledger)

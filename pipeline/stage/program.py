@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from pipeline.errors import FileFailure
+from pipeline.files.process_limits import is_start_refused
 from pipeline.files.removal import remove_tree as remove_tree
 
 # Bytes of stderr that are kept, which is what a pipe holds, and characters of it that are shown, from its end.
@@ -53,6 +54,8 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
                 preexec_fn=partial(_bind, watched.fileno()) if is_alone else None,
             )  # fmt: skip
         except OSError as error:
+            if is_start_refused(error):
+                raise
             raise FileFailure(f"{name} cannot be started: {error.strerror}") from error
         try:
             said = _listen(process)
