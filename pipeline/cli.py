@@ -169,18 +169,27 @@ exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 st
 """
 
 
-def _report_machine(error: OSError) -> int:
+def _report_machine(error: Exception) -> int:
     """Print one line about an error of the machine, stop printing to stdout, and return the exit code."""
+    from pipeline.files.process_limits import describe_refusal, is_start_refused
+
     discard_stdout()
-    print_error(f"stopped by the machine: {error}")
+    print_error(f"stopped by the machine: {describe_refusal() if is_start_refused(error) else error}")
     return EnvironmentFailure.exit_code
 
 
 def _report_bug(error: Exception) -> int:
-    """Print one line about a bug in filemill, write its traceback to a file, and return the exit code."""
+    """Print one line about a bug in filemill, write its traceback to a file, and return the exit code.
+
+    That no thread could be started is no bug, though Python has no error of the machine for it.
+    """
     import tempfile
     import traceback
 
+    from pipeline.files.process_limits import is_start_refused
+
+    if is_start_refused(error):
+        return _report_machine(error)
     text = "".join(traceback.format_exception(error))
     try:
         with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:

@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from pipeline import FileFailure, Item
-from pipeline.stage.program import fields_of, fill, find_program, parse, run_program
+from pipeline.stage.program import fields_of, fill, find_program, parse, remove_tree, run_program
 from pipeline.types import printable_path
 
 # Bumped when a program is given other words for the same options.
@@ -116,7 +116,7 @@ class Command:
             return made.rename(scratch / f"{folder.name}-target{made.suffix}")
         finally:
             if os.path.lexists(source):  # or what the program made of it may be all that is left of it
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
     def _make(self, source: Path, folder: Path, suffix: str) -> Path:
         """Run the program in a folder, and return the file that it made in another one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 import tempfile
 import traceback
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import EnvironmentFailure, StageError
+from pipeline.files.removal import remove_tree
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.messages import Outcome, Result
 from pipeline.observer import RunObserver, Step
@@ -82,7 +82,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if aside.exists():
             print(f"the file is gone; what was made of it is kept: {aside}", file=sys.stderr)
         elif not arguments.keep:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
 
 def _try(trial: Trial, *, with_debugger: bool) -> tuple[Outcome, list[BaseException]]:

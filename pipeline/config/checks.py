@@ -11,6 +11,8 @@ from pipeline.config.document import Document
 from pipeline.config.model import StageConfig, StageEntry
 from pipeline.config.routes import branch_patterns, fan_out_above, kind_made, maker
 from pipeline.errors import StageError
+from pipeline.files.naming import resolve_folder
+from pipeline.files.state_dir import why_foreign
 from pipeline.files.template import Template, always_same
 from pipeline.files.walk import pattern_problem
 from pipeline.stage.signature import Stage
@@ -233,6 +235,46 @@ def with_options_of_outputs(stages: Sequence[StageConfig | None], document: Docu
         except (ValueError, StageError) as error:
             document.complain(("stages", index, "output", "path"), f"stage {config.name!r}: {error}")
     return found
+
+
+def check_state(
+    document: Document, written: Path, state: Path, folder: Path, root: Path, stages: Sequence[StageConfig | None]
+) -> None:
+    """Complain about a state folder that is in use, or lies where a person's file and one of ours may meet.
+
+    Args:
+        document: The pipeline.
+        written: The state folder as it is named there.
+        state: The state folder.
+        folder: The folder of the pipeline's file.
+        root: The input root.
+        stages: The stages, None for one that was not found.
+    """
+    place = resolve_folder(os.fsencode(state))
+    outputs = [stage.output.template for stage in stages if stage and stage.output]
+    around = {resolve_folder(os.fsencode(folder)): "this file", resolve_folder(os.fsencode(root)): "the input files"}
+    around |= {each.folder: f"the outputs {each.text!r}" for each in outputs}
+    inside = next((what for each, what in around.items() if _lies_in(each, place)), None)
+    among = next((each for each in outputs if _may_lie_in(each, place)), None)
+    if inside:
+        problem = f"holds {inside}; give it a folder of its own, such as .pipeline/NAME"
+    elif among:
+        problem = f"lies where an output {among.text!r} may come to lie; put it beside them, or begin its name with '.'"
+    else:
+        problem = why_foreign(state)
+    if problem:
+        document.complain(("state",), f"the state folder {str(written)!r} {problem}")
+
+
+def _may_lie_in(template: Template, folder: bytes) -> bool:
+    """Return whether outputs of a template may lie in a folder. In hidden ones there are none, as no source is."""
+    names = os.path.relpath(folder, template.folder).split(b"/")
+    is_flat = template.folder_and_name is not None and not template.folder_and_name.in_dir
+    return _lies_in(folder, template.folder) and not is_flat and not any(each.startswith(b".") for each in names)
+
+
+def _lies_in(path: bytes, folder: bytes) -> bool:
+    return os.path.join(path, b"").startswith(os.path.join(folder, b""))
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def prepare_start_method(method: str, preload: Sequence[str]) -> None:
             resource_tracker.ensure_running()
     if method == "forkserver":
         _keep_sockets_short()
-        multiprocessing.set_forkserver_preload(list(preload))
+        multiprocessing.set_forkserver_preload(["pipeline.engines.fork_guard", *preload])
     if method == "fork":
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
 

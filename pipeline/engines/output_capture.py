@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from pipeline.files.file_system import open_regular
 from pipeline.text import LEFT_OUT
 
 # How much of a job's text is kept: its beginning and its end, half each.
@@ -32,7 +33,8 @@ def redirect(path: Path) -> None:
     global _fd
     if not hasattr(os, "pread"):
         return
-    _fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    path.unlink(missing_ok=True)  # of a worker before, or whatever a stage has put there
+    _fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)  # a program that asks the terminal would be stopped by it for ever
     if nowhere:
@@ -80,13 +82,10 @@ def watch_for_faults(dump_signal: int) -> None:
 def read(path: Path) -> str:
     """Return what the current job of a worker has printed so far; the parent calls it after a death."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open_regular(path) as file:
+            return _read(file.fileno(), os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         return ""
-    try:
-        return _read(fd, os.fstat(fd).st_size)
-    finally:
-        os.close(fd)
 
 
 def printed_bytes(path: Path) -> int:

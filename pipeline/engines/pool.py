@@ -24,8 +24,8 @@ import itertools
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from pipeline.engines.slots import SlotAllocator, SlotTable, State
 from pipeline.engines.supervisor import TICK_S, Limits, Supervisor, WorkerDeath
 from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
 
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
@@ -105,7 +106,10 @@ class PoolEngine:
         self._initargs = pickle.dumps((spec.start, spec.work)), spec.blueprint
         self._folder, self._scratch = folder, spec.scratch
         self._close_fds = close_fds
-        prepare_start_method(settings.context, [spec.start.__module__, *settings.preload])
+        try:
+            prepare_start_method(settings.context, [spec.start.__module__, *settings.preload])
+        except OSError as error:
+            raise WorkersFailed(_refusal(error)) from error
         self._session: PoolSession | None = None
         self._supervisor: Supervisor | None = None
         self._closer: Closer | None = None
@@ -357,15 +361,12 @@ class PoolEngine:
     def _open_session(self) -> PoolSession:
         """Return the session, opening it if there is none; the first opens the supervisor too."""
         if self._supervisor is None:
-            try:
+            with self._keeping_failure():
                 self._closer = self._closer or Closer(self._close)
                 self._supervisor = self._open_supervisor()
-            except OSError as error:
-                self._failure = WorkersFailed(_refusal(error))
-                raise self._failure from error
             atexit.register(self.close)  # before Pool's own, which would wait for workers that never end
         if self._session is None:
-            try:
+            with self._keeping_failure():
                 self._session = PoolSession(
                     self._settings.context,
                     self._settings.processes,
@@ -374,11 +375,19 @@ class PoolEngine:
                     self._allocator,
                     self._supervisor.fail,
                 )
-            except OSError as error:
-                self._failure = WorkersFailed(_refusal(error))
-                raise self._failure from error
             self._supervisor.watch(self._session)
         return self._session
+
+    @contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        """Raise WorkersFailed where the machine refuses what the pool needs, now and at every later call."""
+        try:
+            yield
+        except (OSError, RuntimeError, WorkersFailed) as error:
+            if isinstance(error, RuntimeError) and not is_start_refused(error):
+                raise
+            self._failure = error if isinstance(error, WorkersFailed) else WorkersFailed(_refusal(error))
+            raise self._failure from error
 
     def _open_supervisor(self) -> Supervisor:
         settings = self._settings
@@ -406,9 +415,9 @@ class PoolEngine:
             raise self._failure
 
 
-def _refusal(error: OSError) -> str:
+def _refusal(error: OSError | RuntimeError) -> str:
     """Describe why the pool cannot be opened, and what to do."""
-    text = f"the pool cannot be opened: {error}"
-    if error.errno == errno.ENOSPC:
+    text = f"the pool cannot be opened: {describe_refusal() if is_start_refused(error) else error}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"{text}; its semaphores are files in /dev/shm, make room there"
     return text

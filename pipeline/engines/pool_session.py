@@ -19,6 +19,7 @@ from pipeline.engines.queues import BatchQueue
 from pipeline.engines.slots import Slot, SlotAllocator, State
 from pipeline.engines.worker_process import WorkerProcess, start_lock
 from pipeline.errors import WorkersFailed
+from pipeline.files.process_limits import describe_refusal, is_start_refused, start_thread
 from pipeline.messages import FailureKind
 
 # A worker that SIGKILL has not ended after this long is stuck in the kernel, for instance on a dead network disk.
@@ -99,7 +100,7 @@ class PoolSession:
         before = set(threading.enumerate())
         try:
             self._pool = Pool(processes, worker_loop.start, initargs, maxtasksperchild, context)
-        except OSError:
+        except (OSError, RuntimeError):  # or there was no room for one of its threads
             self.kill()
             raise
         self._threads = [thread for thread in set(threading.enumerate()) - before if "(_handle_" in thread.name]
@@ -155,8 +156,9 @@ class PoolSession:
             self._queues[0].stop_reading()
             self._queues[1].stop_writing()
         ending = threading.Thread(target=self._end_pool, daemon=True, name="pool-terminate")
-        ending.start()
-        ending.join(TERMINATE_S)
+        with suppress(WorkersFailed):  # Pool's threads are daemons, too
+            start_thread(ending)
+            ending.join(TERMINATE_S)
         return stuck
 
     def _stop_starting(self) -> list[Worker]:
@@ -192,7 +194,10 @@ class PoolSession:
         if process.slot:
             self._allocator.release(process.slot)
         if error:
-            self._fail(WorkersFailed(f"no worker can be started: {error}"))
+            self.is_closing = True  # each of many workers would try for seconds, one after the other
+            # A forkserver cannot say more than that it has closed the connection.
+            is_refused = isinstance(error, EOFError) or is_start_refused(error)
+            self._fail(WorkersFailed(f"no worker can be started: {describe_refusal() if is_refused else error}"))
 
 
 class Closer:
@@ -208,7 +213,7 @@ class Closer:
         self._endings: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._has_ended = False
         self._raised: list[BaseException] = []
-        threading.Thread(target=self._run, daemon=True, name="pool-close").start()
+        start_thread(threading.Thread(target=self._run, daemon=True, name="pool-close"))
 
     def close(self) -> None:
         """Close the pool; an exception that a signal's handler raises meanwhile is raised afterwards."""

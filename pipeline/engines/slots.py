@@ -13,7 +13,6 @@ it, and one that ends SPOILT was WORKING.
 from __future__ import annotations
 
 import queue
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from enum import IntEnum
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pipeline.files.removal import remove_tree
 
 
 class State(IntEnum):
@@ -150,7 +151,7 @@ class SlotAllocator:
     def release(self, slot: Slot, pid: int | None = None) -> None:
         """Make a dead worker's slot available again, and remove the scratch folder that it has left behind."""
         if self._scratch and pid:
-            shutil.rmtree(self._scratch / str(pid), ignore_errors=True)
+            remove_tree(self._scratch / str(pid))
         self._free.put(slot.number)
 
     def remove_captures(self) -> None:

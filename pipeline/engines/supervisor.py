@@ -22,6 +22,7 @@ from pipeline.engines.os_process import (
 from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.files.process_limits import start_thread
 from pipeline.text import format_bytes
 
 # How often the limits are checked; a death is noticed at once.
@@ -77,7 +78,7 @@ class Supervisor:
         self._has_failed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="pool-supervisor")
-        self._thread.start()
+        start_thread(self._thread)
 
     def watch(self, session: PoolSession) -> None:
         """Watch the workers of a session instead of any other."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import EnvironmentFailure, SourceUnreachable
+from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.text import shown
 
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
@@ -100,8 +101,11 @@ _OPEN_FILES = {errno.EMFILE: "at most {} in one process: ulimit -n", errno.ENFIL
 def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collection[int]) -> BaseException:
     """Return an EnvironmentFailure for an OSError with one of these causes; any other error as it is.
 
-    It is a SourceUnreachable where a file was read and nothing says that others cannot be.
+    It is a SourceUnreachable where a file was read and nothing says that others cannot be. That no process or thread
+    can be started is the machine's fault whoever it is that meets it.
     """
+    if is_start_refused(error):
+        return EnvironmentFailure(describe_refusal())
     if (
         isinstance(error, OSError)
         and error.errno in causes

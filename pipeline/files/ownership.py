@@ -89,7 +89,7 @@ def claim(place: Path, ours: Owner, run: int | None = None, run_name: str = "") 
             new = place / f"{OWNER_FILE}-owner"
             replace_durably(place / OWNER_FILE, json.dumps(said, indent=1).encode() + b"\n", new)
     except OSError as error:
-        why = describe(error, error.filename or place)
+        why = describe(error, error.filename2 or error.filename or place)
         raise EnvironmentFailure(f"the output folder {place} cannot be used: {why}") from error
 
 

@@ -55,7 +55,8 @@ class SetAside:
             except FileExistsError:
                 raise
             except OSError:  # another file system, or one without links
-                shutil.copy2(target, place)
+                shutil.copy2(target, place + b".new")  # half a copy would be taken for a whole one by a retry
+                os.rename(place + b".new", place)
 
     def keep_made(self, file: bytes, source: bytes, suffix: bytes) -> None:
         """Move a file that was made of a source which is gone to that source's name, and its own suffix if it differs.

@@ -21,6 +21,7 @@ from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
 from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
+from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
 from pipeline.files.state_dir import State, open_state
 from pipeline.ledger.ledger import Ledger
@@ -147,7 +148,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
                 open_to_write(state, folders, is_run=True) as ledger,
-                open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+                open(state.log, "x", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
             ):
                 file.writelines(f"{note}\n" for note in ledger.notes)
                 summary = Summary(run=state.run, pipeline=config.name)
@@ -181,9 +182,11 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
             raise
         context.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
         context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
-    except Exception:
+    except Exception as error:
         context.log.write(traceback.format_exc())
-        raise
+        if not is_start_refused(error):
+            raise
+        context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
     finally:
         if context.engine:
             context.engine.close()
@@ -249,4 +252,6 @@ def _describe(error: Exception, state: State) -> str:
     """Describe an error of the machine, with the file it concerns."""
     if isinstance(error, sqlite3.Error):
         return f"the ledger {state.ledger} fails: {error}{'' if is_damage(error) else describe_room(state.ledger)}"
+    if is_start_refused(error):
+        return describe_refusal()
     return describe(error, error.filename or state.folder) if isinstance(error, OSError) else str(error)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import State
+from pipeline.files.sync import replace_file
 from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
 from pipeline.report.summary import Summary
@@ -72,9 +73,7 @@ class LiveProgress(RunObserver):
         self._fields |= fields
         # A full disk must not end a run over this; nor does it matter after a power cut, so nothing is synced.
         with suppress(OSError):
-            new = self._file.with_suffix(".new")
-            new.write_text(json.dumps(self._fields) + "\n")
-            new.replace(self._file)
+            replace_file(self._file, json.dumps(self._fields).encode() + b"\n", self._file.with_suffix(".new"))
 
 
 def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:

@@ -21,6 +21,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from pipeline.errors import FileFailure
+from pipeline.files.process_limits import is_start_refused
+from pipeline.files.removal import remove_tree as remove_tree
 
 # Bytes of stderr that are kept, which is what a pipe holds, and characters of it that are shown, from its end.
 _KEPT, _SHOWN = 65_536, 350
@@ -57,6 +59,8 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
                 preexec_fn=partial(_bind, watched.fileno()) if is_alone else None,
             )  # fmt: skip
         except OSError as error:
+            if is_start_refused(error):
+                raise
             raise FileFailure(f"{name} cannot be started: {error.strerror}") from error
         try:
             said = _listen(process)

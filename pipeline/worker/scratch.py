@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 from pipeline.files.atomic import Check, Committed, Committer, GiveName, give_name
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.naming import name_new
+from pipeline.files.removal import remove_tree
 from pipeline.files.set_aside import SetAside
 from pipeline.messages import Target
 from pipeline.notes import Notes, collected
@@ -73,7 +73,7 @@ class Scratch:
     def remove(self) -> None:
         """Remove the folder and its contents."""
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_tree(self.folder)
 
 
 def peak_bytes() -> int:
