@@ -58,6 +58,11 @@ def other_owner(place: Path, ours: Owner, known_host: str | None, known_runs: Co
     return Owner(*(str(said.get(key, "?")) for key in ("state", "pipeline", "host", "state_folder")))
 
 
+def pipeline_of(folder: bytes) -> str:
+    """Return the name of the pipeline that the owner file in a folder names; empty where it cannot be read."""
+    return str((_read_owner_file(Path(os.fsdecode(folder))) or {}).get("pipeline", ""))
+
+
 def claimed_run(place: Path, state_id: str) -> int | None:
     """Return the number of our last run that announced writing to a folder; None where none of this state did."""
     said = _read_owner_file(place) or {}

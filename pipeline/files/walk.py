@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from pipeline.files.file_system import OPENING
+from pipeline.files.template import OWNER_FILE
 from pipeline.messages import Source
 from pipeline.text import shown
 
@@ -30,6 +32,8 @@ _SPECIAL = {
 # The sources of a folder are yielded in lists of up to this many, which costs less than one by one.
 _SOURCES_PER_LIST = 500
 _SLASH = ord("/")
+# The one hidden name that is looked for: its folder holds outputs of a pipeline.
+_OWNER_FILE = OWNER_FILE.encode()
 # The bits of st_mode that hold the type of the file.
 _TYPE = 0o170000
 
@@ -68,6 +72,11 @@ class Walk:
         self.unlisted: list[tuple[bytes, str]] = []
         """The folders that are not known in full, each with the reason. They could not be listed, or not every file in
         them could be looked at, so that no file in them may be taken for removed.
+        """
+        self.owned: list[bytes] = []
+        """The folders that are not entered, since they hold outputs of other pipelines, or of this one in former times.
+
+        The input root itself is entered, and so is all that lies in such a folder around it.
         """
         self._incomplete: set[bytes] = set()
         """The folders of which not every file could be looked at."""
@@ -144,13 +153,28 @@ class Walk:
                 names = [
                     entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
                     for entry in entries
-                    if not (entry.name.startswith(b".") or entry.name in _SYSTEM)
+                    if not ((entry.name.startswith(b".") and entry.name != _OWNER_FILE) or entry.name in _SYSTEM)
                 ]
         except OSError as error:
             self._cannot_list(folder, error)
             return []
         names.sort()
+        at = bisect_left(names, _OWNER_FILE)
+        if names[at : at + 1] == [_OWNER_FILE]:
+            if folder:
+                self.owned.append(folder)
+                self.leave_out(folder, _whose(self._root + folder))
+                return []
+            del names[at]
         return names
+
+    def find_owned(self) -> None:
+        """Find the folders that hold outputs of other pipelines, and look at no file."""
+        folders = [b""]
+        while folders:
+            folder = folders.pop()
+            below = (folder + name for name in self._names(folder) if name[-1] == _SLASH)
+            folders += [each for each in below if self._counts(each)]
 
     def _cannot_list(self, folder: bytes, error: OSError) -> None:
         if error.errno in OPENING:
@@ -201,6 +225,8 @@ class Walk:
                 return why
             if os.path.islink(self._root + folder[: at - 1]):
                 return "in a linked folder"
+            if os.path.lexists(self._root + folder[:at] + _OWNER_FILE):
+                return _whose(self._root + folder[:at])
             at = folder.find(b"/", at) + 1
         return ""
 
@@ -245,6 +271,14 @@ class Walk:
         self.left_out[reason] += 1
         if self.left_out[reason] <= _NAMED:
             self.left_out_names.append((path, reason))
+
+
+def _whose(folder: bytes) -> str:
+    """Return the reason why a folder with an owner file is left out."""
+    from pipeline.files.ownership import pipeline_of  # rarely needed
+
+    pipeline = pipeline_of(folder)
+    return f"outputs of pipeline {pipeline!r}" if pipeline else f"outputs of a pipeline, by a damaged {OWNER_FILE}"
 
 
 def _closed(fd: int) -> int:

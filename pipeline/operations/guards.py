@@ -214,8 +214,9 @@ class Guards:
         if self._ledger.facts.get("sources") == 0:  # it was so before, and meant
             return
         why = dict(plan.walk.unlisted).get(b"")
-        unknown = tuple(folder for folder, _ in plan.walk.unlisted if folder)
-        known = self._ledger.outputs.count_sources(unknown)
+        unknown = [folder for folder, _ in plan.walk.unlisted if folder]
+        # What was taken for sources before another pipeline claimed its outputs is left out, not gone.
+        known = self._ledger.outputs.count_sources((*unknown, *plan.walk.owned))
         if not known:
             return
         root = shown(os.fsencode(self._config.inputs.root))
