@@ -72,7 +72,7 @@ class State:
         (self.folder / ".gitignore").write_text("*\n")
         for old in (self.scratch, self.folder / "parts"):  # older versions listed parts in files
             shutil.rmtree(old, ignore_errors=True)
-        self.scratch.mkdir(exist_ok=True)
+        self.scratch.mkdir(mode=0o700, exist_ok=True)
         for name in ("ledger.seal", "ledger.open"):  # of older versions
             (self.folder / name).unlink(missing_ok=True)
         for log in sorted((self.folder / "runs").glob("*.log"))[: 1 - _KEPT_RUNS]:

@@ -35,7 +35,7 @@ class Scratch:
         if self.folder is None:
             self.folder = self._above / str(os.getpid())
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise blame_machine(error, self.folder, WRITING) from error
         return self.folder

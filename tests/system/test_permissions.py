@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
+from tests.support.program import Pipeline
 from tests.support.project import Project
 
 _YAML = """
@@ -162,3 +164,41 @@ def test_the_group_of_a_folder_holds(tmp_path: Path) -> None:
     for name in ("up", "copy"):
         found = (tmp_path / "out" / name / "x.txt").stat()
         assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (4242, 0o640)
+
+
+_LOOK = """
+import json, os
+from pathlib import Path
+from pipeline import Item
+def upper(item: Item[Path]) -> str:
+    print("private")
+    (item.scratch / "made").write_text("made")
+    item.value.unlink() if item.source == "gone.txt" else None
+    state = Path({state!r})
+    modes = {{str(each.relative_to(state)): each.stat().st_mode for each in state.rglob("*")}}
+    Path({report!r}).write_text(json.dumps(modes))
+    return "made"
+"""
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_what_a_run_keeps_of_private_files_is_private(tmp_path: Path, pipeline_process: Pipeline, umask: int) -> None:
+    """Log, captured text, scratch and what is set aside are for the user alone; all else is as the umask gives."""
+    state, report = tmp_path / ".pipeline/pipeline", tmp_path / "report"
+    project = Project(tmp_path)
+    project.edit("pipeline.yaml", "engine: serial", "engine: pool\npool: {processes: 1}")
+    project.write("stages/upper.py", _LOOK.format(state=str(state), report=str(report)))
+    project.write("in/gone.txt", "1").chmod(0o600)
+    with _umask(umask):
+        assert " kept in .pipeline/pipeline/set-aside/" in pipeline_process("run").stderr
+    found = json.loads(report.read_text()) | {
+        str(each.relative_to(state)): each.stat().st_mode for each in state.rglob("*")
+    }
+    kept = {name.partition("/")[0]: name for name, mode in found.items() if "/" in name and stat.S_ISREG(mode)}
+    assert kept.keys() == {"runs", "slots", "scratch", "set-aside"}
+    for name in kept.values():
+        assert any(not found[str(each)] & 0o077 for each in (Path(name), *Path(name).parents[:-1])), name
+    for name in ("lock", "progress.json", ".gitignore"):
+        assert stat.S_IMODE(found[name]) == 0o666 & ~umask
+    for name in ("ledger.sqlite", "ledger-good.sqlite"):
+        assert stat.S_IMODE(found[name]) == 0o644 & ~umask
