@@ -191,14 +191,25 @@ class Committer:
         """Return a folder of outputs, which is made at the first call if there is none."""
         folder = self._folders.get(path)
         if folder is None:
-            for root in self._claimed:
-                if os.path.join(path, b"").startswith(os.path.join(root, b"")):
-                    refuse_lost(root)
+            self._refuse_strange(path)
             os.makedirs(path, exist_ok=True)
+            self._refuse_strange(path)
             found = os.stat(path)
             group = found.st_gid if found.st_mode & stat.S_ISGID else None
             folder = self._folders[path] = _Folder(has_default_list(path), group)
         return folder
+
+    def _refuse_strange(self, path: bytes) -> None:
+        """Raise an error where an output folder is gone, or a link that the run does not know leads out of it."""
+        around = [each for each in self._claimed if os.path.join(path, b"").startswith(os.path.join(each, b""))]
+        for root in around:
+            refuse_lost(root)
+        if around and os.path.realpath(path) != path:
+            from pipeline.files.links import refuse_unlisted  # few have links there
+            from pipeline.files.ownership import listed_links
+
+            root = max(around, key=len)
+            refuse_unlisted(path, root, listed_links(root))
 
 
 def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Committed:
