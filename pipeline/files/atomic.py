@@ -70,6 +70,10 @@ class _Folder(NamedTuple):
     """The group of new files; None if it is that of the process."""
 
 
+# The one object for nearly all folders, of which there may be very many.
+_USUAL = _Folder(has_default_list=False, group=None)
+
+
 class Committer:
     """Commits the outputs of one run from one process."""
 
@@ -196,7 +200,8 @@ class Committer:
             self._refuse_strange(path)
             found = os.stat(path)
             group = found.st_gid if found.st_mode & stat.S_ISGID else None
-            folder = self._folders[path] = _Folder(has_default_list(path), group)
+            folder = _Folder(has_default_list(path), group)
+            self._folders[path] = folder = _USUAL if folder == _USUAL else folder
         return folder
 
     def _refuse_strange(self, path: bytes) -> None:

@@ -16,7 +16,7 @@ from pipeline.text import shown
 # Write permission for others than the owner.
 _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 # The number of folders that are remembered, so that each is looked at once: outputs come in the order of folders.
-_REMEMBERED = 10_000
+_REMEMBERED = 1_000
 
 
 def is_planted(link: os.stat_result, folder: os.stat_result) -> bool:
