@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text import local_time, shown
+from pipeline.text import local_time, printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"standing": standing, "pipeline": config.name} | fields))
     else:
-        print(_line(config.name, standing, fields))
+        print(printable(_line(config.name, standing, fields)))
     return 0
 
 
