@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
+from pipeline.text import printable
+
 
 def open_missing() -> None:
     """Give this process the streams that its parent closed, so that to print or to read is never an error."""
@@ -73,7 +75,7 @@ def discard_stdout() -> None:
 def print_error(text: object) -> None:
     """Print to stderr; where that cannot be written to, such as a log on a full disk, the exit code has to do."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(str(text)), file=sys.stderr, flush=True)
 
 
 def _discard(number: int) -> None:

@@ -55,6 +55,13 @@ def local_time(at: float) -> str:
         return f"{at:.0f} s since 1970"
 
 
+def printable(text: str) -> str:
+    """Return a text with unprintable characters but line ends and tabs escaped, so that it cannot act on a terminal."""
+    if text.isprintable():
+        return text
+    return "\n".join(_escaped(line) for line in text.expandtabs().split("\n"))
+
+
 def indented(text: str) -> str:
     """Return a text that we did not write with each line indented and unprintable characters escaped."""
     return "\n".join(f"    {_escaped(line)}" for line in text.expandtabs().splitlines())

@@ -18,11 +18,16 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
+    from pipeline.planning.plan import walk_of
 
     config = load_config(Path(arguments.file), arguments.set)
     for note in (*config.warnings, *config.unseen):
         print(note, file=sys.stderr)
     warn_of_namesake(config.folder)
+    walk = walk_of(config)
+    walk.find_owned()
+    for line in walk.describe_left_out():
+        print(line, file=sys.stderr)
     for stage in config.stages:
         parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"
         output = f" -> {stage.output.template.text}" if stage.output else " -> no file" if stage.leaves_no_file else ""

@@ -60,10 +60,8 @@ def execute(arguments: argparse.Namespace) -> int:
         plan = make_plan(config, ledger, leaves, selection, everything=details)
         if is_well:
             _warn(lambda: guards.check_plan(plan, selection))
-        for line in plan.walk.describe_unlisted():
+        for line in (*plan.walk.describe_unlisted(), *plan.walk.describe_left_out()):
             print(line, file=sys.stderr)
-        if arguments.files_from is not None:
-            print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
         if arguments.verbose and not arguments.json:
             print(*describe_route(config), sep="\n", end="\n\n")
         if not arguments.json:

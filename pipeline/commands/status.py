@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text import local_time, shown
+from pipeline.text import local_time, printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +40,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"standing": standing, "pipeline": config.name} | fields))
     else:
-        print(_line(config.name, standing, fields))
+        print(printable(_line(config.name, standing, fields)))
         for each in fields.get("in_hand", ()) if standing in ("running", "killed") else ():
-            print(f"  {_in_hand(each, standing)}")
+            print(printable(f"  {_in_hand(each, standing)}"))
     return 0
 
 

@@ -155,7 +155,11 @@ class Assembler:
         except TemplateError as error:
             self._document.complain(("stages", index, "output", "path"), f"stage {entry.name!r}: {error}")
             return None
-        return Output(template, self._save_options(index, template, entry.output.save, kind) if kind else {})
+        return replace(
+            entry.output,
+            template=template,
+            save=self._save_options(index, template, entry.output.save, kind) if kind else {},
+        )
 
     def _save_options(self, index: int, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
         """Return the save options after defaults; none if the format is that of each source."""

@@ -23,7 +23,7 @@ from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.process_limits import start_thread
-from pipeline.text import format_bytes
+from pipeline.text import format_bytes, indented
 
 # How often the limits are checked; a death is noticed at once.
 TICK_S = 0.05
@@ -132,7 +132,8 @@ class Supervisor:
         elif worker.reason:
             self._finish_off(worker, worker.reason, now)
         elif now.state == State.START_FAILED:
-            self.fail(WorkersFailed(f"no worker can start:\n{output_capture.read(worker.slot.capture).strip()}"))
+            said = indented(output_capture.read(worker.slot.capture).strip())
+            self.fail(WorkersFailed(f"no worker can start:\n{said}"))
         else:
             self._check_limits(worker, now)
             output_capture.cut(worker.slot.capture)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import EnvironmentFailure, FileFailure
 from pipeline.files.file_system import open_regular
+from pipeline.files.permissions import Permissions, has_access_list, has_default_list
 from pipeline.files.template import OWNER_FILE
 from pipeline.text import NO_FILE, shown
 
@@ -56,14 +58,30 @@ def run_apart(run: str, source: bytes) -> str:
     return f"{run}.{hashlib.blake2b(source, digest_size=8).hexdigest()}"
 
 
+_ANY = Permissions()
+
+
+class _Folder(NamedTuple):
+    """A folder of outputs, by what it gives to new files."""
+
+    has_default_list: bool
+    """True if an access control list decides about the permissions of new files, and not the umask."""
+    group: int | None
+    """The group of new files; None if it is that of the process."""
+
+
+# The one object for nearly all folders, of which there may be very many.
+_USUAL = _Folder(has_default_list=False, group=None)
+
+
 class Committer:
     """Commits the outputs of one run from one process."""
 
     def __init__(self, run: str, claimed: Sequence[bytes] = ()) -> None:
         self._run = run
         self._claimed = claimed
-        self._mode = 0o666 & ~_umask()
-        self._folders: set[bytes] = set()
+        self._umask = _umask()
+        self._folders: dict[bytes, _Folder] = {}
 
     def apart(self, source: bytes) -> Committer:
         """Return a committer whose temporaries no other source shares, since two sources may make the same part."""
@@ -71,16 +89,24 @@ class Committer:
         other._run = run_apart(self._run, source)
         return other
 
-    def put(self, target: bytes, data: bytes, check: Check = lambda: None, name: GiveName | None = None) -> Committed:
+    def put(
+        self,
+        target: bytes,
+        data: bytes,
+        check: Check = lambda: None,
+        name: GiveName | None = None,
+        permissions: Permissions = _ANY,
+    ) -> Committed:
         """Commit bytes; `name` renames the complete file."""
         temporary = temporary_for(target, self._run)
-        fd = self._create(temporary)
+        fd = self._create(temporary, permissions)
         try:
             try:
                 _write_all(fd, data)
                 found = os.fstat(fd)
-                if found.st_mode & 0o777 != self._mode:  # a stage may have changed the umask
-                    os.fchmod(fd, self._mode)
+                mode = self._mode_of(temporary, permissions)
+                if mode not in (None, found.st_mode & 0o777):
+                    os.fchmod(fd, mode)
             finally:
                 os.close(fd)
             check()
@@ -96,63 +122,99 @@ class Committer:
         write: Callable[[BinaryIO], None],
         check: Check = lambda: None,
         name: GiveName | None = None,
+        permissions: Permissions = _ANY,
     ) -> Committed:
         """Commit the file that `write` writes to."""
         temporary = temporary_for(target, self._run)
-        file = open(self._create(temporary), "wb")
+        file = open(self._create(temporary, permissions), "wb")
         try:
             with file:
                 write(file)
                 file.flush()
-                os.fchmod(file.fileno(), self._mode)
+                if (mode := self._mode_of(temporary, permissions)) is not None:
+                    os.fchmod(file.fileno(), mode)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
             _discard(temporary)
             raise
 
     def move(
-        self, path: Path, target: bytes, check: Check = lambda: None, name: GiveName | None = None
+        self,
+        path: Path,
+        target: bytes,
+        check: Check = lambda: None,
+        name: GiveName | None = None,
+        permissions: Permissions = _ANY,
     ) -> Committed | None:
         """Commit a file by renaming it; return None where it must be copied instead.
 
-        It must be copied if it lies on another device, or has a second hard link, which may be the source.
+        It must be copied if it lies on another device, has a second hard link, which may be the source, or where access
+        control lists or the group of the folder would be others than those of a new file.
         """
-        if os.lstat(path).st_nlink > 1:
-            return None
         temporary = temporary_for(target, self._run)
-        self._make_folder(os.path.dirname(target))
+        folder, mode = self._folder(os.path.dirname(target)), self._mode_of(temporary, permissions)
+        found = os.lstat(path)
+        if found.st_nlink > 1 or mode is None or has_access_list(os.fspath(path)):
+            return None
         try:
+            if folder.group not in (None, found.st_gid):
+                os.chown(path, -1, folder.group)
+            # A scratch file often comes from mkstemp, which lets nobody else read it.
+            os.chmod(path, mode)
             os.rename(path, temporary)
         except OSError:
             return None
         try:
-            # A scratch file often comes from mkstemp, which lets nobody else read it.
-            os.chmod(temporary, self._mode)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
             _discard(temporary)
             raise
 
-    def _create(self, temporary: bytes) -> int:
+    def _create(self, temporary: bytes, permissions: Permissions) -> int:
         """Create a temporary, and its folder if there is none; return its descriptor."""
         folder = temporary[: temporary.rindex(b"/")]
-        self._make_folder(folder)
+        self._folder(folder)
         try:
-            return os.open(temporary, _NEW, 0o666)
+            return os.open(temporary, _NEW, permissions.bits)
         except FileNotFoundError:  # someone removed the folder that we had made
-            self._folders.discard(folder)
-            self._make_folder(folder)
+            del self._folders[folder]
+            self._folder(folder)
         except FileExistsError:  # this run's own, of a worker that died with it
             os.unlink(temporary)
-        return os.open(temporary, _NEW, 0o666)
+        return os.open(temporary, _NEW, permissions.bits)
 
-    def _make_folder(self, folder: bytes) -> None:
-        if folder not in self._folders:
-            for root in self._claimed:
-                if os.path.join(folder, b"").startswith(os.path.join(root, b"")):
-                    refuse_lost(root)
-            os.makedirs(folder, exist_ok=True)
-            self._folders.add(folder)
+    def _mode_of(self, temporary: bytes, permissions: Permissions) -> int | None:
+        """Return the mode that an output must have, whatever umask a stage has set; None where its folder decides."""
+        if permissions.is_exact:
+            return permissions.bits
+        if self._folder(temporary[: temporary.rindex(b"/")]).has_default_list:
+            return None
+        return permissions.bits & ~self._umask
+
+    def _folder(self, path: bytes) -> _Folder:
+        """Return a folder of outputs, which is made at the first call if there is none."""
+        folder = self._folders.get(path)
+        if folder is None:
+            self._refuse_strange(path)
+            os.makedirs(path, exist_ok=True)
+            self._refuse_strange(path)
+            found = os.stat(path)
+            group = found.st_gid if found.st_mode & stat.S_ISGID else None
+            folder = _Folder(has_default_list(path), group)
+            self._folders[path] = folder = _USUAL if folder == _USUAL else folder
+        return folder
+
+    def _refuse_strange(self, path: bytes) -> None:
+        """Raise an error where an output folder is gone, or a link that the run does not know leads out of it."""
+        around = [each for each in self._claimed if os.path.join(path, b"").startswith(os.path.join(each, b""))]
+        for root in around:
+            refuse_lost(root)
+        if around and os.path.realpath(path) != path:
+            from pipeline.files.links import refuse_unlisted  # few have links there
+            from pipeline.files.ownership import listed_links
+
+            root = max(around, key=len)
+            refuse_unlisted(path, root, listed_links(root))
 
 
 def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Committed:

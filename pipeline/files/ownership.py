@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +58,17 @@ def other_owner(place: Path, ours: Owner, known_host: str | None, known_runs: Co
     return Owner(*(str(said.get(key, "?")) for key in ("state", "pipeline", "host", "state_folder")))
 
 
+def pipeline_of(folder: bytes) -> str:
+    """Return the name of the pipeline that the owner file in a folder names; empty where it cannot be read."""
+    return str((_read_owner_file(Path(os.fsdecode(folder))) or {}).get("pipeline", ""))
+
+
+def listed_links(folder: bytes) -> dict[str, str]:
+    """Return the links that the owner file in a folder lists, relative to the folder, and where each leads."""
+    found = (_read_owner_file(Path(os.fsdecode(folder))) or {}).get("links")
+    return found if isinstance(found, dict) else {}
+
+
 def claimed_run(place: Path, state_id: str) -> int | None:
     """Return the number of our last run that announced writing to a folder; None where none of this state did."""
     said = _read_owner_file(place) or {}
@@ -71,19 +82,22 @@ def claimed_folders(folders: Iterable[bytes], state_id: str) -> frozenset[bytes]
     return frozenset(folder for folder, said in owners.items() if state_id and said.get("state") == state_id)
 
 
-def claim(place: Path, ours: Owner, run: int | None = None, run_name: str = "") -> None:
+def claim(
+    place: Path, ours: Owner, run: int | None = None, run_name: str = "", links: Mapping[str, str] | None = None
+) -> None:
     """Write our owner file into an output folder, which is made where there is none. Raises EnvironmentFailure.
 
-    `run` and `run_name` are number and name of the run that is about to write to it; without one those there stay.
+    `run` and `run_name` are number and name of the run that is about to write to it, and `links` those through which it
+    may write; without a run those there stay.
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
         before = _read_owner_file(place) or {}
         said: dict[str, Any] = asdict(ours) | {"folder": str(place)}
         if run is not None:
-            said |= {"run": run, "run_name": run_name}
+            said |= {"run": run, "run_name": run_name} | ({"links": dict(links)} if links else {})
         elif before.get("state") == ours.state:
-            said |= {key: before[key] for key in ("run", "run_name") if key in before}
+            said |= {key: before[key] for key in ("run", "run_name", "links") if key in before}
         if before != said:
             # Of one name, so that what a killed run left is used up by the next.
             new = place / f"{OWNER_FILE}-owner"

@@ -75,6 +75,7 @@ class SetAside:
     def _place_of(self, path: bytes) -> bytes:
         """Return the place where a file is kept, whose folder is made."""
         place = os.path.join(self._folder, path.removeprefix(self._base).lstrip(b"/"))
+        os.makedirs(self._folder, 0o700, exist_ok=True)  # a file that was made of a private one is private too
         os.makedirs(os.path.dirname(place), exist_ok=True)
         return place
 

@@ -96,7 +96,8 @@ class State:
         with suppress(FileExistsError), open(self.folder / ".gitignore", "x") as ignored:
             ignored.write("*\n")
         self._remove_temporary()
-        self.scratch.mkdir(parents=True)
+        self.scratch.parent.mkdir(mode=0o700, exist_ok=True)
+        self.scratch.mkdir(mode=0o700)
         for log in logs_of_runs(self.folder)[: 1 - _KEPT_RUNS]:
             with suppress(OSError):
                 log.unlink()

@@ -226,6 +226,11 @@ class PlanTables:
             which += f" AND action = '{action}'"
         return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND {which} ORDER BY seq", 0)
 
+    def paths_to_write(self) -> Iterator[Record]:
+        """Yield `seq` and the path of each output to make or rename."""
+        which = "action IN ('make', 'rename')"
+        return self._chunks(f"SELECT seq, path FROM plan WHERE seq > ? AND {which} ORDER BY seq", 0)
+
     def decisions_of_source(self, source: bytes) -> Iterator[Record]:
         """Yield the decisions on the outputs of one source, with the columns of `decisions`."""
         return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND source = ? ORDER BY seq", 0, source)

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.files.atomic import refuse_lost
-from pipeline.files.ownership import Owner, is_claimed, other_owner, owner_here
+from pipeline.files.links import find_links
+from pipeline.files.ownership import Owner, is_claimed, listed_links, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
@@ -33,6 +35,7 @@ from pipeline.text import program, shown
 
 # The one folder that an empty disk has of itself.
 _LOST_AND_FOUND = "lost+found"
+_NO_LINKS: Mapping[bytes, dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,21 @@ class Guards:
         ]
         return [each for each in found if each]
 
-    def _claim(self, folders: Sequence[_OutputFolder], run: int | None = None) -> None:
+    def _claim(
+        self,
+        folders: Sequence[_OutputFolder],
+        run: int | None = None,
+        links: Mapping[bytes, dict[str, str]] = _NO_LINKS,
+    ) -> None:
         for folder in folders:
-            store_of(folder.as_bytes).claim(folder.as_bytes, self._owner, run, self._ledger.run)
+            place = folder.as_bytes
+            store_of(place).claim(place, self._owner, run, self._ledger.run, links.get(place))
+
+    def _find_links(self, plan: Plan) -> dict[bytes, dict[str, str]]:
+        """Return the links through which the run may write, by the output folder: those met now or in runs before."""
+        roots = [folder.as_bytes for folder in self._folders]
+        before = (os.path.join(root, os.fsencode(link), b"") for root in roots for link in listed_links(root))
+        return find_links(roots, chain(before, plan.store.paths_to_write()))
 
     def _identity(self) -> dict[str, str]:
         config = self._config
@@ -214,8 +229,9 @@ class Guards:
         if self._ledger.facts.get("sources") == 0:  # it was so before, and meant
             return
         why = dict(plan.walk.unlisted).get(b"")
-        unknown = tuple(folder for folder, _ in plan.walk.unlisted if folder)
-        known = self._ledger.outputs.count_sources(unknown)
+        unknown = [folder for folder, _ in plan.walk.unlisted if folder]
+        # What was taken for sources before another pipeline claimed its outputs is left out, not gone.
+        known = self._ledger.outputs.count_sources((*unknown, *plan.walk.owned))
         if not known:
             return
         root = shown(os.fsencode(self._config.inputs.root))
@@ -247,7 +263,7 @@ class Guards:
             self._ledger.begin()
             self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
             self._ledger.make_durable()
-        self._claim(self._folders, run)
+        self._claim(self._folders, run, self._find_links(plan) if run is not None else _NO_LINKS)
         for folder in self._folders:
             self._known_folders[folder.written] = {"device": _device(folder.path), "host": self._owner.host}
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}

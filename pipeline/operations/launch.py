@@ -129,6 +129,7 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
             options=stage.packed_options,
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
+            mode=stage.output.mode if stage.output else None,
             decode_box=stage.decode_box,
             own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,

@@ -24,6 +24,7 @@ from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.report.summary import Summary
+from pipeline.text import indented, printable
 
 J = TypeVar("J", Job, GroupJob)
 
@@ -52,9 +53,9 @@ class RunLog:
         return bool(self.summary.stopped)
 
     def write(self, text: str) -> None:
-        """Write a line to the log."""
+        """Write one or more lines to the log; nothing in them acts on the terminal of whoever looks at it."""
         with suppress(OSError):  # a full disk must not hide what is to be said about it
-            self._file.write(f"{text}\n")
+            self._file.write(f"{printable(text)}\n")
 
     def note(self, text: str) -> None:
         """Add a note to the summary, and write it to the log."""
@@ -239,7 +240,7 @@ class Recorder:
         for result in outcome.results:
             if result.status == "failed":
                 name = f"{outcome.origin} ({result.stage})"
-                self._log.write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
+                self._log.write(f"{name}: {result.kind}: {result.text}\n{indented(result.detail + outcome.output)}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self._summary.run])
             elif result.notes:

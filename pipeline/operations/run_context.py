@@ -148,7 +148,9 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
                 open_to_write(state, folders, is_run=True) as ledger,
-                open(state.log, "x", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+                open(
+                    state.log, "x", buffering=1, encoding="utf-8", errors="backslashreplace", opener=_open_private
+                ) as file,
             ):
                 file.writelines(f"{note}\n" for note in ledger.notes)
                 summary = Summary(run=state.run, pipeline=config.name)
@@ -246,6 +248,11 @@ def _note_set_aside(context: RunContext) -> None:
         where = shown(os.fsencode(os.path.relpath(folder, context.config.folder)))
         those = f"{counted(len(names), 'file')} kept in {where}: {', '.join(names[:_NAMED])}{more}"
         context.note(f"{those}; outputs took their place, or what they were made of is gone")
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a new file that nobody else may read: what stages print may be of sources that nobody else may read."""
+    return os.open(path, flags, 0o600)
 
 
 def _describe(error: Exception, state: State) -> str:

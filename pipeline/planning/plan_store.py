@@ -255,6 +255,10 @@ class PlanStore:
         self._write()
         return map(_decision, self._tables.decisions_of_stage(stage))
 
+    def paths_to_write(self) -> Iterator[bytes]:
+        """Yield the paths of the outputs to make or rename."""
+        return (path for _, path in self._tables.paths_to_write())
+
     def wanted_by(self, target: bytes) -> list[bytes]:
         """Return the sources whose templates lead to this output."""
         return self._tables.sources_of(target)

@@ -98,7 +98,7 @@ def output_specs(
     for stage in config.ends:
         # A gathering stage's recipe leaves out the stages above: the records of the members tell when those change.
         route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
-        template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
+        template, save = (output.template, output.saving) if output else (NoFile(stage.name), {})
         recipe = recipe_for(config, route, save, template.suffix, contents.digest, late.changed)
         if (before := known.get(recipe.digest)) and recipe.has_swapped_files(ledger.recipe_parts(before)):
             recipe = replace(recipe, parts={**recipe.parts, "order": _digest(_canonical_json(recipe.files).encode())})

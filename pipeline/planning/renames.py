@@ -191,7 +191,9 @@ class Renamer:
         return self._put(old, each.path)
 
     def _put(self, old: bytes, new: bytes) -> bool:
-        """Rename a file unless the new path is taken or on another device; return whether it was renamed."""
+        """Rename a file unless its new path is taken, on another device or behind a link; return whether it was."""
+        if not self._owned.is_ours(os.path.dirname(new)):
+            return False
         try:
             if os.path.dirname(new) != self._made:
                 os.makedirs(os.path.dirname(new), exist_ok=True)

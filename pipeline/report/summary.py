@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.messages import MOVED, Origin, Outcome, Result
-from pipeline.text import in_general, indented, program
+from pipeline.text import in_general, indented, printable, program
 
 # What a failure is counted as, where its text has figures of its own.
 _REASONS = {"members_failed": "members failed"}
@@ -124,7 +124,8 @@ class Summary:
         lines += [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
         if self.held > self.dismissed:
             lines.append("held files failed too often: 'failures' lists them, --retry-failed tries them once more")
-        return lines + self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
+        lines += self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
+        return [printable(line) for line in lines]
 
     def _headline(self) -> str:
         head = f"{self.pipeline}: " if self.pipeline else ""

@@ -12,6 +12,7 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
+from pipeline.files.permissions import ALL, permissions_of
 from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
@@ -39,6 +40,8 @@ class GroupJobRunner:
         self._read_count = 0
         """The number of members that the stage has read."""
         self._read_bytes = 0
+        self._most_permissions = ALL
+        """The permissions that all members have which the stage has read."""
         self._read_error: BaseException | None = None
         """The exception raised by reading a member; the stage may have caught it."""
 
@@ -96,7 +99,7 @@ class GroupJobRunner:
         try:
             committed, notes = write_output(
                 self._tree.committer, target.path, value, kind, notes, self._refuse_changed, name,
-                save=save, source="", may_move=may_move,
+                permissions=self._stage.permissions(self._most_permissions), save=save, source="", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error
@@ -116,8 +119,9 @@ class GroupJobRunner:
         for member in read_members(self._job.members_file):
             self._read_count += 1
             try:
-                if not member.is_as_planned:
+                if (found := member.as_planned()) is None:
                     raise SourceMoved("changed")
+                self._most_permissions &= permissions_of(member.path, found.st_mode)
                 item = self._read(member)
             except BaseException as error:
                 self._read_error = error
@@ -153,4 +157,4 @@ class GroupJobRunner:
     def _has_changed(self) -> bool:
         """Return whether a member that was read has changed since it was planned."""
         members = read_members(self._job.members_file)
-        return not all(member.is_as_planned for member, _ in zip(members, range(self._read_count), strict=False))
+        return not all(member.as_planned() for member, _ in zip(members, range(self._read_count), strict=False))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved, SourceUnreachable
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe, is_of_file
+from pipeline.files.permissions import permissions_of
 from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
@@ -103,6 +105,11 @@ class JobRunner:
         else:
             return True
         return False
+
+    @cached_property
+    def _most_permissions(self) -> int:
+        """The permissions that no output of the source exceeds unless the pipeline says so."""
+        return permissions_of(self._path, self._reading.mode)
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -216,7 +223,7 @@ class JobRunner:
         if self._steps:
             self._steps.start_clock()
         committed, notes = write_output(
-            committer, path, value, kind, notes, _accept, name,
+            committer, path, value, kind, notes, _accept, name, permissions=stage.permissions(self._most_permissions),
             save=stage.setup.save, source=self._path, may_move=may_move,
         )  # fmt: skip
         if self._steps:

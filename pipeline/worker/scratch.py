@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from pipeline.files.atomic import Check, Committed, Committer, GiveName, give_name
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.naming import name_new
+from pipeline.files.permissions import Permissions
 from pipeline.files.removal import remove_tree
 from pipeline.files.set_aside import SetAside
 from pipeline.messages import Target
@@ -34,7 +35,7 @@ class Scratch:
         if self.folder is None:
             self.folder = self._above / str(os.getpid())
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise blame_machine(error, self.folder, WRITING) from error
         return self.folder
@@ -100,6 +101,7 @@ def write_output(
     check: Check,
     name: GiveName | None = None,
     *,
+    permissions: Permissions,
     save: Mapping[str, Any],
     source: str,
     may_move: bool,
@@ -110,8 +112,8 @@ def write_output(
     the save options keep is read from the source.
     """
     if kind.encode is not None:
-        return committer.put(path, kind.encode(value), check, name), notes
-    if kind is PATH and may_move and (moved := committer.move(value, path, check, name)):
+        return committer.put(path, kind.encode(value), check, name, permissions), notes
+    if kind is PATH and may_move and (moved := committer.move(value, path, check, name, permissions)):
         return moved, notes
     suffix = os.path.splitext(os.fsdecode(path))[1]
 
@@ -119,4 +121,4 @@ def write_output(
         write(value, kind, file, suffix, dict(save), Path(source))
 
     with collected() as noted:
-        return committer.write(path, fill, check, name), notes | noted
+        return committer.write(path, fill, check, name, permissions), notes | noted

@@ -36,6 +36,8 @@ class SourceReading:
         self._path = path
         self.source = planned
         """The identity of the source when the run was planned, and from `begin` on at that time."""
+        self.mode = 0
+        """The mode of the source at `begin`."""
         self._hashes = hashes
         self.contents: digest.Reading | None = None
         """The digest of the source with its times; None unless sources are hashed."""
@@ -47,6 +49,7 @@ class SourceReading:
         for _ in range(_TRIES):
             found = self._look()
             self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
+            self.mode = found.st_mode
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
                 if self._hashes:
