@@ -20,6 +20,7 @@ from typing import Any
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.files.atomic import refuse_lost
+from pipeline.files.file_system import folders_above_mount
 from pipeline.files.ownership import Owner, is_claimed, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
@@ -58,11 +59,14 @@ class _OutputFolder:
     """The path as written in pipeline.yaml, which is the key of the recorded facts about it."""
     key: bytes
     """The prefix of the ledger's targets in it."""
+    as_in_yaml: str
+    """The path as pipeline.yaml has it, with its links."""
 
     @classmethod
     def of(cls, template: Template) -> _OutputFolder:
         path, written = Path(os.fsdecode(template.folder)), template.written_folder
-        return cls(path, template.folder, os.fsdecode(written), written.rstrip(b"/") + b"/")
+        as_in_yaml = os.path.dirname(template.text.partition("{")[0])
+        return cls(path, template.folder, os.fsdecode(written), written.rstrip(b"/") + b"/", as_in_yaml)
 
     def path_of(self, target: bytes) -> bytes:
         """Return the path of the output that is a target in the ledger."""
@@ -78,7 +82,9 @@ class Guards:
         self._owner = owner
         self._confirmed = confirmed
         self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
-        """The device of each output folder, and the host from which it was claimed, by its path as written."""
+        """What is known of each output folder, by its path as written: its device, the host from which it was claimed, and
+        how many folders lie between it and its mount.
+        """
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
         self.notes: list[str] = []
@@ -174,7 +180,8 @@ class Guards:
 
     def _check_outputs(self, folder: _OutputFolder, claimed: bool) -> None:
         """Check that the recorded outputs of a folder exist. Raises EnvironmentFailure if a disk seems missing."""
-        then, device = self._known_folders.get(folder.written, {}).get("device"), _device(folder.path)
+        known = self._known_folders.get(folder.written, {})
+        then, device = known.get("device"), _device(folder.path)
         moved = then is not None and device not in (None, then)
         if claimed and not moved:
             return
@@ -183,6 +190,9 @@ class Guards:
             return
         if device is None:
             what = "is gone"
+            if self._was_removed(folder, known.get("below_mount")):
+                self.notes.append(f"the output folder {shown(folder.as_bytes)} was removed: its outputs are made again")
+                return
         elif _is_empty(folder.path):
             what = "is empty"
         elif moved and not (claimed and any(os.path.lexists(folder.path_of(target)) for target in recorded)):
@@ -197,6 +207,16 @@ class Guards:
             f"the output folder {shown(folder.as_bytes)} {what}, and the ledger knows of {outputs} there; "
             "is its disk mounted? if this is meant, 'run --rebuild' makes them anew"
         )
+
+    def _was_removed(self, folder: _OutputFolder, below_mount: int | None) -> bool:
+        """Return whether a folder that is gone was removed on purpose: the file system that it was on is there.
+
+        A link that leads nowhere was not: where it led to may be on a disk that is away.
+        """
+        path = os.path.join(self._config.folder, folder.as_in_yaml)
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        return os.path.exists(path) and folders_above_mount(folder.as_bytes) == below_mount
 
     # -- after the plan ------------------------------------------------------------------------------------------------
 
@@ -249,7 +269,11 @@ class Guards:
             self._ledger.make_durable()
         self._claim(self._folders, run)
         for folder in self._folders:
-            self._known_folders[folder.written] = {"device": _device(folder.path), "host": self._owner.host}
+            self._known_folders[folder.written] = {
+                "device": _device(folder.path),
+                "host": self._owner.host,
+                "below_mount": folders_above_mount(folder.as_bytes),
+            }
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
         if not selection.is_partial and not plan.walk.unlisted:
             facts["sources"] = plan.sources
