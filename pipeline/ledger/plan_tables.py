@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
@@ -21,6 +22,12 @@ MOVED = "moved"
 # What claims a target: also what is not made now, or it would depend on the moment who gets the path.
 _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
+# The orphans whose source is gone and had an output.
+_GONE = (
+    "SELECT orphans.source, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest"
+    " FROM orphans JOIN outputs ON outputs.target = orphans.target"
+    " WHERE code = 'source_gone' AND outputs.status != 'intended'"
+)
 # Rows that are read together.
 _CHUNK = 500
 _ORPHAN = "target, source, stage, status, code, size, mtime_ns, digest"
@@ -75,6 +82,10 @@ class PlanTables:
         """Add the time of an output that was read to have the contents that we wrote."""
         self._connection.execute("INSERT OR REPLACE INTO touched VALUES (?, ?)", (target, mtime_ns))
 
+    def insert_seen(self, folder: bytes, below_mount: int, files: int) -> None:
+        """Add a top folder in which the walk met files."""
+        self._connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (folder, below_mount, files))
+
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
 
@@ -94,6 +105,30 @@ class PlanTables:
     def delete_group_outputs(self) -> None:
         """Delete the outputs of groups from the plan."""
         self._connection.execute(f"DELETE FROM plan WHERE {ARE_GROUPS}")
+
+    # -- folders that are gone -----------------------------------------------------------------------------------------
+
+    def folders_of_gone(self, least: int) -> list[tuple[bytes, int]]:
+        """Return the top folders of sources that are gone, with the number of those.
+
+        Left out are folders with fewer of them than `least`, unless the ledger has them as mounts or as lost.
+        """
+        return self._all(
+            "SELECT substr(source, 1, instr(source, X'2F')) AS top, count(DISTINCT source) AS gone"
+            f" FROM ({_GONE}) WHERE top != X'' GROUP BY top"
+            " HAVING gone >= ? OR top IN (SELECT folder FROM folders WHERE below_mount = 0 OR lost > 0) ORDER BY top",
+            least,
+        )
+
+    def count_gone(self) -> int:
+        """Count the sources that are gone."""
+        return int(self._all(f"SELECT count(DISTINCT source) FROM ({_GONE})")[0][0])
+
+    def keep_gone(self, first: bytes, after: bytes | None) -> None:
+        """Have the outputs and failures of sources in a range that are gone be neither orphans nor past."""
+        which = f"{between(after)}"
+        self._connection.execute(f"DELETE FROM orphans {which} AND code = 'source_gone'", (first, after))
+        self._connection.execute(f"DELETE FROM past_failures {which}", (first, after))
 
     # -- settling ------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from pipeline.files.ownership import Owner, is_claimed, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
+from pipeline.ledger.input_folders import ROOT, InputFolder
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
@@ -82,8 +83,8 @@ class Guards:
         self._owner = owner
         self._confirmed = confirmed
         self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
-        """What is known of each output folder, by its path as written: its device, the host from which it was claimed, and
-        how many folders lie between it and its mount.
+        """For each output folder, by its path as written: its device, the host from which it was claimed, and how many
+        folders lie between it and its mount.
         """
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
@@ -231,16 +232,19 @@ class Guards:
             return
         if selection.limit is not None and plan.jobs >= selection.limit:  # the walk was not to its end
             return
-        if self._ledger.facts.get("sources") == 0:  # it was so before, and meant
+        root = self._ledger.folders.get(ROOT)
+        if root and not root.files:  # it was so before, and meant
             return
         why = dict(plan.walk.unlisted).get(b"")
         unknown = tuple(folder for folder, _ in plan.walk.unlisted if folder)
         known = self._ledger.outputs.count_sources(unknown)
         if not known:
             return
-        root = shown(os.fsencode(self._config.inputs.root))
+        place = shown(os.fsencode(self._config.inputs.root))
         those = f"none of the {known:,} known files is" if known != 1 else "the one known file is not"
-        what = f"{those} in the input root {root}" if why is None else f"the input root {root} cannot be listed: {why}"
+        what = (
+            f"{those} in the input root {place}" if why is None else f"the input root {place} cannot be listed: {why}"
+        )
         raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, 'run --rebuild' goes on without them")
 
     def _check_record(self, plan: Plan) -> None:
@@ -275,12 +279,25 @@ class Guards:
                 "below_mount": folders_above_mount(folder.as_bytes),
             }
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
-        if not selection.is_partial and not plan.walk.unlisted:
-            facts["sources"] = plan.sources
         self._ledger.begin()
+        self._note_input_folders(plan, selection)
         for name, value in facts.items():
             self._ledger.facts.set(name, value)
         self._ledger.commit()
+
+    def _note_input_folders(self, plan: Plan, selection: Selection) -> None:
+        """Record where files were seen, and which folders are lost; what an empty folder tells is recorded nowhere."""
+        folders, is_all = self._ledger.folders, not selection.is_partial and not plan.walk.unlisted
+        below_mount = folders_above_mount(os.fsencode(self._config.inputs.root))
+        for each in plan.lost:
+            before = folders.get(each.folder) or InputFolder(each.folder, 1, each.files, 0)
+            folders.set(before._replace(lost=each.files))
+        if is_all and self._confirmed.rebuild:
+            folders.set_empty()
+            folders.set(InputFolder(ROOT, below_mount, 0, 0))
+        if plan.sources:
+            plan.store.add_seen(ROOT, below_mount, 1)
+        folders.note_seen((each.folder for each in plan.kept), is_all=is_all)
 
     # -- during the run ------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ Code = (
         "part_missing", "part_torn", "part_older", "members_changed", "members_to_be_made", "failed_before",
         "held", "dismissed", "settling",
         "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed", "members_unknown",
-        "source_unknown",
+        "source_unknown", "folder_lost",
     ]
     | OrphanCode
 )  # fmt: skip
@@ -95,6 +95,7 @@ _TEXTS: dict[Code, str] = {
     "members_failed": "members failed",
     "members_unknown": "left alone: a folder that cannot be listed may hold members",
     "source_unknown": "nothing is known of its source now",
+    "folder_lost": "its folder is lost: kept",
     "path_changed": "path changed",
     "source_gone": "source gone",
     "stage_gone": "stage gone",
@@ -167,6 +168,7 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
     "dismissed": lambda kind: f"dismissed ({kind})",
     "collision": _collision,
     "bad_path": lambda error: error,
+    "folder_lost": lambda text: text,
     "path_changed": lambda before: f"moved from {shown(os.fsencode(before))}",
 }
 

@@ -55,6 +55,7 @@ class PlanStore:
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
         self._has_renames = False
+        self._has_gone = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
@@ -88,6 +89,8 @@ class PlanStore:
 
     def add_orphan(self, row: OutputRecord, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
+        if code == "source_gone":
+            self._has_gone = True
         self._add_orphan(row, code)
 
     def _add_orphan(self, row: OutputRecord, code: str) -> None:
@@ -136,6 +139,22 @@ class PlanStore:
     def add_touched(self, row: OutputRecord, mtime_ns: int) -> None:
         """Add an output that has its recorded contents but another time."""
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
+
+    def add_seen(self, folder: bytes, below_mount: int, files: int) -> None:
+        """Add a top folder in which the walk met files."""
+        self._tables.insert_seen(folder, below_mount, files)
+
+    def folders_of_gone(self, least: int) -> list[tuple[bytes, int]]:
+        """Return the top folders of at least so many sources that are gone, with their number."""
+        return self._tables.folders_of_gone(least) if self._has_gone else []
+
+    def count_gone(self) -> int:
+        """Count the sources that are gone."""
+        return self._tables.count_gone() if self._has_gone else 0
+
+    def keep_gone(self, folder: bytes) -> None:
+        """Keep the outputs of the sources that are gone below a folder, which ends in a slash, or everywhere."""
+        self._tables.keep_gone(folder, folder[:-1] + b"0" if folder else None)
 
     def keep_readings(self) -> None:
         """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""
