@@ -216,7 +216,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
 #
 # table                                   created, filled and cleared by       read by others
 # plan, orphans, readings, past_failures  PlanTables, anew for each plan       GroupTables (orphans)
-# seen                                    PlanTables, anew for each plan       InputFolders
+# seen, moves                             PlanTables, anew for each plan       InputFolders (seen)
 # members, absent                         GroupTables, cleared to plan anew    -
 # listed                                  Ledger.list_sources, once            Ledger.outputs and .failures, if `listed`
 # changed                                 Failures, in the course of a run     -
@@ -243,6 +243,9 @@ CREATE TEMP TABLE touched ( -- outputs whose contents are as recorded and whose 
     target BLOB PRIMARY KEY, mtime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
+CREATE TEMP TABLE moves ( -- new sources, each with the one source that is gone and had its size and time
+    source BLOB PRIMARY KEY, seq INTEGER, gone BLOB, size INTEGER, mtime_ns INTEGER, digest BLOB
+) WITHOUT ROWID;
 CREATE TEMP TABLE seen ( -- top folders in which the walk met files, as far as the ledger keeps them
     folder BLOB PRIMARY KEY, below_mount INTEGER, files INTEGER
 ) WITHOUT ROWID;

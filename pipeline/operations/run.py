@@ -124,12 +124,12 @@ def note_left_out(context: RunContext) -> None:
 def rename(context: RunContext) -> None:
     """Move the outputs of which only the path has changed, before a job may write to the old path."""
     plan = context.plan
-    if renames := plan.count("rename"):
+    if plan.store.has_renames:
         from pipeline.planning.renames import Renamer
 
         owned = OwnedFolders(context.config.folder, context.state.id)
         context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, owned).rename()
-        if context.summary.renamed < renames:  # some could not be moved, and are made
+        if context.summary.renamed < plan.count("rename"):  # some could not be moved, and are made
             plan.jobs = plan.store.count_jobs()
 
 

@@ -22,7 +22,9 @@ Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 ACTIONS: tuple[Action, ...] = ("make", "rename", "refuse", "held", "settling", "up-to-date")
 PLACE = {action: place for place, action in enumerate(ACTIONS)}
 
-OrphanCode = Literal["source_gone", "stage_gone", "group_gone", "excluded_now", "skipped_now", "path_changed"]
+OrphanCode = Literal[
+    "source_gone", "stage_gone", "group_gone", "excluded_now", "skipped_now", "path_changed", "source_moved"
+]
 Code = (
     Literal[
         "up_to_date", "skipped", "edited",
@@ -98,6 +100,7 @@ _TEXTS: dict[Code, str] = {
     "folder_lost": "its folder is lost: kept",
     "path_changed": "path changed",
     "source_gone": "source gone",
+    "source_moved": "source moved",
     "stage_gone": "stage gone",
     "group_gone": "group gone",
     "excluded_now": "excluded now",
@@ -127,7 +130,15 @@ def without_particulars(reason: Reason) -> Reason:
 
 # Codes whose particulars are one file's own.
 _OF_ONE_FILE = frozenset(
-    {"source_changed", "output_torn", "collision", "path_changed", "members_failed", "members_to_be_made"}
+    {
+        "source_changed",
+        "output_torn",
+        "collision",
+        "path_changed",
+        "source_moved",
+        "members_failed",
+        "members_to_be_made",
+    }
 )
 
 
@@ -170,6 +181,7 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
     "bad_path": lambda error: error,
     "folder_lost": lambda text: text,
     "path_changed": lambda before: f"moved from {shown(os.fsencode(before))}",
+    "source_moved": lambda before: f"source moved from {shown(os.fsencode(before))}",
 }
 
 
@@ -202,7 +214,7 @@ def foremost(decisions: Sequence[Decision]) -> Decision:
 
 
 class Rename(NamedTuple):
-    """An output that lies at its former path."""
+    """An output that lies at its former path, or of which only the source has another one now."""
 
     seq: int
     source: bytes
@@ -211,6 +223,8 @@ class Rename(NamedTuple):
     target: bytes
     """The path where the output belongs, as the ledger keeps it."""
     moved_from: bytes
+    is_stale: bool
+    """True if it is made anew once it lies at its path."""
 
 
 class Orphan(NamedTuple):

@@ -31,7 +31,7 @@ from pipeline.planning.lost_folders import LostFolder, SeenFolders, find_lost
 from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
-from pipeline.planning.renames import RenameFinder
+from pipeline.planning.renames import RenameFinder, SourceFollower
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
@@ -164,6 +164,8 @@ def make_plan(
     else:
         planner.decide_changed_ranges()
     planner.seen.end()
+    if not selection.is_partial:
+        planner.follow_moved()
     if not selection.is_partial and (plan.meets_known or is_loss_meant):
         plan.lost, plan.is_loss_meant = find_lost(root, ledger, plan.store), is_loss_meant
         for each in () if is_loss_meant else plan.lost:
@@ -220,6 +222,7 @@ class FilePlanner:
         on_work: Callable[[], object] | None,
     ) -> None:
         self._plan = plan
+        self._config = config
         self._ledger = ledger
         self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
         """The outputs of the tree that are made of single files."""
@@ -315,6 +318,13 @@ class FilePlanner:
                 self._plan.meets_known = any(row.status != "intended" for row in recorded)
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
+
+    def follow_moved(self) -> None:
+        """Have the outputs of sources follow that are known under another path, once all sources are known."""
+        follower = SourceFollower(self._config, self._ledger, self.specs, self._plan.store, self._freshness)
+        if moved := follower.follow(moves_files=self._renames_files):
+            # A root of which all was moved is the one that it was; one with a few of its files may not be.
+            self._plan.meets_known = self._plan.meets_known or moved >= self._plan.store.count_gone()
 
     # -- one source ----------------------------------------------------------------------------------------------------
 
