@@ -45,6 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.ledger.session import open_to_read
     from pipeline.operations.guards import guards_of
     from pipeline.planning.estimate import last_pace
+    from pipeline.planning.lost_folders import describe
     from pipeline.planning.orphans import fates
     from pipeline.planning.plan import make_plan
     from pipeline.planning.recipe import output_specs
@@ -53,14 +54,20 @@ def execute(arguments: argparse.Namespace) -> int:
     for note in (*config.warnings, *(config.unseen if arguments.verbose else ())):
         print(note, file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite", tuple(config.output_folders)) as ledger:
-        guards = guards_of(config, ledger, confirmations_of(arguments))
+        confirmed = confirmations_of(arguments)
+        guards = guards_of(config, ledger, confirmed)
         is_well = _warn(guards.check_places)
         details, leaves = arguments.json or arguments.verbose, output_specs(config, ledger, record=False)
         selection = selection_of(arguments)
-        plan = make_plan(config, ledger, leaves, selection, everything=details)
+        plan = make_plan(config, ledger, leaves, selection, everything=details, is_loss_meant=confirmed.rebuild)
         if is_well:
             _warn(lambda: guards.check_plan(plan, selection))
-        for line in (*plan.walk.describe_unlisted(), *plan.walk.describe_left_out()):
+        for line in (
+            *guards.notes,
+            *plan.walk.describe_unlisted(),
+            *plan.walk.describe_left_out(),
+            *describe(plan.kept),
+        ):
             print(line, file=sys.stderr)
         if arguments.verbose and not arguments.json:
             print(*describe_route(config), sep="\n", end="\n\n")

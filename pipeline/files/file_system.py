@@ -48,6 +48,29 @@ def parse(mountinfo: bytes, path: bytes) -> Mount:
     return found
 
 
+def folders_above_mount(path: bytes) -> int:
+    """Return how many folders lie between a path and the mount it is on, or would be on: 0 for a mount of its own.
+
+    It is greater than it was where a disk is not mounted any more. The numbers of devices do not tell that, since they
+    change when the machine is started.
+    """
+    path, device, count = os.path.realpath(path), None, 0
+    while (above := os.path.dirname(path)) != path:
+        device_above = _device_of(above)
+        device = _device_of(path) if device is None else device
+        if device is not None and device_above != device:
+            return count
+        path, device, count = above, device_above, count + 1
+    return count
+
+
+def _device_of(path: bytes) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
+
+
 def is_gone(path: bytes) -> bool:
     """Return whether nothing lies at a path; False where that cannot be determined."""
     try:

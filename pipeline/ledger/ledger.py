@@ -18,6 +18,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.files.sync import sync_folder
 from pipeline.ledger.failures import Failures, between
 from pipeline.ledger.file_digests import FileDigests
+from pipeline.ledger.input_folders import InputFolders
 from pipeline.ledger.intents import Intent, Intents, PartIntent
 from pipeline.ledger.origins import columns_of, key_of
 from pipeline.ledger.outputs import Outputs
@@ -51,6 +52,7 @@ class Ledger:
         intents: The outputs that were handed out and are not known to have ended.
         failures: What failed and has not been made since.
         facts: What is true of the pipeline as a whole.
+        folders: How full the top folders of the inputs were, and whether disks are mounted there.
         unchanged: The ranges of sources of which nothing is left to be done.
         file_digests: The digests of files that count as part of a recipe.
         overrides: The overrides by which a person had the ledger take something as true.
@@ -74,6 +76,7 @@ class Ledger:
         self.outputs = Outputs(connection, self.intents)
         self.targets = Targets(connection, "outputs", self.outputs.flush)
         self.facts = Facts(connection)
+        self.folders = InputFolders(connection)
         self.unchanged = UnchangedRanges(connection)
         self.file_digests = FileDigests(connection)
         self.notes: list[str] = []

@@ -176,6 +176,13 @@ class Outputs:
         which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {ARE_FILES}"
         return sum(not source.startswith(excluded_folders) for (source,) in self._connection.execute(which))
 
+    def count_sources_below(self, folder: bytes) -> int:
+        """Count the files in a folder, given with a slash at its end, that have an output on record."""
+        which = "source >= ? AND source < ? AND status != 'intended'"
+        values = folder, folder[:-1] + b"0"
+        found = self._connection.execute(f"SELECT count(DISTINCT source) FROM outputs WHERE {which}", values)
+        return int(found.fetchone()[0])
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def add(
@@ -245,10 +252,12 @@ class Outputs:
         """Mark an output as ended without a change to what is recorded of it."""
         self._connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
 
-    def move(self, target: bytes, to: bytes, stage: str) -> None:
-        """Give an output another path, and the stage that has it now."""
-        self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
-        self._connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
+    def move(self, target: bytes, to: bytes, stage: str, source: bytes | None = None) -> None:
+        """Give an output another path, the stage that has it now, and the path that its source has, if that is new."""
+        if to != target:
+            self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
+        columns = "target = ?, stage = ?, source = coalesce(?, source)"
+        self._connection.execute(f"UPDATE outputs SET {columns} WHERE target = ?", (to, stage, source, target))
         self._connection.execute(RESEAL, (to,))
 
     def move_folder(self, folder: bytes, to: bytes) -> None:

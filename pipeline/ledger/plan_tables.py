@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
@@ -21,6 +22,37 @@ MOVED = "moved"
 # What claims a target: also what is not made now, or it would depend on the moment who gets the path.
 _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
+# The orphans whose source is gone and had an output.
+_GONE = (
+    "SELECT orphans.source, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest"
+    " FROM orphans JOIN outputs ON outputs.target = orphans.target"
+    " WHERE code = 'source_gone' AND outputs.status != 'intended'"
+)
+_FIND_MOVES = f"""
+INSERT INTO moves
+WITH past AS (
+    SELECT source, max(source_size) AS size, max(source_mtime_ns) AS mtime_ns, max(source_digest) AS digest
+    FROM ({_GONE}) GROUP BY source
+    HAVING count(DISTINCT source_size) = 1 AND count(DISTINCT source_mtime_ns) = 1 AND count(DISTINCT source_digest) < 2
+), new AS (
+    SELECT source, min(seq) AS seq, source_size AS size, source_mtime_ns AS mtime_ns FROM plan
+    WHERE {ARE_FILES} AND NOT EXISTS
+        (SELECT 1 FROM outputs WHERE outputs.source = plan.source AND outputs.status != 'intended')
+    GROUP BY source
+)
+SELECT new.source, new.seq, past.source, size, mtime_ns, past.digest FROM new JOIN past USING (size, mtime_ns)
+GROUP BY size, mtime_ns HAVING count(*) = 1
+"""
+# The ledger is read once, whatever the number of moves.
+_DROP_AMBIGUOUS_MOVES = """
+DELETE FROM moves WHERE source IN (
+    SELECT moves.source FROM outputs CROSS JOIN moves
+    ON moves.size = outputs.source_size AND moves.mtime_ns = outputs.source_mtime_ns
+    WHERE outputs.source NOT IN (moves.source, moves.gone) AND outputs.status != 'intended'
+)
+"""
+# Why an output is an orphan that was to be renamed and is not: `?` where its source is as it was.
+_NOT_MOVED = "CASE WHEN source IN (SELECT gone FROM moves) THEN 'source_moved' ELSE ? END"
 # Rows that are read together.
 _CHUNK = 500
 _ORPHAN = "target, source, stage, status, code, size, mtime_ns, digest"
@@ -75,6 +107,10 @@ class PlanTables:
         """Add the time of an output that was read to have the contents that we wrote."""
         self._connection.execute("INSERT OR REPLACE INTO touched VALUES (?, ?)", (target, mtime_ns))
 
+    def insert_seen(self, folder: bytes, below_mount: int, files: int) -> None:
+        """Add a top folder in which the walk met files."""
+        self._connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (folder, below_mount, files))
+
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
 
@@ -94,6 +130,69 @@ class PlanTables:
     def delete_group_outputs(self) -> None:
         """Delete the outputs of groups from the plan."""
         self._connection.execute(f"DELETE FROM plan WHERE {ARE_GROUPS}")
+
+    # -- sources that were moved ---------------------------------------------------------------------------------------
+
+    def find_moves(self) -> bool:
+        """Find the new sources that have size and time of one source that is gone, and of no other; any at all?"""
+        self._connection.execute(_FIND_MOVES)
+        if not self._all("SELECT EXISTS (SELECT 1 FROM moves)")[0][0]:
+            return False
+        self._connection.execute("CREATE INDEX temp.moves_by_identity ON moves (size, mtime_ns)")
+        self._connection.execute(_DROP_AMBIGUOUS_MOVES)
+        return True
+
+    def moves(self) -> Iterator[Record]:
+        """Yield source, the `seq` of its first output, the source that is gone, and the digest recorded of that."""
+        yield from self._chunks("SELECT source, seq, gone, digest FROM moves WHERE source > ? ORDER BY source", b"")
+
+    def drop_move(self, source: bytes) -> None:
+        """Take a source for one that was never there before."""
+        self._connection.execute("DELETE FROM moves WHERE source = ?", (source,))
+
+    def decisions_near(self, seq: int, distance: int, source: bytes) -> list[Record]:
+        """Return the decisions on a source that begin at `seq` and are at most so many, as `decisions` does."""
+        which = "seq BETWEEN ? AND ? AND source = ?"
+        return self._all(f"SELECT {_DECISION} FROM plan WHERE {which} ORDER BY seq", seq, seq + distance, source)
+
+    def take_from(self, seq: int, action: str, reason: str, target: bytes, *, is_owned: bool) -> None:
+        """Have an output of the plan take what lies at a target, before it is made if it is."""
+        columns = "action = ?, reason = ?, moved_from = ?, owned = ?, rival = NULL, vacant = 0"
+        self._connection.execute(f"UPDATE plan SET {columns} WHERE seq = ?", (action, reason, target, is_owned, seq))
+        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ?", (MOVED, target))
+
+    def delete_orphans_at(self, targets: Iterable[bytes]) -> None:
+        """Delete the orphans with these targets."""
+        self._connection.executemany("DELETE FROM orphans WHERE target = ?", ((target,) for target in targets))
+
+    def end_moves(self) -> None:
+        """Give what is left of sources that were moved a reason of its own."""
+        which = "code = 'source_gone' AND source IN (SELECT gone FROM moves)"
+        self._connection.execute(f"UPDATE orphans SET code = 'source_moved' WHERE {which}")
+
+    # -- folders that are gone -----------------------------------------------------------------------------------------
+
+    def folders_of_gone(self, least: int) -> list[tuple[bytes, int]]:
+        """Return the top folders of sources that are gone, with the number of those.
+
+        Left out are folders with fewer of them than `least`, unless the ledger has them as mounts or as lost.
+        """
+        return self._all(
+            "SELECT substr(source, 1, instr(source, X'2F')) AS top, count(DISTINCT source) AS gone"
+            f" FROM ({_GONE}) WHERE top != X'' GROUP BY top"
+            " HAVING gone >= ? OR top IN (SELECT folder FROM folders WHERE below_mount = 0 OR lost > 0) ORDER BY top",
+            least,
+        )
+
+    def count_gone(self) -> int:
+        """Count the sources that are gone."""
+        return int(self._all(f"SELECT count(DISTINCT source) FROM ({_GONE})")[0][0])
+
+    def keep_gone(self, first: bytes, after: bytes | None) -> None:
+        """Have the outputs and failures of sources in a range that are gone be neither orphans nor past."""
+        which = f"{between(after)}"
+        self._connection.execute(f"DELETE FROM orphans {which} AND code = 'source_gone'", (first, after))
+        self._connection.execute(f"DELETE FROM past_failures {which}", (first, after))
 
     # -- settling ------------------------------------------------------------------------------------------------------
 
@@ -155,8 +254,8 @@ class PlanTables:
         """Make orphans, for this reason, of what was to be renamed and has been refused its new path."""
         self._connection.execute("CREATE INDEX temp.plan_by_origin ON plan (moved_from) WHERE moved_from IS NOT NULL")
         self._connection.execute(
-            "UPDATE orphans SET code = ? WHERE code = ? AND NOT EXISTS"
-            " (SELECT 1 FROM plan WHERE moved_from = orphans.target AND action = 'rename')",
+            f"UPDATE orphans SET code = {_NOT_MOVED} WHERE code = ? AND NOT EXISTS"
+            f" (SELECT 1 FROM plan WHERE moved_from = orphans.target AND {_WRITES})",
             (code, MOVED),
         )
 
@@ -175,7 +274,9 @@ class PlanTables:
         self._connection.execute(
             "UPDATE orphans SET spared = status != 'intended' AND ("
             f"code = 'path_changed' AND (source, stage) IN ({failed})"
-            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed})))"
+            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed}))"
+            " OR code = 'source_moved' AND source IN"
+            f" (SELECT gone FROM moves WHERE moves.source IN (SELECT source FROM ({failed}))))"
         )
 
     def delete_orphans(self) -> None:
@@ -190,9 +291,10 @@ class PlanTables:
 
     def make_instead(self, seq: int, reason: str, orphan: bytes, code: str) -> None:
         """Turn a rename into an output to make for a reason, and what it was to move into an orphan with a code."""
-        make = "UPDATE plan SET action = 'make', reason = ? WHERE seq = ?"
+        make = "UPDATE plan SET action = 'make', reason = ?, moved_from = NULL WHERE seq = ?"
         self._connection.execute(make, (reason, seq))
-        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
+        release = f"UPDATE orphans SET code = {_NOT_MOVED} WHERE target = ? AND code = ?"
+        self._connection.execute(release, (code, orphan, MOVED))
 
     def keep_readings(self) -> None:
         """Write to the ledger what was read of unchanged sources and outputs, so that the next plan reads none."""
@@ -259,8 +361,8 @@ class PlanTables:
 
     def renames(self) -> Iterator[Record]:
         """Yield the renames, those of a source together, each as the fields of a Rename."""
-        which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
-        columns = "seq, source, stage, path, target, moved_from"
+        which = f"{_WRITES} AND moved_from IS NOT NULL AND seq > ?"
+        columns = "seq, source, stage, path, target, moved_from, action = 'make'"
         return self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0)
 
     def outputs_like_orphans(self, within_ns: int) -> list[bytes]:

@@ -21,11 +21,13 @@ from typing import Any
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.files.atomic import refuse_lost
+from pipeline.files.file_system import folders_above_mount
 from pipeline.files.links import find_links
 from pipeline.files.ownership import Owner, is_claimed, listed_links, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
+from pipeline.ledger.input_folders import ROOT, InputFolder
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
@@ -61,11 +63,14 @@ class _OutputFolder:
     """The path as written in pipeline.yaml, which is the key of the recorded facts about it."""
     key: bytes
     """The prefix of the ledger's targets in it."""
+    as_in_yaml: str
+    """The path as pipeline.yaml has it, with its links."""
 
     @classmethod
     def of(cls, template: Template) -> _OutputFolder:
         path, written = Path(os.fsdecode(template.folder)), template.written_folder
-        return cls(path, template.folder, os.fsdecode(written), written.rstrip(b"/") + b"/")
+        as_in_yaml = os.path.dirname(template.text.partition("{")[0])
+        return cls(path, template.folder, os.fsdecode(written), written.rstrip(b"/") + b"/", as_in_yaml)
 
     def path_of(self, target: bytes) -> bytes:
         """Return the path of the output that is a target in the ledger."""
@@ -81,7 +86,9 @@ class Guards:
         self._owner = owner
         self._confirmed = confirmed
         self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
-        """The device of each output folder, and the host from which it was claimed, by its path as written."""
+        """For each output folder, by its path as written: its device, the host from which it was claimed, and how many
+        folders lie between it and its mount.
+        """
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
         self.notes: list[str] = []
@@ -189,7 +196,8 @@ class Guards:
 
     def _check_outputs(self, folder: _OutputFolder, claimed: bool) -> None:
         """Check that the recorded outputs of a folder exist. Raises EnvironmentFailure if a disk seems missing."""
-        then, device = self._known_folders.get(folder.written, {}).get("device"), _device(folder.path)
+        known = self._known_folders.get(folder.written, {})
+        then, device = known.get("device"), _device(folder.path)
         moved = then is not None and device not in (None, then)
         if claimed and not moved:
             return
@@ -198,6 +206,9 @@ class Guards:
             return
         if device is None:
             what = "is gone"
+            if self._was_removed(folder, known.get("below_mount")):
+                self.notes.append(f"the output folder {shown(folder.as_bytes)} was removed: its outputs are made again")
+                return
         elif _is_empty(folder.path):
             what = "is empty"
         elif moved and not (claimed and any(os.path.lexists(folder.path_of(target)) for target in recorded)):
@@ -213,6 +224,16 @@ class Guards:
             "is its disk mounted? if this is meant, 'run --rebuild' makes them anew"
         )
 
+    def _was_removed(self, folder: _OutputFolder, below_mount: int | None) -> bool:
+        """Return whether a folder that is gone was removed on purpose: the file system that it was on is there.
+
+        A link that leads nowhere was not: where it led to may be on a disk that is away.
+        """
+        path = os.path.join(self._config.folder, folder.as_in_yaml)
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        return os.path.exists(path) and folders_above_mount(folder.as_bytes) == below_mount
+
     # -- after the plan ------------------------------------------------------------------------------------------------
 
     def check_plan(self, plan: Plan, selection: Selection) -> None:
@@ -226,7 +247,8 @@ class Guards:
             return
         if selection.limit is not None and plan.jobs >= selection.limit:  # the walk was not to its end
             return
-        if self._ledger.facts.get("sources") == 0:  # it was so before, and meant
+        root = self._ledger.folders.get(ROOT)
+        if root and not root.files:  # it was so before, and meant
             return
         why = dict(plan.walk.unlisted).get(b"")
         unknown = [folder for folder, _ in plan.walk.unlisted if folder]
@@ -234,9 +256,11 @@ class Guards:
         known = self._ledger.outputs.count_sources((*unknown, *plan.walk.owned))
         if not known:
             return
-        root = shown(os.fsencode(self._config.inputs.root))
+        place = shown(os.fsencode(self._config.inputs.root))
         those = f"none of the {known:,} known files is" if known != 1 else "the one known file is not"
-        what = f"{those} in the input root {root}" if why is None else f"the input root {root} cannot be listed: {why}"
+        what = (
+            f"{those} in the input root {place}" if why is None else f"the input root {place} cannot be listed: {why}"
+        )
         raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, 'run --rebuild' goes on without them")
 
     def _check_record(self, plan: Plan) -> None:
@@ -265,14 +289,31 @@ class Guards:
             self._ledger.make_durable()
         self._claim(self._folders, run, self._find_links(plan) if run is not None else _NO_LINKS)
         for folder in self._folders:
-            self._known_folders[folder.written] = {"device": _device(folder.path), "host": self._owner.host}
+            self._known_folders[folder.written] = {
+                "device": _device(folder.path),
+                "host": self._owner.host,
+                "below_mount": folders_above_mount(folder.as_bytes),
+            }
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
-        if not selection.is_partial and not plan.walk.unlisted:
-            facts["sources"] = plan.sources
         self._ledger.begin()
+        self._note_input_folders(plan, selection)
         for name, value in facts.items():
             self._ledger.facts.set(name, value)
         self._ledger.commit()
+
+    def _note_input_folders(self, plan: Plan, selection: Selection) -> None:
+        """Record where files were seen, and which folders are lost; what an empty folder tells is recorded nowhere."""
+        folders, is_all = self._ledger.folders, not selection.is_partial and not plan.walk.unlisted
+        below_mount = folders_above_mount(os.fsencode(self._config.inputs.root))
+        for each in plan.lost:
+            before = folders.get(each.folder) or InputFolder(each.folder, 1, each.files, 0)
+            folders.set(before._replace(lost=each.files))
+        if is_all and self._confirmed.rebuild:
+            folders.set_empty()
+            folders.set(InputFolder(ROOT, below_mount, 0, 0))
+        if plan.sources:
+            plan.store.add_seen(ROOT, below_mount, 1)
+        folders.note_seen((each.folder for each in plan.kept), is_all=is_all)
 
     # -- during the run ------------------------------------------------------------------------------------------------
 

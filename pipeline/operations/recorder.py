@@ -65,8 +65,14 @@ class RunLog:
     def stop(self, exit_code: int, why: str) -> None:
         """Make the run stop early with an exit code; of several causes the gravest counts."""
         self.write(f"stopped: {why}")
-        if _gravity(exit_code) > _gravity(self.summary.exit):
-            self.summary.exit, self.summary.stopped = exit_code, why
+        if self.end_with(exit_code):
+            self.summary.stopped = why
+
+    def end_with(self, exit_code: int) -> bool:
+        """Have the run end with an exit code, unless that of another cause is as grave; return whether it will."""
+        is_graver = _gravity(exit_code) > _gravity(self.summary.exit)
+        self.summary.exit = exit_code if is_graver else self.summary.exit
+        return is_graver
 
     def report_observer(self, observer: RunObserver, error: Exception) -> None:
         """Note that an observer failed and observes no more; its traceback goes to the log."""

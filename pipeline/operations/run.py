@@ -27,6 +27,7 @@ from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
 from pipeline.planning.late_code import LateCode
+from pipeline.planning.lost_folders import describe
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
@@ -65,7 +66,8 @@ def plan(context: RunContext) -> None:
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
-    context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
+    is_meant = context.request.confirmations.rebuild
+    context.plan = make_plan(config, ledger, leaves, selection, record=True, is_loss_meant=is_meant, on_work=on_work)
     templates = list(config.output_folders.values())
     context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, context.plan.store.targets)
     guards.check_plan(context.plan, selection)
@@ -113,6 +115,8 @@ def note_left_out(context: RunContext) -> None:
         context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}")
     for note in walk.describe_left_out():
         context.note(note)
+    for note in describe(context.plan.kept):
+        context.note(note)
     if walk.unlisted or walk.is_misled:
         context.summary.exit = 1
 
@@ -120,12 +124,12 @@ def note_left_out(context: RunContext) -> None:
 def rename(context: RunContext) -> None:
     """Move the outputs of which only the path has changed, before a job may write to the old path."""
     plan = context.plan
-    if renames := plan.count("rename"):
+    if plan.store.has_renames:
         from pipeline.planning.renames import Renamer
 
         owned = OwnedFolders(context.config.folder, context.state.id)
         context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, owned).rename()
-        if context.summary.renamed < renames:  # some could not be moved, and are made
+        if context.summary.renamed < plan.count("rename"):  # some could not be moved, and are made
             plan.jobs = plan.store.count_jobs()
 
 
@@ -179,6 +183,12 @@ def prune(context: RunContext) -> None:
     if pruned.failed:
         summary.exit = 1
         context.note(pruned.describe_failures())
+
+
+def judge_lost_folders(context: RunContext) -> None:
+    """End with the exit code of a limit where outputs are kept whose sources are gone."""
+    if context.plan.kept:
+        context.log.end_with(PolicyStop.exit_code)
 
 
 # -- what steps share -------------------------------------------------------------------------------------------------
@@ -251,6 +261,7 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
     rename,
     run_jobs,
     prune,
+    judge_lost_folders,
 )
 
 

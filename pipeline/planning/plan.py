@@ -27,10 +27,11 @@ from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_state import Met
 from pipeline.planning.freshness import Freshness
+from pipeline.planning.lost_folders import LostFolder, SeenFolders, find_lost
 from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
-from pipeline.planning.renames import RenameFinder
+from pipeline.planning.renames import RenameFinder, SourceFollower
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
@@ -64,6 +65,10 @@ class Plan:
     compared: list[Range] | None = None
     """The ranges that were compared file by file, which a run may find unchanged; None where none could be passed over.
     """
+    lost: list[LostFolder] = field(default_factory=list)
+    """The folders whose known files are gone, for no reason that the plan knows of."""
+    is_loss_meant: bool = False
+    """True if those files were removed on purpose, so that their outputs are orphans."""
     groups: GroupPlanner | None = None
     """The planner of the outputs of groups; None without groups, and where only some of the files are selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
@@ -93,6 +98,11 @@ class Plan:
         if self.groups:
             self.count_groups()
         self.jobs = sum(files for (action, _), files in self.files.items() if action == "make")
+
+    @property
+    def kept(self) -> list[LostFolder]:
+        """The lost folders whose outputs are kept."""
+        return [] if self.is_loss_meant else self.lost
 
     def count_groups(self) -> None:
         """Count the outputs of groups by their present decisions."""
@@ -126,6 +136,7 @@ def make_plan(
     *,
     everything: bool = False,
     record: bool = False,
+    is_loss_meant: bool = False,
     on_work: Callable[[], object] | None = None,
 ) -> Plan:
     """Compare the sources with the ledger and decide about every output.
@@ -137,6 +148,7 @@ def make_plan(
         selection: The files to process.
         everything: Whether outputs that are up to date are stored too, to be shown.
         record: Whether the digests of sources that were read are stored, for a run to put into the ledger.
+        is_loss_meant: Whether known files that are gone were removed on purpose.
         on_work: Function that is called once, at the first source with an output to make.
     """
     respell(config, ledger)
@@ -146,11 +158,18 @@ def make_plan(
     plan.groups = _group_planner(config, ledger, plan, selection, record=record)
     planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
     if listed is not None:
-        planner.decide_list(listed)
+        planner.decide_list(planner.seen.watch(listed))
     elif everything or selection.is_partial or not _may_pass_over(config, planner.specs, selection):
-        planner.decide_range(walk, _EVERYTHING)
+        planner.decide_range(planner.seen.watch(walk), _EVERYTHING)
     else:
         planner.decide_changed_ranges()
+    planner.seen.end()
+    if not selection.is_partial:
+        planner.follow_moved()
+    if not selection.is_partial and (plan.meets_known or is_loss_meant):
+        plan.lost, plan.is_loss_meant = find_lost(root, ledger, plan.store), is_loss_meant
+        for each in () if is_loss_meant else plan.lost:
+            plan.store.keep_gone(each.folder)
     if plan.groups:
         plan.groups.plan()
     plan.settle(keep_orphans=not selection.is_partial)
@@ -203,12 +222,15 @@ class FilePlanner:
         on_work: Callable[[], object] | None,
     ) -> None:
         self._plan = plan
+        self._config = config
         self._ledger = ledger
         self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
         """The outputs of the tree that are made of single files."""
         root, stages = os.fsencode(config.inputs.root), {spec.stage for spec in plan.specs}
         notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
         self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
+        self.seen = SeenFolders(root, ledger, plan.store)
+        """The count of files in each top folder."""
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
         # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
         self._renames_files = not (selection.force or self._freshness.is_uncertain)
@@ -230,6 +252,7 @@ class FilePlanner:
         plan, digests, begin = self._plan, RangeDigests(self.specs), b""
         plan.compared = []
         for sources, after in ranges_of(plan.walk):
+            self.seen.add(sources)
             taken, others = self._taken(sources)
             first = taken[0].path if taken else b""
             known = self._ledger.unchanged.get(first) if taken else None
@@ -295,6 +318,13 @@ class FilePlanner:
                 self._plan.meets_known = any(row.status != "intended" for row in recorded)
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
+
+    def follow_moved(self) -> None:
+        """Have the outputs of sources follow that are known under another path, once all sources are known."""
+        follower = SourceFollower(self._config, self._ledger, self.specs, self._plan.store, self._freshness)
+        if moved := follower.follow(moves_files=self._renames_files):
+            # A root of which all was moved is the one that it was; one with a few of its files may not be.
+            self._plan.meets_known = self._plan.meets_known or moved >= self._plan.store.count_gone()
 
     # -- one source ----------------------------------------------------------------------------------------------------
 

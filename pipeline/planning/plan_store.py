@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import columns_of, is_group, kept_time, origin_of
+from pipeline.ledger.origins import columns_of, is_group, kept_time, key_of, origin_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Group, GroupJob, Job, Source, Target
@@ -43,6 +43,17 @@ class Count(NamedTuple):
     sources: int
 
 
+class Move(NamedTuple):
+    """A new source that has size and time of a source that is gone, and of no other."""
+
+    source: bytes
+    seq: int
+    """The number of its first decision."""
+    gone: bytes
+    digest: bytes | None
+    """The digest that is recorded of the one that is gone."""
+
+
 class PlanStore:
     """The decisions, orphans and past failures of one plan, in temporary tables that vanish with the connection."""
 
@@ -54,7 +65,9 @@ class PlanStore:
         self._outputs_per_source = outputs_per_source
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
-        self._has_renames = False
+        self.has_renames = False
+        """True if an output may have to be renamed."""
+        self._has_gone = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
@@ -70,7 +83,7 @@ class PlanStore:
         if late:
             self._has_late = True
         if action == "rename":
-            self._has_renames = True
+            self.has_renames = True
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
@@ -88,6 +101,8 @@ class PlanStore:
 
     def add_orphan(self, row: OutputRecord, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
+        if code == "source_gone":
+            self._has_gone = True
         self._add_orphan(row, code)
 
     def _add_orphan(self, row: OutputRecord, code: str) -> None:
@@ -137,6 +152,56 @@ class PlanStore:
         """Add an output that has its recorded contents but another time."""
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
+    # -- sources that were moved ---------------------------------------------------------------------------------------
+
+    def moves(self) -> Iterator[Move]:
+        """Yield the new sources that were known under another path, by size and time."""
+        self._write()
+        if self._has_gone and self._tables.find_moves():
+            yield from map(Move._make, self._tables.moves())
+
+    def drop_move(self, move: Move) -> None:
+        """Take a source for one that was never there before."""
+        self._tables.drop_move(move.source)
+
+    def decisions_about(self, move: Move) -> list[tuple[int, Decision]]:
+        """Return the decisions about the outputs of a source that was moved, each with its number in the plan."""
+        rows = self._tables.decisions_near(move.seq, self._outputs_per_source, move.source)
+        return [(row[0], _decision(row)) for row in rows]
+
+    def take_from(self, seq: int, decision: Decision, target: bytes) -> None:
+        """Have an output be renamed from a target, and made anew then if that is the decision."""
+        self.has_renames = True
+        reason = _written(*decision.reason)
+        self._tables.take_from(seq, decision.action, reason, target, is_owned=decision.is_owned)
+        self._set_leader(seq, key_of(decision.origin))
+
+    def leave_alone(self, rows: Iterable[OutputRecord]) -> None:
+        """Have recorded outputs not be orphans."""
+        self._tables.delete_orphans_at(row.target for row in rows)
+
+    def end_moves(self) -> None:
+        """Give what is left of the sources that were moved a reason of its own."""
+        self._tables.end_moves()
+
+    # -- folders that are gone -----------------------------------------------------------------------------------------
+
+    def add_seen(self, folder: bytes, below_mount: int, files: int) -> None:
+        """Add a top folder in which the walk met files."""
+        self._tables.insert_seen(folder, below_mount, files)
+
+    def folders_of_gone(self, least: int) -> list[tuple[bytes, int]]:
+        """Return the top folders of at least so many sources that are gone, with their number."""
+        return self._tables.folders_of_gone(least) if self._has_gone else []
+
+    def count_gone(self) -> int:
+        """Count the sources that are gone."""
+        return self._tables.count_gone() if self._has_gone else 0
+
+    def keep_gone(self, folder: bytes) -> None:
+        """Keep the outputs of the sources that are gone below a folder, which ends in a slash, or everywhere."""
+        self._tables.keep_gone(folder, folder[:-1] + b"0" if folder else None)
+
     def keep_readings(self) -> None:
         """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""
         self._tables.keep_readings()
@@ -146,7 +211,7 @@ class PlanStore:
         self._settle_rivals()
         self._tables.index_targets()
         self._settle_targets()
-        if self._has_renames:
+        if self.has_renames:
             self._tables.release_unmoved("path_changed")
         # A file at the path of a current output is no orphan.
         if keep_orphans:
@@ -198,6 +263,10 @@ class PlanStore:
         self._tables.refuse(seq, json.dumps(("collision", *detail)))
         if is_group(source):
             return
+        self._set_leader(seq, source)
+
+    def _set_leader(self, seq: int, source: bytes) -> None:
+        """Count a source under the foremost of its decisions, of which one has this number."""
         of_source = self._tables.actions_near(seq, self._outputs_per_source, source)
         leader = min(of_source, key=lambda row: (PLACE[row[1]], row[0]))[0]
         self._tables.set_leader(leader, (each for each, _ in of_source))

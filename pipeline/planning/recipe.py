@@ -83,6 +83,12 @@ class OutputSpec:
         return self.template.fill(source, ALL_PARTS if self.has_parts else "")
 
     @cached_property
+    def is_nameless(self) -> bool:
+        """True if no stage learns the name of the source, so that the contents of the output do not depend on it."""
+        taken = [stage.stage for stage in self.route]
+        return not any(each.wants_item or each.takes not in _WITHOUT_NAME for each in taken)
+
+    @cached_property
     def is_plain(self) -> bool:
         """True if the output is exactly one file for every source."""
         return self.template.has_file and not self.has_parts and self.matches is None
@@ -136,6 +142,10 @@ def take_parts(
         and (left_out or row.status != "skipped")
         and template.key(template.fill(source, row.part)) == row.target
     ]
+
+
+# The kinds of values that tell nothing of the file they come from.
+_WITHOUT_NAME = (values.BYTES, values.TEXT, values.IMAGE, values.PICTURE)
 
 
 # -- recipes -----------------------------------------------------------------------------------------------------------

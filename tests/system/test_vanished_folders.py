@@ -1,0 +1,278 @@
+"""Folders that are gone: a disk that is away costs nothing that was made, and what was removed on purpose is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from support.program import Pipeline
+from support.project import ONE_STAGE, Project, every_kind, ledger_of
+
+from pipeline.errors import EnvironmentFailure
+from pipeline.operations.guards import Confirmations
+
+REBUILD = Confirmations(rebuild=True)
+
+
+class Disks:
+    """File systems that are mounted and unmounted at will."""
+
+    def __init__(self) -> None:
+        self._mounted: list[Path] = []
+
+    def mount(self, place: Path) -> Path:
+        """Mount an empty file system; the test is skipped where that cannot be."""
+        place.mkdir(parents=True, exist_ok=True)
+        ran = subprocess.run(["mount", "-t", "tmpfs", "none", place], capture_output=True, text=True)
+        if ran.returncode:
+            pytest.skip(f"no file system can be mounted here: {ran.stderr.strip()}")
+        self._mounted.append(place)
+        return place
+
+    def unmount(self, place: Path) -> None:
+        """Take a file system away, with all that is in it; its folder stays."""
+        subprocess.run(["umount", place], check=True)
+        self._mounted.remove(place)
+
+    def unmount_all(self) -> None:
+        """Take away what is left."""
+        for place in reversed(self._mounted):
+            subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def disks() -> Iterator[Disks]:
+    """Mounts, which are gone after the test."""
+    disks = Disks()
+    yield disks
+    disks.unmount_all()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project in which nothing was made yet."""
+    return Project(tmp_path)
+
+
+# -- outputs -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_output_folder_that_was_removed_is_made_again(project: Project) -> None:
+    """`rm -rf dist`, or a cache that kept the state alone: no flag, one note; the night after says nothing."""
+    for name in ("a", "sub/b"):
+        project.write(f"in/{name}", name)
+    project.run()
+    shutil.rmtree(project.folder / "out")
+    summary = project.run()
+    assert (summary.done, summary.exit) == (2, 0) and set(project.outputs()) == {"a", "sub/b"}
+    assert summary.notes == [f"the output folder {project.folder}/out was removed: its outputs are made again"]
+    assert project.run().notes == []
+
+
+@pytest.mark.parametrize("place", ["disk/out", "disk"])
+def test_an_output_folder_on_a_disk_that_is_away_is_refused(project: Project, disks: Disks, place: str) -> None:
+    """Be it the disk itself or a folder on it: nothing is written to what lies beneath."""
+    disk = disks.mount(project.folder / "disk")
+    project.edit("pipeline.yaml", "out/{dir}", f"{place}/{{dir}}")
+    project.write("in/a", "a")
+    assert project.run().done == 1
+    disks.unmount(disk)
+    for _ in range(2):
+        with pytest.raises(EnvironmentFailure, match="and the ledger knows of 1 output there; is its disk mounted"):
+            project.run()
+        if disk.exists():
+            os.rmdir(disk)  # its mount point may be gone, too
+    assert not disk.exists()
+    disks.mount(disk)
+    with pytest.raises(EnvironmentFailure) if place == "disk" else nullcontext():
+        assert project.run().done == 1  # an empty disk may be another one, a folder that is gone was removed from it
+    assert project.run(confirmed=REBUILD).exit == 0 and (project.folder / place / "a").exists()
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------
+
+
+PRUNED = ONE_STAGE + "prune: {max: 100%}\n"
+
+
+def fill(project: Project, folder: str, files: int) -> None:
+    """Write small files into a folder of inputs."""
+    for number in range(files):
+        project.write(f"in/{folder}/{number}", f"text {number}")
+
+
+def kept(project: Project) -> Counter[str]:
+    """Return how many outputs there are in each top folder."""
+    return Counter(name.partition("/")[0] for name in project.outputs())
+
+
+@pytest.fixture
+def pruned(tmp_path: Path) -> Project:
+    """A project that removes whatever is an orphan."""
+    return Project(tmp_path, PRUNED)
+
+
+def test_a_disk_that_is_away_costs_no_output(pruned: Project, disks: Disks, pipeline: Pipeline) -> None:
+    """One of several below the root, with few files: kept night after night, named, exit 4, until it is back.
+
+    The rest is done, and pruned, and every verb says the same.
+    """
+    disk = disks.mount(pruned.folder / "in/disk")
+    fill(pruned, "disk", 3)
+    fill(pruned, "other", 3)
+    assert pruned.run().done == 6
+    shutil.copytree(disk, pruned.folder / "backup")
+    disks.unmount(disk)
+    for number in range(3):
+        (pruned.folder / f"in/other/{number}").unlink(missing_ok=True)
+        pruned.write(f"in/other/new{number}", "x")
+        ran = pipeline("--json")
+        said = json.loads(ran.stdout)
+        assert (ran.returncode, said["done"], said["pruned"]) == (4, 1, 1), ran.stderr
+        assert kept(pruned)["disk"] == 3
+        text = (
+            "folder disk/ is not on the disk any more that it was on, and 3 known files of it are gone; their outputs "
+        )
+        text += "are kept; if this is meant, 'run --rebuild' goes on without them\n"
+        assert text in ran.stderr and text in pipeline("plan").stderr and "stopped" not in ran.stderr
+        if number == 1:
+            os.rmdir(disk)  # its mount point, too
+    assert "prune" not in pipeline("plan", "-v").stdout and text.strip() in pipeline("explain", "out/disk/1").stdout
+    ran = pipeline("prune", "--yes")
+    assert ran.returncode == 4 and text in ran.stderr and kept(pruned)["disk"] == 3
+    assert pipeline("--only", "other/").returncode == 0  # a selection prunes nothing, and knows nothing of it
+    disks.mount(disk)
+    shutil.copytree(pruned.folder / "backup", disk, dirs_exist_ok=True, copy_function=shutil.copy2)
+    assert pruned.run().exit == 0 and kept(pruned)["disk"] == 3
+    disks.unmount(disk)
+    assert pruned.run(confirmed=REBUILD).exit == 0 and kept(pruned)["disk"] == 0
+    assert pruned.run().exit == 0
+
+
+def test_a_disk_that_only_a_partial_run_has_seen(pruned: Project, disks: Disks) -> None:
+    """`--only` and `--limit` note a mount as well, and never take a folder beneath a mount for the disk."""
+    fill(pruned, "other", 3)
+    pruned.run()
+    disk = disks.mount(pruned.folder / "in/disk")
+    fill(pruned, "disk", 3)
+    assert pruned.run(only="disk/").done == 3
+    disks.unmount(disk)
+    pruned.write("in/disk/beneath", "x")
+    assert pruned.run(only="disk/").done == 1
+    assert pruned.run().exit == 4 and kept(pruned)["disk"] == 4
+
+
+def test_a_disk_whose_files_were_copied_to_the_folder_is_no_loss(pruned: Project, disks: Disks) -> None:
+    """Where nothing is gone nothing is said, and it is a folder like any other from then on."""
+    disk = disks.mount(pruned.folder / "in/disk")
+    fill(pruned, "disk", 3)
+    fill(pruned, "other", 1)
+    pruned.run()
+    shutil.copytree(disk, pruned.folder / "copy")
+    disks.unmount(disk)
+    shutil.copytree(pruned.folder / "copy", disk, dirs_exist_ok=True)
+    assert pruned.run().exit == 0
+    (disk / "1").unlink()
+    assert (pruned.run().pruned, kept(pruned)["disk"]) == (1, 2)
+
+
+@pytest.mark.parametrize("beneath", [False, True], ids=["empty", "with files of its own"])
+def test_a_root_whose_disk_is_away(pruned: Project, disks: Disks, pipeline: Pipeline, beneath: bool) -> None:
+    """Without any known file a run is refused, also after runs over nothing and over a part; else all is kept."""
+    root = pruned.folder / "in"
+    assert pruned.run().exit == 0  # an empty night
+    if beneath:
+        pruned.write("in/b", "the same")
+        shutil.copy2(root / "b", pruned.folder / "b")
+    disks.mount(root)
+    for name in ("a", "b", "sub/c"):
+        pruned.write(f"in/{name}", "the same")
+    if beneath:
+        shutil.copy2(pruned.folder / "b", root / "b")
+    assert pruned.run(only="*").done == 3
+    disks.unmount(root)
+    for _ in range(2):
+        ran = pipeline()
+        assert ran.returncode == (4 if beneath else 3), ran.stderr
+        assert ("the input root is not on the disk any more" in ran.stderr) == beneath and len(pruned.outputs()) == 3
+    assert pruned.run(confirmed=REBUILD).exit == 0 and len(pruned.outputs()) == beneath
+    assert pruned.run().exit == 0
+
+
+def test_twenty_files_that_vanish_at_once_are_kept(pruned: Project, pipeline: Pipeline) -> None:
+    """Without a mount, too, and again the next night, also beside new files; the flag says that it is meant."""
+    fill(pruned, "many", 20)
+    fill(pruned, "few", 19)
+    fill(pruned, "other", 1)
+    assert pruned.run().done == 40
+    shutil.move(pruned.folder / "in/many", pruned.folder / "away")
+    shutil.rmtree(pruned.folder / "in/few")
+    text = (
+        "all 20 known files of folder many/ are gone at once; their outputs are kept; if this is meant, 'run --rebuild'"
+    )
+    for night in range(3):
+        ran = pipeline("--json")
+        assert ran.returncode == 4 and text in ran.stderr and kept(pruned) == {"many": 20 + night, "other": 1}
+        assert json.loads(ran.stdout)["pruned"] == (0 if night else 19) and text in pipeline("plan").stderr
+        pruned.write(f"in/many/new{night}", "x")  # another disk is mounted there
+    shutil.move(pruned.folder / "away", pruned.folder / "in/back")
+    (pruned.folder / "in/back").rename(pruned.folder / "back")
+    for file in (pruned.folder / "back").iterdir():
+        file.rename(pruned.folder / "in/many" / file.name)
+    assert pruned.run().exit == 0 and kept(pruned) == {"many": 23, "other": 1}
+    shutil.rmtree(pruned.folder / "in/many")
+    assert pruned.run().exit == 4
+    assert text[:10] not in pipeline("plan", "--rebuild").stderr
+    assert pruned.run(confirmed=REBUILD).pruned == 23 and pruned.run().exit == 0
+    fill(pruned, "many", 20)
+    assert pruned.run().done == 20 and pruned.run().exit == 0
+
+
+def test_files_that_go_by_and_by_are_no_loss(pruned: Project) -> None:
+    """Nor is a folder of which less than twenty were left, or one that loses all but one file."""
+    fill(pruned, "many", 30)
+    fill(pruned, "other", 1)
+    pruned.edit("pipeline.yaml", "prune: {max: 100%}", "")
+    pruned.run()
+    for number in range(1, 30):
+        (pruned.folder / f"in/many/{number}").unlink()
+    assert pruned.run().exit == 0
+    (pruned.folder / "in/many/0").unlink()
+    assert pruned.run().exit == 0 and kept(pruned)["many"] == 30  # nothing prunes here
+    pruned.write("pipeline.yaml", PRUNED)
+    assert pruned.run().pruned == 30
+
+
+def test_a_group_keeps_the_members_of_a_lost_folder(tmp_path: Path) -> None:
+    """A sheet of all is not made again without them; the sheet of the folder stays, and its failures are remembered."""
+    project = every_kind(tmp_path)
+    project.edit("pipeline.yaml", "engine", "prune: {max: 100%}\nengine")
+    fill(project, "many", 20)
+    project.write("in/many/sub/bad", "bad")
+    fill(project, "other", 1)
+    assert project.run().exit == 1
+    before = project.outputs()
+    shutil.rmtree(project.folder / "in/many")
+    assert project.run().exit == 4 and project.outputs() == before
+    with ledger_of(project.folder) as ledger:
+        assert next(failure.source for failure in ledger.failures.all()) == b"many/sub/bad"
+
+
+def test_an_older_ledger_guards_by_what_it_knows(pruned: Project) -> None:
+    """The first night after an upgrade nothing is noted of folders yet."""
+    fill(pruned, "many", 20)
+    fill(pruned, "other", 1)
+    pruned.run()
+    with ledger_of(pruned.folder) as ledger:
+        ledger._connection.execute("DELETE FROM folders")
+    shutil.rmtree(pruned.folder / "in/many")
+    for _ in range(2):
+        assert pruned.run().exit == 4 and kept(pruned)["many"] == 20
+    assert pruned.run(confirmed=REBUILD).pruned == 20 and pruned.run().exit == 0
