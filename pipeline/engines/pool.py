@@ -87,6 +87,8 @@ class PoolSpec:
     """The function that a worker calls for each job."""
     scratch: Path | None = None
     """The folder in which each worker has its scratch, in a folder that is named by its process id."""
+    set_aside: Path = Path()
+    """The folder for what a dead worker has made of a source that is gone."""
 
     def __post_init__(self) -> None:
         if "__main__" in (self.start.__module__, self.work.__module__):
@@ -104,7 +106,7 @@ class PoolEngine:
         self._settings = settings = spec.settings
         self._stages = spec.stages
         self._initargs = pickle.dumps((spec.start, spec.work)), spec.blueprint
-        self._folder, self._scratch = folder, spec.scratch
+        self._folder, self._scratch, self._set_aside = folder, spec.scratch, spec.set_aside
         self._close_fds = close_fds
         try:
             prepare_start_method(settings.context, [spec.start.__module__, *settings.preload])
@@ -395,7 +397,7 @@ class PoolEngine:
         table = SlotTable(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
         limit = settings.max_memory_bytes
         self._allocator = SlotAllocator(
-            table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch
+            table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch, self._set_aside
         )
         stage_s = tuple(stage.timeout_s for stage in self._stages)
         limits = Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit, settings.memory_alone_bytes)

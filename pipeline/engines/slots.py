@@ -21,7 +21,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.files.removal import remove_tree
+from pipeline.files.set_aside import clear_scratch
 
 
 class State(IntEnum):
@@ -129,11 +129,12 @@ class SlotAllocator:
         maxtasksperchild: int | None = None,
         max_memory_bytes: int | None = None,
         scratch: Path | None = None,
+        set_aside: Path = Path(),
     ) -> None:
         self.table = table
         self._folder = folder
         self._limits = close_fds, maxtasksperchild, max_memory_bytes
-        self._scratch = scratch
+        self._scratch, self._set_aside = scratch, set_aside
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(table.count):
@@ -151,7 +152,8 @@ class SlotAllocator:
     def release(self, slot: Slot, pid: int | None = None) -> None:
         """Make a dead worker's slot available again, and remove the scratch folder that it has left behind."""
         if self._scratch and pid:
-            remove_tree(self._scratch / str(pid))
+            with suppress(OSError):  # the next run does it
+                clear_scratch(self._scratch / str(pid), self._set_aside)
         self._free.put(slot.number)
 
     def remove_captures(self) -> None:

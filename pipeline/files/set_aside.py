@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from pipeline.files.atomic import GiveName, digest_of
-from pipeline.files.file_system import open_regular
+from pipeline.files.file_system import is_gone, open_regular
+from pipeline.files.removal import remove_tree
 
 _CHUNK_BYTES = 1 << 20
 
@@ -83,6 +85,70 @@ class SetAside:
         """Yield the paths of the files set aside, relative to the pipeline's folder, in byte order."""
         found = (os.path.join(place, name) for place, _, names in os.walk(self._folder) for name in names)
         return (path[len(self._folder) + 1 :] for path in sorted(found))
+
+
+# -- scratch folders ---------------------------------------------------------------------------------------------------
+
+# A link beside a scratch folder to the source of its job. If the source is gone, and so is the worker, what lies in the
+# folder may be all that is left of it. A double slash separates the pipeline's folder from the name to keep it under.
+_MARK = ".source"
+
+
+def mark_scratch(folder: Path, base: Path, source: str) -> None:
+    """Note the source of the job that has a scratch folder. Raises OSError."""
+    base_bytes, path = os.path.join(os.fsencode(base), b""), os.fsencode(source)
+    is_below = path.startswith(base_bytes)
+    mark = os.fsencode(folder) + os.fsencode(_MARK)
+    with suppress(FileNotFoundError):
+        os.unlink(mark)
+    os.symlink((base_bytes + b"/" + path[len(base_bytes) :]) if is_below else b"/" + path, mark)
+
+
+def clear_scratch(folder: Path, set_aside: Path) -> None:
+    """Remove the scratch folder of a job that has ended; if its source is gone, set aside what the job made of it.
+
+    Raises OSError where that is not possible: then the folder has another name, by which the next run finds it.
+    """
+    mark = folder.with_name(folder.name + _MARK)
+    try:
+        source = os.readlink(os.fsencode(mark))
+    except OSError:  # of a group, or nothing was written there
+        source = b""
+    if source and is_gone(source):
+        base, _, _ = source.partition(b"//")
+        keeper = SetAside(set_aside, Path(os.fsdecode(base or b"/")))
+        try:
+            for file in made_in(folder):
+                keeper.keep_made(file, source.replace(b"//", b"/"), os.path.splitext(file)[1])
+        except OSError:
+            left = folder.with_name(f"{folder.name}-{time.time_ns()}")
+            folder.rename(left)
+            mark.rename(left.with_name(left.name + _MARK))
+            raise
+    remove_tree(folder)
+    with suppress(OSError):
+        mark.unlink()
+
+
+def clear_scratch_folders(above: Path, set_aside: Path) -> bool:
+    """Clear the scratch folders of all jobs of a run whose workers are gone; return whether nothing is left to keep.
+
+    Raises OSError if the folder of the run cannot be listed.
+    """
+    is_clear = True
+    for name in os.listdir(above):
+        if name.endswith(_MARK):
+            try:
+                clear_scratch(above / name.removesuffix(_MARK), set_aside)
+            except OSError:  # no room, perhaps; it stays for the run after this one
+                is_clear = False
+    return is_clear
+
+
+def made_in(folder: Path) -> list[bytes]:
+    """Return the paths of the regular files in a folder that are not empty, in byte order."""
+    found = [os.path.join(above, name) for above, _, names in os.walk(os.fsencode(folder)) for name in names]
+    return sorted(path for path in found if stat.S_ISREG((seen := os.lstat(path)).st_mode) and seen.st_size)
 
 
 def _is_blank(path: bytes) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
 from pipeline.files.file_system import describe, mount_of, open_regular, read_regular
 from pipeline.files.removal import remove_tree
+from pipeline.files.set_aside import clear_scratch_folders
 from pipeline.files.sync import replace_durably, replace_file
 from pipeline.text import counted, shown
 
@@ -107,7 +108,8 @@ class State:
         for folder in (self.scratch.parent, self.slots.parent):
             with suppress(OSError):
                 for run in filter(_RUN.fullmatch, os.listdir(folder)):
-                    remove_tree(folder / run)
+                    if clear_scratch_folders(folder / run, self.set_aside):
+                        remove_tree(folder / run)
             with suppress(OSError):
                 folder.rmdir()
 

@@ -83,7 +83,8 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
         backoff_s=config.retry.backoff_s,
         preload=_modules_for_pictures(config),
     )
-    return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work, blueprint.scratch)
+    scratch, set_aside = blueprint.scratch, blueprint.set_aside
+    return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work, scratch, set_aside)
 
 
 def _initializers(*pools: Pool | None) -> tuple[tuple[str, tuple[Any, ...]], ...]:

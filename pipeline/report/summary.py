@@ -162,6 +162,6 @@ def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
 
 
 def print_summary(summary: Summary, *, is_quiet: bool, is_verbose: bool) -> None:
-    """Print the summary to stderr: always on a terminal unless quiet, elsewhere only if the exit code is not 0."""
-    if summary.exit or (sys.stderr.isatty() and not is_quiet):
+    """Print the summary to stderr: on a terminal unless quiet, elsewhere if something is wrong or was set aside."""
+    if summary.exit or summary.set_aside or (sys.stderr.isatty() and not is_quiet):
         print("\n".join(summary.lines(verbose=is_verbose)), file=sys.stderr)

@@ -62,7 +62,7 @@ class GroupJobRunner:
             is_unreachable = isinstance(error, SourceUnreachable)
             result = failed(self._target, error, self._stage.name)
         finally:
-            self._scratch.remove()
+            self._scratch.remove(self._tree.setup.set_aside)
         seconds = time.perf_counter() - began_s
         return Outcome(
             self._job.group,

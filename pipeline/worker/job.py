@@ -59,8 +59,7 @@ class JobRunner:
         try:
             self._run()
         finally:
-            self._keep_scratch()
-            self._scratch.remove()
+            self._remove_scratch()
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
         reading = self._reading
         outcome = Outcome(
@@ -96,7 +95,10 @@ class JobRunner:
         except GONE:
             if begin and begin.file:  # what another engine has handed over may be all that is left of the source
                 self._keep(begin.file, begin.file)
-            self._fail_all("the file was gone when its turn came", "vanished")
+            if self._job.is_again:
+                self._fail_all("vanished while a worker that died had it in hand", "vanished", is_in_hand=True)
+            else:
+                self._fail_all("the file was gone when its turn came", "vanished")
         except SourceMoved as moved:
             self._fail_all(moved.text, moved.kind)
         except (OSError, FileFailure, EnvironmentFailure) as error:
@@ -265,16 +267,12 @@ class JobRunner:
         """Set aside a file that was made of the source, which is gone, and was to be a target."""
         self._tree.set_aside.keep_made(file, os.fsencode(self._path), os.path.splitext(target)[1])
 
-    def _keep_scratch(self) -> None:
-        """Set aside the files in the scratch folder if the source is gone."""
-        folder = self._scratch.folder
-        if folder is None or not self._reading.has_vanished:
-            return
+    def _remove_scratch(self) -> None:
+        """Remove the scratch folder; if the source is gone, the files in it are set aside."""
         try:
-            for file in self._scratch.files():
-                self._keep(file, file)
+            self._scratch.remove(self._tree.setup.set_aside)
         except OSError as error:
-            self._environment = describe(error, folder)
+            self._environment = describe(error, self._tree.setup.set_aside)
 
     # -- other engines -------------------------------------------------------------------------------------------------
 
@@ -354,9 +352,12 @@ class JobRunner:
             result = result._replace(moved_under=self._moved_under)
         self._results[target.path] = result
 
-    def _fail_all(self, text: str, kind: FailureKind) -> None:
+    def _fail_all(self, text: str, kind: FailureKind, *, is_in_hand: bool = False) -> None:
         for target in self._job.targets:
-            self._results[target.path] = Result(target.stage, target.path, "failed", text, kind)
+            result = Result(target.stage, target.path, "failed", text, kind)
+            if is_in_hand:
+                result = result._replace(code="in_hand", moved_under=target.stage)
+            self._results[target.path] = result
 
 
 def _accept() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,8 +12,7 @@ from pipeline.files.atomic import Check, Committed, Committer, GiveName, give_na
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.naming import name_new
 from pipeline.files.permissions import Permissions
-from pipeline.files.removal import remove_tree
-from pipeline.files.set_aside import SetAside
+from pipeline.files.set_aside import SetAside, clear_scratch, made_in, mark_scratch
 from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
@@ -23,8 +21,9 @@ from pipeline.stage.values import PATH, Kind, write
 class Scratch:
     """The temporary folder of one job, below the run's; created when it is first needed, removed with the job."""
 
-    def __init__(self, above: Path) -> None:
-        self._above = above
+    def __init__(self, above: Path, base: Path, source: str) -> None:
+        """Create no folder yet; `base` is the pipeline's folder, and `source` empty for a group."""
+        self._above, self._base, self._source = above, base, source
         self.folder: Path | None = None
         """The path of the folder; None until it has been needed."""
         self._count = 0
@@ -36,6 +35,8 @@ class Scratch:
             self.folder = self._above / str(os.getpid())
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if self._source:
+                    mark_scratch(self.folder, self._base, self._source)
             except OSError as error:
                 raise blame_machine(error, self.folder, WRITING) from error
         return self.folder
@@ -68,13 +69,12 @@ class Scratch:
 
     def files(self) -> list[bytes]:
         """Return the paths of the regular files in the folder that are not empty, in byte order."""
-        found = [os.path.join(above, name) for above, _, names in os.walk(os.fsencode(self.create())) for name in names]
-        return sorted(path for path in found if stat.S_ISREG((seen := os.lstat(path)).st_mode) and seen.st_size)
+        return made_in(self.create())
 
-    def remove(self) -> None:
-        """Remove the folder and its contents."""
+    def remove(self, set_aside: Path) -> None:
+        """Remove the folder and its contents; set them aside if the source is gone."""
         if self.folder is not None:
-            remove_tree(self.folder)
+            clear_scratch(self.folder, set_aside)
 
 
 def peak_bytes() -> int:

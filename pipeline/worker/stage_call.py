@@ -103,7 +103,7 @@ class StageCaller:
         self, tree: Tree, path: str, source: bytes, refuse_changed_input: RefuseChangedInput, enter: Enter,
         steps: StepReporter | None,
     ) -> None:  # fmt: skip
-        self.scratch = Scratch(tree.setup.scratch)
+        self.scratch = Scratch(tree.setup.scratch, tree.setup.folder, path)
         self.steps = steps
         """The receiver of every step; None in a run."""
         self._root = tree.root

@@ -185,3 +185,38 @@ def test_try_keeps_what_it_made_of_a_file_that_is_gone(tmp_path: Path, pipeline:
     where = Path(ran.stderr.rpartition("what was made of it is kept: ")[2].splitlines()[0])
     assert ran.returncode == 1 and list(contents_below(where).values()) == [b"text a"]
     shutil.rmtree(where.parents[1])
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from pipeline import Item
+def eats(item: Item[Path]) -> Path:
+    item.value.rename(item.scratch / "moved.txt")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_worker_loses_no_source(tmp_path: Path, pipeline: Pipeline) -> None:
+    """What it had moved to its scratch folder is kept, although nobody has committed it; the files have failed."""
+    project = project_of(tmp_path, "eats")
+    project.edit("pipeline.yaml", "engine: serial", "engine: pool")
+    project.write("stages/mine.py", KILLED)
+    ran = pipeline()
+    assert ran.returncode == 1 and "vanished while a worker that died had it in hand" in ran.stderr, ran.stderr
+    assert "in/sub/a.txt" in ran.stderr and "in/sub/b.txt" in ran.stderr, ran.stderr
+    assert set(contents_below(tmp_path / ".pipeline/pipeline/set-aside").values()) == {b"text a", b"text b"}
+
+
+def test_a_killed_run_loses_no_source(tmp_path: Path, pipeline: Pipeline) -> None:
+    """The next run finds what the last one had moved to a scratch folder."""
+    project = project_of(tmp_path, "eats", names="a")
+    project.write("stages/mine.py", KILLED)
+    assert pipeline().returncode == -9 and not list((tmp_path / "in/sub").iterdir())
+    project.write("in/sub/other.txt", "other")
+    project.write("stages/mine.py", "def eats(text: str) -> str:\n    return text\n")
+    ran = pipeline()
+    assert ran.returncode == 0 and "in/sub/a.txt" in ran.stderr
+    kept = contents_below(tmp_path / ".pipeline/pipeline/set-aside")
+    assert [(name.split("/", 1)[1], data) for name, data in kept.items()] == [("in/sub/a.txt", b"text a")]
+    assert not list((tmp_path / ".pipeline/pipeline").glob("scratch/*"))
