@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.model import Config, Pool, StageConfig
+from pipeline.config.routes import route_of
 from pipeline.files.digest import contents_of
 from pipeline.files.template import ALL_PARTS, NoFile, Template
 from pipeline.files.walk import Match, matcher
@@ -103,7 +104,7 @@ def output_specs(
     contents, leaves = ledger.file_digests, []
     for stage in config.ends:
         # A gathering stage's recipe leaves out the stages above: the records of the members tell when those change.
-        route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
+        route, output = (stage,) if stage.stage.gathers else route_of(config, stage), stage.output
         template, save = (output.template, output.saving) if output else (NoFile(stage.name), {})
         recipe = recipe_for(config, route, save, template.suffix, contents.digest, late.changed)
         if (before := known.get(recipe.digest)) and recipe.has_swapped_files(ledger.recipe_parts(before)):
@@ -116,11 +117,6 @@ def output_specs(
     if record:
         contents.remember()
     return tuple(leaves)
-
-
-def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
-    above = _route(config, config.stages[stage.parent]) if stage.parent is not None else ()
-    return (*above, stage)
 
 
 def take_parts(
@@ -303,7 +299,7 @@ def contents_read(config: Config) -> list[str]:
         return ""
 
     for stage in config.ends:
-        route = (stage,) if stage.stage.gathers else _route(config, stage)
+        route = (stage,) if stage.stage.gathers else route_of(config, stage)
         recipe_for(config, route, stage.output.save if stage.output else {}, "", note)
     return list(dict.fromkeys(found))
 
