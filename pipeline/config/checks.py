@@ -12,7 +12,7 @@ from pipeline.config.model import StageConfig, StageEntry
 from pipeline.config.routes import branch_patterns, fan_out_above, kind_made, maker
 from pipeline.errors import StageError
 from pipeline.files.naming import resolve_folder
-from pipeline.files.state_dir import why_foreign
+from pipeline.files.state_dir import is_ours, why_foreign
 from pipeline.files.template import Template, always_same
 from pipeline.files.walk import pattern_problem
 from pipeline.stage.signature import Stage
@@ -263,7 +263,9 @@ def check_state(
     else:
         problem = why_foreign(state)
     if problem:
-        document.complain(("state",), f"the state folder {str(written)!r} {problem}")
+        files = "id, ledger.sqlite, ledger-good.sqlite and runs/"
+        hint = f"it is one so far: move {files} to the new one, and nothing is made again" if is_ours(state) else ""
+        document.complain(("state",), f"the state folder {str(written)!r} {problem}", hint=hint)
 
 
 def _may_lie_in(template: Template, folder: bytes) -> bool:

@@ -175,16 +175,16 @@ def why_foreign(folder: Path) -> str:
         return "is no folder; name one that is new, empty or a state of filemill" if os.path.lexists(folder) else ""
     except OSError:  # whoever is to write there says what is wrong with it
         return ""
-    if not names or _is_ours(folder) or (names <= _BEGUN and not any(_is_filled(folder / each) for each in names)):
+    if not names or is_ours(folder) or (names <= _BEGUN and not any(_is_filled(folder / each) for each in names)):
         return ""
     some = ", ".join(shown(os.fsencode(each)) for each in sorted(names)[:_NAMED])
     more = f" and {counted(len(names) - _NAMED, 'other')}" if len(names) > _NAMED else ""
     return f"is in use, and not by filemill ({some}{more}); name one that is new, empty or a state of filemill"
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
     """Return whether a folder has a file that only this program writes: an id, a lock or a ledger."""
-    if known_identity(folder) or _HOLDER.fullmatch(_head(folder / "lock")):
+    if _id_in(_head(folder / "id")) or _HOLDER.fullmatch(_head(folder / "lock")):
         return True
     heads = (_head(folder / f"ledger{each}.sqlite", _TABLES_WITHIN_BYTES) for each in ("", "-good"))
     return any(head.startswith(_TABLES[0]) and all(each in head for each in _TABLES) for head in heads)
@@ -211,6 +211,8 @@ def refuse_irregular(folder: Path) -> None:
 
     A FIFO would have its reader wait for ever, and what is written or removed behind a link may be anybody's.
     """
+    if not folder.is_dir():
+        return
     with os.scandir(folder) as entries:
         for each in entries:
             is_folder, is_file = each.name in _FOLDERS, each.name in _FILES or _LEDGER.fullmatch(each.name)
@@ -305,7 +307,11 @@ def _identity(folder: Path) -> str:
 def known_identity(folder: Path) -> str:
     """Return the state's id; empty where there is none yet, or the file is damaged."""
     try:
-        known = read_regular(folder / "id").strip().decode("ascii", "replace")
+        return _id_in(read_regular(folder / "id"))
     except FileNotFoundError:
         return ""
+
+
+def _id_in(data: bytes) -> str:
+    known = data.strip().decode("ascii", "replace")
     return known if _ID.fullmatch(known) else ""

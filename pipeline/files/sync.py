@@ -24,12 +24,17 @@ def replace_file(file: Path, data: bytes, new: Path, *, is_durable: bool = False
     """
     with suppress(FileNotFoundError):
         os.unlink(new)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as opened:
-        opened.write(data)
-        opened.flush()
-        if is_durable:
-            os.fsync(opened.fileno())
-    os.rename(new, file)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with open(fd, "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            if is_durable:
+                os.fsync(fd)
+        os.rename(new, file)
+    except OSError:
+        os.unlink(new)
+        raise
 
 
 def replace_durably(file: Path, data: bytes, new: Path) -> None:

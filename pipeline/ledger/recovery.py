@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -69,15 +68,6 @@ class Remains:
     """Whether nobody has written to it since its last writer closed it in order."""
     log: Standing | Literal["gone"] = "gone"
     """Whether the log has all that was committed, which is known once the file is opened."""
-
-
-def refuse_irregular(file: Path) -> None:
-    """Raise EnvironmentFailure where one of a ledger's files is something for which SQLite would wait, as a FIFO is."""
-    for each in (file, log_of(file), file.with_name(f"{file.name}-journal"), copy_of(file)):
-        with suppress(OSError):
-            mode = each.stat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise EnvironmentFailure(f"{each} is no regular file; remove it, and the same line goes on")
 
 
 def look_at(file: Path) -> Remains:

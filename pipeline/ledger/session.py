@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.files.file_system import open_regular
-from pipeline.files.state_dir import State
+from pipeline.files.state_dir import State, refuse_irregular
 from pipeline.ledger.checkpoint import Checkpoints, copy_of, keep_copy, log_of, mark_as_suspect
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import (
@@ -28,7 +28,6 @@ from pipeline.ledger.recovery import (
     is_new,
     look_at,
     open_checked,
-    refuse_irregular,
     remove_old_temporaries,
     replace_damaged,
 )
@@ -73,7 +72,7 @@ def open_to_read(file: Path, folders: Sequence[bytes] = ()) -> Iterator[Ledger]:
         file: The ledger's file.
         folders: The output folders, by which an older ledger, or older outputs, are noticed.
     """
-    refuse_irregular(file)
+    refuse_irregular(file.parent)
     if is_new(file):
         ledger = Ledger(None)
         try:
@@ -135,7 +134,6 @@ def _state_of(file: Path) -> tuple[object, ...]:
 
 def _open(state: State, folders: Sequence[bytes]) -> Ledger:
     file = state.ledger
-    refuse_irregular(file)
     try:
         if is_new(file):
             create(file)

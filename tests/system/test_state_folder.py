@@ -128,6 +128,24 @@ def test_what_a_run_leaves_that_is_killed_at_once_is_no_obstacle(tmp_path: Path,
     open_state(tmp_path / "s", "photos").close()
 
 
+def test_a_state_in_a_place_that_is_no_more_allowed_can_be_moved(tmp_path: Path) -> None:
+    """The complaint says what to move, and then nothing is made again."""
+    project = made(tmp_path, "a", "b")
+    for each in (tmp_path / STATE).iterdir():
+        each.rename(tmp_path / each.name)
+    project.edit("pipeline.yaml", "engine: serial", "state: .\nengine: serial")
+    with pytest.raises(ConfigError) as raised:
+        project.run()
+    hint = str(raised.value).partition("hint: ")[2]
+    assert hint.startswith("it is one so far: move id, ledger.sqlite, ledger-good.sqlite and runs/ to the new one")
+    (tmp_path / "st").mkdir()
+    for name in ("id", "ledger.sqlite", "ledger-good.sqlite", "runs"):
+        (tmp_path / name).rename(tmp_path / "st" / name)
+    project.edit("pipeline.yaml", "state: .", "state: st")
+    summary = project.run()
+    assert (summary.exit, summary.up_to_date, summary.done) == (0, 2, 0)
+
+
 # -- what is a person's in it ------------------------------------------------------------------------------------------
 
 
