@@ -22,17 +22,19 @@ MOVED = "moved"
 # What claims a target: also what is not made now, or it would depend on the moment who gets the path.
 _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
-# The orphans whose source is gone and had an output.
-_GONE = (
-    "SELECT orphans.source, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest"
-    " FROM orphans JOIN outputs ON outputs.target = orphans.target"
-    " WHERE code = 'source_gone' AND outputs.status != 'intended'"
+# The orphans that were made of a source, and those whose source is gone.
+_MADE = (
+    "SELECT orphans.source, code, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest"
+    " FROM orphans JOIN outputs ON outputs.target = orphans.target WHERE outputs.status != 'intended'"
 )
+_GONE = f"{_MADE} AND code = 'source_gone'"
+# A source that seems excluded is gone, too, where a file system that ignores case has it by a name of another case.
+_OF_ANOTHER_CASE = "lower(CAST(past.source AS TEXT)) = lower(CAST(new.source AS TEXT))"
 _FIND_MOVES = f"""
 INSERT INTO moves
 WITH past AS (
-    SELECT source, max(source_size) AS size, max(source_mtime_ns) AS mtime_ns, max(source_digest) AS digest
-    FROM ({_GONE}) GROUP BY source
+    SELECT source, code, max(source_size) AS size, max(source_mtime_ns) AS mtime_ns, max(source_digest) AS digest
+    FROM ({_MADE}) WHERE code IN ('source_gone', 'excluded_now') GROUP BY source
     HAVING count(DISTINCT source_size) = 1 AND count(DISTINCT source_mtime_ns) = 1 AND count(DISTINCT source_digest) < 2
 ), new AS (
     SELECT source, min(seq) AS seq, source_size AS size, source_mtime_ns AS mtime_ns FROM plan
@@ -41,6 +43,7 @@ WITH past AS (
     GROUP BY source
 )
 SELECT new.source, new.seq, past.source, size, mtime_ns, past.digest FROM new JOIN past USING (size, mtime_ns)
+WHERE code = 'source_gone' OR {_OF_ANOTHER_CASE}
 GROUP BY size, mtime_ns HAVING count(*) = 1
 """
 # The ledger is read once, whatever the number of moves.
@@ -167,7 +170,7 @@ class PlanTables:
 
     def end_moves(self) -> None:
         """Give what is left of sources that were moved a reason of its own."""
-        which = "code = 'source_gone' AND source IN (SELECT gone FROM moves)"
+        which = "code IN ('source_gone', 'excluded_now') AND source IN (SELECT gone FROM moves)"
         self._connection.execute(f"UPDATE orphans SET code = 'source_moved' WHERE {which}")
 
     # -- folders that are gone -----------------------------------------------------------------------------------------

@@ -72,9 +72,12 @@ class SeenFolders:
     def add(self, sources: Sequence[Source]) -> None:
         """Count sources, which come in byte order."""
         first = _top_of(sources[0])
-        if first and first == _top_of(sources[-1]):
-            self._count(first, len(sources))
-            return
+        if first == _top_of(sources[-1]):  # most often all are in one folder, which need not be told file by file
+            if first:
+                self._count(first, len(sources))
+                return
+            if b"/" not in b"".join([source.path for source in sources]):
+                return
         for folder, among in groupby(map(_top_of, sources)):
             if folder:
                 self._count(folder, sum(1 for _ in among))
@@ -82,10 +85,16 @@ class SeenFolders:
     def end(self) -> None:
         """Add the last folder."""
         if self._files:
-            below_mount = min(1, folders_above_mount(self._root + self._folder))
+            below_mount = int(self._device_of(self._folder) == self._device_of(b""))
             if self._files >= _MANY or not below_mount or self._ledger.folders.get(self._folder):
                 self._store.add_seen(self._folder, below_mount, min(self._files, _MANY))
         self._files = 0
+
+    def _device_of(self, folder: bytes) -> int | None:
+        try:
+            return os.stat(self._root + folder).st_dev
+        except OSError:
+            return None
 
     def _count(self, folder: bytes, files: int) -> None:
         if folder != self._folder:

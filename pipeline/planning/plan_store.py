@@ -67,7 +67,7 @@ class PlanStore:
         self._has_late = False
         self.has_renames = False
         """True if an output may have to be renamed."""
-        self._has_gone = False
+        self._has_gone = self._has_excluded = self._has_new = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
@@ -84,6 +84,8 @@ class PlanStore:
             self._has_late = True
         if action == "rename":
             self.has_renames = True
+        if not is_owned:
+            self._has_new = True
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
@@ -101,8 +103,8 @@ class PlanStore:
 
     def add_orphan(self, row: OutputRecord, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
-        if code == "source_gone":
-            self._has_gone = True
+        self._has_gone = self._has_gone or code == "source_gone"
+        self._has_excluded = self._has_excluded or code == "excluded_now"
         self._add_orphan(row, code)
 
     def _add_orphan(self, row: OutputRecord, code: str) -> None:
@@ -157,7 +159,7 @@ class PlanStore:
     def moves(self) -> Iterator[Move]:
         """Yield the new sources that were known under another path, by size and time."""
         self._write()
-        if self._has_gone and self._tables.find_moves():
+        if self._has_new and (self._has_gone or self._has_excluded) and self._tables.find_moves():
             yield from map(Move._make, self._tables.moves())
 
     def drop_move(self, move: Move) -> None:

@@ -198,9 +198,9 @@ class SourceFollower:
         if _suffix(row.target) != _suffix(decision.target) or (owner and owner[1] != "intended"):
             return False
         there = look(decision.path)
-        return there is None or self._is_moved_already(decision, row, there) or (
-            decision.reason.code == "path_changed" and is_one_entry(self._path(row), decision.path)
-        )  # fmt: skip
+        if there is None or self._is_moved_already(decision, row, there):
+            return True
+        return is_one_entry(self._path(row), decision.path)  # in another case
 
     def _is_there(self, decision: Decision, row: OutputRecord) -> bool:
         """Return whether the output of the former source is as we made it, or edited, where it was or is to be."""

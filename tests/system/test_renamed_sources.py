@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.mounts import mounted
 from support.program import Pipeline
 from support.project import ONE_STAGE, Project, every_kind, ledger_of
 
@@ -295,6 +296,34 @@ def test_a_failure_keeps_the_old_output(tmp_path: Path) -> None:
     (tmp_path / "in/a").rename(tmp_path / "in/c")
     project.write("stages/upper.py", "from pathlib import Path\ndef upper(path: Path) -> str:\n    return 1 / 0\n")
     assert project.run().exit == 1 and set(project.outputs()) == {"a", "b"}
+
+
+def test_a_name_in_another_case(tmp_path: Path) -> None:
+    """The output follows, also where the file system has the file by either name."""
+    with mounted("fat", tmp_path) as disk:
+        project = Told(tmp_path, PRUNED.replace("inputs: in", f"inputs: '{disk}'"))
+        for name, text in (("a.txt", "text a"), ("b.txt", "another")):
+            (disk / name).write_text(text)
+            os.utime(disk / name, (10**9, 10**9))
+        project.run()
+        project.called()
+        (disk / "a.txt").rename(disk / "A.txt")
+        os.utime(disk / "A.txt", (10**9, 10**9))  # this file system forgets it
+        if not (disk / "a.txt").exists():
+            pytest.skip("this file system takes a name of another case for another name")
+        summary = project.run()
+        assert (summary.renamed, summary.pruned, project.called()) == (1, 0, [])
+        assert project.outputs() == {"A.txt": b"TEXT A", "b.txt": b"ANOTHER"}
+        assert project.run().up_to_date == 2
+
+
+def test_an_edit_of_code_without_effect_is_accepted_for_moved_outputs(project: Told, pipeline: Pipeline) -> None:
+    """`accept` knows them where they were, and the next run moves them."""
+    project.move("2023", "2024")
+    project.edit("stages/upper.py", "+ mark", "+ '' + mark")
+    assert project.plan()["up 2024/1.txt"][0] == "make"
+    assert "26 outputs accepted" in pipeline("accept", "--stage", "up", "--because", "code", "--yes").stderr
+    assert (project.run().renamed, project.called(), project.run().up_to_date) == (25, [], 26)
 
 
 @pytest.mark.parametrize("force", [True, False])
