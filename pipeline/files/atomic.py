@@ -6,6 +6,7 @@ no reader ever sees half a file under its final name. Its digest is taken during
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -22,6 +23,8 @@ from pipeline.text import NO_FILE, shown
 
 TEMPORARY_PREFIX = b".filemill-"
 
+# How a file system says that it has no permissions, such as FAT.
+_NO_MODES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 # Bytes of a digest: that two contents share one is never seen.
 _DIGEST_SIZE = 16
@@ -106,7 +109,7 @@ class Committer:
                 found = os.fstat(fd)
                 mode = self._mode_of(temporary, permissions)
                 if mode not in (None, found.st_mode & 0o777):
-                    os.fchmod(fd, mode)
+                    _set_mode(fd, mode, permissions)
             finally:
                 os.close(fd)
             check()
@@ -132,7 +135,7 @@ class Committer:
                 write(file)
                 file.flush()
                 if (mode := self._mode_of(temporary, permissions)) is not None:
-                    os.fchmod(file.fileno(), mode)
+                    _set_mode(file.fileno(), mode, permissions)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
             _discard(temporary)
@@ -263,6 +266,15 @@ def _discard(path: bytes) -> None:
         os.unlink(path)
     except OSError:  # there is none, or none that could be removed: no reason to hide what went wrong before
         pass
+
+
+def _set_mode(fd: int, mode: int, permissions: Permissions) -> None:
+    """Set the mode of a new file. Raises OSError; not if the file system has no modes and the pipeline says none."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        if permissions.is_exact or error.errno not in _NO_MODES:
+            raise
 
 
 def _umask() -> int:

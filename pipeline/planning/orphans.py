@@ -90,6 +90,8 @@ class OrphanCollector:
 
     def _why_not_met(self, source: bytes) -> OrphanCode | None:
         """Return why the walk did not meet a source; None where that is unknown."""
+        if any(source.startswith(folder) for folder in self._walk.owned):  # whether it is still there or not
+            return "excluded_now"
         path = self._root + source
         try:
             return "excluded_now" if stat.S_ISREG(os.stat(path).st_mode) else "source_gone"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
+from tests.support.mounts import mounted
 from tests.support.program import Pipeline
 from tests.support.project import Project
 
@@ -202,3 +203,14 @@ def test_what_a_run_keeps_of_private_files_is_private(tmp_path: Path, pipeline_p
         assert stat.S_IMODE(found[name]) == 0o666 & ~umask
     for name in ("ledger.sqlite", "ledger-good.sqlite"):
         assert stat.S_IMODE(found[name]) == 0o644 & ~umask
+
+
+@pytest.mark.parametrize("kind", ["fat", "ignores case", "tmpfs"])
+def test_a_disk_without_permissions_takes_outputs(tmp_path: Path, kind: str) -> None:
+    """Where a disk cannot keep what the source has, the output is made with what it has for all."""
+    with mounted(kind, tmp_path) as disk:
+        project = _project(tmp_path, {"d/x.txt": 0o600})
+        (tmp_path / "out").symlink_to(disk)
+        assert project.run().exit == 0
+        if kind == "tmpfs":
+            assert set(_modes(disk).values()) == {0o600}

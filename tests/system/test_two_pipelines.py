@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
+from pipeline.config.load import load_config
+from pipeline.ledger.session import open_to_read
+from pipeline.planning.plan import make_plan
+from pipeline.planning.recipe import output_specs
+from pipeline.planning.selection import Selection
 from tests.support.project import Project, contents_below
 
 _YAML = """
@@ -74,5 +79,12 @@ def test_sources_that_turn_out_to_be_outputs_are_excluded_not_gone(tmp_path: Pat
     summary = project.run(yaml="b.yaml")
     assert (summary.exit, summary.sources) == (0, 0)
     assert summary.notes == ["left out, outputs of pipeline 'a': from-a/"]
+    project.write("in/x.txt", "a file that stays")
+    for name in ("x.txt", "zz.txt", "y.txt"):  # as if the other pipeline had pruned them
+        (tmp_path / "in/from-a" / name).unlink()
+    with open_to_read(tmp_path / ".pipeline/b/ledger.sqlite") as ledger:
+        config = load_config(tmp_path / "b.yaml")
+        plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
+        assert {orphan.code for orphan in plan.store.orphans()} == {"excluded_now"}
     owned.write_bytes(b"{")
     assert project.run(yaml="b.yaml").notes == ["left out, outputs of a pipeline, by a damaged .filemill: from-a/"]
