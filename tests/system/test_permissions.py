@@ -123,7 +123,7 @@ def test_the_lists_of_a_folder_hold(tmp_path: Path) -> None:
     project = _project(tmp_path)
     (tmp_path / "out/copy").mkdir(parents=True)
     nobody = 0xFFFFFFFF
-    entries = ((_OWNER, 6, nobody), (_USER, 4, 65534), (_GROUP, 4, nobody), (_MASK, 4, nobody), (_OTHER, 0, nobody))
+    entries = ((_OWNER, 7, nobody), (_USER, 5, 65534), (_GROUP, 5, nobody), (_MASK, 5, nobody), (_OTHER, 0, nobody))
     try:
         for each in ("out", "out/copy"):
             os.setxattr(tmp_path / each, "system.posix_acl_default", _list_of(*entries))
@@ -134,7 +134,7 @@ def test_the_lists_of_a_folder_hold(tmp_path: Path) -> None:
     for stage in ("up", "copy"):
         for name, mode in _MODES.items():
             file = tmp_path / "out" / stage / name
-            assert (_USER, 4, 65534) in struct.iter_unpack("<HHI", os.getxattr(file, "system.posix_acl_access")[4:])
+            assert (_USER, 5, 65534) in struct.iter_unpack("<HHI", os.getxattr(file, "system.posix_acl_access")[4:])
             assert stat.S_IMODE(file.stat().st_mode) == mode & 0o640, (stage, name)
 
 
