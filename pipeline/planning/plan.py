@@ -232,8 +232,7 @@ class FilePlanner:
         self.seen = SeenFolders(root, ledger, plan.store)
         """The count of files in each top folder."""
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
-        # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
-        self._renames_files = not (selection.force or self._freshness.is_uncertain)
+        self._is_forced = selection.force
         self._folder = os.fsencode(config.folder)
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
@@ -242,8 +241,12 @@ class FilePlanner:
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
-        """The finder of renames, made when first needed; None where files are not renamed."""
-        return RenameFinder(self.specs, self._folder, self._freshness.sources) if self._renames_files else None
+        """The finder of renames, made when first needed; None under `--force`, where all is made anew."""
+        if self._is_forced:
+            return None
+        return RenameFinder(
+            self.specs, self._folder, self._freshness.sources, reads_outputs=self._freshness.is_uncertain
+        )
 
     # -- which sources -------------------------------------------------------------------------------------------------
 
@@ -322,7 +325,9 @@ class FilePlanner:
     def follow_moved(self) -> None:
         """Have the outputs of sources follow that are known under another path, once all sources are known."""
         follower = SourceFollower(self._config, self._ledger, self.specs, self._plan.store, self._freshness)
-        if moved := follower.follow(moves_files=self._renames_files):
+        # After an unclean end the records do not tell where the files of another source lie.
+        moves_files = not (self._is_forced or self._freshness.is_uncertain)
+        if moved := follower.follow(moves_files=moves_files):
             # A root of which all was moved is the one that it was; one with a few of its files may not be.
             self._plan.meets_known = self._plan.meets_known or moved >= self._plan.store.count_gone()
 

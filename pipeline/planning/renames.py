@@ -28,7 +28,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import Decision, Reason, Rename
-from pipeline.planning.file_state import Sources, compare_file, is_as_left, is_the_same, look
+from pipeline.planning.file_state import Sources, compare_file, digest_at, is_as_left, is_the_same, look
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.plan_store import Move, PlanStore
 from pipeline.planning.recipe import OutputSpec
@@ -40,10 +40,14 @@ _BATCH = 256
 class RenameFinder:
     """Finds the outputs of one source that are renamed instead of made."""
 
-    def __init__(self, leaves: Sequence[OutputSpec], folder: bytes, sources: Sources) -> None:
+    def __init__(
+        self, leaves: Sequence[OutputSpec], folder: bytes, sources: Sources, *, reads_outputs: bool = False
+    ) -> None:
+        """Find nothing yet; with `reads_outputs` contents tell what lies there, since a run has ended unclean."""
         self._recipes = {leaf.stage: leaf.number for leaf in leaves}
         self._folder = folder
         self._sources = sources
+        self._reads_outputs = reads_outputs
 
     def find(self, source: Source, rows: Sequence[OutputRecord], decisions: list[Decision]) -> list[Decision]:
         """Return the decisions, with a rename for each output to make that lies intact at another path.
@@ -109,7 +113,8 @@ class RenameFinder:
         if there is None:
             old = os.path.join(self._folder, row.target)
             here = look(old)
-            return here is not None and is_as_left(old, here, row.size, row.mtime_ns, row.digest)
+            is_left = here is not None and is_as_left(old, here, row.size, row.mtime_ns, row.digest)
+            return is_left and (not self._reads_outputs or digest_at(old) == row.digest)
         if decision.reason.code == "path_changed":  # the file system takes the new path for the old one
             return is_one_entry(os.path.join(self._folder, row.target), decision.path)
         return decision.reason.code == "interrupted" and is_the_same(there, row.size, row.mtime_ns)

@@ -429,7 +429,7 @@ def test_an_error_of_the_supervisor_ends_the_engine(make: Make) -> None:
 
 def test_a_large_file_runs_once_with_the_memory_of_all(make: Make, method: str) -> None:
     """What was killed for its memory runs again while no other file does; then what is too large fails."""
-    limits = {"max_memory_bytes": 100_000_000, "memory_alone_bytes": 450_000_000}
+    limits = {"max_memory_bytes": 180_000_000, "memory_alone_bytes": 450_000_000}
     found = run(make(method, **limits), [job("grow 300 1"), job("grow 600 100"), *(job(f"ok {n}") for n in range(20))])
     assert {name for name, kind in kinds(found).items() if kind != "done"} == {"grow 600 100"}
     assert texts(found)["grow 600 100"].endswith("more than the 450.0 MB that all workers may have together")
