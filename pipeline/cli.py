@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 import pipeline
 
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if pipeline.is_program:
         outlive_readers()
     try:
-        return _flushed(_exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
+        code = _flushed(_exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
+        return _leave(code) if pipeline.is_program and pipeline.has_run_stages else code
     except SystemExit as left:  # argparse has printed its help, or how a verb is used
         raise SystemExit(_flushed(int(left.code or 0))) from None
 
@@ -92,6 +95,13 @@ def _flushed(code: int) -> int:
         discard_stdout()
         return 130
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without waiting for threads and exit functions that a stage has left in it."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _execute(arguments: list[str]) -> int:

@@ -115,7 +115,7 @@ class Command:
             made = make(source, folder, suffix)
             return made.rename(scratch / f"{folder.name}-target{made.suffix}")
         finally:
-            if os.path.lexists(source):  # or what the program made of it may be all that is left of it
+            if source.is_file():  # or what the program made of it may be all that is left of it
                 remove_tree(folder)
 
     def _make(self, source: Path, folder: Path, suffix: str) -> Path:
@@ -141,8 +141,9 @@ class Command:
         self._run({"source": target}, folder)
         others = [each for each in files_below(folder) if each != target]
         has_format, is_changed = is_named_as(target.name, suffix), _state_of(target) != before
+        rivals = [each for each in others if is_changed and is_named_as(each.name, suffix)]
         if target.is_file() and has_format and (is_changed or not others):
-            return target
+            return self._only([target, *rivals], folder, suffix)
         if others:
             return self._only(others, folder, suffix)
         if target.is_file():

@@ -25,6 +25,8 @@ class WorkerFailure(NamedTuple):
     remark: str = ""
     detail: str = ""
     output: str = ""
+    is_shared: bool = False
+    """True if other workers died with it, so that any of their jobs may be the guilty one."""
 
 
 class NextStep(Enum):
@@ -34,7 +36,7 @@ class NextStep(Enum):
     RUN_ALONE = auto()
     """The job is sent in a batch of its own, so that the death of its worker costs no other job."""
     RUN_LAST = auto()
-    """The job is sent while no other job is running, so that it may have the memory of all workers."""
+    """The job is sent while no other job is running: it has the memory of all workers, and the blame is its own."""
     RUN_LATER = auto()
     """The job is sent in a batch of its own, after the pause between retries."""
 
@@ -55,6 +57,8 @@ class Attempt:
     """True if the remaining targets have cost a worker, or run out of memory, once."""
     needs_memory: bool = False
     """True if a try ran out of memory, or was killed for what it took."""
+    is_suspect: bool = False
+    """True if several workers died together, one of them with this job."""
     tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
@@ -105,6 +109,7 @@ class Attempt:
         if failure.kind in ("crashed", "memory") and is_first:
             self.has_failed_once = True
             self.needs_memory = self.needs_memory or failure.kind == "memory"
+            self.is_suspect = self.is_suspect or failure.is_shared
             return self.next_try
         guilty = with_descendants(failure.stage, stages)
         lost = [target for target in self.remaining.targets if target.stage in guilty] or self.remaining.targets
@@ -112,7 +117,7 @@ class Attempt:
         for target in lost:
             failed = Result(target.stage, target.path, "failed", text, failure.kind, failure.detail)
             self.results[target.stage] = [failed]
-        self.has_failed_once = self.needs_memory = False
+        self.has_failed_once = self.needs_memory = self.is_suspect = False
         kept = {target.stage for target in self.remaining.targets} - {target.stage for target in lost}
         if not kept:
             return NextStep.DELIVER
@@ -122,7 +127,7 @@ class Attempt:
     @property
     def next_try(self) -> NextStep:
         """Return how the job is tried again after it has cost a worker, or run out of memory."""
-        return NextStep.RUN_LAST if self.needs_memory else NextStep.RUN_ALONE
+        return NextStep.RUN_LAST if self.needs_memory or self.is_suspect else NextStep.RUN_ALONE
 
     def mark_again(self) -> None:
         """Mark the remaining targets as possibly made in part, by a worker that died with them."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+import pipeline
 from pipeline.engines.attempts import Attempt, NextStep
 from pipeline.engines.slots import NO_STAGE
 from pipeline.errors import WorkersFailed
@@ -15,6 +18,27 @@ from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
 from pipeline.worker.process_state import process_state
+
+
+class ExitRefused(BaseException):
+    """A stage has called os._exit, which would end the whole run as if all were done."""
+
+
+@contextmanager
+def _exit_refused() -> Iterator[None]:
+    """Have os._exit raise ExitRefused in this process, though not in those that a stage forks."""
+    pid, real = os.getpid(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != pid:
+            real(status)
+        raise ExitRefused(f"os._exit({status}) was called")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = real
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,7 @@ class SerialEngine:
 
     def __init__(self, spec: SerialSpec) -> None:
         self._spec = spec
+        pipeline.has_run_stages = True
         self._waiting: AnyJob | None = None
         self._in_hand: tuple[AnyJob, float] | None = None
         """The job that is running, or was when an exception ended it, and since when."""
@@ -69,7 +94,7 @@ class SerialEngine:
         if job is None:
             return []
         self._in_hand, self._stage = (job, time.monotonic()), NO_STAGE
-        with stdout_to_stderr(), process_state.kept():
+        with stdout_to_stderr(), process_state.kept(), _exit_refused():
             outcome = worker.work(job, self._enter)
             if any(result.status == "failed" for result in outcome.results):
                 outcome = self._try_again(Attempt(job, self._spec.retries), outcome)

@@ -236,7 +236,8 @@ def _failure_of(worker: Worker, last: Snapshot, code: int, output: str) -> Worke
     if reason and _is_still_running(reason, last):
         return WorkerFailure(reason.kind, last.stage, reason.text, reason.remark, output=output)
     if worker.was_abandoned:
-        return WorkerFailure("crashed", last.stage, "killed, as the forkserver had been", output=output)
+        text = "killed, as the forkserver had been"
+        return WorkerFailure("crashed", last.stage, text, output=output, is_shared=True)
     if last.state == State.SPOILT:
         text = "file descriptors that are not its own were closed or replaced"
         return WorkerFailure("error", last.stage, text, output=output)

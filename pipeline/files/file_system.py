@@ -82,6 +82,16 @@ def is_gone(path: bytes) -> bool:
     return False
 
 
+def has_no_file(path: bytes | str | Path) -> bool:
+    """Return whether a path leads to no regular file, be it by a link; False where that cannot be determined."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
 def open_regular(path: bytes | str | Path) -> FileIO:
     """Open a regular file for reading, unbuffered, and never wait, as opening a FIFO does. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

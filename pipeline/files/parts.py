@@ -112,8 +112,8 @@ class Parts:
         # What a worker that died with this job has made is ours too.
         self._ours = target.ours + (((target.handed_ns - CLOCK_SLACK_NS, _EVER_NS),) if is_again else ())
         self._give_name: GiveName = give_name
-        if target.digests is not None:
-            self._give_name = set_aside.guarding(target.digests, give_name)
+        if target.digests is not None or is_again:
+            self._give_name = set_aside.guarding(target.digests or (), give_name)
         self.notes: Notes = {}
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}

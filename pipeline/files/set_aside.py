@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from pipeline.files.atomic import GiveName, digest_of
-from pipeline.files.file_system import is_gone, open_regular
+from pipeline.files.file_system import has_no_file, open_regular
 from pipeline.files.removal import remove_tree
 
 _CHUNK_BYTES = 1 << 20
@@ -114,7 +114,7 @@ def clear_scratch(folder: Path, set_aside: Path) -> None:
         source = os.readlink(os.fsencode(mark))
     except OSError:  # of a group, or nothing was written there
         source = b""
-    if source and is_gone(source):
+    if source and has_no_file(source):
         base, _, _ = source.partition(b"//")
         keeper = SetAside(set_aside, Path(os.fsdecode(base or b"/")))
         try:

@@ -156,6 +156,8 @@ def run_jobs(context: RunContext) -> None:
     if signals.first:
         cut = ", what was in hand was cut off" if signals.is_interrupted else ""
         context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
+    elif signals.is_interrupted:
+        context.log.stop(EnvironmentFailure.exit_code, "a stage raised Interrupted, by which only a signal ends a run")
     if files := context.recorder.done_files:
         context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+import pipeline
 from pipeline.config import relocate
 from pipeline.config.model import Config, Output, StageConfig
 from pipeline.config.routes import handed_to, reads
@@ -130,6 +131,7 @@ def _target(config: Config, stage: StageConfig, path: bytes) -> Target:
 def run_trial(trial: Trial, observer: RunObserver) -> Outcome:
     """Take the file through the tree; the observer sees every step. Raises StageError where a stage cannot be built."""
     set_stage_path(trial.config.folder)
+    pipeline.has_run_stages = True
     state = State(trial.folder / "state", "", _RUN, -1)
     began_s = time.perf_counter()
     # Nobody claims the folder: it is ours, and removed at the end.

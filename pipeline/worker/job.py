@@ -256,7 +256,7 @@ class JobRunner:
 
         def check_and_name(temporary: bytes, target: bytes) -> None:
             if moved := self._reading.moved():
-                if moved.kind == "vanished":
+                if moved.kind == "vanished" or self._reading.is_source(temporary):
                     self._keep(temporary, target)
                 raise moved
             name(temporary, target)
@@ -268,8 +268,11 @@ class JobRunner:
         self._tree.set_aside.keep_made(file, os.fsencode(self._path), os.path.splitext(target)[1])
 
     def _remove_scratch(self) -> None:
-        """Remove the scratch folder; if the source is gone, the files in it are set aside."""
+        """Remove the scratch folder; if the source is gone, the files in it are set aside, else the source itself."""
         try:
+            for file in self._scratch.files() if self._scratch.folder else ():
+                if self._reading.is_source(file):
+                    self._keep(file, file)
             self._scratch.remove(self._tree.setup.set_aside)
         except OSError as error:
             self._environment = describe(error, self._tree.setup.set_aside)
@@ -325,8 +328,9 @@ class JobRunner:
         ]
 
     def _skip_below(self, stage: BuiltStage, skip: Skip) -> None:
-        if self._reading.has_vanished:
-            self._fail_below(stage, SourceMoved("vanished"))
+        moved = self._reading.moved()
+        if moved and (moved.kind == "vanished" or self._had_path(stage.name)):
+            self._fail_below(stage, moved)
             return
         for target in self._unfinished_below(stage):
             result = skipped(target, skip, stage.name)
@@ -346,11 +350,22 @@ class JobRunner:
         if self._steps:
             self._steps.failed(target.stage, error_line(error), error)
         error = self._reading.blame(error)
+        if isinstance(error, SourceMoved) and not error.was_in_hand and stage and self._had_path(stage):
+            error = SourceMoved(error.kind, f"{stage!r} ({self._tree.stages[self._tree.index[stage]].where})")
         result = failed(target, error, stage)
         if isinstance(error, SourceMoved) or self._reading.has_vanished:
             self._moved_under = self._moved_under or stage or target.stage
             result = result._replace(moved_under=self._moved_under)
         self._results[target.path] = result
+
+    def _had_path(self, stage: str) -> bool:
+        """Return whether a stage, or one above it, was given the path of the source, be it by a filter."""
+        ancestry, stages = self._tree.ancestry, self._tree.stages
+        return any(
+            stages[index].takes is PATH
+            and all(stages[above].is_filter for above in ancestry[stages[index].name] if above != index)
+            for index in ancestry[stage]
+        )
 
     def _fail_all(self, text: str, kind: FailureKind, *, is_in_hand: bool = False) -> None:
         for target in self._job.targets:

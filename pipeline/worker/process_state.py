@@ -22,6 +22,7 @@ _READING_UMASK = 0o077
 # As plain numbers: converting those of an enum would take most of the time of asking for all handlers.
 _SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CPU)
 _STREAMS = ("stdin", "stdout", "stderr")
 _ENVIRON = os.environ
 
@@ -36,7 +37,7 @@ class ProcessState:
         self._needed: list[int] = []
         self._copies: dict[int, int] = {}
         """Duplicates of the descriptors 0 to 2, by which these are set back."""
-        self._modules = 0
+        self._modules, self._pid = 0, 0
         self._kept: list[Any] = []
         self._parts: tuple[tuple[Callable[[], Any], Callable[[Any], str]], ...] = (
             (lambda: _identities(self._needed), self._lose),
@@ -44,6 +45,8 @@ class ProcessState:
             (_streams, _restore_streams),
             (_folder, _restore_folder),
             (_umask, _restore_umask),
+            (_user, _restore_user),
+            (_limits, _restore_limits),
             (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
             (_environment, self._restore_environment),
             (lambda: [*map(_signal.getsignal, _SIGNALS)], _restore_handlers),
@@ -63,7 +66,7 @@ class ProcessState:
             with suppress(OSError):  # it is closed, and stays so
                 self._copies[number] = os.dup(number)
         self._needed, self._on_lost = list(needed), on_lost
-        self._modules = len(sys.modules)
+        self._modules, self._pid = len(sys.modules), os.getpid()
         self._kept = [read() for read, _ in self._parts]
 
     def forget(self) -> None:
@@ -86,6 +89,8 @@ class ProcessState:
     def restore(self) -> str:
         """Set back what differs from the state that was kept; return it in words, or an empty text."""
         kept, changed = self._kept, []
+        if kept and os.getpid() != self._pid:  # a stage has forked, and its child came back in our place
+            os._exit(1)
         for number, (read, restore) in enumerate(self._parts if kept else ()):
             if read() == kept[number]:
                 continue
@@ -130,7 +135,7 @@ class ProcessState:
 
     def _restore_environment(self, was: dict[Any, Any]) -> str:
         """Set back variables; those that a module sets when it is imported come once, and stay."""
-        is_replaced = os.environ is not _ENVIRON
+        is_replaced = getattr(os, "environ", None) is not _ENVIRON
         os.environ = _ENVIRON  # noqa: B003, it is the very object that was there
         now = _environment()
         added = now.keys() - was.keys() if len(sys.modules) > self._modules else set()
@@ -228,6 +233,27 @@ def _restore_umask(was: int) -> str:
     return "the umask"
 
 
+def _user() -> tuple[int, int]:
+    return os.geteuid(), os.getegid()
+
+
+def _restore_user(was: tuple[int, int]) -> str:
+    """Set back the effective user and group, which is not possible if the real ones were changed, too."""
+    os.seteuid(was[0])
+    os.setegid(was[1])
+    return "the user"
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [*map(resource.getrlimit, _LIMITS)]
+
+
+def _restore_limits(was: list[tuple[int, int]]) -> str:
+    for limit, values in zip(_LIMITS, was, strict=True):
+        resource.setrlimit(limit, values)
+    return "a limit of resources"
+
+
 def _restore_locale(was: str) -> str:
     locale.setlocale(locale.LC_ALL, was)
     return "the locale"
@@ -235,7 +261,8 @@ def _restore_locale(was: str) -> str:
 
 def _environment() -> dict[Any, Any]:
     # The mapping itself would decode every variable, at each call of a stage.
-    return dict(getattr(os.environ, "_data", os.environ))
+    found = getattr(os, "environ", None)
+    return dict(getattr(found, "_data", found or {}))
 
 
 def _restore_handlers(was: list[Any]) -> str:

@@ -88,8 +88,11 @@ def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveNam
     If nothing was at the path when the run was planned, nothing is replaced, unless the output `is_again` made, so that
     the file there may be ours. A file that may be a person's is set aside first.
     """
-    name = name_new if target.is_new and not is_again else give_name
-    return name if target.digests is None else set_aside.guarding(target.digests, name)
+    if target.is_new and not is_again:
+        return name_new if target.digests is None else set_aside.guarding(target.digests, name_new)
+    if target.is_new or target.digests is not None:
+        return set_aside.guarding(target.digests or (), give_name)
+    return give_name
 
 
 def write_output(

@@ -43,12 +43,15 @@ class SourceReading:
         """The digest of the source with its times; None unless sources are hashed."""
         self.digest = b""
         """The digest of the source; empty for one that is large, unless sources are hashed."""
+        self._file = 0, 0
+        """The device and the number of the file."""
 
     def begin(self) -> None:
         """Take the current identity of the source. Raises one of GONE, OSError, FileFailure, SourceMoved."""
         for _ in range(_TRIES):
             found = self._look()
             self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
+            self._file = found.st_dev, found.st_ino
             self.mode = found.st_mode
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
@@ -67,8 +70,8 @@ class SourceReading:
             found = self._look()
         except GONE:
             return SourceMoved("vanished")
-        except FileFailure:
-            return SourceMoved("changed")
+        except FileFailure:  # something else lies there now
+            return SourceMoved("vanished")
         same = found.st_size == self.source.size_bytes and found.st_mtime_ns == self.source.mtime_ns
         return None if same else SourceMoved("changed")
 
@@ -79,6 +82,11 @@ class SourceReading:
             moved = self.moved()
             return moved is not None and moved.kind == "vanished"
         return False
+
+    def is_source(self, path: bytes) -> bool:
+        """Return whether a path is the very file that the source was at the start of the reading."""
+        found = os.lstat(path)
+        return (found.st_dev, found.st_ino) == self._file
 
     def refuse_moved(self) -> None:
         """Raise SourceMoved if the source has changed since `begin`."""

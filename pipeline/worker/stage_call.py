@@ -349,7 +349,7 @@ def error_text(error: BaseException) -> str:
     """Return the text of an exception in one line."""
     try:
         return one_line(str(error))
-    except Exception:
+    except BaseException:  # whatever a stage's own class of errors does
         return "it cannot be printed"
 
 

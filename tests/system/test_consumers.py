@@ -220,3 +220,32 @@ def test_a_killed_run_loses_no_source(tmp_path: Path, pipeline: Pipeline) -> Non
     kept = contents_below(tmp_path / ".pipeline/pipeline/set-aside")
     assert [(name.split("/", 1)[1], data) for name, data in kept.items()] == [("in/sub/a.txt", b"text a")]
     assert not list((tmp_path / ".pipeline/pipeline").glob("scratch/*"))
+
+
+TAKES = {
+    "a link to the file": "os.rename(os.path.realpath(item.value), made)",
+    "a placeholder is left": "os.rename(item.value, made); item.value.write_text('gone')",
+    "a folder is left": "os.rename(item.value, made); item.value.mkdir()",
+    "a dangling link is left": "os.rename(item.value, made); item.value.symlink_to('nowhere')",
+}
+ENDS = {"returns": "return made", "raises": "raise ValueError", "skips": "raise Skip('no')"}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("takes", TAKES)
+def test_a_source_is_taken_in_odd_ways(tmp_path: Path, pipeline: Pipeline, takes: str, end: str) -> None:
+    """Its contents are kept, and the file has failed."""
+    project = project_of(tmp_path, "eats", names="")
+    project.write("store/a.txt", "text a")
+    (tmp_path / "in/sub").mkdir(parents=True)
+    source = tmp_path / "in/sub/a.txt"
+    if "link to" in takes:
+        source.symlink_to(tmp_path / "store/a.txt")
+    else:
+        source.write_text("text a")
+    body = f"    made = item.scratch / 'x'\n    {TAKES[takes]}\n    {ENDS[end]}\n"
+    head = "import os\nfrom pathlib import Path\nfrom pipeline import Item, Skip\n"
+    project.write("stages/mine.py", f"{head}def eats(item: Item[Path]) -> Path:\n{body}")
+    ran = pipeline()
+    assert ran.returncode == 1 and "had it" in ran.stderr, ran.stderr
+    assert list(contents_below(tmp_path / ".pipeline/pipeline/set-aside").values()) == [b"text a"]
