@@ -106,6 +106,16 @@ class Nights:
         else:
             self.events.append(how)
             RUNS[how](self)
+        if world.is_restored:
+            self._remove_strays()
+
+    def _remove_strays(self) -> None:
+        """Remove by hand what older outputs or an older state have left over: nobody can know whose that was."""
+        truth = self.world.expectation()
+        for path in self.project.made():
+            known = path in truth.right or path in truth.lists or path in self.world.owned
+            if not known and not set(above(path)) & (truth.kept | truth.unsure):
+                (self.project.outputs / path).unlink()
 
     # -- runs and their checks -----------------------------------------------------------------------------------------
 
