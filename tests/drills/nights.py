@@ -43,6 +43,8 @@ from support.nights_project import Disk, Project, Ran, finish, may_mount  # noqa
 # A version that users may have: the last release, or where there is none yet, main before this simulator was written.
 _OLDER = "0bf5c53"
 _UPGRADED_AFTER = 3
+# What it does not notice, so that a later one cannot either.
+_NOT_OF_OLD = ("helper_same_second",)
 _SHOWN = 10
 # Of a folder of at least so many files all of which vanish at once, the outputs are kept.
 _MANY = 20
@@ -88,7 +90,9 @@ class Nights:
         self.project.code = self.older if is_old else None
         self.events, self.ran = [], []
         following = self._schedule[self.night + 1][0] if self.night + 1 < self.nights else []
-        saving = ("copy of yesterday",) if self.night and any(name in RESTORES for name in following) else ()
+        # The owner files of an older release do not tell how old the outputs are.
+        may_save = self.night > (_UPGRADED_AFTER if self.older else 0)
+        saving = ("copy of yesterday",) if may_save and any(name in RESTORES for name in following) else ()
         if self.night == 0:
             world.plant()
         for name in [
@@ -98,7 +102,7 @@ class Nights:
         ]:
             if name in saving:
                 back_up(world)
-            elif said := _EVENTS[name](world):
+            elif (not is_old or name not in _NOT_OF_OLD) and (said := _EVENTS[name](world)):
                 self.events.append(f"{name}: {said}")
         if is_old:
             self.events.append("older release")
@@ -276,7 +280,9 @@ class Verdict:
         if places & self._truth.unsure:
             return [*([before] if self._code or not self._is_whole else []), right, *self._truth.others.get(path, ())]
         if places & self._truth.kept:
-            return [before]
+            # A list may be made of older members that somebody has put back.
+            is_any = self._world.is_restored and path.startswith("lists/")
+            return [before, self._after.get(path)] if is_any else [before]
         if self._code and path.split("/")[0] in self._world.former - {self._world.project.recipe.web}:
             return [before, None]
         return [right]
