@@ -166,16 +166,21 @@ class PlanTables:
         self._connection.execute(f"DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE {which})")
 
     def spare_old_outputs(self) -> None:
-        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others."""
+        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others.
+
+        Nor is one an orphan whose place the run gave to a part of another source.
+        """
         failed = (
             "SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed"
             " UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)"
         )
+        taken = "SELECT 1 FROM outputs AS now WHERE now.target = orphans.target AND now.source != orphans.source"
         # Of a stage that is gone nobody knows which other one makes its outputs now.
         self._connection.execute(
             "UPDATE orphans SET spared = status != 'intended' AND ("
             f"code = 'path_changed' AND (source, stage) IN ({failed})"
-            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed})))"
+            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed}))"
+            f" OR EXISTS ({taken}))"
         )
 
     def delete_orphans(self) -> None:
