@@ -121,7 +121,7 @@ class World:
         if path in truth.lists:
             names = {place for place, _ in truth.lists[path]}
             sources = [each for place in sorted(names) for each in truth.sources[place]]
-        facts = tuple((each.path, each.mtime_ns, zlib.crc32(each.data)) for each in sources)
+        facts = tuple((each.mtime_ns, zlib.crc32(each.data)) for each in sources)
         return (self.project.recipe.contents(path), facts)
 
     def look_again(self) -> None:
