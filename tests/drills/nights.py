@@ -295,7 +295,8 @@ class Verdict:
         before, right = self._before.get(path), self._right.get(path)
         places = set(above(path))
         if places & self._truth.unsure:
-            return [*([before] if self._code or not self._is_whole else []), right, *self._truth.others.get(path, ())]
+            old = [before, *([None] if len(self._truth.sources_of(path)) > 1 else [])]
+            return [*(old if self._code or not self._is_whole else []), right, *self._truth.others.get(path, ())]
         if places & self._truth.kept:
             # A list may be made of older members that somebody has put back, or of edited ones.
             is_any = self._world.is_restored or self._world.owned
