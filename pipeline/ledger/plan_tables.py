@@ -101,18 +101,21 @@ class PlanTables:
         """Index the plan by target; no more outputs of files are inserted."""
         self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
 
-    def refuse_rivals(self, except_orphan: str) -> Iterator[tuple[int, bytes]]:
+    def refuse_rivals(self, except_orphan: str, *, of_groups: bool = False) -> Iterator[tuple[int, bytes]]:
         """Refuse what is recorded as another source's, unless that is an orphan of another reason than this one.
+
+        With `of_groups` only outputs of groups are: those of files were judged by orphans that are deleted by then.
 
         Yields `seq` and rival of each, for `refuse` to give its reason.
         """
+        among = ARE_GROUPS if of_groups else "TRUE"
         self._connection.execute(
             "UPDATE plan SET action = 'refuse', reason = 'collision'"
-            f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS"
+            f" WHERE rival IS NOT NULL AND {_WRITES} AND {among} AND NOT EXISTS"
             " (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
             (except_orphan,),
         )
-        which = "reason = 'collision' AND seq > ?"
+        which = f"reason = 'collision' AND {among} AND seq > ?"
         yield from self._chunks(f"SELECT seq, rival FROM plan WHERE {which} ORDER BY seq", 0)
 
     def contested_targets(self, *, of_groups: bool = False) -> Iterator[bytes]:
