@@ -575,6 +575,7 @@ def main() -> int:
     without = [name for names in given.without for name in names.split(",")]
     if unknown := set(without) - {"upgrade", *_EVENTS, *RUNS}:
         parser.error(f"no such events: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that disks are unmounted
     try:
         simulate(given.seed, nights, files, without, given.keep)
     except Deviation as deviation:
