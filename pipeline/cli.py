@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _flushed(_exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
         return _leave(code) if pipeline.is_program and pipeline.has_run_stages else code
     except SystemExit as left:  # argparse has printed its help, or how a verb is used
-        raise SystemExit(_flushed(int(left.code or 0))) from None
+        raise SystemExit(_flushed(left.code if isinstance(left.code, int) else int(left.code is not None))) from None
 
 
 def _exit_code_of(arguments: list[str]) -> int:

@@ -18,6 +18,7 @@ from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
 from pipeline.worker.process_state import process_state
+from pipeline.worker.stage_call import error_line
 
 
 class ExitRefused(BaseException):
@@ -70,10 +71,10 @@ class SerialEngine:
         """The job that is running, or was when an exception ended it, and since when."""
         self._stage = NO_STAGE
         try:
-            with stdout_to_stderr():
+            with stdout_to_stderr(), _exit_refused():
                 worker.start(spec.blueprint)
-        except Exception as error:
-            raise WorkersFailed(f"the stages cannot be built: {error}") from error
+        except (Exception, SystemExit, ExitRefused) as error:
+            raise WorkersFailed(f"the stages cannot be built: {error_line(error)}") from error
 
     @property
     def has_room(self) -> bool:

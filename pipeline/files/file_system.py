@@ -119,7 +119,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # When we open anything:
 OPENING = FULL | {errno.EMFILE, errno.ENFILE}
 # When a file is read that is open, and no socket has any of them:
-_DISK = frozenset({errno.EIO, errno.ESTALE, errno.ENODEV})
+_DISK = frozenset({
+    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOMEDIUM,
+})  # fmt: skip
 # When we open or read a file, whose disk or server may be gone:
 READING = OPENING | _DISK | {
     errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,

@@ -232,6 +232,10 @@ class Walk:
         self.leave_out(path, why)
         return None
 
+    def why_left_out(self, path: bytes) -> str:
+        """Return why a path cannot be one of a source; empty if it can."""
+        return self._why_not_entered(path[: path.rfind(b"/") + 1]) or self._why_not(path)
+
     def _why_not_entered(self, folder: bytes) -> str:
         at = folder.find(b"/") + 1
         while at:

@@ -83,6 +83,7 @@ class Ledger:
         self.on_commit: Callable[[], None] | None = None
         self.has_news = False
         self.is_suspect = False
+        self._is_begun = False
 
     @cached_property
     def overrides(self) -> Overrides:
@@ -100,7 +101,10 @@ class Ledger:
     def begin(self) -> None:
         """Begin a transaction, unless one is open; nothing is kept until `commit`."""
         if not self._connection.in_transaction:
+            if self._is_begun:  # SQLite has dropped a transaction by itself, as it does where the disk is full
+                self.intents.keep_all()
             self._connection.execute("BEGIN IMMEDIATE")
+            self._is_begun = True
 
     def commit(self) -> None:
         """Commit the open transaction, if there is one."""
@@ -110,6 +114,7 @@ class Ledger:
             if self.failures.past:
                 self.failures.flush()
             self._connection.execute("COMMIT")
+            self._is_begun = False
             if self.on_commit:
                 self.on_commit()
 

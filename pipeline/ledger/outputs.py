@@ -125,6 +125,13 @@ class Outputs:
         """Return the records of one source."""
         return list(self.all(source, source + b"\0"))
 
+    def parts_between(self, before: bytes, after: bytes) -> list[OutputRecord]:
+        """Return the records of parts by what surrounds the part's name in the target."""
+        self.flush()
+        which = f"SELECT {_COLUMNS} FROM outputs WHERE target > ? AND target < ? AND part != ''"
+        rows = _checked(self._connection.execute(which, (before, before + b"\xff")))
+        return [row for row in rows if row.target.endswith(after)]
+
     def get(self, target: bytes) -> OutputRecord | None:
         """Return the record of one output."""
         self.flush()

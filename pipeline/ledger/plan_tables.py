@@ -203,18 +203,21 @@ class PlanTables:
         """Index the plan by target; no more outputs of files are inserted."""
         self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
 
-    def refuse_rivals(self, except_orphan: str) -> Iterator[tuple[int, bytes]]:
+    def refuse_rivals(self, except_orphan: str, *, of_groups: bool = False) -> Iterator[tuple[int, bytes]]:
         """Refuse what is recorded as another source's, unless that is an orphan of another reason than this one.
+
+        With `of_groups` only outputs of groups are: those of files were judged by orphans that are deleted by then.
 
         Yields `seq` and rival of each, for `refuse` to give its reason.
         """
+        among = ARE_GROUPS if of_groups else "TRUE"
         self._connection.execute(
             "UPDATE plan SET action = 'refuse', reason = 'collision'"
-            f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS"
+            f" WHERE rival IS NOT NULL AND {_WRITES} AND {among} AND NOT EXISTS"
             " (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
             (except_orphan,),
         )
-        which = "reason = 'collision' AND seq > ?"
+        which = f"reason = 'collision' AND {among} AND seq > ?"
         yield from self._chunks(f"SELECT seq, rival FROM plan WHERE {which} ORDER BY seq", 0)
 
     def contested_targets(self, *, of_groups: bool = False) -> Iterator[bytes]:
@@ -268,18 +271,23 @@ class PlanTables:
         self._connection.execute(f"DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE {which})")
 
     def spare_old_outputs(self) -> None:
-        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others."""
+        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others.
+
+        Nor is one an orphan whose place the run gave to a part of another source.
+        """
         failed = (
             "SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed"
             " UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)"
         )
+        taken = "SELECT 1 FROM outputs AS now WHERE now.target = orphans.target AND now.source != orphans.source"
         # Of a stage that is gone nobody knows which other one makes its outputs now.
         self._connection.execute(
             "UPDATE orphans SET spared = status != 'intended' AND ("
             f"code = 'path_changed' AND (source, stage) IN ({failed})"
             f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed}))"
             " OR code = 'source_moved' AND source IN"
-            f" (SELECT gone FROM moves WHERE moves.source IN (SELECT source FROM ({failed}))))"
+            f" (SELECT gone FROM moves WHERE moves.source IN (SELECT source FROM ({failed})))"
+            f" OR EXISTS ({taken}))"
         )
 
     def delete_orphans(self) -> None:

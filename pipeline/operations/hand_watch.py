@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from types import TracebackType
 
 from pipeline.engines import Engine
@@ -22,8 +23,11 @@ SLOW_TIMES = 20
 class HandWatch:
     """Context manager around the jobs of an engine. An engine that runs them in this process answers nobody else."""
 
-    def __init__(self, engine: Engine, observers: RunObserver, log: RunLog) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, observers: RunObserver, log: RunLog, on_look: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin nothing yet; `on_look` is called at every look, from the thread."""
+        self._engine, self._on_look = engine, on_look
         self._observers = observers
         self._log = log
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
@@ -55,6 +59,7 @@ class HandWatch:
             for each in in_hand:
                 if each.seconds >= SLOW_S:
                     self._report_slow(each)
+            self._on_look()
             self._has_ended.wait(_EVERY_S)
 
     def _report_slow(self, each: InHand) -> None:

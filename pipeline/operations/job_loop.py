@@ -26,6 +26,8 @@ from pipeline.text import shown
 
 # How many files that were loaded late are named.
 _NAMED = 10
+# How long after the end of the grace a job that keeps this very process busy is ended by another signal.
+_REPEATED_AFTER_S = 0.5
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -50,6 +52,11 @@ class Signals:
         """Raise Interrupted once the jobs in hand have had `grace_s` seconds since the first signal."""
         if self.first and time.monotonic() - self._received_at > self._grace_s:
             raise Interrupted
+
+    def repeat_late(self) -> None:
+        """Send the signal once more if the job that this process runs has not ended long after its grace."""
+        if self.first and time.monotonic() - self._received_at > self._grace_s + _REPEATED_AFTER_S:
+            os.kill(os.getpid(), self.first)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.first:
@@ -104,7 +111,7 @@ class JobLoop:
         """
         self._recorder.expect(count)
         try:
-            with HandWatch(self._engine, self._observers, self._log) as hands:
+            with HandWatch(self._engine, self._observers, self._log, self._signals.repeat_late) as hands:
                 self._run(jobs, hands, on_outcome)
         except (Interrupted, EnvironmentFailure):
             self._recorder.cut_off(self._engine.in_hand())

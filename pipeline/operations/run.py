@@ -61,7 +61,8 @@ def plan(context: RunContext) -> None:
     leaves = output_specs(config, ledger, record=True, late=late)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
         claimed = claimed_folders(config.output_folders, context.state.id)
-        context.parts = RecordedParts(ledger, leaves, context.folder, claimed, force=selection.force)
+        root = os.fsencode(config.inputs.root)
+        context.parts = RecordedParts(ledger, leaves, context.folder, root, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
     # Workers take a while to start, and may do so while it is found out what else there is for them.

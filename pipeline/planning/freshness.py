@@ -98,10 +98,11 @@ def decide_recorded(
         return "make", INTERRUPTED if context.folders.has(path) else NEW
     if context.is_forced:
         return "make", FORCED
-    if change:
-        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, path, context) else ("make", change)
+    # Before any change: somebody may have edited what the killed run had made of the source as it is now.
     if record.in_flight:
         return "make", INTERRUPTED
+    if change:
+        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, path, context) else ("make", change)
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
     if not spec.template.has_file or spec.has_parts:

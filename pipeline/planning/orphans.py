@@ -94,7 +94,10 @@ class OrphanCollector:
             return "excluded_now"
         path = self._root + source
         try:
-            return "excluded_now" if stat.S_ISREG(os.stat(path).st_mode) else "source_gone"
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return "source_gone"
+            # An input that the walk has missed, since somebody replaced it while its folder was listed, is not gone.
+            return "excluded_now" if self._walk.why_left_out(source) else None
         except OSError as error:
             # A dangling link is not gone: its target may be on a disk that is not mounted.
             if os.path.islink(path):

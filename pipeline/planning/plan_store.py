@@ -225,7 +225,7 @@ class PlanStore:
 
     def settle_groups(self) -> None:
         """End the filling with the outputs of groups; call it after `settle`."""
-        self._settle_rivals()
+        self._settle_rivals(of_groups=True)
         self._settle_targets(of_groups=True)
         self._tables.delete_overwritten_orphans(by_groups=True)
         self._tables.spare_old_outputs()
@@ -234,10 +234,10 @@ class PlanStore:
         """Remove the outputs of groups, so that they can be planned again."""
         self._tables.delete_group_outputs()
 
-    def _settle_rivals(self) -> None:
-        """Refuse the outputs whose target is recorded for another source."""
+    def _settle_rivals(self, *, of_groups: bool = False) -> None:
+        """Refuse the outputs whose target is recorded for another source; only those of groups, if `of_groups`."""
         self._write()
-        for seq, rival in self._tables.refuse_rivals("skipped_now"):
+        for seq, rival in self._tables.refuse_rivals("skipped_now", of_groups=of_groups):
             self._refuse(seq, rival)
 
     def _settle_targets(self, *, of_groups: bool = False) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from pipeline.errors import FileFailure, NotOurs, SourceMoved
+from pipeline.errors import FileFailure, FilemillError, NotOurs, SourceMoved
 from pipeline.files.file_system import READING, WRITING, blame_machine
 from pipeline.messages import FailureKind, Result, Target
 from pipeline.notes import Notes, collected
@@ -322,7 +322,7 @@ def skipped(target: Target, skip: Skip, stage: str) -> Result:
 def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     """Return the result of an output that an exception prevented; `stage` is empty if no stage raised it."""
     text = error_line(error)
-    if stage and not isinstance(error, FileFailure):
+    if stage and not isinstance(error, FilemillError):
         text = f"{text} (in stage {stage!r})"
     kind: FailureKind = "error" if isinstance(error, Exception) else "crashed"
     if isinstance(error, MemoryError):
@@ -340,7 +340,7 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
 def error_line(error: BaseException) -> str:
     """Return the type and text of an exception in one line; the text alone for our own exceptions."""
     text = error_text(error)
-    if isinstance(error, FileFailure):
+    if isinstance(error, FilemillError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -131,6 +131,18 @@ def test_an_edit_between_a_kill_and_the_next_run(tmp_path: Path, kind: str) -> N
     assert any(f"out/{trial.outputs_of('new1')[0]}" in note for note in summary.notes)
 
 
+@pytest.mark.parametrize("kind", ["plain", "fan-out"])
+def test_an_edit_of_what_a_killed_run_made_of_a_changed_source(tmp_path: Path, kind: str) -> None:
+    """An output that was in hand is set aside if it was edited, also where its source differs from the record."""
+    (tmp_path / "p").mkdir()
+    trial = Trial(tmp_path / "p", kind)
+    for name in ("old0", "old1"):
+        trial.project.write(f"in/{name}", f"newer {name}")
+    trial.kill_run(after=1)
+    trial.edit("old1")  # made anew, and not recorded
+    assert trial.check().set_aside == 1
+
+
 def test_an_edit_between_a_kill_and_a_restart_of_the_machine(killed: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed at 02:30, edited at 09:00, restarted at 12:00: no edit from before the run is touched, all are there."""
     settle()
