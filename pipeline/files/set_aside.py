@@ -72,7 +72,12 @@ class SetAside:
         numbers = count(2)
         while os.path.lexists(place):
             place = b"%s-%d%s" % (stem, next(numbers), ending)
-        shutil.move(os.fsdecode(file), os.fsdecode(place))
+        try:
+            shutil.move(os.fsdecode(file), os.fsdecode(place))
+        except OSError:
+            with suppress(OSError):  # half a copy
+                os.unlink(place)
+            raise
 
     def _place_of(self, path: bytes) -> bytes:
         """Return the place where a file is kept, whose folder is made."""

@@ -20,6 +20,7 @@ from pipeline.observer import RunObserver
 from pipeline.stage.handoff import put, take
 from pipeline.stage.values import PATH, convert, is_kind
 from pipeline.stage.values import Kind as ValueKind
+from pipeline.text import shown
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
 from pipeline.worker.scratch import naming_of, peak_bytes, write_output
@@ -264,8 +265,21 @@ class JobRunner:
         return check_and_name
 
     def _keep(self, file: bytes, target: bytes) -> None:
-        """Set aside a file that was made of the source, which is gone, and was to be a target."""
-        self._tree.set_aside.keep_made(file, os.fsencode(self._path), os.path.splitext(target)[1])
+        """Set aside a file that was made of the source, which is gone, and was to be a target.
+
+        Where the state's disk has no room for it, it stays where it is under a name of its own. Raises
+        EnvironmentFailure then, which tells that name.
+        """
+        try:
+            self._tree.set_aside.keep_made(file, os.fsencode(self._path), os.path.splitext(target)[1])
+        except OSError as error:
+            folder = os.path.dirname(file)
+            if self._scratch.folder and self._scratch.holds(Path(os.fsdecode(file))):
+                raise  # its folder is left for the next run
+            kept = os.path.join(folder, b".kept-%d-%s" % (time.time_ns(), os.path.basename(os.fsencode(self._path))))
+            os.rename(file, kept)
+            said = f"what was made of {shown(os.fsencode(self._path))}, which is gone, is kept as {shown(kept)}"
+            raise EnvironmentFailure(f"{describe(error, self._tree.setup.set_aside)}; {said}") from error
 
     def _remove_scratch(self) -> None:
         """Remove the scratch folder; if the source is gone, the files in it are set aside, else the source itself."""
