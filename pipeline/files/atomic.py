@@ -178,28 +178,34 @@ class Committer:
         folder = temporary[: temporary.rindex(b"/")]
         self._folder(folder)
         try:
-            return os.open(temporary, _NEW, permissions.bits)
+            return os.open(temporary, _NEW, permissions.of_group(self._group_in(folder)).bits)
         except FileNotFoundError:  # someone removed the folder that we had made
             del self._folders[folder]
             self._folder(folder)
         except FileExistsError:  # this run's own, of a worker that died with it
             os.unlink(temporary)
-        return os.open(temporary, _NEW, permissions.bits)
+        return os.open(temporary, _NEW, permissions.of_group(self._group_in(folder)).bits)
+
+    def _group_in(self, folder: bytes) -> int:
+        """Return the group of new files in a folder."""
+        group = self._folder(folder).group
+        return os.getegid() if group is None else group
 
     def _mode_of(self, temporary: bytes, permissions: Permissions) -> int | None:
         """Return the mode that an output must have, whatever umask a stage has set; None where its folder decides."""
         if permissions.is_exact:
             return permissions.bits
-        if self._folder(temporary[: temporary.rindex(b"/")]).has_default_list:
+        folder = temporary[: temporary.rindex(b"/")]
+        if self._folder(folder).has_default_list:
             return None
-        return permissions.bits & ~self._umask
+        return permissions.of_group(self._group_in(folder)).bits & ~self._umask
 
     def _folder(self, path: bytes) -> _Folder:
         """Return a folder of outputs, which is made at the first call if there is none."""
         folder = self._folders.get(path)
         if folder is None:
             self._refuse_strange(path)
-            os.makedirs(path, exist_ok=True)
+            _make_folder(path)
             self._refuse_strange(path)
             found = os.stat(path)
             group = found.st_gid if found.st_mode & stat.S_ISGID else None
@@ -226,6 +232,20 @@ def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Co
     check()
     name(temporary, target)
     return Committed(found.st_size, found.st_mtime_ns, digest)
+
+
+def _make_folder(path: bytes) -> None:
+    """Make a folder of outputs with those above it. Raises EnvironmentFailure, FileFailure where something is there."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        there = path
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)
+        if os.path.islink(there) and not os.path.exists(there):
+            leads = f"{shown(there)} is a link to {shown(os.readlink(there))}, which is not there"
+            raise EnvironmentFailure(f"{leads}; is its disk mounted?") from error
+        raise FileFailure(f"{shown(there)} is a file, and so no folder for outputs can be made there") from error
 
 
 def refuse_lost(folder: bytes) -> None:

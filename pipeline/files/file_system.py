@@ -82,6 +82,14 @@ def is_gone(path: bytes) -> bool:
     return False
 
 
+def is_regular(path: bytes) -> bool:
+    """Return whether a regular file, and no link to one, lies at a path."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def has_no_file(path: bytes | str | Path) -> bool:
     """Return whether a path leads to no regular file, be it by a link; False where that cannot be determined."""
     try:

@@ -21,7 +21,8 @@ _REMEMBERED = 1_000
 
 def is_planted(link: os.stat_result, folder: os.stat_result) -> bool:
     """Return whether another user may have made a link: it is neither root's nor ours, where others can write."""
-    return bool(folder.st_mode & _BY_OTHERS) and link.st_uid not in (0, os.geteuid())
+    trusted = (0, os.geteuid())
+    return link.st_uid not in trusted and (bool(folder.st_mode & _BY_OTHERS) or folder.st_uid not in trusted)
 
 
 def _links_between(root: bytes, folder: bytes) -> Iterator[bytes]:

@@ -66,7 +66,7 @@ def pipeline_of(folder: bytes) -> str:
 def listed_links(folder: bytes) -> dict[str, str]:
     """Return the links that the owner file in a folder lists, relative to the folder, and where each leads."""
     found = (_read_owner_file(Path(os.fsdecode(folder))) or {}).get("links")
-    return found if isinstance(found, dict) else {}
+    return {name: to for name, to in found.items() if "\0" not in name} if isinstance(found, dict) else {}
 
 
 def claimed_run(place: Path, state_id: str) -> int | None:

@@ -23,9 +23,24 @@ class Permissions(NamedTuple):
     bits: int = ALL
     is_exact: bool = False
     """True if the pipeline says them by `output.mode`; else `bits` are the most that the output may have."""
+    group: int | None = None
+    """The group that has those of a group; None for any."""
+
+    def of_group(self, group: int) -> Permissions:
+        """Return the permissions for a file of a group: if it is another one, it has those of everybody."""
+        if self.is_exact or self.group in (None, group):
+            return self
+        return self._replace(bits=self.bits & (~stat.S_IRWXG | (self.bits & stat.S_IRWXO) << _GROUP_SHIFT), group=group)
+
+    def and_of(self, other: Permissions) -> Permissions:
+        """Return the permissions that both have."""
+        group = other.group if self.group is None else self.group
+        if group is None:
+            return Permissions(self.bits & other.bits)
+        return Permissions(self.of_group(group).bits & other.of_group(group).bits, group=group)
 
 
-def permissions_of(path: str | bytes, mode: int) -> int:
+def permissions_of(path: str | bytes, mode: int, group: int) -> Permissions:
     """Return the permissions of a file of this mode for outputs that are made of it; who makes them can read them.
 
     With an access control list the mode has the mask in place of the group's permissions, which may be fewer.
@@ -34,7 +49,7 @@ def permissions_of(path: str | bytes, mode: int) -> int:
         for tag, bits, _ in _entries_of(path, "system.posix_acl_access"):
             if tag == _TAG_GROUP:
                 mode &= ~stat.S_IRWXG | bits << _GROUP_SHIFT
-    return mode & ALL | _READ_BY_OWNER
+    return Permissions(mode & ALL | _READ_BY_OWNER, group=group)
 
 
 def has_access_list(path: str | bytes) -> bool:

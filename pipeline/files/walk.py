@@ -23,6 +23,7 @@ _NAMED_UNASKED = 3
 NOT_THERE = "not there"
 OUTSIDE = "outside the input root"
 _LINKED_FOLDER = "a linked folder"
+IN_LINKED = "in a linked folder"
 
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",
@@ -242,7 +243,7 @@ class Walk:
             if why := self._why_not(folder[:at]):
                 return why
             if os.path.islink(self._root + folder[: at - 1]):
-                return "in a linked folder"
+                return IN_LINKED
             if os.path.isfile(self._root + folder[:at] + _OWNER_FILE):
                 return _whose(self._root + folder[:at])
             at = folder.find(b"/", at) + 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.model import Config
 from pipeline.errors import CodeChanged, EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
+from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
 from pipeline.messages import FailureKind, Outcome, Result
 from pipeline.observer import RunObserver
@@ -96,8 +97,12 @@ def clear_up(context: RunContext) -> None:
                 remove_temporaries(decision.path, unclean_runs)
     ledger.begin()
     for orphan in plan.store.orphans():
-        remove_temporaries(os.path.join(context.folder, orphan.target), unclean_runs)
+        path = os.path.join(context.folder, orphan.target)
+        remove_temporaries(path, unclean_runs)
         if orphan.status == "intended":
+            # A killed run may have made it of a source that is gone now; nothing else tells of it.
+            if is_regular(path):
+                context.set_aside.keep_made(path, path, os.path.splitext(path)[1])
             ledger.outputs.delete([orphan.target])
     ledger.failures.forget(plan.store.past_failures())
     plan.store.keep_readings()

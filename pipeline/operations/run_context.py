@@ -86,6 +86,11 @@ class RunContext:
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
 
+    @property
+    def set_aside(self) -> SetAside:
+        """The keeper of files that may be a person's, or all that is left of a source."""
+        return SetAside(self.state.set_aside, self.config.folder)
+
     def note(self, text: str) -> None:
         """Add a note that concerns no single output to the summary."""
         self.log.note(text)
@@ -241,7 +246,7 @@ def _note_next_steps(context: RunContext) -> None:
 def _note_set_aside(context: RunContext) -> None:
     """Note the files that were set aside: for outputs, or since their source is gone."""
     folder = context.state.set_aside
-    names = [shown(path) for path in SetAside(folder, context.config.folder).kept()]
+    names = [shown(path) for path in context.set_aside.kept()]
     context.summary.set_aside = len(names)
     if names:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""

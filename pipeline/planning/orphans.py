@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from pipeline.files.walk import Walk
+from pipeline.files.walk import IN_LINKED, Walk
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
@@ -96,8 +96,9 @@ class OrphanCollector:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 return "source_gone"
-            # An input that the walk has missed, since somebody replaced it while its folder was listed, is not gone.
-            return "excluded_now" if self._walk.why_left_out(source) else None
+            # An input that the walk missed, since it was replaced while its folder was listed, is not gone. Nor is what
+            # somebody has moved to another disk, with a link in its place.
+            return "excluded_now" if self._walk.why_left_out(source) not in ("", IN_LINKED) else None
         except OSError as error:
             # A dangling link is not gone: its target may be on a disk that is not mounted.
             if os.path.islink(path):

@@ -12,7 +12,7 @@ from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, Source
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
-from pipeline.files.permissions import ALL, permissions_of
+from pipeline.files.permissions import Permissions, permissions_of
 from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
@@ -40,7 +40,7 @@ class GroupJobRunner:
         self._read_count = 0
         """The number of members that the stage has read."""
         self._read_bytes = 0
-        self._most_permissions = ALL
+        self._most_permissions = Permissions()
         """The permissions that all members have which the stage has read."""
         self._read_error: BaseException | None = None
         """The exception raised by reading a member; the stage may have caught it."""
@@ -121,7 +121,8 @@ class GroupJobRunner:
             try:
                 if (found := member.as_planned()) is None:
                     raise SourceMoved("changed")
-                self._most_permissions &= permissions_of(member.path, found.st_mode)
+                of_member = permissions_of(member.path, found.st_mode, found.st_gid)
+                self._most_permissions = self._most_permissions.and_of(of_member)
                 item = self._read(member)
             except BaseException as error:
                 self._read_error = error

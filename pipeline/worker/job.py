@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved, SourceUnreachable
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe, is_of_file
-from pipeline.files.permissions import permissions_of
+from pipeline.files.permissions import Permissions, permissions_of
 from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
@@ -110,9 +110,9 @@ class JobRunner:
         return False
 
     @cached_property
-    def _most_permissions(self) -> int:
+    def _most_permissions(self) -> Permissions:
         """The permissions that no output of the source exceeds unless the pipeline says so."""
-        return permissions_of(self._path, self._reading.mode)
+        return permissions_of(self._path, self._reading.mode, self._reading.group)
 
     # -- values --------------------------------------------------------------------------------------------------------
 

@@ -36,8 +36,8 @@ class SourceReading:
         self._path = path
         self.source = planned
         """The identity of the source when the run was planned, and from `begin` on at that time."""
-        self.mode = 0
-        """The mode of the source at `begin`."""
+        self.mode = self.group = 0
+        """The mode of the source at `begin`, and the number of its group."""
         self._hashes = hashes
         self.contents: digest.Reading | None = None
         """The digest of the source with its times; None unless sources are hashed."""
@@ -52,7 +52,7 @@ class SourceReading:
             found = self._look()
             self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
             self._file = found.st_dev, found.st_ino
-            self.mode = found.st_mode
+            self.mode, self.group = found.st_mode, found.st_gid
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
                 if self._hashes:

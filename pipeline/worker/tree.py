@@ -96,10 +96,10 @@ class BuiltStage:
         )
         guard.enter(-1)
 
-    def permissions(self, most: int) -> Permissions:
+    def permissions(self, most: Permissions) -> Permissions:
         """Return the permissions of the stage's output, which is made of files that have `most`."""
         mode = self.setup.mode
-        return Permissions(most) if mode is None else Permissions(mode, is_exact=True)
+        return most if mode is None else Permissions(mode, is_exact=True)
 
     @property
     def is_filter(self) -> bool:

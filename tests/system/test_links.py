@@ -162,3 +162,48 @@ def test_an_owner_file_is_not_written_through_a_link(tmp_path: Path) -> None:
     assert project.run().exit == 0
     assert not (tmp_path / "out/.filemill").is_symlink() and not os.path.lexists(tmp_path / "out/.filemill-owner")
     assert {file.read_text() for file in (tmp_path / "disk").iterdir()} == {"a file of somebody's"}
+
+
+@needs_root
+def test_a_link_in_a_folder_of_another_user(tmp_path: Path) -> None:
+    """Whoever owns a folder can write to it, whatever its mode."""
+    project = _project(tmp_path)
+    (tmp_path / "disk" / "secret.txt").write_text("secret")
+    for place, link, to in (("out", "2024", tmp_path / "disk"), ("in/2023", "l.txt", tmp_path / "disk/secret.txt")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / link).symlink_to(to)
+        os.chown(tmp_path / place / link, _NOBODY, _NOBODY, follow_symlinks=False)
+        os.chown(tmp_path / place, _NOBODY, _NOBODY)
+    summary = project.run()
+    assert (summary.failed, summary.done) == (2, 2)
+    assert contents_below(tmp_path / "disk") == {"secret.txt": b"secret"}
+    assert not (tmp_path / "out/2023/l.txt").exists()
+
+
+def test_a_link_that_leads_to_a_disk_that_is_away(tmp_path: Path) -> None:
+    """It is the machine's fault: exit 3 and no attempt; a file in the way of a folder is the files' own."""
+    project = _project(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/2024").symlink_to("../away")
+    for _ in range(3):
+        summary = project.run()
+        assert summary.exit == 3 and "is a link to ../away, which is not there; is its disk mounted?" in summary.stopped
+    (tmp_path / "away").mkdir()
+    assert project.run().exit == 0
+    project.write("in/d/e.txt", "text")
+    (tmp_path / "out/d").write_text("a person's")
+    summary = project.run()
+    assert summary.exit == 1 and "out/d is a file, and so no folder for outputs" in summary.lines()[1]
+
+
+def test_a_folder_of_inputs_that_is_a_link_now(tmp_path: Path) -> None:
+    """Moved to another disk and linked back: its outputs are kept, although the walk does not enter it."""
+    project = Project(tmp_path)
+    project.edit("pipeline.yaml", "engine: serial", "engine: serial\nprune: {max: 100%}")
+    for name in ("old/a.txt", "old/b.txt", "c.txt"):
+        project.write(f"in/{name}", "text")
+    assert project.run().done == 3
+    (tmp_path / "in/old").rename(tmp_path / "disk")
+    (tmp_path / "in/old").symlink_to("../disk")
+    summary = project.run()
+    assert (summary.exit, summary.pruned) == (0, 0) and len(contents_below(tmp_path / "out")) == 3

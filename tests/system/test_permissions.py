@@ -156,6 +156,7 @@ def test_the_list_of_a_source_counts(tmp_path: Path) -> None:
 def test_the_group_of_a_folder_holds(tmp_path: Path) -> None:
     """In a folder that gives its group to new files, a file that a stage made has it too."""
     project = _project(tmp_path, {"x.txt": 0o640})
+    os.chown(tmp_path / "in/x.txt", -1, 4242)
     for name in ("up", "copy"):
         folder = tmp_path / "out" / name
         folder.mkdir(parents=True)
@@ -176,7 +177,7 @@ def upper(item: Item[Path]) -> str:
     (item.scratch / "made").write_text("made")
     item.value.unlink() if item.source == "gone.txt" else None
     state = Path({state!r})
-    modes = {{str(each.relative_to(state)): each.stat().st_mode for each in state.rglob("*")}}
+    modes = {{str(each.relative_to(state)): each.lstat().st_mode for each in state.rglob("*")}}
     Path({report!r}).write_text(json.dumps(modes))
     return "made"
 """
@@ -193,7 +194,7 @@ def test_what_a_run_keeps_of_private_files_is_private(tmp_path: Path, pipeline_p
     with _umask(umask):
         assert " kept in .pipeline/pipeline/set-aside/" in pipeline_process("run").stderr
     found = json.loads(report.read_text()) | {
-        str(each.relative_to(state)): each.stat().st_mode for each in state.rglob("*")
+        str(each.relative_to(state)): each.lstat().st_mode for each in state.rglob("*")
     }
     kept = {name.partition("/")[0]: name for name, mode in found.items() if "/" in name and stat.S_ISREG(mode)}
     assert kept.keys() == {"runs", "slots", "scratch", "set-aside"}
@@ -214,3 +215,27 @@ def test_a_disk_without_permissions_takes_outputs(tmp_path: Path, kind: str) -> 
         assert project.run().exit == 0
         if kind == "tmpfs":
             assert set(_modes(disk).values()) == {0o600}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to other groups")
+def test_the_group_of_a_source_is_not_that_of_its_outputs(tmp_path: Path) -> None:
+    """What one group may read is not for another: an output has a group's permissions only in the same group."""
+    project = _project(tmp_path, {"d/a.txt": 0o640, "d/b.txt": 0o644, "e/c.txt": 0o640})
+    for name in ("d/a.txt", "d/b.txt"):
+        os.chown(tmp_path / "in" / name, -1, 4242)
+    with _umask(0):
+        assert project.run().exit == 0
+    modes = {name: stat.S_IMODE((tmp_path / "out" / name).stat().st_mode) for name in (
+        "up/d/a.txt", "up/d/b.txt", "up/e/c.txt", "copy/d/a.txt", "copy/e/c.txt", "d/sheet.txt", "e/sheet.txt"
+    )}  # fmt: skip
+    assert modes == {
+        "up/d/a.txt": 0o600, "up/d/b.txt": 0o644, "up/e/c.txt": 0o640, "copy/d/a.txt": 0o600, "copy/e/c.txt": 0o640,
+        "d/sheet.txt": 0o600, "e/sheet.txt": 0o640,
+    }  # fmt: skip
+    shared = tmp_path / "out" / "up" / "d"
+    os.chown(shared, -1, 4242)
+    shared.chmod(0o2775)
+    project.write("in/d/a.txt", "another text")
+    with _umask(0):
+        assert project.run().exit == 0
+    assert stat.S_IMODE((shared / "a.txt").stat().st_mode) == 0o640 and (shared / "a.txt").stat().st_gid == 4242
