@@ -423,3 +423,19 @@ def test_a_lock_file_that_is_removed_lets_no_second_run_in(tmp_path: Path, pipel
     said = (tmp_path / "said").read_text()
     assert said.startswith("75 ") and "another run is at work" in said
     assert (state / "lock").exists() and pipeline().returncode == 0
+
+
+def test_what_a_killed_run_made_of_a_source_that_is_gone(tmp_path: Path, pipeline: Pipeline) -> None:
+    """It is not left for ever, in the way of a new source of that name, where nothing tells of it: it is set aside."""
+    project = Project(tmp_path)
+    kill = "import os\ndef upper(text: str) -> str:\n    os.kill(os.getpid(), 9) if text == 'kill' else None\n"
+    project.write("stages/upper.py", f"{kill}    return text.upper()\n")
+    project.write("in/x/a", "text")
+    project.write("in/y", "kill")
+    assert pipeline().returncode == -9 and (tmp_path / "out/x/a").exists()
+    (tmp_path / "in/x/a").unlink()
+    project.write("in/y", "live")
+    ran = pipeline()
+    assert ran.returncode == 0 and "out/x/a" in ran.stderr and project.outputs() == {"y": b"LIVE"}
+    project.write("in/x/a", "another")
+    assert pipeline().returncode == 0 and project.outputs()["x/a"] == b"ANOTHER"
