@@ -32,6 +32,8 @@ _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _HOLDER = re.compile(rb"pid \d+ on .+ since [-\d]+ [:\d]+\n")
 # Nobody else waits for a FIFO, or writes through a link, that somebody has put in the place of the lock.
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Whoever can read a file can lock it: let that be nobody beyond the group.
+_LOCK_MODE = 0o660
 # The number of runs whose logs are kept: a month of nights.
 _KEPT_RUNS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
@@ -122,7 +124,7 @@ class State:
         """Make the lock file again if it was removed, so that no other run can begin. Raises OSError."""
         if _is_the_file(self.lock_fd, self.folder / "lock"):
             return
-        fd = os.open(self.folder / "lock", _LOCK_FLAGS, 0o666)
+        fd = os.open(self.folder / "lock", _LOCK_FLAGS, _LOCK_MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.dup2(fd, self.lock_fd, inheritable=False)
@@ -234,7 +236,7 @@ def logs_of_runs(folder: Path) -> list[Path]:
 def _lock(folder: Path, pipeline: str) -> int:
     """Lock the lock file and return its descriptor; the kernel releases the lock when the process ends."""
     while True:
-        lock_fd = os.open(folder / "lock", _LOCK_FLAGS, 0o666)
+        lock_fd = os.open(folder / "lock", _LOCK_FLAGS, _LOCK_MODE)
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_the_file(lock_fd, folder / "lock"):  # removed between the two: somebody may lock another

@@ -50,6 +50,8 @@ class ProcessState:
             (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
             (_environment, self._restore_environment),
             (lambda: [*map(_signal.getsignal, _SIGNALS)], _restore_handlers),
+            (_blocked, _restore_blocked),
+            (lambda: (sys.getrecursionlimit(), gc.isenabled()), _restore_interpreter),
             (lambda: [signal.getitimer(timer)[0] > 0 for timer in _TIMERS], _stop_timers),
         )
         """How each part is read, and how it is set back and described."""
@@ -272,6 +274,21 @@ def _restore_handlers(was: list[Any]) -> str:
             names.append(signal.Signals(number).name if number in set(signal.Signals) else str(number))
             signal.signal(number, handler)
     return f"the handler of {' and '.join(names)}"
+
+
+def _blocked() -> set[Any]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def _restore_blocked(was: set[Any]) -> str:
+    signal.pthread_sigmask(signal.SIG_SETMASK, was)
+    return "which signals are blocked"
+
+
+def _restore_interpreter(was: tuple[int, bool]) -> str:
+    sys.setrecursionlimit(was[0])
+    (gc.enable if was[1] else gc.disable)()
+    return "the recursion limit or the garbage collector"
 
 
 def _stop_timers(was: list[bool]) -> str:

@@ -200,7 +200,8 @@ def test_what_a_run_keeps_of_private_files_is_private(tmp_path: Path, pipeline_p
     assert kept.keys() == {"runs", "slots", "scratch", "set-aside"}
     for name in kept.values():
         assert any(not found[str(each)] & 0o077 for each in (Path(name), *Path(name).parents[:-1])), name
-    for name in ("lock", "progress.json", ".gitignore"):
+    assert stat.S_IMODE(found["lock"]) == 0o660 & ~umask
+    for name in ("progress.json", ".gitignore"):
         assert stat.S_IMODE(found[name]) == 0o666 & ~umask
     for name in ("ledger.sqlite", "ledger-good.sqlite"):
         assert stat.S_IMODE(found[name]) == 0o644 & ~umask

@@ -51,6 +51,15 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
     "removes": (lambda: os.environ.pop(NAME), f"the environment ({NAME})"),
     "replaces": (lambda: setattr(os, "environ", dict(os.environ)), "the environment (os.environ)"),
     "handler": (lambda: signal.signal(signal.SIGALRM, print), "the handler of SIGALRM"),
+    "blocks a signal": (
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
+        "which signals are blocked",
+    ),
+    "recursion": (lambda: sys.setrecursionlimit(5000), "the recursion limit or the garbage collector"),
+    "limit": (
+        lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+        "a limit of resources",
+    ),
     "timer": (lambda: signal.setitimer(signal.ITIMER_REAL, 1000), "a timer"),
 }
 
