@@ -39,11 +39,12 @@ def _root_of(path: bytes, roots: Iterable[bytes]) -> bytes | None:
     return max(around, key=len, default=None)
 
 
-def find_links(roots: Sequence[bytes], paths: Iterable[bytes]) -> dict[bytes, dict[str, str]]:
+def find_links(roots: Sequence[bytes], paths: Iterable[bytes], inputs: bytes) -> dict[bytes, dict[str, str]]:
     """Return for each root the links below it by which files lie there, relative to it, and where each leads.
 
-    Links that another user may have planted are left out.
+    Links that another user may have planted are left out, and so are those that lead among the inputs.
     """
+    inputs = os.path.realpath(inputs)
     found: dict[bytes, dict[str, str]] = {root: {} for root in roots}
     seen = set[bytes]()
     for path in paths:
@@ -57,8 +58,10 @@ def find_links(roots: Sequence[bytes], paths: Iterable[bytes]) -> dict[bytes, di
             continue
         for link in _links_between(root, folder):
             whole = os.path.join(root, link)
-            if not is_planted(os.lstat(whole), os.stat(os.path.dirname(whole))):
-                found[root][os.fsdecode(link)] = os.fsdecode(os.path.realpath(whole))
+            leads = os.path.realpath(whole)
+            is_among_inputs = _root_of(leads, [inputs]) is not None and _root_of(leads, roots) is None
+            if not (is_among_inputs or is_planted(os.lstat(whole), os.stat(os.path.dirname(whole)))):
+                found[root][os.fsdecode(link)] = os.fsdecode(leads)
     return found
 
 
@@ -68,5 +71,5 @@ def refuse_unlisted(folder: bytes, root: bytes, listed: Mapping[str, str]) -> No
         whole = os.path.join(root, link)
         if listed.get(os.fsdecode(link)) != os.fsdecode(os.path.realpath(whole)):
             where = f"{shown(whole)} is a link to {shown(os.readlink(whole))}"
-            why = "it was made or changed after the run began, or another user may have made it"
+            why = "it leads among the inputs, came after the run began, or another user may have made it"
             raise FileFailure(f"{where}: {why}, so nothing is written through it; remove it, or make it yourself")

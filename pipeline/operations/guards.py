@@ -101,6 +101,12 @@ class Guards:
         respell(self._config, self._ledger)
         self._known_folders = self._ledger.facts.get("outputs") or {}
         self.check_owners()
+        for folder in self._folders:
+            if folder.path.exists() and folder.path.samefile(self._config.inputs.root):
+                text = (
+                    f"the output folder {folder.as_in_yaml!r} is the input root by another name, such as a bind mount"
+                )
+                raise UsageError(f"{text}: outputs would take the place of inputs")
         if not self._confirmed.rebuild:
             claimed = [is_claimed(folder.path, self._owner) for folder in self._folders]
             for folder, is_ours in zip(self._folders, claimed, strict=True):
@@ -153,7 +159,8 @@ class Guards:
         """Return the links through which the run may write, by the output folder: those met now or in runs before."""
         roots = [folder.as_bytes for folder in self._folders]
         before = (os.path.join(root, os.fsencode(link), b"") for root in roots for link in listed_links(root))
-        return find_links(roots, chain(before, plan.store.paths_to_write()))
+        paths = chain(before, plan.store.paths_to_write())
+        return find_links(roots, paths, os.fsencode(self._config.inputs.root))
 
     def _identity(self) -> dict[str, str]:
         config = self._config

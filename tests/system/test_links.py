@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import UsageError
+from tests.support.mounts import bound
 from tests.support.project import Project, contents_below
 
 _PLANT = """
@@ -207,3 +209,29 @@ def test_a_folder_of_inputs_that_is_a_link_now(tmp_path: Path) -> None:
     (tmp_path / "in/old").symlink_to("../disk")
     summary = project.run()
     assert (summary.exit, summary.pruned) == (0, 0) and len(contents_below(tmp_path / "out")) == 3
+
+
+def test_a_link_that_leads_among_the_inputs(tmp_path: Path) -> None:
+    """No output takes the place of an input, whatever was linked to what since."""
+    project = _project(tmp_path)
+    assert project.run().done == 4
+    for number in range(3):
+        if not number:
+            for name in ("a.txt", "jan/b.txt"):
+                (tmp_path / "out/2024" / name).unlink()
+            (tmp_path / "out/2024/jan").rmdir()
+            (tmp_path / "out/2024").rmdir()
+            (tmp_path / "out/2024").symlink_to("../in/2024")
+        project.write("in/2024/a.txt", f"a day of work, {number}")
+        project.run(force=number == 2)
+        assert (tmp_path / "in/2024/a.txt").read_text() == f"a day of work, {number}"
+        assert (tmp_path / "in/2024/jan/b.txt").read_text() == "text"
+
+
+def test_an_output_folder_that_is_the_input_root(tmp_path: Path) -> None:
+    """By a bind mount the names differ, and the folder is one."""
+    project = _project(tmp_path)
+    assert project.run().done == 4
+    with bound(tmp_path / "in", tmp_path / "out"), pytest.raises(UsageError, match="the input root by another name"):
+        project.run(force=True)
+    assert set(contents_below(tmp_path / "in").values()) == {b"text"}
