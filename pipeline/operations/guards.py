@@ -103,9 +103,7 @@ class Guards:
         self.check_owners()
         for folder in self._folders:
             if folder.path.exists() and folder.path.samefile(self._config.inputs.root):
-                text = (
-                    f"the output folder {folder.as_in_yaml!r} is the input root by another name, such as a bind mount"
-                )
+                text = f"the output folder {folder.as_in_yaml!r} is the input root by another name, as of a bind mount"
                 raise UsageError(f"{text}: outputs would take the place of inputs")
         if not self._confirmed.rebuild:
             claimed = [is_claimed(folder.path, self._owner) for folder in self._folders]
