@@ -63,8 +63,8 @@ def test_a_link_that_appears_during_the_run_is_refused(tmp_path: Path, engine: s
     assert (summary.done, summary.failed, summary.exit) == (2, 2, 1)
     for _, result in summary.failures:
         assert result.text == (
-            f"{tmp_path}/out/2024 is a link to {tmp_path}/disk: it leads among the inputs, came after the run began, or "
-            "another user may have made it, so nothing is written through it; remove it, or make it yourself"
+            f"{tmp_path}/out/2024 is a link to {tmp_path}/disk: it leads among the inputs, came after the run began, "
+            "or another user may have made it, so nothing is written through it; remove it, or make it yourself"
         )
     assert not os.listdir(tmp_path / "disk")
     assert project.run().done == 2 and _listed(project)  # whoever ran it had made it
