@@ -65,16 +65,6 @@ _DECISION = (
     "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
 )
 
-
-def _within(folder: bytes) -> tuple[str, tuple[bytes, ...]]:
-    """Return the condition, and its values, for the sources in a folder with a slash at its end, ROOT or ROOT_FILES."""
-    if folder == ROOT:
-        return "WHERE TRUE", ()
-    if folder == ROOT_FILES:
-        return "WHERE instr(source, X'2F') = 0", ()
-    return "WHERE source >= ? AND source < ?", (folder, folder[:-1] + b"0")
-
-
 Record = tuple[Any, ...]
 """A row of a table, its columns in the order of `schema.py` or of the method's docstring."""
 
@@ -434,3 +424,12 @@ class PlanTables:
 
     def _all(self, statement: str, *values: object) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def _within(folder: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """Return the condition, and its values, for the sources in a folder with a slash at its end, ROOT or ROOT_FILES."""
+    if folder == ROOT:
+        return "WHERE TRUE", ()
+    if folder == ROOT_FILES:
+        return "WHERE instr(source, X'2F') = 0", ()
+    return "WHERE source >= ? AND source < ?", (folder, folder[:-1] + b"0")
