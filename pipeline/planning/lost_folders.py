@@ -209,12 +209,15 @@ class _Search:
         return None
 
     def _is_any_met(self, folder: bytes) -> bool:
-        """Return whether the walk met a known file of a folder; it did not if that is a link that dangles."""
+        """Return whether the walk met a known file of a folder."""
         unknown = tuple(each for each, _ in self._walk.unlisted)
-        return any(
-            not source.startswith(unknown) and os.path.isfile(os.path.join(self._root, source))
-            for source in self._store.others_known_in(folder)
-        )
+        others = self._store.others_known_in(folder)
+        return any(not source.startswith(unknown) and self._is_there(source) for source in others)
+
+    def _is_there(self, source: bytes) -> bool:
+        """Return whether a file is there: no link that dangles, and not behind one in the place of a folder."""
+        above, name = os.path.split(os.path.join(self._root, source))
+        return os.path.isfile(os.path.join(above, name)) and os.path.realpath(above) == above
 
     def find_owned(self) -> Iterator[LostFolder]:
         """Yield the folders of known files that have got an owner file, unless a person has said that it is meant."""

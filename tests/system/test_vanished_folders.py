@@ -339,12 +339,12 @@ def test_the_files_in_the_root_itself_are_a_folder_like_the_others(pruned: Proje
     assert pruned.run(confirmed=REBUILD).pruned == 20 and pruned.run().exit == 0
 
 
-@pytest.mark.parametrize("what", ["moved", "excluded", "dangling"])
+@pytest.mark.parametrize("what", ["moved", "excluded", "dangling", "linked"])
 def test_files_that_are_no_longer_known_there_do_not_tell_that_a_folder_stays(pruned: Project, what: str) -> None:
-    """One was moved away, one is excluded now, or is a link that leads nowhere: all others are gone."""
+    """One was moved away, is excluded now, a link that leads nowhere, or behind one: all others are gone."""
     fill(pruned, "many", 25)
     fill(pruned, "other", 1)
-    one = pruned.write("in/many/one", "this one")
+    one = pruned.write("in/many/sub/one", "this one")
     if what == "dangling":
         one.unlink()
         one.symlink_to(pruned.write("elsewhere", "this one"))
@@ -355,12 +355,14 @@ def test_files_that_are_no_longer_known_there_do_not_tell_that_a_folder_stays(pr
         one.rename(pruned.folder / "in/other/one")
     elif what == "excluded":
         pruned.edit("pipeline.yaml", "inputs: in", "inputs: {root: in, exclude: [one]}")
-    else:
+    elif what == "dangling":
         (pruned.folder / "elsewhere").unlink()
+    else:
+        one.parent.symlink_to(one.parent.rename(pruned.folder / "sub"))
     summary = pruned.run()
-    assert summary.exit == 4 and summary.pruned == (what == "excluded")
+    assert summary.exit == 4
     assert "25 known files of folder many/ vanished at once" in " ".join(summary.notes)
-    assert kept(pruned)["many"] == 25 + (what == "dangling")
+    assert all(f"many/{number}" in pruned.outputs() for number in range(25))
 
 
 def test_files_that_go_by_and_by_are_no_loss(pruned: Project) -> None:
