@@ -15,6 +15,7 @@ from pipeline.errors import EnvironmentFailure, SourceUnreachable
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.text import shown
 
+_MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
@@ -25,50 +26,69 @@ class Mount(NamedTuple):
     kind: str
 
 
-def mount_of(path: Path) -> Mount:
-    """Return the mount on which a path lies; its fields are empty where /proc does not tell."""
+def mount_of(path: Path, mounts_file: Path = _MOUNTS) -> Mount:
+    """Return the mount on which a path lies; its fields are empty where the kernel's list does not tell."""
+    place, found = os.fsencode(os.path.realpath(path)), Mount("", "")
     try:
-        return parse(Path("/proc/self/mountinfo").read_bytes(), os.fsencode(os.path.realpath(path)))
+        mounts = _read_mounts(mounts_file)
     except OSError:
-        return Mount("", "")
-
-
-def parse(mountinfo: bytes, path: bytes) -> Mount:
-    """Return the mount of a resolved path from the kernel's list; of several at one place the last is on top."""
-    found, length = Mount("", ""), -1
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(b" - ")
-        columns, about = fields.split(), rest.split()
-        if len(columns) < 5 or not about:
-            continue
-        place = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), columns[4])
-        is_above = path == place or path.startswith(place.rstrip(b"/") + b"/")
-        if is_above and len(place) >= length:
-            found, length = Mount(os.fsdecode(place), os.fsdecode(about[0])), len(place)
+        return found
+    for each in mounts:  # of several at one place the last is on top
+        if _is_at_or_below(place, os.fsencode(each.place)) and len(each.place) >= len(found.place):
+            found = each
     return found
 
 
-def folders_above_mount(path: bytes) -> int:
-    """Return how many folders lie between a path and the mount it is on, or would be on: 0 for a mount of its own.
+def _read_mounts(file: Path) -> list[Mount]:
+    """Return all mounts from the kernel's list. Raises OSError."""
+    found = []
+    for line in file.read_bytes().splitlines():
+        fields, _, rest = line.partition(b" - ")
+        columns, about = fields.split(), rest.split()
+        if len(columns) >= 5 and about:
+            place = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), columns[4])
+            found.append(Mount(os.fsdecode(place), os.fsdecode(about[0])))
+    return found
 
-    It is greater than it was where a disk is not mounted any more. The numbers of devices do not tell that, since they
-    change when the machine is started.
+
+def _is_at_or_below(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+class MountPoints:
+    """The mount points of the machine, as they were when this was made; they tell what the numbers of devices do not.
+
+    Those are others after a reboot, and one file system that is mounted at two places has one.
     """
-    path, device, count = os.path.realpath(path), None, 0
-    while (above := os.path.dirname(path)) != path:
-        device_above = _device_of(above)
-        device = _device_of(path) if device is None else device
-        if device is not None and device_above != device:
-            return count
-        path, device, count = above, device_above, count + 1
-    return count
 
+    def __init__(self, mounts_file: Path = _MOUNTS) -> None:
+        self._places: frozenset[bytes] | None = None
+        try:
+            self._places = frozenset(os.fsencode(each.place) for each in _read_mounts(mounts_file))
+        except OSError:  # no /proc: each path is looked at
+            pass
 
-def _device_of(path: bytes) -> int | None:
-    try:
-        return os.stat(path).st_dev
-    except OSError:
-        return None
+    def __contains__(self, path: bytes) -> bool:
+        return os.path.ismount(path) if self._places is None else path in self._places
+
+    def above(self, path: bytes) -> bytes:
+        """Return the mount point on which a resolved path lies, or would lie; it may be the path."""
+        while path not in self and path != os.path.dirname(path):
+            path = os.path.dirname(path)
+        return path
+
+    def below(self, folder: bytes) -> list[bytes]:
+        """Return the mount points below a resolved folder, relative to it; none are known where there is no /proc."""
+        folder = os.path.join(folder, b"")
+        return [place[len(folder) :] for place in self._places or () if place.startswith(folder) and place != folder]
+
+    def lacks(self, mount_point: bytes, path: bytes) -> bool:
+        """Return whether a resolved path lies at or below a former mount point, which is none now.
+
+        What lies elsewhere now was moved, or is seen from a container, and `/` is always there.
+        """
+        is_one_below = mount_point not in (b"", b"/") and _is_at_or_below(path, mount_point)
+        return is_one_below and mount_point not in self
 
 
 def is_gone(path: bytes) -> bool:

@@ -78,8 +78,9 @@ class Walk:
         """The folders that are not known in full, each with the reason. They could not be listed, or not every file in
         them could be looked at, so that no file in them may be taken for removed.
         """
-        self.owned: list[bytes] = []
-        """The folders that are not entered, since they hold outputs of other pipelines, or of this one in former times.
+        self.owned: dict[bytes, str] = {}
+        """The folders that are not entered, since they hold outputs of other pipelines, or of this one in former times,
+        each with whose they are.
 
         The input root itself is entered, and so is all that lies in such a folder around it.
         """
@@ -177,8 +178,8 @@ class Walk:
         at = bisect_left(names, _OWNER_FILE)
         if at < len(names) and names[at].rstrip(b"\0") == _OWNER_FILE:
             if folder:
-                self.owned.append(folder)
-                self.leave_out(folder, _whose(self._root + folder))
+                self.owned[folder] = _whose(self._root + folder)
+                self.leave_out(folder, self.owned[folder])
                 return []
             del names[at]
         return names

@@ -1,4 +1,4 @@
-"""The table of input folders: how full the top folders of the root were, and whether disks are mounted there."""
+"""The table of input folders: how full those were that can be lost, and which were mount points."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from typing import NamedTuple
 
 ROOT = b""
 """The name under which the root itself is kept; those of its folders end in a slash."""
+ROOT_FILES = b"./"
+"""The name under which the files are kept that lie directly in the root."""
 
-# What a run over all files found takes the place of what is recorded; one over some knows only that more is there.
+# What a run over all files found takes the place of what is recorded; one over some knows only that more is there, and
+# may have met files that lie beneath a mount point.
 _NOTE_ALL = """
-INSERT INTO folders SELECT folder, below_mount, files, 0 FROM temp.seen WHERE TRUE
-ON CONFLICT (folder) DO UPDATE SET below_mount = excluded.below_mount, files = excluded.files, lost = 0
-WHERE (folders.below_mount, folders.files, lost) != (excluded.below_mount, excluded.files, 0)
+INSERT INTO folders SELECT folder, mount, files, FALSE FROM temp.seen WHERE TRUE
+ON CONFLICT (folder) DO UPDATE SET mount = excluded.mount, files = excluded.files, is_lost = FALSE
+WHERE (folders.mount, folders.files, is_lost) != (excluded.mount, excluded.files, FALSE)
 """
 _NOTE_SOME = """
-INSERT INTO folders SELECT folder, below_mount, files, 0 FROM temp.seen WHERE TRUE
-ON CONFLICT (folder) DO UPDATE SET
-    below_mount = min(folders.below_mount, excluded.below_mount), files = max(folders.files, excluded.files)
-WHERE folders.below_mount > excluded.below_mount OR folders.files < excluded.files
+INSERT INTO folders SELECT folder, mount, files, FALSE FROM temp.seen WHERE TRUE
+ON CONFLICT (folder) DO UPDATE SET files = max(folders.files, excluded.files),
+    mount = CASE WHEN length(excluded.mount) > length(folders.mount) THEN excluded.mount ELSE folders.mount END
+WHERE length(folders.mount) < length(excluded.mount) OR folders.files < excluded.files
 """
 
 
 class InputFolder(NamedTuple):
-    """A top folder of the input root, or the root, as the last run found it that met files in it."""
+    """A folder of inputs, as the last run found it that met files in it: the root, a top folder, or a mount point."""
 
     folder: bytes
-    below_mount: int
-    """How many folders lie between it and the mount that it is on: 0 for a mount of its own."""
+    mount: bytes
+    """Its path if it was a mount point, for the root that of the one it was on; empty for any other folder."""
     files: int
     """How many files were in it, up to the most that matters; 0 if a person has said that they were removed on purpose.
     """
-    lost: int
-    """How many known files of it are gone, whose outputs are kept; 0 if all is well."""
+    is_lost: int
+    """1 if known files of it are gone, whose outputs are kept; 0 if all is well."""
 
 
 class InputFolders:
@@ -47,13 +50,18 @@ class InputFolders:
         found = self._connection.execute("SELECT * FROM folders WHERE folder = ?", (folder,)).fetchone()
         return InputFolder._make(found) if found else None
 
+    def names_of_nested(self) -> list[bytes]:
+        """Return the recorded folders that lie deeper than the top folders."""
+        which = "instr(substr(folder, instr(folder, X'2F') + 1), X'2F')"
+        return [folder for (folder,) in self._connection.execute(f"SELECT folder FROM folders WHERE {which}")]
+
     def set(self, *folders: InputFolder) -> None:
         """Record folders, in place of what is recorded of them."""
         self._connection.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?)", folders)
 
     def set_empty(self) -> None:
         """Record that whatever files are gone were removed on purpose."""
-        self._connection.execute("UPDATE folders SET below_mount = 1, files = 0, lost = 0")
+        self._connection.execute("UPDATE folders SET mount = X'', files = 0, is_lost = FALSE")
 
     def note_seen(self, lost: Iterable[bytes], *, is_all: bool) -> None:
         """Record the folders in which a plan met files, but for lost ones; `is_all` if it has met every file."""

@@ -52,7 +52,7 @@ class Ledger:
         intents: The outputs that were handed out and are not known to have ended.
         failures: What failed and has not been made since.
         facts: What is true of the pipeline as a whole.
-        folders: How full the top folders of the inputs were, and whether disks are mounted there.
+        folders: How full the folders of the inputs were, and which are mount points.
         unchanged: The ranges of sources of which nothing is left to be done.
         file_digests: The digests of files that count as part of a recipe.
         overrides: The overrides by which a person had the ledger take something as true.

@@ -183,13 +183,6 @@ class Outputs:
         which = f"SELECT DISTINCT source FROM outputs WHERE status != 'intended' AND {ARE_FILES}"
         return sum(not source.startswith(excluded_folders) for (source,) in self._connection.execute(which))
 
-    def count_sources_below(self, folder: bytes) -> int:
-        """Count the files in a folder, given with a slash at its end, that have an output on record."""
-        which = "source >= ? AND source < ? AND status != 'intended'"
-        values = folder, folder[:-1] + b"0"
-        found = self._connection.execute(f"SELECT count(DISTINCT source) FROM outputs WHERE {which}", values)
-        return int(found.fetchone()[0])
-
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def add(

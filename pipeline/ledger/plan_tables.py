@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.ledger.failures import between
+from pipeline.ledger.input_folders import ROOT, ROOT_FILES
 from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
@@ -56,6 +56,7 @@ DELETE FROM moves WHERE source IN (
 """
 # Why an output is an orphan that was to be renamed and is not: `?` where its source is as it was.
 _NOT_MOVED = "CASE WHEN source IN (SELECT gone FROM moves) THEN 'source_moved' ELSE ? END"
+_ROOT_FILES = f"X'{ROOT_FILES.hex()}'"
 # Rows that are read together.
 _CHUNK = 500
 _ORPHAN = "target, source, stage, status, code, size, mtime_ns, digest"
@@ -110,9 +111,9 @@ class PlanTables:
         """Add the time of an output that was read to have the contents that we wrote."""
         self._connection.execute("INSERT OR REPLACE INTO touched VALUES (?, ?)", (target, mtime_ns))
 
-    def insert_seen(self, folder: bytes, below_mount: int, files: int) -> None:
-        """Add a top folder in which the walk met files."""
-        self._connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (folder, below_mount, files))
+    def insert_seen(self, folder: bytes, mount: bytes, files: int) -> None:
+        """Add a folder in which the walk met files."""
+        self._connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (folder, mount, files))
 
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
@@ -143,6 +144,7 @@ class PlanTables:
             return False
         self._connection.execute("CREATE INDEX temp.moves_by_identity ON moves (size, mtime_ns)")
         self._connection.execute(_DROP_AMBIGUOUS_MOVES)
+        self._connection.execute("CREATE INDEX temp.moves_by_gone ON moves (gone)")
         return True
 
     def moves(self) -> Iterator[Record]:
@@ -175,27 +177,46 @@ class PlanTables:
 
     # -- folders that are gone -----------------------------------------------------------------------------------------
 
-    def folders_of_gone(self, least: int) -> list[tuple[bytes, int]]:
-        """Return the top folders of sources that are gone, with the number of those.
+    def index_orphans(self) -> None:
+        """Index the orphans by source, in preparation of the methods below."""
+        self._connection.execute("CREATE INDEX temp.orphans_by_source ON orphans (source)")
 
-        Left out are folders with fewer of them than `least`, unless the ledger has them as mounts or as lost.
+    def folders_of_gone(self, least: int) -> list[bytes]:
+        """Return the folders that may be lost: those recorded as mount points or lost, and others.
+
+        The others are top folders, and the files directly in the root, of which at least so many sources are gone.
         """
-        return self._all(
-            "SELECT substr(source, 1, instr(source, X'2F')) AS top, count(DISTINCT source) AS gone"
-            f" FROM ({_GONE}) WHERE top != X'' GROUP BY top"
-            " HAVING gone >= ? OR top IN (SELECT folder FROM folders WHERE below_mount = 0 OR lost > 0) ORDER BY top",
+        top = f"CASE instr(source, X'2F') WHEN 0 THEN {_ROOT_FILES} ELSE substr(source, 1, instr(source, X'2F')) END"
+        rows = self._all(
+            f"SELECT {top} AS folder FROM ({_GONE}) GROUP BY folder HAVING count(DISTINCT source) >= ?"
+            " UNION SELECT folder FROM folders WHERE (mount != X'' OR is_lost) AND folder != X''",
             least,
         )
+        return [folder for (folder,) in rows]
 
-    def count_gone(self) -> int:
-        """Count the sources that are gone."""
-        return int(self._all(f"SELECT count(DISTINCT source) FROM ({_GONE})")[0][0])
+    def count_left_out(self, folder: bytes, code: str) -> int:
+        """Count the sources in a folder that the walk did not meet, for one reason."""
+        which, values = _within(folder)
+        return int(self._all(f"SELECT count(DISTINCT source) FROM ({_MADE} AND code = ?) {which}", code, *values)[0][0])
 
-    def keep_gone(self, first: bytes, after: bytes | None) -> None:
-        """Have the outputs and failures of sources in a range that are gone be neither orphans nor past."""
-        which = f"{between(after)}"
-        self._connection.execute(f"DELETE FROM orphans {which} AND code = 'source_gone'", (first, after))
-        self._connection.execute(f"DELETE FROM past_failures {which}", (first, after))
+    def others_known_in(self, folder: bytes) -> Iterator[bytes]:
+        """Yield the known sources in a folder that are neither gone, nor excluded, nor moved; the ledger stays."""
+        which, values = _within(folder)
+        has_moves = self._all("SELECT EXISTS (SELECT 1 FROM moves)")[0][0]
+        moved = " AND NOT EXISTS (SELECT 1 FROM moves WHERE gone = outputs.source)" if has_moves else ""
+        rows = self._connection.execute(
+            f"SELECT DISTINCT source FROM outputs {which} AND status != 'intended' AND {ARE_FILES}"
+            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.source = outputs.source"
+            f" AND code IN ('source_gone', 'excluded_now')){moved}",
+            values,
+        )
+        return (source for (source,) in rows)
+
+    def keep(self, folder: bytes, code: str) -> None:
+        """Have the outputs and failures of sources in a folder, not met for a reason, be neither orphans nor past."""
+        which, values = _within(folder)
+        self._connection.execute(f"DELETE FROM orphans {which} AND code = ?", (*values, code))
+        self._connection.execute(f"DELETE FROM past_failures {which}", values)
 
     # -- settling ------------------------------------------------------------------------------------------------------
 
@@ -411,3 +432,12 @@ class PlanTables:
 
     def _all(self, statement: str, *values: object) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def _within(folder: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """Return the condition, and its values, for the sources in a folder with a slash at its end, ROOT or ROOT_FILES."""
+    if folder == ROOT:
+        return "WHERE TRUE", ()
+    if folder == ROOT_FILES:
+        return "WHERE instr(source, X'2F') = 0", ()
+    return "WHERE source >= ? AND source < ?", (folder, folder[:-1] + b"0")

@@ -102,8 +102,8 @@ CREATE TABLE runs (
 );
 """
 _FOLDERS = """
-CREATE TABLE folders (              -- top folders of the inputs as runs found them, and the root; see InputFolder
-    folder BLOB PRIMARY KEY, below_mount INTEGER NOT NULL, files INTEGER NOT NULL, lost INTEGER NOT NULL
+CREATE TABLE folders (              -- folders of the inputs as runs found them; see InputFolder
+    folder BLOB PRIMARY KEY, mount BLOB NOT NULL, files INTEGER NOT NULL, is_lost INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 _ALL = _FAILURES + _RECIPES + _RUNS + _OUTPUTS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS + _FOLDERS
@@ -247,8 +247,8 @@ CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
 CREATE TEMP TABLE moves ( -- new sources, each with the one source that is gone and had its size and time
     source BLOB PRIMARY KEY, seq INTEGER, gone BLOB, size INTEGER, mtime_ns INTEGER, digest BLOB
 ) WITHOUT ROWID;
-CREATE TEMP TABLE seen ( -- top folders in which the walk met files, as far as the ledger keeps them
-    folder BLOB PRIMARY KEY, below_mount INTEGER, files INTEGER
+CREATE TEMP TABLE seen ( -- folders in which the walk met files, as far as the ledger keeps them
+    folder BLOB PRIMARY KEY, mount BLOB, files INTEGER
 ) WITHOUT ROWID;
 """
 MEMBERS_TABLE = """

@@ -288,7 +288,7 @@ class Explainer:
             elif orphan := next((each for each in self._plan.store.orphans() if each.target == row.target), None):
                 fate = fate_of(orphan, path)
                 output = replace(output, action=fate.action, reason=Reason(orphan.code), fate=fate)
-            elif lost := next((each for each in self._plan.kept if row.source.startswith(each.folder)), None):
+            elif lost := next((each for each in self._plan.kept if each.holds(row.source)), None):
                 output = replace(output, reason=Reason("folder_lost", (str(lost),)))
             elif code := self._plan.store.why_spared(row.target):
                 output = replace(output, reason=Reason(code))

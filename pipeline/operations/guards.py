@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.files.atomic import refuse_lost
-from pipeline.files.file_system import folders_above_mount
+from pipeline.files.file_system import MountPoints
 from pipeline.files.links import find_links
 from pipeline.files.ownership import Owner, is_claimed, listed_links, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
@@ -86,8 +86,8 @@ class Guards:
         self._owner = owner
         self._confirmed = confirmed
         self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
-        """For each output folder, by its path as written: its device, the host from which it was claimed, and how many
-        folders lie between it and its mount.
+        """For each output folder, by its path as written: its device, the host from which it was claimed, and the mount
+        point on which it lies.
         """
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
@@ -211,7 +211,7 @@ class Guards:
             return
         if device is None:
             what = "is gone"
-            if self._was_removed(folder, known.get("below_mount")):
+            if self._was_removed(folder, known.get("mount")):
                 self.notes.append(f"the output folder {shown(folder.as_bytes)} was removed: its outputs are made again")
                 return
         elif _is_empty(folder.path):
@@ -229,15 +229,16 @@ class Guards:
             "is its disk mounted? if this is meant, 'run --rebuild' makes them anew"
         )
 
-    def _was_removed(self, folder: _OutputFolder, below_mount: int | None) -> bool:
-        """Return whether a folder that is gone was removed on purpose: the file system that it was on is there.
+    def _was_removed(self, folder: _OutputFolder, mount: str | None) -> bool:
+        """Return whether a folder that is gone was removed on purpose: the mount point that it was on is one still.
 
         A link that leads nowhere was not: where it led to may be on a disk that is away.
         """
         path = os.path.join(self._config.folder, folder.as_in_yaml)
         while not os.path.lexists(path):
             path = os.path.dirname(path)
-        return os.path.exists(path) and folders_above_mount(folder.as_bytes) == below_mount
+        is_away = mount is None or MountPoints().lacks(os.fsencode(mount), os.path.realpath(folder.as_bytes))
+        return os.path.exists(path) and not is_away
 
     # -- after the plan ------------------------------------------------------------------------------------------------
 
@@ -293,11 +294,12 @@ class Guards:
             self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
             self._ledger.make_durable()
         self._claim(self._folders, run, self._find_links(plan) if run is not None else _NO_LINKS)
+        mounts = MountPoints()
         for folder in self._folders:
             self._known_folders[folder.written] = {
                 "device": _device(folder.path),
                 "host": self._owner.host,
-                "below_mount": folders_above_mount(folder.as_bytes),
+                "mount": os.fsdecode(mounts.above(os.path.realpath(folder.as_bytes))),
             }
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
         self._ledger.begin()
@@ -309,15 +311,12 @@ class Guards:
     def _note_input_folders(self, plan: Plan, selection: Selection) -> None:
         """Record where files were seen, and which folders are lost; what an empty folder tells is recorded nowhere."""
         folders, is_all = self._ledger.folders, not selection.is_partial and not plan.walk.unlisted
-        below_mount = folders_above_mount(os.fsencode(self._config.inputs.root))
         for each in plan.lost:
-            before = folders.get(each.folder) or InputFolder(each.folder, 1, each.files, 0)
-            folders.set(before._replace(lost=each.files))
+            before = folders.get(each.folder) or InputFolder(each.folder, b"", each.files, 0)
+            folders.set(before._replace(is_lost=1))
         if is_all and self._confirmed.rebuild:
             folders.set_empty()
-            folders.set(InputFolder(ROOT, below_mount, 0, 0))
-        if plan.sources:
-            plan.store.add_seen(ROOT, below_mount, 1)
+            folders.set(InputFolder(ROOT, b"", 0, 0))
         folders.note_seen((each.folder for each in plan.kept), is_all=is_all)
 
     # -- during the run ------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class Plan:
     """The ranges that were compared file by file, which a run may find unchanged; None where none could be passed over.
     """
     lost: list[LostFolder] = field(default_factory=list)
-    """The folders whose known files are gone, for no reason that the plan knows of."""
+    """The folders whose known files are gone or left out, for no reason that the plan knows of."""
     is_loss_meant: bool = False
     """True if those files were removed on purpose, so that their outputs are orphans."""
     groups: GroupPlanner | None = None
@@ -166,10 +166,11 @@ def make_plan(
     planner.seen.end()
     if not selection.is_partial:
         planner.follow_moved()
-    if not selection.is_partial and (plan.meets_known or is_loss_meant):
-        plan.lost, plan.is_loss_meant = find_lost(root, ledger, plan.store), is_loss_meant
-        for each in () if is_loss_meant else plan.lost:
-            plan.store.keep_gone(each.folder)
+    # Where no known file is met, be it that all are in folders of other pipelines, a guard stops the run.
+    if not selection.is_partial and (plan.meets_known or walk.owned or is_loss_meant):
+        plan.lost, plan.is_loss_meant = find_lost(root, walk, ledger, plan.store), is_loss_meant
+        for each in plan.kept:
+            plan.store.keep(each.folder, each.code)
     if plan.groups:
         plan.groups.plan()
     plan.settle(keep_orphans=not selection.is_partial)
@@ -230,7 +231,7 @@ class FilePlanner:
         notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
         self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
         self.seen = SeenFolders(root, ledger, plan.store)
-        """The count of files in each top folder."""
+        """The count of files in each folder that can be lost."""
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
         self._is_forced = selection.force
         self._folder = os.fsencode(config.folder)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
+from pipeline.ledger.input_folders import ROOT
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import columns_of, is_group, kept_time, key_of, origin_of
 from pipeline.ledger.outputs import OutputRecord
@@ -188,21 +189,35 @@ class PlanStore:
 
     # -- folders that are gone -----------------------------------------------------------------------------------------
 
-    def add_seen(self, folder: bytes, below_mount: int, files: int) -> None:
-        """Add a top folder in which the walk met files."""
-        self._tables.insert_seen(folder, below_mount, files)
+    def add_seen(self, folder: bytes, mount: bytes, files: int) -> None:
+        """Add a folder in which the walk met files."""
+        self._tables.insert_seen(folder, mount, files)
 
-    def folders_of_gone(self, least: int) -> list[tuple[bytes, int]]:
-        """Return the top folders of at least so many sources that are gone, with their number."""
+    def index_orphans(self) -> bool:
+        """Prepare for the search for lost folders; return whether there may be any."""
+        if self._has_gone or self._has_excluded:
+            self._tables.index_orphans()
+        return self._has_gone or self._has_excluded
+
+    def folders_of_gone(self, least: int) -> list[bytes]:
+        """Return the folders below the root that may be lost, since at least so many of their sources are gone."""
         return self._tables.folders_of_gone(least) if self._has_gone else []
 
-    def count_gone(self) -> int:
-        """Count the sources that are gone."""
-        return self._tables.count_gone() if self._has_gone else 0
+    def count_gone(self, folder: bytes = ROOT) -> int:
+        """Count the sources in a folder that are gone."""
+        return self._tables.count_left_out(folder, "source_gone") if self._has_gone else 0
 
-    def keep_gone(self, folder: bytes) -> None:
-        """Keep the outputs of the sources that are gone below a folder, which ends in a slash, or everywhere."""
-        self._tables.keep_gone(folder, folder[:-1] + b"0" if folder else None)
+    def count_excluded(self, folder: bytes) -> int:
+        """Count the sources in a folder that are excluded now."""
+        return self._tables.count_left_out(folder, "excluded_now") if self._has_excluded else 0
+
+    def others_known_in(self, folder: bytes) -> Iterator[bytes]:
+        """Yield the known sources in a folder that are neither gone, nor excluded, nor moved."""
+        return self._tables.others_known_in(folder)
+
+    def keep(self, folder: bytes, code: OrphanCode) -> None:
+        """Keep the outputs of the sources in a folder that the walk did not meet for a reason."""
+        self._tables.keep(folder, code)
 
     def keep_readings(self) -> None:
         """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""

@@ -9,6 +9,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.load import load_config
 from pipeline.ledger.session import open_to_read
+from pipeline.operations.guards import Confirmations
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.selection import Selection
@@ -88,3 +89,27 @@ def test_sources_that_turn_out_to_be_outputs_are_excluded_not_gone(tmp_path: Pat
         assert {orphan.code for orphan in plan.store.orphans()} == {"excluded_now"}
     owned.write_bytes(b"{")
     assert project.run(yaml="b.yaml").notes == ["left out, outputs of a pipeline, by a damaged .filemill: from-a/"]
+
+
+@pytest.mark.parametrize("folder", ["2023", "years/2023"])
+def test_a_folder_of_many_sources_that_gets_an_owner_file(tmp_path: Path, folder: str) -> None:
+    """Since another pipeline writes beside them, or outputs were copied there: their outputs are kept."""
+    project = Project(tmp_path, _YAML.format(root="in", output="out/{dir}/{name}") + "prune: {max: 100%}\n")
+    for number in range(20):
+        project.write(f"in/{folder}/{number}", f"text {number}")
+    others = folder.count("/")
+    if others:  # else all that is known is left out, and no disk is missing
+        project.write("in/years/x", "beside")
+    assert project.run().done == 20 + others
+    (tmp_path / f"in/{folder}/.filemill").write_text('{"pipeline": "c", "state": "0123456789abcdef"}')
+    for _ in range(2):
+        summary = project.run()
+        assert (summary.exit, summary.pruned, len(project.outputs())) == (4, 0, 20 + others)
+        text = f"folder {folder}/ holds outputs of pipeline 'c' now, and 20 known files of it are left out; their"
+        assert summary.notes[-1].startswith(text)
+    (tmp_path / f"in/{folder}/.filemill").rename(tmp_path / "owner")
+    assert project.run().exit == 0
+    (tmp_path / "owner").rename(tmp_path / f"in/{folder}/.filemill")
+    assert project.run().exit == 4
+    assert project.run(confirmed=Confirmations(rebuild=True)).pruned == 20
+    assert (project.run().exit, len(project.outputs())) == (0, others)

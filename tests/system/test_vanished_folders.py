@@ -27,10 +27,11 @@ class Disks:
     def __init__(self) -> None:
         self._mounted: list[Path] = []
 
-    def mount(self, place: Path) -> Path:
-        """Mount an empty file system; the test is skipped where that cannot be."""
+    def mount(self, place: Path, *, bind: Path | None = None) -> Path:
+        """Mount an empty file system, or a folder at another place; the test is skipped where that cannot be."""
         place.mkdir(parents=True, exist_ok=True)
-        ran = subprocess.run(["mount", "-t", "tmpfs", "none", place], capture_output=True, text=True)
+        what = ["--bind", bind] if bind else ["-t", "tmpfs", "none"]
+        ran = subprocess.run(["mount", *what, place], capture_output=True, text=True)
         if ran.returncode:
             pytest.skip(f"no file system can be mounted here: {ran.stderr.strip()}")
         self._mounted.append(place)
@@ -96,6 +97,19 @@ def test_an_output_folder_on_a_disk_that_is_away_is_refused(project: Project, di
     assert project.run(confirmed=REBUILD).exit == 0 and (project.folder / place / "a").exists()
 
 
+def test_an_output_folder_is_made_again_where_the_project_was_moved_without_it(project: Project) -> None:
+    """As a cache of the state alone is, to a place of another depth."""
+    project.write("in/a", "a")
+    project.run()
+    shutil.rmtree(project.folder / "out")
+    moved = project.folder / "another/place"
+    moved.mkdir(parents=True)
+    for name in (".pipeline", "in", "stages", "pipeline.yaml"):
+        (project.folder / name).rename(moved / name)
+    summary = Project(moved).run()
+    assert (summary.done, summary.exit) == (1, 0) and "was removed: its outputs are made again" in summary.notes[0]
+
+
 # -- inputs ------------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +170,58 @@ def test_a_disk_that_is_away_costs_no_output(pruned: Project, disks: Disks, pipe
     assert pruned.run().exit == 0
 
 
+@pytest.mark.parametrize("is_alone", [False, True], ids=["beside a file", "with all files of the top folder"])
+def test_a_disk_below_a_top_folder_that_is_away(
+    pruned: Project, disks: Disks, pipeline: Pipeline, is_alone: bool
+) -> None:
+    """At any depth, with as few files as many; it is the disk that is named."""
+    for files in (3, 30):
+        disk = disks.mount(pruned.folder / "in/photos/usb")
+        fill(pruned, "photos/usb", files)
+        if not is_alone:
+            pruned.write("in/photos/beside", "x")
+        pruned.write("in/other/o", "o")
+        pruned.run()
+        disks.unmount(disk)
+        for _ in range(2):
+            ran = pipeline("--json")
+            assert (ran.returncode, json.loads(ran.stdout)["pruned"]) == (4, 0)
+            assert f"folder photos/usb/ is not on the disk any more that it was on, and {files} known" in ran.stderr
+            assert "vanished" not in ran.stderr and kept(pruned)["photos"] == files + (not is_alone)
+        assert pruned.run(confirmed=REBUILD).pruned == files and pruned.run().exit == 0
+
+
+def test_a_folder_that_is_mounted_from_the_same_file_system(pruned: Project, disks: Disks) -> None:
+    """Its device is that of the folder above it."""
+    fill(pruned, "../elsewhere", 3)
+    disk = disks.mount(pruned.folder / "in/disk", bind=pruned.folder / "elsewhere")
+    fill(pruned, "other", 1)
+    assert pruned.run().done == 4
+    disks.unmount(disk)
+    assert pruned.run().exit == 4 and kept(pruned)["disk"] == 3
+    disks.mount(disk, bind=pruned.folder / "elsewhere")
+    assert pruned.run().exit == 0
+
+
+def test_a_project_that_was_moved_is_on_no_disk_that_is_away(pruned: Project, disks: Disks) -> None:
+    """Neither deeper nor to another disk; what is deleted then is pruned, be it in the root or in a mount point."""
+    disk = disks.mount(pruned.folder / "disk")
+    there = Project(disk / "project", PRUNED)
+    fill(there, "a", 3)
+    fill(there, "mounted", 1)
+    inner = disks.mount(there.folder / "in/mounted")
+    fill(there, "mounted", 3)
+    assert there.run().done == 6
+    here = pruned.folder / "b/c"
+    shutil.copytree(there.folder, here)
+    disks.unmount(inner)
+    disks.unmount(disk)
+    moved = Project(here, PRUNED)
+    for folder in ("a", "mounted"):
+        (here / "in" / folder / "1").unlink()
+        assert (moved.run().pruned, moved.run().exit) == (1, 0)
+
+
 def test_a_disk_that_only_a_partial_run_has_seen(pruned: Project, disks: Disks) -> None:
     """`--only` and `--limit` note a mount as well, and never take a folder beneath a mount for the disk."""
     fill(pruned, "other", 3)
@@ -214,9 +280,7 @@ def test_twenty_files_that_vanish_at_once_are_kept(pruned: Project, pipeline: Pi
     assert pruned.run().done == 40
     shutil.move(pruned.folder / "in/many", pruned.folder / "away")
     shutil.rmtree(pruned.folder / "in/few")
-    text = (
-        "all 20 known files of folder many/ are gone at once; their outputs are kept; if this is meant, 'run --rebuild'"
-    )
+    text = "20 known files of folder many/ vanished at once and are gone; their outputs are kept; if this is meant, "
     for night in range(3):
         ran = pipeline("--json")
         assert ran.returncode == 4 and text in ran.stderr and kept(pruned) == {"many": 20 + night, "other": 1}
@@ -233,6 +297,72 @@ def test_twenty_files_that_vanish_at_once_are_kept(pruned: Project, pipeline: Pi
     assert pruned.run(confirmed=REBUILD).pruned == 23 and pruned.run().exit == 0
     fill(pruned, "many", 20)
     assert pruned.run().done == 20 and pruned.run().exit == 0
+
+
+def test_a_lost_folder_whose_files_come_back_one_by_one(pruned: Project) -> None:
+    """As from a restore at night: what is still gone stays kept until nothing is."""
+    fill(pruned, "many", 25)
+    fill(pruned, "other", 1)
+    pruned.run()
+    shutil.move(pruned.folder / "in/many", pruned.folder / "away")
+    assert pruned.run().exit == 4
+    (pruned.folder / "in/many").mkdir()
+    for back in (1, 24):
+        for number in range(back):
+            shutil.copy2(pruned.folder / f"away/{number}", pruned.folder / f"in/many/{number}")
+        summary = pruned.run()
+        assert (summary.exit, summary.done, kept(pruned)["many"]) == (4, 0, 25)
+        text = (
+            "24 known files of folder many/ vanished at once and are" if back == 1 else "1 known file of folder many/"
+        )
+        assert summary.notes[0].startswith(text)
+    shutil.copy2(pruned.folder / "away/24", pruned.folder / "in/many/24")
+    assert pruned.run().exit == 0
+    (pruned.folder / "in/many/24").unlink()
+    assert (pruned.run().pruned, kept(pruned)["many"]) == (1, 24)
+
+
+def test_the_files_in_the_root_itself_are_a_folder_like_the_others(pruned: Project, pipeline: Pipeline) -> None:
+    """They vanish beside a folder that stays."""
+    fill(pruned, ".", 20)
+    fill(pruned, "sub", 2)
+    pruned.run()
+    for number in range(20):
+        (pruned.folder / f"in/{number}").unlink()
+    (pruned.folder / "in/sub/1").unlink()
+    for night in range(2):
+        ran = pipeline("--json")
+        assert (ran.returncode, json.loads(ran.stdout)["pruned"]) == (4, 0 if night else 1)
+        assert "20 known files of the input root itself vanished at once and are gone" in ran.stderr
+        assert len(pruned.outputs()) == 21
+    assert "of the input root itself" in pipeline("explain", "out/7").stdout
+    assert pruned.run(confirmed=REBUILD).pruned == 20 and pruned.run().exit == 0
+
+
+@pytest.mark.parametrize("what", ["moved", "excluded", "dangling", "linked"])
+def test_files_that_are_no_longer_known_there_do_not_tell_that_a_folder_stays(pruned: Project, what: str) -> None:
+    """One was moved away, is excluded now, a link that leads nowhere, or behind one: all others are gone."""
+    fill(pruned, "many", 25)
+    fill(pruned, "other", 1)
+    one = pruned.write("in/many/sub/one", "this one")
+    if what == "dangling":
+        one.unlink()
+        one.symlink_to(pruned.write("elsewhere", "this one"))
+    assert pruned.run().done == 27
+    for number in range(25):
+        (pruned.folder / f"in/many/{number}").unlink()
+    if what == "moved":
+        one.rename(pruned.folder / "in/other/one")
+    elif what == "excluded":
+        pruned.edit("pipeline.yaml", "inputs: in", "inputs: {root: in, exclude: [one]}")
+    elif what == "dangling":
+        (pruned.folder / "elsewhere").unlink()
+    else:
+        one.parent.symlink_to(one.parent.rename(pruned.folder / "sub"))
+    summary = pruned.run()
+    assert summary.exit == 4
+    assert "25 known files of folder many/ vanished at once" in " ".join(summary.notes)
+    assert all(f"many/{number}" in pruned.outputs() for number in range(25))
 
 
 def test_files_that_go_by_and_by_are_no_loss(pruned: Project) -> None:
