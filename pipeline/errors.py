@@ -9,6 +9,7 @@
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
     │   ├── WorkersFailed               3   no worker could be started
     │   ├── SourceUnreachable           3   the machine cannot read one source; three in a row end the run
+    │   ├── FolderDenied                3   a folder of outputs may not be written to; those in others are made
     │   └── CodeChanged                 3   the stages' code is not what the run was planned with
     ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
     ├── AlreadyRunning                 75   another run holds the lock of this state folder
@@ -61,6 +62,8 @@ class EnvironmentFailure(FilemillError):
     """The machine stopped the run part-way; what is done is safe and a rerun resumes."""
 
     exit_code = 3
+    refused: Literal["", "source", "folder"] = ""
+    """What alone the machine refused, so that other files may well be done; empty if it is not known to be one."""
 
 
 class WorkersFailed(EnvironmentFailure):
@@ -69,6 +72,14 @@ class WorkersFailed(EnvironmentFailure):
 
 class SourceUnreachable(EnvironmentFailure):
     """The machine cannot read one source, such as from a bad sector of its disk; others may well be read."""
+
+    refused = "source"
+
+
+class FolderDenied(EnvironmentFailure):
+    """A folder of outputs may not be written to; others may well be."""
+
+    refused = "folder"
 
 
 class CodeChanged(EnvironmentFailure):

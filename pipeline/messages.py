@@ -227,8 +227,8 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     environment: str = ""
     """The reason for which one of our own writes failed, such as a full disk; then no result is the file's fault."""
-    is_unreachable: bool = False
-    """True if `environment` is about this source alone, which the machine cannot read."""
+    refused: Literal["", "source", "folder"] = ""
+    """What alone `environment` is about: this source, or a folder of outputs; empty if it is about all files."""
     output: str = ""
     """The text that the stages, and the programs they started, wrote to stdout and stderr."""
     source_digest: bytes = b""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
 from pipeline.text import shortened
@@ -51,7 +51,7 @@ class Attempt:
     """The outcome of the first try. Its source is as first read, so a later change makes the record stale."""
     seconds: float = 0.0
     environment: str = ""
-    is_unreachable: bool = False
+    refused: Literal["", "source", "folder"] = ""
     output: str = ""
     has_failed_once: bool = False
     """True if the remaining targets have cost a worker, or run out of memory, once."""
@@ -88,7 +88,7 @@ class Attempt:
         self.seat = outcome.seat
         self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
         self.seconds += outcome.seconds
-        self.environment, self.is_unreachable = outcome.environment, outcome.is_unreachable
+        self.environment, self.refused = outcome.environment, outcome.refused
         self.changed_code = outcome.changed_code
         self.late_code += outcome.late_code
         self.handed += outcome.handed
@@ -141,7 +141,7 @@ class Attempt:
             results=tuple(results),
             seconds=self.seconds,
             environment=self.environment,
-            is_unreachable=self.is_unreachable,
+            refused=self.refused,
             output=self.output,
             handed=self.handed,
             changed_code=self.changed_code,
@@ -161,6 +161,7 @@ class Attempt:
         memory = {stage for stage, kind in failed.items() if kind == "memory"}
         errors = {stage for stage, kind in failed.items() if kind == "error"}
         if memory and not self.needs_memory:
+            self.mark_again()
             self.has_failed_once = self.needs_memory = True
             self._keep_only(memory | errors)
             return self.next_try

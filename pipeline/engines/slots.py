@@ -21,7 +21,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.files.set_aside import clear_scratch
+from pipeline.files.set_aside import clear_scratch_folders
 
 
 class State(IntEnum):
@@ -153,7 +153,7 @@ class SlotAllocator:
         """Make a dead worker's slot available again, and remove the scratch folder that it has left behind."""
         if self._scratch and pid:
             with suppress(OSError):  # the next run does it
-                clear_scratch(self._scratch / str(pid), self._set_aside)
+                clear_scratch_folders(self._scratch, self._set_aside, f"{pid}-")
         self._free.put(slot.number)
 
     def remove_captures(self) -> None:

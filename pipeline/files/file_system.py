@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import EnvironmentFailure, SourceUnreachable
+from pipeline.errors import EnvironmentFailure, FolderDenied, SourceUnreachable
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.text import shown
 
@@ -174,8 +174,10 @@ def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collec
         and error.errno in causes
         and (error.errno not in _DENIED or _is_of_folder(error, path))
     ):
-        is_of_one = causes is READING and error.errno not in OPENING
-        return (SourceUnreachable if is_of_one else EnvironmentFailure)(describe(error, path))
+        text = describe(error, path)
+        if causes is READING and error.errno not in OPENING:
+            return SourceUnreachable(text)
+        return FolderDenied(text) if error.errno in _DENIED else EnvironmentFailure(text)
     return error
 
 

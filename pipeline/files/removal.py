@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OWNERS = 0o700
 
 
 def remove_tree(folder: Path) -> None:
@@ -21,10 +22,16 @@ def remove_tree(folder: Path) -> None:
 
 def _remove(name: str, above: int, mount: bytes | int) -> None:
     """Remove a folder of an open one unless it lies on another mount. Raises OSError where anything of it is left."""
-    fd = os.open(name, _FOLDER, dir_fd=above)
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=above)
+    except PermissionError:  # as of a folder without permissions that a stage has unpacked
+        os.chmod(name, _OWNERS, dir_fd=above)
+        fd = os.open(name, _FOLDER, dir_fd=above)
     try:
         if _mount_of(fd) != mount:
             return
+        with suppress(OSError):  # to remove something from it takes write permission
+            os.fchmod(fd, _OWNERS)
         with os.scandir(fd) as entries:
             found = list(entries)
         for each in found:

@@ -119,7 +119,7 @@ def clear_scratch(folder: Path, set_aside: Path) -> None:
         source = os.readlink(os.fsencode(mark))
     except OSError:  # of a group, or nothing was written there
         source = b""
-    if source and has_no_file(source):
+    if source and has_no_file(source) and not folder.is_symlink() and b"/../" not in source:
         base, _, _ = source.partition(b"//")
         keeper = SetAside(set_aside, Path(os.fsdecode(base or b"/")))
         try:
@@ -135,16 +135,16 @@ def clear_scratch(folder: Path, set_aside: Path) -> None:
         mark.unlink()
 
 
-def clear_scratch_folders(above: Path, set_aside: Path) -> bool:
-    """Clear the scratch folders of all jobs of a run whose workers are gone; return whether nothing is left to keep.
+def clear_scratch_folders(above: Path, set_aside: Path, prefix: str = "") -> bool:
+    """Clear the scratch folders of jobs whose workers are gone, by a prefix of their names.
 
-    Raises OSError if the folder of the run cannot be listed.
+    Returns whether nothing is left to keep. Raises OSError if the folder `above` them cannot be listed.
     """
     is_clear = True
-    for name in os.listdir(above):
-        if name.endswith(_MARK):
+    for name in {each.removesuffix(_MARK) for each in os.listdir(above) if each.startswith(prefix)}:
+        if name[:1].isdigit():
             try:
-                clear_scratch(above / name.removesuffix(_MARK), set_aside)
+                clear_scratch(above / name, set_aside)
             except OSError:  # no room, perhaps; it stays for the run after this one
                 is_clear = False
     return is_clear

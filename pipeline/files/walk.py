@@ -44,7 +44,8 @@ _TYPE = 0o170000
 
 # What systems and storage devices put beside people's files: thumbnails, recycle bins, views of folders.
 _SYSTEM = frozenset((
-    b"@eaDir", b"#recycle", b"lost+found", b"$RECYCLE.BIN", b"System Volume Information",
+    b"@eaDir", b"@tmp", b"@Recycle", b"#recycle", b"#snapshot", b"lost+found", b"$RECYCLE.BIN",
+    b"System Volume Information",
     b"Thumbs.db", b"thumbs.db", b"desktop.ini", b"Desktop.ini",
 ))  # fmt: skip
 # The errors of stat for a name that does not exist.

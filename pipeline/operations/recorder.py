@@ -15,6 +15,7 @@ from typing import TextIO, TypeVar
 from pipeline.config.model import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
+from pipeline.files.file_system import has_no_file
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
 from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Result
@@ -91,6 +92,7 @@ class Recorder:
         leaves: Sequence[OutputSpec],
         errors: Errors,
         parts: RecordedParts | None = None,
+        root: bytes = b"",
     ) -> None:
         self.planned_files = 0
         """The number of files planned for the run."""
@@ -103,6 +105,7 @@ class Recorder:
         self._templates = {leaf.stage: leaf.template for leaf in leaves}
         self._recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         self._errors = errors
+        self._root = root
         self._leaves = leaves
         self.made: Counter[int] = Counter()
         """The number of outputs made, by the number of their recipe."""
@@ -113,8 +116,8 @@ class Recorder:
         self._moved_in_a_row: Counter[str] = Counter()
         """The number of files in a row whose source changed or vanished under a stage, by the name of the stage."""
         self._unreachable_in_a_row = 0
-        self.unreachable: list[str] = []
-        """What was wrong with each file that the machine could not read."""
+        self.refused: list[str] = []
+        """What the machine refused of single files, in words."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
         self._committed_at = time.monotonic()
@@ -151,8 +154,8 @@ class Recorder:
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
-        if outcome.is_unreachable:
-            self._record_unreachable(outcome)
+        if outcome.refused:
+            self._record_refused(outcome)
             return
         if outcome.environment:
             self._log.stop(EnvironmentFailure.exit_code, outcome.environment)
@@ -167,10 +170,10 @@ class Recorder:
             self._count_failed(outcome)
         self._end(outcome)
 
-    def _record_unreachable(self, outcome: Outcome) -> None:
-        """Record a source that the machine cannot read: no attempt of the file's, and no reason to leave the others."""
-        self._unreachable_in_a_row += 1
-        self.unreachable.append(outcome.environment)
+    def _record_refused(self, outcome: Outcome) -> None:
+        """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
+        self._unreachable_in_a_row += outcome.refused == "source"
+        self.refused.append(outcome.environment)
         self._record(outcome, is_attempt=False)
         if self._unreachable_in_a_row >= _MAX_UNREACHABLE:
             text = f"{self._unreachable_in_a_row} files in a row cannot be read: {outcome.environment}"
@@ -198,9 +201,23 @@ class Recorder:
             if result.status == "done":
                 for stage in self._routes[result.stage]:
                     self._moved_in_a_row.pop(stage, None)
+        if outcome.source and any(result.kind in KILLED for result in outcome.results):
+            outcome = self._with_source_gone(outcome)
         if any(result.kind in MOVED and not result.moved_under for result in outcome.results):
             self._moved_in_a_row.clear()  # before any stage had it: somebody else is at work
         self._moved_in_a_row.update({result.moved_under for result in outcome.results if result.moved_under})
+
+    def _with_source_gone(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of a job whose worker was killed, as one under which the source vanished if it is gone."""
+        assert outcome.source
+        if not has_no_file(os.path.join(self._root, outcome.source.path)):
+            return outcome
+        return outcome._replace(
+            results=tuple(
+                result._replace(moved_under=result.stage) if result.kind in KILLED else result
+                for result in outcome.results
+            )
+        )
 
     @property
     def has_moved(self) -> bool:

@@ -65,7 +65,8 @@ def plan(context: RunContext) -> None:
         root = os.fsencode(config.inputs.root)
         context.parts = RecordedParts(ledger, leaves, context.folder, root, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
-    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
+    root = os.fsencode(config.inputs.root)
+    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts, root)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
     is_meant = context.request.confirmations.rebuild
@@ -155,9 +156,9 @@ def run_jobs(context: RunContext) -> None:
         finally:
             if context.engine:
                 context.engine.close()
-    if unreachable := context.recorder.unreachable:
-        more = f", and {len(unreachable) - 1:,} more" if len(unreachable) > 1 else ""
-        text = f"the machine cannot read {unreachable[0]}{more}; all other files were done"
+    if refused := context.recorder.refused:
+        more = f", and {len(refused) - 1:,} more like it" if len(refused) > 1 else ""
+        text = f"{refused[0]}{more}; it is no attempt, and all other files were done"
         context.log.stop(EnvironmentFailure.exit_code, text)
     if signals.first:
         cut = ", what was in hand was cut off" if signals.is_interrupted else ""

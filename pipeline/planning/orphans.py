@@ -98,7 +98,8 @@ class OrphanCollector:
                 return "source_gone"
             # An input that the walk missed, since it was replaced while its folder was listed, is not gone. Nor is what
             # somebody has moved to another disk, with a link in its place.
-            return "excluded_now" if self._walk.why_left_out(source) not in ("", IN_LINKED) else None
+            why = self._walk.why_left_out(source)
+            return None if why == IN_LINKED or (not why and _is_spelt_so(path)) else "excluded_now"
         except OSError as error:
             # A dangling link is not gone: its target may be on a disk that is not mounted.
             if os.path.islink(path):
@@ -107,6 +108,15 @@ class OrphanCollector:
                 return "source_gone"
             self._walk.cannot_look_at(source, error)
             return None
+
+
+def _is_spelt_so(path: bytes) -> bool:
+    """Return whether a file has just this name, and none that its file system takes for the same."""
+    folder, name = os.path.split(path)
+    try:
+        return name in os.listdir(folder)
+    except OSError:
+        return True
 
 
 # -- removal -----------------------------------------------------------------------------------------------------------

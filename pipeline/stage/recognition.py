@@ -27,6 +27,8 @@ _RAW = frozenset(
     b".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
     b" .sr2 .srf .srw .x3f".split()
 )
+# Those of copies that programs keep beside a picture, and of downloads that are not whole.
+_COPIES = (b"_original", b"~", b".bak", b".orig", b".old", b".thm", b".tmp", b".part", b".crdownload")
 # Where in a file which bytes tell that it is one of those formats.
 _BEGINNINGS = (
     (0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (8, b"WEBP"), (4, b"ftypavi"), (0, b"GIF8"), (0, b"II*\0"), (0, b"MM\0*"),
@@ -57,7 +59,7 @@ def can_be(kind: Kind, root: bytes, path: bytes) -> bool:
     suffix = suffix_of(path)
     if suffix not in _no_texts() if kind is TEXT else suffix in _PICTURES:
         return True
-    if kind is not TEXT and suffix in _RAW:
+    if kind is not TEXT and (suffix in _RAW or suffix.endswith(_COPIES)):
         return False
     try:
         head = _head(root + path)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved, SourceUnreachable
+from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
@@ -47,7 +47,7 @@ class GroupJobRunner:
 
     def run(self) -> Outcome:
         """Make the output of the group; any failure is in the outcome."""
-        began_s, environment, is_unreachable = time.perf_counter(), "", False
+        began_s, machine = time.perf_counter(), EnvironmentFailure("")
         remove_temporaries(self._target.path, self._tree.setup.unclean_runs)
         try:
             with limited_to(self._tree.setup.limits):
@@ -58,8 +58,7 @@ class GroupJobRunner:
             raise
         except BaseException as raised:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one output
             error = self._blame(blame_machine(raised, self._scratch.folder or self._tree.setup.scratch, FULL))
-            environment = error.text if isinstance(error, EnvironmentFailure) else ""
-            is_unreachable = isinstance(error, SourceUnreachable)
+            machine = error if isinstance(error, EnvironmentFailure) else machine
             result = failed(self._target, error, self._stage.name)
         finally:
             self._scratch.remove(self._tree.setup.set_aside)
@@ -68,8 +67,8 @@ class GroupJobRunner:
             self._job.group,
             (result,),
             seconds,
-            environment,
-            is_unreachable,
+            machine.text,
+            machine.refused,
             bytes_in=self._read_bytes,
             peak_bytes=peak_bytes(),
         )

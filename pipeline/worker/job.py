@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved, SourceUnreachable
+from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
 from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe, is_of_file
 from pipeline.files.permissions import Permissions, permissions_of
@@ -45,8 +45,8 @@ class JobRunner:
         self._results: dict[bytes, Result] = {}
         self._environment = ""
         """The text of an error of the machine, such as a full disk; empty if there was none."""
-        self._is_unreachable = False
-        """True if the machine cannot read this source."""
+        self._refused: Literal["", "source", "folder"] = ""
+        """What alone the machine refused, if there was such an error."""
         self._moved_under = ""
         """The first stage under which the source changed or vanished."""
         self._handed: list[Handed] = []
@@ -64,7 +64,7 @@ class JobRunner:
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
         reading = self._reading
         outcome = Outcome(
-            reading.source, results, time.perf_counter() - began_s, self._environment, self._is_unreachable,
+            reading.source, results, time.perf_counter() - began_s, self._environment, self._refused,
             source_digest=reading.digest, peak_bytes=peak_bytes(),
         )  # fmt: skip
         if self._handed:
@@ -360,7 +360,7 @@ class JobRunner:
     def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
         if isinstance(error, EnvironmentFailure):
             self._environment = error.text
-            self._is_unreachable = isinstance(error, SourceUnreachable)
+            self._refused = error.refused
         if self._steps:
             self._steps.failed(target.stage, error_line(error), error)
         error = self._reading.blame(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,8 @@ from pipeline.files.set_aside import SetAside, clear_scratch, made_in, mark_scra
 from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
+
+_numbers = count(1)
 
 
 class Scratch:
@@ -32,7 +35,8 @@ class Scratch:
     def create(self) -> Path:
         """Return the folder, creating it if it is missing. Raises EnvironmentFailure."""
         if self.folder is None:
-            self.folder = self._above / str(os.getpid())
+            # Of its own, so that what could not be removed of one job is never found by the next.
+            self.folder = self._above / f"{os.getpid()}-{next(_numbers)}"
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if self._source:

@@ -256,11 +256,17 @@ def failing(
 
 @pytest.mark.parametrize("error", ["EACCES", "EPERM"])
 def test_no_folder_may_be_made(project: Project, pipeline: Pipeline, strace: None, error: str) -> None:
-    """The run stops with the path and the reason; no attempt is counted, and the same line does the rest."""
-    project.write("in/new/x", "x")
-    ran = failing(project, ["disk/new"], "mkdir", error, "serial")
-    refused(ran, f"disk/new.*: {os.strerror(getattr(errno, error)).lower()}")
-    completes(project, pipeline, "serial", 21)
+    """The run ends with 3, the path and the reason; no attempt is counted, and what lies elsewhere is made."""
+    for number in range(5):
+        project.write(f"in/00new/{number}", "x")
+    for _ in range(4):
+        ran = failing(project, ["disk/00new"], "mkdir", error, "serial")
+        refused(ran, f"disk/00new.*: {os.strerror(getattr(errno, error)).lower()}.*, and 4 more like it")
+        assert len(contents_below(project.folder / "disk")) == 20
+    listed = pipeline("failures").stdout
+    assert listed.count("(up)") == 5 and "attempt" not in listed and "held" not in listed
+    assert pipeline("--engine", "serial").returncode == 0
+    completes(project, pipeline, "serial", 25)
 
 
 UNREADABLE = pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_the_scratch_of_a_dead_worker_is_removed(tmp_path: Path) -> None:
     allocator = SlotAllocator(SlotTable(CONTEXT, 1), tmp_path / "slots", scratch=tmp_path)
     slot = allocator.allocate(0)
     assert slot
-    for pid in ("12", "13"):
+    for pid in ("12-1", "13-1"):
         (tmp_path / pid / "folder").mkdir(parents=True)
     allocator.release(slot, 12)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["13", "slots"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["13-1", "slots"]
