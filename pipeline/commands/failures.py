@@ -81,7 +81,7 @@ def _say_alike(config: Config, ledger: Ledger) -> None:
 
     for spec in output_specs(config, ledger, record=False):
         if alike := find_alike(config, ledger, spec):
-            what = f"stage {spec.stage!r} failed alike in all of {alike.files:,} files, such as: {alike.error}"
+            what = f"stage {spec.stage!r} failed alike in {alike.files:,} files and has made none since: {alike.error}"
             print(f"{what}; the next run tries one of them, and once it is made, the others", file=sys.stderr)
 
 

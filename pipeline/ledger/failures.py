@@ -27,9 +27,11 @@ _SAME = (
 )
 _RECORD = f"""
 INSERT INTO failures
-    (source, stage, kind, error, attempts, run, tried, source_size, source_mtime_ns, recipe, output, failed_at)
-VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, stage) DO UPDATE SET
+    (source, stage, kind, error, attempts, run, tried, source_size, source_mtime_ns, recipe, output, failed_at,
+    first_failed_at)
+VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) ON CONFLICT (source, stage) DO UPDATE SET
     attempts = CASE WHEN {_SAME} THEN attempts ELSE 0 END,
+    first_failed_at = CASE WHEN {_SAME} THEN first_failed_at ELSE excluded.first_failed_at END,
     dismissed_at = CASE WHEN {_SAME} THEN dismissed_at END,
     dismissed_by = CASE WHEN {_SAME} THEN dismissed_by END,
     kind = excluded.kind, error = excluded.error, run = excluded.run, tried = excluded.tried,
@@ -42,6 +44,8 @@ _COLUMNS = "source, stage, kind, error, attempts, tried, source_size, source_mti
 _IN_ORDER = (0, 1)
 # Characters of what was printed that are kept, most of them from its end; the log of the run has more.
 _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
+# The failures of a stage by a recipe that began after some time, and that nobody has dismissed.
+_CHOSEN = "stage = ? AND recipe = ? AND tried AND dismissed_at IS NULL AND coalesce(first_failed_at, 1) > ?"
 # Fewer files that fail for the same reason are no sign that the reason lies elsewhere.
 _FEWEST_ALIKE = 3
 
@@ -78,7 +82,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class AlikeFailures:
-    """The failures of a stage that has made nothing by its recipe and failed in every file for the same reason."""
+    """The failures of a stage that all began since it made an output last, and all have the same reason."""
 
     first_held: bytes
     """The first held source, which is tried for all."""
@@ -170,16 +174,24 @@ class Failures:
         if stage in self._alike:
             self._free(stage)
 
-    def find_alike(self, stage: str, recipe: int | None, hold_after: int | None) -> AlikeFailures | None:
+    def find_alike(
+        self, stage: str, recipe: int | None, hold_after: int | None, since: Callable[[], int]
+    ) -> AlikeFailures | None:
         """Return the failures of a stage by a recipe if there are several, all of one kind, and one is held.
 
-        Once an output of the stage is made in this run, all are tried again from the next run on.
+        Only those count that began after `since`, which is when the stage made an output by the recipe last. Once it
+        makes one in this run, they are all tried again from the next run on.
         """
         if not self.has_any or hold_after is None or recipe is None:
             return None
-        chosen = "stage = ? AND recipe = ? AND tried AND dismissed_at IS NULL"
+        found = self._connection.execute(
+            f"SELECT count(*), max(attempts) FROM failures WHERE {_CHOSEN}", (stage, recipe, 0)
+        ).fetchone()
+        if found[0] < _FEWEST_ALIKE or found[1] < hold_after:
+            return None
         rows = self._connection.execute(
-            f"SELECT source, attempts, kind, error FROM failures WHERE {chosen} ORDER BY source", (stage, recipe)
+            f"SELECT source, attempts, kind, error FROM failures WHERE {_CHOSEN} ORDER BY source",
+            (stage, recipe, since()),
         )
         files, first_held, first_error, first_kind = 0, None, "", None
         for source, attempts, kind, error in rows:

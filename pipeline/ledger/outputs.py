@@ -153,11 +153,11 @@ class Outputs:
         intent = self._intents.get(target)
         return (intent.source, "intended") if intent else None
 
-    def has_any_by(self, stage: str, recipe: int | None) -> bool:
-        """Return whether an output of a stage was made by a recipe. Costs a pass over the table where none was."""
+    def last_made(self, stage: str, recipe: int | None) -> int:
+        """Return when an output of a stage was made by a recipe last, or 0. Costs a pass over the table."""
         self.flush()
-        made = "SELECT EXISTS (SELECT 1 FROM outputs WHERE stage = ? AND recipe = ? AND status != 'intended')"
-        return bool(self._connection.execute(made, (stage, recipe)).fetchone()[0])
+        made = "SELECT max(recorded) FROM outputs WHERE stage = ? AND recipe = ? AND status != 'intended'"
+        return self._connection.execute(made, (stage, recipe)).fetchone()[0] or 0
 
     def is_blank(self) -> bool:
         """Return whether no output was ever made or intended."""

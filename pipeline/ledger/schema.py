@@ -50,6 +50,7 @@ CREATE TABLE failures (
     tried INTEGER NOT NULL DEFAULT 1,     -- whether a stage was tried there, rather than the plan refusing
     source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
     failed_at INTEGER,                    -- when it failed last; a later change of its inode frees a held file
+    first_failed_at INTEGER,              -- when this source failed by this recipe for the first time
     dismissed_at REAL, dismissed_by TEXT, -- by which pattern
     output TEXT NOT NULL DEFAULT '',      -- what was printed; last, since it may be long and is seldom read
     PRIMARY KEY (source, stage)

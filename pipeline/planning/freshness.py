@@ -145,9 +145,10 @@ def is_somebody_elses(spec: OutputSpec, record: OutputRecord, path: bytes, conte
 
 
 def find_alike(config: Config, ledger: Ledger, spec: OutputSpec) -> AlikeFailures | None:
-    """Return the failures of a stage that has made nothing by its recipe, if all are alike and one is held."""
-    alike = ledger.failures.find_alike(spec.stage, spec.number, config.errors.hold_after)
-    return alike if alike and not ledger.outputs.has_any_by(spec.stage, spec.number) else None
+    """Return the failures of a stage since it made an output last, if all are alike and one is held."""
+    return ledger.failures.find_alike(
+        spec.stage, spec.number, config.errors.hold_after, lambda: ledger.outputs.last_made(spec.stage, spec.number)
+    )
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_where_all_failed_alike_one_is_tried_and_then_all(tmp_path: Path) -> Non
     assert say(project)[0] == 1
     _, listed, said = say(project, "failures")
     assert listed.count("held") == 5
-    assert "stage 'up' failed alike in all of 5 files, such as: FileNotFoundError: no program 'tool'" in said
+    assert "stage 'up' failed alike in 5 files and has made none since: FileNotFoundError: no program 'tool'" in said
     code, _, said = say(project)
     assert code == 1 and "1 failed, 4 held" in said
     assert "tried for all 5 files, which failed alike" in say(project, "explain", "in/0.txt")[1]
@@ -79,6 +79,21 @@ def test_where_all_failed_alike_one_is_tried_and_then_all(tmp_path: Path) -> Non
     assert code == 1 and "1 done" in said and "4 files that had failed alike in stage 'up' are tried again" in said
     assert say(project)[0] == 0
     assert len(list((tmp_path / "out").iterdir())) == 6  # and the owner file
+
+
+def test_new_files_of_an_outage_are_tried_again(tmp_path: Path) -> None:
+    """An archive is up to date, new files come, and for some nights a service is away."""
+    project = project_of(tmp_path, 3)
+    project.write("tool", "")
+    assert say(project)[0] == 0
+    (tmp_path / "tool").unlink()
+    for number in range(3, 7):
+        project.write(f"in/{number}.txt", "new")
+    assert [say(project)[0] for _ in range(3)] == [1, 1, 1]
+    assert "failed alike in 4 files and has made none since" in say(project, "failures")[2]
+    project.write("tool", "")
+    assert "1 done" in say(project)[2]
+    assert say(project)[0] == 0 and len(list((tmp_path / "out").iterdir())) == 8
 
 
 def test_files_that_failed_otherwise_stay_held(tmp_path: Path) -> None:
