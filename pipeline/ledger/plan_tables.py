@@ -24,7 +24,7 @@ _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
 # The orphans that were made of a source, and those whose source is gone.
 _MADE = (
-    "SELECT orphans.source, code, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest"
+    "SELECT orphans.source, code, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest, recorded"
     " FROM orphans JOIN outputs ON outputs.target = orphans.target WHERE outputs.status != 'intended'"
 )
 _GONE = f"{_MADE} AND code = 'source_gone'"
@@ -211,6 +211,26 @@ class PlanTables:
             values,
         )
         return (source for (source,) in rows)
+
+    def count_elsewhere(self, folder: bytes, *, by_size: bool) -> int:
+        """Count the sources in a folder that are gone, and of which a twin is there under another path.
+
+        A twin has the size and the time or, if it is recorded, the contents; `by_size` the size alone. It is new, or
+        was recorded after all of these: what was a copy before is none.
+        """
+        which, values = _within(folder)
+        alike = "" if by_size else " AND (there.mtime_ns = gone.mtime_ns OR there.digest = gone.digest)"
+        rows = self._all(
+            "WITH gone AS MATERIALIZED (SELECT source, source_size AS size, source_mtime_ns AS mtime_ns,"
+            f" source_digest AS digest, recorded FROM ({_GONE}) {which}), there AS ("
+            " SELECT source_size AS size, source_mtime_ns AS mtime_ns, source_digest AS digest FROM outputs"
+            f" WHERE status != 'intended' AND {ARE_FILES} AND recorded > (SELECT max(recorded) FROM gone)"
+            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.source = outputs.source AND code = 'source_gone')"
+            f" UNION ALL SELECT source_size, source_mtime_ns, NULL FROM plan WHERE {ARE_FILES})"
+            f" SELECT count(DISTINCT gone.source) FROM there CROSS JOIN gone ON gone.size = there.size{alike}",
+            *values,
+        )
+        return int(rows[0][0])
 
     def keep(self, folder: bytes, code: str) -> None:
         """Have the outputs and failures of sources in a folder, not met for a reason, be neither orphans nor past."""

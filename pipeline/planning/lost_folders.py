@@ -163,19 +163,25 @@ def _path(root: bytes, folder: bytes) -> bytes:
     return os.path.join(root, folder[:-1]) if folder else root
 
 
-def find_lost(root: bytes, walk: Walk, ledger: Ledger, store: PlanStore) -> list[LostFolder]:
-    """Return the lost folders of a plan whose orphans are all known; if the root is lost, nothing else is gone."""
+def find_lost(
+    root: bytes, walk: Walk, ledger: Ledger, store: PlanStore, *, by_contents: bool = False
+) -> list[LostFolder]:
+    """Return the lost folders of a plan whose orphans are all known; if the root is lost, nothing else is gone.
+
+    With `by_contents` the times of sources tell nothing, so that a file of the same size may be the one that is gone.
+    """
     if not store.index_orphans():
         return []
-    search = _Search(os.path.realpath(root), walk, ledger, store)
+    search = _Search(os.path.realpath(root), walk, ledger, store, by_contents=by_contents)
     return [*search.find_gone(), *search.find_owned()]
 
 
 class _Search:
     """The search for the lost folders of one plan."""
 
-    def __init__(self, root: bytes, walk: Walk, ledger: Ledger, store: PlanStore) -> None:
+    def __init__(self, root: bytes, walk: Walk, ledger: Ledger, store: PlanStore, *, by_contents: bool) -> None:
         self._root = root
+        self._by_contents = by_contents
         self._walk = walk
         self._ledger = ledger
         self._store = store
@@ -201,12 +207,13 @@ class _Search:
         recorded = self._ledger.folders.get(folder) or InputFolder(folder, b"", _MANY, 0)
         if gone and self._mounts.lacks(recorded.mount, _path(self._root, folder)):
             return LostFolder(folder, gone, "unmounted")
-        if gone and recorded.is_lost:
-            return LostFolder(folder, gone, "vanished")
         can_vanish = folder.count(b"/") == 1 and min(gone, recorded.files) >= _MANY
-        if can_vanish and not self._is_any_met(folder):
-            return LostFolder(folder, gone, "vanished")
-        return None
+        if not gone or not (recorded.is_lost or (can_vanish and not self._is_any_met(folder))):
+            return None
+        # Files that are there under another path were renamed or moved, be it some nights ago.
+        vanished = gone - self._store.count_elsewhere(folder, by_size=self._by_contents)
+        is_lost = vanished > 0 if recorded.is_lost else vanished >= _MANY
+        return LostFolder(folder, gone, "vanished") if is_lost else None
 
     def _is_any_met(self, folder: bytes) -> bool:
         """Return whether the walk met a known file of a folder."""

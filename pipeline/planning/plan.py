@@ -168,7 +168,9 @@ def make_plan(
         planner.follow_moved()
     # Where no known file is met, be it that all are in folders of other pipelines, a guard stops the run.
     if not selection.is_partial and (plan.meets_known or walk.owned or is_loss_meant):
-        plan.lost, plan.is_loss_meant = find_lost(root, walk, ledger, plan.store), is_loss_meant
+        by_contents = config.changed_by == "hash"
+        plan.lost = find_lost(root, walk, ledger, plan.store, by_contents=by_contents)
+        plan.is_loss_meant = is_loss_meant
         for each in plan.kept:
             plan.store.keep(each.folder, each.code)
     if plan.groups:

@@ -215,6 +215,10 @@ class PlanStore:
         """Yield the known sources in a folder that are neither gone, nor excluded, nor moved."""
         return self._tables.others_known_in(folder)
 
+    def count_elsewhere(self, folder: bytes, *, by_size: bool) -> int:
+        """Count the sources in a folder that are gone, and of which a twin is there under another path."""
+        return self._tables.count_elsewhere(folder, by_size=by_size)
+
     def keep(self, folder: bytes, code: OrphanCode) -> None:
         """Keep the outputs of the sources in a folder that the walk did not meet for a reason."""
         self._tables.keep(folder, code)

@@ -406,3 +406,39 @@ def test_an_older_ledger_guards_by_what_it_knows(pruned: Project) -> None:
     for _ in range(2):
         assert pruned.run().exit == 4 and kept(pruned)["many"] == 20
     assert pruned.run(confirmed=REBUILD).pruned == 20 and pruned.run().exit == 0
+
+
+BY_PATH = "from pathlib import Path\ndef upper(path: Path) -> str:\n    return path.read_text().upper()\n"
+
+
+@pytest.mark.parametrize("how", ["a stage takes the path", "a part of it first", "of one time", "by contents"])
+def test_a_folder_that_was_renamed_is_no_loss_later(pruned: Project, how: str) -> None:
+    """Its files are there, although nothing could follow them in the first run that saw them; a copy is no rename."""
+    fill(pruned, "other", 3)
+    for number in range(30):
+        file = pruned.write(f"in/a/{number}", f"{number:02}" if "time" in how else "x" * (number + 1))
+        os.utime(file, (10**9, 10**9)) if "time" in how else None
+    if "path" in how:
+        pruned.write("stages/upper.py", BY_PATH)
+    if "contents" in how:
+        pruned.edit("pipeline.yaml", "inputs: in", "inputs: in\nchanged_by: hash")
+    assert pruned.run().exit == 0
+    (pruned.folder / "in/a").rename(pruned.folder / "in/b")
+    if "contents" in how:
+        for file in (pruned.folder / "in/b").iterdir():
+            os.utime(file)
+    if "part" in how:
+        assert pruned.run(only="b/1*").exit == 0
+    for _ in range(3):
+        assert pruned.run().exit == 0
+    assert kept(pruned)["b"] == 30 and not kept(pruned)["a"]
+
+
+def test_a_copy_of_a_folder_is_no_reason_to_prune(pruned: Project) -> None:
+    """What was there twice before is not renamed."""
+    for folder in "ab":
+        for number in range(30):
+            pruned.write(f"in/{folder}/{number}", "x" * (number + 1))
+    assert pruned.run().exit == 0
+    shutil.rmtree(pruned.folder / "in/a")
+    assert pruned.run().exit == 4 and kept(pruned)["a"] == 30
