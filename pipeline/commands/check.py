@@ -18,9 +18,10 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.planning.plan import walk_of
 
     config = load_config(Path(arguments.file), arguments.set)
+    from pipeline.planning.plan import walk_of  # once the pipeline is loaded, by a copy of this process
+
     for note in (*config.warnings, *config.unseen):
         print(note, file=sys.stderr)
     warn_of_namesake(config.folder)

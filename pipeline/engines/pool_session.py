@@ -196,7 +196,7 @@ class PoolSession:
         if error:
             self.is_closing = True  # each of many workers would try for seconds, one after the other
             # A forkserver cannot say more than that it has closed the connection.
-            is_refused = isinstance(error, EOFError) or is_start_refused(error)
+            is_refused = isinstance(error, (EOFError, ConnectionError)) or is_start_refused(error)
             self._fail(WorkersFailed(f"no worker can be started: {describe_refusal() if is_refused else error}"))
 
 
