@@ -276,9 +276,8 @@ class JobRunner:
             folder = os.path.dirname(file)
             if self._scratch.folder and self._scratch.holds(Path(os.fsdecode(file))):
                 raise  # its folder is left for the next run
-            kept = os.path.join(
-                folder, b".kept-%d-%s" % (time.monotonic_ns(), os.path.basename(os.fsencode(self._path)))
-            )
+            name = os.path.basename(os.fsencode(self._path))
+            kept = os.path.join(folder, b".kept-%d-%s" % (time.monotonic_ns(), name))
             os.rename(file, kept)
             said = f"what was made of {shown(os.fsencode(self._path))}, which is gone, is kept as {shown(kept)}"
             raise EnvironmentFailure(f"{describe(error, self._tree.setup.set_aside)}; {said}") from error

@@ -460,6 +460,8 @@ def remove_top(nights: Nights) -> None:
     if nights.world.is_restored:  # who knows which files the ledger knows
         nights.converge_twice()
         return
+    nights.converge()  # what was renamed today is one thing, what is removed another
+    nights.world.look_again()
     tops = {source.path.split("/")[0] for source in project.sources() if "/" in source.path} - {"disk"}
     top = chance.choice(sorted(tops & set(TOPS)))
     known = [path for path in project.made() if path.startswith(f"sum/{top}/")]
