@@ -457,7 +457,8 @@ def _refused(nights: Nights, codes: set[int]) -> None:
 def remove_top(nights: Nights) -> None:
     """A top folder is removed: its outputs are kept until somebody says that it is meant."""
     project, chance = nights.project, nights.world.chance
-    if nights.world.is_restored:  # who knows which files the ledger knows
+    # Who knows which files the ledger knows, or which lists wait for a folder that cannot be listed.
+    if nights.world.is_restored or nights.project.unlisted():
         nights.converge_twice()
         return
     nights.converge()  # what was renamed today is one thing, what is removed another
