@@ -364,6 +364,8 @@ def rename_folder(world: World) -> str:
     if not chosen:
         return ""
     folder = world.project.inputs / chosen[0].folder
+    if any(file.suffix == ".text" for file in folder.rglob("*")):  # two new files that want one place have none yet
+        return ""
     new = folder.with_name(f"moved{world.number()}")
     folder.rename(new)
     return f"{chosen[0].folder} -> {new.name}"
