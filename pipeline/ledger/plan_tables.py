@@ -326,8 +326,8 @@ class PlanTables:
             "UPDATE orphans SET spared = status != 'intended' AND ("
             f"code = 'path_changed' AND (source, stage) IN ({failed})"
             f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed}))"
-            " OR code = 'source_moved' AND source IN"
-            f" (SELECT gone FROM moves WHERE moves.source IN (SELECT source FROM ({failed})))"
+            " OR code = 'source_moved' AND (source, stage) IN"
+            f" (SELECT gone, failed.stage FROM moves JOIN ({failed}) AS failed ON failed.source = moves.source)"
             f" OR EXISTS ({taken}))"
         )
 
