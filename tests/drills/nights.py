@@ -174,7 +174,7 @@ class Nights:
         may = truth.may_fail or [
             path for path in truth.right if path in world.owned and world.owned[path].is_in_the_way
         ]
-        usual = set(instead) or {1} if must else {0, 1} if may else {0}
+        usual = set(instead) or ({1} if must else {0, 1} if may else {0})
         if ran.code not in usual | set(also):
             reasons = ", ".join((must or truth.may_fail)[:3])
             wrong.insert(0, f"exit {ran.code} instead of {sorted(usual | set(also))} ({reasons or 'nothing fails'})")
@@ -298,9 +298,8 @@ class Verdict:
             old = [before, *([None] if len(self._truth.sources_of(path)) > 1 else [])]
             return [*(old if self._code or not self._is_whole else []), right, *self._truth.others.get(path, ())]
         if places & self._truth.kept:
-            # A list may be made of older members that somebody has put back, or of edited ones.
-            is_any = self._world.is_restored or self._world.owned
-            return [before, self._after.get(path)] if is_any and path.startswith("lists/") else [before]
+            # A list may be made of the members that are kept, without one that failed before or has been edited since.
+            return [before, self._after.get(path)] if path.startswith("lists/") else [before]
         if self._code and path.split("/")[0] in self._world.former - {self._world.project.recipe.web}:
             return [before, None]
         return [right]
