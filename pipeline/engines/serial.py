@@ -95,7 +95,9 @@ class SerialEngine:
         if job is None:
             return []
         self._in_hand, self._stage = (job, time.monotonic()), NO_STAGE
-        with stdout_to_stderr(), process_state.kept(), _exit_refused():
+        with stdout_to_stderr(), _exit_refused():
+            if not process_state.is_kept:
+                process_state.keep()
             outcome = worker.work(job, self._enter)
             if any(result.status == "failed" for result in outcome.results):
                 outcome = self._try_again(Attempt(job, self._spec.retries), outcome)
@@ -127,4 +129,5 @@ class SerialEngine:
         self._waiting = None
 
     def close(self) -> None:
+        process_state.forget()
         worker.stop()

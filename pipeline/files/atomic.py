@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import EnvironmentFailure, FileFailure
 from pipeline.files.file_system import open_regular
-from pipeline.files.permissions import Permissions, has_access_list, has_default_list
+from pipeline.files.permissions import Permissions, current_umask, has_access_list, has_default_list
 from pipeline.files.template import OWNER_FILE
 from pipeline.text import NO_FILE, shown
 
@@ -83,7 +83,7 @@ class Committer:
     def __init__(self, run: str, claimed: Sequence[bytes] = ()) -> None:
         self._run = run
         self._claimed = claimed
-        self._umask = _umask()
+        self._umask = current_umask()
         self._folders: dict[bytes, _Folder] = {}
 
     def apart(self, source: bytes) -> Committer:
@@ -295,9 +295,3 @@ def _set_mode(fd: int, mode: int, permissions: Permissions) -> None:
     except OSError as error:
         if permissions.is_exact or error.errno not in _NO_MODES:
             raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

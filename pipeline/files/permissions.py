@@ -45,11 +45,18 @@ def permissions_of(path: str | bytes, mode: int, group: int) -> Permissions:
 
     With an access control list the mode has the mask in place of the group's permissions, which may be fewer.
     """
-    if mode & stat.S_IRWXG:
+    if (mode & stat.S_IRWXG) >> _GROUP_SHIFT & ~mode:  # else a group has nothing that others do not have
         for tag, bits, _ in _entries_of(path, "system.posix_acl_access"):
             if tag == _TAG_GROUP:
                 mode &= ~stat.S_IRWXG | bits << _GROUP_SHIFT
     return Permissions(mode & ALL | _READ_BY_OWNER, group=group)
+
+
+def current_umask() -> int:
+    """Return the umask of this process, which has no other thread that makes files."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def has_access_list(path: str | bytes) -> bool:

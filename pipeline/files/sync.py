@@ -17,15 +17,18 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def replace_file(file: Path, data: bytes, new: Path, *, is_durable: bool = False) -> None:
+def replace_file(file: Path, data: bytes, new: Path, *, is_durable: bool = False, mode: int | None = None) -> None:
     """Replace a file by way of a temporary `new`, so that it is whole at any moment. Raises OSError.
 
-    Whatever has the temporary's name, as of a killed process, is removed: nothing is written through a link or a FIFO.
+    Without a `mode` the umask decides. Whatever has the temporary's name, as of a killed process, is removed: nothing
+    is written through a link or a FIFO.
     """
     with suppress(FileNotFoundError):
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
+        if mode is not None:
+            os.fchmod(fd, mode)
         with open(fd, "wb") as opened:
             opened.write(data)
             opened.flush()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.files.file_system import read_regular
+from pipeline.files.permissions import current_umask
 from pipeline.files.state_dir import State
 from pipeline.files.sync import replace_file
 from pipeline.messages import InHand, Outcome
@@ -34,6 +35,8 @@ class LiveProgress(RunObserver):
     def __init__(self, state: State, summary: Summary, yaml: str) -> None:
         self._file = progress_file(state.folder)
         self._summary = summary
+        # Not the umask of the moment, which a stage may have changed in this process.
+        self._mode = 0o666 & ~current_umask()
         self._planned_files = 0
         self._done_files = 0
         self._fields: dict[str, Any] = {
@@ -73,7 +76,9 @@ class LiveProgress(RunObserver):
         self._fields |= fields
         # A full disk must not end a run over this; nor does it matter after a power cut, so nothing is synced.
         with suppress(OSError):
-            replace_file(self._file, json.dumps(self._fields).encode() + b"\n", self._file.with_suffix(".new"))
+            replace_file(
+                self._file, json.dumps(self._fields).encode() + b"\n", self._file.with_suffix(".new"), mode=self._mode
+            )
 
 
 def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:

@@ -22,7 +22,7 @@ _READING_UMASK = 0o077
 # As plain numbers: converting those of an enum would take most of the time of asking for all handlers.
 _SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-_LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CPU)
+_LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
 _STREAMS = ("stdin", "stdout", "stderr")
 _ENVIRON = os.environ
 
@@ -37,14 +37,14 @@ class ProcessState:
         self._needed: list[int] = []
         self._copies: dict[int, int] = {}
         """Duplicates of the descriptors 0 to 2, by which these are set back."""
-        self._modules, self._pid = 0, 0
+        self._modules = self._pid = self._threads = 0
         self._kept: list[Any] = []
         self._parts: tuple[tuple[Callable[[], Any], Callable[[Any], str]], ...] = (
             (lambda: _identities(self._needed), self._lose),
             (lambda: _identities(range(3)), self._restore_descriptors),
             (_streams, _restore_streams),
             (_folder, _restore_folder),
-            (_umask, _restore_umask),
+            (lambda: _umask(self._threads), _restore_umask),
             (_user, _restore_user),
             (_limits, _restore_limits),
             (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
@@ -68,8 +68,13 @@ class ProcessState:
             with suppress(OSError):  # it is closed, and stays so
                 self._copies[number] = os.dup(number)
         self._needed, self._on_lost = list(needed), on_lost
-        self._modules, self._pid = len(sys.modules), os.getpid()
+        self._modules, self._pid, self._threads = len(sys.modules), os.getpid(), threading.active_count()
         self._kept = [read() for read, _ in self._parts]
+
+    @property
+    def is_kept(self) -> bool:
+        """True if calls are compared with a state."""
+        return bool(self._kept)
 
     def forget(self) -> None:
         """Compare no call with this state any more."""
@@ -220,8 +225,9 @@ def _restore_folder(was: str) -> str:
     return "the working folder"
 
 
-def _umask() -> int:
-    if sys.platform == "linux" and threading.active_count() > 1:  # another thread may make a file meanwhile
+def _umask(threads: int) -> int:
+    """Return the umask; with more threads than our own, of which one may make a file meanwhile, do not touch it."""
+    if sys.platform == "linux" and threading.active_count() > threads:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("Umask:"):
                 return int(line.split()[1], 8)
