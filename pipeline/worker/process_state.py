@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found] # without the wrapper of `signal`, which makes an enum of each handler and takes 10 to 20 times as long
+# Without the wrapper of `signal`, which makes an enum of each handler and takes 10 to 20 times as long.
+import _locale
+import _signal  # type: ignore[import-not-found]
 import gc
 import locale
 import os
@@ -39,6 +41,7 @@ class ProcessState:
         """Duplicates of the descriptors 0 to 2, by which these are set back."""
         self._modules = self._pid = self._threads = 0
         self._kept: list[Any] = []
+        self._glanced: tuple[Any, ...] = ()
         self._parts: tuple[tuple[Callable[[], Any], Callable[[Any], str]], ...] = (
             (lambda: _identities(self._needed), self._lose),
             (lambda: _identities(range(3)), self._restore_descriptors),
@@ -51,7 +54,7 @@ class ProcessState:
             (_environment, self._restore_environment),
             (lambda: [*map(_signal.getsignal, _SIGNALS)], _restore_handlers),
             (_blocked, _restore_blocked),
-            (lambda: (sys.getrecursionlimit(), gc.isenabled()), _restore_interpreter),
+            (lambda: (sys.getrecursionlimit(), gc.isenabled()), self._restore_interpreter),
             (lambda: [signal.getitimer(timer)[0] > 0 for timer in _TIMERS], _stop_timers),
         )
         """How each part is read, and how it is set back and described."""
@@ -70,6 +73,7 @@ class ProcessState:
         self._needed, self._on_lost = list(needed), on_lost
         self._modules, self._pid, self._threads = len(sys.modules), os.getpid(), threading.active_count()
         self._kept = [read() for read, _ in self._parts]
+        self._glanced = self._glance()
 
     @property
     def is_kept(self) -> bool:
@@ -96,9 +100,14 @@ class ProcessState:
     def restore(self) -> str:
         """Set back what differs from the state that was kept; return it in words, or an empty text."""
         kept, changed = self._kept, []
-        if kept and os.getpid() != self._pid:  # a stage has forked, and its child came back in our place
+        if not kept:
+            return ""
+        if os.getpid() != self._pid:  # a stage has forked, and its child came back in our place
             os._exit(1)
-        for number, (read, restore) in enumerate(self._parts if kept else ()):
+        if self._glanced and self._glance() == self._glanced:
+            self._modules = len(sys.modules)
+            return ""
+        for number, (read, restore) in enumerate(self._parts):
             if read() == kept[number]:
                 continue
             try:
@@ -108,8 +117,23 @@ class ProcessState:
                 self.is_spoilt = True
                 changed.append(f"what cannot be set back ({error})")
             kept[number] = read()
-        self._modules = len(sys.modules)
+        self._modules, self._glanced = len(sys.modules), self._glance()
         return ", ".join(changed)
+
+    def _glance(self) -> tuple[Any, ...]:
+        """Return the whole state, in the form that takes the least time to read and to compare."""
+        streams = sys.stdin, sys.stdout, sys.stderr
+        try:
+            files = [(found.st_dev, found.st_ino) for found in map(os.fstat, (*self._needed, 0, 1, 2))]
+            environ = os.environ._data.copy()  # type: ignore[attr-defined] # the mapping itself would decode all of it
+            return (
+                files, streams, [stream.closed for stream in streams], os.getcwd(), _umask(self._threads), _user(),
+                _limits(), _locale.setlocale(locale.LC_ALL, None), os.environ is _ENVIRON, environ,
+                [*map(_signal.getsignal, _SIGNALS)], _signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+                sys.getrecursionlimit(), gc.isenabled(), [_signal.getitimer(timer)[0] > 0 for timer in _TIMERS],
+            )  # fmt: skip
+        except (OSError, ValueError, AttributeError):  # something is closed or gone, which each part tells
+            return ()
 
     def leaked(self) -> int:
         """Return the number of open descriptors if there are more than any stage keeps, else 0."""
@@ -139,6 +163,14 @@ class ProcessState:
             else:
                 os.close(number)
         return f"file descriptor {' and '.join(map(str, numbers))}"
+
+    def _restore_interpreter(self, was: tuple[int, bool]) -> str:
+        """Set back what no module has set that was imported for the first time."""
+        if len(sys.modules) > self._modules:
+            return ""
+        sys.setrecursionlimit(was[0])
+        (gc.enable if was[1] else gc.disable)()
+        return "the recursion limit or the garbage collector"
 
     def _restore_environment(self, was: dict[Any, Any]) -> str:
         """Set back variables; those that a module sets when it is imported come once, and stay."""
@@ -289,12 +321,6 @@ def _blocked() -> set[Any]:
 def _restore_blocked(was: set[Any]) -> str:
     signal.pthread_sigmask(signal.SIG_SETMASK, was)
     return "which signals are blocked"
-
-
-def _restore_interpreter(was: tuple[int, bool]) -> str:
-    sys.setrecursionlimit(was[0])
-    (gc.enable if was[1] else gc.disable)()
-    return "the recursion limit or the garbage collector"
 
 
 def _stop_timers(was: list[bool]) -> str:
