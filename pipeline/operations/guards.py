@@ -313,7 +313,8 @@ class Guards:
         folders, is_all = self._ledger.folders, not selection.is_partial and not plan.walk.unlisted
         for each in plan.lost:
             before = folders.get(each.folder) or InputFolder(each.folder, b"", each.files, 0)
-            folders.set(before._replace(is_lost=1))
+            # A disk that is mounted again tells by itself what was deleted on it.
+            folders.set(before._replace(is_lost=int(each.cause != "unmounted")))
         if is_all and self._confirmed.rebuild:
             folders.set_empty()
             folders.set(InputFolder(ROOT, b"", 0, 0))
