@@ -55,6 +55,10 @@ class InputFolders:
         which = "instr(substr(folder, instr(folder, X'2F') + 1), X'2F')"
         return [folder for (folder,) in self._connection.execute(f"SELECT folder FROM folders WHERE {which}")]
 
+    def mounts(self) -> list[bytes]:
+        """Return the recorded mount points."""
+        return [mount for (mount,) in self._connection.execute("SELECT DISTINCT mount FROM folders WHERE mount != X''")]
+
     def set(self, *folders: InputFolder) -> None:
         """Record folders, in place of what is recorded of them."""
         self._connection.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?)", folders)

@@ -91,6 +91,10 @@ class Guards:
         """
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
+        self._disks: dict[Path, int | None] = {}
+        """The disks in output folders that are mounted when the run begins, by their places."""
+        self._input_disks: dict[Path, int | None] = {}
+        """The disks of inputs that are mounted when the run begins."""
         self.notes: list[str] = []
         """Notes about oddities that do not stop a run."""
 
@@ -202,6 +206,8 @@ class Guards:
     def _check_outputs(self, folder: _OutputFolder, claimed: bool) -> None:
         """Check that the recorded outputs of a folder exist. Raises EnvironmentFailure if a disk seems missing."""
         known = self._known_folders.get(folder.written, {})
+        if disks := known.get("disks"):
+            self._check_disks(folder, disks)
         then, device = known.get("device"), _device(folder.path)
         moved = then is not None and device not in (None, then)
         if claimed and not moved:
@@ -228,6 +234,19 @@ class Guards:
             f"the output folder {shown(folder.as_bytes)} {what}, and the ledger knows of {outputs} there; "
             "is its disk mounted? if this is meant, 'run --rebuild' makes them anew"
         )
+
+    def _check_disks(self, folder: _OutputFolder, disks: dict[str, str]) -> None:
+        """Check that the disks are mounted on which some of a folder's outputs lie. Raises EnvironmentFailure."""
+        mounts = MountPoints()
+        for place, mount in disks.items():
+            real = os.path.realpath(os.path.join(folder.as_bytes, os.fsencode(place)))
+            key = os.path.join(folder.key, os.fsencode(place), b"")
+            if mounts.lacks(os.fsencode(mount), real) and self._ledger.outputs.done_below(key):
+                where = f"outputs in {shown(os.path.join(folder.as_bytes, os.fsencode(place)))} lie on a disk"
+                raise EnvironmentFailure(
+                    f"{where} that was mounted at {_shown(mount)}, where none is now; if this is meant, 'run --rebuild'"
+                    " makes them anew"
+                )
 
     def _was_removed(self, folder: _OutputFolder, mount: str | None) -> bool:
         """Return whether a folder that is gone was removed on purpose: the mount point that it was on is one still.
@@ -293,17 +312,23 @@ class Guards:
             self._ledger.begin()
             self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
             self._ledger.make_durable()
-        self._claim(self._folders, run, self._find_links(plan) if run is not None else _NO_LINKS)
+        links = self._find_links(plan) if run is not None else _NO_LINKS
+        self._claim(self._folders, run, links)
         mounts = MountPoints()
         for folder in self._folders:
             self._known_folders[folder.written] = {
                 "device": _device(folder.path),
                 "host": self._owner.host,
                 "mount": os.fsdecode(mounts.above(os.path.realpath(folder.as_bytes))),
+                "disks": _disks_in(folder.as_bytes, mounts, listed_links(folder.as_bytes)),
             }
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
         self._ledger.begin()
         self._note_input_folders(plan, selection)
+        inputs = [Path(os.fsdecode(each)) for each in self._ledger.folders.mounts() if each in mounts]
+        self._input_disks = {place: _device(place) for place in inputs}
+        outputs = [each.path / place for each in self._folders for place in self._known_folders[each.written]["disks"]]
+        self._disks = {place: _device(place) for place in outputs}
         for name, value in facts.items():
             self._ledger.facts.set(name, value)
         self._ledger.commit()
@@ -332,11 +357,24 @@ class Guards:
             raise EnvironmentFailure(f"the input root {root} is not the folder any more that it was at the start")
         for folder in self._config.output_folders:
             refuse_lost(folder)
+        for place, device in (self._disks | self._input_disks if has_vanished else self._disks).items():
+            if _device(place) != device:
+                raise EnvironmentFailure(f"the disk at {_shown(str(place))} was unmounted while the run was at work")
 
 
 def guards_of(config: Config, ledger: Ledger, confirmed: Confirmations = NOTHING_CONFIRMED) -> Guards:
     """Return the guards of a pipeline, whose state may not exist yet."""
     return Guards(config, ledger, owner_here(config.state, known_identity(config.state), config.name), confirmed)
+
+
+def _disks_in(folder: bytes, mounts: MountPoints, links: Mapping[str, str]) -> dict[str, str]:
+    """Return the places in an output folder that lie on other disks, by a mount or a link, and their mount points."""
+    real = os.path.realpath(folder)
+    found = {os.fsdecode(place): os.fsdecode(os.path.join(real, place)) for place in mounts.below(real)}
+    for link, leads in links.items():
+        if (mount := mounts.above(os.fsencode(leads))) != mounts.above(real):
+            found[link] = os.fsdecode(mount)
+    return found
 
 
 def _shown(text: str) -> str:

@@ -42,6 +42,10 @@ class Disks:
         subprocess.run(["umount", place], check=True)
         self._mounted.remove(place)
 
+    def forget(self, place: Path) -> None:
+        """Leave alone what a stage has unmounted."""
+        self._mounted.remove(place)
+
     def unmount_all(self) -> None:
         """Take away what is left."""
         for place in reversed(self._mounted):
@@ -442,3 +446,45 @@ def test_a_copy_of_a_folder_is_no_reason_to_prune(pruned: Project) -> None:
     assert pruned.run().exit == 0
     shutil.rmtree(pruned.folder / "in/a")
     assert pruned.run().exit == 4 and kept(pruned)["a"] == 30
+
+
+@pytest.mark.parametrize("how", ["mounted", "linked"])
+def test_a_disk_in_an_output_folder_that_is_away(pruned: Project, disks: Disks, how: str) -> None:
+    """Nothing is made beneath its mount point: exit 3, until it is back or somebody says that it is meant."""
+    fill(pruned, "2023", 2)
+    fill(pruned, "2024", 2)
+    place = pruned.folder / ("out/2024" if how == "mounted" else "elsewhere")
+    disks.mount(place)
+    if how == "linked":
+        (pruned.folder / "out").mkdir()
+        (pruned.folder / "out/2024").symlink_to("../elsewhere")
+    assert pruned.run().done == 4 and pruned.run().up_to_date == 4
+    disks.unmount(place)
+    with pytest.raises(EnvironmentFailure, match=r"lie on a disk that was mounted at .*, where none is now"):
+        pruned.run()
+    assert not list(place.iterdir())
+    assert pruned.run(confirmed=Confirmations(rebuild=True)).done == 2 and pruned.run().up_to_date == 4
+
+
+TAKES_AWAY = """
+import subprocess
+def upper(text: str) -> str:
+    if text == "take away":
+        subprocess.run(["umount", "-l", DISK], check=True)
+    return text.upper()
+"""
+
+
+@pytest.mark.parametrize("place", ["in/disk", "out/disk"])
+def test_a_disk_that_is_taken_away_during_the_run(pruned: Project, disks: Disks, place: str) -> None:
+    """The run stops with 3: what is gone with it has not vanished, and nothing is made beneath its mount point."""
+    disk = disks.mount(pruned.folder / place)
+    fill(pruned, "disk", 30)
+    assert pruned.run().done == 30
+    pruned.write("stages/upper.py", TAKES_AWAY.replace("DISK", repr(str(disk))))
+    pruned.write("in/a", "take away")
+    summary = pruned.run()
+    disks.forget(disk)
+    assert summary.exit == 3 and "disk" in summary.stopped
+    assert not [each for each in disk.rglob("*") if each.is_file()]
+    assert len(pruned.outputs()) == (31 if "in" in place else 1)
