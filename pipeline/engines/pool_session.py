@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import TimeoutError as NothingYet
-from multiprocessing.pool import Pool
+from multiprocessing.pool import TERMINATE, Pool
 from typing import Any
 
 from pipeline.engines import worker_loop
@@ -156,9 +156,11 @@ class PoolSession:
             self._queues[0].stop_reading()
             self._queues[1].stop_writing()
         ending = threading.Thread(target=self._end_pool, daemon=True, name="pool-terminate")
-        with suppress(WorkersFailed):  # Pool's threads are daemons, too
+        try:
             start_thread(ending)
             ending.join(TERMINATE_S)
+        except WorkersFailed:  # Pool's threads are daemons, too; it must not write to its cut pipes when it is deleted
+            self._pool._state = TERMINATE  # type: ignore[attr-defined]
         return stuck
 
     def _stop_starting(self) -> list[Worker]:
