@@ -13,7 +13,8 @@
 Three things may happen to a worker, and its slot says which (slots.py). It dies while it works: its batch comes back,
 and the job that it was running is blamed. It dies in the pool's own code: the session (a Pool and its workers) is
 replaced by another, and every batch in flight comes back; the jobs that it had run and not answered are run alone, and
-blamed if that happens again. It dies while it leaves or starts: nothing is lost.
+blamed if that happens again. It dies while it leaves or starts: nothing is lost. And where every worker idles while
+batches are in flight, whatever the reason, the session is replaced as well.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048
 MAX_WINDOW = 16384
+# When every worker has been idle for this long although batches are in flight, these were lost in the pool's pipes.
+STALL_S = 10.0
 # After so many sessions in a row that broke without a reply or a job to blame, the engine fails, and opens no other.
 MAX_REBUILDS_IN_A_ROW = 10
 
@@ -117,6 +120,7 @@ class PoolEngine:
         self._closer: Closer | None = None
         self._failure: Exception | None = None
         self._rebuilds = 0
+        self._stalled_since: float | None = None
 
         self._window = min(WINDOW_PER_WORKER * settings.processes, MAX_WINDOW)
         self._unfinished = 0
@@ -238,6 +242,7 @@ class PoolEngine:
 
     def _on_reply(self, number: int, packed: bytes, seconds: float) -> None:
         self._rebuilds = 0
+        self._stalled_since = None
         batch = self._in_flight.pop(number, None)
         if batch is None:
             return  # its session was thought lost, and the batch has been sent again
@@ -307,8 +312,19 @@ class PoolEngine:
             raise self._failure
         if self._supervisor and (deaths := self._handle_deaths()):
             self._rebuild(deaths)
-        elif self._session and not self._session.is_sound:
+        elif self._session and (not self._session.is_sound or self._is_stalled(self._session)):
             self._rebuild([])
+
+    def _is_stalled(self, session: PoolSession) -> bool:
+        """Return whether all workers have been idle for STALL_S, and nothing came of the batches in flight."""
+        table = self._allocator.table
+        if not self._in_flight or any(
+            table.read(worker.slot.number).state != State.IDLE for worker in list(session.workers)
+        ):
+            self._stalled_since = None
+        elif self._stalled_since is None:
+            self._stalled_since = time.monotonic()
+        return self._stalled_since is not None and time.monotonic() - self._stalled_since > STALL_S
 
     def _handle_deaths(self) -> list[WorkerDeath]:
         """Blame the jobs of workers that died while working; return the deaths that may have broken the pool itself."""
@@ -344,6 +360,7 @@ class PoolEngine:
         """Replace a session whose queues may be locked or half written; every batch in flight comes back."""
         assert self._session and self._supervisor
         self._rebuilds += 1
+        self._stalled_since = None
         self._supervisor.unwatch()
         self._fail_if_stuck(self._session.kill())
         self._receive(0.02)
@@ -354,7 +371,7 @@ class PoolEngine:
         self._close_session()
         if self._rebuilds >= MAX_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(
-                f"idle workers were killed {self._rebuilds} times in a row, and no file was done in between"
+                f"the pool broke down {self._rebuilds} times in a row, and no file was done in between"
             )
             raise self._failure
 

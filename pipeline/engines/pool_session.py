@@ -189,8 +189,9 @@ class PoolSession:
         return process
 
     def on_started(self, process: WorkerProcess) -> None:
-        assert process.slot
+        assert process.slot and process.pid
         self.workers.append(Worker(process, process.slot))
+        self._allocator.table.admit(process.slot.number, process.pid)
 
     def on_start_failed(self, process: WorkerProcess, error: Exception | None) -> None:
         if process.slot:

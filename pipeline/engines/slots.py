@@ -1,8 +1,11 @@
 """The shared memory in which each worker reports what it is doing, read by the parent when the worker dies.
 
-A slot is a row of 64-bit words that only its worker writes, and that the parent may read at any time:
+A slot is a row of 64-bit words that its worker writes, and that the parent may read at any time:
 
-    state  since  batch  place  stage  stage_since
+    state  since  batch  place  stage  stage_since  pid
+
+The last word is the parent's: the process id of the worker that it has started. A process that finds another number
+there is unknown to the parent, since the forkserver died before it could tell it, and takes part in nothing.
 
 The state decides what a death costs. A worker that dies WORKING holds no lock of the pool, so only its batch is lost.
 One that dies IDLE may have held a queue's lock or left half a message in a pipe: the pool must be rebuilt, and if its
@@ -12,6 +15,7 @@ it, and one that ends SPOILT was WORKING.
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from contextlib import suppress
@@ -41,9 +45,11 @@ class State(IntEnum):
     """The state of a worker that ends since its job has closed descriptors that the worker needs."""
 
 
-WIDTH = 6
-STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE = range(WIDTH)
+WIDTH = 7
+STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE, PID = range(WIDTH)
 NO_STAGE = -1
+# How often a worker that has just started looks whether the parent knows it.
+ADMISSION_POLL_S = 0.001
 # The word before all slots, by which the parent tells every worker to start no job.
 DRAINING = 0
 
@@ -78,12 +84,16 @@ class SlotTable:
     def reset(self, number: int) -> None:
         """Prepare a slot for a worker that is about to start."""
         at = first_word(number)
-        self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0]
+        self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0, 0]
+
+    def admit(self, number: int, pid: int) -> None:
+        """Let the process `pid`, and no other, be the worker of slot `number`."""
+        self.words[first_word(number) + PID] = pid
 
     def read(self, number: int) -> Snapshot:
         """Return the current words of slot `number`."""
         at = first_word(number)
-        state, *rest = self.words[at : at + WIDTH]
+        state, *rest = self.words[at : at + PID]
         return Snapshot(State(state), *rest)
 
 
@@ -107,6 +117,14 @@ class Slot:
         at = first_word(self.number)
         self.table.words[at + SINCE] = time.monotonic_ns()
         self.table.words[at + STATE] = state
+
+    def wait_for_admission(self) -> None:
+        """Wait until the parent knows this process as the worker of this slot.
+
+        Any other could take a batch or a lock to its grave unseen. It stays here until the parent closes its pipe.
+        """
+        while self.table.words[first_word(self.number) + PID] != os.getpid():
+            time.sleep(ADMISSION_POLL_S)
 
     @property
     def is_leaving(self) -> bool:

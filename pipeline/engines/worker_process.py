@@ -86,7 +86,8 @@ class WorkerProcess(BaseProcess):
                     self._open_pidfd()
                     return owner.on_started(self)
                 except Exception as error:  # whatever it is, it must not end Pool's thread, and leave us to wait
-                    refusal = error
+                    # Without its traceback nothing holds the pipe of a worker that was started all the same.
+                    refusal = error.with_traceback(None)
         self.is_absent = True
         owner.on_start_failed(self, refusal)
 
@@ -163,6 +164,7 @@ class WorkerProcess(BaseProcess):
             self._close_inherited()
         for name in ONE_THREAD_VARIABLES:
             os.environ.setdefault(name, "1")
+        self.slot.wait_for_admission()
         super().run()
 
     def _close_inherited(self) -> None:

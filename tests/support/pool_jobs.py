@@ -6,12 +6,14 @@ import ctypes
 import multiprocessing.connection
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.engines import slots
 from pipeline.messages import Job, Outcome, Result, Source, StageInfo, Target
 
 # decode -> web -> thumb
@@ -127,6 +129,15 @@ def _break_pool(*_: str) -> None:
     multiprocessing.connection.Connection._send_bytes = lambda *_: os._exit(9)
 
 
+def _garble(mark: str, *_: str) -> None:
+    """Begin a long message on the pipe of the answers, once, which swallows all answers that follow."""
+    if not os.path.exists(mark):
+        Path(mark).touch()
+        slot = slots.current()
+        assert slot
+        os.write(slot.pipes[1], struct.pack("!i", 1 << 30))
+
+
 def _segv_with_child(pid_file: str, *_: str) -> None:
     """Die, and leave a child that holds whatever a fork inherits."""
     child = os.fork()
@@ -231,6 +242,7 @@ ACTIONS: dict[str, Callable[..., str | None]] = {
     "grow_and_die": _grow_and_die,
     "spin": _spin,
     "break_pool": _break_pool,
+    "garble": _garble,
     "close_all": lambda *_: os.closerange(0, 1000),
     "segv_with_child": _segv_with_child,
     "segv_without_text": _segv_without_text,

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from support.pool_engines import Make, kinds, run, texts
 from support.pool_jobs import STAGES, job, outside
 from support.program import is_running, kill, pids_in, wait_until, wait_until_gone
 
-from pipeline.engines import pool_session
+from pipeline.engines import pool, pool_session
 from pipeline.engines.pool import PoolEngine
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 
@@ -262,6 +263,39 @@ def test_workers_have_no_terminal_and_one_thread(make: Make, method: str, monkey
     assert method == "forkserver" or found["environment"] == "1 3"  # that server may be older than this test
 
 
+# Imported by a forkserver: the first one ends after it has forked, and before it has told the number of the child.
+DYING_SERVER = """\
+import os, time
+from pathlib import Path
+MARK, fork = Path(__file__).with_name("mark"), os.fork
+def fork_and_die():
+    pid = fork()
+    if pid and not MARK.exists():
+        MARK.write_text(str(pid))
+        time.sleep(1)
+        os.kill(os.getpid(), 9)
+    return pid
+os.fork = fork_and_die
+"""
+
+
+def test_a_worker_that_the_parent_does_not_know_takes_nothing(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its forkserver was killed right after the fork: it would hold the queue's lock, and take it to its grave."""
+    (tmp_path / "dying_server.py").write_text(DYING_SERVER)
+    monkeypatch.syspath_prepend(tmp_path)
+    forkserver._forkserver._stop()
+    engine = make("forkserver", preload=("dying_server",))
+    try:
+        assert len(run(engine, [job(f"ok {n}") for n in range(100)], most_s=30)) == 100
+        wait_until_gone([int((tmp_path / "mark").read_text())])
+    finally:
+        engine.close()  # its workers keep the forkserver alive
+        forkserver._forkserver._stop()
+        make("forkserver")  # the next one is an ordinary one again
+
+
 def test_errors_are_retried_after_a_pause(make: Make, tmp_path: Path) -> None:
     """A file that failed by an exception is tried again, while the others go on."""
     engine = make(retries=1, backoff_s=1)
@@ -401,6 +435,16 @@ def test_a_death_in_the_pools_own_code_costs_one_file(make: Make, method: str) -
     assert len(found) == len(names)
     assert [name for name, kind in kinds(found).items() if kind != "done"] == ["break_pool"]
     assert texts(found)["break_pool"] == "the worker ended by exit code 9, after the last call of a stage"
+
+
+def test_answers_that_are_lost_in_the_pipe_are_not_waited_for(
+    make: Make, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All workers are idle, and their answers never come: the pool is replaced, and the files run again."""
+    monkeypatch.setattr(pool, "STALL_S", 1.0)
+    names = [*(f"ok {n}" for n in range(50)), f"garble {tmp_path}/mark", *(f"ok {n}" for n in range(50, 100))]
+    found = run(make(method), [job(name) for name in names])
+    assert len(found) == 101 and set(kinds(found).values()) == {"done"}
 
 
 def test_closed_descriptors_cost_one_file(make: Make, method: str) -> None:

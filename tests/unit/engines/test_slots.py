@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.program import wait_until
 
-from pipeline.engines.slots import NO_STAGE, WIDTH, SlotAllocator, SlotTable, State, first_word
+from pipeline.engines.slots import NO_STAGE, PID, WIDTH, SlotAllocator, SlotTable, State, first_word
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -36,7 +36,7 @@ def test_a_slot_that_is_given_again_says_nothing_of_the_last_worker(tmp_path: Pa
     slot = allocator.allocate(0)
     assert slot
     at = first_word(slot.number)
-    table.words[at : at + WIDTH] = [State.WORKING, 1, 2, 3, 4, 5]
+    table.words[at : at + WIDTH] = [State.WORKING, 1, 2, 3, 4, 5, 6]
     assert table.read(0) == (State.WORKING, 1, 2, 3, 4, 5)
     allocator.release(slot)
     began = time.monotonic_ns()
@@ -44,6 +44,7 @@ def test_a_slot_that_is_given_again_says_nothing_of_the_last_worker(tmp_path: Pa
     now = table.read(0)
     assert (now.state, now.batch, now.place, now.stage) == (State.STARTING, -1, -1, NO_STAGE)
     assert began <= now.since_ns <= time.monotonic_ns()
+    assert table.words[at + PID] == 0
 
 
 def test_no_slot_is_given_twice(tmp_path: Path) -> None:
