@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 import types
 import weakref
 from collections.abc import Iterator
@@ -86,8 +87,8 @@ class WorkerProcess(BaseProcess):
                     self._open_pidfd()
                     return owner.on_started(self)
                 except Exception as error:  # whatever it is, it must not end Pool's thread, and leave us to wait
-                    # Without its traceback nothing holds the pipe of a worker that was started all the same.
-                    refusal = error.with_traceback(None)
+                    refusal = error
+                    traceback.clear_frames(error.__traceback__)  # closes the pipe of a worker that started all the same
         self.is_absent = True
         owner.on_start_failed(self, refusal)
 
