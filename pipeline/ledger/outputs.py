@@ -73,8 +73,17 @@ class OutputRecord(NamedTuple):
     @property
     def digests(self) -> tuple[bytes, ...]:
         """The digests of the last versions that we made, the newest first."""
-        all_of_them = (self.digest or b"") + (self.earlier or b"")
-        return tuple(all_of_them[at : at + _DIGEST_BYTES] for at in range(0, len(all_of_them), _DIGEST_BYTES))
+        return split_digests(self.joined_digests)
+
+    @property
+    def joined_digests(self) -> bytes:
+        """Return `digests` one after the other."""
+        return (self.digest or b"") + (self.earlier or b"")
+
+
+def split_digests(joined: bytes) -> tuple[bytes, ...]:
+    """Return the digests that stand one after the other."""
+    return tuple(joined[at : at + _DIGEST_BYTES] for at in range(0, len(joined), _DIGEST_BYTES))
 
 
 def _checked(rows: Iterable[tuple[Any, ...]]) -> Iterator[OutputRecord]:

@@ -59,7 +59,9 @@ _NOT_MOVED = "CASE WHEN source IN (SELECT gone FROM moves) THEN 'source_moved' E
 _ROOT_FILES = f"X'{ROOT_FILES.hex()}'"
 # Rows that are read together.
 _CHUNK = 500
-_ORPHAN = "target, source, stage, status, code, size, mtime_ns, digest"
+_ORPHAN = "target, source, stage, status, code, size, mtime_ns, digests"
+# The digests of the last versions of an output, one after the other.
+_DIGESTS = "CAST(coalesce(digest, X'') || coalesce(earlier, X'') AS BLOB)"
 _INSERT_ORPHAN = f"INSERT OR IGNORE INTO orphans ({_ORPHAN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _DECISION = (
     "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
@@ -92,7 +94,7 @@ class PlanTables:
         """Add as orphans the files of all outputs that the ledger has as skipped."""
         self._connection.execute(
             f"INSERT OR IGNORE INTO orphans ({_ORPHAN})"
-            " SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
+            f" SELECT target, source, stage, status, ?, size, mtime_ns, {_DIGESTS} FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
             (code,),
         )
@@ -118,11 +120,11 @@ class PlanTables:
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
 
-        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns, digest.
+        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns, digests.
         """
         planned = f"FROM plan WHERE {ARE_GROUPS}"
         return self._all(
-            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns, digest"
+            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns, {_DIGESTS}"
             " FROM outputs"
             f" WHERE {ARE_GROUPS} AND target NOT IN (SELECT target {planned})"
         )

@@ -236,7 +236,7 @@ CREATE TEMP TABLE plan (
 );
 CREATE TEMP TABLE orphans (
     target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER,
-    digest BLOB, spared INTEGER NOT NULL DEFAULT 0 -- whether it is kept as the old output of what fails
+    digests BLOB, spared INTEGER NOT NULL DEFAULT 0 -- whether it is kept as the old output of what fails
 ) WITHOUT ROWID;
 CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
     target BLOB PRIMARY KEY, mtime_ns INTEGER, digest BLOB, ctime_ns INTEGER -- the last two of those that were read

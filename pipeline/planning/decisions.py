@@ -239,5 +239,5 @@ class Orphan(NamedTuple):
     code: OrphanCode
     size: int | None
     mtime_ns: int | None
-    digest: bytes | None
-    """Size, mtime_ns and digest are those of the record."""
+    digests: bytes
+    """The digests of the last versions, one after the other; they, size and mtime_ns are those of the record."""

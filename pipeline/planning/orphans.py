@@ -10,9 +10,9 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from pipeline.files.walk import IN_LINKED, Walk
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.outputs import OutputRecord, split_digests
 from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
-from pipeline.planning.file_state import is_as_left, look
+from pipeline.planning.file_state import is_ours, look
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.same_time import GRANULARITIES_NS
 
@@ -178,6 +178,6 @@ def fate_of(orphan: Orphan, path: bytes) -> Fate:
         return Fate(orphan, path, "forget")
     except OSError as error:
         return Fate(orphan, path, "keep", "unreadable", str(error.strerror))
-    if is_as_left(path, found, orphan.size, orphan.mtime_ns, orphan.digest):
+    if is_ours(path, found, orphan.size, orphan.mtime_ns, split_digests(orphan.digests)):
         return Fate(orphan, path, "prune")
     return Fate(orphan, path, "keep", "edited")

@@ -112,7 +112,7 @@ class PlanStore:
         # What stands for parts is no file, and forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
         self._tables.insert_orphans(
-            [(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns, row.digest)]
+            [(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns, row.joined_digests)]
         )
 
     def add_moved(self, row: OutputRecord) -> None:

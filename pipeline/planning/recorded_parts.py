@@ -16,7 +16,7 @@ from pipeline.ledger.intents import PartIntent
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
-from pipeline.planning.file_state import is_as_left
+from pipeline.planning.file_state import is_ours
 from pipeline.planning.recipe import OutputSpec, take_parts
 
 
@@ -130,7 +130,7 @@ class RecordedParts:
             return True
         path = self._path(row)
         try:
-            if not is_as_left(path, os.lstat(path), row.size, row.mtime_ns, row.digest):
+            if not is_ours(path, os.lstat(path), row.size, row.mtime_ns, row.digests):
                 return False
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):

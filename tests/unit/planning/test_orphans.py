@@ -52,6 +52,14 @@ def exclude(project: Project) -> None:
     project.edit("pipeline.yaml", "inputs: in", "inputs: {root: in, exclude: [a]}")
 
 
+def bring_back_an_older_version(project: Project) -> None:
+    before = (project.folder / "out/a").read_bytes()
+    project.write("in/a", "another text, and longer")
+    project.run()
+    assert (project.folder / "out/a").read_bytes() != before
+    (project.folder / "out/a").write_bytes(before)
+
+
 CASES: dict[str, tuple[Callable[[Project], object], tuple[str, str]]] = {
     "gone": (lambda project: (project.folder / "in/a").unlink(), ("prune", "source gone")),
     "a folder now": (
@@ -62,6 +70,14 @@ CASES: dict[str, tuple[Callable[[Project], object], tuple[str, str]]] = {
     "excluded and edited": (
         lambda project: [exclude(project), edit(project)],
         ("keep", "excluded now, edited by someone else"),
+    ),
+    "excluded and an older version is back": (
+        lambda project: [bring_back_an_older_version(project), exclude(project)],
+        ("prune", "excluded now"),
+    ),
+    "skipped and an older version is back": (
+        lambda project: [bring_back_an_older_version(project), project.write("in/a", "skip it"), project.run()],
+        ("prune", "skipped now"),
     ),
     "excluded and a link": (
         lambda project: [exclude(project), link(project)],
