@@ -334,9 +334,11 @@ class PoolEngine:
             if isinstance(event, Exception):
                 self._failure = event
                 raise event
-            if event.last.state in (State.WORKING, State.SPOILT):
+            is_at_work = event.last.state in (State.WORKING, State.SPOILT)
+            if is_at_work:
                 self._blame(event)
-            else:
+            # The forkserver of one is that of all: no other of this session is to be given a job, and die with it.
+            if not is_at_work or event.failure.is_shared:
                 others.append(event)
         return others
 

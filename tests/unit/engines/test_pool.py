@@ -18,7 +18,10 @@ from support.pool_jobs import STAGES, job, outside
 from support.program import is_running, kill, pids_in, wait_until, wait_until_gone
 
 from pipeline.engines import pool, pool_session
+from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.pool import PoolEngine
+from pipeline.engines.slots import State
+from pipeline.engines.supervisor import WorkerDeath
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -294,6 +297,23 @@ def test_a_worker_that_the_parent_does_not_know_takes_nothing(
         engine.close()  # its workers keep the forkserver alive
         forkserver._forkserver._stop()
         make("forkserver")  # the next one is an ordinary one again
+
+
+def test_the_other_workers_of_a_dead_forkserver_get_no_job(make: Make, tmp_path: Path) -> None:
+    """The end of the first of them costs the session: a job that another was given would die twice, and fail."""
+    engine = make("forkserver")
+    engine.submit(job(f"hold {tmp_path}"))
+    while not engine.in_hand():
+        engine.poll(0.01)
+    session = engine._session
+    assert session and engine._supervisor
+    read = engine._allocator.table.read
+    [last] = [now for worker in session.workers if (now := read(worker.slot.number)).state == State.WORKING]
+    failure = WorkerFailure("crashed", last.stage, "killed, as the forkserver had been", is_shared=True)
+    engine._supervisor.events.put(WorkerDeath(last, failure))
+    (tmp_path / "go").touch()
+    assert set(kinds(run(engine, [])).values()) == {"done"}
+    assert engine._session is not session
 
 
 def test_errors_are_retried_after_a_pause(make: Make, tmp_path: Path) -> None:
