@@ -24,7 +24,7 @@ _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
 # The orphans that were made of a source, and those whose source is gone.
 _MADE = (
-    "SELECT orphans.source, code, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest, recorded"
+    "SELECT orphans.source, code, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest, outputs.run"
     " FROM orphans JOIN outputs ON outputs.target = orphans.target WHERE outputs.status != 'intended'"
 )
 _GONE = f"{_MADE} AND code = 'source_gone'"
@@ -218,15 +218,15 @@ class PlanTables:
         """Count the sources in a folder that are gone, and of which a twin is there under another path.
 
         A twin has the size and the time or, if it is recorded, the contents; `by_size` the size alone. It is new, or
-        was recorded after all of these: what was a copy before is none.
+        was made by a later run than all of these: what was a copy before is none.
         """
         which, values = _within(folder)
         alike = "" if by_size else " AND (there.mtime_ns = gone.mtime_ns OR there.digest = gone.digest)"
         rows = self._all(
             "WITH gone AS MATERIALIZED (SELECT source, source_size AS size, source_mtime_ns AS mtime_ns,"
-            f" source_digest AS digest, recorded FROM ({_GONE}) {which}), there AS ("
+            f" source_digest AS digest, run FROM ({_GONE}) {which}), there AS ("
             " SELECT source_size AS size, source_mtime_ns AS mtime_ns, source_digest AS digest FROM outputs"
-            f" WHERE status != 'intended' AND {ARE_FILES} AND recorded > (SELECT max(recorded) FROM gone)"
+            f" WHERE status != 'intended' AND {ARE_FILES} AND run > (SELECT max(run) FROM gone)"
             " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.source = outputs.source AND code = 'source_gone')"
             f" UNION ALL SELECT source_size, source_mtime_ns, NULL FROM plan WHERE {ARE_FILES})"
             f" SELECT count(DISTINCT gone.source) FROM there CROSS JOIN gone ON gone.size = there.size{alike}",

@@ -438,11 +438,15 @@ def test_a_folder_that_was_renamed_is_no_loss_later(pruned: Project, how: str) -
     assert kept(pruned)["b"] == 30 and not kept(pruned)["a"]
 
 
+SLOW = "import time\ndef upper(text: str) -> str:\n    time.sleep(0.01)\n    return text.upper()\n"
+
+
 def test_a_copy_of_a_folder_is_no_reason_to_prune(pruned: Project) -> None:
-    """What was there twice before is not renamed."""
+    """What was there twice before is not renamed, although a run records the second of them later."""
+    pruned.write("stages/upper.py", SLOW)
     for folder in "ab":
         for number in range(30):
-            pruned.write(f"in/{folder}/{number}", "x" * (number + 1))
+            os.utime(pruned.write(f"in/{folder}/{number}", "x" * (number + 1)), (10**9, 10**9))
     assert pruned.run().exit == 0
     shutil.rmtree(pruned.folder / "in/a")
     assert pruned.run().exit == 4 and kept(pruned)["a"] == 30
