@@ -283,7 +283,8 @@ class Verdict:
         before = self._before.get(path)
         if (owned := self._world.owned.get(path)) is not None:
             return self._allowed_of(path, owned, usual)
-        if path not in self._right and (self._world.is_restored or before == b""):  # nobody can tell whose it is
+        is_unknown = self._world.is_restored or before in (b"", self._world.unknown.get(path))
+        if path not in self._right and is_unknown:  # nobody can tell whose it is
             usual = [*usual, before, None]
         if self._is_whole:
             return usual

@@ -49,6 +49,8 @@ class World:
     counter: int = 0
     is_restored: bool = False
     """Whether an older copy of something was put in place tonight: what lies in the outputs may be of neither day."""
+    unknown: dict[str, bytes] = field(default_factory=dict)
+    """What lay in the outputs when a copy was put in place last: until it is made anew the ledger may not know it."""
     former: set[str] = field(default_factory=set)
     """The folders in which web texts were once; those of files that fail stay there."""
     saved: tuple[Recipe, dict[str, Owned]] | None = None
@@ -646,6 +648,7 @@ def restore_inputs(world: World) -> str:
 def _restored(world: World) -> str:
     assert world.saved
     world.is_restored = True
+    world.unknown |= world.project.made()
     world.owned = {path: replace(each) for path, each in (world.saved[1] | world.owned).items()}
     world.look_again()
     return "yesterday's"
