@@ -25,6 +25,9 @@ __all__ = [
 is_program = False
 """Whether this process is nothing but the program, rather than a script or a notebook that has imported it."""
 
+has_run_stages = False
+"""Whether stages have run in this process, and may have left threads and exit functions that never end."""
+
 # Where each public name is defined; a module is loaded when one of its names is used.
 _DEFINED_IN = {
     "FileFailure": "errors",

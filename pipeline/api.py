@@ -23,6 +23,7 @@ from typing import Literal, TypedDict, Unpack
 from pipeline.config.load import load_config
 from pipeline.config.model import Config
 from pipeline.errors import UsageError
+from pipeline.files.process_limits import start_thread
 from pipeline.files.walk import pattern_problem
 from pipeline.messages import Outcome
 from pipeline.observer import RunObserver
@@ -157,7 +158,7 @@ class Outcomes(Iterator[Outcome]):
                 outcomes.finish()
 
         thread = threading.Thread(target=go, name="filemill-run", daemon=True)
-        thread.start()
+        start_thread(thread)
         try:
             yield from outcomes
         finally:

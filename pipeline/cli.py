@@ -5,14 +5,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 import pipeline
+
+if not hasattr(pipeline, "is_program"):  # pip lets two distributions write to one folder, and the later one wins
+    from importlib import metadata
+
+    owners = {*metadata.packages_distributions().get("pipeline", ())} - {"filemill"}
+    print(
+        f"{pipeline.__file__}: this belongs to {', '.join(sorted(owners)) or 'another distribution'}, which has the "
+        "name 'pipeline' too; install filemill anew, in an environment of its own",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
 from pipeline import __version__
 from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
-from pipeline.stdio import discard_stdout, open_missing, print_error
+from pipeline.stdio import discard_stdout, open_missing, outlive_readers, print_error
 from pipeline.text import did_you_mean, program
 
 VERBS = {
@@ -44,24 +58,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     open_missing()
     pipeline.is_program = arguments is None
+    if pipeline.is_program:
+        outlive_readers()
     try:
-        return _execute(list(sys.argv[1:] if arguments is None else arguments))
+        code = _flushed(_exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
+        return _leave(code) if pipeline.is_program and pipeline.has_run_stages else code
+    except SystemExit as left:  # argparse has printed its help, or how a verb is used
+        raise SystemExit(_flushed(left.code if isinstance(left.code, int) else int(left.code is not None))) from None
+
+
+def _exit_code_of(arguments: list[str]) -> int:
+    """Run one command and print the error that it may end with."""
+    try:
+        return _execute(arguments)
     except FilemillError as error:
         print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our stdout, such as `head`, has ended
-        discard_stdout()
-        return 0
     except OSError as error:
-        discard_stdout()
-        print_error(f"stopped by the machine: {error}")
-        return EnvironmentFailure.exit_code
+        return _report_machine(error)
     except Exception as error:
         if isinstance(error.__cause__, KeyboardInterrupt):  # it fell into a class body, where Python wraps it
             return 130
         return _report_bug(error)
+
+
+def _flushed(code: int) -> int:
+    """Write out what stdout has been given, and return the exit code: 3 where it cannot be, unless `code` is graver."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        reported = _report_machine(error)
+        return code if code >= FilemillError.exit_code else reported
+    except KeyboardInterrupt:  # the reader takes nothing any more
+        discard_stdout()
+        return 130
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without waiting for threads and exit functions that a stage has left in it."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _execute(arguments: list[str]) -> int:
@@ -81,7 +121,6 @@ def _execute(arguments: list[str]) -> int:
     parsed = _parse(verb, command, rest)
     _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
-    sys.stdout.flush()
     return code
 
 
@@ -140,13 +179,33 @@ exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 st
 """
 
 
+def _report_machine(error: Exception) -> int:
+    """Print one line about an error of the machine, stop printing to stdout, and return the exit code."""
+    from pipeline.files.process_limits import describe_refusal, is_start_refused
+
+    discard_stdout()
+    print_error(f"stopped by the machine: {describe_refusal() if is_start_refused(error) else error}")
+    return EnvironmentFailure.exit_code
+
+
 def _report_bug(error: Exception) -> int:
-    """Print one line about a bug in filemill, write its traceback to a file, and return the exit code."""
+    """Print one line about a bug in filemill, write its traceback to a file, and return the exit code.
+
+    That no thread could be started is no bug, though Python has no error of the machine for it.
+    """
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:
-        traceback.print_exception(error, file=log)
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    print_error(f"filemill has a bug: {text} (traceback in {log.name})")
+    from pipeline.files.process_limits import is_start_refused
+
+    if is_start_refused(error):
+        return _report_machine(error)
+    text = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="filemill-", suffix=".log", delete=False, encoding="utf-8") as log:
+            log.write(text)
+        where = f"traceback in {log.name}"
+    except OSError as full:
+        where = f"no file takes its traceback: {full}\n{text}"
+    print_error(f"filemill has a bug: {' '.join(f'{type(error).__name__}: {error}'.split())} ({where})")
     return 70

@@ -8,6 +8,8 @@
     ├── StageError                      2   a stage breaks the contract; says its file and line
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
     │   ├── WorkersFailed               3   no worker could be started
+    │   ├── SourceUnreachable           3   the machine cannot read one source; three in a row end the run
+    │   ├── FolderDenied                3   a folder of outputs may not be written to; those in others are made
     │   └── CodeChanged                 3   the stages' code is not what the run was planned with
     ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
     ├── AlreadyRunning                 75   another run holds the lock of this state folder
@@ -60,10 +62,24 @@ class EnvironmentFailure(FilemillError):
     """The machine stopped the run part-way; what is done is safe and a rerun resumes."""
 
     exit_code = 3
+    refused: Literal["", "source", "folder"] = ""
+    """What alone the machine refused, so that other files may well be done; empty if it is not known to be one."""
 
 
 class WorkersFailed(EnvironmentFailure):
     """No worker could be started, so no file can be blamed."""
+
+
+class SourceUnreachable(EnvironmentFailure):
+    """The machine cannot read one source, such as from a bad sector of its disk; others may well be read."""
+
+    refused = "source"
+
+
+class FolderDenied(EnvironmentFailure):
+    """A folder of outputs may not be written to; others may well be."""
+
+    refused = "folder"
 
 
 class CodeChanged(EnvironmentFailure):
@@ -109,12 +125,15 @@ class Unreadable(FileFailure):
 
 
 class SourceMoved(FileFailure):
-    """The source changed or vanished while it was read; what was made from it is discarded."""
+    """The source changed or vanished while it was read; what was made of one that changed is discarded."""
 
-    def __init__(self, kind: Literal["changed", "vanished"]) -> None:
+    def __init__(self, kind: Literal["changed", "vanished"], stage: str = "") -> None:
         texts = {"changed": "changed while reading; the next run does it", "vanished": "vanished while reading"}
-        super().__init__(texts[kind])
+        who = f"while stage {stage} had it; a stage reads its input and changes nothing of it"
+        super().__init__(f"{kind} {who}" if stage else texts[kind])
         self.kind = kind
+        self.was_in_hand = bool(stage)
+        """True if it happened during the call of a stage that was given the path of the source."""
 
 
 class Interrupted(BaseException):

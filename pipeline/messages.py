@@ -5,12 +5,12 @@ They are named tuples, since a frozen dataclass takes three times as long to mak
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pipeline.text import as_json, shown
 
 Status = Literal["done", "skipped", "failed"]
-FailureKind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed"]
+FailureKind = Literal["error", "crashed", "timeout", "memory", "collision", "vanished", "changed", "interrupted"]
 KILLED: tuple[FailureKind, ...] = ("crashed", "timeout", "memory")
 """The kinds of failure in which the worker was killed, so that its temporaries are left behind."""
 MOVED: tuple[FailureKind, ...] = ("vanished", "changed")
@@ -133,6 +133,26 @@ class GroupJob(NamedTuple):
 AnyJob = Job | GroupJob
 
 
+class InHand(NamedTuple):
+    """A job that a worker is running."""
+
+    job: AnyJob
+    stage: str
+    """The name of the stage that is being called; empty if none is."""
+    seconds: float
+    """How long the worker has been running the job."""
+    pid: int
+    """The process id of the worker."""
+
+    def __str__(self) -> str:
+        where = f"stage {self.stage!r}, " if self.stage else ""
+        return f"{self.job.origin}: in hand for {self.seconds:,.0f} s ({where}process {self.pid})"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys of a job in hand in progress.json."""
+        return self.job.origin.as_json() | {"stage": self.stage, "seconds": round(self.seconds, 3), "pid": self.pid}
+
+
 class Handed(NamedTuple):
     """A value that a job leaves to another pool, with the stages whose outputs are made from it there."""
 
@@ -170,10 +190,12 @@ class Result(NamedTuple):
     """The parts that a fan-out made in place of one file."""
     notes: tuple[tuple[str, str], ...] = ()
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
-    code: Literal["", "not_ours", "members_failed"] = ""
+    code: Literal["", "not_ours", "members_failed", "in_hand"] = ""
     """The code of a failure that the program treats specially, since it never parses `text`; else empty."""
     taken_by: bytes = b""
     """The path, as spelt in the file system, of a file that already has the output's name; empty if there is none."""
+    moved_under: str = ""
+    """The name of the stage that was at work when the source changed or vanished; empty if none was."""
 
     @property
     def noted(self) -> str:
@@ -205,6 +227,8 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     environment: str = ""
     """The reason for which one of our own writes failed, such as a full disk; then no result is the file's fault."""
+    refused: Literal["", "source", "folder"] = ""
+    """What alone `environment` is about: this source, or a folder of outputs; empty if it is about all files."""
     output: str = ""
     """The text that the stages, and the programs they started, wrote to stdout and stderr."""
     source_digest: bytes = b""

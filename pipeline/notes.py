@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar, Token
 
+from pipeline.text import one_line
+
 Notes = dict[str, str]
 """The notes in the order of their making, each mapped to its text without particulars, by which notes are counted."""
 
@@ -19,6 +21,7 @@ def note(text: str, particulars: str = "") -> None:
     """
     notes = _notes.get()
     if notes is not None:
+        text, particulars = one_line(text), one_line(particulars)
         notes[f"{text}, {particulars}" if particulars else text] = text
 
 

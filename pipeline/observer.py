@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from pipeline.messages import Outcome
+from pipeline.messages import InHand, Outcome
 
 
 class Step(NamedTuple):
@@ -39,8 +39,11 @@ class RunObserver:
     def on_outcome(self, outcome: Outcome) -> None:
         """Called after the outcome of a job was recorded in the ledger."""
 
-    def on_tick(self) -> None:
-        """Called about ten times a second while the engine is at work, whether or not a job has ended."""
+    def on_in_hand(self, jobs: Sequence[InHand]) -> None:
+        """Called about once a second, from a thread of its own, with the jobs that workers are running."""
+
+    def on_slow(self, text: str) -> None:
+        """Called from that thread, once for a job that takes far longer than others, with a text that says so."""
 
     def on_signal(self, name: str) -> None:
         """Called after a first signal such as SIGTERM: running jobs are finished, and no others are started."""
@@ -74,8 +77,11 @@ class Observers(RunObserver):
     def on_outcome(self, outcome: Outcome) -> None:
         self._tell("on_outcome", outcome)
 
-    def on_tick(self) -> None:
-        self._tell("on_tick")
+    def on_in_hand(self, jobs: Sequence[InHand]) -> None:
+        self._tell("on_in_hand", jobs)
+
+    def on_slow(self, text: str) -> None:
+        self._tell("on_slow", text)
 
     def on_signal(self, name: str) -> None:
         self._tell("on_signal", name)
@@ -94,5 +100,6 @@ class Observers(RunObserver):
             try:
                 getattr(observer, event)(*details)
             except Exception as error:
-                self._observers.remove(observer)
+                if observer in self._observers:  # else another thread has left it out
+                    self._observers.remove(observer)
                 self._on_failure(observer, error)

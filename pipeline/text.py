@@ -21,6 +21,18 @@ def one_line(text: str, most: int = 500) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
+# What stands for the middle of a long text.
+LEFT_OUT = "\n[... {} bytes left out ...]\n"
+
+
+def shortened(text: str, most: int = 64 * 1024) -> str:
+    """Return a text with its middle left out if it is longer than `most`; one that was shortened before stays."""
+    if len(text) <= most + len(LEFT_OUT) + 20:
+        return text
+    half = most // 2
+    return f"{text[:half]}{LEFT_OUT.format(len(text) - 2 * half)}{text[-half:]}"
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as `1 file` or `2,000 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -41,6 +53,13 @@ def local_time(at: float) -> str:
         return time.strftime("%F %T", time.localtime(at))
     except (ValueError, OverflowError, OSError):
         return f"{at:.0f} s since 1970"
+
+
+def printable(text: str) -> str:
+    """Return a text with unprintable characters but line ends and tabs escaped, so that it cannot act on a terminal."""
+    if text.isprintable():
+        return text
+    return "\n".join(_escaped(line) for line in text.expandtabs().split("\n"))
 
 
 def indented(text: str) -> str:

@@ -7,12 +7,25 @@ execute         does what the parsed arguments ask for, and returns the exit cod
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pipeline
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.ledger import Ledger
+
+
+def warn_of_namesake(folder: Path) -> None:
+    """Print a line to stderr if `python -m pipeline` in a folder would run a module that is not this one."""
+    found = PathFinder.find_spec("pipeline", [str(folder), *sys.path])
+    if found and os.path.realpath(found.origin or "") != os.path.realpath(pipeline.__file__):
+        theirs = found.origin or next(iter(found.submodule_search_locations or ()), "pipeline")
+        print(f"{theirs}: 'python -m pipeline' in {folder} runs this; say 'filemill' there", file=sys.stderr)
 
 
 def warn_of_foreign_state(config: Config, ledger: Ledger) -> None:

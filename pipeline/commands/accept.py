@@ -93,7 +93,7 @@ def _stale(
     known: dict[tuple[int, str], tuple[bool, str]] = {}
     for decision in plan.store.decisions("make"):
         leaf = leaves[decision.stage]
-        target = leaf.template.key(decision.path)
+        target = decision.moved_from or leaf.template.key(decision.path)
         recipe = ledger.outputs.recipe_of(target)
         if recipe is None or recipe == leaf.number:
             continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pipeline.commands import warn_of_namesake
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `check`."""
@@ -18,8 +20,15 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
 
     config = load_config(Path(arguments.file), arguments.set)
+    from pipeline.planning.plan import walk_of  # once the pipeline is loaded, by a copy of this process
+
     for note in (*config.warnings, *config.unseen):
         print(note, file=sys.stderr)
+    warn_of_namesake(config.folder)
+    walk = walk_of(config)
+    walk.find_owned()
+    for line in walk.describe_left_out():
+        print(line, file=sys.stderr)
     for stage in config.stages:
         parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"
         output = f" -> {stage.output.template.text}" if stage.output else " -> no file" if stage.leaves_no_file else ""

@@ -52,6 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
                 print(f"{_line(each)}{_describe_attempts(each, patience, is_left_alone)}")
                 if printed := ledger.failures.printed(each):
                     print(indented(printed))
+        _say_alike(config, ledger)
     return 0
 
 
@@ -71,6 +72,17 @@ def _describe_attempts(failure: Failure, patience: RetryPolicy, is_left_alone: b
         return ""
     most = f" of {patience.hold_after}" if failure.attempts <= (patience.hold_after or 0) else ""
     return f", attempt {failure.attempts}{most}"
+
+
+def _say_alike(config: Config, ledger: Ledger) -> None:
+    """Say on stderr of which stages all files failed alike, so that the reason is hardly in the files."""
+    from pipeline.planning.freshness import find_alike
+    from pipeline.planning.recipe import output_specs
+
+    for spec in output_specs(config, ledger, record=False):
+        if alike := find_alike(config, ledger, spec):
+            what = f"stage {spec.stage!r} failed alike in {alike.files:,} files and has made none since: {alike.error}"
+            print(f"{what}; the next run tries one of them, and once it is made, the others", file=sys.stderr)
 
 
 def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
@@ -96,7 +108,8 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
         except OSError:
             return False
         source = Source(failure.source, found.st_size, found.st_mtime_ns)
-        return failure.recipe == recipes.get(failure.stage) and same_origin(source, failure)
+        is_same = failure.recipe == recipes.get(failure.stage) and same_origin(source, failure)
+        return is_same and not failure.is_freed_by(os.path.join(root, failure.source))
 
     return is_unchanged
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from pipeline.commands import warn_of_namesake
 from pipeline.errors import UsageError
 from pipeline.text import program
 
@@ -30,6 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
     file, name = pipeline_and_stage(arguments)
     if (name is None) == (arguments.folder is None):
         raise UsageError("name one thing to write: 'new STAGE', or 'new --pipeline FOLDER'")
+    warn_of_namesake(Path(file).resolve().parent)
     if name is None:
         return _write_pipeline(Path(arguments.folder), Path(file))
     return _write_stage(name, Path(file), arguments.takes)

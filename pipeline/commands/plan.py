@@ -45,6 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.ledger.session import open_to_read
     from pipeline.operations.guards import guards_of
     from pipeline.planning.estimate import last_pace
+    from pipeline.planning.lost_folders import describe
     from pipeline.planning.orphans import fates
     from pipeline.planning.plan import make_plan
     from pipeline.planning.recipe import output_specs
@@ -53,17 +54,21 @@ def execute(arguments: argparse.Namespace) -> int:
     for note in (*config.warnings, *(config.unseen if arguments.verbose else ())):
         print(note, file=sys.stderr)
     with open_to_read(config.state / "ledger.sqlite", tuple(config.output_folders)) as ledger:
-        guards = guards_of(config, ledger, confirmations_of(arguments))
+        confirmed = confirmations_of(arguments)
+        guards = guards_of(config, ledger, confirmed)
         is_well = _warn(guards.check_places)
         details, leaves = arguments.json or arguments.verbose, output_specs(config, ledger, record=False)
         selection = selection_of(arguments)
-        plan = make_plan(config, ledger, leaves, selection, everything=details)
+        plan = make_plan(config, ledger, leaves, selection, everything=details, is_loss_meant=confirmed.rebuild)
         if is_well:
             _warn(lambda: guards.check_plan(plan, selection))
-        for line in plan.walk.describe_unlisted():
+        for line in (
+            *guards.notes,
+            *plan.walk.describe_unlisted(),
+            *plan.walk.describe_left_out(),
+            *describe(plan.kept),
+        ):
             print(line, file=sys.stderr)
-        if arguments.files_from is not None:
-            print(*plan.walk.describe_left_out(), sep="\n", end="\n" if plan.walk.left_out else "", file=sys.stderr)
         if arguments.verbose and not arguments.json:
             print(*describe_route(config), sep="\n", end="\n\n")
         if not arguments.json:
@@ -100,7 +105,9 @@ def _print_counts(plan: Plan) -> None:
         files = plan.files[action, reason]
         print(f"{f'{files:,}' if files else '':>9} {-outputs:>9,}  {_described(action, why)}")
     if plan.unmatched:
-        print(f"{plan.unmatched:>9,} {0:>9}  unmatched: no stage reads them")
+        from pipeline.report.summary import kinds_of
+
+        print(f"{plan.unmatched.total():>9,} {0:>9}  unmatched, no stage reads them: {kinds_of(plan.unmatched)}")
 
 
 def _print_estimate(plan: Plan, pace: Pace | None) -> None:

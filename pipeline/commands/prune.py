@@ -52,11 +52,19 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Namespace) -> int:
+    """Prune; end with the exit code of a limit where outputs are kept whose sources are gone."""
+    from pipeline.errors import PolicyStop
+
+    plan = _plan(config, ledger)
+    code = _prune_orphans(config, state, ledger, plan, arguments)
+    return PolicyStop.exit_code if plan.kept else code
+
+
+def _prune_orphans(config: Config, state: State, ledger: Ledger, plan: Plan, arguments: argparse.Namespace) -> int:
     from pipeline.files.ownership import OwnedFolders
     from pipeline.operations.prune import Pruner, is_confirmed
     from pipeline.planning.orphans import fates
 
-    plan = _plan(config, ledger)
     counts, size_bytes = _count(fates(plan.store, config.folder))
     if arguments.json:
         _list(fates(plan.store, config.folder))
@@ -78,6 +86,7 @@ def _prune(config: Config, state: State, ledger: Ledger, arguments: argparse.Nam
 def _plan(config: Config, ledger: Ledger) -> Plan:
     """Plan a run over all files. Raises FilemillError if a guard would stop that run."""
     from pipeline.operations.guards import guards_of
+    from pipeline.planning.lost_folders import describe
     from pipeline.planning.plan import make_plan
     from pipeline.planning.recipe import output_specs
     from pipeline.planning.selection import Selection
@@ -86,7 +95,7 @@ def _plan(config: Config, ledger: Ledger) -> Plan:
     guards.check_places()
     plan = make_plan(config, ledger, output_specs(config, ledger, record=False), Selection())
     guards.check_plan(plan, Selection())
-    for line in plan.walk.describe_unlisted():
+    for line in (*plan.walk.describe_unlisted(), *describe(plan.kept)):
         print(line, file=sys.stderr)
     return plan
 

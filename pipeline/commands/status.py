@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text import local_time, shown
+from pipeline.text import local_time, printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"standing": standing, "pipeline": config.name} | fields))
     else:
-        print(_line(config.name, standing, fields))
+        print(printable(_line(config.name, standing, fields)))
+        for each in fields.get("in_hand", ()) if standing in ("running", "killed") else ():
+            print(printable(f"  {_in_hand(each, standing)}"))
     return 0
 
 
@@ -53,6 +55,14 @@ def _last_recorded(ledger_file: Path) -> tuple[Standing, dict[str, Any]]:
     if last is None:
         return "never", {}
     return ("ended" if last.get("ended") else "killed"), last
+
+
+def _in_hand(each: dict[str, Any], standing: str) -> str:
+    """Describe a job that a worker of the run holds, or held about when it was cut off."""
+    name = each.get("source") or f"group {each.get('group')!r}"
+    where = f"stage {each['stage']!r}, " if each["stage"] else ""
+    held = "was in hand" if standing == "killed" else f"in hand for {each['seconds']:,.0f} s"
+    return f"{name}: {held} ({where}process {each['pid']})"
 
 
 def _line(name: str, standing: str, fields: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 import tempfile
 import traceback
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import EnvironmentFailure, StageError
+from pipeline.files.removal import remove_tree
 from pipeline.files.template import NO_FILE_KEY
 from pipeline.messages import Outcome, Result
 from pipeline.observer import RunObserver, Step
@@ -78,8 +78,11 @@ def execute(arguments: argparse.Namespace) -> int:
             _debug(errors, trial)
         return _exit_code(outcome, errors)
     finally:
-        if not arguments.keep:
-            shutil.rmtree(folder, ignore_errors=True)
+        aside = folder / "state" / "set-aside"
+        if aside.exists():
+            print(f"the file is gone; what was made of it is kept: {aside}", file=sys.stderr)
+        elif not arguments.keep:
+            remove_tree(folder)
 
 
 def _try(trial: Trial, *, with_debugger: bool) -> tuple[Outcome, list[BaseException]]:
@@ -117,8 +120,10 @@ def _exit_code(outcome: Outcome, errors: Sequence[BaseException]) -> int:
 @contextlib.contextmanager
 def _our_stdout() -> Iterator[TextIO]:
     """Open a copy of stdout, which is not affected when stdout is redirected."""
+    from pipeline.stdio import outliving
+
     sys.stdout.flush()
-    with open(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as out:
+    with outliving(os.dup(1), "utf-8", "backslashreplace") as out:
         yield out
 
 

@@ -44,13 +44,14 @@ class Assembler:
         """Return the pipeline without its invalid stages, about which the document has complaints."""
         entry = self._entry
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
-        inputs, state = self._inputs(), self._path(entry.state or Path(f".pipeline/{name}"))
-        if state == inputs.root:
-            self._document.complain(("state",), "the state folder is the input root; give it a folder of its own")
+        inputs, written = self._inputs(), entry.state or Path(f".pipeline/{name}")
+        state = self._path(written)
         initializers = [self._initializer(entry.pool, ())]
         initializers += [self._initializer(each.pool, ("stages", index)) for index, each in enumerate(entry.stages)]
         made = self._with_one_spelling(self._stages(found, initializers[1:]))
+        made = checks.with_options_of_outputs(made, self._document)
         checks.check_tree(self._document, entry.stages, made, inputs.root)
+        checks.check_state(self._document, written, state, self._folder, inputs.root, made)
         stages = tuple(stage for stage in made if stage is not None)
         if len(stages) == len(made):
             stages = checks.with_decoding(stages, self._document)
@@ -154,7 +155,11 @@ class Assembler:
         except TemplateError as error:
             self._document.complain(("stages", index, "output", "path"), f"stage {entry.name!r}: {error}")
             return None
-        return Output(template, self._save_options(index, template, entry.output.save, kind) if kind else {})
+        return replace(
+            entry.output,
+            template=template,
+            save=self._save_options(index, template, entry.output.save, kind) if kind else {},
+        )
 
     def _save_options(self, index: int, template: Template, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
         """Return the save options after defaults; none if the format is that of each source."""

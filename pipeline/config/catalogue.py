@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.config.document import read_document
 from pipeline.errors import ConfigError, StageError
+from pipeline.files.file_system import read_regular
 from pipeline.stage import describe as about
 from pipeline.stage.isolation import announce_place
 from pipeline.stage.resolve import BUNDLED, find, set_stage_path
@@ -60,7 +61,7 @@ def visible_stages(pipeline: Path, deaths: Mapping[str, str] = NO_DEATHS) -> lis
 def _uses_of(pipeline: Path) -> Iterator[str]:
     """Yield the `uses` of every stage of a pipeline file; nothing if it cannot be read."""
     try:
-        data = read_document(str(pipeline), pipeline.read_bytes()).data
+        data = read_document(str(pipeline), read_regular(pipeline)).data
     except (OSError, ConfigError):
         return
     stages = data.get("stages")

@@ -11,6 +11,8 @@ from pipeline.config.document import Document
 from pipeline.config.model import StageConfig, StageEntry
 from pipeline.config.routes import branch_patterns, fan_out_above, kind_made, maker
 from pipeline.errors import StageError
+from pipeline.files.naming import resolve_folder
+from pipeline.files.state_dir import is_ours, why_foreign
 from pipeline.files.template import Template, always_same
 from pipeline.files.walk import pattern_problem
 from pipeline.stage.signature import Stage
@@ -215,21 +217,66 @@ def _check_outputs(document: Document, stages: Sequence[StageConfig | None], roo
             if always_same(its, template) and not branch_patterns(stages, index):
                 document.complain(place, f"stages {other!r} and {config.name!r} have the same output")
         seen.append((config.name, template))
-        if problem := _misnamed(config, template):
-            document.complain(place, f"stage {config.name!r}: {problem}")
         if os.path.realpath(os.fsdecode(template.folder)) == real:
             text = f"stage {config.name!r}: its outputs would lie among the inputs and be read as such"
             document.complain(place, f"{text}; put them under a folder of their own")
 
 
-def _misnamed(config: StageConfig, template: Template) -> str:
-    """Return why the stage's own `check_output` refuses the suffix of its output; empty if it accepts it."""
-    assert isinstance(config.stage, Stage)  # it is checked in the process that has imported it
-    try:
-        config.stage.check_output(template.suffix, config.options)
-    except (ValueError, StageError) as error:
-        return str(error)
-    return ""
+def with_options_of_outputs(stages: Sequence[StageConfig | None], document: Document) -> list[StageConfig | None]:
+    """Return the stages with the options that follow from the suffixes of their outputs; complain where they refuse."""
+    found = list(stages)
+    for index, config in enumerate(stages):
+        if config is None or config.output is None:
+            continue
+        assert isinstance(config.stage, Stage)  # it is checked in the process that has imported it
+        try:
+            options = config.stage.check_output(config.output.template.suffix, config.options)
+            found[index] = replace(config, options=options)
+        except (ValueError, StageError) as error:
+            document.complain(("stages", index, "output", "path"), f"stage {config.name!r}: {error}")
+    return found
+
+
+def check_state(
+    document: Document, written: Path, state: Path, folder: Path, root: Path, stages: Sequence[StageConfig | None]
+) -> None:
+    """Complain about a state folder that is in use, or lies where a person's file and one of ours may meet.
+
+    Args:
+        document: The pipeline.
+        written: The state folder as it is named there.
+        state: The state folder.
+        folder: The folder of the pipeline's file.
+        root: The input root.
+        stages: The stages, None for one that was not found.
+    """
+    place = resolve_folder(os.fsencode(state))
+    outputs = [stage.output.template for stage in stages if stage and stage.output]
+    around = {resolve_folder(os.fsencode(folder)): "this file", resolve_folder(os.fsencode(root)): "the input files"}
+    around |= {each.folder: f"the outputs {each.text!r}" for each in outputs}
+    inside = next((what for each, what in around.items() if _lies_in(each, place)), None)
+    among = next((each for each in outputs if _may_lie_in(each, place)), None)
+    if inside:
+        problem = f"holds {inside}; give it a folder of its own, such as .pipeline/NAME"
+    elif among:
+        problem = f"lies where an output {among.text!r} may come to lie; put it beside them, or begin its name with '.'"
+    else:
+        problem = why_foreign(state)
+    if problem:
+        files = "id, ledger.sqlite, ledger-good.sqlite and runs/"
+        hint = f"it is one so far: move {files} to the new one, and nothing is made again" if is_ours(state) else ""
+        document.complain(("state",), f"the state folder {str(written)!r} {problem}", hint=hint)
+
+
+def _may_lie_in(template: Template, folder: bytes) -> bool:
+    """Return whether outputs of a template may lie in a folder. In hidden ones there are none, as no source is."""
+    names = os.path.relpath(folder, template.folder).split(b"/")
+    is_flat = template.folder_and_name is not None and not template.folder_and_name.in_dir
+    return _lies_in(folder, template.folder) and not is_flat and not any(each.startswith(b".") for each in names)
+
+
+def _lies_in(path: bytes, folder: bytes) -> bool:
+    return os.path.join(path, b"").startswith(os.path.join(folder, b""))
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from pipeline.config.document import SHORT_FORMS
 from pipeline.config.schema import vocabulary
 from pipeline.config.units import Amount
 from pipeline.errors import UsageError
+from pipeline.files.file_system import read_regular
+from pipeline.files.sync import replace_file
 from pipeline.stage import describe as about
 from pipeline.stage.isolation import call_despite_deaths
 from pipeline.stage.signature import Stage, keyword_options
@@ -70,17 +72,14 @@ def write_schema(schema: Schema, file: Path) -> None:
     try:
         if file.exists() and not _is_schema(file):
             raise UsageError(f"{file} exists and is no JSON Schema; name another file")
-        written.write_text(as_text(schema), encoding="utf-8")
-        written.replace(file)
+        replace_file(file, as_text(schema).encode(), written)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        written.unlink(missing_ok=True)
 
 
 def _is_schema(file: Path) -> bool:
     try:
-        return "$schema" in json.loads(file.read_bytes())
+        return "$schema" in json.loads(read_regular(file))
     except (ValueError, TypeError):
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from pipeline.config.model import Config
 from pipeline.config.seal import question, seal_of, sealed_reading
 from pipeline.errors import ConfigError, EnvironmentFailure
+from pipeline.files.file_system import open_regular
 from pipeline.stage import isolation
 from pipeline.stage.counted import Stamp
 from pipeline.text import program
@@ -104,7 +106,7 @@ def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = T
 
 def _read(file: Path) -> bytes:
     try:
-        with open(file, "rb") as opened:
+        with io.BufferedReader(open_regular(file)) as opened:
             return opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error

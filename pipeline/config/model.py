@@ -20,6 +20,7 @@ from pipeline.config.units import (
     CountOrZero,
     Form,
     Function,
+    Mode,
     Name,
     Never,
     Pixels,
@@ -76,6 +77,15 @@ class Output(YamlMapping):
     """
     save: dict[str, Any] = field(default_factory=dict)
     """The options for saving a picture, those of its format. By default the format's own defaults apply."""
+    mode: Mode | None = None
+    """The permissions of the output, such as "0640". By default those that its folder gives, and no more than those of
+    the file of which it is made.
+    """
+
+    @property
+    def saving(self) -> dict[str, Any]:
+        """The options and the permissions as the recipe has them."""
+        return self.save if self.mode is None else {**self.save, "mode": f"{self.mode:04o}"}
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,12 @@ def branch_patterns(stages: Sequence[StageConfig | None], index: int | None) -> 
     return ()
 
 
+def route_of(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
+    """Return a stage and all stages above it, the one that reads the source first."""
+    above = route_of(config, config.stages[stage.parent]) if stage.parent is not None else ()
+    return (*above, stage)
+
+
 def handed_to(config: Config, stage: StageConfig) -> Kind:
     """Return the kind of value that a stage is handed, which a filter above it passes on unchanged."""
     return kind_made(config.stages, stage.parent) or PATH

@@ -28,6 +28,7 @@ from typing import Any
 
 import pipeline
 from pipeline.config.model import Config
+from pipeline.files.file_system import open_regular, read_regular
 from pipeline.files.state_dir import SEAL_FILE
 from pipeline.files.template import TemplateError, parse_template
 from pipeline.stage.counted import Stamp, counts, digest_of_bytes, stamp_of
@@ -115,7 +116,7 @@ def sealed_reading(asked: Asked, text: bytes) -> Config | None:
     """Return the pipeline as it was read before, if a reading would find the same; its `seal` is to be kept, if any."""
     read_ns = time.time_ns()
     with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, ImportError, EOFError, pickle.PickleError):
-        packed = (_guess_state(asked, text) / SEAL_FILE).read_bytes()
+        packed = read_regular(_guess_state(asked, text) / SEAL_FILE)
         if _digest(packed[_DIGEST_BYTES:]) != packed[:_DIGEST_BYTES]:
             return None
         seal: Seal = unpack(packed[_DIGEST_BYTES:])
@@ -194,7 +195,7 @@ def _digests_of_young(stamps: Mapping[str, Stamp | None], read_ns: int) -> dict[
 
 def _digest_of(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

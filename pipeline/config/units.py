@@ -132,6 +132,19 @@ class _Never:
         return core_schema.no_info_after_validator_function(lambda word: None, never)
 
 
+class _Octal:
+    """The permissions of a file, in octal; who owns it may read it."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        text = core_schema.str_schema(pattern=r"^0?[4-7][0-7]{2}$")
+        mode = core_schema.no_info_after_validator_function(lambda text: int(text, 8), text)
+        needed = "an octal mode in quotes is needed, by which the owner may read, such as '0640'"
+        return core_schema.custom_error_schema(mode, "amount", custom_error_message=needed)
+
+
 TEXT = Form(r"^[^\x00]+$", "text is needed, not empty and without NUL")
 NAME = Form(
     r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$",
@@ -157,6 +170,7 @@ PIXELS = Amount(
 Text = Annotated[str, TEXT]
 Name = Annotated[str, NAME]
 Function = Annotated[str, FUNCTION]
+Mode = Annotated[int, _Octal()]
 Seconds = Annotated[float, DURATION]
 Bytes = Annotated[int, SIZE]
 Count = Annotated[int, _Whole(1)]

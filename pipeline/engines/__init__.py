@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.messages import AnyJob, Outcome
+from pipeline.messages import AnyJob, InHand, Outcome
 
 
 class Engine(Protocol):
@@ -49,6 +49,10 @@ class Engine(Protocol):
         Raises:
             WorkersFailed: no worker can be started.
         """
+        ...
+
+    def in_hand(self) -> list[InHand]:
+        """Return the jobs that workers are running now; may be called from any thread."""
         ...
 
     def drain(self) -> None:

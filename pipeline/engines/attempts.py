@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from pipeline.engines import output_capture
 from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
+from pipeline.text import shortened
 
 
 class WorkerFailure(NamedTuple):
@@ -25,6 +25,8 @@ class WorkerFailure(NamedTuple):
     remark: str = ""
     detail: str = ""
     output: str = ""
+    is_shared: bool = False
+    """True if other workers died with it, so that any of their jobs may be the guilty one."""
 
 
 class NextStep(Enum):
@@ -33,6 +35,8 @@ class NextStep(Enum):
     DELIVER = auto()
     RUN_ALONE = auto()
     """The job is sent in a batch of its own, so that the death of its worker costs no other job."""
+    RUN_LAST = auto()
+    """The job is sent while no other job is running: it has the memory of all workers, and the blame is its own."""
     RUN_LATER = auto()
     """The job is sent in a batch of its own, after the pause between retries."""
 
@@ -47,9 +51,14 @@ class Attempt:
     """The outcome of the first try. Its source is as first read, so a later change makes the record stale."""
     seconds: float = 0.0
     environment: str = ""
+    refused: Literal["", "source", "folder"] = ""
     output: str = ""
     has_failed_once: bool = False
     """True if the remaining targets have cost a worker, or run out of memory, once."""
+    needs_memory: bool = False
+    """True if a try ran out of memory, or was killed for what it took."""
+    is_suspect: bool = False
+    """True if several workers died together, one of them with this job."""
     tries: int = 0
     retries_taken: int = 0
     handed: tuple[Handed, ...] = ()
@@ -79,7 +88,7 @@ class Attempt:
         self.seat = outcome.seat
         self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
         self.seconds += outcome.seconds
-        self.environment = outcome.environment
+        self.environment, self.refused = outcome.environment, outcome.refused
         self.changed_code = outcome.changed_code
         self.late_code += outcome.late_code
         self.handed += outcome.handed
@@ -96,21 +105,29 @@ class Attempt:
         self._add_output(failure.output)
         self.tries += 1
         self.mark_again()
-        if failure.kind in ("crashed", "memory") and not self.has_failed_once:
+        is_first = not (self.needs_memory if failure.kind == "memory" else self.has_failed_once)
+        if failure.kind in ("crashed", "memory") and is_first:
             self.has_failed_once = True
-            return NextStep.RUN_ALONE
+            self.needs_memory = self.needs_memory or failure.kind == "memory"
+            self.is_suspect = self.is_suspect or failure.is_shared
+            return self.next_try
         guilty = with_descendants(failure.stage, stages)
         lost = [target for target in self.remaining.targets if target.stage in guilty] or self.remaining.targets
         text = failure_text(failure, stages)
         for target in lost:
             failed = Result(target.stage, target.path, "failed", text, failure.kind, failure.detail)
             self.results[target.stage] = [failed]
-        self.has_failed_once = False
+        self.has_failed_once = self.needs_memory = self.is_suspect = False
         kept = {target.stage for target in self.remaining.targets} - {target.stage for target in lost}
         if not kept:
             return NextStep.DELIVER
         self._keep_only(kept)
-        return NextStep.RUN_ALONE
+        return self.next_try
+
+    @property
+    def next_try(self) -> NextStep:
+        """Return how the job is tried again after it has cost a worker, or run out of memory."""
+        return NextStep.RUN_LAST if self.needs_memory or self.is_suspect else NextStep.RUN_ALONE
 
     def mark_again(self) -> None:
         """Mark the remaining targets as possibly made in part, by a worker that died with them."""
@@ -124,6 +141,7 @@ class Attempt:
             results=tuple(results),
             seconds=self.seconds,
             environment=self.environment,
+            refused=self.refused,
             output=self.output,
             handed=self.handed,
             changed_code=self.changed_code,
@@ -142,10 +160,11 @@ class Attempt:
             return NextStep.DELIVER
         memory = {stage for stage, kind in failed.items() if kind == "memory"}
         errors = {stage for stage, kind in failed.items() if kind == "error"}
-        if memory and not self.has_failed_once:
-            self.has_failed_once = True
+        if memory and not self.needs_memory:
+            self.mark_again()
+            self.has_failed_once = self.needs_memory = True
             self._keep_only(memory | errors)
-            return NextStep.RUN_ALONE
+            return self.next_try
         if errors and self.retries_left:
             self.retries_left -= 1
             self.retries_taken += 1
@@ -162,7 +181,7 @@ class Attempt:
 
     def _add_output(self, output: str) -> None:
         if output:
-            self.output = output_capture.shorten(self.output + output)
+            self.output = shortened(self.output + output)
 
 
 def with_descendants(stage: int, stages: Sequence[StageInfo]) -> set[str]:

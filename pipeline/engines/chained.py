@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engines import Engine, Spec
-from pipeline.messages import AnyJob, GroupJob, Handed, Job, Outcome, Source, StageInfo, Target
+from pipeline.messages import AnyJob, GroupJob, Handed, InHand, Job, Outcome, Source, StageInfo, Target
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ class ChainedEngine:
             outcomes += [self._take(outcome) for outcome in engine.poll(wait_s)]
         self._feed()
         return outcomes
+
+    def in_hand(self) -> list[InHand]:
+        return [each for engine in self._engines for each in engine.in_hand()]
 
     def drain(self) -> None:
         self._is_draining = True

@@ -7,15 +7,23 @@ engine needs no other hook into Pool.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import tempfile
 import warnings
 from collections.abc import Sequence
-from multiprocessing import resource_tracker
+from contextlib import suppress
+from multiprocessing import resource_tracker, util
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from pipeline.engines.os_process import LINUX, end_signals_blocked
+from pipeline.engines.os_process import LINUX, end_signals_blocked, our_import_path
 from pipeline.engines.queues import BatchQueue
 from pipeline.engines.worker_process import PROCESS_TYPES, ProcessOwner, WorkerProcess
+
+# The longest path of a socket, and what multiprocessing adds to TMPDIR: /pymp-XXXXXXXX/listener-XXXXXXXX.
+_MAX_SOCKET_BYTES = 107
+_NAME_BYTES = 32
+_SHORT_FOLDER = "/tmp"
 
 
 def pool_context(method: str, owner: ProcessOwner) -> BaseContext:
@@ -40,9 +48,22 @@ def prepare_start_method(method: str, preload: Sequence[str]) -> None:
     group; and forking while threads run is intended.
     """
     if LINUX and method != "fork":
-        with end_signals_blocked():
+        with end_signals_blocked(), our_import_path():
             resource_tracker.ensure_running()
     if method == "forkserver":
-        multiprocessing.set_forkserver_preload(list(preload))
+        _keep_sockets_short()
+        multiprocessing.set_forkserver_preload(["pipeline.engines.fork_guard", *preload])
     if method == "fork":
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+
+
+def _keep_sockets_short() -> None:
+    """Have the forkserver make its socket in /tmp where TMPDIR is too long for the path of a socket."""
+    if len(os.fsencode(tempfile.gettempdir())) + _NAME_BYTES <= _MAX_SOCKET_BYTES:
+        return
+    before, tempfile.tempdir = tempfile.tempdir, _SHORT_FOLDER
+    try:
+        with suppress(OSError):  # the first start of a worker says so
+            util.get_temp_dir()  # makes a folder that multiprocessing keeps to from now on, and removes at exit
+    finally:
+        tempfile.tempdir = before

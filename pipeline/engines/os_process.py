@@ -13,8 +13,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import util
 from multiprocessing.connection import wait
 from pathlib import Path
+
+import pipeline
 
 LINUX = sys.platform == "linux"
 
@@ -116,6 +119,26 @@ def end_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# Runs the code that multiprocessing has given an interpreter after this, which multiprocessing would run by itself.
+_START = "import sys; sys.path[:] = {!r}; import pipeline; del sys.path[0], sys.argv[1]; exec(sys.argv.pop(1))"
+
+
+@contextmanager
+def our_import_path() -> Iterator[None]:
+    """Have the interpreters that multiprocessing starts meanwhile import this package, and all else, as we do.
+
+    They would search the working folder first, where a user's `random.py` would take the place of Python's.
+    """
+    place = os.path.dirname(os.path.dirname(os.path.abspath(pipeline.__file__)))
+    start = _START.format([place, *(each for each in sys.path if each)])
+    flags = util._args_from_interpreter_flags  # type: ignore[attr-defined]
+    util._args_from_interpreter_flags = lambda: [*flags(), "-c", start]  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        util._args_from_interpreter_flags = flags  # type: ignore[attr-defined]
 
 
 # -- in a worker, when it starts ---------------------------------------------------------------------------------------

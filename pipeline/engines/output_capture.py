@@ -14,12 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from pipeline.files.file_system import open_regular
+from pipeline.text import LEFT_OUT
+
 # How much of a job's text is kept: its beginning and its end, half each.
 KEPT_BYTES = 64 * 1024
 # How much text a job may have on disk before the parent truncates it.
 MAX_FILE_BYTES = 1024 * 1024
 
-_LEFT_OUT = "\n[... {} bytes left out ...]\n"
 _LINE_BUFFERED = 1  # _IOLBF of stdio.h
 
 
@@ -31,7 +33,8 @@ def redirect(path: Path) -> None:
     global _fd
     if not hasattr(os, "pread"):
         return
-    _fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    path.unlink(missing_ok=True)  # of a worker before, or whatever a stage has put there
+    _fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)  # a program that asks the terminal would be stopped by it for ever
     if nowhere:
@@ -40,12 +43,18 @@ def redirect(path: Path) -> None:
     sys.stderr = sys.__stderr__ = _opened(2, _fd)  # type: ignore[misc, assignment]
 
 
+def descriptor() -> int | None:
+    """Return the descriptor of this worker's file, which no stage may close; None if there is none."""
+    return _fd
+
+
 def take() -> str:
-    """Remove and return what this worker has printed since the last call."""
+    """Remove and return what this worker has printed since the last call. Raises OSError if its file was closed."""
     if _fd is None:
         return ""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # a thread of a stage has closed or unset it
+            stream.flush()
     size_bytes = os.lseek(_fd, 0, os.SEEK_END)  # cheaper than fstat
     if size_bytes == 0:
         return ""
@@ -73,13 +82,10 @@ def watch_for_faults(dump_signal: int) -> None:
 def read(path: Path) -> str:
     """Return what the current job of a worker has printed so far; the parent calls it after a death."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open_regular(path) as file:
+            return _read(file.fileno(), os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         return ""
-    try:
-        return _read(fd, os.fstat(fd).st_size)
-    finally:
-        os.close(fd)
 
 
 def printed_bytes(path: Path) -> int:
@@ -97,19 +103,11 @@ def cut(path: Path) -> None:
             os.truncate(path, KEPT_BYTES // 2)
 
 
-def shorten(text: str) -> str:
-    """Return a text with its middle left out if it is longer than what is kept of a job."""
-    if len(text) <= KEPT_BYTES + len(_LEFT_OUT) + 20:  # it may have been shortened before
-        return text
-    half = KEPT_BYTES // 2
-    return f"{text[:half]}{_LEFT_OUT.format(len(text) - 2 * half)}{text[-half:]}"
-
-
 def _read(fd: int, size_bytes: int) -> str:
     half = KEPT_BYTES // 2
     if size_bytes <= KEPT_BYTES:
         return _text(os.pread(fd, size_bytes, 0))
-    left_out = _LEFT_OUT.format(size_bytes - 2 * half)
+    left_out = LEFT_OUT.format(size_bytes - 2 * half)
     return _text(os.pread(fd, half, 0)) + left_out + _text(os.pread(fd, half, size_bytes - half))
 
 

@@ -12,18 +12,21 @@
 
 Three things may happen to a worker, and its slot says which (slots.py). It dies while it works: its batch comes back,
 and the job that it was running is blamed. It dies in the pool's own code: the session (a Pool and its workers) is
-replaced by another, and every batch in flight comes back. It dies while it leaves or starts: nothing is lost.
+replaced by another, and every batch in flight comes back; the jobs that it had run and not answered are run alone, and
+blamed if that happens again. It dies while it leaves or starts: nothing is lost. And where every worker idles while
+batches are in flight, whatever the reason, the session is replaced as well.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import itertools
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,17 +34,20 @@ from pipeline.engines import wire_format
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure
 from pipeline.engines.batching import Backlog, BatchSizer
 from pipeline.engines.context import prepare_start_method
-from pipeline.engines.pool_session import PoolSession
+from pipeline.engines.pool_session import Closer, PoolSession
 from pipeline.engines.slots import SlotAllocator, SlotTable, State
 from pipeline.engines.supervisor import TICK_S, Limits, Supervisor, WorkerDeath
 from pipeline.engines.worker_loop import Work
-from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
-from pipeline.messages import AnyJob, Outcome, StageInfo
+from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.files.process_limits import describe_refusal, is_start_refused
+from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
 
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048
 MAX_WINDOW = 16384
-# After so many sessions in a row that broke without a single reply, the engine fails instead of opening another.
+# When every worker has been idle for this long although batches are in flight, these were lost in the pool's pipes.
+STALL_S = 10.0
+# After so many sessions in a row that broke without a reply or a job to blame, the engine fails, and opens no other.
 MAX_REBUILDS_IN_A_ROW = 10
 
 
@@ -57,6 +63,11 @@ class PoolSettings:
     """Seconds that a whole job may take; None for no limit."""
     max_memory_bytes: int | None = None
     """The memory above which a worker is replaced, and killed above 1.5 times as much; None for no limit."""
+    memory_alone_bytes: int | None = None
+    """The memory that a job may have which was killed for it, and runs again while no other does.
+
+    None for the same limit as before.
+    """
     start_timeout_s: float = 600.0
     retries: int = 0
     """The number of times that a job is tried again after an exception."""
@@ -77,6 +88,10 @@ class PoolSpec:
     blueprint: bytes
     work: Work
     """The function that a worker calls for each job."""
+    scratch: Path | None = None
+    """The folder in which each worker has its scratch, in a folder that is named by its process id."""
+    set_aside: Path = Path()
+    """The folder for what a dead worker has made of a source that is gone."""
 
     def __post_init__(self) -> None:
         if "__main__" in (self.start.__module__, self.work.__module__):
@@ -94,13 +109,18 @@ class PoolEngine:
         self._settings = settings = spec.settings
         self._stages = spec.stages
         self._initargs = pickle.dumps((spec.start, spec.work)), spec.blueprint
-        self._folder = folder
+        self._folder, self._scratch, self._set_aside = folder, spec.scratch, spec.set_aside
         self._close_fds = close_fds
-        prepare_start_method(settings.context, [spec.start.__module__, *settings.preload])
+        try:
+            prepare_start_method(settings.context, [spec.start.__module__, *settings.preload])
+        except OSError as error:
+            raise WorkersFailed(_refusal(error)) from error
         self._session: PoolSession | None = None
         self._supervisor: Supervisor | None = None
-        self._failure: FilemillError | None = None
+        self._closer: Closer | None = None
+        self._failure: Exception | None = None
         self._rebuilds = 0
+        self._stalled_since: float | None = None
 
         self._window = min(WINDOW_PER_WORKER * settings.processes, MAX_WINDOW)
         self._unfinished = 0
@@ -109,7 +129,7 @@ class PoolEngine:
         self._in_flight: dict[int, list[Attempt]] = {}
         self._numbers = itertools.count()
         self._outcomes: list[Outcome] = []
-        self._is_draining = False
+        self._is_draining = self._is_one_alone = False
 
     @property
     def has_room(self) -> bool:
@@ -145,6 +165,17 @@ class PoolEngine:
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
+    def in_hand(self) -> list[InHand]:
+        session, now, found = self._session, time.monotonic_ns(), []
+        for worker in list(session.workers) if session else ():
+            last = self._allocator.table.read(worker.slot.number)
+            batch = self._in_flight.get(last.batch, [])
+            if last.state == State.WORKING and last.place < len(batch):
+                stage = self._stages[last.stage].name if 0 <= last.stage < len(self._stages) else ""
+                seconds, pid = (now - last.since_ns) / 1e9, worker.process.pid or 0
+                found.append(InHand(batch[last.place].remaining, stage, max(0.0, seconds), pid))
+        return found
+
     def drain(self) -> None:
         self._is_draining = True
         if self._supervisor:
@@ -152,7 +183,14 @@ class PoolEngine:
         self._drop(self._backlog.clear())
 
     def close(self) -> None:
-        """End every worker, killing at once those that are running a job; idle ones leave by themselves."""
+        """End every worker, killing at once those that are running a job; idle ones leave by themselves.
+
+        A signal that arrives meanwhile is raised once all have ended: a pool that is closed by half would never end.
+        """
+        if self._closer:
+            self._closer.close()
+
+    def _close(self) -> None:
         if self._supervisor is None:
             return
         supervisor, self._supervisor = self._supervisor, None
@@ -170,15 +208,25 @@ class PoolEngine:
 
     def _send_batches(self) -> None:
         """Send batches until enough are in flight."""
-        if self._is_draining or self._failure:
+        if self._is_draining or self._failure or (self._is_one_alone and self._in_flight):
             return
-        while len(self._in_flight) < self._sizer.max_in_flight:
+        self._run_one_alone(False)
+        while len(self._in_flight) < self._sizer.max_in_flight and not self._is_one_alone:
             batch = self._backlog.next_batch()
+            if not batch and not self._in_flight:
+                batch = self._backlog.next_last()
+                self._run_one_alone(bool(batch))
             if not batch:
                 break
             number = next(self._numbers)
             self._in_flight[number] = batch
             self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
+
+    def _run_one_alone(self, is_so: bool) -> None:
+        """Set whether the job that is sent next runs while no other does, with the memory of all workers."""
+        self._is_one_alone = is_so
+        if self._supervisor:
+            self._supervisor.is_one_alone = is_so
 
     # -- answers from the workers --------------------------------------------------------------------------------------
 
@@ -194,6 +242,7 @@ class PoolEngine:
 
     def _on_reply(self, number: int, packed: bytes, seconds: float) -> None:
         self._rebuilds = 0
+        self._stalled_since = None
         batch = self._in_flight.pop(number, None)
         if batch is None:
             return  # its session was thought lost, and the batch has been sent again
@@ -220,15 +269,22 @@ class PoolEngine:
             self._drop([attempt])
         elif step is NextStep.RUN_ALONE:
             self._backlog.add_alone(attempt)
+        elif step is NextStep.RUN_LAST:
+            self._backlog.add_last(attempt)
         else:
             self._backlog.add_delayed(attempt, self._settings.backoff_s * 2 ** (attempt.retries_taken - 1))
 
     def _put_back(self, attempts: list[Attempt]) -> None:
         """Queue jobs that were sent and not run before all others; while draining, drop them."""
+        if not attempts:
+            return
         if self._is_draining:
             self._drop(attempts)
-        else:
-            self._backlog.put_back(attempts)
+            return
+        self._backlog.put_back([attempt for attempt in attempts if not attempt.has_failed_once])
+        for attempt in attempts:
+            if attempt.has_failed_once:  # its next death would else be blamed on others in its batch, or theirs on it
+                self._advance(attempt, attempt.next_try)
 
     def _put_back_interrupted(self, attempts: list[Attempt]) -> None:
         """Queue jobs again that a dead worker may have run."""
@@ -254,22 +310,37 @@ class PoolEngine:
         """Handle what the supervisor reports; a worker that died in the pool's own code costs the session."""
         if self._failure:
             raise self._failure
-        if self._supervisor and self._handle_deaths():
-            self._rebuild()
+        if self._supervisor and (deaths := self._handle_deaths()):
+            self._rebuild(deaths)
+        elif self._session and (not self._session.is_sound or self._is_stalled(self._session)):
+            self._rebuild([])
 
-    def _handle_deaths(self) -> bool:
-        """Blame the jobs of workers that died while working; return whether the pool itself may be broken."""
-        is_broken = False
+    def _is_stalled(self, session: PoolSession) -> bool:
+        """Return whether all workers have been idle for STALL_S, and nothing came of the batches in flight."""
+        table = self._allocator.table
+        if not self._in_flight or any(
+            table.read(worker.slot.number).state != State.IDLE for worker in list(session.workers)
+        ):
+            self._stalled_since = None
+        elif self._stalled_since is None:
+            self._stalled_since = time.monotonic()
+        return self._stalled_since is not None and time.monotonic() - self._stalled_since > STALL_S
+
+    def _handle_deaths(self) -> list[WorkerDeath]:
+        """Blame the jobs of workers that died while working; return the deaths that may have broken the pool itself."""
+        others: list[WorkerDeath] = []
         while self._supervisor and not self._supervisor.events.empty():
             event = self._supervisor.events.get()
-            if isinstance(event, FilemillError):
+            if isinstance(event, Exception):
                 self._failure = event
                 raise event
-            if event.last.state == State.WORKING:
+            is_at_work = event.last.state in (State.WORKING, State.SPOILT)
+            if is_at_work:
                 self._blame(event)
-            else:
-                is_broken = True
-        return is_broken
+            # The forkserver of one is that of all: no other of this session is to be given a job, and die with it.
+            if not is_at_work or event.failure.is_shared:
+                others.append(event)
+        return others
 
     def _blame(self, death: WorkerDeath) -> None:
         batch = self._in_flight.pop(death.last.batch, [])
@@ -278,20 +349,31 @@ class PoolEngine:
             self._advance(guilty, guilty.add_failure(death.failure, self._stages))
             self._put_back_interrupted(batch)
 
-    def _rebuild(self) -> None:
+    def _suspect(self, death: WorkerDeath) -> None:
+        """Run the jobs alone that a worker had run, and not answered, when it died in the pool's own code."""
+        batch = self._in_flight.pop(death.last.batch, [])
+        run = batch[: death.last.place + 1]
+        for attempt in run:
+            self._rebuilds = 0  # it ends, since no job is suspected without end
+            self._advance(attempt, attempt.add_failure(death.failure, self._stages))
+        self._put_back_interrupted(batch[len(run) :])
+
+    def _rebuild(self, deaths: list[WorkerDeath]) -> None:
         """Replace a session whose queues may be locked or half written; every batch in flight comes back."""
         assert self._session and self._supervisor
         self._rebuilds += 1
+        self._stalled_since = None
         self._supervisor.unwatch()
         self._fail_if_stuck(self._session.kill())
         self._receive(0.02)
-        self._handle_deaths()
+        for death in (*deaths, *self._handle_deaths()):
+            self._suspect(death)
         for number in sorted(self._in_flight, reverse=True):
             self._put_back_interrupted(self._in_flight.pop(number))
         self._close_session()
         if self._rebuilds >= MAX_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(
-                f"idle workers were killed {self._rebuilds} times in a row, and no file was done in between"
+                f"the pool broke down {self._rebuilds} times in a row, and no file was done in between"
             )
             raise self._failure
 
@@ -300,10 +382,12 @@ class PoolEngine:
     def _open_session(self) -> PoolSession:
         """Return the session, opening it if there is none; the first opens the supervisor too."""
         if self._supervisor is None:
-            self._supervisor = self._open_supervisor()
+            with self._keeping_failure():
+                self._closer = self._closer or Closer(self._close)
+                self._supervisor = self._open_supervisor()
             atexit.register(self.close)  # before Pool's own, which would wait for workers that never end
         if self._session is None:
-            try:
+            with self._keeping_failure():
                 self._session = PoolSession(
                     self._settings.context,
                     self._settings.processes,
@@ -312,30 +396,49 @@ class PoolEngine:
                     self._allocator,
                     self._supervisor.fail,
                 )
-            except OSError as error:
-                self._failure = WorkersFailed(f"the pool cannot be opened: {error}")
-                raise self._failure from error
             self._supervisor.watch(self._session)
         return self._session
+
+    @contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        """Raise WorkersFailed where the machine refuses what the pool needs, now and at every later call."""
+        try:
+            yield
+        except (OSError, RuntimeError, WorkersFailed) as error:
+            if isinstance(error, RuntimeError) and not is_start_refused(error):
+                raise
+            self._failure = error if isinstance(error, WorkersFailed) else WorkersFailed(_refusal(error))
+            raise self._failure from error
 
     def _open_supervisor(self) -> Supervisor:
         settings = self._settings
         # Twice as many slots as workers: a replacement may start before its predecessor is reaped.
         table = SlotTable(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
         limit = settings.max_memory_bytes
-        self._allocator = SlotAllocator(table, self._folder, self._close_fds, settings.maxtasksperchild, limit)
+        self._allocator = SlotAllocator(
+            table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch, self._set_aside
+        )
         stage_s = tuple(stage.timeout_s for stage in self._stages)
-        return Supervisor(self._allocator, Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit))
+        limits = Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit, settings.memory_alone_bytes)
+        return Supervisor(self._allocator, limits)
 
     def _close_session(self) -> None:
         assert self._session
         session, self._session = self._session, None
         stuck = session.close()
         for worker in session.workers:
-            self._allocator.release(worker.slot)
+            self._allocator.release(worker.slot, worker.process.pid)
         self._fail_if_stuck(stuck)
 
     def _fail_if_stuck(self, stuck: list[str]) -> None:
         if stuck:
             self._failure = EnvironmentFailure("; ".join(stuck))
             raise self._failure
+
+
+def _refusal(error: OSError | RuntimeError) -> str:
+    """Describe why the pool cannot be opened, and what to do."""
+    text = f"the pool cannot be opened: {describe_refusal() if is_start_refused(error) else error}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{text}; its semaphores are files in /dev/shm, make room there"
+    return text

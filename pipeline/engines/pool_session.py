@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import TimeoutError as NothingYet
-from multiprocessing.pool import Pool
+from multiprocessing.pool import TERMINATE, Pool
 from typing import Any
 
 from pipeline.engines import worker_loop
@@ -18,7 +18,8 @@ from pipeline.engines.os_process import describe_wait, kill_group
 from pipeline.engines.queues import BatchQueue
 from pipeline.engines.slots import Slot, SlotAllocator, State
 from pipeline.engines.worker_process import WorkerProcess, start_lock
-from pipeline.errors import FilemillError, WorkersFailed
+from pipeline.errors import WorkersFailed
+from pipeline.files.process_limits import describe_refusal, is_start_refused, start_thread
 from pipeline.messages import FailureKind
 
 # A worker that SIGKILL has not ended after this long is stuck in the kernel, for instance on a dead network disk.
@@ -87,7 +88,7 @@ class PoolSession:
         maxtasksperchild: int | None,
         initargs: tuple[bytes, bytes],
         allocator: SlotAllocator,
-        fail: Callable[[FilemillError], None],
+        fail: Callable[[Exception], None],
     ) -> None:
         self.workers: list[Worker] = []
         self.is_closing = False
@@ -96,8 +97,19 @@ class PoolSession:
         self._queues: tuple[BatchQueue, ...] = ()
         self._batches: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         context = pool_context(method, self)
-        self._pool = Pool(processes, worker_loop.start, initargs, maxtasksperchild, context)
+        before = set(threading.enumerate())
+        try:
+            self._pool = Pool(processes, worker_loop.start, initargs, maxtasksperchild, context)
+        except (OSError, RuntimeError):  # or there was no room for one of its threads
+            self.kill()
+            raise
+        self._threads = [thread for thread in set(threading.enumerate()) - before if "(_handle_" in thread.name]
         self._replies = self._pool.imap_unordered(worker_loop.run_batch, iter(self._batches.get, None))
+
+    @property
+    def is_sound(self) -> bool:
+        """Return whether Pool's own threads are running, without which nothing is sent, received or replaced."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def send(self, number: int, jobs: bytes) -> None:
         """Send a batch to the worker that is free first."""
@@ -144,8 +156,11 @@ class PoolSession:
             self._queues[0].stop_reading()
             self._queues[1].stop_writing()
         ending = threading.Thread(target=self._end_pool, daemon=True, name="pool-terminate")
-        ending.start()
-        ending.join(TERMINATE_S)
+        try:
+            start_thread(ending)
+            ending.join(TERMINATE_S)
+        except WorkersFailed:  # Pool's threads are daemons, too; it must not write to its cut pipes when it is deleted
+            self._pool._state = TERMINATE  # type: ignore[attr-defined]
         return stuck
 
     def _stop_starting(self) -> list[Worker]:
@@ -174,11 +189,52 @@ class PoolSession:
         return process
 
     def on_started(self, process: WorkerProcess) -> None:
-        assert process.slot
+        assert process.slot and process.pid
         self.workers.append(Worker(process, process.slot))
+        self._allocator.table.admit(process.slot.number, process.pid)
 
     def on_start_failed(self, process: WorkerProcess, error: Exception | None) -> None:
         if process.slot:
             self._allocator.release(process.slot)
         if error:
-            self._fail(WorkersFailed(f"no worker can be started: {error}"))
+            self.is_closing = True  # each of many workers would try for seconds, one after the other
+            # A forkserver cannot say more than that it has closed the connection.
+            is_refused = isinstance(error, (EOFError, ConnectionError)) or is_start_refused(error)
+            self._fail(WorkersFailed(f"no worker can be started: {describe_refusal() if is_refused else error}"))
+
+
+class Closer:
+    """A thread that waits to close a pool, since no exception of a signal's handler can cut its work short.
+
+    Python raises such an exception in the main thread only, where the pool would stay closed by half. The thread is
+    started beforehand: starting one, or `join`, is not safe from signals either.
+    """
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close = close
+        self._wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._endings: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._has_ended = False
+        self._raised: list[BaseException] = []
+        start_thread(threading.Thread(target=self._run, daemon=True, name="pool-close"))
+
+    def close(self) -> None:
+        """Close the pool; an exception that a signal's handler raises meanwhile is raised afterwards."""
+        while not self._has_ended:
+            try:
+                self._wishes.put(None)
+                self._endings.get()
+            except BaseException as error:
+                self._raised.append(error)
+        raised, self._raised = self._raised, []
+        if raised:
+            raise raised[0]
+
+    def _run(self) -> None:
+        self._wishes.get()
+        try:
+            self._close()
+        except BaseException as error:
+            self._raised.append(error)
+        self._has_ended = True
+        self._endings.put(None)

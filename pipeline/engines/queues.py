@@ -54,6 +54,16 @@ class BatchQueue(SimpleQueue[Any]):
         state: Any = super().__getstate__()
         return getattr(self, "_true_reader", self._reader), *state[1:]
 
+    @property
+    def receiving_fd(self) -> int:
+        """The descriptor from which a worker receives."""
+        return int(self._reader.fileno())
+
+    @property
+    def sending_fd(self) -> int:
+        """The descriptor to which a worker sends."""
+        return int(self._writer.fileno())
+
     def close_copy(self) -> None:
         """Close both ends, in a forked worker that inherited the queue of another engine."""
         self._reader.close()

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+import pipeline
 from pipeline.engines.attempts import Attempt, NextStep
+from pipeline.engines.slots import NO_STAGE
 from pipeline.errors import WorkersFailed
-from pipeline.messages import AnyJob, Outcome
+from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
+from pipeline.worker.process_state import process_state
+from pipeline.worker.stage_call import error_line
+
+
+class ExitRefused(BaseException):
+    """A stage has called os._exit, which would end the whole run as if all were done."""
+
+
+@contextmanager
+def _exit_refused() -> Iterator[None]:
+    """Have os._exit raise ExitRefused in this process, though not in those that a stage forks."""
+    pid, real = os.getpid(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != pid:
+            real(status)
+        raise ExitRefused(f"os._exit({status}) was called")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = real
 
 
 @dataclass(frozen=True)
@@ -24,6 +52,8 @@ class SerialSpec:
     """The number of times that a job is tried again after an exception."""
     backoff_s: float = 1.0
     """Seconds before the first retry; doubled for each further one."""
+    stages: tuple[StageInfo, ...] = ()
+    """The stages by their index; only to name the one that is being called."""
 
     def open(self, folder: Path, close_fds: Sequence[int] = ()) -> SerialEngine:
         """Build the stages in this process."""
@@ -35,12 +65,16 @@ class SerialEngine:
 
     def __init__(self, spec: SerialSpec) -> None:
         self._spec = spec
+        pipeline.has_run_stages = True
         self._waiting: AnyJob | None = None
+        self._in_hand: tuple[AnyJob, float] | None = None
+        """The job that is running, or was when an exception ended it, and since when."""
+        self._stage = NO_STAGE
         try:
-            with stdout_to_stderr():
+            with stdout_to_stderr(), _exit_refused():
                 worker.start(spec.blueprint)
-        except Exception as error:
-            raise WorkersFailed(f"the stages cannot be built: {error}") from error
+        except (Exception, SystemExit, ExitRefused) as error:
+            raise WorkersFailed(f"the stages cannot be built: {error_line(error)}") from error
 
     @property
     def has_room(self) -> bool:
@@ -60,10 +94,19 @@ class SerialEngine:
         job, self._waiting = self._waiting, None
         if job is None:
             return []
-        with stdout_to_stderr():
-            outcome = worker.work(job)
-            has_failed = any(result.status == "failed" for result in outcome.results)
-            return [self._try_again(Attempt(job, self._spec.retries), outcome) if has_failed else outcome]
+        self._in_hand, self._stage = (job, time.monotonic()), NO_STAGE
+        with stdout_to_stderr(), _exit_refused():
+            if not process_state.is_kept:
+                process_state.keep()
+            outcome = worker.work(job, self._enter)
+            if any(result.status == "failed" for result in outcome.results):
+                outcome = self._try_again(Attempt(job, self._spec.retries), outcome)
+        self._in_hand = None
+        return [outcome]
+
+    def _enter(self, stage: int) -> None:
+        if stage >= 0:  # the stage that an exception has ended is still the one to name
+            self._stage = stage
 
     def _try_again(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Run the failed targets again while the attempt allows it."""
@@ -73,10 +116,18 @@ class SerialEngine:
                 return attempt.outcome()
             if step is NextStep.RUN_LATER:
                 time.sleep(self._spec.backoff_s * 2 ** (attempt.retries_taken - 1))
-            outcome = worker.work(attempt.remaining)
+            outcome = worker.work(attempt.remaining, self._enter)
+
+    def in_hand(self) -> list[InHand]:
+        if self._in_hand is None:
+            return []
+        job, began = self._in_hand
+        stage = self._spec.stages[self._stage].name if 0 <= self._stage < len(self._spec.stages) else ""
+        return [InHand(job, stage, time.monotonic() - began, os.getpid())]
 
     def drain(self) -> None:
         self._waiting = None
 
     def close(self) -> None:
+        process_state.forget()
         worker.stop()

@@ -1,23 +1,31 @@
 """The shared memory in which each worker reports what it is doing, read by the parent when the worker dies.
 
-A slot is a row of 64-bit words that only its worker writes, and that the parent may read at any time:
+A slot is a row of 64-bit words that its worker writes, and that the parent may read at any time:
 
-    state  since  batch  place  stage  stage_since
+    state  since  batch  place  stage  stage_since  pid
+
+The last word is the parent's: the process id of the worker that it has started. A process that finds another number
+there is unknown to the parent, since the forkserver died before it could tell it, and takes part in nothing.
 
 The state decides what a death costs. A worker that dies WORKING holds no lock of the pool, so only its batch is lost.
-One that dies IDLE may have held a queue's lock or left half a message in a pipe: the pool must be rebuilt. One that
-dies STARTING or LEAVING takes nothing with it.
+One that dies IDLE may have held a queue's lock or left half a message in a pipe: the pool must be rebuilt, and if its
+last batch was not answered, the jobs of that batch are run alone. One that dies STARTING or LEAVING takes nothing with
+it, and one that ends SPOILT was WORKING.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pipeline.files.set_aside import clear_scratch_folders
 
 
 class State(IntEnum):
@@ -33,11 +41,15 @@ class State(IntEnum):
     """The state of a worker that has processed its share of files; it holds no lock any more."""
     START_FAILED = 4
     """The state of a worker whose initializer raised. It stays alive, since the pool would replace it for ever."""
+    SPOILT = 5
+    """The state of a worker that ends since its job has closed descriptors that the worker needs."""
 
 
-WIDTH = 6
-STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE = range(WIDTH)
+WIDTH = 7
+STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE, PID = range(WIDTH)
 NO_STAGE = -1
+# How often a worker that has just started looks whether the parent knows it.
+ADMISSION_POLL_S = 0.001
 # The word before all slots, by which the parent tells every worker to start no job.
 DRAINING = 0
 
@@ -72,12 +84,16 @@ class SlotTable:
     def reset(self, number: int) -> None:
         """Prepare a slot for a worker that is about to start."""
         at = first_word(number)
-        self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0]
+        self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0, 0]
+
+    def admit(self, number: int, pid: int) -> None:
+        """Let the process `pid`, and no other, be the worker of slot `number`."""
+        self.words[first_word(number) + PID] = pid
 
     def read(self, number: int) -> Snapshot:
         """Return the current words of slot `number`."""
         at = first_word(number)
-        state, *rest = self.words[at : at + WIDTH]
+        state, *rest = self.words[at : at + PID]
         return Snapshot(State(state), *rest)
 
 
@@ -93,12 +109,22 @@ class Slot:
     files_left: int | None = None
     """The number of files that the worker may still process; None for no limit."""
     max_memory_bytes: int | None = None
+    pipes: tuple[int, ...] = ()
+    """The worker's own ends of the pool's pipes, which the worker adds."""
 
     def enter_state(self, state: State) -> None:
         """Report the new state of this worker."""
         at = first_word(self.number)
         self.table.words[at + SINCE] = time.monotonic_ns()
         self.table.words[at + STATE] = state
+
+    def wait_for_admission(self) -> None:
+        """Wait until the parent knows this process as the worker of this slot.
+
+        Any other could take a batch or a lock to its grave unseen. It stays here until the parent closes its pipe.
+        """
+        while self.table.words[first_word(self.number) + PID] != os.getpid():
+            time.sleep(ADMISSION_POLL_S)
 
     @property
     def is_leaving(self) -> bool:
@@ -120,10 +146,13 @@ class SlotAllocator:
         close_fds: tuple[int, ...] = (),
         maxtasksperchild: int | None = None,
         max_memory_bytes: int | None = None,
+        scratch: Path | None = None,
+        set_aside: Path = Path(),
     ) -> None:
         self.table = table
         self._folder = folder
         self._limits = close_fds, maxtasksperchild, max_memory_bytes
+        self._scratch, self._set_aside = scratch, set_aside
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(table.count):
@@ -138,14 +167,18 @@ class SlotAllocator:
         self.table.reset(number)
         return Slot(self.table, number, self._capture(number), *self._limits)
 
-    def release(self, slot: Slot) -> None:
-        """Make a dead worker's slot available again."""
+    def release(self, slot: Slot, pid: int | None = None) -> None:
+        """Make a dead worker's slot available again, and remove the scratch folder that it has left behind."""
+        if self._scratch and pid:
+            with suppress(OSError):  # the next run does it
+                clear_scratch_folders(self._scratch, self._set_aside, f"{pid}-")
         self._free.put(slot.number)
 
     def remove_captures(self) -> None:
         """Delete the capture files, once no worker is left."""
         for number in range(self.table.count):
-            self._capture(number).unlink(missing_ok=True)
+            with suppress(OSError):  # there is none, or a stage has put something else there
+                self._capture(number).unlink()
 
     def _capture(self, number: int) -> Path:
         return self._folder / f"slot-{number}.txt"

@@ -21,8 +21,9 @@ from pipeline.engines.os_process import (
 )
 from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
-from pipeline.errors import EnvironmentFailure, FilemillError, WorkersFailed
-from pipeline.text import format_bytes
+from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.files.process_limits import start_thread
+from pipeline.text import format_bytes, indented
 
 # How often the limits are checked; a death is noticed at once.
 TICK_S = 0.05
@@ -46,6 +47,8 @@ class Limits:
     stage_s: tuple[float | None, ...]
     start_s: float
     memory_bytes: int | None
+    memory_alone_bytes: int | None = None
+    """The memory of a worker whose job runs while no other does."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class WorkerDeath:
     failure: WorkerFailure
 
 
-Event = WorkerDeath | FilemillError
+Event = WorkerDeath | Exception
 
 
 class Supervisor:
@@ -64,6 +67,8 @@ class Supervisor:
 
     def __init__(self, allocator: SlotAllocator, limits: Limits) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.is_one_alone = False
+        """True while one job runs and no other, which may then have the memory of all workers."""
         self._allocator = allocator
         self._table = allocator.table
         self._limits = limits
@@ -73,7 +78,7 @@ class Supervisor:
         self._has_failed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="pool-supervisor")
-        self._thread.start()
+        start_thread(self._thread)
 
     def watch(self, session: PoolSession) -> None:
         """Watch the workers of a session instead of any other."""
@@ -90,19 +95,22 @@ class Supervisor:
         self._stop.set()
         self._thread.join()
 
-    def fail(self, failure: FilemillError) -> None:
+    def fail(self, failure: Exception) -> None:
         """Report a failure that ends the engine; only the first is reported."""
         if not self._has_failed:
             self._has_failed = True
             self.events.put(failure)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                workers = list(self._session.workers) if self._session else []
-                for worker in workers:
-                    self._check(worker)
-            self._sleep([worker for worker in workers if not worker.process.is_given_up])
+        try:
+            while not self._stop.is_set():
+                with self._lock:
+                    workers = list(self._session.workers) if self._session else []
+                    for worker in workers:
+                        self._check(worker)
+                self._sleep([worker for worker in workers if not worker.process.is_given_up])
+        except Exception as error:  # else nobody would notice a death from now on
+            self.fail(error)
 
     def _sleep(self, workers: list[Worker]) -> None:
         """Wait for the next tick, or for a death."""
@@ -124,7 +132,8 @@ class Supervisor:
         elif worker.reason:
             self._finish_off(worker, worker.reason, now)
         elif now.state == State.START_FAILED:
-            self.fail(WorkersFailed(f"no worker can start:\n{output_capture.read(worker.slot.capture).strip()}"))
+            said = indented(output_capture.read(worker.slot.capture).strip())
+            self.fail(WorkersFailed(f"no worker can start:\n{said}"))
         else:
             self._check_limits(worker, now)
             output_capture.cut(worker.slot.capture)
@@ -151,6 +160,11 @@ class Supervisor:
             text = f"took longer than {stage_s:g} s"
             return KillReason("timeout", text, "the stage's own limit", *at, now.stage_since_ns)
         worker.held_bytes = memory_bytes(worker.process.pid) or worker.held_bytes  # a dying process has none
+        if limits.memory_alone_bytes and self.is_one_alone:
+            if worker.held_bytes <= limits.memory_alone_bytes:
+                return None
+            remark = f"more than the {format_bytes(limits.memory_alone_bytes)} that all workers may have together"
+            return KillReason("memory", f"killed at {format_bytes(worker.held_bytes)} of memory", remark, *at)
         if limits.memory_bytes and worker.held_bytes > limits.memory_bytes * KILL_SHARE:
             remark = f"more than {KILL_SHARE:g} times pool.max_memory of {format_bytes(limits.memory_bytes)}"
             return KillReason("memory", f"killed at {format_bytes(worker.held_bytes)} of memory", remark, *at)
@@ -183,13 +197,13 @@ class Supervisor:
             self._count_dead_start(worker, code, output)
         else:
             self._dead_starts = self._killed_starts = 0
-        if last.state in (State.IDLE, State.WORKING) or worker.was_abandoned:
+        if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
             self.events.put(WorkerDeath(last, _failure_of(worker, last, code, output)))
 
     def _remove(self, worker: Worker) -> None:
         assert self._session is not None
         self._session.workers.remove(worker)
-        self._allocator.release(worker.slot)
+        self._allocator.release(worker.slot, worker.process.pid)
 
     def _count_dead_start(self, worker: Worker, code: int, output: str) -> None:
         if worker.reason:
@@ -222,8 +236,12 @@ def _failure_of(worker: Worker, last: Snapshot, code: int, output: str) -> Worke
     if reason and _is_still_running(reason, last):
         return WorkerFailure(reason.kind, last.stage, reason.text, reason.remark, output=output)
     if worker.was_abandoned:
-        return WorkerFailure("crashed", last.stage, "killed, as the forkserver had been", output=output)
-    remark = ""
+        text = "killed, as the forkserver had been"
+        return WorkerFailure("crashed", last.stage, text, output=output, is_shared=True)
+    if last.state == State.SPOILT:
+        text = "file descriptors that are not its own were closed or replaced"
+        return WorkerFailure("error", last.stage, text, output=output)
+    remark = "after the last call of a stage" if last.state == State.IDLE else ""
     if code == -KILL_SIGNAL:
         held = f"; the worker held {format_bytes(worker.held_bytes)}" if worker.held_bytes else ""
         remark = f"perhaps out of memory{held}"

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from pipeline.engines import output_capture, slots, wire_format
 from pipeline.engines.attempts import WorkerFailure
@@ -28,7 +29,8 @@ from pipeline.engines.slots import (
 from pipeline.engines.wire_format import Answer
 from pipeline.errors import FilemillError, WorkersFailed
 from pipeline.messages import AnyJob, FailureKind, Outcome
-from pipeline.text import format_bytes
+from pipeline.text import format_bytes, one_line, shortened
+from pipeline.worker.process_state import process_state
 
 Enter = Callable[[int], None]
 Work = Callable[[AnyJob, Enter], Outcome]
@@ -60,12 +62,15 @@ class WorkerLoop:
         begin, self._work = pickle.loads(functions)
         begin(blueprint)
         self._kept_children = children() if LINUX else set()
-        limit, held = self._slot.max_memory_bytes, memory_bytes()
+        slot = self._slot
+        limit, held = slot.max_memory_bytes, memory_bytes()
         if limit and held > limit:
             raise WorkersFailed(
                 f"a worker holds {format_bytes(held)} right after its start; pool.max_memory is {format_bytes(limit)}"
             )
         output_capture.take()
+        capture = output_capture.descriptor()
+        process_state.keep([*slot.pipes, *(() if capture is None else (capture,))], self._end_spoilt)
 
     def run(self, number: int, jobs: list[AnyJob]) -> tuple[list[Answer], float]:
         """Run the jobs of a batch until the worker must leave; return their answers and the seconds taken."""
@@ -101,21 +106,31 @@ class WorkerLoop:
             self._slot.files_left = 0  # a heap that was full once is not trusted again
         if LINUX and time.monotonic_ns() - before > SHORT_JOB_NS:
             kill_leftovers(self._kept_children)
-        output = output_capture.take()
+        if process_state.is_spoilt:
+            self._slot.files_left = 0
+        try:
+            output = output_capture.take()
+        except OSError:
+            self._end_spoilt()
         if isinstance(answer, WorkerFailure):
             return answer._replace(output=output)
         return answer._replace(output=output, seat=self._slot.number)
+
+    def _end_spoilt(self) -> NoReturn:
+        """End this worker, which can neither take batches nor answer them any more."""
+        self._words[self._at + STATE] = State.SPOILT
+        os._exit(1)
 
     def _enter(self, stage: int) -> None:
         self._words[self._at + STAGE_SINCE] = time.monotonic_ns()
         self._words[self._at + STAGE] = stage
 
     def _failure(self, error: BaseException) -> WorkerFailure:
-        text = traceback.format_exception_only(error)[-1].strip()
+        text = one_line(traceback.format_exception_only(error)[-1])
         kind: FailureKind = "error" if isinstance(error, Exception) else "crashed"
         if isinstance(error, MemoryError):
             kind = "memory"
-        detail = "".join(traceback.format_exception(error))
+        detail = shortened("".join(traceback.format_exception(error)))
         return WorkerFailure(kind, self._words[self._at + STAGE], f"{text} was raised", detail=detail)
 
     def _watch_memory(self) -> None:
@@ -152,9 +167,13 @@ def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
     """Run a batch of jobs for Pool; return its number, the packed answers, and the seconds taken."""
     slot = slots.current()
     assert slot is not None and _loop is not None
-    number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
-    answers, seconds = _loop.run(number, jobs)
-    reply = number, wire_format.pack_answers(jobs, answers), seconds
+    try:
+        number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
+        answers, seconds = _loop.run(number, jobs)
+        reply = number, wire_format.pack_answers(jobs, answers), seconds
+    except BaseException:  # Pool would hand it to the parent, where no file can be blamed for it
+        traceback.print_exc()
+        os._exit(1)
     slot.table.words[slots.first_word(slot.number) + STATE] = State.IDLE
     return reply
 

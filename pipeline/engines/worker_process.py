@@ -7,7 +7,9 @@ import os
 import sys
 import threading
 import time
+import traceback
 import types
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
@@ -63,7 +65,11 @@ class WorkerProcess(BaseProcess):
     is_absent = False
     is_given_up = False
     _pidfd: int | None = None
-    """A descriptor of the process itself, whose number may be reused; None where Linux lacks pidfds."""
+    """A descriptor that is ready once the process has ended, and only then; None where Linux lacks pidfds.
+
+    The pipe that multiprocessing has for it stays open while a program that a stage left behind has inherited its other
+    end, and closes too early when a forkserver is killed.
+    """
 
     def start(self) -> None:
         """Start unless the owner is closing, trying again after each of START_PAUSES_S when the system refuses."""
@@ -76,12 +82,13 @@ class WorkerProcess(BaseProcess):
                     refusal = None
                     break
                 try:
-                    with os_process.end_signals_blocked(), _main_hidden():
+                    with os_process.end_signals_blocked(), os_process.our_import_path(), _main_hidden():
                         super().start()
                     self._open_pidfd()
                     return owner.on_started(self)
-                except (OSError, EOFError) as error:
+                except Exception as error:  # whatever it is, it must not end Pool's thread, and leave us to wait
                     refusal = error
+                    traceback.clear_frames(error.__traceback__)  # closes the pipe of a worker that started all the same
         self.is_absent = True
         owner.on_start_failed(self, refusal)
 
@@ -94,7 +101,9 @@ class WorkerProcess(BaseProcess):
     def sentinel(self) -> int:
         if self.is_absent:
             raise AttributeError("no process")
-        return super().sentinel
+        if self._pidfd is None or self._is_of_forkserver:  # the pipe of a forkserver brings the exit code as well
+            return super().sentinel
+        return self._pidfd
 
     @property
     def is_dead(self) -> bool:
@@ -103,23 +112,21 @@ class WorkerProcess(BaseProcess):
     @property
     def is_abandoned(self) -> bool:
         """Return whether the process is alive although its end was reported, since its forkserver was killed."""
-        if self._pidfd is None or not self._has_hung_up:
-            return False
-        if not wait([self._pidfd], 0):
-            return True
-        os.close(self._pidfd)
-        self._pidfd = None
-        return False
+        return self._pidfd is not None and self._has_hung_up and not wait([self._pidfd], 0)
 
     @property
     def _has_hung_up(self) -> bool:
         return bool(wait([self.sentinel], 0))
 
+    @property
+    def _is_of_forkserver(self) -> bool:
+        return getattr(self, "_start_method", None) == "forkserver"
+
     def _open_pidfd(self) -> None:
-        """Open a pidfd of a forkserver's child; the other start methods report the end of a child themselves."""
-        if hasattr(os, "pidfd_open") and getattr(self, "_start_method", None) == "forkserver":
-            with suppress(OSError):  # it has ended already, or the kernel is older than 5.3
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):  # a forkserver has reaped it already, or the kernel is older than 5.3
                 self._pidfd = os.pidfd_open(self.pid or 0)
+                weakref.finalize(self, os.close, self._pidfd)
 
     def is_alive(self) -> bool:
         return not (self.is_absent or self.is_given_up) and super().is_alive()
@@ -140,6 +147,10 @@ class WorkerProcess(BaseProcess):
     def run(self) -> None:
         """Prepare this process, then run Pool's worker loop in it."""
         assert self.slot
+        batches, replies = self._args[:2]  # type: ignore[attr-defined]
+        self.slot.pipes = batches.receiving_fd, replies.sending_fd
+        if parent := multiprocessing.parent_process():
+            self.slot.pipes += (parent.sentinel,)
         slots.occupy(self.slot)
         output_capture.redirect(self.slot.capture)
         output_capture.watch_for_faults(DUMP_SIGNAL)
@@ -154,6 +165,7 @@ class WorkerProcess(BaseProcess):
             self._close_inherited()
         for name in ONE_THREAD_VARIABLES:
             os.environ.setdefault(name, "1")
+        self.slot.wait_for_admission()
         super().run()
 
     def _close_inherited(self) -> None:

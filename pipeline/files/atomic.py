@@ -6,19 +6,25 @@ no reader ever sees half a file under its final name. Its digest is taken during
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import EnvironmentFailure, FileFailure
+from pipeline.files.file_system import open_regular
+from pipeline.files.permissions import Permissions, current_umask, has_access_list, has_default_list
 from pipeline.files.template import OWNER_FILE
 from pipeline.text import NO_FILE, shown
 
 TEMPORARY_PREFIX = b".filemill-"
 
+# How a file system says that it has no permissions, such as FAT.
+_NO_MODES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 # Bytes of a digest: that two contents share one is never seen.
 _DIGEST_SIZE = 16
@@ -55,14 +61,30 @@ def run_apart(run: str, source: bytes) -> str:
     return f"{run}.{hashlib.blake2b(source, digest_size=8).hexdigest()}"
 
 
+_ANY = Permissions()
+
+
+class _Folder(NamedTuple):
+    """A folder of outputs, by what it gives to new files."""
+
+    has_default_list: bool
+    """True if an access control list decides about the permissions of new files, and not the umask."""
+    group: int | None
+    """The group of new files; None if it is that of the process."""
+
+
+# The one object for nearly all folders, of which there may be very many.
+_USUAL = _Folder(has_default_list=False, group=None)
+
+
 class Committer:
     """Commits the outputs of one run from one process."""
 
     def __init__(self, run: str, claimed: Sequence[bytes] = ()) -> None:
         self._run = run
         self._claimed = claimed
-        self._mode = 0o666 & ~_umask()
-        self._folders: set[bytes] = set()
+        self._umask = current_umask()
+        self._folders: dict[bytes, _Folder] = {}
 
     def apart(self, source: bytes) -> Committer:
         """Return a committer whose temporaries no other source shares, since two sources may make the same part."""
@@ -70,16 +92,24 @@ class Committer:
         other._run = run_apart(self._run, source)
         return other
 
-    def put(self, target: bytes, data: bytes, check: Check = lambda: None, name: GiveName | None = None) -> Committed:
+    def put(
+        self,
+        target: bytes,
+        data: bytes,
+        check: Check = lambda: None,
+        name: GiveName | None = None,
+        permissions: Permissions = _ANY,
+    ) -> Committed:
         """Commit bytes; `name` renames the complete file."""
         temporary = temporary_for(target, self._run)
-        fd = self._create(temporary)
+        fd = self._create(temporary, permissions)
         try:
             try:
                 _write_all(fd, data)
                 found = os.fstat(fd)
-                if found.st_mode & 0o777 != self._mode:  # a stage may have changed the umask
-                    os.fchmod(fd, self._mode)
+                mode = self._mode_of(temporary, permissions)
+                if mode not in (None, found.st_mode & 0o777):
+                    _set_mode(fd, mode, permissions)
             finally:
                 os.close(fd)
             check()
@@ -95,63 +125,105 @@ class Committer:
         write: Callable[[BinaryIO], None],
         check: Check = lambda: None,
         name: GiveName | None = None,
+        permissions: Permissions = _ANY,
     ) -> Committed:
         """Commit the file that `write` writes to."""
         temporary = temporary_for(target, self._run)
-        file = open(self._create(temporary), "wb")
+        file = open(self._create(temporary, permissions), "wb")
         try:
             with file:
                 write(file)
                 file.flush()
-                os.fchmod(file.fileno(), self._mode)
+                if (mode := self._mode_of(temporary, permissions)) is not None:
+                    _set_mode(file.fileno(), mode, permissions)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
             _discard(temporary)
             raise
 
     def move(
-        self, path: Path, target: bytes, check: Check = lambda: None, name: GiveName | None = None
+        self,
+        path: Path,
+        target: bytes,
+        check: Check = lambda: None,
+        name: GiveName | None = None,
+        permissions: Permissions = _ANY,
     ) -> Committed | None:
         """Commit a file by renaming it; return None where it must be copied instead.
 
-        It must be copied if it lies on another device, or has a second hard link, which may be the source.
+        It must be copied if it lies on another device, has a second hard link, which may be the source, or where access
+        control lists or the group of the folder would be others than those of a new file.
         """
-        if os.lstat(path).st_nlink > 1:
-            return None
         temporary = temporary_for(target, self._run)
-        self._make_folder(os.path.dirname(target))
+        folder, mode = self._folder(os.path.dirname(target)), self._mode_of(temporary, permissions)
+        found = os.lstat(path)
+        if found.st_nlink > 1 or mode is None or has_access_list(os.fspath(path)):
+            return None
         try:
+            if folder.group not in (None, found.st_gid):
+                os.chown(path, -1, folder.group)
+            # A scratch file often comes from mkstemp, which lets nobody else read it.
+            os.chmod(path, mode)
             os.rename(path, temporary)
         except OSError:
             return None
         try:
-            # A scratch file often comes from mkstemp, which lets nobody else read it.
-            os.chmod(temporary, self._mode)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
             _discard(temporary)
             raise
 
-    def _create(self, temporary: bytes) -> int:
+    def _create(self, temporary: bytes, permissions: Permissions) -> int:
         """Create a temporary, and its folder if there is none; return its descriptor."""
         folder = temporary[: temporary.rindex(b"/")]
-        self._make_folder(folder)
+        self._folder(folder)
         try:
-            return os.open(temporary, _NEW, 0o666)
+            return os.open(temporary, _NEW, permissions.of_group(self._group_in(folder)).bits)
         except FileNotFoundError:  # someone removed the folder that we had made
-            self._folders.discard(folder)
-            self._make_folder(folder)
+            del self._folders[folder]
+            self._folder(folder)
         except FileExistsError:  # this run's own, of a worker that died with it
             os.unlink(temporary)
-        return os.open(temporary, _NEW, 0o666)
+        return os.open(temporary, _NEW, permissions.of_group(self._group_in(folder)).bits)
 
-    def _make_folder(self, folder: bytes) -> None:
-        if folder not in self._folders:
-            for root in self._claimed:
-                if os.path.join(folder, b"").startswith(os.path.join(root, b"")):
-                    refuse_lost(root)
-            os.makedirs(folder, exist_ok=True)
-            self._folders.add(folder)
+    def _group_in(self, folder: bytes) -> int:
+        """Return the group of new files in a folder."""
+        group = self._folder(folder).group
+        return os.getegid() if group is None else group
+
+    def _mode_of(self, temporary: bytes, permissions: Permissions) -> int | None:
+        """Return the mode that an output must have, whatever umask a stage has set; None where its folder decides."""
+        if permissions.is_exact:
+            return permissions.bits
+        folder = temporary[: temporary.rindex(b"/")]
+        if self._folder(folder).has_default_list:
+            return None
+        return permissions.of_group(self._group_in(folder)).bits & ~self._umask
+
+    def _folder(self, path: bytes) -> _Folder:
+        """Return a folder of outputs, which is made at the first call if there is none."""
+        folder = self._folders.get(path)
+        if folder is None:
+            self._refuse_strange(path)
+            _make_folder(path)
+            self._refuse_strange(path)
+            found = os.stat(path)
+            group = found.st_gid if found.st_mode & stat.S_ISGID else None
+            folder = _Folder(has_default_list(path), group)
+            self._folders[path] = folder = _USUAL if folder == _USUAL else folder
+        return folder
+
+    def _refuse_strange(self, path: bytes) -> None:
+        """Raise an error where an output folder is gone, or a link that the run does not know leads out of it."""
+        around = [each for each in self._claimed if os.path.join(path, b"").startswith(os.path.join(each, b""))]
+        for root in around:
+            refuse_lost(root)
+        if around and os.path.realpath(path) != path:
+            from pipeline.files.links import refuse_unlisted  # few have links there
+            from pipeline.files.ownership import listed_links
+
+            root = max(around, key=len)
+            refuse_unlisted(path, root, listed_links(root))
 
 
 def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Committed:
@@ -160,6 +232,20 @@ def _reveal(temporary: bytes, target: bytes, check: Check, name: GiveName) -> Co
     check()
     name(temporary, target)
     return Committed(found.st_size, found.st_mtime_ns, digest)
+
+
+def _make_folder(path: bytes) -> None:
+    """Make a folder of outputs with those above it. Raises EnvironmentFailure, FileFailure where something is there."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        there = path
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)
+        if os.path.islink(there) and not os.path.exists(there):
+            leads = f"{shown(there)} is a link to {shown(os.readlink(there))}, which is not there"
+            raise EnvironmentFailure(f"{leads}; is its disk mounted?") from error
+        raise FileFailure(f"{shown(there)} is a file, and so no folder for outputs can be made there") from error
 
 
 def refuse_lost(folder: bytes) -> None:
@@ -171,7 +257,7 @@ def refuse_lost(folder: bytes) -> None:
 
 def digest_of(path: bytes) -> bytes:
     """Return the digest of a file's contents, as a commit takes it. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_SIZE)).digest()
 
 
@@ -202,7 +288,10 @@ def _discard(path: bytes) -> None:
         pass
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _set_mode(fd: int, mode: int, permissions: Permissions) -> None:
+    """Set the mode of a new file. Raises OSError; not if the file system has no modes and the pipeline says none."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        if permissions.is_exact or error.errno not in _NO_MODES:
+            raise

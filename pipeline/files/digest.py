@@ -6,15 +6,13 @@ so a file that was changed shortly before it was read is read again the next tim
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.files.file_system import WRITING, blame_machine
+from pipeline.files.file_system import READING, blame_machine, open_regular
 
 # Nanoseconds: the coarsest clock of any file system, that of FAT.
 _AT_REST_NS = 2_000_000_000
@@ -34,12 +32,8 @@ class Reading(NamedTuple):
 def read(path: str | bytes | Path) -> Reading:
     """Read a file to its end. Raises OSError, also for a path that is not a regular file."""
     began_ns = time.time_ns()
-    # Opening a FIFO without O_NONBLOCK waits for a writer.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+    with open_regular(path) as file:
         before = os.fstat(file.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            is_folder = stat.S_ISDIR(before.st_mode)
-            raise IsADirectoryError(errno.EISDIR, "Is a directory") if is_folder else OSError("no regular file")
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
         after = os.fstat(file.fileno())
     stamp = (after.st_size, after.st_mtime_ns, after.st_ctime_ns)
@@ -74,6 +68,6 @@ def contents_of(file: Path) -> str:
     try:
         return read(file).digest.hex()
     except OSError as error:
-        if (failure := blame_machine(error, file, WRITING)) is not error:
+        if (failure := blame_machine(error, file, READING)) is not error:
             raise failure from error
         return error.strerror or str(error)

@@ -1,17 +1,21 @@
-"""Finds the file system of a path, and describes the errors that file systems raise."""
+"""Opens regular files, finds the file system of a path, and describes the errors that file systems raise."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import stat
 from collections.abc import Collection
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import EnvironmentFailure
+from pipeline.errors import EnvironmentFailure, FolderDenied, SourceUnreachable
+from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.text import shown
 
+_MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
@@ -22,27 +26,69 @@ class Mount(NamedTuple):
     kind: str
 
 
-def mount_of(path: Path) -> Mount:
-    """Return the mount on which a path lies; its fields are empty where /proc does not tell."""
+def mount_of(path: Path, mounts_file: Path = _MOUNTS) -> Mount:
+    """Return the mount on which a path lies; its fields are empty where the kernel's list does not tell."""
+    place, found = os.fsencode(os.path.realpath(path)), Mount("", "")
     try:
-        return parse(Path("/proc/self/mountinfo").read_bytes(), os.fsencode(os.path.realpath(path)))
+        mounts = _read_mounts(mounts_file)
     except OSError:
-        return Mount("", "")
+        return found
+    for each in mounts:  # of several at one place the last is on top
+        if _is_at_or_below(place, os.fsencode(each.place)) and len(each.place) >= len(found.place):
+            found = each
+    return found
 
 
-def parse(mountinfo: bytes, path: bytes) -> Mount:
-    """Return the mount of a resolved path from the kernel's list; of several at one place the last is on top."""
-    found, length = Mount("", ""), -1
-    for line in mountinfo.splitlines():
+def _read_mounts(file: Path) -> list[Mount]:
+    """Return all mounts from the kernel's list. Raises OSError."""
+    found = []
+    for line in file.read_bytes().splitlines():
         fields, _, rest = line.partition(b" - ")
         columns, about = fields.split(), rest.split()
-        if len(columns) < 5 or not about:
-            continue
-        place = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), columns[4])
-        is_above = path == place or path.startswith(place.rstrip(b"/") + b"/")
-        if is_above and len(place) >= length:
-            found, length = Mount(os.fsdecode(place), os.fsdecode(about[0])), len(place)
+        if len(columns) >= 5 and about:
+            place = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), columns[4])
+            found.append(Mount(os.fsdecode(place), os.fsdecode(about[0])))
     return found
+
+
+def _is_at_or_below(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+class MountPoints:
+    """The mount points of the machine, as they were when this was made; they tell what the numbers of devices do not.
+
+    Those are others after a reboot, and one file system that is mounted at two places has one.
+    """
+
+    def __init__(self, mounts_file: Path = _MOUNTS) -> None:
+        self._places: frozenset[bytes] | None = None
+        try:
+            self._places = frozenset(os.fsencode(each.place) for each in _read_mounts(mounts_file))
+        except OSError:  # no /proc: each path is looked at
+            pass
+
+    def __contains__(self, path: bytes) -> bool:
+        return os.path.ismount(path) if self._places is None else path in self._places
+
+    def above(self, path: bytes) -> bytes:
+        """Return the mount point on which a resolved path lies, or would lie; it may be the path."""
+        while path not in self and path != os.path.dirname(path):
+            path = os.path.dirname(path)
+        return path
+
+    def below(self, folder: bytes) -> list[bytes]:
+        """Return the mount points below a resolved folder, relative to it; none are known where there is no /proc."""
+        folder = os.path.join(folder, b"")
+        return [place[len(folder) :] for place in self._places or () if place.startswith(folder) and place != folder]
+
+    def lacks(self, mount_point: bytes, path: bytes) -> bool:
+        """Return whether a resolved path lies at or below a former mount point, which is none now.
+
+        What lies elsewhere now was moved, or is seen from a container, and `/` is always there.
+        """
+        is_one_below = mount_point not in (b"", b"/") and _is_at_or_below(path, mount_point)
+        return is_one_below and mount_point not in self
 
 
 def is_gone(path: bytes) -> bool:
@@ -56,21 +102,100 @@ def is_gone(path: bytes) -> bool:
     return False
 
 
-# No file can be to blame for a full disk, whoever it is that meets it.
+def is_regular(path: bytes) -> bool:
+    """Return whether a regular file, and no link to one, lies at a path."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def has_no_file(path: bytes | str | Path) -> bool:
+    """Return whether a path leads to no regular file, be it by a link; False where that cannot be determined."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+def open_regular(path: bytes | str | Path) -> FileIO:
+    """Open a regular file for reading, unbuffered, and never wait, as opening a FIFO does. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        return FileIO(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def read_regular(path: bytes | str | Path) -> bytes:
+    """Return the contents of a regular file; never wait. Raises OSError."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+# The errors that are the machine's fault, by what was being done: no file is charged with an attempt for them.
+# Whoever it is that meets it, a stage too:
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# Nor for what we are refused when we open it.
+# When we open anything:
 OPENING = FULL | {errno.EMFILE, errno.ENFILE}
-# Nor for anything of this when it is we who write: a rerun on a healed machine needs no retry.
-WRITING = OPENING | {errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
+# When a file is read that is open, and no socket has any of them:
+_DISK = frozenset({
+    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOMEDIUM,
+})  # fmt: skip
+# When we open or read a file, whose disk or server may be gone:
+READING = OPENING | _DISK | {
+    errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+}  # fmt: skip
+# When we write; those that deny only where a folder is meant, rather than one file in it:
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+WRITING = READING | _DENIED | {errno.EROFS, errno.EFBIG}
 
 _OPEN_FILES = {errno.EMFILE: "at most {} in one process: ulimit -n", errno.ENFILE: "in all processes: fs.file-max"}
 
 
 def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collection[int]) -> BaseException:
-    """Return an EnvironmentFailure for an OSError with one of these causes; any other error as it is."""
-    if isinstance(error, OSError) and error.errno in causes:
-        return EnvironmentFailure(describe(error, path))
+    """Return an EnvironmentFailure for an OSError with one of these causes; any other error as it is.
+
+    It is a SourceUnreachable where a file was read and nothing says that others cannot be. That no process or thread
+    can be started is the machine's fault whoever it is that meets it.
+    """
+    if is_start_refused(error):
+        return EnvironmentFailure(describe_refusal())
+    if (
+        isinstance(error, OSError)
+        and error.errno in causes
+        and (error.errno not in _DENIED or _is_of_folder(error, path))
+    ):
+        text = describe(error, path)
+        if causes is READING and error.errno not in OPENING:
+            return SourceUnreachable(text)
+        return FolderDenied(text) if error.errno in _DENIED else EnvironmentFailure(text)
     return error
+
+
+def is_of_file(error: BaseException, path: str) -> bool:
+    """Return whether a stage that was given a path may have met an error in opening or reading that file."""
+    if not isinstance(error, OSError):
+        return False
+    if error.filename is None:  # it was open already
+        return error.errno in _DISK
+    return isinstance(error.filename, (str, bytes, os.PathLike)) and os.fsencode(error.filename) == os.fsencode(path)
+
+
+def _is_of_folder(error: OSError, path: bytes | str | Path) -> bool:
+    """Return whether an error is about a new name in the folder of a path, or about a folder above it."""
+    if error.filename2 is not None or not isinstance(error.filename, (bytes, str)):
+        return False
+    denied, path = os.fsencode(error.filename), os.fsencode(path)
+    return os.path.dirname(denied) == os.path.dirname(path) or path.startswith(denied + b"/")
 
 
 def describe(error: OSError, path: bytes | str | Path) -> str:
@@ -83,7 +208,7 @@ def _particulars(number: int | None, path: bytes | str | Path) -> str:
     if number in _OPEN_FILES:
         most = os.sysconf("SC_OPEN_MAX")
         return f" ({_OPEN_FILES[number].format(f'{most:,}')})"
-    return describe_room(path) if number in WRITING else ""
+    return describe_room(path) if number in WRITING - _DENIED else ""
 
 
 def describe_room(path: bytes | str | Path) -> str:

@@ -20,14 +20,13 @@ class Member(NamedTuple):
     size_bytes: int
     mtime_ns: int
 
-    @property
-    def is_as_planned(self) -> bool:
-        """True if the file still has the size and time that the plan recorded."""
+    def as_planned(self) -> os.stat_result | None:
+        """Return the fields of the file if it still has the size and time that the plan recorded, else None."""
         try:
             found = os.stat(self.path)
         except OSError:
-            return False
-        return (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
+            return None
+        return found if (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.mtime_ns) else None
 
 
 def write_members(file: bytes, members: Iterable[Member]) -> None:

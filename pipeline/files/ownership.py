@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.files.file_system import describe
+from pipeline.files.file_system import describe, read_regular
 from pipeline.files.sync import replace_durably
 from pipeline.files.template import OWNER_FILE
 
@@ -58,6 +58,17 @@ def other_owner(place: Path, ours: Owner, known_host: str | None, known_runs: Co
     return Owner(*(str(said.get(key, "?")) for key in ("state", "pipeline", "host", "state_folder")))
 
 
+def pipeline_of(folder: bytes) -> str:
+    """Return the name of the pipeline that the owner file in a folder names; empty where it cannot be read."""
+    return str((_read_owner_file(Path(os.fsdecode(folder))) or {}).get("pipeline", ""))
+
+
+def listed_links(folder: bytes) -> dict[str, str]:
+    """Return the links that the owner file in a folder lists, relative to the folder, and where each leads."""
+    found = (_read_owner_file(Path(os.fsdecode(folder))) or {}).get("links")
+    return {name: to for name, to in found.items() if "\0" not in name} if isinstance(found, dict) else {}
+
+
 def claimed_run(place: Path, state_id: str) -> int | None:
     """Return the number of our last run that announced writing to a folder; None where none of this state did."""
     said = _read_owner_file(place) or {}
@@ -71,32 +82,35 @@ def claimed_folders(folders: Iterable[bytes], state_id: str) -> frozenset[bytes]
     return frozenset(folder for folder, said in owners.items() if state_id and said.get("state") == state_id)
 
 
-def claim(place: Path, ours: Owner, run: int | None = None, run_name: str = "") -> None:
+def claim(
+    place: Path, ours: Owner, run: int | None = None, run_name: str = "", links: Mapping[str, str] | None = None
+) -> None:
     """Write our owner file into an output folder, which is made where there is none. Raises EnvironmentFailure.
 
-    `run` and `run_name` are number and name of the run that is about to write to it; without one those there stay.
+    `run` and `run_name` are number and name of the run that is about to write to it, and `links` those through which it
+    may write; without a run those there stay.
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
         before = _read_owner_file(place) or {}
         said: dict[str, Any] = asdict(ours) | {"folder": str(place)}
         if run is not None:
-            said |= {"run": run, "run_name": run_name}
+            said |= {"run": run, "run_name": run_name} | ({"links": dict(links)} if links else {})
         elif before.get("state") == ours.state:
-            said |= {key: before[key] for key in ("run", "run_name") if key in before}
+            said |= {key: before[key] for key in ("run", "run_name", "links") if key in before}
         if before != said:
             # Of one name, so that what a killed run left is used up by the next.
             new = place / f"{OWNER_FILE}-owner"
             replace_durably(place / OWNER_FILE, json.dumps(said, indent=1).encode() + b"\n", new)
     except OSError as error:
-        why = describe(error, error.filename or place)
+        why = describe(error, error.filename2 or error.filename or place)
         raise EnvironmentFailure(f"the output folder {place} cannot be used: {why}") from error
 
 
 def _read_owner_file(place: Path) -> dict[str, Any] | None:
     """Read the owner file in a folder; an empty dict where it is damaged, None where it cannot be read."""
     try:
-        said = json.loads((place / OWNER_FILE).read_bytes())
+        said = json.loads(read_regular(place / OWNER_FILE))
     except OSError:
         return None
     except ValueError:
@@ -124,7 +138,7 @@ def _belongs_to_another(
 
 def _has_id(state_folder: Path, state_id: str) -> bool:
     try:
-        return (state_folder / "id").read_text().strip() == state_id
+        return read_regular(state_folder / "id").decode().strip() == state_id
     except (OSError, ValueError):
         return False
 
@@ -151,7 +165,7 @@ class OwnedFolders:
 
     def _look_up_owner(self, folder: bytes) -> bool:
         try:
-            owner = json.loads(Path(os.fsdecode(folder), OWNER_FILE).read_bytes())
+            owner = json.loads(read_regular(os.path.join(folder, os.fsencode(OWNER_FILE))))
             return isinstance(owner, dict) and owner.get("state") == self._state_id
         except (FileNotFoundError, NotADirectoryError):
             pass

@@ -112,8 +112,8 @@ class Parts:
         # What a worker that died with this job has made is ours too.
         self._ours = target.ours + (((target.handed_ns - CLOCK_SLACK_NS, _EVER_NS),) if is_again else ())
         self._give_name: GiveName = give_name
-        if target.digests is not None:
-            self._give_name = set_aside.guarding(target.digests, give_name)
+        if target.digests is not None or is_again:
+            self._give_name = set_aside.guarding(target.digests or (), give_name)
         self.notes: Notes = {}
         self._made: list[MadePart] = []
         self._temporaries: dict[bytes, bytes] = {}
@@ -178,6 +178,11 @@ class Parts:
     def _remove(paths: Iterable[bytes]) -> None:
         for path in paths:
             os.unlink(path)
+
+    def keep(self, keep: Callable[[bytes, bytes], None]) -> None:
+        """Call `keep` with each temporary and the path that it was to have."""
+        for path, temporary in self._temporaries.items():
+            keep(temporary, path)
 
     def discard(self) -> None:
         """Remove the temporaries."""

@@ -1,4 +1,8 @@
-"""The state folder: its identity, and the lock that admits one run at a time."""
+"""The state folder: what proves that it is ours, its identity, and the lock that admits one run at a time.
+
+All that is removed or replaced in it has a name that only this program gives: fixed ones such as `ledger.sqlite`, and
+in `scratch/`, `slots/` and `runs/` those with the id of a run. What else lies there is a person's, and stays.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,50 @@ import errno
 import fcntl
 import os
 import re
-import shutil
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import AlreadyRunning, EnvironmentFailure
-from pipeline.files.file_system import describe, mount_of
-from pipeline.files.sync import replace_durably
+from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
+from pipeline.files.file_system import describe, mount_of, open_regular, read_regular
+from pipeline.files.removal import remove_tree
+from pipeline.files.set_aside import clear_scratch_folders
+from pipeline.files.sync import replace_durably, replace_file
+from pipeline.text import counted, shown
 
 # What was read of the pipeline, as config/seal.py has it.
 SEAL_FILE = "reading.seal"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+_HOLDER = re.compile(rb"pid \d+ on .+ since [-\d]+ [:\d]+\n")
+# Nobody else waits for a FIFO, or writes through a link, that somebody has put in the place of the lock.
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Whoever can read a file can lock it: let that be nobody beyond the group.
+_LOCK_MODE = 0o660
 # The number of runs whose logs are kept: a month of nights.
 _KEPT_RUNS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+# The names of ours in a state folder; those of the ledger, its copies and what SQLite has beside them begin alike. Its
+# own temporaries are no matter: they are removed before they are written, and whoever cannot do that says so.
+_FOLDERS = ("runs", "scratch", "slots", "set-aside")
+_FILES = ("lock", "id", "id.new", "progress.json", "progress.new", SEAL_FILE, f"{SEAL_FILE}.new")
+_LEDGER = re.compile(r"ledger.*(?<!\.new)")
+# What lies in a folder that is empty otherwise: a disk's own, and what keeps it in git.
+_NOTHING = {"lost+found", ".gitignore", ".gitkeep"}
+# What a run that was killed at once has made: the lock, empty, or written to and not brought to the disk.
+_BEGUN = {"lock", "id.new", "runs"}
+# The tables of every ledger, as its file has them, and the bytes of it in which they are looked for.
+_TABLES = (b"SQLite format 3\0", b"CREATE TABLE outputs", b"CREATE TABLE recipes")
+_TABLES_WITHIN_BYTES = 1 << 18
+# How many of the names in a folder that is not ours are told.
+_NAMED = 3
 
 
 @dataclass
@@ -46,8 +74,8 @@ class State:
 
     @property
     def scratch(self) -> Path:
-        """The folder of the jobs' temporary files."""
-        return self.folder / "scratch"
+        """The folder of this run for the temporary files of its jobs."""
+        return self.folder / "scratch" / self.run
 
     @property
     def set_aside(self) -> Path:
@@ -56,8 +84,8 @@ class State:
 
     @property
     def slots(self) -> Path:
-        """The folder in which the workers' stdout and stderr are captured."""
-        return self.folder / "slots"
+        """The folder of this run in which the workers' stdout and stderr are captured."""
+        return self.folder / "slots" / self.run
 
     @property
     def log(self) -> Path:
@@ -67,28 +95,36 @@ class State:
     def prepare(self) -> None:
         """Remove the remains of killed runs, and all but the last logs; call it once no other run can be at work."""
         self.is_prepared = True
-        # Nobody wants to commit a state folder.
-        (self.folder / ".gitignore").write_text("*\n")
-        for old in (self.scratch, self.folder / "parts"):  # older versions listed parts in files
-            shutil.rmtree(old, ignore_errors=True)
-        self.scratch.mkdir(exist_ok=True)
-        for name in ("ledger.seal", "ledger.open"):  # of older versions
-            (self.folder / name).unlink(missing_ok=True)
-        for log in sorted((self.folder / "runs").glob("*.log"))[: 1 - _KEPT_RUNS]:
-            log.unlink(missing_ok=True)
+        # Nobody wants to commit a state folder, or else says so there.
+        with suppress(FileExistsError), open(self.folder / ".gitignore", "x") as ignored:
+            ignored.write("*\n")
+        self._remove_temporary()
+        self.scratch.parent.mkdir(mode=0o700, exist_ok=True)
+        self.scratch.mkdir(mode=0o700)
+        for log in logs_of_runs(self.folder)[: 1 - _KEPT_RUNS]:
+            with suppress(OSError):
+                log.unlink()
+
+    def _remove_temporary(self) -> None:
+        """Remove the temporary folders of all runs."""
+        for folder in (self.scratch.parent, self.slots.parent):
+            with suppress(OSError):
+                for run in filter(_RUN.fullmatch, os.listdir(folder)):
+                    if clear_scratch_folders(folder / run, self.set_aside):
+                        remove_tree(folder / run)
+            with suppress(OSError):
+                folder.rmdir()
 
     def keep_seal(self, seal: bytes) -> None:
         """Keep the seal of a reading if there is room for it; without it the next run reads the pipeline again."""
-        new = self.folder / f"{SEAL_FILE}.new"
         with suppress(OSError):
-            new.write_bytes(seal)
-            new.replace(self.folder / SEAL_FILE)
+            replace_file(self.folder / SEAL_FILE, seal, self.folder / f"{SEAL_FILE}.new")
 
     def hold_lock(self) -> None:
         """Make the lock file again if it was removed, so that no other run can begin. Raises OSError."""
         if _is_the_file(self.lock_fd, self.folder / "lock"):
             return
-        fd = os.open(self.folder / "lock", _LOCK_FLAGS, 0o666)
+        fd = os.open(self.folder / "lock", _LOCK_FLAGS, _LOCK_MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.dup2(fd, self.lock_fd, inheritable=False)
@@ -100,17 +136,24 @@ class State:
 
     def close(self) -> None:
         """Remove the temporary folders and release the lock."""
-        for folder in (self.scratch, self.slots) if self.is_prepared else ():
-            shutil.rmtree(folder, ignore_errors=True)
+        if self.is_prepared:
+            self._remove_temporary()
         os.close(self.lock_fd)
 
 
 def open_state(folder: Path, pipeline: str) -> State:
-    """Lock the state folder, which is made where there is none. Raises AlreadyRunning, EnvironmentFailure."""
+    """Lock the state folder, which is made where there is none. Raises UsageError, AlreadyRunning, EnvironmentFailure.
+
+    Nothing is written to a folder that is in use and is no state of ours.
+    """
     try:
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        if problem := why_foreign(folder):
+            raise UsageError(f"the state folder {shown(os.fsencode(folder))} {problem}")
+        folder.mkdir(parents=True, exist_ok=True)
+        refuse_irregular(folder)
         lock_fd = _lock(folder, pipeline)
         try:
+            (folder / "runs").mkdir(exist_ok=True)
             return State(folder, _identity(folder), _new_run(folder), lock_fd)
         except BaseException:
             os.close(lock_fd)
@@ -120,10 +163,80 @@ def open_state(folder: Path, pipeline: str) -> State:
         raise EnvironmentFailure(f"the state folder {folder} cannot be used: {said}") from error
 
 
+# -- what is ours ------------------------------------------------------------------------------------------------------
+
+
+def why_foreign(folder: Path) -> str:
+    """Return why a folder cannot be a state folder, in a part of a sentence; empty if it is new, empty or ours."""
+    try:
+        names = set(os.listdir(folder)) - _NOTHING
+    except FileNotFoundError:
+        is_link = os.path.islink(folder)
+        return "is a link that leads nowhere; make what it leads to, or name another" if is_link else ""
+    except NotADirectoryError:
+        return "is no folder; name one that is new, empty or a state of filemill" if os.path.lexists(folder) else ""
+    except OSError:  # whoever is to write there says what is wrong with it
+        return ""
+    if not names or is_ours(folder) or (names <= _BEGUN and not any(_is_filled(folder / each) for each in names)):
+        return ""
+    some = ", ".join(shown(os.fsencode(each)) for each in sorted(names)[:_NAMED])
+    more = f" and {counted(len(names) - _NAMED, 'other')}" if len(names) > _NAMED else ""
+    return f"is in use, and not by filemill ({some}{more}); name one that is new, empty or a state of filemill"
+
+
+def is_ours(folder: Path) -> bool:
+    """Return whether a folder has a file that only this program writes: an id, a lock or a ledger."""
+    if _id_in(_head(folder / "id")) or _HOLDER.fullmatch(_head(folder / "lock")):
+        return True
+    heads = (_head(folder / f"ledger{each}.sqlite", _TABLES_WITHIN_BYTES) for each in ("", "-good"))
+    return any(head.startswith(_TABLES[0]) and all(each in head for each in _TABLES) for head in heads)
+
+
+def _head(file: Path, size_bytes: int = 200) -> bytes:
+    """Return the first bytes of a regular file; none where there is no such file, or it cannot be read."""
+    try:
+        with open_regular(file) as opened:
+            return opened.read(size_bytes)
+    except OSError:
+        return b""
+
+
+def _is_filled(path: Path) -> bool:
+    """Return whether there is anything in a file or a folder beside zeros, which a power cut leaves."""
+    if path.is_dir() and not path.is_symlink():
+        return any(path.iterdir())
+    return not stat.S_ISREG(path.lstat().st_mode) or bool(_head(path).strip(b"\0"))
+
+
+def refuse_irregular(folder: Path) -> None:
+    """Raise EnvironmentFailure where a name of ours in a state folder is that of a link, a FIFO or the like.
+
+    A FIFO would have its reader wait for ever, and what is written or removed behind a link may be anybody's.
+    """
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for each in entries:
+            is_folder, is_file = each.name in _FOLDERS, each.name in _FILES or _LEDGER.fullmatch(each.name)
+            if (is_folder and not each.is_dir(follow_symlinks=False)) or (
+                is_file and not each.is_file(follow_symlinks=False)
+            ):
+                what = f"no {'folder' if is_folder else 'regular file'}{', but a link' if each.is_symlink() else ''}"
+                raise EnvironmentFailure(f"{each.path} is {what}; remove it, and the same line goes on")
+
+
+def logs_of_runs(folder: Path) -> list[Path]:
+    """Return the logs of the runs in a state folder, the oldest first; no other file that lies beside them."""
+    return [log for log in sorted((folder / "runs").glob("*.log")) if _RUN.fullmatch(log.stem)]
+
+
+# -- the lock ----------------------------------------------------------------------------------------------------------
+
+
 def _lock(folder: Path, pipeline: str) -> int:
     """Lock the lock file and return its descriptor; the kernel releases the lock when the process ends."""
     while True:
-        lock_fd = os.open(folder / "lock", _LOCK_FLAGS, 0o666)
+        lock_fd = os.open(folder / "lock", _LOCK_FLAGS, _LOCK_MODE)
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_the_file(lock_fd, folder / "lock"):  # removed between the two: somebody may lock another
@@ -196,7 +309,11 @@ def _identity(folder: Path) -> str:
 def known_identity(folder: Path) -> str:
     """Return the state's id; empty where there is none yet, or the file is damaged."""
     try:
-        known = (folder / "id").read_bytes().strip().decode("ascii", "replace")
+        return _id_in(read_regular(folder / "id"))
     except FileNotFoundError:
         return ""
+
+
+def _id_in(data: bytes) -> str:
+    known = data.strip().decode("ascii", "replace")
     return known if _ID.fullmatch(known) else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -63,8 +63,18 @@ class Store(Protocol):
     def remove(self, path: bytes) -> None:
         """Remove an output. Raises OSError."""
 
-    def claim(self, root: bytes, owner: Owner, run: int | None = None, run_name: str = "") -> None:
-        """Write the owner and the run into the owner file of an output folder, which is made where there is none."""
+    def claim(
+        self,
+        root: bytes,
+        owner: Owner,
+        run: int | None = None,
+        run_name: str = "",
+        links: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write the owner, the run and the links through which it may write into the owner file of an output folder.
+
+        The folder is made where there is none.
+        """
 
 
 class LocalStore:
@@ -117,11 +127,18 @@ class LocalStore:
                 os.close(fd)
         return sizes + times
 
-    def claim(self, root: bytes, owner: Owner, run: int | None = None, run_name: str = "") -> None:
+    def claim(
+        self,
+        root: bytes,
+        owner: Owner,
+        run: int | None = None,
+        run_name: str = "",
+        links: Mapping[str, str] | None = None,
+    ) -> None:
         """Write the owner file into an output folder. Raises EnvironmentFailure."""
         from pipeline.files.ownership import claim  # a worker never claims
 
-        claim(Path(os.fsdecode(root)), owner, run, run_name)
+        claim(Path(os.fsdecode(root)), owner, run, run_name, links)
 
 
 def _open_folder(folder: bytes, before: int) -> int:

@@ -17,17 +17,32 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def replace_durably(file: Path, data: bytes, new: Path) -> None:
-    """Replace a file durably, by way of a temporary `new`, so that it is whole at any moment. Raises OSError."""
-    with suppress(FileNotFoundError):  # what a killed process left
+def replace_file(file: Path, data: bytes, new: Path, *, is_durable: bool = False, mode: int | None = None) -> None:
+    """Replace a file by way of a temporary `new`, so that it is whole at any moment. Raises OSError.
+
+    Without a `mode` the umask decides. Whatever has the temporary's name, as of a killed process, is removed: nothing
+    is written through a link or a FIFO.
+    """
+    with suppress(FileNotFoundError):
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(new, file)
+        if mode is not None:
+            os.fchmod(fd, mode)
+        with open(fd, "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            if is_durable:
+                os.fsync(fd)
+        os.rename(new, file)
+    except OSError:
+        os.unlink(new)
+        raise
+
+
+def replace_durably(file: Path, data: bytes, new: Path) -> None:
+    """Replace a file as `replace_file` does, and bring it to the disk. Raises OSError."""
+    replace_file(file, data, new, is_durable=True)
     sync_folder(file.parent)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from pipeline.files.file_system import OPENING
+from pipeline.files.links import is_planted
+from pipeline.files.template import OWNER_FILE
 from pipeline.messages import Source
 from pipeline.text import shown
 
@@ -19,6 +22,8 @@ _NAMED_UNASKED = 3
 # The reasons why a listed name is not an input; every other reason also holds for files that the walk finds.
 NOT_THERE = "not there"
 OUTSIDE = "outside the input root"
+_LINKED_FOLDER = "a linked folder"
+IN_LINKED = "in a linked folder"
 
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO",
@@ -30,9 +35,19 @@ _SPECIAL = {
 # The sources of a folder are yielded in lists of up to this many, which costs less than one by one.
 _SOURCES_PER_LIST = 500
 _SLASH = ord("/")
+# The mark at the end of a link's name, as a number: no name has a NUL in it.
+_LINK = 0
+# The one hidden name that is looked for: its folder holds outputs of a pipeline.
+_OWNER_FILE = OWNER_FILE.encode()
 # The bits of st_mode that hold the type of the file.
 _TYPE = 0o170000
 
+# What systems and storage devices put beside people's files: thumbnails, recycle bins, views of folders.
+SYSTEM_NAMES = frozenset((
+    b"@eaDir", b"@tmp", b"@Recycle", b"#recycle", b"#snapshot", b"lost+found", b"$RECYCLE.BIN",
+    b"System Volume Information",
+    b"Thumbs.db", b"thumbs.db", b"desktop.ini", b"Desktop.ini",
+))  # fmt: skip
 # The errors of stat for a name that does not exist.
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
@@ -63,6 +78,12 @@ class Walk:
         self.unlisted: list[tuple[bytes, str]] = []
         """The folders that are not known in full, each with the reason. They could not be listed, or not every file in
         them could be looked at, so that no file in them may be taken for removed.
+        """
+        self.owned: dict[bytes, str] = {}
+        """The folders that are not entered, since they hold outputs of other pipelines, or of this one in former times,
+        each with whose they are.
+
+        The input root itself is entered, and so is all that lies in such a folder around it.
         """
         self._incomplete: set[bytes] = set()
         """The folders of which not every file could be looked at."""
@@ -101,7 +122,7 @@ class Walk:
                         files = []
                         yield path
                     continue
-                if not (takes_all or self._counts(path)):
+                if not (takes_all or self._takes(path)):
                     continue
                 if fd < 0:
                     fd = os.open(self._root + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -120,9 +141,11 @@ class Walk:
     def _source_in(self, path: bytes, name: bytes, folder_fd: int) -> Source | None:
         """Return the source of a name in an open folder; a regular file, the usual case, takes one call of stat."""
         try:
-            found = os.stat(name, dir_fd=folder_fd)
+            found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
             if found.st_mode & _TYPE == stat.S_IFREG:
                 return _made(Source, (path, found.st_size, found.st_mtime_ns))
+        except ValueError:  # a link, with its mark
+            path, name = path[:-1], name[:-1]
         except OSError:
             pass
         try:
@@ -133,19 +156,43 @@ class Walk:
             return None
 
     def _names(self, folder: bytes) -> list[bytes]:
-        """Return the names in a folder, sorted; those of folders end in "/"."""
+        """Return the names in a folder, sorted; those of folders end in "/".
+
+        Where patterns select files, the names of links end in a NUL, since one may be that of a folder.
+        """
+        marks_links = self._included is not None
         try:
             with os.scandir(self._root + folder) as entries:
                 names = [
-                    entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
+                    entry.name + b"/"
+                    if entry.is_dir(follow_symlinks=False)
+                    else entry.name + b"\0"
+                    if marks_links and entry.is_symlink()
+                    else entry.name
                     for entry in entries
-                    if not entry.name.startswith(b".")
+                    if not (entry.name.startswith(b".") and not _is_owner_file(entry))
+                    and entry.name not in SYSTEM_NAMES
                 ]
         except OSError as error:
             self._cannot_list(folder, error)
             return []
         names.sort()
+        at = bisect_left(names, _OWNER_FILE)
+        if at < len(names) and names[at].rstrip(b"\0") == _OWNER_FILE:
+            if folder:
+                self.owned[folder] = _whose(self._root + folder)
+                self.leave_out(folder, self.owned[folder])
+                return []
+            del names[at]
         return names
+
+    def find_owned(self) -> None:
+        """Find the folders that hold outputs of other pipelines, and look at no file."""
+        folders = [b""]
+        while folders:
+            folder = folders.pop()
+            below = (folder + name for name in self._names(folder) if name[-1] == _SLASH)
+            folders += [each for each in below if self._counts(each)]
 
     def _cannot_list(self, folder: bytes, error: OSError) -> None:
         if error.errno in OPENING:
@@ -189,39 +236,57 @@ class Walk:
         self.leave_out(path, why)
         return None
 
+    def why_left_out(self, path: bytes) -> str:
+        """Return why a path cannot be one of a source; empty if it can."""
+        return self._why_not_entered(path[: path.rfind(b"/") + 1]) or self._why_not(path)
+
     def _why_not_entered(self, folder: bytes) -> str:
         at = folder.find(b"/") + 1
         while at:
             if why := self._why_not(folder[:at]):
                 return why
             if os.path.islink(self._root + folder[: at - 1]):
-                return "in a linked folder"
+                return IN_LINKED
+            if os.path.isfile(self._root + folder[:at] + _OWNER_FILE):
+                return _whose(self._root + folder[:at])
             at = folder.find(b"/", at) + 1
         return ""
 
     def _why_not(self, path: bytes) -> str:
         if path.startswith(b".") or b"/." in path:
             return "hidden"
+        if not SYSTEM_NAMES.isdisjoint(path.split(b"/")):
+            return "a file of the system's"
         return "" if self._counts(path) else "not among the inputs"
 
     def _source(self, path: bytes, name: bytes, folder_fd: int | None = None) -> Source | None:
         """Return the source of a path that is a regular file; `name` is relative to the open folder. Raises OSError."""
-        try:
-            found = os.stat(name, dir_fd=folder_fd)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                self.leave_out(path, "a symlink loop")
-            elif os.path.islink(self._root + path):
-                self.leave_out(path, "a dangling link")
-            else:
-                raise
-            return None
+        found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+        is_link = stat.S_ISLNK(found.st_mode)
+        if is_link:
+            folder = os.fstat(folder_fd) if folder_fd is not None else os.stat(os.path.dirname(self._root + path))
+            if is_planted(found, folder):
+                self.leave_out(path, "another user's link in a folder that others can write to")
+                return None
+            try:
+                found = os.stat(name, dir_fd=folder_fd)
+            except OSError as error:
+                self.leave_out(path, "a symlink loop" if error.errno == errno.ELOOP else "a dangling link")
+                return None
         if stat.S_ISREG(found.st_mode):
             return Source(path, found.st_size, found.st_mtime_ns)
         kind = stat.S_IFMT(found.st_mode)
-        folder = "a linked folder" if os.path.islink(self._root + path) else "a folder"
-        self.leave_out(path, folder if kind == stat.S_IFDIR else _SPECIAL.get(kind, "not a regular file"))
+        why = _LINKED_FOLDER if is_link else "a folder"
+        self.leave_out(path, why if kind == stat.S_IFDIR else _SPECIAL.get(kind, "not a regular file"))
         return None
+
+    def _takes(self, path: bytes) -> bool:
+        """Return whether a file counts by its name; a marked link to a folder whose name does not is left out."""
+        if path[-1] != _LINK or self._counts(path[:-1]):
+            return path[-1] == _LINK or self._counts(path)
+        if self._counts(path[:-1] + b"/") and os.path.isdir(self._root + path[:-1]):
+            self.leave_out(path[:-1], _LINKED_FOLDER)
+        return False
 
     def describe_left_out(self) -> list[str]:
         """Return one line for each reason for which files were left out."""
@@ -238,6 +303,18 @@ class Walk:
         self.left_out[reason] += 1
         if self.left_out[reason] <= _NAMED:
             self.left_out_names.append((path, reason))
+
+
+def _is_owner_file(entry: os.DirEntry[bytes]) -> bool:
+    return entry.name == _OWNER_FILE and entry.is_file()
+
+
+def _whose(folder: bytes) -> str:
+    """Return the reason why a folder with an owner file is left out."""
+    from pipeline.files.ownership import pipeline_of  # rarely needed
+
+    pipeline = pipeline_of(folder)
+    return f"outputs of pipeline {pipeline!r}" if pipeline else f"outputs of a pipeline, by a damaged {OWNER_FILE}"
 
 
 def _closed(fd: int) -> int:

@@ -11,8 +11,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import EnvironmentFailure
+from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.file_system import FULL
+from pipeline.files.process_limits import start_thread
 from pipeline.files.sync import sync_file_systems, sync_folder
 from pipeline.ledger.schema import has_lost_tables
 
@@ -66,7 +67,11 @@ class Checkpoints:
             # What was committed by now was made before now, and all of that is synced.
             self._began_ns = time.time_ns()
             self._syncing = threading.Thread(target=self._sync, daemon=True)
-            self._syncing.start()
+            try:
+                start_thread(self._syncing)
+            except WorkersFailed:  # no room for a thread: the run waits for the disk
+                self._sync()
+                self._end_sync()
         file = self._state.ledger
         if size_of(log_of(file)) > max(_LOG_MOST_BYTES, size_of(file) // 2):
             bring_in_log(self._ledger)
@@ -157,6 +162,11 @@ def copy_of(file: Path) -> Path:
     return file.with_name(f"{file.stem}-good{file.suffix}")
 
 
+def older_copies(file: Path) -> list[Path]:
+    """Return the good copies of older versions, which had the digest in the name."""
+    return sorted(file.parent.glob(f"{file.stem}-good-{'[0-9a-f]' * 32}{file.suffix}"))
+
+
 def keep_copy(ledger: Ledger, file: Path) -> None:
     """Copy the ledger, and let the copy take the place of the one before once it was found to be whole."""
     new = file.with_name(f"{file.stem}-good.new")
@@ -175,7 +185,7 @@ def keep_copy(ledger: Ledger, file: Path) -> None:
         new.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
-    for old in file.parent.glob(f"{file.stem}-good-*{file.suffix}"):  # of an older version
+    for old in older_copies(file):
         old.unlink(missing_ok=True)
 
 

@@ -1,12 +1,15 @@
 """The table of failures: which files failed, how often each was tried, and when it is left alone.
 
 a stage failed in a run that ended in order     one attempt more
-`errors.hold_after` attempts                    held, until its source or its recipe changes
+`errors.hold_after` attempts                    held, until its source or its recipe changes; a change of its mode or
+                                                owner, which ctime tells, has it tried once more
+all files of a stage failed alike               the first that is held is tried by each run; once that is made, all are
 dismissed by a person                           held too, and no longer in the exit code
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
 from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Outcome, Result
+from pipeline.text import in_general
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
 _SAME = (
@@ -22,21 +26,28 @@ _SAME = (
     " = (excluded.source_size, excluded.source_mtime_ns, excluded.recipe)"
 )
 _RECORD = f"""
-INSERT INTO failures (source, stage, kind, error, attempts, run, tried, source_size, source_mtime_ns, recipe, output)
-VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, stage) DO UPDATE SET
+INSERT INTO failures
+    (source, stage, kind, error, attempts, run, tried, source_size, source_mtime_ns, recipe, output, failed_at,
+    first_failed_at)
+VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) ON CONFLICT (source, stage) DO UPDATE SET
     attempts = CASE WHEN {_SAME} THEN attempts ELSE 0 END,
+    first_failed_at = CASE WHEN {_SAME} THEN first_failed_at ELSE excluded.first_failed_at END,
     dismissed_at = CASE WHEN {_SAME} THEN dismissed_at END,
     dismissed_by = CASE WHEN {_SAME} THEN dismissed_by END,
     kind = excluded.kind, error = excluded.error, run = excluded.run, tried = excluded.tried,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns, recipe = excluded.recipe,
-    output = excluded.output
+    output = excluded.output, failed_at = excluded.failed_at
 """
-_COLUMNS = "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at"
+_COLUMNS = "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at, failed_at"
 
 # Runs that ended so were not cut short: what failed in them was tried.
 _IN_ORDER = (0, 1)
 # Characters of what was printed that are kept, most of them from its end; the log of the run has more.
 _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
+# The failures of a stage by a recipe that began after some time, and that nobody has dismissed.
+_CHOSEN = "stage = ? AND recipe = ? AND tried AND dismissed_at IS NULL AND coalesce(first_failed_at, 1) > ?"
+# Fewer files that fail for the same reason are no sign that the reason lies elsewhere.
+_FEWEST_ALIKE = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,28 @@ class Failure:
     recipe: int | None
     dismissed_at: float | None
     """When a person dismissed it, in seconds since 1970."""
+    failed_at: int | None = None
+    """When it failed last, in nanoseconds since 1970; None if an older release recorded it."""
+
+    def is_freed_by(self, path: bytes) -> bool:
+        """Return whether the mode, owner or name of the source at `path` has changed since: it may be readable now."""
+        if self.dismissed_at is not None or self.failed_at is None:
+            return False
+        try:
+            return os.stat(path).st_ctime_ns > self.failed_at
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class AlikeFailures:
+    """The failures of a stage that all began since it made an output last, and all have the same reason."""
+
+    first_held: bytes
+    """The first held source, which is tried for all."""
+    files: int
+    error: str
+    """The error of the first file."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +116,10 @@ class Failures:
         """Whether there may be any; where there are none, none is looked for."""
         self.past: list[tuple[bytes, str]] = []
         """Source and stage of failures that are deleted by the next `flush`."""
+        self._alike: dict[str, int] = {}
+        """The recipes of the stages whose files failed alike, by the name of the stage."""
+        self.freed: dict[str, int] = {}
+        """The number of held files that are tried again from now on, by the stage that has made one of them."""
 
     def all(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
@@ -116,7 +153,8 @@ class Failures:
             return
         self.has_any = True
         values = (source, result.stage, result.kind or "error", result.text, run, tried)
-        self._connection.execute(_RECORD, (*values, source_size, source_mtime_ns, recipe, _shorten(outcome.output)))
+        of_source = (source_size, source_mtime_ns, recipe)
+        self._connection.execute(_RECORD, (*values, *of_source, _shorten(outcome.output), time.time_ns()))
 
     def failed_sources(self, stage: str) -> Iterator[bytes]:
         """Yield the sources of which a stage did not make its output, also those that changed during the run."""
@@ -133,6 +171,48 @@ class Failures:
     def forget_later(self, source: bytes, stage: str) -> None:
         """Delete a failure at the next `flush`, which costs less than to delete each by itself."""
         self.past.append((source, stage))
+        if stage in self._alike:
+            self._free(stage)
+
+    def find_alike(
+        self, stage: str, recipe: int | None, hold_after: int | None, since: Callable[[], int]
+    ) -> AlikeFailures | None:
+        """Return the failures of a stage by a recipe if there are several, all of one kind, and one is held.
+
+        Only those count that began after `since`, which is when the stage made an output by the recipe last. Once it
+        makes one in this run, they are all tried again from the next run on.
+        """
+        if not self.has_any or hold_after is None or recipe is None:
+            return None
+        found = self._connection.execute(
+            f"SELECT count(*), max(attempts) FROM failures WHERE {_CHOSEN}", (stage, recipe, 0)
+        ).fetchone()
+        if found[0] < _FEWEST_ALIKE or found[1] < hold_after:
+            return None
+        rows = self._connection.execute(
+            f"SELECT source, attempts, kind, error FROM failures WHERE {_CHOSEN} ORDER BY source",
+            (stage, recipe, since()),
+        )
+        files, first_held, first_error, first_kind = 0, None, "", None
+        for source, attempts, kind, error in rows:
+            alike = kind, in_general(error)
+            if first_kind is None:
+                first_kind, first_error = alike, error
+            if alike != first_kind:
+                return None
+            files += 1
+            if first_held is None and attempts >= hold_after:
+                first_held = source
+        if first_held is None or files < _FEWEST_ALIKE:
+            return None
+        self._alike[stage] = recipe
+        return AlikeFailures(first_held, files, first_error)
+
+    def _free(self, stage: str) -> None:
+        """Have the files of a stage that failed alike tried again: one of them is made, so the reason is gone."""
+        self.flush()
+        free = "UPDATE failures SET attempts = 0 WHERE stage = ? AND recipe = ? AND tried AND dismissed_at IS NULL"
+        self.freed[stage] = self._connection.execute(free, (stage, self._alike.pop(stage))).rowcount
 
     def flush(self) -> None:
         """Delete the failures that `forget_later` has collected."""

@@ -86,12 +86,14 @@ class GroupTables:
         found = self._connection.execute(f"{members} UNION ALL {absent} LIMIT 1", (stage, group)).fetchone()
         return found[0], found[1] or ""
 
-    def member_states(self, stage: str, group: bytes, output: bytes) -> Iterator[tuple[bytes, bytes | None, int, int]]:
-        """Yield target, digest as it was made, and found size and mtime_ns of the members of a group, by target.
+    def member_states(
+        self, stage: str, group: bytes, output: bytes
+    ) -> Iterator[tuple[bytes, bytes | None, int, int, bytes]]:
+        """Yield target, digest as made, found size and mtime_ns, and source of the members of a group, by target.
 
         There is no digest of a member that is not as it was made.
         """
-        return self._members("target, contents, found_size, found_mtime_ns", stage, group, output)
+        return self._members("target, contents, found_size, found_mtime_ns, source", stage, group, output)
 
     def members(self, stage: str, group: bytes, output: bytes) -> Iterator[FoundMember]:
         """Yield the members of a group as they were found on disk, in byte order of target."""

@@ -84,6 +84,12 @@ class Intents:
             self._connection.executemany("DELETE FROM intents WHERE id = ?", self._ended_rows)
             self._ended_rows.clear()
 
+    def keep_all(self) -> None:
+        """Keep every row until the end of the run, since what was recorded of some of their outputs is lost."""
+        self._row_of.clear()
+        self._open.clear()
+        self._ended_rows.clear()
+
     def record(self, intents: Iterable[Intent]) -> None:
         """Give intents records of their own among the outputs: nobody knows how far their worker came."""
         for intent in intents:
@@ -96,8 +102,7 @@ class Intents:
         self.delete_ended()
         self.record(self._stored())
         self._connection.execute("DELETE FROM intents")
-        self._row_of.clear()
-        self._open.clear()
+        self.keep_all()
 
     def get(self, target: bytes) -> Intent | None:
         """Return the intent for an output of a run that was killed, or is on."""

@@ -18,6 +18,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.files.sync import sync_folder
 from pipeline.ledger.failures import Failures, between
 from pipeline.ledger.file_digests import FileDigests
+from pipeline.ledger.input_folders import InputFolders
 from pipeline.ledger.intents import Intent, Intents, PartIntent
 from pipeline.ledger.origins import columns_of, key_of
 from pipeline.ledger.outputs import Outputs
@@ -51,6 +52,7 @@ class Ledger:
         intents: The outputs that were handed out and are not known to have ended.
         failures: What failed and has not been made since.
         facts: What is true of the pipeline as a whole.
+        folders: How full the folders of the inputs were, and which are mount points.
         unchanged: The ranges of sources of which nothing is left to be done.
         file_digests: The digests of files that count as part of a recipe.
         overrides: The overrides by which a person had the ledger take something as true.
@@ -74,12 +76,14 @@ class Ledger:
         self.outputs = Outputs(connection, self.intents)
         self.targets = Targets(connection, "outputs", self.outputs.flush)
         self.facts = Facts(connection)
+        self.folders = InputFolders(connection)
         self.unchanged = UnchangedRanges(connection)
         self.file_digests = FileDigests(connection)
         self.notes: list[str] = []
         self.on_commit: Callable[[], None] | None = None
         self.has_news = False
         self.is_suspect = False
+        self._is_begun = False
 
     @cached_property
     def overrides(self) -> Overrides:
@@ -97,7 +101,10 @@ class Ledger:
     def begin(self) -> None:
         """Begin a transaction, unless one is open; nothing is kept until `commit`."""
         if not self._connection.in_transaction:
+            if self._is_begun:  # SQLite has dropped a transaction by itself, as it does where the disk is full
+                self.intents.keep_all()
             self._connection.execute("BEGIN IMMEDIATE")
+            self._is_begun = True
 
     def commit(self) -> None:
         """Commit the open transaction, if there is one."""
@@ -107,6 +114,7 @@ class Ledger:
             if self.failures.past:
                 self.failures.flush()
             self._connection.execute("COMMIT")
+            self._is_begun = False
             if self.on_commit:
                 self.on_commit()
 
@@ -174,6 +182,11 @@ class Ledger:
             self.outputs.clear_in_flight(target)
             self.intents.end_parts(target)
         self.intents.end([target])
+
+    def record_cut_off(self, outcome: Outcome, result: Result, recipe: int | None) -> None:
+        """Record that a job was cut off: its output is still known as ours to write, and as unknown."""
+        self.outputs.flush()
+        self.failures.record(self.run, outcome, result, recipe, tried=True)
 
     def move_folder(self, folder: bytes, to: bytes) -> None:
         """Give all outputs below a folder, made and intended, the paths that they have below another."""

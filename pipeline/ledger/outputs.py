@@ -73,8 +73,17 @@ class OutputRecord(NamedTuple):
     @property
     def digests(self) -> tuple[bytes, ...]:
         """The digests of the last versions that we made, the newest first."""
-        all_of_them = (self.digest or b"") + (self.earlier or b"")
-        return tuple(all_of_them[at : at + _DIGEST_BYTES] for at in range(0, len(all_of_them), _DIGEST_BYTES))
+        return split_digests(self.joined_digests)
+
+    @property
+    def joined_digests(self) -> bytes:
+        """Return `digests` one after the other."""
+        return (self.digest or b"") + (self.earlier or b"")
+
+
+def split_digests(joined: bytes) -> tuple[bytes, ...]:
+    """Return the digests that stand one after the other."""
+    return tuple(joined[at : at + _DIGEST_BYTES] for at in range(0, len(joined), _DIGEST_BYTES))
 
 
 def _checked(rows: Iterable[tuple[Any, ...]]) -> Iterator[OutputRecord]:
@@ -125,6 +134,13 @@ class Outputs:
         """Return the records of one source."""
         return list(self.all(source, source + b"\0"))
 
+    def parts_between(self, before: bytes, after: bytes) -> list[OutputRecord]:
+        """Return the records of parts by what surrounds the part's name in the target."""
+        self.flush()
+        which = f"SELECT {_COLUMNS} FROM outputs WHERE target > ? AND target < ? AND part != ''"
+        rows = _checked(self._connection.execute(which, (before, before + b"\xff")))
+        return [row for row in rows if row.target.endswith(after)]
+
     def get(self, target: bytes) -> OutputRecord | None:
         """Return the record of one output."""
         self.flush()
@@ -145,6 +161,12 @@ class Outputs:
                 return row[0], row[1]
         intent = self._intents.get(target)
         return (intent.source, "intended") if intent else None
+
+    def last_made(self, stage: str, recipe: int | None) -> int:
+        """Return when an output of a stage was made by a recipe last, or 0. Costs a pass over the table."""
+        self.flush()
+        made = "SELECT max(recorded) FROM outputs WHERE stage = ? AND recipe = ? AND status != 'intended'"
+        return self._connection.execute(made, (stage, recipe)).fetchone()[0] or 0
 
     def is_blank(self) -> bool:
         """Return whether no output was ever made or intended."""
@@ -239,10 +261,12 @@ class Outputs:
         """Mark an output as ended without a change to what is recorded of it."""
         self._connection.execute("UPDATE outputs SET at_work = 0 WHERE target = ? AND at_work", (target,))
 
-    def move(self, target: bytes, to: bytes, stage: str) -> None:
-        """Give an output another path, and the stage that has it now."""
-        self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
-        self._connection.execute("UPDATE outputs SET target = ?, stage = ? WHERE target = ?", (to, stage, target))
+    def move(self, target: bytes, to: bytes, stage: str, source: bytes | None = None) -> None:
+        """Give an output another path, the stage that has it now, and the path that its source has, if that is new."""
+        if to != target:
+            self._connection.execute("DELETE FROM outputs WHERE target = ?", (to,))
+        columns = "target = ?, stage = ?, source = coalesce(?, source)"
+        self._connection.execute(f"UPDATE outputs SET {columns} WHERE target = ?", (to, stage, source, target))
         self._connection.execute(RESEAL, (to,))
 
     def move_folder(self, folder: bytes, to: bytes) -> None:

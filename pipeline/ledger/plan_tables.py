@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.ledger.input_folders import ROOT, ROOT_FILES
 from pipeline.ledger.intents import RESEAL_WHERE
 from pipeline.ledger.origins import ARE_FILES, ARE_GROUPS
 from pipeline.ledger.schema import PLAN_TABLES
@@ -21,9 +22,46 @@ MOVED = "moved"
 # What claims a target: also what is not made now, or it would depend on the moment who gets the path.
 _CLAIMS = "action IN ('make', 'rename', 'up-to-date', 'held', 'settling')"
 _WRITES = "action IN ('make', 'rename')"
+# The orphans that were made of a source, and those whose source is gone.
+_MADE = (
+    "SELECT orphans.source, code, outputs.source_size, outputs.source_mtime_ns, outputs.source_digest, outputs.run"
+    " FROM orphans JOIN outputs ON outputs.target = orphans.target WHERE outputs.status != 'intended'"
+)
+_GONE = f"{_MADE} AND code = 'source_gone'"
+# A source that seems excluded is gone, too, where a file system that ignores case has it by a name of another case.
+_OF_ANOTHER_CASE = "lower(CAST(past.source AS TEXT)) = lower(CAST(new.source AS TEXT))"
+_FIND_MOVES = f"""
+INSERT INTO moves
+WITH past AS (
+    SELECT source, code, max(source_size) AS size, max(source_mtime_ns) AS mtime_ns, max(source_digest) AS digest
+    FROM ({_MADE}) WHERE code IN ('source_gone', 'excluded_now') GROUP BY source
+    HAVING count(DISTINCT source_size) = 1 AND count(DISTINCT source_mtime_ns) = 1 AND count(DISTINCT source_digest) < 2
+), new AS (
+    SELECT source, min(seq) AS seq, source_size AS size, source_mtime_ns AS mtime_ns FROM plan
+    WHERE {ARE_FILES} AND NOT EXISTS
+        (SELECT 1 FROM outputs WHERE outputs.source = plan.source AND outputs.status != 'intended')
+    GROUP BY source
+)
+SELECT new.source, new.seq, past.source, size, mtime_ns, past.digest FROM new JOIN past USING (size, mtime_ns)
+WHERE code = 'source_gone' OR {_OF_ANOTHER_CASE}
+GROUP BY size, mtime_ns HAVING count(*) = 1
+"""
+# The ledger is read once, whatever the number of moves.
+_DROP_AMBIGUOUS_MOVES = """
+DELETE FROM moves WHERE source IN (
+    SELECT moves.source FROM outputs CROSS JOIN moves
+    ON moves.size = outputs.source_size AND moves.mtime_ns = outputs.source_mtime_ns
+    WHERE outputs.source NOT IN (moves.source, moves.gone) AND outputs.status != 'intended'
+)
+"""
+# Why an output is an orphan that was to be renamed and is not: `?` where its source is as it was.
+_NOT_MOVED = "CASE WHEN source IN (SELECT gone FROM moves) THEN 'source_moved' ELSE ? END"
+_ROOT_FILES = f"X'{ROOT_FILES.hex()}'"
 # Rows that are read together.
 _CHUNK = 500
-_ORPHAN = "target, source, stage, status, code, size, mtime_ns, digest"
+_ORPHAN = "target, source, stage, status, code, size, mtime_ns, digests"
+# The digests of the last versions of an output, one after the other.
+_DIGESTS = "CAST(coalesce(digest, X'') || coalesce(earlier, X'') AS BLOB)"
 _INSERT_ORPHAN = f"INSERT OR IGNORE INTO orphans ({_ORPHAN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _DECISION = (
     "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
@@ -56,7 +94,7 @@ class PlanTables:
         """Add as orphans the files of all outputs that the ledger has as skipped."""
         self._connection.execute(
             f"INSERT OR IGNORE INTO orphans ({_ORPHAN})"
-            " SELECT target, source, stage, status, ?, size, mtime_ns, digest FROM outputs"
+            f" SELECT target, source, stage, status, ?, size, mtime_ns, {_DIGESTS} FROM outputs"
             " WHERE status = 'skipped' AND size IS NOT NULL",
             (code,),
         )
@@ -75,14 +113,18 @@ class PlanTables:
         """Add the time of an output that was read to have the contents that we wrote."""
         self._connection.execute("INSERT OR REPLACE INTO touched VALUES (?, ?)", (target, mtime_ns))
 
+    def insert_seen(self, folder: bytes, mount: bytes, files: int) -> None:
+        """Add a folder in which the walk met files."""
+        self._connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (folder, mount, files))
+
     def unplanned_group_outputs(self) -> list[Record]:
         """Return the recorded outputs of groups that the plan does not have.
 
-        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns, digest.
+        Each is target, source, stage, status, whether its group is in the plan, size, mtime_ns, digests.
         """
         planned = f"FROM plan WHERE {ARE_GROUPS}"
         return self._all(
-            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns, digest"
+            f"SELECT target, source, stage, status, source IN (SELECT source {planned}), size, mtime_ns, {_DIGESTS}"
             " FROM outputs"
             f" WHERE {ARE_GROUPS} AND target NOT IN (SELECT target {planned})"
         )
@@ -95,24 +137,130 @@ class PlanTables:
         """Delete the outputs of groups from the plan."""
         self._connection.execute(f"DELETE FROM plan WHERE {ARE_GROUPS}")
 
+    # -- sources that were moved ---------------------------------------------------------------------------------------
+
+    def find_moves(self) -> bool:
+        """Find the new sources that have size and time of one source that is gone, and of no other; any at all?"""
+        self._connection.execute(_FIND_MOVES)
+        if not self._all("SELECT EXISTS (SELECT 1 FROM moves)")[0][0]:
+            return False
+        self._connection.execute("CREATE INDEX temp.moves_by_identity ON moves (size, mtime_ns)")
+        self._connection.execute(_DROP_AMBIGUOUS_MOVES)
+        self._connection.execute("CREATE INDEX temp.moves_by_gone ON moves (gone)")
+        return True
+
+    def moves(self) -> Iterator[Record]:
+        """Yield source, the `seq` of its first output, the source that is gone, and the digest recorded of that."""
+        yield from self._chunks("SELECT source, seq, gone, digest FROM moves WHERE source > ? ORDER BY source", b"")
+
+    def drop_move(self, source: bytes) -> None:
+        """Take a source for one that was never there before."""
+        self._connection.execute("DELETE FROM moves WHERE source = ?", (source,))
+
+    def decisions_near(self, seq: int, distance: int, source: bytes) -> list[Record]:
+        """Return the decisions on a source that begin at `seq` and are at most so many, as `decisions` does."""
+        which = "seq BETWEEN ? AND ? AND source = ?"
+        return self._all(f"SELECT {_DECISION} FROM plan WHERE {which} ORDER BY seq", seq, seq + distance, source)
+
+    def take_from(self, seq: int, action: str, reason: str, target: bytes, *, is_owned: bool) -> None:
+        """Have an output of the plan take what lies at a target, before it is made if it is."""
+        columns = "action = ?, reason = ?, moved_from = ?, owned = ?, rival = NULL, vacant = 0"
+        self._connection.execute(f"UPDATE plan SET {columns} WHERE seq = ?", (action, reason, target, is_owned, seq))
+        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ?", (MOVED, target))
+
+    def delete_orphans_at(self, targets: Iterable[bytes]) -> None:
+        """Delete the orphans with these targets."""
+        self._connection.executemany("DELETE FROM orphans WHERE target = ?", ((target,) for target in targets))
+
+    def end_moves(self) -> None:
+        """Give what is left of sources that were moved a reason of its own."""
+        which = "code IN ('source_gone', 'excluded_now') AND source IN (SELECT gone FROM moves)"
+        self._connection.execute(f"UPDATE orphans SET code = 'source_moved' WHERE {which}")
+
+    # -- folders that are gone -----------------------------------------------------------------------------------------
+
+    def index_orphans(self) -> None:
+        """Index the orphans by source, in preparation of the methods below."""
+        self._connection.execute("CREATE INDEX temp.orphans_by_source ON orphans (source)")
+
+    def folders_of_gone(self, least: int) -> list[bytes]:
+        """Return the folders that may be lost: those recorded as mount points or lost, and others.
+
+        The others are top folders, and the files directly in the root, of which at least so many sources are gone.
+        """
+        top = f"CASE instr(source, X'2F') WHEN 0 THEN {_ROOT_FILES} ELSE substr(source, 1, instr(source, X'2F')) END"
+        rows = self._all(
+            f"SELECT {top} AS folder FROM ({_GONE}) GROUP BY folder HAVING count(DISTINCT source) >= ?"
+            " UNION SELECT folder FROM folders WHERE (mount != X'' OR is_lost) AND folder != X''",
+            least,
+        )
+        return [folder for (folder,) in rows]
+
+    def count_left_out(self, folder: bytes, code: str) -> int:
+        """Count the sources in a folder that the walk did not meet, for one reason."""
+        which, values = _within(folder)
+        return int(self._all(f"SELECT count(DISTINCT source) FROM ({_MADE} AND code = ?) {which}", code, *values)[0][0])
+
+    def others_known_in(self, folder: bytes) -> Iterator[bytes]:
+        """Yield the known sources in a folder that are neither gone, nor excluded, nor moved; the ledger stays."""
+        which, values = _within(folder)
+        has_moves = self._all("SELECT EXISTS (SELECT 1 FROM moves)")[0][0]
+        moved = " AND NOT EXISTS (SELECT 1 FROM moves WHERE gone = outputs.source)" if has_moves else ""
+        rows = self._connection.execute(
+            f"SELECT DISTINCT source FROM outputs {which} AND status != 'intended' AND {ARE_FILES}"
+            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.source = outputs.source"
+            f" AND code IN ('source_gone', 'excluded_now')){moved}",
+            values,
+        )
+        return (source for (source,) in rows)
+
+    def count_elsewhere(self, folder: bytes, *, by_size: bool) -> int:
+        """Count the sources in a folder that are gone, and of which a twin is there under another path.
+
+        A twin has the size and the time or, if it is recorded, the contents; `by_size` the size alone. It is new, or
+        was made by a later run than all of these: what was a copy before is none.
+        """
+        which, values = _within(folder)
+        alike = "" if by_size else " AND (there.mtime_ns = gone.mtime_ns OR there.digest = gone.digest)"
+        rows = self._all(
+            "WITH gone AS MATERIALIZED (SELECT source, source_size AS size, source_mtime_ns AS mtime_ns,"
+            f" source_digest AS digest, run FROM ({_GONE}) {which}), there AS ("
+            " SELECT source_size AS size, source_mtime_ns AS mtime_ns, source_digest AS digest FROM outputs"
+            f" WHERE status != 'intended' AND {ARE_FILES} AND run > (SELECT max(run) FROM gone)"
+            " AND NOT EXISTS (SELECT 1 FROM orphans WHERE orphans.source = outputs.source AND code = 'source_gone')"
+            f" UNION ALL SELECT source_size, source_mtime_ns, NULL FROM plan WHERE {ARE_FILES})"
+            f" SELECT count(DISTINCT gone.source) FROM there CROSS JOIN gone ON gone.size = there.size{alike}",
+            *values,
+        )
+        return int(rows[0][0])
+
+    def keep(self, folder: bytes, code: str) -> None:
+        """Have the outputs and failures of sources in a folder, not met for a reason, be neither orphans nor past."""
+        which, values = _within(folder)
+        self._connection.execute(f"DELETE FROM orphans {which} AND code = ?", (*values, code))
+        self._connection.execute(f"DELETE FROM past_failures {which}", values)
+
     # -- settling ------------------------------------------------------------------------------------------------------
 
     def index_targets(self) -> None:
         """Index the plan by target; no more outputs of files are inserted."""
         self._connection.execute("CREATE INDEX temp.plan_by_target ON plan (target)")
 
-    def refuse_rivals(self, except_orphan: str) -> Iterator[tuple[int, bytes]]:
+    def refuse_rivals(self, except_orphan: str, *, of_groups: bool = False) -> Iterator[tuple[int, bytes]]:
         """Refuse what is recorded as another source's, unless that is an orphan of another reason than this one.
+
+        With `of_groups` only outputs of groups are: those of files were judged by orphans that are deleted by then.
 
         Yields `seq` and rival of each, for `refuse` to give its reason.
         """
+        among = ARE_GROUPS if of_groups else "TRUE"
         self._connection.execute(
             "UPDATE plan SET action = 'refuse', reason = 'collision'"
-            f" WHERE rival IS NOT NULL AND {_WRITES} AND NOT EXISTS"
+            f" WHERE rival IS NOT NULL AND {_WRITES} AND {among} AND NOT EXISTS"
             " (SELECT 1 FROM orphans WHERE orphans.target = plan.target AND code != ?)",
             (except_orphan,),
         )
-        which = "reason = 'collision' AND seq > ?"
+        which = f"reason = 'collision' AND {among} AND seq > ?"
         yield from self._chunks(f"SELECT seq, rival FROM plan WHERE {which} ORDER BY seq", 0)
 
     def contested_targets(self, *, of_groups: bool = False) -> Iterator[bytes]:
@@ -155,8 +303,8 @@ class PlanTables:
         """Make orphans, for this reason, of what was to be renamed and has been refused its new path."""
         self._connection.execute("CREATE INDEX temp.plan_by_origin ON plan (moved_from) WHERE moved_from IS NOT NULL")
         self._connection.execute(
-            "UPDATE orphans SET code = ? WHERE code = ? AND NOT EXISTS"
-            " (SELECT 1 FROM plan WHERE moved_from = orphans.target AND action = 'rename')",
+            f"UPDATE orphans SET code = {_NOT_MOVED} WHERE code = ? AND NOT EXISTS"
+            f" (SELECT 1 FROM plan WHERE moved_from = orphans.target AND {_WRITES})",
             (code, MOVED),
         )
 
@@ -166,16 +314,31 @@ class PlanTables:
         self._connection.execute(f"DELETE FROM orphans WHERE target IN (SELECT target FROM plan WHERE {which})")
 
     def spare_old_outputs(self) -> None:
-        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others."""
+        """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others.
+
+        Among them are those of another source that lie where such an output would, or a part of one might: as after a
+        source has got another suffix. Nor is one an orphan whose place the run gave to a part of another source.
+        """
         failed = (
             "SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed"
             " UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)"
         )
+        claimed = f"SELECT target FROM plan WHERE (source, stage) IN ({failed})"
+        claimed_wholes = f"SELECT target FROM outputs WHERE part = '' AND target IN ({claimed})"
+        is_part_of_claimed = (
+            "SELECT 1 FROM outputs AS whole WHERE whole.source = orphans.source AND whole.stage = orphans.stage"
+            f" AND whole.part = '' AND whole.target IN ({claimed})"
+        )
+        taken = "SELECT 1 FROM outputs AS now WHERE now.target = orphans.target AND now.source != orphans.source"
         # Of a stage that is gone nobody knows which other one makes its outputs now.
         self._connection.execute(
             "UPDATE orphans SET spared = status != 'intended' AND ("
             f"code = 'path_changed' AND (source, stage) IN ({failed})"
-            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed})))"
+            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed}))"
+            " OR code = 'source_moved' AND (source, stage) IN"
+            f" (SELECT gone, failed.stage FROM moves JOIN ({failed}) AS failed ON failed.source = moves.source)"
+            f" OR target IN ({claimed}) OR EXISTS ({is_part_of_claimed}) OR EXISTS ({taken}))"
+            f" OR target IN ({claimed_wholes})"
         )
 
     def delete_orphans(self) -> None:
@@ -190,9 +353,10 @@ class PlanTables:
 
     def make_instead(self, seq: int, reason: str, orphan: bytes, code: str) -> None:
         """Turn a rename into an output to make for a reason, and what it was to move into an orphan with a code."""
-        make = "UPDATE plan SET action = 'make', reason = ? WHERE seq = ?"
+        make = "UPDATE plan SET action = 'make', reason = ?, moved_from = NULL WHERE seq = ?"
         self._connection.execute(make, (reason, seq))
-        self._connection.execute("UPDATE orphans SET code = ? WHERE target = ? AND code = ?", (code, orphan, MOVED))
+        release = f"UPDATE orphans SET code = {_NOT_MOVED} WHERE target = ? AND code = ?"
+        self._connection.execute(release, (code, orphan, MOVED))
 
     def keep_readings(self) -> None:
         """Write to the ledger what was read of unchanged sources and outputs, so that the next plan reads none."""
@@ -226,6 +390,11 @@ class PlanTables:
             which += f" AND action = '{action}'"
         return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND {which} ORDER BY seq", 0)
 
+    def paths_to_write(self) -> Iterator[Record]:
+        """Yield `seq` and the path of each output to make or rename."""
+        which = "action IN ('make', 'rename')"
+        return self._chunks(f"SELECT seq, path FROM plan WHERE seq > ? AND {which} ORDER BY seq", 0)
+
     def decisions_of_source(self, source: bytes) -> Iterator[Record]:
         """Yield the decisions on the outputs of one source, with the columns of `decisions`."""
         return self._chunks(f"SELECT {_DECISION} FROM plan WHERE seq > ? AND source = ? ORDER BY seq", 0, source)
@@ -254,8 +423,8 @@ class PlanTables:
 
     def renames(self) -> Iterator[Record]:
         """Yield the renames, those of a source together, each as the fields of a Rename."""
-        which = "action = 'rename' AND moved_from IS NOT NULL AND seq > ?"
-        columns = "seq, source, stage, path, target, moved_from"
+        which = f"{_WRITES} AND moved_from IS NOT NULL AND seq > ?"
+        columns = "seq, source, stage, path, target, moved_from, action = 'make'"
         return self._chunks(f"SELECT {columns} FROM plan WHERE {which} ORDER BY seq", 0)
 
     def outputs_like_orphans(self, within_ns: int) -> list[bytes]:
@@ -293,3 +462,12 @@ class PlanTables:
 
     def _all(self, statement: str, *values: object) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def _within(folder: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """Return the condition, and its values, for the sources in a folder with a slash at its end, ROOT or ROOT_FILES."""
+    if folder == ROOT:
+        return "WHERE TRUE", ()
+    if folder == ROOT_FILES:
+        return "WHERE instr(source, X'2F') = 0", ()
+    return "WHERE source >= ? AND source < ?", (folder, folder[:-1] + b"0")

@@ -16,14 +16,26 @@ from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
 from pipeline.files.clocks import CLOCK_SLACK_NS
 from pipeline.files.ownership import claimed_run
-from pipeline.files.state_dir import State, known_identity, without_locks
-from pipeline.ledger.checkpoint import JUDGED, bring_in_log, copy_of, is_as_left, log_of, mark_as_suspect, size_of
+from pipeline.files.state_dir import State, known_identity, logs_of_runs, without_locks
+from pipeline.files.sync import replace_file
+from pipeline.ledger.checkpoint import (
+    JUDGED,
+    bring_in_log,
+    copy_of,
+    is_as_left,
+    log_of,
+    mark_as_suspect,
+    older_copies,
+    size_of,
+)
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import RunRow, Window, boot_id, boot_time_ns
 from pipeline.ledger.schema import create, has_lost_tables
 from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
 from pipeline.text import shown
 
+# The time in the name of a damaged file, as a pattern of glob, so that no copy of a person's is taken for one.
+_TIME = f"{'[0-9]' * 8}-{'[0-9]' * 6}"
 # Damaged files that are kept, the newest.
 _KEPT_DAMAGED = 2
 # Nanoseconds that a run may have been alive after it wrote to its ledger: its workers go on while it dies.
@@ -132,6 +144,8 @@ def _naming_damage(file: Path) -> Iterator[None]:
     """Raise Damaged for a damaged file, and EnvironmentFailure for a failing machine."""
     try:
         yield
+    except UnicodeDecodeError:  # SQLite's own message about it, or a name, holds bytes that are no text
+        raise Damaged("is damaged (a name in it is no text)") from None
     except (sqlite3.Error, EnvironmentFailure) as failure:
         error = failure if isinstance(failure, sqlite3.Error) else failure.__cause__
         if not isinstance(error, sqlite3.Error):
@@ -164,8 +178,7 @@ def replace_damaged(file: Path, damage: Damaged) -> tuple[Ledger, str]:
     said = f"the ledger {file} {damage}" + (f"; it was set aside as {aside.name}" if aside else "")
     for copy in _copies(file):
         new = file.with_suffix(".new")
-        new.write_bytes(copy.read_bytes())
-        os.replace(new, file)
+        replace_file(file, copy.read_bytes(), new)
         try:
             ledger, _ = open_checked(file, Remains(0, None, is_as_left=False))
         except Damaged:
@@ -182,9 +195,8 @@ def replace_damaged(file: Path, damage: Damaged) -> tuple[Ledger, str]:
 
 
 def _copies(file: Path) -> list[Path]:
-    """Return the copies of a ledger; older versions had the digest in the name."""
-    found = [copy_of(file), *sorted(file.parent.glob(f"{file.stem}-good-*{file.suffix}"))]
-    return [each for each in found if size_of(each)]
+    """Return the copies of a ledger."""
+    return [each for each in (copy_of(file), *older_copies(file)) if size_of(each)]
 
 
 def _set_aside(file: Path) -> Path | None:
@@ -194,7 +206,7 @@ def _set_aside(file: Path) -> Path | None:
         with suppress(FileNotFoundError):
             each.replace(place)
     file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
-    for old in sorted(file.parent.glob(f"{file.stem}-damaged-*{file.suffix}"))[:-_KEPT_DAMAGED]:
+    for old in sorted(file.parent.glob(f"{file.stem}-damaged-{_TIME}{file.suffix}"))[:-_KEPT_DAMAGED]:
         old.unlink(missing_ok=True)
         log_of(old).unlink(missing_ok=True)
     mark_as_suspect(file)
@@ -271,7 +283,7 @@ def _by_owner_files(ledger: Ledger, last: RunRow, file: Path, folders: Iterable[
 def _by_logs(ledger: Ledger, last: RunRow, file: Path) -> Iterator[Window]:
     """Yield the period of runs that have left a log beside the ledger, and no record in it."""
     known = ledger.runs.names()
-    logs = [log for log in (file.parent / "runs").glob("*.log") if log.stem not in known]
+    logs = [log for log in logs_of_runs(file.parent) if log.stem not in known]
     if any(log.stat().st_mtime_ns > last.safe_until for log in logs):
         yield Window(last.safe_until, time.time_ns(), "the ledger is older than the logs of its runs")
 
@@ -286,7 +298,7 @@ def remove_old_temporaries(state: State, ledger: Ledger, folders: Sequence[bytes
 
     Usually the jobs that make an output again do that, by its name; but here nobody knows what had been in hand.
     """
-    logged = {log.stem for log in (state.folder / "runs").glob("*.log")}
+    logged = {log.stem for log in logs_of_runs(state.folder)}
     old = (logged - ledger.runs.names() - {state.run}) | set(ledger.runs.unclean())
     for folder in folders if old else ():
         for place, _, names in os.walk(folder):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-VERSION = 4
+VERSION = 5
 
 _SPANS = """
 CREATE TABLE spans (                -- ranges of sources whose outputs are all up to date; see UnchangedRange
@@ -49,6 +49,8 @@ CREATE TABLE failures (
     run TEXT NOT NULL,                    -- the last in which it failed
     tried INTEGER NOT NULL DEFAULT 1,     -- whether a stage was tried there, rather than the plan refusing
     source_size INTEGER, source_mtime_ns INTEGER, recipe INTEGER,
+    failed_at INTEGER,                    -- when it failed last; a later change of its inode frees a held file
+    first_failed_at INTEGER,              -- when this source failed by this recipe for the first time
     dismissed_at REAL, dismissed_by TEXT, -- by which pattern
     output TEXT NOT NULL DEFAULT '',      -- what was printed; last, since it may be long and is seldom read
     PRIMARY KEY (source, stage)
@@ -100,10 +102,18 @@ CREATE TABLE runs (
     swept INTEGER NOT NULL DEFAULT 0 -- whether nothing of it can be left beside the outputs
 );
 """
-_ALL = _FAILURES + _RECIPES + _RUNS + _OUTPUTS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS
+_FOLDERS = """
+CREATE TABLE folders (              -- folders of the inputs as runs found them; see InputFolder
+    folder BLOB PRIMARY KEY, mount BLOB NOT NULL, files INTEGER NOT NULL, is_lost INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+_ALL = _FAILURES + _RECIPES + _RUNS + _OUTPUTS + _SPANS + _DIGESTS + _FACTS + _DECREES + _INTENTS + _FOLDERS
 TABLES = frozenset(
-    ["failures", "recipes", "runs", "outputs", "spans", "digests", "facts", "decrees", "intents", "part_intents"]
-)  # fmt: skip
+    [
+        *("failures", "recipes", "runs", "outputs", "spans", "digests", "facts", "decrees", "intents", "part_intents"),
+        "folders",
+    ]
+)
 """All tables of a ledger of this version."""
 _TABLES_OF_1 = frozenset({"failures", "recipes", "runs", "outputs"})
 """The tables of the first version, which every later one has too."""
@@ -178,7 +188,8 @@ def _steps_of_upgrade(connection: sqlite3.Connection) -> Sequence[str]:
     old = {table: _columns(connection, table) for table in tables_of(connection) & TABLES}
     if not set(old["outputs"]) >= _NEEDED:
         raise TooOld
-    steps = [f"ALTER TABLE {table} RENAME TO old_{table};" for table in old]
+    steps = ["DROP VIEW IF EXISTS made;"]
+    steps += [f"ALTER TABLE {table} RENAME TO old_{table};" for table in old]
     steps.append(_ALL)
     for table in old:
         shared = {column: column for column in new[table] if column in old[table]}
@@ -188,10 +199,13 @@ def _steps_of_upgrade(connection: sqlite3.Connection) -> Sequence[str]:
         steps.append(f"INSERT INTO {table} ({', '.join(shared)}) SELECT {', '.join(shared.values())} FROM old_{table}"
                      f"{' ORDER BY started' if table == 'runs' else ''};")  # fmt: skip
     steps += [f"DROP TABLE old_{table};" for table in old]
-    steps.append(f"UPDATE outputs SET crc = row_sum({SUMMED_COLUMNS}); DELETE FROM spans;")
+    if "crc" not in old["outputs"]:
+        steps.append(f"UPDATE outputs SET crc = row_sum({SUMMED_COLUMNS});")
+    behind = "FROM facts WHERE name = 'behind'"
     steps.append(
-        "UPDATE runs SET unsure_since = (SELECT json_extract(value, '$[0]') FROM facts WHERE name = 'behind')"
-        " WHERE id = (SELECT max(id) FROM runs); DELETE FROM facts WHERE name = 'behind';"
+        f"UPDATE runs SET unsure_since = (SELECT json_extract(value, '$[0]') {behind})"
+        f" WHERE id = (SELECT max(id) FROM runs) AND EXISTS (SELECT 1 {behind}); DELETE {behind}; DELETE FROM spans;"
+        " DELETE FROM facts WHERE name = 'sources';"
     )
     return steps
 
@@ -204,6 +218,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
 #
 # table                                   created, filled and cleared by       read by others
 # plan, orphans, readings, past_failures  PlanTables, anew for each plan       GroupTables (orphans)
+# seen, moves                             PlanTables, anew for each plan       InputFolders (seen)
 # members, absent                         GroupTables, cleared to plan anew    -
 # listed                                  Ledger.list_sources, once            Ledger.outputs and .failures, if `listed`
 # changed                                 Failures, in the course of a run     -
@@ -221,7 +236,7 @@ CREATE TEMP TABLE plan (
 );
 CREATE TEMP TABLE orphans (
     target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER,
-    digest BLOB, spared INTEGER NOT NULL DEFAULT 0 -- whether it is kept as the old output of what fails
+    digests BLOB, spared INTEGER NOT NULL DEFAULT 0 -- whether it is kept as the old output of what fails
 ) WITHOUT ROWID;
 CREATE TEMP TABLE readings ( -- of sources that are as they were, for the rows that say less of them
     target BLOB PRIMARY KEY, mtime_ns INTEGER, digest BLOB, ctime_ns INTEGER -- the last two of those that were read
@@ -230,6 +245,12 @@ CREATE TEMP TABLE touched ( -- outputs whose contents are as recorded and whose 
     target BLOB PRIMARY KEY, mtime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE TEMP TABLE past_failures (source BLOB, stage TEXT);
+CREATE TEMP TABLE moves ( -- new sources, each with the one source that is gone and had its size and time
+    source BLOB PRIMARY KEY, seq INTEGER, gone BLOB, size INTEGER, mtime_ns INTEGER, digest BLOB
+) WITHOUT ROWID;
+CREATE TEMP TABLE seen ( -- folders in which the walk met files, as far as the ledger keeps them
+    folder BLOB PRIMARY KEY, mount BLOB, files INTEGER
+) WITHOUT ROWID;
 """
 MEMBERS_TABLE = """
 CREATE TEMP TABLE members (

@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
-from pipeline.files.state_dir import State
+from pipeline.files.file_system import open_regular
+from pipeline.files.state_dir import State, refuse_irregular
 from pipeline.ledger.checkpoint import Checkpoints, copy_of, keep_copy, log_of, mark_as_suspect
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import (
@@ -71,6 +72,7 @@ def open_to_read(file: Path, folders: Sequence[bytes] = ()) -> Iterator[Ledger]:
         file: The ledger's file.
         folders: The output folders, by which an older ledger, or older outputs, are noticed.
     """
+    refuse_irregular(file.parent)
     if is_new(file):
         ledger = Ledger(None)
         try:
@@ -123,7 +125,7 @@ def _state_of(file: Path) -> tuple[object, ...]:
     """Return what changes when a log is brought into its file, but not while it grows."""
     found = file.stat() if file.exists() else None
     try:
-        with open(log_of(file), "rb") as log:
+        with open_regular(log_of(file)) as log:
             head = log.read(32)
     except FileNotFoundError:
         head = b""

@@ -33,6 +33,7 @@ from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
 from pipeline.planning.selection import Selection
 from pipeline.stage.code import Code
+from pipeline.stage.recognition import can_be
 from pipeline.text import counted, shown
 
 
@@ -176,6 +177,8 @@ class Explainer:
         identity = walk.look_up(subject.source)
         leaves = [leaf for leaf in self._of_files if leaf.matches is None or leaf.matches(subject.source)]
         standing = "an input" if leaves else "an input that no stage reads"
+        if leaves and not any(leaf.reads is None or can_be(leaf.reads, self._root, subject.source) for leaf in leaves):
+            standing = "an input that no stage can take, by its suffix and first bytes"
         standing = standing if identity else self._why_no_input(subject.source, walk.left_out_names[-1][1])
         outputs = list(self._outputs(subject.source, identity))
         if subject.target is not None:
@@ -285,6 +288,8 @@ class Explainer:
             elif orphan := next((each for each in self._plan.store.orphans() if each.target == row.target), None):
                 fate = fate_of(orphan, path)
                 output = replace(output, action=fate.action, reason=Reason(orphan.code), fate=fate)
+            elif lost := next((each for each in self._plan.kept if each.holds(row.source)), None):
+                output = replace(output, reason=Reason("folder_lost", (str(lost),)))
             elif code := self._plan.store.why_spared(row.target):
                 output = replace(output, reason=Reason(code))
             yield output

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.errors import EnvironmentFailure, UsageError
 from pipeline.files.atomic import refuse_lost
-from pipeline.files.ownership import Owner, is_claimed, other_owner, owner_here
+from pipeline.files.file_system import MountPoints
+from pipeline.files.links import find_links
+from pipeline.files.ownership import Owner, is_claimed, listed_links, other_owner, owner_here
 from pipeline.files.state_dir import known_identity
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
+from pipeline.ledger.input_folders import ROOT, InputFolder
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
@@ -33,6 +37,7 @@ from pipeline.text import program, shown
 
 # The one folder that an empty disk has of itself.
 _LOST_AND_FOUND = "lost+found"
+_NO_LINKS: Mapping[bytes, dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,14 @@ class _OutputFolder:
     """The path as written in pipeline.yaml, which is the key of the recorded facts about it."""
     key: bytes
     """The prefix of the ledger's targets in it."""
+    as_in_yaml: str
+    """The path as pipeline.yaml has it, with its links."""
 
     @classmethod
     def of(cls, template: Template) -> _OutputFolder:
         path, written = Path(os.fsdecode(template.folder)), template.written_folder
-        return cls(path, template.folder, os.fsdecode(written), written.rstrip(b"/") + b"/")
+        as_in_yaml = os.path.dirname(template.text.partition("{")[0])
+        return cls(path, template.folder, os.fsdecode(written), written.rstrip(b"/") + b"/", as_in_yaml)
 
     def path_of(self, target: bytes) -> bytes:
         """Return the path of the output that is a target in the ledger."""
@@ -78,9 +86,15 @@ class Guards:
         self._owner = owner
         self._confirmed = confirmed
         self._known_folders: dict[str, dict[str, Any]] = ledger.facts.get("outputs") or {}
-        """The device of each output folder, and the host from which it was claimed, by its path as written."""
+        """For each output folder, by its path as written: its device, the host from which it was claimed, and the mount
+        point on which it lies.
+        """
         self._root = _identity_of(config.inputs.root)
         self._folders = [_OutputFolder.of(template) for template in config.output_folders.values()]
+        self._disks: dict[Path, int | None] = {}
+        """The disks in output folders that are mounted when the run begins, by their places."""
+        self._input_disks: dict[Path, int | None] = {}
+        """The disks of inputs that are mounted when the run begins."""
         self.notes: list[str] = []
         """Notes about oddities that do not stop a run."""
 
@@ -91,6 +105,10 @@ class Guards:
         respell(self._config, self._ledger)
         self._known_folders = self._ledger.facts.get("outputs") or {}
         self.check_owners()
+        for folder in self._folders:
+            if folder.path.exists() and folder.path.samefile(self._config.inputs.root):
+                text = f"the output folder {folder.as_in_yaml!r} is the input root by another name, as of a bind mount"
+                raise UsageError(f"{text}: outputs would take the place of inputs")
         if not self._confirmed.rebuild:
             claimed = [is_claimed(folder.path, self._owner) for folder in self._folders]
             for folder, is_ours in zip(self._folders, claimed, strict=True):
@@ -129,9 +147,22 @@ class Guards:
         ]
         return [each for each in found if each]
 
-    def _claim(self, folders: Sequence[_OutputFolder], run: int | None = None) -> None:
+    def _claim(
+        self,
+        folders: Sequence[_OutputFolder],
+        run: int | None = None,
+        links: Mapping[bytes, dict[str, str]] = _NO_LINKS,
+    ) -> None:
         for folder in folders:
-            store_of(folder.as_bytes).claim(folder.as_bytes, self._owner, run, self._ledger.run)
+            place = folder.as_bytes
+            store_of(place).claim(place, self._owner, run, self._ledger.run, links.get(place))
+
+    def _find_links(self, plan: Plan) -> dict[bytes, dict[str, str]]:
+        """Return the links through which the run may write, by the output folder: those met now or in runs before."""
+        roots = [folder.as_bytes for folder in self._folders]
+        before = (os.path.join(root, os.fsencode(link), b"") for root in roots for link in listed_links(root))
+        paths = chain(before, plan.store.paths_to_write())
+        return find_links(roots, paths, os.fsencode(self._config.inputs.root))
 
     def _identity(self) -> dict[str, str]:
         config = self._config
@@ -174,7 +205,10 @@ class Guards:
 
     def _check_outputs(self, folder: _OutputFolder, claimed: bool) -> None:
         """Check that the recorded outputs of a folder exist. Raises EnvironmentFailure if a disk seems missing."""
-        then, device = self._known_folders.get(folder.written, {}).get("device"), _device(folder.path)
+        known = self._known_folders.get(folder.written, {})
+        if disks := known.get("disks"):
+            self._check_disks(folder, disks)
+        then, device = known.get("device"), _device(folder.path)
         moved = then is not None and device not in (None, then)
         if claimed and not moved:
             return
@@ -183,6 +217,9 @@ class Guards:
             return
         if device is None:
             what = "is gone"
+            if self._was_removed(folder, known.get("mount")):
+                self.notes.append(f"the output folder {shown(folder.as_bytes)} was removed: its outputs are made again")
+                return
         elif _is_empty(folder.path):
             what = "is empty"
         elif moved and not (claimed and any(os.path.lexists(folder.path_of(target)) for target in recorded)):
@@ -198,6 +235,30 @@ class Guards:
             "is its disk mounted? if this is meant, 'run --rebuild' makes them anew"
         )
 
+    def _check_disks(self, folder: _OutputFolder, disks: dict[str, str]) -> None:
+        """Check that the disks are mounted on which some of a folder's outputs lie. Raises EnvironmentFailure."""
+        mounts = MountPoints()
+        for place, mount in disks.items():
+            real = os.path.realpath(os.path.join(folder.as_bytes, os.fsencode(place)))
+            key = os.path.join(folder.key, os.fsencode(place), b"")
+            if mounts.lacks(os.fsencode(mount), real) and self._ledger.outputs.done_below(key):
+                where = f"outputs in {shown(os.path.join(folder.as_bytes, os.fsencode(place)))} lie on a disk"
+                raise EnvironmentFailure(
+                    f"{where} that was mounted at {_shown(mount)}, where none is now; if this is meant, 'run --rebuild'"
+                    " makes them anew"
+                )
+
+    def _was_removed(self, folder: _OutputFolder, mount: str | None) -> bool:
+        """Return whether a folder that is gone was removed on purpose: the mount point that it was on is one still.
+
+        A link that leads nowhere was not: where it led to may be on a disk that is away.
+        """
+        path = os.path.join(self._config.folder, folder.as_in_yaml)
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        is_away = mount is None or MountPoints().lacks(os.fsencode(mount), os.path.realpath(folder.as_bytes))
+        return os.path.exists(path) and not is_away
+
     # -- after the plan ------------------------------------------------------------------------------------------------
 
     def check_plan(self, plan: Plan, selection: Selection) -> None:
@@ -211,16 +272,20 @@ class Guards:
             return
         if selection.limit is not None and plan.jobs >= selection.limit:  # the walk was not to its end
             return
-        if self._ledger.facts.get("sources") == 0:  # it was so before, and meant
+        root = self._ledger.folders.get(ROOT)
+        if root and not root.files:  # it was so before, and meant
             return
         why = dict(plan.walk.unlisted).get(b"")
-        unknown = tuple(folder for folder, _ in plan.walk.unlisted if folder)
-        known = self._ledger.outputs.count_sources(unknown)
+        unknown = [folder for folder, _ in plan.walk.unlisted if folder]
+        # What was taken for sources before another pipeline claimed its outputs is left out, not gone.
+        known = self._ledger.outputs.count_sources((*unknown, *plan.walk.owned))
         if not known:
             return
-        root = shown(os.fsencode(self._config.inputs.root))
+        place = shown(os.fsencode(self._config.inputs.root))
         those = f"none of the {known:,} known files is" if known != 1 else "the one known file is not"
-        what = f"{those} in the input root {root}" if why is None else f"the input root {root} cannot be listed: {why}"
+        what = (
+            f"{those} in the input root {place}" if why is None else f"the input root {place} cannot be listed: {why}"
+        )
         raise EnvironmentFailure(f"{what}; is its disk mounted? if this is meant, 'run --rebuild' goes on without them")
 
     def _check_record(self, plan: Plan) -> None:
@@ -247,16 +312,38 @@ class Guards:
             self._ledger.begin()
             self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
             self._ledger.make_durable()
-        self._claim(self._folders, run)
+        links = self._find_links(plan) if run is not None else _NO_LINKS
+        self._claim(self._folders, run, links)
+        mounts = MountPoints()
         for folder in self._folders:
-            self._known_folders[folder.written] = {"device": _device(folder.path), "host": self._owner.host}
+            self._known_folders[folder.written] = {
+                "device": _device(folder.path),
+                "host": self._owner.host,
+                "mount": os.fsdecode(mounts.above(os.path.realpath(folder.as_bytes))),
+                "disks": _disks_in(folder.as_bytes, mounts, listed_links(folder.as_bytes)),
+            }
         facts = {"pipeline": self._identity(), "outputs": self._known_folders}
-        if not selection.is_partial and not plan.walk.unlisted:
-            facts["sources"] = plan.sources
         self._ledger.begin()
+        self._note_input_folders(plan, selection)
+        inputs = [Path(os.fsdecode(each)) for each in self._ledger.folders.mounts() if each in mounts]
+        self._input_disks = {place: _device(place) for place in inputs}
+        outputs = [each.path / place for each in self._folders for place in self._known_folders[each.written]["disks"]]
+        self._disks = {place: _device(place) for place in outputs}
         for name, value in facts.items():
             self._ledger.facts.set(name, value)
         self._ledger.commit()
+
+    def _note_input_folders(self, plan: Plan, selection: Selection) -> None:
+        """Record where files were seen, and which folders are lost; what an empty folder tells is recorded nowhere."""
+        folders, is_all = self._ledger.folders, not selection.is_partial and not plan.walk.unlisted
+        for each in plan.lost:
+            before = folders.get(each.folder) or InputFolder(each.folder, b"", each.files, 0)
+            # A disk that is mounted again tells by itself what was deleted on it.
+            folders.set(before._replace(is_lost=int(each.cause != "unmounted")))
+        if is_all and self._confirmed.rebuild:
+            folders.set_empty()
+            folders.set(InputFolder(ROOT, b"", 0, 0))
+        folders.note_seen((each.folder for each in plan.kept), is_all=is_all)
 
     # -- during the run ------------------------------------------------------------------------------------------------
 
@@ -270,11 +357,24 @@ class Guards:
             raise EnvironmentFailure(f"the input root {root} is not the folder any more that it was at the start")
         for folder in self._config.output_folders:
             refuse_lost(folder)
+        for place, device in (self._disks | self._input_disks if has_vanished else self._disks).items():
+            if _device(place) != device:
+                raise EnvironmentFailure(f"the disk at {_shown(str(place))} was unmounted while the run was at work")
 
 
 def guards_of(config: Config, ledger: Ledger, confirmed: Confirmations = NOTHING_CONFIRMED) -> Guards:
     """Return the guards of a pipeline, whose state may not exist yet."""
     return Guards(config, ledger, owner_here(config.state, known_identity(config.state), config.name), confirmed)
+
+
+def _disks_in(folder: bytes, mounts: MountPoints, links: Mapping[str, str]) -> dict[str, str]:
+    """Return the places in an output folder that lie on other disks, by a mount or a link, and their mount points."""
+    real = os.path.realpath(folder)
+    found = {os.fsdecode(place): os.fsdecode(os.path.join(real, place)) for place in mounts.below(real)}
+    for link, leads in links.items():
+        if (mount := mounts.above(os.fsencode(leads))) != mounts.above(real):
+            found[link] = os.fsdecode(mount)
+    return found
 
 
 def _shown(text: str) -> str:

@@ -20,11 +20,14 @@ from pipeline.messages import AnyJob, Outcome
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Guards
+from pipeline.operations.hand_watch import HandWatch
 from pipeline.operations.recorder import COMMIT_EVERY_S, Recorder, RunLog
 from pipeline.text import shown
 
 # How many files that were loaded late are named.
 _NAMED = 10
+# How long after the end of the grace a job that keeps this very process busy is ended by another signal.
+_REPEATED_AFTER_S = 0.5
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,6 +52,11 @@ class Signals:
         """Raise Interrupted once the jobs in hand have had `grace_s` seconds since the first signal."""
         if self.first and time.monotonic() - self._received_at > self._grace_s:
             raise Interrupted
+
+    def repeat_late(self) -> None:
+        """Send the signal once more if the job that this process runs has not ended long after its grace."""
+        if self.first and time.monotonic() - self._received_at > self._grace_s + _REPEATED_AFTER_S:
+            os.kill(os.getpid(), self.first)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.first:
@@ -102,25 +110,34 @@ class JobLoop:
         Raises Interrupted, and CodeChanged once the jobs in hand have ended.
         """
         self._recorder.expect(count)
-        is_draining = is_fed = False
         try:
-            while self._engine.busy or not is_fed:
-                if not is_draining and (self._signals.first or self._log.is_stopped or self._code.changed):
-                    self._drain()
-                    is_draining = is_fed = True
-                self._check_limits()
-                is_fed = is_fed or not self._feed(jobs)
-                for outcome in self._poll():
-                    self._record(outcome)
-                    if on_outcome:
-                        on_outcome(outcome)
-                self._check_folders()
-                self._recorder.commit_if_due()
+            with HandWatch(self._engine, self._observers, self._log, self._signals.repeat_late) as hands:
+                self._run(jobs, hands, on_outcome)
+        except (Interrupted, EnvironmentFailure):
+            self._recorder.cut_off(self._engine.in_hand())
+            raise
         finally:
             self._observers.on_jobs_ended()
             self._note_late()
         if self._code.changed:
             raise CodeChanged(self._code.changed)
+
+    def _run(self, jobs: Iterator[AnyJob], hands: HandWatch, on_outcome: Callable[[Outcome], None] | None) -> None:
+        is_draining = is_fed = False
+        while self._engine.busy or not is_fed:
+            if not is_draining and (self._signals.first or self._log.is_stopped or self._code.changed):
+                self._drain()
+                is_draining = is_fed = True
+            self._check_limits()
+            is_fed = is_fed or not self._feed(jobs)
+            for outcome in self._poll():
+                hands.add(outcome)
+                self._record(outcome)
+                if on_outcome:
+                    on_outcome(outcome)
+            self._check_folders()
+            self._recorder.stop_consumer()
+            self._recorder.commit_if_due()
 
     def _poll(self) -> list[Outcome]:
         """Return the outcomes that have arrived. Raises CodeChanged where no worker can start with the present code."""
@@ -173,6 +190,6 @@ class JobLoop:
         if self._log.is_stopped:
             return
         try:
-            self._guards.check_folders(has_vanished=self._log.summary.vanished > 0)
+            self._guards.check_folders(has_vanished=self._recorder.has_moved)
         except EnvironmentFailure as error:
             self._log.stop(error.exit_code, error.text)

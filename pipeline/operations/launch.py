@@ -49,7 +49,7 @@ def engine_spec(
     if config.engine == "serial":
         from pipeline.engines.serial import SerialSpec
 
-        return SerialSpec(blueprint.pack(), config.retry.max, config.retry.backoff_s)
+        return SerialSpec(blueprint.pack(), config.retry.max, config.retry.backoff_s, _infos(config))
     from pipeline.engines.host import available_processes
 
     pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
@@ -70,18 +70,21 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
     from pipeline.engines.host import memory_share_bytes
     from pipeline.engines.pool import PoolSettings, PoolSpec
 
+    own, total = processes[blueprint.engine or 0], sum(processes.values())
     settings = PoolSettings(
-        processes=processes[blueprint.engine or 0],
+        processes=own,
         maxtasksperchild=pool.maxtasksperchild,
         context=pool.context,
         timeout_s=config.timeout_s,
-        max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(sum(processes.values())),
+        max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(total),
+        memory_alone_bytes=max(own * memory_share_bytes(total), pool.max_memory_bytes or 0),
         start_timeout_s=pool.start_timeout_s,
         retries=config.retry.max,
         backoff_s=config.retry.backoff_s,
         preload=_modules_for_pictures(config),
     )
-    return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work)
+    scratch, set_aside = blueprint.scratch, blueprint.set_aside
+    return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work, scratch, set_aside)
 
 
 def _initializers(*pools: Pool | None) -> tuple[tuple[str, tuple[Any, ...]], ...]:
@@ -127,6 +130,7 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
             options=stage.packed_options,
             parent=stage.parent,
             save=stage.output.save if stage.output else {},
+            mode=stage.output.mode if stage.output else None,
             decode_box=stage.decode_box,
             own_colors=stage.own_colors,
             leaves_no_file=stage.leaves_no_file,

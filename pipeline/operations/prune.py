@@ -56,8 +56,12 @@ class Pruner:
         self._unclean = unclean
 
     def prune_within(self, limit: Prune, store: PlanStore) -> Pruned:
-        """Remove a plan's orphans. Raises PolicyStop where they are more than the limit; none is removed then."""
-        removable = sum(fate.action == "prune" for fate in fates(store, self._folder))
+        """Remove a plan's orphans. Raises PolicyStop where they are more than the limit; none is removed then.
+
+        What was made of sources that are elsewhere by now does not count: it was made again there.
+        """
+        found = (fate for fate in fates(store, self._folder) if fate.orphan.code != "source_moved")
+        removable = sum(fate.action == "prune" for fate in found)
         if removable:
             recorded = self._ledger.outputs.count_files()
             if removable > limit.allowance(recorded):

@@ -15,15 +15,17 @@ from typing import TextIO, TypeVar
 from pipeline.config.model import Errors
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
+from pipeline.files.file_system import has_no_file
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
-from pipeline.messages import KILLED, GroupJob, Job, Outcome, Result
+from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.report.summary import Summary
+from pipeline.text import indented, printable
 
 J = TypeVar("J", Job, GroupJob)
 
@@ -31,6 +33,10 @@ J = TypeVar("J", Job, GroupJob)
 COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
 _INTEND_AHEAD = 1024
+# How many files in a row may move under one stage: so many at a time are no accident of somebody else's.
+_MAX_MOVED = 3
+# How many files in a row may be unreadable by the machine's fault: so many are no bad sectors, the disk is gone.
+_MAX_UNREACHABLE = 3
 # The graver exit code wins; a signal is graver than all of these.
 _BY_GRAVITY = (0, 1, 4, 2, 3, 70)
 
@@ -48,9 +54,9 @@ class RunLog:
         return bool(self.summary.stopped)
 
     def write(self, text: str) -> None:
-        """Write a line to the log."""
+        """Write one or more lines to the log; nothing in them acts on the terminal of whoever looks at it."""
         with suppress(OSError):  # a full disk must not hide what is to be said about it
-            self._file.write(f"{text}\n")
+            self._file.write(f"{printable(text)}\n")
 
     def note(self, text: str) -> None:
         """Add a note to the summary, and write it to the log."""
@@ -60,8 +66,14 @@ class RunLog:
     def stop(self, exit_code: int, why: str) -> None:
         """Make the run stop early with an exit code; of several causes the gravest counts."""
         self.write(f"stopped: {why}")
-        if _gravity(exit_code) > _gravity(self.summary.exit):
-            self.summary.exit, self.summary.stopped = exit_code, why
+        if self.end_with(exit_code):
+            self.summary.stopped = why
+
+    def end_with(self, exit_code: int) -> bool:
+        """Have the run end with an exit code, unless that of another cause is as grave; return whether it will."""
+        is_graver = _gravity(exit_code) > _gravity(self.summary.exit)
+        self.summary.exit = exit_code if is_graver else self.summary.exit
+        return is_graver
 
     def report_observer(self, observer: RunObserver, error: Exception) -> None:
         """Note that an observer failed and observes no more; its traceback goes to the log."""
@@ -80,6 +92,7 @@ class Recorder:
         leaves: Sequence[OutputSpec],
         errors: Errors,
         parts: RecordedParts | None = None,
+        root: bytes = b"",
     ) -> None:
         self.planned_files = 0
         """The number of files planned for the run."""
@@ -92,12 +105,19 @@ class Recorder:
         self._templates = {leaf.stage: leaf.template for leaf in leaves}
         self._recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         self._errors = errors
+        self._root = root
         self._leaves = leaves
         self.made: Counter[int] = Counter()
         """The number of outputs made, by the number of their recipe."""
         self._parts = parts
         self.same_files: SameFileFinder | None = None
         """Finder of the sources whose outputs have the same path; None before there is a plan."""
+        self._routes = {leaf.stage: [stage.name for stage in leaf.route] for leaf in leaves}
+        self._moved_in_a_row: Counter[str] = Counter()
+        """The number of files in a row whose source changed or vanished under a stage, by the name of the stage."""
+        self._unreachable_in_a_row = 0
+        self.refused: list[str] = []
+        """What the machine refused of single files, in words."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
         self._committed_at = time.monotonic()
@@ -115,21 +135,52 @@ class Recorder:
             self.commit()
             yield from ahead
 
+    def cut_off(self, jobs: Sequence[InHand]) -> None:
+        """Record the jobs that workers are running as the run ends without waiting for them; it counts no attempt."""
+        self._ledger.begin()
+        for each in jobs:
+            where = f" in stage {each.stage!r}" if each.stage else ""
+            text = f"cut off after {each.seconds:,.1f} s{where}, since the run was stopped"
+            self._log.write(f"{each.job.origin}: {text}")
+            self._summary.cut_off.append(f"{each.job.origin}: {text}")
+            for target in each.job.targets:
+                result = Result(target.stage, target.path, "failed", text, "interrupted")
+                self._ledger.record_cut_off(Outcome(each.job.origin, ()), result, self._recipes.get(target.stage))
+        self.commit()
+
     def refuse(self, outcome: Outcome) -> None:
         """Record an output that the plan refused, so that no worker tried to make it."""
         self._record(outcome, is_attempt=False)
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
+        if outcome.refused:
+            self._record_refused(outcome)
+            return
         if outcome.environment:
             self._log.stop(EnvironmentFailure.exit_code, outcome.environment)
             # What the machine did not let us write is no attempt of the file's.
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
+        self._unreachable_in_a_row = 0
+        self._count_moved(outcome)
         failed_before = self._summary.failed
         self._record(outcome, is_attempt=True)
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
+        self._end(outcome)
+
+    def _record_refused(self, outcome: Outcome) -> None:
+        """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
+        self._unreachable_in_a_row += outcome.refused == "source"
+        self.refused.append(outcome.environment)
+        self._record(outcome, is_attempt=False)
+        if self._unreachable_in_a_row >= _MAX_UNREACHABLE:
+            text = f"{self._unreachable_in_a_row} files in a row cannot be read: {outcome.environment}"
+            self._log.stop(EnvironmentFailure.exit_code, text)
+        self._end(outcome)
+
+    def _end(self, outcome: Outcome) -> None:
         if not outcome.goes_on:
             if outcome.source:
                 self._failed_on_their_way.discard(outcome.source.path)
@@ -143,6 +194,43 @@ class Recorder:
         if self._parts:
             self._parts.update(outcome)
         self._ledger.record(outcome._replace(results=kept), self._key, self._stale_recipes, False)
+
+    def _count_moved(self, outcome: Outcome) -> None:
+        """Count the file for the stage under which its source moved; one that is done ends the row of its stages."""
+        for result in outcome.results:
+            if result.status == "done":
+                for stage in self._routes[result.stage]:
+                    self._moved_in_a_row.pop(stage, None)
+        if outcome.source and any(result.kind in KILLED for result in outcome.results):
+            outcome = self._with_source_gone(outcome)
+        if any(result.kind in MOVED and not result.moved_under for result in outcome.results):
+            self._moved_in_a_row.clear()  # before any stage had it: somebody else is at work
+        self._moved_in_a_row.update({result.moved_under for result in outcome.results if result.moved_under})
+
+    def _with_source_gone(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of a job whose worker was killed, as one under which the source vanished if it is gone."""
+        assert outcome.source
+        if not has_no_file(os.path.join(self._root, outcome.source.path)):
+            return outcome
+        return outcome._replace(
+            results=tuple(
+                result._replace(moved_under=result.stage) if result.kind in KILLED else result
+                for result in outcome.results
+            )
+        )
+
+    @property
+    def has_moved(self) -> bool:
+        """True if a source has vanished, or one has changed or vanished under a stage."""
+        return self._summary.vanished > 0 or bool(self._moved_in_a_row)
+
+    def stop_consumer(self) -> None:
+        """Stop the run if the sources of several files in a row changed or vanished under one stage."""
+        for stage, files in self._moved_in_a_row.items():
+            if files >= _MAX_MOVED and not self._log.is_stopped:
+                what = f"the inputs of {files} files in a row changed or vanished while stage {stage!r} had them"
+                ways = "inputs are only read; have it make a file of its own, or run when nobody else is at work there"
+                self._log.stop(EnvironmentFailure.exit_code, f"{what}; {ways}")
 
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, once even if it fails in several pools."""
@@ -175,7 +263,7 @@ class Recorder:
         for result in outcome.results:
             if result.status == "failed":
                 name = f"{outcome.origin} ({result.stage})"
-                self._log.write(f"{name}: {result.kind}: {result.text}\n{result.detail}{outcome.output}")
+                self._log.write(f"{name}: {result.kind}: {result.text}\n{indented(result.detail + outcome.output)}")
                 if result.kind in KILLED:
                     remove_temporaries(result.path, [self._summary.run])
             elif result.notes:
@@ -192,10 +280,9 @@ class Recorder:
         return result._replace(text=text_of(Reason("collision", (rival, os.fsdecode(other)))), code="")
 
     def commit_if_due(self) -> None:
-        """Commit to the ledger and notify the observers, unless that was done a moment ago."""
+        """Commit to the ledger, unless that was done a moment ago."""
         if time.monotonic() - self._committed_at > COMMIT_EVERY_S:
             self.commit()
-            self._observers.on_tick()
 
     def commit(self) -> None:
         """Commit the recorded outcomes to the ledger."""

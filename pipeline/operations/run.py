@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import CodeChanged, PolicyStop
+from pipeline.errors import CodeChanged, EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
+from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
 from pipeline.messages import FailureKind, Outcome, Result
 from pipeline.observer import RunObserver
@@ -27,6 +28,7 @@ from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
 from pipeline.planning.late_code import LateCode
+from pipeline.planning.lost_folders import describe
 from pipeline.planning.plan import make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
@@ -60,12 +62,15 @@ def plan(context: RunContext) -> None:
     leaves = output_specs(config, ledger, record=True, late=late)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
         claimed = claimed_folders(config.output_folders, context.state.id)
-        context.parts = RecordedParts(ledger, leaves, context.folder, claimed, force=selection.force)
+        root = os.fsencode(config.inputs.root)
+        context.parts = RecordedParts(ledger, leaves, context.folder, root, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
-    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts)
+    root = os.fsencode(config.inputs.root)
+    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts, root)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
-    context.plan = make_plan(config, ledger, leaves, selection, record=True, on_work=on_work)
+    is_meant = context.request.confirmations.rebuild
+    context.plan = make_plan(config, ledger, leaves, selection, record=True, is_loss_meant=is_meant, on_work=on_work)
     templates = list(config.output_folders.values())
     context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, context.plan.store.targets)
     guards.check_plan(context.plan, selection)
@@ -77,7 +82,7 @@ def plan(context: RunContext) -> None:
 
 def record_plan(context: RunContext) -> None:
     """Record the outputs that need no worker, those up to date, held or refused."""
-    context.summary.sources, context.summary.unmatched = context.plan.sources, context.plan.unmatched
+    context.summary.sources, context.summary.kinds_unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
     numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
     context.summary.up_to_date -= sum(context.made_before[number] for number in numbers)
@@ -93,8 +98,12 @@ def clear_up(context: RunContext) -> None:
                 remove_temporaries(decision.path, unclean_runs)
     ledger.begin()
     for orphan in plan.store.orphans():
-        remove_temporaries(os.path.join(context.folder, orphan.target), unclean_runs)
+        path = os.path.join(context.folder, orphan.target)
+        remove_temporaries(path, unclean_runs)
         if orphan.status == "intended":
+            # A killed run may have made it of a source that is gone now; nothing else tells of it.
+            if is_regular(path):
+                context.set_aside.keep_made(path, path, os.path.splitext(path)[1])
             ledger.outputs.delete([orphan.target])
     ledger.failures.forget(plan.store.past_failures())
     plan.store.keep_readings()
@@ -113,6 +122,8 @@ def note_left_out(context: RunContext) -> None:
         context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}")
     for note in walk.describe_left_out():
         context.note(note)
+    for note in describe(context.plan.kept):
+        context.note(note)
     if walk.unlisted or walk.is_misled:
         context.summary.exit = 1
 
@@ -120,12 +131,12 @@ def note_left_out(context: RunContext) -> None:
 def rename(context: RunContext) -> None:
     """Move the outputs of which only the path has changed, before a job may write to the old path."""
     plan = context.plan
-    if renames := plan.count("rename"):
+    if plan.store.has_renames:
         from pipeline.planning.renames import Renamer
 
         owned = OwnedFolders(context.config.folder, context.state.id)
         context.summary.renamed = Renamer(context.ledger, plan.store, context.folder, owned).rename()
-        if context.summary.renamed < renames:  # some could not be moved, and are made
+        if context.summary.renamed < plan.count("rename"):  # some could not be moved, and are made
             plan.jobs = plan.store.count_jobs()
 
 
@@ -145,9 +156,15 @@ def run_jobs(context: RunContext) -> None:
         finally:
             if context.engine:
                 context.engine.close()
+    if refused := context.recorder.refused:
+        more = f", and {len(refused) - 1:,} more like it" if len(refused) > 1 else ""
+        text = f"{refused[0]}{more}; it is no attempt, and all other files were done"
+        context.log.stop(EnvironmentFailure.exit_code, text)
     if signals.first:
         cut = ", what was in hand was cut off" if signals.is_interrupted else ""
         context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
+    elif signals.is_interrupted:
+        context.log.stop(EnvironmentFailure.exit_code, "a stage raised Interrupted, by which only a signal ends a run")
     if files := context.recorder.done_files:
         context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
 
@@ -175,6 +192,12 @@ def prune(context: RunContext) -> None:
     if pruned.failed:
         summary.exit = 1
         context.note(pruned.describe_failures())
+
+
+def judge_lost_folders(context: RunContext) -> None:
+    """End with the exit code of a limit where outputs are kept whose sources are gone."""
+    if context.plan.kept:
+        context.log.end_with(PolicyStop.exit_code)
 
 
 # -- what steps share -------------------------------------------------------------------------------------------------
@@ -247,6 +270,7 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
     rename,
     run_jobs,
     prune,
+    judge_lost_folders,
 )
 
 

@@ -21,6 +21,7 @@ from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
 from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
+from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
 from pipeline.files.state_dir import State, open_state
 from pipeline.ledger.ledger import Ledger
@@ -85,6 +86,11 @@ class RunContext:
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
 
+    @property
+    def set_aside(self) -> SetAside:
+        """The keeper of files that may be a person's, or all that is left of a source."""
+        return SetAside(self.state.set_aside, self.config.folder)
+
     def note(self, text: str) -> None:
         """Add a note that concerns no single output to the summary."""
         self.log.note(text)
@@ -147,7 +153,9 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
                 open_to_write(state, folders, is_run=True) as ledger,
-                open(state.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+                open(
+                    state.log, "x", buffering=1, encoding="utf-8", errors="backslashreplace", opener=_open_private
+                ) as file,
             ):
                 file.writelines(f"{note}\n" for note in ledger.notes)
                 summary = Summary(run=state.run, pipeline=config.name)
@@ -181,9 +189,11 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
             raise
         context.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
         context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
-    except Exception:
+    except Exception as error:
         context.log.write(traceback.format_exc())
-        raise
+        if not is_start_refused(error):
+            raise
+        context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
     finally:
         if context.engine:
             context.engine.close()
@@ -226,24 +236,34 @@ def _note_next_steps(context: RunContext) -> None:
         context.note(
             "what exists and is not in the ledger is left alone; --force makes it anew, 'adopt' takes it as made"
         )
+    for stage, files in context.ledger.failures.freed.items():
+        what = f"{files:,} files that had failed alike in stage {stage!r}"
+        context.note(f"{what} are tried again by the next run, since one of their kind is made now")
     if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
         summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
 
 
 def _note_set_aside(context: RunContext) -> None:
-    """Note the files, possibly the user's, that were set aside for outputs."""
+    """Note the files that were set aside: for outputs, or since their source is gone."""
     folder = context.state.set_aside
-    names = [shown(path) for path in SetAside(folder, context.config.folder).kept()]
+    names = [shown(path) for path in context.set_aside.kept()]
     context.summary.set_aside = len(names)
     if names:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         where = shown(os.fsencode(os.path.relpath(folder, context.config.folder)))
-        those = f"{counted(len(names), 'file')} in the place of outputs may be a person's"
-        context.note(f"{those}; before they were replaced they were kept in {where}: {', '.join(names[:_NAMED])}{more}")
+        those = f"{counted(len(names), 'file')} kept in {where}: {', '.join(names[:_NAMED])}{more}"
+        context.note(f"{those}; outputs took their place, or what they were made of is gone")
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a new file that nobody else may read: what stages print may be of sources that nobody else may read."""
+    return os.open(path, flags, 0o600)
 
 
 def _describe(error: Exception, state: State) -> str:
     """Describe an error of the machine, with the file it concerns."""
     if isinstance(error, sqlite3.Error):
         return f"the ledger {state.ledger} fails: {error}{'' if is_damage(error) else describe_room(state.ledger)}"
+    if is_start_refused(error):
+        return describe_refusal()
     return describe(error, error.filename or state.folder) if isinstance(error, OSError) else str(error)

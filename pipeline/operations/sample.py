@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import relocate
 from pipeline.config.model import Config
-from pipeline.config.routes import reads
+from pipeline.config.routes import reads, route_of
 from pipeline.errors import UsageError
 from pipeline.files.walk import matcher
 from pipeline.observer import RunObserver
@@ -19,6 +19,7 @@ from pipeline.operations.run import run
 from pipeline.planning.plan import walk_of
 from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
+from pipeline.stage.recognition import can_be, reading_kind
 from pipeline.text import counted
 
 # The state folder of the samples in a folder, which marks the folder as one for samples.
@@ -84,7 +85,11 @@ def _draw(config: Config, sample: Sample) -> tuple[list[bytes], int]:
 def _inputs(config: Config, only: tuple[str, ...]) -> Iterator[bytes]:
     """Yield the inputs that match and that a stage with an output reads."""
     selected = matcher(only) if only else lambda path: True
-    leaves = list(config.leaves)
+    root = os.path.join(os.fsencode(config.inputs.root), b"")
+    leaves = [(leaf, reading_kind([each.stage for each in route_of(config, leaf)])) for leaf in config.leaves]
     for source in walk_of(config):
-        if selected(source.path) and any(reads(config, leaf, source.path) for leaf in leaves):
+        if selected(source.path) and any(
+            reads(config, leaf, source.path) and (kind is None or can_be(kind, root, source.path))
+            for leaf, kind in leaves
+        ):
             yield source.path

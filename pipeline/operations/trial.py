@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+import pipeline
 from pipeline.config import relocate
 from pipeline.config.model import Config, Output, StageConfig
 from pipeline.config.routes import handed_to, reads
@@ -28,6 +29,7 @@ from pipeline.planning.plan import walk_of
 from pipeline.stage.resolve import set_stage_path
 from pipeline.text import counted, did_you_mean, shown
 from pipeline.worker.job import JobRunner
+from pipeline.worker.process_state import process_state
 from pipeline.worker.tree import Tree
 
 # What stands for a run's id in the names of temporaries.
@@ -129,13 +131,15 @@ def _target(config: Config, stage: StageConfig, path: bytes) -> Target:
 def run_trial(trial: Trial, observer: RunObserver) -> Outcome:
     """Take the file through the tree; the observer sees every step. Raises StageError where a stage cannot be built."""
     set_stage_path(trial.config.folder)
+    pipeline.has_run_stages = True
     state = State(trial.folder / "state", "", _RUN, -1)
     began_s = time.perf_counter()
     # Nobody claims the folder: it is ours, and removed at the end.
     tree = Tree(replace(worker_setup_of(trial.config, state, []), output_folders=()))
     seconds = time.perf_counter() - began_s
     observer.on_step(Step("pipeline", "built", counted(len(tree.stages), "stage"), seconds))
-    return JobRunner(tree, trial.job, lambda index: None, observer).run()
+    with process_state.kept():
+        return JobRunner(tree, trial.job, lambda index: None, observer).run()
 
 
 # -- the debugger ------------------------------------------------------------------------------------------------------

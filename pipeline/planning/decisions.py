@@ -22,16 +22,18 @@ Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]
 ACTIONS: tuple[Action, ...] = ("make", "rename", "refuse", "held", "settling", "up-to-date")
 PLACE = {action: place for place, action in enumerate(ACTIONS)}
 
-OrphanCode = Literal["source_gone", "stage_gone", "group_gone", "excluded_now", "skipped_now", "path_changed"]
+OrphanCode = Literal[
+    "source_gone", "stage_gone", "group_gone", "excluded_now", "skipped_now", "path_changed", "source_moved"
+]
 Code = (
     Literal[
         "up_to_date", "skipped", "edited",
         "new", "forced", "interrupted", "output_missing", "output_torn", "output_older",
         "source_changed", "recipe_changed",
         "part_missing", "part_torn", "part_older", "members_changed", "members_to_be_made", "failed_before",
-        "held", "dismissed", "settling",
+        "tried_for_all", "held", "dismissed", "settling",
         "not_ours", "not_a_file", "part_not_a_file", "collision", "bad_path", "members_failed", "members_unknown",
-        "source_unknown",
+        "source_unknown", "folder_lost",
     ]
     | OrphanCode
 )  # fmt: skip
@@ -84,6 +86,7 @@ _TEXTS: dict[Code, str] = {
     "members_changed": "members changed",
     "members_to_be_made": "members to be made",
     "failed_before": "failed before",
+    "tried_for_all": "tried for all that failed alike",
     "held": "held",
     "dismissed": "dismissed",
     "settling": "settling",
@@ -95,8 +98,10 @@ _TEXTS: dict[Code, str] = {
     "members_failed": "members failed",
     "members_unknown": "left alone: a folder that cannot be listed may hold members",
     "source_unknown": "nothing is known of its source now",
+    "folder_lost": "its folder is lost: kept",
     "path_changed": "path changed",
     "source_gone": "source gone",
+    "source_moved": "source moved",
     "stage_gone": "stage gone",
     "group_gone": "group gone",
     "excluded_now": "excluded now",
@@ -126,7 +131,15 @@ def without_particulars(reason: Reason) -> Reason:
 
 # Codes whose particulars are one file's own.
 _OF_ONE_FILE = frozenset(
-    {"source_changed", "output_torn", "collision", "path_changed", "members_failed", "members_to_be_made"}
+    {
+        "source_changed",
+        "output_torn",
+        "collision",
+        "path_changed",
+        "source_moved",
+        "members_failed",
+        "members_to_be_made",
+    }
 )
 
 
@@ -163,11 +176,14 @@ _IN_FULL: dict[Code, Callable[..., str]] = {
     "members_to_be_made": lambda members: f"{counted(members, 'member')} to be made",
     "members_failed": lambda members: f"{counted(members, 'member')} failed",
     "failed_before": _failed_before,
+    "tried_for_all": lambda files: f"tried for all {files:,} files, which failed alike",
     "held": lambda attempts: f"held after {attempts} failed {'attempt' if attempts == 1 else 'attempts'}",
     "dismissed": lambda kind: f"dismissed ({kind})",
     "collision": _collision,
     "bad_path": lambda error: error,
+    "folder_lost": lambda text: text,
     "path_changed": lambda before: f"moved from {shown(os.fsencode(before))}",
+    "source_moved": lambda before: f"source moved from {shown(os.fsencode(before))}",
 }
 
 
@@ -200,7 +216,7 @@ def foremost(decisions: Sequence[Decision]) -> Decision:
 
 
 class Rename(NamedTuple):
-    """An output that lies at its former path."""
+    """An output that lies at its former path, or of which only the source has another one now."""
 
     seq: int
     source: bytes
@@ -209,6 +225,8 @@ class Rename(NamedTuple):
     target: bytes
     """The path where the output belongs, as the ledger keeps it."""
     moved_from: bytes
+    is_stale: bool
+    """True if it is made anew once it lies at its path."""
 
 
 class Orphan(NamedTuple):
@@ -221,5 +239,5 @@ class Orphan(NamedTuple):
     code: OrphanCode
     size: int | None
     mtime_ns: int | None
-    digest: bytes | None
-    """Size, mtime_ns and digest are those of the record."""
+    digests: bytes
+    """The digests of the last versions, one after the other; they, size and mtime_ns are those of the record."""

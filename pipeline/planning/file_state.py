@@ -274,6 +274,15 @@ def is_as_left(
     return time == "same" or (time == "cut" and digest is not None and digest_at(path) == digest)
 
 
+def is_ours(
+    path: bytes, found: os.stat_result, size: int | None, mtime_ns: int | None, digests: tuple[bytes, ...]
+) -> bool:
+    """Return whether a file is one of the last versions that we wrote, of which a backup may have brought back any."""
+    if is_as_left(path, found, size, mtime_ns, digests[0] if digests else None):
+        return True
+    return stat.S_ISREG(found.st_mode) and bool(digests) and digest_at(path) in digests
+
+
 def stat_of(path: bytes) -> os.stat_result | None:
     """Return stat of a path; None where there is nothing."""
     try:

@@ -19,7 +19,7 @@ from pipeline.files.file_system import is_gone
 from pipeline.files.ownership import claimed_folders
 from pipeline.files.state_dir import known_identity
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.failures import Failure, RetryPolicy
+from pipeline.ledger.failures import AlikeFailures, Failure, RetryPolicy
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import is_group, key_of
 from pipeline.ledger.outputs import OutputRecord
@@ -52,6 +52,7 @@ from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
+from pipeline.stage.recognition import can_be
 
 Answer = tuple[Action, Reason]
 
@@ -97,10 +98,11 @@ def decide_recorded(
         return "make", INTERRUPTED if context.folders.has(path) else NEW
     if context.is_forced:
         return "make", FORCED
-    if change:
-        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, path, context) else ("make", change)
+    # Before any change: somebody may have edited what the killed run had made of the source as it is now.
     if record.in_flight:
         return "make", INTERRUPTED
+    if change:
+        return ("refuse", EXISTS_NOT_OURS) if is_somebody_elses(spec, record, path, context) else ("make", change)
     if record.status == "skipped":
         return "up-to-date", Reason("skipped", (record.reason,))
     if not spec.template.has_file or spec.has_parts:
@@ -142,6 +144,13 @@ def is_somebody_elses(spec: OutputSpec, record: OutputRecord, path: bytes, conte
     return made_none and context.folders.has(path) and not context.may_be_ours(spec, path)
 
 
+def find_alike(config: Config, ledger: Ledger, spec: OutputSpec) -> AlikeFailures | None:
+    """Return the failures of a stage since it made an output last, if all are alike and one is held."""
+    return ledger.failures.find_alike(
+        spec.stage, spec.number, config.errors.hold_after, lambda: ledger.outputs.last_made(spec.stage, spec.number)
+    )
+
+
 # -- sources -----------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +175,7 @@ class Freshness:
         self._context = Context(selection.force, retries, ledger.window, claimed, touched)
         self.is_uncertain = self._context.window is not None
         """Whether the ledger may not know of all that was made."""
+        self._alike = {spec.stage: alike for spec in specs if (alike := find_alike(config, ledger, spec))}
         self._settle_ns = round((config.inputs.settle_s or 0) * 1e9)
         self._is_listed = selection.names is not None
         by_contents = config.changed_by == "hash" and not selection.force
@@ -173,6 +183,8 @@ class Freshness:
         self.sources = ByContents(root, note, fill=note is not None) if by_contents else ByTime(root, note)
         """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
+        self._source_root = os.path.join(root, b"")
+        self._takes_any = all(spec.reads is None for spec in specs)
         self._root = os.path.join(os.path.realpath(root), b"")
         templates = list(config.output_folders.values())
         self._same_files = SameFileFinder(os.fsencode(config.folder), templates, ledger.targets)
@@ -186,10 +198,13 @@ class Freshness:
         self, source: Source, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
     ) -> list[Decision]:
         """Return a decision for each output that the tree makes of a source; pops what it uses from `recorded`."""
+        specs = self._specs
+        if not self._takes_any:
+            specs = [spec for spec in specs if self.is_taken(source, spec) or _was_made(source, spec, recorded)]
         if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
-            return self._leave_alone(source, recorded)
+            return self._leave_alone(source, specs, recorded)
         decisions, forced = [], self._context.is_forced
-        for spec in self._specs:
+        for spec in specs:
             if not spec.is_plain:
                 decisions += self._decide_other(source, spec, recorded, failures)
                 continue
@@ -206,6 +221,10 @@ class Freshness:
             decision = self.decide_at(source, spec, record, path, target, change)
             decisions.append(self.after_failure(decision, spec, failures) if failures else decision)
         return decisions
+
+    def is_taken(self, source: Source, spec: OutputSpec) -> bool:
+        """Return whether the stage that reads the source for an output can take it, by its suffix and first bytes."""
+        return spec.reads is None or can_be(spec.reads, self._source_root, source.path)
 
     def _decide_other(
         self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]
@@ -322,9 +341,20 @@ class Freshness:
         if failure is None or failure.recipe != spec.number or not same_origin(decision.origin, failure):
             return decision
         action, reason = decide_failed(failure, self._context.retries)
+        if action == "held":
+            action, reason = self._unless_freed(failure, action, reason)
         if action == "make" and decision.reason.code in GUARDED:  # by that code the worker looks at what lies there
             return decision
         return decision._replace(action=action, reason=reason)
+
+    def _unless_freed(self, failure: Failure, action: Action, reason: Reason) -> Answer:
+        """Return the decision about a held file, which is to make it where it may succeed by now."""
+        if not is_group(failure.source) and failure.is_freed_by(self._source_root + failure.source):
+            return "make", Reason("failed_before", (failure.kind, failure.attempts, None))
+        alike = self._alike.get(failure.stage)
+        if alike and failure.source == alike.first_held:
+            return "make", Reason("tried_for_all", (alike.files,))
+        return action, reason
 
     def refuse_among_inputs(self, spec: OutputSpec, path: bytes) -> None:
         """Raise FileFailure where an output would lie below the input root by way of what was filled in."""
@@ -343,12 +373,14 @@ class Freshness:
                 return recorded.pop(record.target)
         return None
 
-    def _leave_alone(self, source: Source, recorded: dict[bytes, OutputRecord]) -> list[Decision]:
+    def _leave_alone(
+        self, source: Source, specs: Sequence[OutputSpec], recorded: dict[bytes, OutputRecord]
+    ) -> list[Decision]:
         """Decide nothing about a source that somebody may be writing to: none of it is stale, and none is gone."""
         owned = {record.target for record in recorded.values() if record.status != "intended"}
         recorded.clear()
         decisions = []
-        for spec in self._specs:
+        for spec in specs:
             if spec.matches and not spec.matches(source.path):
                 continue
             try:
@@ -359,6 +391,15 @@ class Freshness:
             target = spec.template.key(path)
             decisions.append(Decision(source, spec.stage, "settling", SETTLING, path, target, None, target in owned))
         return decisions
+
+
+def _was_made(source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord]) -> bool:
+    """Return whether an output was made of a source before, so that it could be taken then."""
+    try:
+        record = recorded.get(spec.template.key(spec.fill(source.path)))
+    except FileFailure:
+        return False
+    return record is not None and record.status == "done"
 
 
 def bad_path(origin: Origin, spec: OutputSpec, error: FileFailure) -> Decision:

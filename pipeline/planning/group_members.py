@@ -60,6 +60,9 @@ class GroupMembers:
         self._other_stages = [each.name for each in config.stages if each.name != made.name]
         self._name_template = stage.group
         fields = stage.group.fields if stage.group else frozenset()
+        # Where several sources could have one path, the names of those that have it count, too.
+        shown = self._member_template.fields
+        self._counts_sources = not ("dir" in shown and ("name" in shown or {"stem", "suffix"} <= shown))
         self._needs_part, self._goes_by_folder = "part" in fields, fields <= {"dir"}
         self._last_folder: bytes | None = None
         self._last_place = b"", b""
@@ -151,7 +154,9 @@ class GroupMembers:
         """
         group, digest, count = origin_of(key), hashlib.blake2b(digest_size=8), 0
         assert isinstance(group, Group)
-        for target, contents, size, mtime_ns in self._tables.member_states(self.spec.stage, key, output):
+        for target, contents, size, mtime_ns, source in self._tables.member_states(self.spec.stage, key, output):
+            if self._counts_sources:
+                digest.update(b"%b\0" % source)
             digest.update(b"%b\0%b\0" % (target, contents or b"%d %d" % (size, mtime_ns)))
             count += 1
         return group._replace(

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from pipeline.files.walk import Walk
+from pipeline.files.walk import IN_LINKED, Walk
 from pipeline.ledger.failures import Failure
-from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.outputs import OutputRecord, split_digests
 from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, text_of
-from pipeline.planning.file_state import is_as_left, look
+from pipeline.planning.file_state import is_ours, look
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.same_time import GRANULARITIES_NS
 
@@ -90,9 +90,16 @@ class OrphanCollector:
 
     def _why_not_met(self, source: bytes) -> OrphanCode | None:
         """Return why the walk did not meet a source; None where that is unknown."""
+        if any(source.startswith(folder) for folder in self._walk.owned):  # whether it is still there or not
+            return "excluded_now"
         path = self._root + source
         try:
-            return "excluded_now" if stat.S_ISREG(os.stat(path).st_mode) else "source_gone"
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return "source_gone"
+            # An input that the walk missed, since it was replaced while its folder was listed, is not gone. Nor is what
+            # somebody has moved to another disk, with a link in its place.
+            why = self._walk.why_left_out(source)
+            return None if why == IN_LINKED or (not why and _is_spelt_so(path)) else "excluded_now"
         except OSError as error:
             # A dangling link is not gone: its target may be on a disk that is not mounted.
             if os.path.islink(path):
@@ -101,6 +108,15 @@ class OrphanCollector:
                 return "source_gone"
             self._walk.cannot_look_at(source, error)
             return None
+
+
+def _is_spelt_so(path: bytes) -> bool:
+    """Return whether a file has just this name, and none that its file system takes for the same."""
+    folder, name = os.path.split(path)
+    try:
+        return name in os.listdir(folder)
+    except OSError:
+        return True
 
 
 # -- removal -----------------------------------------------------------------------------------------------------------
@@ -162,6 +178,6 @@ def fate_of(orphan: Orphan, path: bytes) -> Fate:
         return Fate(orphan, path, "forget")
     except OSError as error:
         return Fate(orphan, path, "keep", "unreadable", str(error.strerror))
-    if is_as_left(path, found, orphan.size, orphan.mtime_ns, orphan.digest):
+    if is_ours(path, found, orphan.size, orphan.mtime_ns, split_digests(orphan.digests)):
         return Fate(orphan, path, "prune")
     return Fate(orphan, path, "keep", "edited")

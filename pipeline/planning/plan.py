@@ -27,13 +27,16 @@ from pipeline.messages import Source
 from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_state import Met
 from pipeline.planning.freshness import Freshness
+from pipeline.planning.lost_folders import LostFolder, SeenFolders, find_lost
 from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
-from pipeline.planning.renames import RenameFinder
+from pipeline.planning.renames import RenameFinder, SourceFollower
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
+from pipeline.stage.recognition import suffix_of
+from pipeline.text import shown
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
@@ -55,13 +58,17 @@ class Plan:
     """The number of outputs, by action and reason."""
     files: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     """The number of sources by action and reason, each counted once, under the foremost decision about its outputs."""
-    unmatched: int = 0
-    """The number of sources that no stage reads."""
+    unmatched: Counter[str] = field(default_factory=Counter)
+    """The number of sources that no stage reads, by their suffix without its dot."""
     meets_known: bool = False
     """True if any source of the walk has an output on record."""
     compared: list[Range] | None = None
     """The ranges that were compared file by file, which a run may find unchanged; None where none could be passed over.
     """
+    lost: list[LostFolder] = field(default_factory=list)
+    """The folders whose known files are gone or left out, for no reason that the plan knows of."""
+    is_loss_meant: bool = False
+    """True if those files were removed on purpose, so that their outputs are orphans."""
     groups: GroupPlanner | None = None
     """The planner of the outputs of groups; None without groups, and where only some of the files are selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
@@ -76,6 +83,10 @@ class Plan:
             self.counts["up-to-date", reason] += outputs
             self.files["up-to-date", reason] += files
 
+    def count_unmatched(self, source: Source) -> None:
+        """Count a source that no stage reads."""
+        self.unmatched[shown(suffix_of(source.path)[1:]) or "without suffix"] += 1
+
     def settle(self, *, keep_orphans: bool) -> None:
         """Refuse the outputs that collide, and count all stored decisions."""
         self.store.settle(keep_orphans=keep_orphans)
@@ -87,6 +98,11 @@ class Plan:
         if self.groups:
             self.count_groups()
         self.jobs = sum(files for (action, _), files in self.files.items() if action == "make")
+
+    @property
+    def kept(self) -> list[LostFolder]:
+        """The lost folders whose outputs are kept."""
+        return [] if self.is_loss_meant else self.lost
 
     def count_groups(self) -> None:
         """Count the outputs of groups by their present decisions."""
@@ -120,6 +136,7 @@ def make_plan(
     *,
     everything: bool = False,
     record: bool = False,
+    is_loss_meant: bool = False,
     on_work: Callable[[], object] | None = None,
 ) -> Plan:
     """Compare the sources with the ledger and decide about every output.
@@ -131,6 +148,7 @@ def make_plan(
         selection: The files to process.
         everything: Whether outputs that are up to date are stored too, to be shown.
         record: Whether the digests of sources that were read are stored, for a run to put into the ledger.
+        is_loss_meant: Whether known files that are gone were removed on purpose.
         on_work: Function that is called once, at the first source with an output to make.
     """
     respell(config, ledger)
@@ -140,11 +158,21 @@ def make_plan(
     plan.groups = _group_planner(config, ledger, plan, selection, record=record)
     planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
     if listed is not None:
-        planner.decide_list(listed)
+        planner.decide_list(planner.seen.watch(listed))
     elif everything or selection.is_partial or not _may_pass_over(config, planner.specs, selection):
-        planner.decide_range(walk, _EVERYTHING)
+        planner.decide_range(planner.seen.watch(walk), _EVERYTHING)
     else:
         planner.decide_changed_ranges()
+    planner.seen.end()
+    if not selection.is_partial:
+        planner.follow_moved()
+    # Where no known file is met, be it that all are in folders of other pipelines, a guard stops the run.
+    if not selection.is_partial and (plan.meets_known or walk.owned or is_loss_meant):
+        by_contents = config.changed_by == "hash"
+        plan.lost = find_lost(root, walk, ledger, plan.store, by_contents=by_contents)
+        plan.is_loss_meant = is_loss_meant
+        for each in plan.kept:
+            plan.store.keep(each.folder, each.code)
     if plan.groups:
         plan.groups.plan()
     plan.settle(keep_orphans=not selection.is_partial)
@@ -197,15 +225,17 @@ class FilePlanner:
         on_work: Callable[[], object] | None,
     ) -> None:
         self._plan = plan
+        self._config = config
         self._ledger = ledger
         self.specs = tuple(spec for spec in plan.specs if not spec.gathers)
         """The outputs of the tree that are made of single files."""
         root, stages = os.fsencode(config.inputs.root), {spec.stage for spec in plan.specs}
         notes = (plan.store.add_reading, plan.store.add_touched) if record else ()
         self._freshness = Freshness(config, ledger, self.specs, selection, *notes)
+        self.seen = SeenFolders(root, ledger, plan.store)
+        """The count of files in each folder that can be lost."""
         self._orphans = OrphanCollector(plan.store, plan.walk, root, stages, is_partial=selection.is_partial)
-        # Under `--force` all is made anew; after an unclean end the records do not tell where the files lie.
-        self._renames_files = not (selection.force or self._freshness.is_uncertain)
+        self._is_forced = selection.force
         self._folder = os.fsencode(config.folder)
         self._limit = selection.limit
         self._selected = matcher(selection.only) if selection.only else None
@@ -214,8 +244,12 @@ class FilePlanner:
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
-        """The finder of renames, made when first needed; None where files are not renamed."""
-        return RenameFinder(self.specs, self._folder, self._freshness.sources) if self._renames_files else None
+        """The finder of renames, made when first needed; None under `--force`, where all is made anew."""
+        if self._is_forced:
+            return None
+        return RenameFinder(
+            self.specs, self._folder, self._freshness.sources, reads_outputs=self._freshness.is_uncertain
+        )
 
     # -- which sources -------------------------------------------------------------------------------------------------
 
@@ -224,18 +258,33 @@ class FilePlanner:
         plan, digests, begin = self._plan, RangeDigests(self.specs), b""
         plan.compared = []
         for sources, after in ranges_of(plan.walk):
-            first = sources[0].path
-            known = self._ledger.unchanged.get(first)
-            if known and (known.after, known.digest) == (after, digests.found(sources)):
+            self.seen.add(sources)
+            taken, others = self._taken(sources)
+            first = taken[0].path if taken else b""
+            known = self._ledger.unchanged.get(first) if taken else None
+            if known and (known.after, known.digest) == (after, digests.found(taken)):
                 if begin < first:  # records before the first source of all are of files that are gone
                     self.decide_range((), (begin, first))
                 plan.pass_over(known)
+                plan.sources += len(others)
+                for source in others:
+                    plan.count_unmatched(source)
             else:
                 self.decide_range(sources, (begin, after))
                 plan.compared.append((begin, after))
             begin = after or b""
         if not plan.sources:
             self.decide_range((), _EVERYTHING)
+
+    def _taken(self, sources: list[Source]) -> tuple[list[Source], list[Source]]:
+        """Return the sources that a stage can take, and the others."""
+        if any(spec.reads is None for spec in self.specs):
+            return sources, []
+        others = [each for each in sources if not any(self._freshness.is_taken(each, spec) for spec in self.specs)]
+        if not others:
+            return sources, []
+        without = set(others)
+        return [each for each in sources if each not in without], others
 
     def decide_range(self, sources: Iterable[Source], within: Range) -> None:
         """Decide about the sources of a range, and about its records without a source."""
@@ -276,6 +325,15 @@ class FilePlanner:
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
 
+    def follow_moved(self) -> None:
+        """Have the outputs of sources follow that are known under another path, once all sources are known."""
+        follower = SourceFollower(self._config, self._ledger, self.specs, self._plan.store, self._freshness)
+        # After an unclean end the records do not tell where the files of another source lie.
+        moves_files = not (self._is_forced or self._freshness.is_uncertain)
+        if moved := follower.follow(moves_files=moves_files):
+            # A root of which all was moved is the one that it was; one with a few of its files may not be.
+            self._plan.meets_known = self._plan.meets_known or moved >= self._plan.store.count_gone()
+
     # -- one source ----------------------------------------------------------------------------------------------------
 
     def _decide(self, source: Source, rows: list[OutputRecord], failures: list[Failure]) -> bool:
@@ -283,7 +341,7 @@ class FilePlanner:
         recorded = {row.target: row for row in rows}
         decisions = self._freshness.decide(source, recorded, failures)
         if not decisions:
-            self._plan.unmatched += 1
+            self._plan.count_unmatched(source)
         if rows and (recorded or len(decisions) > 1) and decisions and self._renames:
             decisions = self._renames.find(source, rows, decisions)
         action = self._add(decisions, is_late=bool(failures)) if decisions else None

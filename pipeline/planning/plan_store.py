@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
+from pipeline.ledger.input_folders import ROOT
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.origins import columns_of, is_group, kept_time, origin_of
+from pipeline.ledger.origins import columns_of, is_group, kept_time, key_of, origin_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.plan_tables import MOVED
 from pipeline.messages import Group, GroupJob, Job, Source, Target
@@ -43,6 +44,17 @@ class Count(NamedTuple):
     sources: int
 
 
+class Move(NamedTuple):
+    """A new source that has size and time of a source that is gone, and of no other."""
+
+    source: bytes
+    seq: int
+    """The number of its first decision."""
+    gone: bytes
+    digest: bytes | None
+    """The digest that is recorded of the one that is gone."""
+
+
 class PlanStore:
     """The decisions, orphans and past failures of one plan, in temporary tables that vanish with the connection."""
 
@@ -54,7 +66,9 @@ class PlanStore:
         self._outputs_per_source = outputs_per_source
         self._waiting: list[tuple[object, ...]] = []
         self._has_late = False
-        self._has_renames = False
+        self.has_renames = False
+        """True if an output may have to be renamed."""
+        self._has_gone = self._has_excluded = self._has_new = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
@@ -70,7 +84,9 @@ class PlanStore:
         if late:
             self._has_late = True
         if action == "rename":
-            self._has_renames = True
+            self.has_renames = True
+        if not is_owned:
+            self._has_new = True
         self._waiting.append(
             (
                 *columns_of(origin), stage, action,
@@ -88,13 +104,15 @@ class PlanStore:
 
     def add_orphan(self, row: OutputRecord, code: OrphanCode) -> None:
         """Add a recorded output that no current source and template produces."""
+        self._has_gone = self._has_gone or code == "source_gone"
+        self._has_excluded = self._has_excluded or code == "excluded_now"
         self._add_orphan(row, code)
 
     def _add_orphan(self, row: OutputRecord, code: str) -> None:
         # What stands for parts is no file, and forgotten as what was never made.
         status = "intended" if row.part == "" else row.status
         self._tables.insert_orphans(
-            [(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns, row.digest)]
+            [(row.target, row.source, row.stage, status, code, row.size, row.mtime_ns, row.joined_digests)]
         )
 
     def add_moved(self, row: OutputRecord) -> None:
@@ -137,6 +155,74 @@ class PlanStore:
         """Add an output that has its recorded contents but another time."""
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
+    # -- sources that were moved ---------------------------------------------------------------------------------------
+
+    def moves(self) -> Iterator[Move]:
+        """Yield the new sources that were known under another path, by size and time."""
+        self._write()
+        if self._has_new and (self._has_gone or self._has_excluded) and self._tables.find_moves():
+            yield from map(Move._make, self._tables.moves())
+
+    def drop_move(self, move: Move) -> None:
+        """Take a source for one that was never there before."""
+        self._tables.drop_move(move.source)
+
+    def decisions_about(self, move: Move) -> list[tuple[int, Decision]]:
+        """Return the decisions about the outputs of a source that was moved, each with its number in the plan."""
+        rows = self._tables.decisions_near(move.seq, self._outputs_per_source, move.source)
+        return [(row[0], _decision(row)) for row in rows]
+
+    def take_from(self, seq: int, decision: Decision, target: bytes) -> None:
+        """Have an output be renamed from a target, and made anew then if that is the decision."""
+        self.has_renames = True
+        reason = _written(*decision.reason)
+        self._tables.take_from(seq, decision.action, reason, target, is_owned=decision.is_owned)
+        self._set_leader(seq, key_of(decision.origin))
+
+    def leave_alone(self, rows: Iterable[OutputRecord]) -> None:
+        """Have recorded outputs not be orphans."""
+        self._tables.delete_orphans_at(row.target for row in rows)
+
+    def end_moves(self) -> None:
+        """Give what is left of the sources that were moved a reason of its own."""
+        self._tables.end_moves()
+
+    # -- folders that are gone -----------------------------------------------------------------------------------------
+
+    def add_seen(self, folder: bytes, mount: bytes, files: int) -> None:
+        """Add a folder in which the walk met files."""
+        self._tables.insert_seen(folder, mount, files)
+
+    def index_orphans(self) -> bool:
+        """Prepare for the search for lost folders; return whether there may be any."""
+        if self._has_gone or self._has_excluded:
+            self._tables.index_orphans()
+        return self._has_gone or self._has_excluded
+
+    def folders_of_gone(self, least: int) -> list[bytes]:
+        """Return the folders below the root that may be lost, since at least so many of their sources are gone."""
+        return self._tables.folders_of_gone(least) if self._has_gone else []
+
+    def count_gone(self, folder: bytes = ROOT) -> int:
+        """Count the sources in a folder that are gone."""
+        return self._tables.count_left_out(folder, "source_gone") if self._has_gone else 0
+
+    def count_excluded(self, folder: bytes) -> int:
+        """Count the sources in a folder that are excluded now."""
+        return self._tables.count_left_out(folder, "excluded_now") if self._has_excluded else 0
+
+    def others_known_in(self, folder: bytes) -> Iterator[bytes]:
+        """Yield the known sources in a folder that are neither gone, nor excluded, nor moved."""
+        return self._tables.others_known_in(folder)
+
+    def count_elsewhere(self, folder: bytes, *, by_size: bool) -> int:
+        """Count the sources in a folder that are gone, and of which a twin is there under another path."""
+        return self._tables.count_elsewhere(folder, by_size=by_size)
+
+    def keep(self, folder: bytes, code: OrphanCode) -> None:
+        """Keep the outputs of the sources in a folder that the walk did not meet for a reason."""
+        self._tables.keep(folder, code)
+
     def keep_readings(self) -> None:
         """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""
         self._tables.keep_readings()
@@ -146,7 +232,7 @@ class PlanStore:
         self._settle_rivals()
         self._tables.index_targets()
         self._settle_targets()
-        if self._has_renames:
+        if self.has_renames:
             self._tables.release_unmoved("path_changed")
         # A file at the path of a current output is no orphan.
         if keep_orphans:
@@ -158,7 +244,7 @@ class PlanStore:
 
     def settle_groups(self) -> None:
         """End the filling with the outputs of groups; call it after `settle`."""
-        self._settle_rivals()
+        self._settle_rivals(of_groups=True)
         self._settle_targets(of_groups=True)
         self._tables.delete_overwritten_orphans(by_groups=True)
         self._tables.spare_old_outputs()
@@ -167,10 +253,10 @@ class PlanStore:
         """Remove the outputs of groups, so that they can be planned again."""
         self._tables.delete_group_outputs()
 
-    def _settle_rivals(self) -> None:
-        """Refuse the outputs whose target is recorded for another source."""
+    def _settle_rivals(self, *, of_groups: bool = False) -> None:
+        """Refuse the outputs whose target is recorded for another source; only those of groups, if `of_groups`."""
         self._write()
-        for seq, rival in self._tables.refuse_rivals("skipped_now"):
+        for seq, rival in self._tables.refuse_rivals("skipped_now", of_groups=of_groups):
             self._refuse(seq, rival)
 
     def _settle_targets(self, *, of_groups: bool = False) -> None:
@@ -198,6 +284,10 @@ class PlanStore:
         self._tables.refuse(seq, json.dumps(("collision", *detail)))
         if is_group(source):
             return
+        self._set_leader(seq, source)
+
+    def _set_leader(self, seq: int, source: bytes) -> None:
+        """Count a source under the foremost of its decisions, of which one has this number."""
         of_source = self._tables.actions_near(seq, self._outputs_per_source, source)
         leader = min(of_source, key=lambda row: (PLACE[row[1]], row[0]))[0]
         self._tables.set_leader(leader, (each for each, _ in of_source))
@@ -254,6 +344,10 @@ class PlanStore:
         """Yield the decisions about the outputs of one stage."""
         self._write()
         return map(_decision, self._tables.decisions_of_stage(stage))
+
+    def paths_to_write(self) -> Iterator[bytes]:
+        """Yield the paths of the outputs to make or rename."""
+        return (path for _, path in self._tables.paths_to_write())
 
     def wanted_by(self, target: bytes) -> list[bytes]:
         """Return the sources whose templates lead to this output."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.model import Config, Pool, StageConfig
+from pipeline.config.routes import route_of
 from pipeline.files.digest import contents_of
 from pipeline.files.template import ALL_PARTS, NoFile, Template
 from pipeline.files.walk import Match, matcher
@@ -26,6 +27,8 @@ from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.late_code import LateCode
 from pipeline.stage import values
 from pipeline.stage.code import Code
+from pipeline.stage.recognition import reading_kind
+from pipeline.stage.values import Kind
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,18 @@ class OutputSpec:
     """True if the output is made of groups of files instead of single sources."""
     has_parts: bool = False
     """True if a fan-out makes the output, in parts whose number and names are known only once they are made."""
+    reads: Kind | None = None
+    """The kind in which the source is read; None where it may be any file."""
 
     def fill(self, source: bytes) -> bytes:
         """Return the path of a source's output, with a placeholder for the name of a part. Raises FileFailure."""
         return self.template.fill(source, ALL_PARTS if self.has_parts else "")
+
+    @cached_property
+    def is_nameless(self) -> bool:
+        """True if no stage learns the name of the source, so that the contents of the output do not depend on it."""
+        taken = [stage.stage for stage in self.route]
+        return not any(each.wants_item or each.takes not in _WITHOUT_NAME for each in taken)
 
     @cached_property
     def is_plain(self) -> bool:
@@ -93,23 +104,19 @@ def output_specs(
     contents, leaves = ledger.file_digests, []
     for stage in config.ends:
         # A gathering stage's recipe leaves out the stages above: the records of the members tell when those change.
-        route, output = (stage,) if stage.stage.gathers else _route(config, stage), stage.output
-        template, save = (output.template, output.save) if output else (NoFile(stage.name), {})
+        route, output = (stage,) if stage.stage.gathers else route_of(config, stage), stage.output
+        template, save = (output.template, output.saving) if output else (NoFile(stage.name), {})
         recipe = recipe_for(config, route, save, template.suffix, contents.digest, late.changed)
         if (before := known.get(recipe.digest)) and recipe.has_swapped_files(ledger.recipe_parts(before)):
             recipe = replace(recipe, parts={**recipe.parts, "order": _digest(_canonical_json(recipe.files).encode())})
         number = ledger.number_recipe(recipe.digest, recipe.record) if record else known.get(recipe.digest)
         matches = matcher(route[0].match) if route[0].match else None
-        kinds = {"gathers": stage.stage.gathers, "has_parts": any(each.stage.fans_out for each in route)}
-        leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, **kinds))
+        gathers, has_parts = stage.stage.gathers, any(each.stage.fans_out for each in route)
+        reads = None if gathers else reading_kind([each.stage for each in route])
+        leaves.append(OutputSpec(stage.name, template, recipe, number, route, matches, gathers, has_parts, reads))
     if record:
         contents.remember()
     return tuple(leaves)
-
-
-def _route(config: Config, stage: StageConfig) -> tuple[StageConfig, ...]:
-    above = _route(config, config.stages[stage.parent]) if stage.parent is not None else ()
-    return (*above, stage)
 
 
 def take_parts(
@@ -131,6 +138,10 @@ def take_parts(
         and (left_out or row.status != "skipped")
         and template.key(template.fill(source, row.part)) == row.target
     ]
+
+
+# The kinds of values that tell nothing of the file they come from.
+_WITHOUT_NAME = (values.BYTES, values.TEXT, values.IMAGE, values.PICTURE)
 
 
 # -- recipes -----------------------------------------------------------------------------------------------------------
@@ -288,7 +299,7 @@ def contents_read(config: Config) -> list[str]:
         return ""
 
     for stage in config.ends:
-        route = (stage,) if stage.stage.gathers else _route(config, stage)
+        route = (stage,) if stage.stage.gathers else route_of(config, stage)
         recipe_for(config, route, stage.output.save if stage.output else {}, "", note)
     return list(dict.fromkeys(found))
 

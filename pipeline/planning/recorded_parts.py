@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from pipeline.files.atomic import run_apart
 from pipeline.files.clocks import CLOCK_SLACK_NS, may_be_since
+from pipeline.files.file_system import is_gone
 from pipeline.files.naming import SameNames
 from pipeline.files.parts import FoundPart, find_parts, remove_temporaries_of
 from pipeline.files.template import NO_FILE_KEY
@@ -15,7 +16,7 @@ from pipeline.ledger.intents import PartIntent
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import KILLED, Job, Outcome, Result, Target
-from pipeline.planning.file_state import is_as_left
+from pipeline.planning.file_state import is_ours
 from pipeline.planning.recipe import OutputSpec, take_parts
 
 
@@ -23,12 +24,20 @@ class RecordedParts:
     """The records of all outputs that are in parts. A run has one only where the tree fans out, or a run was killed."""
 
     def __init__(
-        self, ledger: Ledger, leaves: Sequence[OutputSpec], folder: bytes, claimed: Container[bytes], *, force: bool
+        self,
+        ledger: Ledger,
+        leaves: Sequence[OutputSpec],
+        folder: bytes,
+        root: bytes,
+        claimed: Container[bytes],
+        *,
+        force: bool,
     ) -> None:
-        """`claimed` are the output folders that were ours before this run."""
+        """`root` is the input root, and `claimed` are the output folders that were ours before this run."""
         self._ledger = ledger
         self._leaves = {leaf.stage: leaf for leaf in leaves if leaf.has_parts}
         self._folder = folder
+        self._root = root
         self._claimed = claimed
         self._force = force
 
@@ -60,19 +69,29 @@ class RecordedParts:
         leaf = self._leaves.get(target.stage)
         if leaf is None:
             return target
-        owned = take_parts(leaf, source, self._recorded(source), left_out=True)
+        around = leaf.template.around_part(source)
+        left = self._left_by_others(leaf, source, *around)
+        owned = take_parts(leaf, source, self._recorded(source), left_out=True) + left
         window = self._ledger.window
         # Of a part that was only found to be there nobody knows who wrote it last.
-        is_guarded = target.digests is not None or any(row.digest is None and row.size is not None for row in owned)
+        is_found = any(row.digest is None and row.size is not None for row in owned)
+        is_guarded = target.digests is not None or is_found or bool(left)
         digests = tuple(digest for row in owned for digest in row.digests) if is_guarded else None
         return target._replace(
-            around=leaf.template.around_part(source),
+            around=around,
             owned=tuple(map(self._path, owned)),
             is_forced=self._force,
             ours=(window[:2],) if window and leaf.template.folder in self._claimed else (),
             handed_ns=time.time_ns(),
             digests=digests,
         )
+
+    def _left_by_others(self, leaf: OutputSpec, source: bytes, before: bytes, after: bytes) -> list[OutputRecord]:
+        """Return the parts in the place of a source's own that were made of files that are gone, as of its old name."""
+        if not leaf.template.has_file:
+            return []
+        rows = self._ledger.outputs.parts_between(leaf.template.key(before), after)
+        return [row for row in rows if row.source != source and is_gone(os.path.join(self._root, row.source))]
 
     def update(self, outcome: Outcome) -> None:
         """Delete or keep the records of parts made before, by the outcome of a job that is about to be recorded."""
@@ -111,7 +130,7 @@ class RecordedParts:
             return True
         path = self._path(row)
         try:
-            if not is_as_left(path, os.lstat(path), row.size, row.mtime_ns, row.digest):
+            if not is_ours(path, os.lstat(path), row.size, row.mtime_ns, row.digests):
                 return False
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):

@@ -49,6 +49,8 @@ def read_names(file: str) -> Iterator[bytes]:
     `-` is stdin. Empty names are left out, and all others are kept exactly, with any spaces.
     """
     if file == "-":
+        if sys.__stdin__ is None:
+            raise UsageError("--files-from -: stdin is closed; pipe the names in, or name a file that has them")
         return _names_in(sys.stdin.buffer, "-")
     try:
         opened = open(file, "rb")

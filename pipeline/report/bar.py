@@ -11,7 +11,7 @@ from pipeline.text import indented
 
 
 class TerminalObserver(RunObserver):
-    """Shows a progress bar on a terminal and, if verbose, prints the output of the stages."""
+    """Names jobs that take far too long, shows a bar on a terminal and, if verbose, prints what the stages print."""
 
     def __init__(self, *, has_bar: bool, is_verbose: bool = False) -> None:
         self._has_bar = has_bar
@@ -36,6 +36,9 @@ class TerminalObserver(RunObserver):
         if self._has_bar:
             self._print(f"{name}: finishing what is in hand; a second one stops at once")
 
+    def on_slow(self, text: str) -> None:
+        self._print(text)
+
     def on_jobs_ended(self) -> None:
         if self._bar is not None:
             self._bar.close()
@@ -49,6 +52,5 @@ class TerminalObserver(RunObserver):
 
 
 def terminal_observers(*, is_quiet: bool, is_verbose: bool = False) -> list[TerminalObserver]:
-    """Return the observer for this process's stderr; an empty list if it would show nothing."""
-    has_bar = not is_quiet and sys.stderr.isatty()
-    return [TerminalObserver(has_bar=has_bar, is_verbose=is_verbose)] if has_bar or is_verbose else []
+    """Return the observer for this process's stderr."""
+    return [TerminalObserver(has_bar=not is_quiet and sys.stderr.isatty(), is_verbose=is_verbose)]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.files.file_system import read_regular
+from pipeline.files.permissions import current_umask
 from pipeline.files.state_dir import State
-from pipeline.messages import Outcome
+from pipeline.files.sync import replace_file
+from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
 from pipeline.report.summary import Summary
 
-# Seconds between two updates of the file.
-UPDATE_EVERY_S = 1.0
 # Seconds without an update after which a run on another machine is taken for dead, since its process cannot be seen.
 _SILENT_S = 60.0
 
@@ -28,12 +30,13 @@ def progress_file(state_folder: Path) -> Path:
 
 
 class LiveProgress(RunObserver):
-    """Writes the counts of a run to its progress file about once a second, and its summary at the end."""
+    """Writes the counts of a run and the jobs in hand to its progress file, and its summary at the end."""
 
     def __init__(self, state: State, summary: Summary, yaml: str) -> None:
         self._file = progress_file(state.folder)
         self._summary = summary
-        self._next_update = 0.0
+        # Not the umask of the moment, which a stage may have changed in this process.
+        self._mode = 0o666 & ~current_umask()
         self._planned_files = 0
         self._done_files = 0
         self._fields: dict[str, Any] = {
@@ -55,14 +58,13 @@ class LiveProgress(RunObserver):
     def on_outcome(self, outcome: Outcome) -> None:
         self._done_files += not outcome.goes_on
 
-    def on_tick(self) -> None:
-        if time.monotonic() >= self._next_update:
-            self._next_update = time.monotonic() + UPDATE_EVERY_S
-            self._update("running")
+    def on_in_hand(self, jobs: Sequence[InHand]) -> None:
+        self._fields["in_hand"] = [each.as_json() for each in jobs]
+        self._update("running")
 
     def on_end(self) -> None:
         summary = self._summary
-        fields = {"stage": "ended", "at": time.time(), "stopped": summary.stopped} | summary.as_json()
+        fields = {"stage": "ended", "at": time.time(), "stopped": summary.stopped, "in_hand": []} | summary.as_json()
         self._write(fields | {"said": summary.lines()[0]})
 
     def _update(self, phase: str) -> None:
@@ -74,15 +76,15 @@ class LiveProgress(RunObserver):
         self._fields |= fields
         # A full disk must not end a run over this; nor does it matter after a power cut, so nothing is synced.
         with suppress(OSError):
-            new = self._file.with_suffix(".new")
-            new.write_text(json.dumps(self._fields) + "\n")
-            new.replace(self._file)
+            replace_file(
+                self._file, json.dumps(self._fields).encode() + b"\n", self._file.with_suffix(".new"), mode=self._mode
+            )
 
 
 def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
     """Return the standing of a pipeline's last run, and the fields of its progress file."""
     try:
-        fields = json.loads(progress_file(state_folder).read_bytes())
+        fields = json.loads(read_regular(progress_file(state_folder)))
         fields["at"], fields["stage"], fields["pid"], fields["host"], fields["started"]
     except (OSError, ValueError, TypeError, KeyError):
         return "never", {}

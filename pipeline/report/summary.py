@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.messages import MOVED, Origin, Outcome, Result
-from pipeline.text import in_general, indented, program
+from pipeline.text import in_general, indented, printable, program
 
 # What a failure is counted as, where its text has figures of its own.
 _REASONS = {"members_failed": "members failed"}
+# How many kinds of files that no stage reads are named.
+_KINDS = 6
 # How many failed files the summary names; `failures` lists them all.
 _NAMED = 20
 
@@ -29,7 +31,7 @@ class Summary:
     edited: int = 0
     """The number of outputs that were kept since someone else had edited them."""
     set_aside: int = 0
-    """The number of files that may be a person's and had to make room for outputs."""
+    """The number of files that had to make room for outputs and may be a person's, or were made of what is gone."""
     held: int = 0
     """The number of outputs that were not tried again, since they failed too often or were dismissed."""
     pruned: int = 0
@@ -44,8 +46,8 @@ class Summary:
     """The number of outputs that were not made but moved to a new path."""
     settling: int = 0
     """The number of outputs left for the next run, since their source was modified just now."""
-    unmatched: int = 0
-    """The number of sources that no stage reads."""
+    kinds_unmatched: Counter[str] = field(default_factory=Counter)
+    """The number of sources that no stage reads, by their suffix without its dot."""
     vanished: int = 0
     """The number of outputs whose source was removed while it was read."""
     failed_files: int = 0
@@ -59,8 +61,15 @@ class Summary:
     """The first 20 failed outputs, each with its source or group."""
     reasons: Counter[str] = field(default_factory=Counter)
     """The number of failed outputs, by reason."""
+    cut_off: list[str] = field(default_factory=list)
+    """The files that a worker had in hand when the run was stopped at once, each with how long and in which stage."""
     remarks: Counter[str] = field(default_factory=Counter)
     """The number of outputs with a note, by the note."""
+
+    @property
+    def unmatched(self) -> int:
+        """The number of sources that no stage reads."""
+        return self.kinds_unmatched.total()
 
     def add(self, outcome: Outcome) -> None:
         """Count the results of one job."""
@@ -71,7 +80,9 @@ class Summary:
                     self.remarks.update(general for _, general in result.notes)
             elif result.status == "skipped":
                 self.skipped += 1
-            elif result.kind == "vanished":  # nothing is left to be made, as in a run that began a moment later
+            elif (
+                result.kind == "vanished" and result.code != "in_hand"
+            ):  # nothing is left to be made, as in a run that began a moment later
                 self.vanished += 1
             else:
                 self.add_failure(outcome.origin, result)
@@ -99,11 +110,12 @@ class Summary:
             for key in ("edited", "set_aside", "dismissed", "settling", "unmatched", "vanished", "renamed")
             if getattr(self, key)
         ]
-        return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)}
+        kinds = {"kinds_unmatched": dict(self.kinds_unmatched.most_common())} if self.kinds_unmatched else {}
+        return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)} | kinds
 
     def lines(self, *, verbose: bool = False) -> list[str]:
         """Return the lines of the summary: one if all is well; with `verbose`, failures have their tracebacks."""
-        lines = [self._headline(), *_named(self.failures, verbose)]
+        lines = [self._headline(), *_named(self.failures, verbose), *(f"  {each}" for each in self.cut_off)]
         if self.failed > len(self.failures):
             lines.append(f"  ... and {self.failed - len(self.failures):,} more: {program()} failures")
         if len(self.reasons) > 1:
@@ -112,19 +124,28 @@ class Summary:
         lines += [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
         if self.held > self.dismissed:
             lines.append("held files failed too often: 'failures' lists them, --retry-failed tries them once more")
-        return lines + self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
+        lines += self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
+        return [printable(line) for line in lines]
 
     def _headline(self) -> str:
         head = f"{self.pipeline}: " if self.pipeline else ""
         counted = [("done", self.done), ("renamed", self.renamed), ("up to date", self.up_to_date)]
         counted += [("edited", self.edited), ("skipped", self.skipped)]
         counted += [("failed", self.failed), ("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
-        counted += [("settling", self.settling), ("unmatched", self.unmatched), ("vanished", self.vanished)]
+        counted += [("settling", self.settling), (f"unmatched ({kinds_of(self.kinds_unmatched)})", self.unmatched)]
+        counted += [("vanished", self.vanished)]
         counted += [("pruned", self.pruned)]
         nothing = "nothing done" if self.stopped else "nothing to do"
         parts = [f"{number:,} {word}" for word, number in counted if number] or [nothing]
         files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"
         return f"{head}{', '.join(parts)} ({files}, {self.seconds:.1f} s)"
+
+
+def kinds_of(kinds: Counter[str]) -> str:
+    """Return files counted by kind as text, such as `2,000 xmp, 200 heic`; the rarest together."""
+    shown = [f"{count:,} {kind}" for kind, count in kinds.most_common(_KINDS)]
+    rest = kinds.total() - sum(count for _, count in kinds.most_common(_KINDS))
+    return ", ".join(shown + ([f"{rest:,} others"] if rest else []))
 
 
 def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
@@ -141,6 +162,6 @@ def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
 
 
 def print_summary(summary: Summary, *, is_quiet: bool, is_verbose: bool) -> None:
-    """Print the summary to stderr: always on a terminal unless quiet, elsewhere only if the exit code is not 0."""
-    if summary.exit or (sys.stderr.isatty() and not is_quiet):
+    """Print the summary to stderr: on a terminal unless quiet, elsewhere if something is wrong or was set aside."""
+    if summary.exit or summary.set_aside or (sys.stderr.isatty() and not is_quiet):
         print("\n".join(summary.lines(verbose=is_verbose)), file=sys.stderr)

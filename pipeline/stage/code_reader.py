@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.files.digest import contents_of
+from pipeline.files.file_system import read_regular
 from pipeline.stage.code import Code, CodeState
 from pipeline.stage.counted import (
     Stamp,
@@ -192,8 +193,7 @@ class CodeReader:
 
     def _read_anew(self, path: str) -> _File:
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = read_regular(path)
             tree = ast.parse(data) if self._is_source(path) else None
         except (OSError, SyntaxError, ValueError, RecursionError):
             tree = None

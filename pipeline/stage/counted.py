@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 from functools import cache
 from importlib.util import cache_from_source
@@ -102,10 +103,11 @@ def may_use_bytecode(path: str) -> bool:
     been set back.
     """
     try:
-        compiled, source = os.stat(cache_from_source(path)).st_mtime_ns, os.stat(path)
+        compiled, source = os.stat(cache_from_source(path)), os.stat(path)
         # Of a link the moment counts, too, since when it leads to this source.
         changed = max(source.st_mtime_ns, source.st_ctime_ns, os.lstat(path).st_ctime_ns)
-        return compiled // 10**9 > changed // 10**9
+        is_file = stat.S_ISREG(compiled.st_mode)  # a FIFO would be waited for
+        return is_file and compiled.st_mtime_ns // 10**9 > changed // 10**9
     except (OSError, NotImplementedError, ValueError):
         return False
 

@@ -14,7 +14,7 @@ from pipeline.stage.values import PATH, Kind, kind_named
 
 def put(value: Any, kind: Kind, file: Path, *, may_move: bool) -> None:
     """Write a value to a new file; a value that is itself a file, and that may be moved, is renamed. Raises OSError."""
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
     if kind is PATH:
         if not (may_move and _try_rename(value, file)):
             shutil.copyfile(value, file)

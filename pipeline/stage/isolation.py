@@ -17,6 +17,7 @@ An answer is plain data: whatever it is made of, nothing but filemill's own clas
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import os
 import pickle
@@ -186,7 +187,7 @@ class _Server:
                 forked = _Forked(number, function, (self._socket, theirs)) if _is_nothing_else() else None
                 self._process = forked or _started(number, function)
         except OSError as error:
-            raise EnvironmentFailure(f"no process can be started to import the stages: {error}") from error
+            raise _not_started(error.errno, str(error)) from error
         self.is_asked = False
         """Whether it was asked, and has not said yet how the child has ended."""
         self._modules: tuple[str, ...] = ()
@@ -228,8 +229,7 @@ class _Server:
             raise _ServerGone(self._how_it_ended(), answer.place)
         self.is_asked = False
         if ended.refused:
-            text = "no process can be started to import the stages"
-            raise EnvironmentFailure(f"{text}: {os.strerror(ended.refused)}")
+            raise _not_started(ended.refused, os.strerror(ended.refused))
         if answer.result is None:
             raise ProcessDied(answer.place, _describe_end(ended.status))
         kind, value, modules = answer.result
@@ -242,6 +242,14 @@ class _Server:
 
     def _how_it_ended(self) -> str:
         return f"with the one that had started it, which ended {_describe_end(self.close())}"
+
+
+def _not_started(number: int | None, why: str) -> EnvironmentFailure:
+    if number == errno.EAGAIN:
+        from pipeline.files.process_limits import describe_refusal
+
+        why = describe_refusal()
+    return EnvironmentFailure(f"no process can be started to import the stages: {why}")
 
 
 def _started(number: int, function: str) -> subprocess.Popen[bytes]:

@@ -1,4 +1,7 @@
-"""Runs a program to its end without a shell or a terminal, and leaves no process of it behind."""
+"""Runs a program to its end without a shell or a terminal, and leaves no process of it behind.
+
+Its arguments may be words with fields, as in `--profile={icc}`: `parse` splits such a word, and `fill` joins it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ import fcntl
 import multiprocessing
 import os
 import re
+import shutil
 import signal
+import string
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from pipeline.errors import FileFailure
+from pipeline.files.process_limits import is_start_refused
+from pipeline.files.removal import remove_tree as remove_tree
 
 # Bytes of stderr that are kept, which is what a pipe holds, and characters of it that are shown, from its end.
 _KEPT, _SHOWN = 65_536, 350
@@ -52,6 +59,8 @@ def run_program(argv: Sequence[str], program: str, folder: Path, environment: Ma
                 preexec_fn=partial(_bind, watched.fileno()) if is_alone else None,
             )  # fmt: skip
         except OSError as error:
+            if is_start_refused(error):
+                raise
             raise FileFailure(f"{name} cannot be started: {error.strerror}") from error
         try:
             said = _listen(process)
@@ -116,3 +125,44 @@ def _last_words(said: bytes) -> str:
             break
         shown = f"{line} / {shown}" if shown else line
     return f": {shown or lines[-1][-_SHOWN:]}" if lines else ""
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+Word = list[tuple[str, str | None]]
+"""Pieces of a text, each a literal and the field after it, if there is one."""
+
+
+def parse(word: str | Path, fields: Iterable[str]) -> Word:
+    """Split a word of `argv` into literals and fields. Raises ValueError for an unknown field."""
+    if isinstance(word, Path):
+        return [(str(word), None)]
+    try:
+        pieces = list(string.Formatter().parse(word))
+    except ValueError:
+        raise ValueError(f"argv: {word!r} has a single brace; a brace is written '{{{{' or '}}}}'") from None
+    for _, field, spec, conversion in pieces:
+        if field is not None and (field not in fields or spec or conversion):
+            known = ", ".join(f"{{{each}}}" for each in fields)
+            raise ValueError(f"argv: no field '{{{field}}}' in {word!r}; there are {known}, and a brace is '{{{{'")
+    return [(literal, field) for literal, field, _, _ in pieces]
+
+
+def fields_of(words: Iterable[Word]) -> set[str]:
+    """Return the fields in the words of an `argv`."""
+    return {field for word in words for _, field in word if field}
+
+
+def fill(word: Word, values: Mapping[str, Path]) -> str:
+    """Join a word of `argv` with the values of its fields."""
+    return "".join(literal + (str(values[field]) if field else "") for literal, field in word)
+
+
+def find_program(name: str, environment: Mapping[str, str]) -> str:
+    """Return the absolute path of a program, found as a shell does. Raises ValueError if there is none."""
+    found = shutil.which(name, path=environment.get("PATH"))
+    if found is None and os.path.isfile(name):
+        raise ValueError(f"{name!r} cannot be run as a program; make it executable, as in 'chmod +x'")
+    if found is None:
+        raise ValueError(f"there is no program {name!r}; is it installed?")
+    return os.path.abspath(found)

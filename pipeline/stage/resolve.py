@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.errors import StageError
+from pipeline.errors import EnvironmentFailure, FilemillError, StageError
+from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.stage.signature import Stage, read_signature, said, where_defined
 
 BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
@@ -205,7 +206,9 @@ def _import(module_name: str) -> python_types.ModuleType:
         raise _not_imported(error, module_name) from error
 
 
-def _not_imported(error: BaseException, module: str) -> StageError:
+def _not_imported(error: BaseException, module: str) -> FilemillError:
+    if is_start_refused(error):
+        return EnvironmentFailure(f"{_place_of(error, module)}: {describe_refusal()}")
     return StageError(f"{_place_of(error, module)}: cannot be imported: {said(error)}")
 
 

@@ -65,18 +65,23 @@ class Stage(Contract):
         """
         self._ask("check", options)
 
-    def check_output(self, suffix: str, options: dict[str, Any]) -> None:
-        """Check the suffix of an output, by the `check_output` of the stage if it has one.
+    def check_output(self, suffix: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Check the suffix of an output, by the `check_output` of the stage if it has one; return the options.
 
-        The suffix is empty where it is the source's own. Raises the errors of `check`.
+        They include those that follow from the suffix, which is empty where it is the source's own. Raises the errors
+        of `check`, and StageError if what is returned are no options of the stage.
         """
-        self._ask("check_output", options, suffix)
+        more = self._ask("check_output", options, suffix) or {}
+        if not isinstance(more, dict) or not more.keys() <= self.options.keys():
+            raise StageError(
+                f"{self.where}: the check_output of {self.uses!r} gave {more!r}, not a dict of its options"
+            )
+        return {**options, **more}
 
-    def _ask(self, name: str, options: dict[str, Any], *given: str) -> None:
+    def _ask(self, name: str, options: dict[str, Any], *given: str) -> Any:
         asked = getattr(self.target, name, None)
         try:
-            if asked:
-                asked(*given, **options)
+            return asked(*given, **options) if asked else None
         except ValueError:
             raise
         except Exception as error:

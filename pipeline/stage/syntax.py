@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files.digest import contents_of
+from pipeline.files.file_system import read_regular
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields that say how something was written, or that some versions of Python have and others do not.
@@ -76,7 +77,7 @@ def digest_of_file(path: str, data: bytes | None = None) -> str:
     """Return the digest of a file of code, given its bytes or as it lies there; of what is no source, its contents'."""
     try:
         if data is None and path.endswith(".py"):
-            data = Path(path).read_bytes()
+            data = read_regular(path)
         if data is not None:
             return digest_of_source(ast.parse(data), path)
     except (OSError, SyntaxError, ValueError, RecursionError):

@@ -50,7 +50,7 @@ class Kind:
 
 def _read_bytes(path: str | Path) -> bytes:
     """Return the contents of a file, without a file object, which would cost more than reading a small file."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may have become a FIFO since it was met
     try:
         size_bytes = os.fstat(fd).st_size
         data = os.read(fd, size_bytes + 1)

@@ -80,6 +80,11 @@ class FanOut:
         made = parts.reveal(check)
         return Result(target.stage, target.path, "done", parts=made, notes=tuple(parts.notes.items()))
 
+    def keep(self, keep: Callable[[bytes, bytes], None]) -> None:
+        """Call `keep` with the temporary and the path of each part that was not committed."""
+        for parts in self._outputs.values():
+            parts.keep(keep)
+
     def discard(self) -> None:
         """Remove the parts that were not committed."""
         for parts in self._outputs.values():

@@ -10,8 +10,9 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
+from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
+from pipeline.files.permissions import Permissions, permissions_of
 from pipeline.images import limited_to
 from pipeline.messages import GroupJob, Outcome, Result
 from pipeline.notes import Notes, collected
@@ -21,7 +22,7 @@ from pipeline.text import shown
 from pipeline.types import Item, Skip
 from pipeline.worker.scratch import naming_of, peak_bytes, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
-from pipeline.worker.tree import Tree
+from pipeline.worker.tree import BuiltStage, Tree
 
 
 class GroupJobRunner:
@@ -33,18 +34,20 @@ class GroupJobRunner:
         self._target = job.target
         self._stage = tree.stages[tree.index[self._target.stage]]
         self._kind = tree.member_kind(self._stage)
-        self._caller = StageCaller(tree, "", b"", self._has_changed, enter, None)
+        self._caller = StageCaller(tree, "", b"", self._refuse_changed_input, enter, None)
         self._scratch = self._caller.scratch
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
         """The number of members that the stage has read."""
         self._read_bytes = 0
+        self._most_permissions = Permissions()
+        """The permissions that all members have which the stage has read."""
         self._read_error: BaseException | None = None
         """The exception raised by reading a member; the stage may have caught it."""
 
     def run(self) -> Outcome:
         """Make the output of the group; any failure is in the outcome."""
-        began_s, environment = time.perf_counter(), ""
+        began_s, machine = time.perf_counter(), EnvironmentFailure("")
         remove_temporaries(self._target.path, self._tree.setup.unclean_runs)
         try:
             with limited_to(self._tree.setup.limits):
@@ -55,13 +58,19 @@ class GroupJobRunner:
             raise
         except BaseException as raised:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one output
             error = self._blame(blame_machine(raised, self._scratch.folder or self._tree.setup.scratch, FULL))
-            environment = error.text if isinstance(error, EnvironmentFailure) else ""
+            machine = error if isinstance(error, EnvironmentFailure) else machine
             result = failed(self._target, error, self._stage.name)
         finally:
-            self._scratch.remove()
+            self._scratch.remove(self._tree.setup.set_aside)
         seconds = time.perf_counter() - began_s
         return Outcome(
-            self._job.group, (result,), seconds, environment, bytes_in=self._read_bytes, peak_bytes=peak_bytes()
+            self._job.group,
+            (result,),
+            seconds,
+            machine.text,
+            machine.refused,
+            bytes_in=self._read_bytes,
+            peak_bytes=peak_bytes(),
         )
 
     def _make(self) -> tuple[Any, ValueKind | None, Notes]:
@@ -89,7 +98,7 @@ class GroupJobRunner:
         try:
             committed, notes = write_output(
                 self._tree.committer, target.path, value, kind, notes, self._refuse_changed, name,
-                save=save, source="", may_move=may_move,
+                permissions=self._stage.permissions(self._most_permissions), save=save, source="", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error
@@ -109,8 +118,10 @@ class GroupJobRunner:
         for member in read_members(self._job.members_file):
             self._read_count += 1
             try:
-                if not member.is_as_planned:
+                if (found := member.as_planned()) is None:
                     raise SourceMoved("changed")
+                of_member = permissions_of(member.path, found.st_mode, found.st_gid)
+                self._most_permissions = self._most_permissions.and_of(of_member)
                 item = self._read(member)
             except BaseException as error:
                 self._read_error = error
@@ -128,12 +139,16 @@ class GroupJobRunner:
             file = path if self._kind in (TEXT, BYTES) else Path(path)
             value = convert(file, PATH, self._kind, self._scratch.new_file)
         except OSError as error:
-            raise blame_machine(error, member.path, OPENING) from error
+            raise blame_machine(error, member.path, READING) from error
         except FileFailure as error:
             raise FileFailure(f"{shown(member.path)}: {error_line(error)}") from error
         value = prepare(self._stage, value, self._kind)
         output = os.fsdecode(member.path.removeprefix(self._folder))
         return Item(value, os.fsdecode(member.source), self._scratch.create(), member.part, output)
+
+    def _refuse_changed_input(self, stage: BuiltStage, made: Any) -> None:
+        if self._has_changed():
+            raise FileFailure(f"stage {stage.name!r} changed its input ({stage.where})")
 
     def _refuse_changed(self) -> None:
         if self._has_changed():
@@ -142,4 +157,4 @@ class GroupJobRunner:
     def _has_changed(self) -> bool:
         """Return whether a member that was read has changed since it was planned."""
         members = read_members(self._job.members_file)
-        return not all(member.is_as_planned for member, _ in zip(members, range(self._read_count), strict=False))
+        return not all(member.as_planned() for member, _ in zip(members, range(self._read_count), strict=False))

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
-from pipeline.files.file_system import FULL, OPENING, WRITING, blame_machine
+from pipeline.files.file_system import FULL, READING, WRITING, blame_machine, describe, is_of_file
+from pipeline.files.permissions import Permissions, permissions_of
 from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver
 from pipeline.stage.handoff import put, take
-from pipeline.stage.values import PATH
+from pipeline.stage.values import PATH, convert, is_kind
 from pipeline.stage.values import Kind as ValueKind
+from pipeline.text import shown
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
 from pipeline.worker.scratch import naming_of, peak_bytes, write_output
@@ -37,11 +40,15 @@ class JobRunner:
         self._path = tree.root + os.fsdecode(job.source.path)
         self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources or job.is_digested)
         self._steps = StepReporter(observer) if observer else None
-        self._caller = StageCaller(tree, self._path, job.source.path, self._reading.moved, enter, self._steps)
+        self._caller = StageCaller(tree, self._path, job.source.path, self._refuse_moved_under, enter, self._steps)
         self._scratch = self._caller.scratch
         self._results: dict[bytes, Result] = {}
         self._environment = ""
         """The text of an error of the machine, such as a full disk; empty if there was none."""
+        self._refused: Literal["", "source", "folder"] = ""
+        """What alone the machine refused, if there was such an error."""
+        self._moved_under = ""
+        """The first stage under which the source changed or vanished."""
         self._handed: list[Handed] = []
         """The values left for other engines."""
         self._fan_out: FanOut | None = None
@@ -53,11 +60,11 @@ class JobRunner:
         try:
             self._run()
         finally:
-            self._scratch.remove()
+            self._remove_scratch()
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
         reading = self._reading
         outcome = Outcome(
-            reading.source, results, time.perf_counter() - began_s, self._environment,
+            reading.source, results, time.perf_counter() - began_s, self._environment, self._refused,
             source_digest=reading.digest, peak_bytes=peak_bytes(),
         )  # fmt: skip
         if self._handed:
@@ -71,23 +78,41 @@ class JobRunner:
         if setup.unclean_runs:
             for target in self._job.targets:
                 remove_temporaries(target.path, setup.unclean_runs)
+        if not self._begin_reading(begin):
+            return
+        with limited_to(setup.limits):
+            if begin is None:
+                source = Path(self._path) if self._route.needs_path else self._path
+                self._pass_on(None, source, PATH, {})
+            else:
+                self._resume(begin)
+
+    def _begin_reading(self, begin: Begin | None) -> bool:
+        """Take the present state of the source; return whether it can be read, else all targets have failed."""
         try:
             self._reading.begin()
             if begin and self._reading.source != self._job.source:
                 raise SourceMoved("changed")
         except GONE:
-            self._fail_all("the file was gone when its turn came", "vanished")
+            if begin and begin.file:  # what another engine has handed over may be all that is left of the source
+                self._keep(begin.file, begin.file)
+            if self._job.is_again:
+                self._fail_all("vanished while a worker that died had it in hand", "vanished", is_in_hand=True)
+            else:
+                self._fail_all("the file was gone when its turn came", "vanished")
         except SourceMoved as moved:
             self._fail_all(moved.text, moved.kind)
-        except (OSError, FileFailure) as error:
-            self._fail_all(error_line(error), "error")
+        except (OSError, FileFailure, EnvironmentFailure) as error:
+            for target in self._job.targets:
+                self._fail(target, blame_machine(error, self._path, READING))
         else:
-            with limited_to(setup.limits):
-                if begin is None:
-                    source = Path(self._path) if self._route.needs_path else self._path
-                    self._pass_on(None, source, PATH, {})
-                else:
-                    self._resume(begin)
+            return True
+        return False
+
+    @cached_property
+    def _most_permissions(self) -> Permissions:
+        """The permissions that no output of the source exceeds unless the pipeline says so."""
+        return permissions_of(self._path, self._reading.mode, self._reading.group)
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -113,9 +138,15 @@ class JobRunner:
             except Interrupted:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
-                self._fail_below(stage, blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL))
+                self._fail_below(stage, self._blame(error))
             else:
                 self._finish(stage, *made)
+
+    def _blame(self, error: BaseException) -> BaseException:
+        """Return the reason why a stage failed, which is the machine's fault on a full disk or a lost source."""
+        if is_of_file(error, self._path):
+            return blame_machine(error, self._path, READING)
+        return blame_machine(error, self._scratch.folder or self._tree.setup.scratch, FULL)
 
     def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
         """Pass the parts of a stage one by one through all stages below it, then commit them together."""
@@ -130,8 +161,12 @@ class JobRunner:
                 except BaseException as error:
                     self._fail(target, blame_machine(error, target.path, WRITING))
         finally:
-            fan_out.discard()
-            shared.release(position)
+            try:
+                if self._reading.has_vanished:
+                    fan_out.keep(self._keep)
+            finally:
+                fan_out.discard()
+                shared.release(position)
 
     def _finish(self, stage: BuiltStage, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Commit the output of a stage, if this job makes it, and pass the value on."""
@@ -145,7 +180,7 @@ class JobRunner:
                     self._results[target.path] = Result(target.stage, target.path, "done", notes=tuple(notes.items()))
                 else:
                     name = naming_of(target, self._tree.set_aside, is_again=self._job.is_again)
-                    committed, notes = self._write(stage, target.path, value, kind, notes, name)
+                    committed, notes = self._write(stage, target.path, value, kind, notes, self._unless_moved(name))
                     said = tuple(notes.items())
                     self._results[target.path] = Result(
                         target.stage, target.path, "done", "", None, "", *committed, (), said
@@ -181,17 +216,17 @@ class JobRunner:
         fan_out.write(target, None if stage.setup.leaves_no_file else write, notes)
 
     def _write(
-        self, stage: BuiltStage, path: bytes, value: Any, kind: ValueKind, notes: Notes, name: GiveName | None = None
+        self, stage: BuiltStage, path: bytes, value: Any, kind: ValueKind, notes: Notes, name: GiveName
     ) -> tuple[Committed, Notes]:
-        """Write a value to its output; `name` renames the temporary of a part, later."""
-        committer, check = self._tree.committer, self._reading.refuse_moved
-        if self._fan_out is not None:  # a part's source is checked when all parts get their names
-            committer, check = committer.apart(self._job.source.path), _accept
+        """Write a value to its output; `name` renames the temporary, or notes that of a part for later."""
+        committer = self._tree.committer
+        if self._fan_out is not None:
+            committer = committer.apart(self._job.source.path)
         may_move = kind is PATH and not self._route.readers_elsewhere.get(stage.index) and self._may_move(stage, value)
         if self._steps:
             self._steps.start_clock()
         committed, notes = write_output(
-            committer, path, value, kind, notes, check, name,
+            committer, path, value, kind, notes, _accept, name, permissions=stage.permissions(self._most_permissions),
             save=stage.setup.save, source=self._path, may_move=may_move,
         )  # fmt: skip
         if self._steps:
@@ -202,6 +237,61 @@ class JobRunner:
         """Return whether a file may be renamed: the stage made it in the scratch folder, and no other reads it."""
         return not self._route.readers.get(stage.index) and not stage.is_filter and self._scratch.holds(path)
 
+    # -- a source that moves -------------------------------------------------------------------------------------------
+
+    def _refuse_moved_under(self, stage: BuiltStage, made: Any) -> None:
+        """Raise SourceMoved if the source changed or vanished while a stage had its path, after keeping what it made.
+
+        What was made of a source that is gone may be all that is left of it: a value goes to the scratch folder, which
+        is kept at the end.
+        """
+        moved = self._reading.moved()
+        if moved is None:
+            return
+        if moved.kind == "vanished" and stage.makes not in (None, PATH) and is_kind(made, stage.makes):
+            convert(made, stage.makes, PATH, self._scratch.new_file)
+        raise SourceMoved(moved.kind, f"{stage.name!r} ({stage.where})")
+
+    def _unless_moved(self, name: GiveName) -> GiveName:
+        """Return a function that names a temporary unless the source has moved; if it is gone, it is set aside."""
+
+        def check_and_name(temporary: bytes, target: bytes) -> None:
+            if moved := self._reading.moved():
+                if moved.kind == "vanished" or self._reading.is_source(temporary):
+                    self._keep(temporary, target)
+                raise moved
+            name(temporary, target)
+
+        return check_and_name
+
+    def _keep(self, file: bytes, target: bytes) -> None:
+        """Set aside a file that was made of the source, which is gone, and was to be a target.
+
+        Where the state's disk has no room for it, it stays where it is under a name of its own. Raises
+        EnvironmentFailure then, which tells that name.
+        """
+        try:
+            self._tree.set_aside.keep_made(file, os.fsencode(self._path), os.path.splitext(target)[1])
+        except OSError as error:
+            folder = os.path.dirname(file)
+            if self._scratch.folder and self._scratch.holds(Path(os.fsdecode(file))):
+                raise  # its folder is left for the next run
+            name = os.path.basename(os.fsencode(self._path))
+            kept = os.path.join(folder, b".kept-%d-%s" % (time.monotonic_ns(), name))
+            os.rename(file, kept)
+            said = f"what was made of {shown(os.fsencode(self._path))}, which is gone, is kept as {shown(kept)}"
+            raise EnvironmentFailure(f"{describe(error, self._tree.setup.set_aside)}; {said}") from error
+
+    def _remove_scratch(self) -> None:
+        """Remove the scratch folder; if the source is gone, the files in it are set aside, else the source itself."""
+        try:
+            for file in self._scratch.files() if self._scratch.folder else ():
+                if self._reading.is_source(file):
+                    self._keep(file, file)
+            self._scratch.remove(self._tree.setup.set_aside)
+        except OSError as error:
+            self._environment = describe(error, self._tree.setup.set_aside)
+
     # -- other engines -------------------------------------------------------------------------------------------------
 
     def _resume(self, begin: Begin) -> None:
@@ -209,7 +299,7 @@ class JobRunner:
         try:
             value, kind = take(begin, Path(self._path))
         except OSError as error:
-            refused = blame_machine(error, begin.file, OPENING)
+            refused = blame_machine(error, begin.file, READING)
             for target in self._job.targets:
                 self._fail(target, refused)
         else:
@@ -253,6 +343,10 @@ class JobRunner:
         ]
 
     def _skip_below(self, stage: BuiltStage, skip: Skip) -> None:
+        moved = self._reading.moved()
+        if moved and (moved.kind == "vanished" or self._had_path(stage.name)):
+            self._fail_below(stage, moved)
+            return
         for target in self._unfinished_below(stage):
             result = skipped(target, skip, stage.name)
             if self._fan_out is None:
@@ -267,14 +361,34 @@ class JobRunner:
     def _fail(self, target: Target, error: BaseException, stage: str = "") -> None:
         if isinstance(error, EnvironmentFailure):
             self._environment = error.text
+            self._refused = error.refused
         if self._steps:
             self._steps.failed(target.stage, error_line(error), error)
-        self._results[target.path] = failed(target, self._reading.blame(error), stage)
+        error = self._reading.blame(error)
+        if isinstance(error, SourceMoved) and not error.was_in_hand and stage and self._had_path(stage):
+            error = SourceMoved(error.kind, f"{stage!r} ({self._tree.stages[self._tree.index[stage]].where})")
+        result = failed(target, error, stage)
+        if isinstance(error, SourceMoved) or self._reading.has_vanished:
+            self._moved_under = self._moved_under or stage or target.stage
+            result = result._replace(moved_under=self._moved_under)
+        self._results[target.path] = result
 
-    def _fail_all(self, text: str, kind: FailureKind) -> None:
+    def _had_path(self, stage: str) -> bool:
+        """Return whether a stage, or one above it, was given the path of the source, be it by a filter."""
+        ancestry, stages = self._tree.ancestry, self._tree.stages
+        return any(
+            stages[index].takes is PATH
+            and all(stages[above].is_filter for above in ancestry[stages[index].name] if above != index)
+            for index in ancestry[stage]
+        )
+
+    def _fail_all(self, text: str, kind: FailureKind, *, is_in_hand: bool = False) -> None:
         for target in self._job.targets:
-            self._results[target.path] = Result(target.stage, target.path, "failed", text, kind)
+            result = Result(target.stage, target.path, "failed", text, kind)
+            if is_in_hand:
+                result = result._replace(code="in_hand", moved_under=target.stage)
+            self._results[target.path] = result
 
 
 def _accept() -> None:
-    """Permit a part to be written."""
+    """Permit an output to be written: whoever gives it its name checks the source."""

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.files.atomic import Check, Committed, Committer, GiveName, give_name
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.naming import name_new
-from pipeline.files.set_aside import SetAside
+from pipeline.files.permissions import Permissions
+from pipeline.files.set_aside import SetAside, clear_scratch, made_in, mark_scratch
 from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
+
+_numbers = count(1)
 
 
 class Scratch:
     """The temporary folder of one job, below the run's; created when it is first needed, removed with the job."""
 
-    def __init__(self, above: Path) -> None:
-        self._above = above
+    def __init__(self, above: Path, base: Path, source: str) -> None:
+        """Create no folder yet; `base` is the pipeline's folder, and `source` empty for a group."""
+        self._above, self._base, self._source = above, base, source
         self.folder: Path | None = None
         """The path of the folder; None until it has been needed."""
         self._count = 0
@@ -31,9 +35,12 @@ class Scratch:
     def create(self) -> Path:
         """Return the folder, creating it if it is missing. Raises EnvironmentFailure."""
         if self.folder is None:
-            self.folder = self._above / str(os.getpid())
+            # Of its own, so that what could not be removed of one job is never found by the next.
+            self.folder = self._above / f"{os.getpid()}-{next(_numbers)}"
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if self._source:
+                    mark_scratch(self.folder, self._base, self._source)
             except OSError as error:
                 raise blame_machine(error, self.folder, WRITING) from error
         return self.folder
@@ -64,10 +71,14 @@ class Scratch:
         while self._part_files:
             self._part_files.pop().unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Remove the folder and its contents."""
+    def files(self) -> list[bytes]:
+        """Return the paths of the regular files in the folder that are not empty, in byte order."""
+        return made_in(self.create())
+
+    def remove(self, set_aside: Path) -> None:
+        """Remove the folder and its contents; set them aside if the source is gone."""
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            clear_scratch(self.folder, set_aside)
 
 
 def peak_bytes() -> int:
@@ -81,8 +92,11 @@ def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveNam
     If nothing was at the path when the run was planned, nothing is replaced, unless the output `is_again` made, so that
     the file there may be ours. A file that may be a person's is set aside first.
     """
-    name = name_new if target.is_new and not is_again else give_name
-    return name if target.digests is None else set_aside.guarding(target.digests, name)
+    if target.is_new and not is_again:
+        return name_new if target.digests is None else set_aside.guarding(target.digests, name_new)
+    if target.is_new or target.digests is not None:
+        return set_aside.guarding(target.digests or (), give_name)
+    return give_name
 
 
 def write_output(
@@ -94,6 +108,7 @@ def write_output(
     check: Check,
     name: GiveName | None = None,
     *,
+    permissions: Permissions,
     save: Mapping[str, Any],
     source: str,
     may_move: bool,
@@ -104,8 +119,8 @@ def write_output(
     the save options keep is read from the source.
     """
     if kind.encode is not None:
-        return committer.put(path, kind.encode(value), check, name), notes
-    if kind is PATH and may_move and (moved := committer.move(value, path, check, name)):
+        return committer.put(path, kind.encode(value), check, name, permissions), notes
+    if kind is PATH and may_move and (moved := committer.move(value, path, check, name, permissions)):
         return moved, notes
     suffix = os.path.splitext(os.fsdecode(path))[1]
 
@@ -113,4 +128,4 @@ def write_output(
         write(value, kind, file, suffix, dict(save), Path(source))
 
     with collected() as noted:
-        return committer.write(path, fill, check, name), notes | noted
+        return committer.write(path, fill, check, name, permissions), notes | noted

@@ -36,17 +36,23 @@ class SourceReading:
         self._path = path
         self.source = planned
         """The identity of the source when the run was planned, and from `begin` on at that time."""
+        self.mode = self.group = 0
+        """The mode of the source at `begin`, and the number of its group."""
         self._hashes = hashes
         self.contents: digest.Reading | None = None
         """The digest of the source with its times; None unless sources are hashed."""
         self.digest = b""
         """The digest of the source; empty for one that is large, unless sources are hashed."""
+        self._file = 0, 0
+        """The device and the number of the file."""
 
     def begin(self) -> None:
         """Take the current identity of the source. Raises one of GONE, OSError, FileFailure, SourceMoved."""
         for _ in range(_TRIES):
             found = self._look()
             self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
+            self._file = found.st_dev, found.st_ino
+            self.mode, self.group = found.st_mode, found.st_gid
             age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
             if abs(age_ns) >= tick_ns:
                 if self._hashes:
@@ -64,10 +70,23 @@ class SourceReading:
             found = self._look()
         except GONE:
             return SourceMoved("vanished")
-        except FileFailure:
-            return SourceMoved("changed")
+        except FileFailure:  # something else lies there now
+            return SourceMoved("vanished")
         same = found.st_size == self.source.size_bytes and found.st_mtime_ns == self.source.mtime_ns
         return None if same else SourceMoved("changed")
+
+    @property
+    def has_vanished(self) -> bool:
+        """True if there is no source any more."""
+        with suppress(OSError):
+            moved = self.moved()
+            return moved is not None and moved.kind == "vanished"
+        return False
+
+    def is_source(self, path: bytes) -> bool:
+        """Return whether a path is the very file that the source was at the start of the reading."""
+        found = os.lstat(path)
+        return (found.st_dev, found.st_ino) == self._file
 
     def refuse_moved(self) -> None:
         """Raise SourceMoved if the source has changed since `begin`."""
@@ -77,7 +96,8 @@ class SourceReading:
     def blame(self, error: BaseException) -> BaseException:
         """Return the reason of a failure: `error`, or that the source changed while the stage read it."""
         # Where we say ourselves what is wrong with a stage, it is the stage's fault.
-        if type(error) is FileFailure or isinstance(error, MemoryError) or not isinstance(error, Exception):
+        is_known = type(error) is FileFailure or isinstance(error, (MemoryError, SourceMoved))
+        if is_known or not isinstance(error, Exception):
             return error
         with suppress(OSError):
             return self.moved() or error

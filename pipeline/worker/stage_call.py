@@ -11,20 +11,25 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from pipeline.errors import FileFailure, NotOurs, SourceMoved
-from pipeline.files.file_system import OPENING, WRITING, blame_machine
+from pipeline.errors import FileFailure, FilemillError, NotOurs, SourceMoved
+from pipeline.files.file_system import READING, WRITING, blame_machine
 from pipeline.messages import FailureKind, Result, Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURE, convert, first_frame, is_kind
 from pipeline.stage.values import Kind as ValueKind
-from pipeline.text import one_line
-from pipeline.types import Item, Skip
+from pipeline.text import one_line, shortened
+from pipeline.types import Item, Part, Skip
+from pipeline.worker.process_state import process_state
 from pipeline.worker.scratch import Scratch
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
 
 Enter = Callable[[int], None]
 """A function that receives the index of a stage before its call, and -1 after, so that a death can be blamed."""
+
+
+RefuseChangedInput = Callable[[BuiltStage, Any], None]
+"""A function that receives a stage and what it has made, and raises FileFailure if its input is not as it was."""
 
 
 def announce_nothing(index: int) -> None:
@@ -95,17 +100,17 @@ class StageCaller:
     """Calls the stages of one job, announces each call to the supervisor, and checks its result."""
 
     def __init__(
-        self, tree: Tree, path: str, source: bytes, input_changed: Callable[[], object], enter: Enter,
+        self, tree: Tree, path: str, source: bytes, refuse_changed_input: RefuseChangedInput, enter: Enter,
         steps: StepReporter | None,
     ) -> None:  # fmt: skip
-        self.scratch = Scratch(tree.setup.scratch)
+        self.scratch = Scratch(tree.setup.scratch, tree.setup.folder, path)
         self.steps = steps
         """The receiver of every step; None in a run."""
         self._root = tree.root
         self._path = path
         """The file that the job reads; empty for a group."""
         self._source = source
-        self._input_changed = input_changed
+        self._refuse_changed_input = refuse_changed_input
         self._enter = enter
 
     def run(
@@ -146,9 +151,11 @@ class StageCaller:
         try:
             made = next(parts, NO_MORE)
         finally:
+            changed = process_state.restore()
             self._enter(-1)
+        refuse_changed_process(stage, changed)
         if made is not NO_MORE:
-            self._refuse_changed_input(stage)
+            self._refuse_changed_input(stage, made.value if isinstance(made, Part) else made)
         return made
 
     def call(self, stage: BuiltStage, argument: Any, wanted: ValueKind, shared_path: Path | None = None) -> Any:
@@ -161,7 +168,7 @@ class StageCaller:
         try:
             made = self._call_and_check(stage, argument, shared_path)
             if wanted is PATH:
-                self._refuse_changed_input(stage)
+                self._refuse_changed_input(stage, made)
         except BaseException as error:
             if self.steps:
                 text = error_text(error) if isinstance(error, Skip) else error_line(error)
@@ -172,7 +179,7 @@ class StageCaller:
         return made
 
     def _call_and_check(self, stage: BuiltStage, argument: Any, shared_path: Path | None) -> Any:
-        """Announce and make a call; raise FileFailure if the stage left threads running or changed a shared file."""
+        """Announce and make a call; raise FileFailure if the stage changed its process or a shared file."""
         threads = threading.active_count()
         if shared_path and not self.scratch.holds(shared_path):
             shared_path = None
@@ -181,7 +188,9 @@ class StageCaller:
         try:
             made = stage.function(argument)
         finally:
+            changed = process_state.restore()
             self._enter(-1)
+        refuse_changed_process(stage, changed)
         if shared_path and _state_of(shared_path) != before:
             text = f"stage {stage.name!r} changed its input, which other stages read too"
             raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
@@ -207,7 +216,7 @@ class StageCaller:
         except OSError as error:
             if value.wanted[position] is PATH:
                 raise blame_machine(error, self.scratch.folder or self._path, WRITING) from error
-            raise blame_machine(error, self._path, OPENING) from error
+            raise blame_machine(error, self._path, READING) from error
         if self.steps and value.wanted[position] is not value.kind:
             self.steps.converted(stage.name, value.kind, given)
         return given
@@ -217,10 +226,6 @@ class StageCaller:
         if stage.wants_item:
             return Item(given, os.fsdecode(self._source), self.scratch.create(), part)
         return given
-
-    def _refuse_changed_input(self, stage: BuiltStage) -> None:
-        if self._input_changed():
-            raise FileFailure(f"stage {stage.name!r} changed its input ({stage.where})")
 
 
 def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
@@ -269,6 +274,15 @@ def refuse_given(stage: BuiltStage, given: Any, made: Any) -> None:
         raise FileFailure(f"{text}; return a file of its own, in the scratch folder of an Item ({stage.where})")
 
 
+def refuse_changed_process(stage: BuiltStage, changed: str) -> None:
+    """Raise FileFailure if a call changed its process for the next files, or has left too many files open."""
+    if changed:
+        text = f"stage {stage.name!r} left {changed} changed for the next files"
+        raise FileFailure(f"{text}; set back what a call changes, or change it in the initializer ({stage.where})")
+    if count := process_state.leaked():
+        raise FileFailure(f"stage {stage.name!r} leaves its files open: there are {count} by now ({stage.where})")
+
+
 # More threads than this that the calls of a stage have left running are a leak; it may well keep a few of its own.
 _MAX_THREADS = 32
 _known_threads: WeakSet[threading.Thread] = WeakSet(threading.enumerate())
@@ -308,7 +322,7 @@ def skipped(target: Target, skip: Skip, stage: str) -> Result:
 def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     """Return the result of an output that an exception prevented; `stage` is empty if no stage raised it."""
     text = error_line(error)
-    if stage and not isinstance(error, FileFailure):
+    if stage and not isinstance(error, FilemillError):
         text = f"{text} (in stage {stage!r})"
     kind: FailureKind = "error" if isinstance(error, Exception) else "crashed"
     if isinstance(error, MemoryError):
@@ -316,6 +330,8 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     if isinstance(error, SourceMoved):
         kind = error.kind
     result = Result(target.stage, target.path, "failed", text, kind, _traceback(error))
+    if isinstance(error, SourceMoved) and error.was_in_hand:
+        return result._replace(code="in_hand")
     if isinstance(error, NotOurs):
         return result._replace(kind="collision", code="not_ours", taken_by=error.by)
     return result
@@ -324,7 +340,7 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
 def error_line(error: BaseException) -> str:
     """Return the type and text of an exception in one line; the text alone for our own exceptions."""
     text = error_text(error)
-    if isinstance(error, FileFailure):
+    if isinstance(error, FilemillError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -333,7 +349,7 @@ def error_text(error: BaseException) -> str:
     """Return the text of an exception in one line."""
     try:
         return one_line(str(error))
-    except Exception:
+    except BaseException:  # whatever a stage's own class of errors does
         return "it cannot be printed"
 
 
@@ -344,4 +360,6 @@ def _traceback(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents:
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)) if trace is not None else ""
+    if trace is None:
+        return ""
+    return shortened("".join(traceback.format_exception(type(error), error, trace)))

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.files.permissions import Permissions
 from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
@@ -33,6 +34,8 @@ class StageSetup:
     """The index of the stage whose value this one reads; None for the source."""
     save: Mapping[str, Any]
     """The save options of the stage's output."""
+    mode: int | None = None
+    """The permissions of the stage's output; None if they are at most those of what it is made of."""
     decode_box: FitBox | None = None
     """The largest box into which the stage, or another that reads the same picture, fits a picture."""
     own_colors: bool = False
@@ -92,6 +95,11 @@ class BuiltStage:
             signature.build(pickle.loads(setup.options)) if is_called_here else _not_here
         )
         guard.enter(-1)
+
+    def permissions(self, most: Permissions) -> Permissions:
+        """Return the permissions of the stage's output, which is made of files that have `most`."""
+        mode = self.setup.mode
+        return most if mode is None else Permissions(mode, is_exact=True)
 
     @property
     def is_filter(self) -> bool:

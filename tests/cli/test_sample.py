@@ -187,3 +187,18 @@ def test_templates_below_another_folder(fresh: Project, tmp_path: Path) -> None:
         assert other.output.template.pieces == one.output.template.pieces
         assert other.output.template.folder.startswith(os.fsencode(tmp_path / "x"))
     assert [stage.name for stage in moved.ends] == ["up", "again"]
+
+
+def test_files_that_no_stage_can_take_are_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of a folder with thirty pictures and three texts, a sample for a stage of texts is the texts."""
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project")
+    for number in range(30):
+        project.write(f"in/{number}.jpg", b"\0")
+    for name in "abc":
+        project.write(f"in/{name}.txt", name)
+    monkeypatch.chdir(project.folder)
+    code, said = sample(capfd)
+    assert code == 0 and "a sample of 3 of 3 files" in said

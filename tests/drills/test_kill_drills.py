@@ -135,7 +135,8 @@ def killed_at_calls(line: Line, calls: Iterable[tuple[str, int]]) -> int:
     for call, number in calls:
         line.project.forget()
         code = line.project.finish(*line.arguments, before=injecting(call, "signal=KILL", number))
-        assert code in (0, -signal.SIGKILL), (call, number, code)
+        # 3 is the run whose process that imports the stages was killed: that one makes no output.
+        assert code in (0, 3, -signal.SIGKILL), (call, number, code)
         kills += code != 0
         line.project.check_whole(line.expected)
         line.project.check_ended_well(line.expected, *line.arguments)

@@ -210,11 +210,99 @@ def test_a_program_that_ends_badly_says_why(tmp_path: Path, script: str, said: s
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_copy_that_is_gone_is_no_result(tmp_path: Path) -> None:
-    """As with gzip, which replaces its file by another."""
-    with pytest.raises(FileFailure, match=r"gzip ended well .*, but the file that it was to change is gone"):
-        Command(argv=("gzip", "{source}"))(item(tmp_path))
-    assert (tmp_path / "source.txt").exists()
+def in_place(script: str, **options: Any) -> Command:
+    """The stage with a shell that changes $1, in a folder in which nothing else is."""
+    return Command(argv=("sh", "-c", script, "-", "{source}"), **options)
+
+
+@pytest.mark.parametrize(
+    ("script", "suffix", "result"),
+    [
+        ("true", None, ("t.txt", b"data")),  # nothing to do, as of a picture that is as small as can be
+        ("touch new.log; echo more >> $1", None, ("t.txt", b"datamore\n")),  # as exiftool, which leaves a backup
+        ("cp -p $1 new; echo more >> new; mv new $1", ".txt", ("t.txt", b"datamore\n")),
+        ("gzip -nk $1; mv $1.gz ${{1%.txt}}.gz", ".gz", ("t.gz", None)),
+        ("gzip -n $1", ".gz", ("t.gz", None)),
+        ("mkdir deep; cp $1 deep/made.pdf; touch .hidden", ".PDF", ("t.pdf", b"data")),
+        ("cp $1 made.jpeg", ".jpg", ("t.jpeg", b"data")),
+    ],
+)
+def test_what_is_made_beside_the_copy_is_the_result(
+    tmp_path: Path, script: str, suffix: str | None, result: tuple[str, bytes | None]
+) -> None:
+    """Unless the copy itself was changed, or nothing else was made, and it has the suffix that is wanted."""
+    given = item(tmp_path)
+    made = in_place(script, suffix=suffix)(given)
+    assert made.suffix == Path(result[0]).suffix and given.value.read_bytes() == b"data"
+    data = made.read_bytes()
+    assert data == result[1] if result[1] is not None else data[:2] == b"\x1f\x8b"
+    assert [each.name for each in given.scratch.iterdir()] == [made.name]
+
+
+@pytest.mark.parametrize(
+    ("script", "suffix", "said"),
+    [
+        ("true", ".gz", "made no '.gz', and the file that it was to change is a '.txt'"),
+        ("echo more >> $1", ".gz", "made no '.gz', and the file that it was to change is a '.txt'"),
+        ("gzip -k $1", None, "made 'target.txt.gz', which does not end with '.txt'"),
+        ("gzip -k $1", ".bz2", "made 'target.txt.gz', which does not end with '.bz2'"),
+        ("touch a.ts b.ts c.m3u8", ".m3u8", "made 3 files where one belongs: 'a.ts', 'b.ts', 'c.m3u8'"),
+        ("touch 1 2 3 4 5 6 7", None, "made 7 files where one belongs: '1', '2', '3', '4', '5' and 2 more"),
+        ("rm $1", None, "the file that it was to change is gone"),
+    ],
+)
+def test_a_copy_is_never_published_as_what_it_is_not(
+    tmp_path: Path, script: str, suffix: str | None, said: str
+) -> None:
+    """What was found instead is named."""
+    with pytest.raises(FileFailure) as raised:
+        in_place(script, suffix=suffix)(item(tmp_path))
+    assert raised.value.text == f"sh ended well (exit code 0), but {said}"
+    assert list((tmp_path / "scratch").iterdir()) == [] and (tmp_path / "source.txt").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('cp "$1" "$2/page.txt"', ""),
+        ("touch x", "made no file in {folder}"),
+        ('touch "$2/list.m3u8" "$2/1.ts"', "made 2 files where one belongs: '1.ts', 'list.m3u8'"),
+        ('touch "$2/page.pdf"', "made 'page.pdf', which does not end with '.txt'"),
+    ],
+)
+def test_a_program_may_choose_the_name_of_its_file(tmp_path: Path, script: str, said: str) -> None:
+    """It is given an empty folder, and the source itself; what else it leaves where it runs is thrown away."""
+    given = item(tmp_path)
+    stage = Command(argv=("sh", "-c", f"touch log; {script}", "-", "{source}", "{folder}"))
+    if not said:
+        assert stage(given).read_bytes() == b"data" and len(list(given.scratch.iterdir())) == 1
+        return
+    with pytest.raises(FileFailure) as raised:
+        stage(given)
+    assert raised.value.text == f"sh ended well (exit code 0), but {said}"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('touch "$2" "${{2%.txt}}0.ts"', "made 2 files where one belongs: 'target.txt', 'target0.ts'"),
+        ('cp "$1" "$2-1.png"', "made no {target}; it made 'target.txt-1.png': give it '{folder}' if it chooses"),
+    ],
+)
+def test_what_is_made_beside_the_target_is_not_dropped(tmp_path: Path, script: str, said: str) -> None:
+    """A list without what it lists would be no result."""
+    with pytest.raises(FileFailure) as raised:
+        shell(script)(item(tmp_path))
+    assert said in raised.value.text
+
+
+def test_words_that_are_paths(tmp_path: Path) -> None:
+    """What their names have in them is no field."""
+    script = tmp_path / "a {target} {x}.sh"
+    script.write_text('cp "$1" "$2"')
+    Command.check(argv=("sh", script, "{source}", "{folder}/made.txt"), suffix=None, env=None, files=None)
+    made = Command(argv=("sh", script, "{source}", "{folder}/made.txt"))(item(tmp_path))
+    assert made.read_bytes() == b"data"
 
 
 def test_only_the_end_of_much_is_kept(tmp_path: Path) -> None:
@@ -322,20 +410,16 @@ def test_a_run_that_is_killed_takes_its_programs_with_it(tmp_path: Path, engine:
         ('{argv: [./a.sh, "{source}"]}', "there is no file './a.sh' beside pipeline.yaml"),
         (
             '{argv: [sh, "{sorce}"]}',
-            "no field '{sorce}' in '{sorce}'; there are {source}, {target}, and a brace is '{{'",
+            "no field '{sorce}' in '{sorce}'; there are {source}, {target}, {folder}, and a brace is '{{'",
         ),
         ('{argv: [sh, "{source.name}"]}', "no field '{source.name}'"),
         ('{argv: [sh, "{source!r}"]}', "no field '{source}' in '{source!r}'"),
         ('{argv: [awk, "{print", "{source}"]}', "argv: '{print' has a single brace; a brace is written '{{' or '}}'"),
         ("{argv: [sh]}", "'{source}' is not in it"),
         ('{argv: ["{source}"]}', "it begins with '{source}', which is no program"),
-        ('{argv: [sh, "{source}"], suffix: .x}', "'suffix' is for a '{target}', which is not in argv"),
+        ('{argv: [sh, "{source}", "{target}", "{folder}"]}', "'{target}' and '{folder}' are both in it"),
         ('{argv: [sh, "{source}", "{target}"], suffix: webp}', "suffix: 'webp' is none; say one such as '.webp'"),
         ('{argv: [sh, "{source}", "{target}"], suffix: ./x}', "suffix: './x' is none"),
-        (
-            '{argv: [sh, "{source}", "{target}"]}',
-            "its output ends with '.x'; say 'suffix: .x', so that the program makes",
-        ),
         (
             '{argv: [sh, "{source}", "{target}"], suffix: .y}',
             "its output does not end with '.y', which is the 'suffix' of what it makes",
@@ -368,7 +452,8 @@ def test_an_output_with_the_sources_suffix_is_no_other_format(tmp_path: Path) ->
         ('{argv: [cp, "{source}", "{target}"], suffix: .tar.GZ}', "out/{stem}.gz"),
         ('{argv: [cp, "{source}", "{target}"]}', "out/"),
         ('{argv: [cp, "{source}", "{target}"]}', "out/{stem}{suffix}"),
-        ('{argv: [touch, "{source}"]}', "out/{stem}.jpg"),
+        ('{argv: [touch, "{source}"]}', "out/{stem}{suffix}"),
+        ('{argv: [cp, "{source}", "{folder}/b.jpg"], suffix: .jpg}', "out/{stem}.jpg"),
     ],
 )
 def test_an_output_is_called_what_is_made(tmp_path: Path, options: str, output: str) -> None:

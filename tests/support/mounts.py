@@ -41,6 +41,16 @@ def mounted(kind: str, folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
+@contextmanager
+def bound(folder: Path, place: Path) -> Iterator[None]:
+    """Have a folder appear at another place too; the test is skipped where that cannot be."""
+    _run(["mount", "--bind", str(folder), str(place)])
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 def _run(command: list[str]) -> None:
     if not command:
         return

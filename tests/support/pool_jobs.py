@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing.connection
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.engines import slots
 from pipeline.messages import Job, Outcome, Result, Source, StageInfo, Target
 
 # decode -> web -> thumb
@@ -121,6 +124,39 @@ def _wait_for(file: Path) -> None:
         time.sleep(0.005)
 
 
+def _break_pool(*_: str) -> None:
+    """Have this worker die in the pool's own code, when it sends its answer."""
+    multiprocessing.connection.Connection._send_bytes = lambda *_: os._exit(9)
+
+
+def _garble(mark: str, *_: str) -> None:
+    """Begin a long message on the pipe of the answers, once, which swallows all answers that follow."""
+    if not os.path.exists(mark):
+        Path(mark).touch()
+        slot = slots.current()
+        assert slot
+        os.write(slot.pipes[1], struct.pack("!i", 1 << 30))
+
+
+def _segv_with_child(pid_file: str, *_: str) -> None:
+    """Die, and leave a child that holds whatever a fork inherits."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(1000)
+        os._exit(0)
+    Path(pid_file).write_text(str(child))
+    ctypes.string_at(0)
+
+
+def _segv_without_text(folder: str, *_: str) -> None:
+    """Die, after a folder has taken the place of the file with what was printed."""
+    for number in range(6):
+        capture = Path(folder, f"slot-{number}.txt")
+        capture.unlink(missing_ok=True)
+        capture.mkdir(exist_ok=True)
+    ctypes.string_at(0)
+
+
 def _spin(*_: str) -> None:
     """Hold the interpreter's lock in C code for ever: no thread of this process can run."""
     (10**9 * 10**9) ** (10**8)
@@ -205,6 +241,11 @@ ACTIONS: dict[str, Callable[..., str | None]] = {
     "grow": _grow,
     "grow_and_die": _grow_and_die,
     "spin": _spin,
+    "break_pool": _break_pool,
+    "garble": _garble,
+    "close_all": lambda *_: os.closerange(0, 1000),
+    "segv_with_child": _segv_with_child,
+    "segv_without_text": _segv_without_text,
     "child": _child,
     "leave": _leave_behind,
     "say": _say,

@@ -241,6 +241,24 @@ def test_source_gone_and_template_changed(project: Project) -> None:
     assert project.run().up_to_date == 4
 
 
+def test_parts_stay_where_a_source_gets_another_suffix(project: Project) -> None:
+    """Its parts lie where those of its old name were: they take their places, and lose no edit; fewer are pruned."""
+    project.edit("pipeline.yaml", "engine: serial", "engine: serial\nprune: {max: 90%}")
+    project.write("in/a.txt", "one\ntwo\nthree")
+    project.write("in/b.txt", "skip it")
+    assert project.run().done == 6
+    project.write("out/lines/a/000002.txt", "by a person")
+    (project.folder / "in/a.txt").rename(project.folder / "in/a.md")
+    project.write("in/a.md", "one\ntwo")
+    summary = project.run()
+    assert (summary.exit, summary.done, summary.pruned, summary.set_aside) == (0, 4, 2, 1)
+    assert project.outputs() == {
+        "lines/a/000001.txt": b"one", "lines/a/000002.txt": b"two",
+        "shout/a-000001.txt": b"ONE 000001", "shout/a-000002.txt": b"TWO 000002",
+    }  # fmt: skip
+    assert project.run().done == 0
+
+
 def test_another_path_makes_the_parts_anew(project: Project) -> None:
     """Nobody's file at the new path is taken, and an old part that somebody edited stays; both are named."""
     for name in "abc":

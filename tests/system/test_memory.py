@@ -131,6 +131,18 @@ def test_an_edit_between_a_kill_and_the_next_run(tmp_path: Path, kind: str) -> N
     assert any(f"out/{trial.outputs_of('new1')[0]}" in note for note in summary.notes)
 
 
+@pytest.mark.parametrize("kind", ["plain", "fan-out"])
+def test_an_edit_of_what_a_killed_run_made_of_a_changed_source(tmp_path: Path, kind: str) -> None:
+    """An output that was in hand is set aside if it was edited, also where its source differs from the record."""
+    (tmp_path / "p").mkdir()
+    trial = Trial(tmp_path / "p", kind)
+    for name in ("old0", "old1"):
+        trial.project.write(f"in/{name}", f"newer {name}")
+    trial.kill_run(after=1)
+    trial.edit("old1")  # made anew, and not recorded
+    assert trial.check().set_aside == 1
+
+
 def test_an_edit_between_a_kill_and_a_restart_of_the_machine(killed: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed at 02:30, edited at 09:00, restarted at 12:00: no edit from before the run is touched, all are there."""
     settle()
@@ -411,3 +423,19 @@ def test_a_lock_file_that_is_removed_lets_no_second_run_in(tmp_path: Path, pipel
     said = (tmp_path / "said").read_text()
     assert said.startswith("75 ") and "another run is at work" in said
     assert (state / "lock").exists() and pipeline().returncode == 0
+
+
+def test_what_a_killed_run_made_of_a_source_that_is_gone(tmp_path: Path, pipeline: Pipeline) -> None:
+    """It is not left for ever, in the way of a new source of that name, where nothing tells of it: it is set aside."""
+    project = Project(tmp_path)
+    kill = "import os\ndef upper(text: str) -> str:\n    os.kill(os.getpid(), 9) if text == 'kill' else None\n"
+    project.write("stages/upper.py", f"{kill}    return text.upper()\n")
+    project.write("in/x/a", "text")
+    project.write("in/y", "kill")
+    assert pipeline().returncode == -9 and (tmp_path / "out/x/a").exists()
+    (tmp_path / "in/x/a").unlink()
+    project.write("in/y", "live")
+    ran = pipeline()
+    assert ran.returncode == 0 and "out/x/a" in ran.stderr and project.outputs() == {"y": b"LIVE"}
+    project.write("in/x/a", "another")
+    assert pipeline().returncode == 0 and project.outputs()["x/a"] == b"ANOTHER"

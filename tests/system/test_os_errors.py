@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.kill_drill import Gallery, calls_below, injecting, strace
 from support.program import Pipeline, wait_until
-from support.project import Project, contents_below, temporaries
+from support.project import UPPER, Project, contents_below, temporaries
 
 from pipeline.files.file_system import describe_room
 
@@ -238,6 +239,86 @@ def test_the_room_of_a_file_system() -> None:
     """Type, place, bytes and inodes, also of a path that is not there yet; nothing where nobody knows."""
     says = r" \(\S+ at /\S*: [\d,.]+ of [\d,.]+ [MG]B free(, [\d,]+ of [\d,]+ inodes free)?\)"
     assert re.fullmatch(says, describe_room("/tmp/not/there")) and re.fullmatch(says, describe_room(b"/"))
+
+
+# -- disks and servers that are gone, and folders that may not be written to -------------------------------------------
+
+
+def failing(
+    project: Project, places: list[str], call: str, error: str, engine: str
+) -> subprocess.CompletedProcess[str]:
+    """Run while each such call on one of the places fails with an error."""
+    paths = [word for place in places for word in ("-P", str(project.folder / place))]
+    inject = (*paths, "-e", f"trace={call}", "-e", f"inject={call}:error={error}")
+    command = ["strace", "-f", "-qq", "-o", os.devnull, *inject, sys.executable, "-m", "pipeline", "--engine", engine]
+    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("error", ["EACCES", "EPERM"])
+def test_no_folder_may_be_made(project: Project, pipeline: Pipeline, strace: None, error: str) -> None:
+    """The run ends with 3, the path and the reason; no attempt is counted, and what lies elsewhere is made."""
+    for number in range(5):
+        project.write(f"in/00new/{number}", "x")
+    for _ in range(4):
+        ran = failing(project, ["disk/00new"], "mkdir", error, "serial")
+        refused(ran, f"disk/00new.*: {os.strerror(getattr(errno, error)).lower()}.*, and 4 more like it")
+        assert len(contents_below(project.folder / "disk")) == 20
+    listed = pipeline("failures").stdout
+    assert listed.count("(up)") == 5 and "attempt" not in listed and "held" not in listed
+    assert pipeline("--engine", "serial").returncode == 0
+    completes(project, pipeline, "serial", 25)
+
+
+UNREADABLE = pytest.mark.parametrize(
+    ("call", "error", "stage", "engine"),
+    [
+        ("openat", "ETIMEDOUT", UPPER, "serial"), ("openat", "EHOSTDOWN", BY_PATH, "serial"),
+        ("read", "EIO", UPPER, "serial"), ("read", "EIO", BY_PATH, "pool"),
+    ],
+)  # fmt: skip
+
+
+@UNREADABLE
+def test_a_source_that_the_machine_cannot_read_costs_itself(
+    project: Project, pipeline: Pipeline, strace: None, call: str, error: str, stage: str, engine: str
+) -> None:
+    """A bad sector: all others are made, 3 in the end, and however often that happens, it is not held."""
+    project.write("stages/upper.py", stage)
+    for _ in range(4):
+        ran = failing(project, ["in/05"], call, error, engine)
+        refused(ran, f"in/05: {os.strerror(getattr(errno, error)).lower()}")
+        assert len(contents_below(project.folder / "disk")) == 19
+    listed = pipeline("failures").stdout
+    assert listed.startswith("05 (up): ") and "attempt" not in listed and "held" not in listed
+    assert pipeline("--engine", engine).returncode == 0
+    completes(project, pipeline, engine)
+
+
+@UNREADABLE
+def test_a_disk_that_is_gone_stops_the_run(
+    project: Project, pipeline: Pipeline, strace: None, call: str, error: str, stage: str, engine: str
+) -> None:
+    """Nobody waits for a thousand timeouts."""
+    project.write("stages/upper.py", stage)
+    ran = failing(project, [f"in/{number:02}" for number in range(20)], call, error, engine)
+    refused(ran, f"stopped: 3 files in a row cannot be read: .*: {os.strerror(getattr(errno, error)).lower()}")
+    failed = pipeline("failures").stdout.count("(up)")
+    assert failed == 3 if engine == "serial" else failed >= 3  # what is in hand is finished
+    assert pipeline("--engine", engine).returncode == 0
+    completes(project, pipeline, engine)
+
+
+def test_a_limit_on_the_size_of_files(project: Project, pipeline: Pipeline) -> None:
+    """It is the machine's, or whoever has set it with ulimit."""
+    project.write("in/05", "x" * 3_000_000)
+    command = [sys.executable, "-m", "pipeline", "--engine", "serial"]
+    limit = (2_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    ran = subprocess.run(
+        command, cwd=project.folder, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    refused(ran, "disk/05: file too large")
+    completes(project, pipeline, "serial")
 
 
 # -- every call --------------------------------------------------------------------------------------------------------

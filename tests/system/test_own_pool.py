@@ -47,8 +47,8 @@ class Slow:
         self.seconds = seconds
     def __call__(self, item: Item[Image.Image]) -> Image.Image:
         note("slow")
-        handed = Path(__file__).parent.parent / ".pipeline/pipeline/scratch/handed"
-        files = list(handed.glob("*"))
+        scratch = Path(__file__).parent.parent / ".pipeline/pipeline/scratch"
+        files = list(scratch.glob("*/handed/*"))
         note(f"files-{len(files)}")
         time.sleep(self.seconds)
         if "skip" in item.source:

@@ -28,11 +28,13 @@ stages:
     uses: plain
     output: copies/{name}
 pool: {processes: 2, context: CONTEXT, max_memory: 200MB}
-timeout: 3s
+timeout: 8s
 """
 # What a file says is what is done to the worker that reads it.
 HURT = """\
 import ctypes
+import locale
+import multiprocessing.connection
 import os
 import signal
 import subprocess
@@ -58,24 +60,75 @@ def hurt(text: str) -> str:
         time.sleep(1000)
     elif word == "hog":
         held = bytearray(450_000_000)
-        time.sleep(100)
+        time.sleep(1)
     elif word == "memory":
         raise MemoryError
     elif word == "raise":
         print("a word before the end")
         raise ValueError("not this one")
+    elif word == "talk":
+        raise ValueError("x" * 20_000_000)
+    elif word == "close":
+        sys.stdout.close()
+        sys.stderr.close()
+    elif word == "unset":
+        sys.stdout = sys.stderr = None
+    elif word == "three":
+        os.closerange(0, 3)
+    elif word == "all":
+        os.closerange(0, 1000)
+    elif word == "pool":
+        multiprocessing.connection.Connection._send_bytes = lambda *_: os._exit(9)
+    elif word == "umask":
+        os.umask(0o777)
+    elif word == "folder":
+        os.chdir("/")
+    elif word == "handler":
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    elif word == "timer":
+        signal.alarm(1)
+    elif word == "locale":
+        locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C")
+    elif word == "environment":
+        os.environ["LEFT"] = "behind"
     return text.upper()
 """
+# What is the same for every file, whatever another did to the worker.
+PLAIN = """\
+import locale
+import os
+import signal
+
+
+def plain(text: str) -> str:
+    umask = os.umask(0o77)
+    os.umask(umask)
+    handler, variable = signal.getsignal(signal.SIGALRM), os.environ.get("LEFT")
+    print("written to stdout")
+    return f"{umask} {handler} {variable} {os.getcwd()} {locale.setlocale(locale.LC_ALL)}"
+"""
+LEFT = "stage 'hurt' left {} changed for the next files; set back what a call changes"
 SAID = {
     "segv": ("crashed", "killed by SIGSEGV in stage 'hurt'"),
     "kill": ("crashed", "killed by SIGKILL in stage 'hurt', perhaps out of memory"),
     "leave": ("crashed", "the worker ended by exit code 0 in stage 'hurt'"),
     "exit": ("crashed", "SystemExit: enough (in stage 'hurt')"),
     "interrupt": ("crashed", "KeyboardInterrupt (in stage 'hurt')"),
-    "hang": ("timeout", "took longer than 3 s in stage 'hurt'"),
-    "hog": ("memory", "killed at"),
+    "hang": ("timeout", "took longer than 8 s in stage 'hurt'"),
     "memory": ("memory", "MemoryError (in stage 'hurt')"),
     "raise": ("error", "ValueError: not this one (in stage 'hurt')"),
+    "talk": ("error", "ValueError: xxx"),
+    "close": ("error", LEFT.format("sys.stdout and sys.stderr")),
+    "unset": ("error", LEFT.format("sys.stdout and sys.stderr")),
+    "three": ("error", LEFT.format("file descriptor 0 and 1 and 2")),
+    "all": ("error", "file descriptors that are not its own were closed or replaced in stage 'hurt'"),
+    "pool": ("crashed", "the worker ended by exit code 9, after the last call of a stage"),
+    "umask": ("error", LEFT.format("the umask")),
+    "folder": ("error", LEFT.format("the working folder")),
+    "handler": ("error", LEFT.format("the handler of SIGALRM")),
+    "timer": ("error", LEFT.format("a timer")),
+    "locale": ("error", LEFT.format("the locale")),
+    "environment": ("error", LEFT.format("the environment (LEFT)")),
 }
 
 
@@ -84,28 +137,33 @@ def project(folder: Path, context: str, stage: str = HURT, yaml: str = YAML) -> 
     (folder / "in").mkdir(exist_ok=True)
     (folder / "stages").mkdir(exist_ok=True)
     (folder / "stages" / "hurt.py").write_text(stage)
-    (folder / "stages" / "plain.py").write_text("def plain(text: str) -> str:\n    return text\n")
+    (folder / "stages" / "plain.py").write_text(PLAIN)
     (folder / "pipeline.yaml").write_text(yaml.replace("CONTEXT", context))
 
 
 @pytest.mark.parametrize("context", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_every_hurt_costs_one_file(tmp_path: Path, pipeline: Pipeline, context: str) -> None:
-    """Each guilty file fails by its own kind and text; the innocents, and the guilty ones' other outputs, are done."""
+    """Each guilty file fails by its own kind and text; the innocents, and the guilty ones' other outputs, are done.
+
+    One that only needs more memory than its share is done, too, and no file meets what another has changed.
+    """
     project(tmp_path, context)
     for index in range(60):
         (tmp_path / "in" / f"{index:02}.txt").write_text("fine\n")
-    for word in SAID:
+    for word in (*SAID, "hog"):
         (tmp_path / "in" / f"{word}.txt").write_text(word)
     done = pipeline("--json")
     summary = json.loads(done.stdout)
     assert done.returncode == 1
-    assert (summary["done"], summary["failed"]) == (60 * 2 + len(SAID), len(SAID))
+    assert (summary["done"], summary["failed"]) == (61 * 2 + len(SAID) - 1, len(SAID) + 1), done.stderr
     listed = [json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines()]
     found = {each["source"].removesuffix(".txt"): (each["kind"], each["error"]) for each in listed}
     assert {word: kind for word, (kind, _) in found.items()} == {word: kind for word, (kind, _) in SAID.items()}
     for word, (_, text) in SAID.items():
         assert found[word][1].startswith(text), found[word]
-    assert all(each["stage"] == "hurt" for each in listed)
+    assert {each["source"] for each in listed if each["stage"] != "hurt"} == {"pool.txt"}
+    assert len({path.read_text() for path in (tmp_path / "copies").glob("*.txt")}) == 1
+    assert sum(path.stat().st_size for path in (tmp_path / ".pipeline").rglob("*.log")) < 1_000_000
     left = [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".filemill-")]
     assert left == [], "a killed worker leaves no temporary"
 
@@ -125,7 +183,7 @@ def test_what_a_failing_file_printed_is_shown_on_request(tmp_path: Path, pipelin
 
 def test_a_stage_has_a_limit_of_its_own(tmp_path: Path, pipeline: Pipeline) -> None:
     """A stage's `timeout` covers each call of it, and is the one that is named."""
-    yaml = YAML.replace("timeout: 3s\n", "").replace("    uses: hurt\n", "    uses: hurt\n    timeout: 500ms\n")
+    yaml = YAML.replace("timeout: 8s\n", "").replace("    uses: hurt\n", "    uses: hurt\n    timeout: 500ms\n")
     project(tmp_path, "forkserver", yaml=yaml)
     (tmp_path / "in" / "hang.txt").write_text("hang")
     done = pipeline()
@@ -210,7 +268,7 @@ def test_nobody_outlives_the_parent(tmp_path: Path, pipeline: Pipeline, context:
     """Workers, and the programs they started, are gone when the parent is killed, and the lock is free."""
     stage = HURT.replace('"hang"', '"hang me"')
     project(tmp_path, context, stage.replace("    word = text.strip()\n", "    word = 'hang me'\n"))
-    (tmp_path / "pipeline.yaml").write_text(YAML.replace("CONTEXT", context).replace("timeout: 3s\n", ""))
+    (tmp_path / "pipeline.yaml").write_text(YAML.replace("CONTEXT", context).replace("timeout: 8s\n", ""))
     for index in range(4):
         (tmp_path / "in" / f"{index}.txt").write_text("text")
     process = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=tmp_path)
@@ -266,3 +324,65 @@ sys.exit(main(["pipeline.yaml"]))
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert ended.returncode == 130, ended.stderr
+
+
+@pytest.mark.parametrize("context", METHODS)
+def test_a_third_signal_while_the_pool_is_closed_leaves_nothing(tmp_path: Path, context: str) -> None:
+    """The second ends the jobs in hand; one that falls into that changes nothing."""
+    project(tmp_path, context, HURT, YAML.replace("timeout: 8s\n", ""))
+    for index in range(2):
+        (tmp_path / "in" / f"{index}.txt").write_text("hang")
+    code = """
+import os, signal, sys
+from pipeline.cli import main
+from pipeline.engines.pool import PoolEngine
+from pipeline.engines.pool_session import PoolSession
+drain, kill = PoolEngine.drain, PoolSession.kill
+def say_that_it_drains(self):
+    drain(self)
+    open("draining", "w").close()
+def kill_after_a_signal(self):
+    os.kill(os.getpid(), signal.SIGINT)
+    return kill(self)
+PoolEngine.drain, PoolSession.kill = say_that_it_drains, kill_after_a_signal
+sys.exit(main(["pipeline.yaml"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: len(_in_folder(tmp_path, "sleep")) == 2)
+    process.send_signal(signal.SIGINT)
+    wait_until((tmp_path / "draining").exists)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    wait_until(lambda: not _in_folder(tmp_path))
+
+
+def test_a_long_tmpdir_is_no_reason_to_stop(
+    tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket of the forkserver, whose path may have 107 bytes, lies in /tmp then."""
+    project(tmp_path, "forkserver")
+    (tmp_path / "in" / "a.txt").write_text("fine\n")
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    done = pipeline()
+    assert done.returncode == 0, done.stderr
+    assert list(long.iterdir()) == []
+
+
+@pytest.mark.parametrize("context", METHODS)
+def test_shared_memory_without_room_ends_the_run_by_its_name(tmp_path: Path, context: str) -> None:
+    """Exit 3, and a sentence that says where to make room."""
+    if os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("needs root and unshare")
+    project(tmp_path, context)
+    (tmp_path / "in" / "a.txt").write_text("fine\n")
+    fill = "mount -t tmpfs -o size=4k none /dev/shm && head -c 4096 /dev/zero >/dev/shm/full"
+    command = f"{fill} && exec {sys.executable} -m pipeline"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 3, done.stderr
+    assert "make room" in done.stderr and "/dev/shm" in done.stderr and "Traceback" not in done.stderr

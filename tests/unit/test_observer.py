@@ -12,7 +12,8 @@ EVENTS: dict[str, tuple[object, ...]] = {
     "on_planned": (3,),
     "on_step": (Step("up", "made", "str", 0.1),),
     "on_outcome": (Outcome(Source(b"a", 1, 1), ()),),
-    "on_tick": (),
+    "on_in_hand": ([],),
+    "on_slow": ("slow",),
     "on_signal": ("SIGTERM",),
     "on_jobs_ended": (),
     "on_note": ("a note",),
@@ -47,11 +48,11 @@ def test_every_event_reaches_every_observer_in_turn() -> None:
 def test_one_that_raises_is_reported_and_left_out() -> None:
     """A bar that fails costs the bar: the others, and the run, go on."""
     heard: list[tuple[object, ...]] = []
-    bad, good = Recording("bad", heard, "on_tick"), Recording("good", heard)
+    bad, good = Recording("bad", heard, "on_start"), Recording("good", heard)
     reported: list[tuple[RunObserver, str]] = []
     observers = Observers([bad, good], lambda observer, error: reported.append((observer, repr(error))))
     for _ in range(2):
-        observers.on_tick()
+        observers.on_start()
     observers.on_end()
-    assert heard == [("bad", "on_tick"), ("good", "on_tick"), ("good", "on_tick"), ("good", "on_end")]
+    assert heard == [("bad", "on_start"), ("good", "on_start"), ("good", "on_start"), ("good", "on_end")]
     assert reported == [(bad, repr(ValueError("of the observer's own")))]

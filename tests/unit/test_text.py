@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text import as_json, shown
+from pipeline.text import as_json, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,19 @@ def test_a_name_is_shown_on_one_line(name: bytes, says: str) -> None:
 def test_no_name_can_move_the_cursor(name: bytes) -> None:
     """Whatever is in a name, a summary that shows it stays as it is laid out, in UTF-8."""
     assert shown(name).isprintable() and shown(name).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("two\n\tlines\n", "two\n        lines\n"),
+        ("\x1b]0;title\x07 50%\r60%", "\\x1b]0;title\\x07 50%\\r60%"),
+        ("\x9b2J\x85\u2028\u202e", "\\x9b2J\\x85\\u2028\\u202e"),
+    ],
+)
+def test_a_text_acts_on_no_terminal(text: str, says: str) -> None:
+    """Lines and tabs stay; what moves the cursor, sets a title or turns the text around is spelt out."""
+    assert printable(text) == says
 
 
 @given(st.binary(min_size=1, max_size=40))

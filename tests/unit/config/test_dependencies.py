@@ -113,6 +113,7 @@ def test_patterns_are_those_of_the_shell(tmp_path: Path, pattern: str, found: li
     project = tree(tmp_path / "project", first=pattern)
     project.write("odd[1].txt", "odd")
     project.write("../beside-it", "beside")
+    project.write(".pipeline/pipeline/id", "0123456789abcdef\n")
     for name in ("x.made", "out/first/x.made", ".pipeline/pipeline/x.made"):
         project.write(name, "made")
     assert list(load(project).stages[0].depends) == found
@@ -155,6 +156,7 @@ def test_a_name_that_cannot_count_is_refused(tmp_path: Path, name: str, says: st
     project = tree(tmp_path, whole=name)
     os.mkfifo(tmp_path / "fifo")
     project.write("out/first/x", "x")
+    project.write(".pipeline/pipeline/id", "0123456789abcdef\n")
     project.write(".pipeline/pipeline/log", "x")
     place, _, text = complaint(project).partition(" ")
     assert place == "3:11:" and text.splitlines()[0] == f"depends: {says}"

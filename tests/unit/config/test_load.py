@@ -225,7 +225,8 @@ def test_output_none_is_no_file_of_that_name(load: Callable[..., Config], output
         (pipeline_with(rest="pool: {initargs: [1]}"), ["4:18: initargs: there is no 'initializer' to take them"]),
         (pipeline_with(rest='state: "a\\0b"'),
          ["4:8: state: text is needed, not empty and without NUL, not 'a\\x00b'"]),
-        (pipeline_with(rest="state: in"), ["4:8: the state folder is the input root; give it a folder of its own"]),
+        (pipeline_with(rest="state: in"),
+         ["4:8: the state folder 'in' holds the input files; give it a folder of its own, such as .pipeline/NAME"]),
         (pipeline_with(stage="{name: a}"), ["3:5: stage 'a': key 'uses' is missing"]),
         (pipeline_with(stage="{uses: raw, output: 'o/{name}'}"), ["3:5: stage 1: key 'name' is missing"]),
         (pipeline_with(stage="{name: 5, uses: raw, output: 'o/{name}'}"),
@@ -627,9 +628,9 @@ def test_a_file_that_cannot_be_read(main_in: Main, project: Path, name: str, sai
 
 
 def test_an_endless_file(main_in: Main, project: Path) -> None:
-    """A device that never ends is no pipeline, and found out at once."""
+    """A device that never ends is no pipeline, and refused at once."""
     code, _, complained = main_in(project, "check", "-f", "/dev/zero")
-    assert (code, "limit 1048576" in complained) == (2, True)
+    assert (code, "/dev/zero: no regular file" in complained) == (2, True)
 
 
 def test_the_state_of_the_pipeline_is_found_from_anywhere(main_in: Main, project: Path, tmp_path: Path) -> None:

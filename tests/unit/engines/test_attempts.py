@@ -91,9 +91,9 @@ def test_a_death_in_no_stage_that_remains_costs_everything(stage: int) -> None:
 
 
 def test_memory_is_forgiven_once_and_siblings_are_kept() -> None:
-    """A job that ran out of memory runs alone with what failed, then fails; nothing is made twice."""
+    """A job that ran out of memory runs with what failed while no other job does, then fails; nothing is made twice."""
     attempt = Attempt(job("x", "web", "print"))
-    assert attempt.add_outcome(outcome(attempt, done("print"), failed("web", "memory"))) is NextStep.RUN_ALONE
+    assert attempt.add_outcome(outcome(attempt, done("print"), failed("web", "memory"))) is NextStep.RUN_LAST
     assert remaining(attempt) == ["web"]
     assert attempt.add_failure(WorkerFailure("memory", WEB, "killed at 3 GB"), STAGES) is NextStep.DELIVER
     assert statuses(attempt) == {"print": "done", "web": "memory"}

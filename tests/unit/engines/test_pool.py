@@ -8,6 +8,8 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,11 @@ from support.pool_engines import Make, kinds, run, texts
 from support.pool_jobs import STAGES, job, outside
 from support.program import is_running, kill, pids_in, wait_until, wait_until_gone
 
-from pipeline.engines import pool_session
+from pipeline.engines import pool, pool_session
+from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.pool import PoolEngine
+from pipeline.engines.slots import State
+from pipeline.engines.supervisor import WorkerDeath
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -261,6 +266,56 @@ def test_workers_have_no_terminal_and_one_thread(make: Make, method: str, monkey
     assert method == "forkserver" or found["environment"] == "1 3"  # that server may be older than this test
 
 
+# Imported by a forkserver: the first one ends after it has forked, and before it has told the number of the child.
+DYING_SERVER = """\
+import os, time
+from pathlib import Path
+MARK, fork = Path(__file__).with_name("mark"), os.fork
+def fork_and_die():
+    pid = fork()
+    if pid and not MARK.exists():
+        MARK.write_text(str(pid))
+        time.sleep(1)
+        os.kill(os.getpid(), 9)
+    return pid
+os.fork = fork_and_die
+"""
+
+
+def test_a_worker_that_the_parent_does_not_know_takes_nothing(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its forkserver was killed right after the fork: it would hold the queue's lock, and take it to its grave."""
+    (tmp_path / "dying_server.py").write_text(DYING_SERVER)
+    monkeypatch.syspath_prepend(tmp_path)
+    forkserver._forkserver._stop()
+    engine = make("forkserver", preload=("dying_server",))
+    try:
+        assert len(run(engine, [job(f"ok {n}") for n in range(100)], most_s=30)) == 100
+        wait_until_gone([int((tmp_path / "mark").read_text())])
+    finally:
+        engine.close()  # its workers keep the forkserver alive
+        forkserver._forkserver._stop()
+        make("forkserver")  # the next one is an ordinary one again
+
+
+def test_the_other_workers_of_a_dead_forkserver_get_no_job(make: Make, tmp_path: Path) -> None:
+    """The end of the first of them costs the session: a job that another was given would die twice, and fail."""
+    engine = make("forkserver")
+    engine.submit(job(f"hold {tmp_path}"))
+    while not engine.in_hand():
+        engine.poll(0.01)
+    session = engine._session
+    assert session and engine._supervisor
+    read = engine._allocator.table.read
+    [last] = [now for worker in session.workers if (now := read(worker.slot.number)).state == State.WORKING]
+    failure = WorkerFailure("crashed", last.stage, "killed, as the forkserver had been", is_shared=True)
+    engine._supervisor.events.put(WorkerDeath(last, failure))
+    (tmp_path / "go").touch()
+    assert set(kinds(run(engine, [])).values()) == {"done"}
+    assert engine._session is not session
+
+
 def test_errors_are_retried_after_a_pause(make: Make, tmp_path: Path) -> None:
     """A file that failed by an exception is tried again, while the others go on."""
     engine = make(retries=1, backoff_s=1)
@@ -391,3 +446,88 @@ def test_locks_are_not_inherited(make: Make, method: str, tmp_path: Path) -> Non
     [found] = run(engine, [job("fds")])
     assert str(tmp_path / "lock") not in found.results[0].text.split()
     os.close(lock)
+
+
+def test_a_death_in_the_pools_own_code_costs_one_file(make: Make, method: str) -> None:
+    """The files that the other workers had in hand are done; the guilty one fails at its second death."""
+    names = [*(f"nap 0.2 {n}" for n in range(5)), "break_pool", *(f"nap 0.2 {n}" for n in range(5, 8))]
+    found = run(make(method, processes=3), [job(name) for name in names])
+    assert len(found) == len(names)
+    assert [name for name, kind in kinds(found).items() if kind != "done"] == ["break_pool"]
+    assert texts(found)["break_pool"] == "the worker ended by exit code 9, after the last call of a stage"
+
+
+def test_answers_that_are_lost_in_the_pipe_are_not_waited_for(
+    make: Make, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All workers are idle, and their answers never come: the pool is replaced, and the files run again."""
+    monkeypatch.setattr(pool, "STALL_S", 1.0)
+    names = [*(f"ok {n}" for n in range(50)), f"garble {tmp_path}/mark", *(f"ok {n}" for n in range(50, 100))]
+    found = run(make(method), [job(name) for name in names])
+    assert len(found) == 101 and set(kinds(found).values()) == {"done"}
+
+
+def test_closed_descriptors_cost_one_file(make: Make, method: str) -> None:
+    """A worker that cannot answer any more says so in its slot, and is replaced."""
+    found = run(make(method), [job("close_all"), *(job(f"ok {n}") for n in range(20))])
+    assert {name for name, kind in kinds(found).items() if kind != "done"} == {"close_all"}
+    assert texts(found)["close_all"] == "file descriptors that are not its own were closed or replaced"
+
+
+def test_a_death_is_noticed_while_a_child_holds_the_pipes(make: Make, method: str, tmp_path: Path) -> None:
+    """By the process itself, and not by a pipe of which a forked child has the other end."""
+    name = f"segv_with_child {tmp_path}/child"
+    found = run(make(method), [job(name), *(job(f"ok {n}") for n in range(20))])
+    assert {each for each, kind in kinds(found).items() if kind != "done"} == {name}
+    wait_until_gone(pids_in(tmp_path / "child", 1))
+
+
+def test_an_error_of_the_supervisor_ends_the_engine(make: Make) -> None:
+    """Nobody would notice a death after it, so the next poll raises it."""
+    engine = make()
+    with pytest.raises(IsADirectoryError):
+        run(engine, [job(f"segv_without_text {engine._folder}"), job("sleep 100")])
+    engine.close()
+    assert not any("pool" in thread.name for thread in threading.enumerate())
+
+
+def test_a_large_file_runs_once_with_the_memory_of_all(make: Make, method: str) -> None:
+    """What was killed for its memory runs again while no other file does; then what is too large fails."""
+    limits = {"max_memory_bytes": 180_000_000, "memory_alone_bytes": 450_000_000}
+    found = run(make(method, **limits), [job("grow 300 1"), job("grow 600 100"), *(job(f"ok {n}") for n in range(20))])
+    assert {name for name, kind in kinds(found).items() if kind != "done"} == {"grow 600 100"}
+    assert texts(found)["grow 600 100"].endswith("more than the 450.0 MB that all workers may have together")
+
+
+def test_a_signal_while_it_closes_leaves_nothing(make: Make, method: str, tmp_path: Path) -> None:
+    """Whatever a handler raises meanwhile, the workers are gone, and it is raised afterwards."""
+    engine = make(method)
+    engine.submit(job(f"child 100 {tmp_path}/pids"))
+    wait_until(lambda: engine.poll(0.05) or (tmp_path / "pids").exists())
+
+    def is_closing() -> bool:
+        return engine._supervisor is None and any(thread.name == "pool-close" for thread in threading.enumerate())
+
+    def interrupt(*_: object) -> None:
+        if is_closing():
+            raise KeyboardInterrupt
+
+    is_closed = threading.Event()
+
+    def send() -> None:
+        while not is_closed.is_set():  # without a pause, since closing takes some milliseconds
+            if is_closing():
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
+
+    before, sender = signal.signal(signal.SIGUSR1, interrupt), threading.Thread(target=send)
+    sender.start()
+    try:
+        with suppress(KeyboardInterrupt):  # unless all had ended before it came
+            engine.close()
+    finally:
+        is_closed.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    wait_until_gone(pids_in(tmp_path / "pids", 2))
+    assert not any("pool" in thread.name for thread in threading.enumerate())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.program import wait_until
 
-from pipeline.engines.slots import NO_STAGE, WIDTH, SlotAllocator, SlotTable, State, first_word
+from pipeline.engines.slots import NO_STAGE, PID, WIDTH, SlotAllocator, SlotTable, State, first_word
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -36,7 +36,7 @@ def test_a_slot_that_is_given_again_says_nothing_of_the_last_worker(tmp_path: Pa
     slot = allocator.allocate(0)
     assert slot
     at = first_word(slot.number)
-    table.words[at : at + WIDTH] = [State.WORKING, 1, 2, 3, 4, 5]
+    table.words[at : at + WIDTH] = [State.WORKING, 1, 2, 3, 4, 5, 6]
     assert table.read(0) == (State.WORKING, 1, 2, 3, 4, 5)
     allocator.release(slot)
     began = time.monotonic_ns()
@@ -44,6 +44,7 @@ def test_a_slot_that_is_given_again_says_nothing_of_the_last_worker(tmp_path: Pa
     now = table.read(0)
     assert (now.state, now.batch, now.place, now.stage) == (State.STARTING, -1, -1, NO_STAGE)
     assert began <= now.since_ns <= time.monotonic_ns()
+    assert table.words[at + PID] == 0
 
 
 def test_no_slot_is_given_twice(tmp_path: Path) -> None:
@@ -102,3 +103,14 @@ def test_the_parent_reads_what_another_process_wrote(tmp_path: Path, method: str
     process.join(60)
     wait_until(lambda: table.read(slot.number).state == State.LEAVING)
     assert slot.is_leaving and table.read(1 - slot.number).state == State.STARTING
+
+
+def test_the_scratch_of_a_dead_worker_is_removed(tmp_path: Path) -> None:
+    """At once, since a run may take days; that of the others stays."""
+    allocator = SlotAllocator(SlotTable(CONTEXT, 1), tmp_path / "slots", scratch=tmp_path)
+    slot = allocator.allocate(0)
+    assert slot
+    for pid in ("12-1", "13-1"):
+        (tmp_path / pid / "folder").mkdir(parents=True)
+    allocator.release(slot, 12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["13-1", "slots"]

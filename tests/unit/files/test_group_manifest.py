@@ -21,8 +21,8 @@ def test_a_member_that_changed_is_not_as_planned(tmp_path: Path) -> None:
     file.write_text("a")
     found = file.stat()
     member = Member(os.fsencode(file), b"a", None, found.st_size, found.st_mtime_ns)
-    assert member.is_as_planned
+    assert member.as_planned()
     os.utime(file, (0, 0))
-    assert not member.is_as_planned
+    assert not member.as_planned()
     file.unlink()
-    assert not member.is_as_planned
+    assert not member.as_planned()

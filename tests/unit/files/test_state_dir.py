@@ -66,7 +66,7 @@ def test_the_identity_stays_and_moves_with_the_folder(tmp_path: Path) -> None:
 
 def test_runs_sort_by_time_and_old_logs_go(tmp_path: Path) -> None:
     """The logs of the last 30 runs are kept, this one's among them."""
-    (tmp_path / "s" / "runs").mkdir(parents=True)
+    opened(tmp_path / "s")
     for day in range(10, 50):
         (tmp_path / "s" / "runs" / f"202401{day}-000000-aaaa.log").touch()
     state = opened(tmp_path / "s")

@@ -100,6 +100,16 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     assert paths(tmp_path) == [b"a/c"]
 
 
+def test_what_systems_put_beside_files_is_left_out(tmp_path: Path) -> None:
+    """Thumbnails, recycle bins and views of folders, at any depth, by whichever way a file is named."""
+    system = [b"a/@eaDir/c/thumb.jpg", b"#recycle/x", b"lost+found/1", b"a/Thumbs.db", b"desktop.ini"]
+    for name in (*system, b"a/c", b"a/Thumbs.db.txt"):
+        make(os.fsencode(tmp_path), name)
+    assert paths(tmp_path) == [b"a/Thumbs.db.txt", b"a/c"]
+    walk = Walk(os.fsencode(tmp_path))
+    assert [walk.look_up(name) for name in system] == [None] * len(system) and not walk.is_misled
+
+
 @pytest.mark.parametrize(
     ("include", "exclude", "left"),
     [

@@ -467,7 +467,7 @@ def test_the_program_says_what_it_left_out(engine: str, tmp_path: Path, pipeline
     for name, data in sources.items():
         (tmp_path / "in" / name).write_bytes(data)
     (tmp_path / "in" / "pages.x").write_bytes(moving(scenes(3), "TIFF"))
-    (tmp_path / "in" / "bad.x").write_bytes(b"no picture")
+    (tmp_path / "in" / "bad.x").write_bytes(moving(scenes(), "GIF")[:40])
     (tmp_path / "pipeline.yaml").write_text(WHOLE.replace("ENGINE", engine))
 
     ended = pipeline("pipeline.yaml")

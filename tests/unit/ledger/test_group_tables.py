@@ -37,7 +37,7 @@ def test_members_come_in_byte_order(tables: GroupTables) -> None:
         (b"a", b"of-a", None, 6, 2001), (b"b", b"of-b", None, 6, 2001)
     ]  # fmt: skip
     assert list(tables.member_states("sheet", b"g", b"out/sheet")) == [
-        (b"a", b"digest", 6, 2001), (b"b", b"digest", 6, 2001)
+        (b"a", b"digest", 6, 2001, b"of-a"), (b"b", b"digest", 6, 2001, b"of-b")
     ]  # fmt: skip
 
 

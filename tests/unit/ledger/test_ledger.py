@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.records import done, fail
+from support.records import done, fail, key
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
 from pipeline.ledger.runs import Window
-from pipeline.messages import FailureKind, Source
+from pipeline.messages import FailureKind, Job, Source, Target
 
 
 def test_nothing_counts_until_commit(tmp_path: Path) -> None:
@@ -24,6 +25,29 @@ def test_nothing_counts_until_commit(tmp_path: Path) -> None:
         done(ledger, Source(b"b", 1, 1), b"/project/out/b")
     with closing(Ledger(tmp_path / "l")) as ledger:
         assert [row.source for row in ledger.outputs.all()] == [b"a"]
+
+
+def test_what_a_full_disk_took_back_is_still_ours(ledger: Ledger) -> None:
+    """SQLite drops a transaction that finds no room: an output in it, made by now, is known as intended."""
+    sources = [Source(b"%03d" % number, 1, 1) for number in range(200)]
+    ledger.begin()
+    ledger.intend([Job(source, (Target("up", b"/project/out/" + source.path),)) for source in sources], key)
+    ledger.commit()
+    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+    ledger.begin()
+    for source in sources[:100]:
+        done(ledger, source, b"/project/out/" + source.path)
+    ledger.outputs.flush()
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        for number in range(10_000):
+            ledger.facts.set(f"fact {number}", "x" * 1000)
+    ledger._connection.execute(f"PRAGMA max_page_count = {100 * pages}")
+    for source in sources[100:]:
+        done(ledger, source, b"/project/out/" + source.path)
+    ledger.end_run(3, {}, swept=False)
+    known = [(row.source, row.status) for row in ledger.outputs.all()]
+    assert known == [(each.path, "intended" if each in sources[:100] else "done") for each in sources]
 
 
 def test_recipes_have_one_number(ledger: Ledger) -> None:

@@ -107,7 +107,7 @@ def path(tmp_path: Path) -> Path:
         (DONE, CHANGE, AS_MADE, PLAIN, ("make", CHANGE)),
         (DONE, CHANGE, OnDisk(5, 3 * SECOND_NS), PLAIN, ("make", CHANGE)),  # what changed is redone, edited or not
         (DONE._replace(in_flight=1), None, AS_MADE, PLAIN, INTERRUPTED),
-        (DONE._replace(in_flight=1), CHANGE, AS_MADE, PLAIN, ("make", CHANGE)),
+        (DONE._replace(in_flight=1), CHANGE, AS_MADE, PLAIN, INTERRUPTED),
         (DONE._replace(status="intended"), None, AS_MADE, PLAIN, INTERRUPTED),
         (DONE._replace(status="intended"), None, None, PLAIN, NEW),
         (OURS, None, AS_MADE, UNCERTAIN, UP_TO_DATE),

@@ -19,10 +19,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_nothing_observes_where_nothing_is_shown() -> None:
-    """Under cron there is no bar, and no tqdm is imported."""
-    assert terminal_observers(is_quiet=False) == terminal_observers(is_quiet=True) == []
-    assert len(terminal_observers(is_quiet=True, is_verbose=True)) == 1
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_without_a_terminal_only_what_takes_far_too_long_is_said(
+    is_quiet: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under cron there is no bar."""
+    (observer,) = terminal_observers(is_quiet=is_quiet)
+    observer.on_planned(2)
+    observer.on_outcome(OUTCOME)
+    observer.on_signal("SIGINT")
+    observer.on_jobs_ended()
+    assert capsys.readouterr() == ("", "")
+    observer.on_slow("a.txt: in hand for 600 s")
+    assert capsys.readouterr() == ("", "a.txt: in hand for 600 s\n")
 
 
 def test_a_bar_counts_the_files_that_are_through(monkeypatch: pytest.MonkeyPatch) -> None:

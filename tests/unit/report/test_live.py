@@ -50,7 +50,7 @@ def test_a_run_is_told_from_its_start_to_its_end(tmp_path: Path, live: LiveProgr
     live.on_outcome(OUTCOME._replace(goes_on=True))
     live.on_outcome(OUTCOME)
     summary.done = 1
-    live.on_tick()
+    live.on_in_hand([])
     fields = read_progress(tmp_path)[1]
     assert (fields["stage"], fields["planned"], fields["through"], fields["done"]) == ("running", 2, 1, 1)
     summary.exit, summary.stopped = 4, "too many failed"
@@ -58,14 +58,6 @@ def test_a_run_is_told_from_its_start_to_its_end(tmp_path: Path, live: LiveProgr
     standing, fields = read_progress(tmp_path)
     assert (standing, fields["exit"], fields["stopped"]) == ("ended", 4, "too many failed")
     assert fields["said"].startswith("photos: 1 done")
-
-
-def test_it_is_written_about_once_a_second(tmp_path: Path, live: LiveProgress, summary: Summary) -> None:
-    """Ten ticks a second are no ten files a second."""
-    live.on_tick()
-    summary.done = 7
-    live.on_tick()
-    assert read_progress(tmp_path)[1]["done"] == 0
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"{}", b"\xff"])

@@ -86,8 +86,9 @@ def test_a_file_that_others_read_is_not_changed(bench: Bench) -> None:
 def test_a_source_is_not_changed(bench: Bench) -> None:
     """Nor is a source, whoever reads it."""
     bench.start(("spoil", None))
-    text = bench.work("a.txt", "spoil")["spoil"].text
-    assert text.startswith("stage 'spoil' changed its input (") and f"mine.py:{line_of('def spoil')})" in text
+    result = bench.work("a.txt", "spoil")["spoil"]
+    assert result.kind == "changed" and result.text.startswith("changed while stage 'spoil' (")
+    assert f"mine.py:{line_of('def spoil')}) had it" in result.text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,335 @@
+"""The state of a process that no call of a stage may change, since the next files meet it: streams, umask, timers."""
+
+from __future__ import annotations
+
+# Without the wrapper of `signal`, which makes an enum of each handler and takes 10 to 20 times as long.
+import _locale
+import _signal  # type: ignore[import-not-found]
+import gc
+import locale
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+# No stage keeps more files open than this, or than half of what the system allows: the rest is a leak.
+_MOST_OPEN = 4096
+# The umask while it is read: a file that is made at that moment is closed to others, and never open to them.
+_READING_UMASK = 0o077
+# As plain numbers: converting those of an enum would take most of the time of asking for all handlers.
+_SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
+_STREAMS = ("stdin", "stdout", "stderr")
+_ENVIRON = os.environ
+
+
+class ProcessState:
+    """The state that was kept, and that each call of a stage is compared with. Reading it takes some microseconds."""
+
+    def __init__(self) -> None:
+        self.is_spoilt = False
+        """True if something could not be set back, so that no other file should meet it."""
+        self._on_lost: Callable[[], object] | None = None
+        self._needed: list[int] = []
+        self._copies: dict[int, int] = {}
+        """Duplicates of the descriptors 0 to 2, by which these are set back."""
+        self._modules = self._pid = self._threads = 0
+        self._kept: list[Any] = []
+        self._glanced: tuple[Any, ...] = ()
+        self._parts: tuple[tuple[Callable[[], Any], Callable[[Any], str]], ...] = (
+            (lambda: _identities(self._needed), self._lose),
+            (lambda: _identities(range(3)), self._restore_descriptors),
+            (_streams, _restore_streams),
+            (_folder, _restore_folder),
+            (lambda: _umask(self._threads), _restore_umask),
+            (_user, _restore_user),
+            (_limits, _restore_limits),
+            (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
+            (_environment, self._restore_environment),
+            (lambda: [*map(_signal.getsignal, _SIGNALS)], _restore_handlers),
+            (_blocked, _restore_blocked),
+            (lambda: (sys.getrecursionlimit(), gc.isenabled()), self._restore_interpreter),
+            (lambda: [signal.getitimer(timer)[0] > 0 for timer in _TIMERS], _stop_timers),
+        )
+        """How each part is read, and how it is set back and described."""
+
+    def keep(self, needed: Sequence[int] = (), on_lost: Callable[[], object] | None = None) -> None:
+        """Keep the present state.
+
+        Args:
+            needed: Descriptors that this process cannot work without.
+            on_lost: Function that is called when one of them is closed or replaced, to end this process.
+        """
+        self.forget()
+        for number in range(3):
+            with suppress(OSError):  # it is closed, and stays so
+                self._copies[number] = os.dup(number)
+        self._needed, self._on_lost = list(needed), on_lost
+        self._modules, self._pid, self._threads = len(sys.modules), os.getpid(), threading.active_count()
+        self._kept = [read() for read, _ in self._parts]
+        self._glanced = self._glance()
+
+    @property
+    def is_kept(self) -> bool:
+        """True if calls are compared with a state."""
+        return bool(self._kept)
+
+    def forget(self) -> None:
+        """Compare no call with this state any more."""
+        for copy in self._copies.values():
+            with suppress(OSError):
+                os.close(copy)
+        self._copies.clear()
+        self._kept, self.is_spoilt = [], False
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the present state for a time."""
+        self.keep()
+        try:
+            yield
+        finally:
+            self.forget()
+
+    def restore(self) -> str:
+        """Set back what differs from the state that was kept; return it in words, or an empty text."""
+        kept, changed = self._kept, []
+        if not kept:
+            return ""
+        if os.getpid() != self._pid:  # a stage has forked, and its child came back in our place
+            os._exit(1)
+        if self._glanced and self._glance() == self._glanced:
+            self._modules = len(sys.modules)
+            return ""
+        for number, (read, restore) in enumerate(self._parts):
+            if read() == kept[number]:
+                continue
+            try:
+                if text := restore(kept[number]):
+                    changed.append(text)
+            except (OSError, ValueError, TypeError) as error:
+                self.is_spoilt = True
+                changed.append(f"what cannot be set back ({error})")
+            kept[number] = read()
+        self._modules, self._glanced = len(sys.modules), self._glance()
+        return ", ".join(changed)
+
+    def _glance(self) -> tuple[Any, ...]:
+        """Return the whole state, in the form that takes the least time to read and to compare."""
+        streams = sys.stdin, sys.stdout, sys.stderr
+        try:
+            files = [(found.st_dev, found.st_ino) for found in map(os.fstat, (*self._needed, 0, 1, 2))]
+            environ = os.environ._data.copy()  # type: ignore[attr-defined] # the mapping itself would decode all of it
+            return (
+                files, streams, [stream.closed for stream in streams], os.getcwd(), _umask(self._threads), _user(),
+                _limits(), _locale.setlocale(locale.LC_ALL, None), os.environ is _ENVIRON, environ,
+                [*map(_signal.getsignal, _SIGNALS)], _signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+                sys.getrecursionlimit(), gc.isenabled(), [_signal.getitimer(timer)[0] > 0 for timer in _TIMERS],
+            )  # fmt: skip
+        except (OSError, ValueError, AttributeError):  # something is closed or gone, which each part tells
+            return ()
+
+    def leaked(self) -> int:
+        """Return the number of open descriptors if there are more than any stage keeps, else 0."""
+        if not self._kept or _lowest_free() < _MOST_OPEN // 16:  # spares nearly every call the look at the limit
+            return 0
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = _MOST_OPEN if soft < 0 else min(soft // 2, _MOST_OPEN)
+        if _lowest_free() < most:
+            return 0
+        gc.collect()  # closes the files that only a cycle of objects holds
+        count = _lowest_free()
+        self.is_spoilt = self.is_spoilt or count >= most
+        return count if count >= most else 0
+
+    def _lose(self, was: Any) -> str:
+        if self._on_lost:
+            self._on_lost()
+        self.is_spoilt = True
+        return "file descriptors that are not its own"
+
+    def _restore_descriptors(self, was: list[Any]) -> str:
+        now = _identities(range(3))
+        numbers = [number for number in range(3) if now[number] != was[number]]
+        for number in numbers:
+            if number in self._copies:
+                os.dup2(self._copies[number], number)  # fails if the copy was closed too, and the worker is spoilt
+            else:
+                os.close(number)
+        return f"file descriptor {' and '.join(map(str, numbers))}"
+
+    def _restore_interpreter(self, was: tuple[int, bool]) -> str:
+        """Set back what no module has set that was imported for the first time."""
+        if len(sys.modules) > self._modules:
+            return ""
+        sys.setrecursionlimit(was[0])
+        (gc.enable if was[1] else gc.disable)()
+        return "the recursion limit or the garbage collector"
+
+    def _restore_environment(self, was: dict[Any, Any]) -> str:
+        """Set back variables; those that a module sets when it is imported come once, and stay."""
+        is_replaced = getattr(os, "environ", None) is not _ENVIRON
+        os.environ = _ENVIRON  # noqa: B003, it is the very object that was there
+        now = _environment()
+        added = now.keys() - was.keys() if len(sys.modules) > self._modules else set()
+        names = sorted(name for name in (was.keys() | now.keys()) - added if was.get(name) != now.get(name))
+        for name in names:
+            if name in was:
+                os.environb[name] = was[name]
+            else:
+                del os.environb[name]
+        shown = [os.fsdecode(name) for name in names] or ["os.environ"] * is_replaced
+        return f"the environment ({', '.join(shown)})" if shown else ""
+
+
+# -- the parts of it ---------------------------------------------------------------------------------------------------
+
+
+def _identities(numbers: Sequence[int]) -> list[tuple[int, int] | None]:
+    """Return for each descriptor what identifies its file; None if it is closed."""
+    found: list[tuple[int, int] | None] = []
+    for number in numbers:
+        try:
+            status = os.fstat(number)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def _lowest_free() -> int:
+    """Return the lowest descriptor that is free, which tells how many are open."""
+    try:
+        number = os.dup(2)
+    except OSError:  # closed, or not one is free
+        return 0 if _identities((2,)) == [None] else sys.maxsize
+    os.close(number)
+    return number
+
+
+def _streams() -> list[tuple[Any, bool]]:
+    return [(stream, _is_closed(stream)) for stream in (sys.stdin, sys.stdout, sys.stderr)]
+
+
+def _is_closed(stream: Any) -> bool:
+    try:
+        return bool(stream.closed)
+    except AttributeError:  # None, or something that is never closed
+        return False
+    except ValueError:  # its buffer was detached
+        return True
+
+
+def _restore_streams(was: list[tuple[Any, bool]]) -> str:
+    """Set back the streams; one that was closed is opened again."""
+    names = []
+    for number, (name, (stream, was_closed)) in enumerate(zip(_STREAMS, was, strict=True)):
+        is_closed = _is_closed(stream) and not was_closed
+        if getattr(sys, name) is stream and not is_closed:
+            continue
+        if is_closed:
+            mode = "w" if number else "r"
+            new = open(number, mode, 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            if getattr(sys, f"__{name}__") is stream:
+                setattr(sys, f"__{name}__", new)
+            stream = new
+        setattr(sys, name, stream)
+        names.append(f"sys.{name}")
+    return " and ".join(names)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
+def _restore_folder(was: str) -> str:
+    os.chdir(was)
+    return "the working folder"
+
+
+def _umask(threads: int) -> int:
+    """Return the umask; with more threads than our own, of which one may make a file meanwhile, do not touch it."""
+    if sys.platform == "linux" and threading.active_count() > threads:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    umask = os.umask(_READING_UMASK)
+    os.umask(umask)
+    return umask
+
+
+def _restore_umask(was: int) -> str:
+    os.umask(was)
+    return "the umask"
+
+
+def _user() -> tuple[int, int]:
+    return os.geteuid(), os.getegid()
+
+
+def _restore_user(was: tuple[int, int]) -> str:
+    """Set back the effective user and group, which is not possible if the real ones were changed, too."""
+    os.seteuid(was[0])
+    os.setegid(was[1])
+    return "the user"
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [*map(resource.getrlimit, _LIMITS)]
+
+
+def _restore_limits(was: list[tuple[int, int]]) -> str:
+    for limit, values in zip(_LIMITS, was, strict=True):
+        resource.setrlimit(limit, values)
+    return "a limit of resources"
+
+
+def _restore_locale(was: str) -> str:
+    locale.setlocale(locale.LC_ALL, was)
+    return "the locale"
+
+
+def _environment() -> dict[Any, Any]:
+    # The mapping itself would decode every variable, at each call of a stage.
+    found = getattr(os, "environ", None)
+    return dict(getattr(found, "_data", found or {}))
+
+
+def _restore_handlers(was: list[Any]) -> str:
+    names = []
+    for number, handler in zip(_SIGNALS, was, strict=True):
+        if _signal.getsignal(number) != handler:
+            names.append(signal.Signals(number).name if number in set(signal.Signals) else str(number))
+            signal.signal(number, handler)
+    return f"the handler of {' and '.join(names)}"
+
+
+def _blocked() -> set[Any]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def _restore_blocked(was: set[Any]) -> str:
+    signal.pthread_sigmask(signal.SIG_SETMASK, was)
+    return "which signals are blocked"
+
+
+def _stop_timers(was: list[bool]) -> str:
+    """Stop the timers that a call has left running; one that has ended needs nothing."""
+    left = [timer for timer, was_set in zip(_TIMERS, was, strict=True) if not was_set and signal.getitimer(timer)[0]]
+    for timer in left:
+        signal.setitimer(timer, 0)
+    return "a timer" if left else ""
+
+
+process_state = ProcessState()
+"""The one state of this process."""
