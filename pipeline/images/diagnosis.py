@@ -104,7 +104,8 @@ def unidentified(file: Path | bytes) -> Unreadable:
     if b"<svg" in head.lower() and b"<html" not in head.lower():
         return Unreadable("unsupported: SVG is not read")
     Image.init()
-    for name, (_, accept) in Image.OPEN.items():
+    for name in Image.ID:
+        _, accept = Image.OPEN[name]
         if name == "XBM" and b"_width" not in head:  # whose reader takes every C program for its own
             continue
         accepted = accept and _accepted(accept, head)

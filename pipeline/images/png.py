@@ -150,7 +150,7 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
 
 
 def walk(file: IO[bytes]) -> Iterator[Chunk]:
-    """Yield the chunks of a PNG, up to the first that is cut off or is none."""
+    """Yield the chunks of a PNG, up to its end, or to the first that is cut off or is none."""
     begin, size_bytes = len(SIGNATURE), file.seek(0, io.SEEK_END)
     while file.seek(begin) + 12 <= size_bytes:
         length, kind = struct.unpack(">I4s", file.read(8))
@@ -158,6 +158,8 @@ def walk(file: IO[bytes]) -> Iterator[Chunk]:
         if chunk.end > size_bytes or not kind.isalpha():
             return
         yield chunk
+        if kind == b"IEND":
+            return
         begin = chunk.end
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipeline.images.bmp import HEADERS_BYTES, BmpFile, DibFile
 from pipeline.images.diagnosis import READABLE
 from pipeline.images.png import SIGNATURE, open_png
 
@@ -14,6 +15,8 @@ from pipeline.images.png import SIGNATURE, open_png
 # itself gets Pillow's readers.
 _OURS = {
     "FILEMILL-PNG": (open_png, lambda head: head.startswith(SIGNATURE)),
+    "FILEMILL-BMP": (BmpFile, lambda head: head.startswith(b"BM")),
+    "FILEMILL-DIB": (DibFile, lambda head: int.from_bytes(head[:4], "little") in HEADERS_BYTES),
 }
 Image.OPEN.update(_OURS)
 
