@@ -18,8 +18,8 @@ from pipeline.errors import Unreadable
 from pipeline.images import refuse_if_too_large
 
 # Bytes of the header of the file, of the oldest header of a bitmap, of Windows' newer ones, and of the longest.
-_FILE_HEADER, _CORE, _WINDOWS, _LONGEST = 14, 12, (40, 52, 56, 108, 124), 124
-HEADERS_BYTES = (_CORE, 64, *_WINDOWS)
+_FILE_HEADER, CORE_BYTES, _WINDOWS, _LONGEST = 14, 12, (40, 52, 56, 108, 124), 124
+HEADERS_BYTES = (CORE_BYTES, 64, *_WINDOWS)
 """The usual sizes of a bitmap's header, with which it begins."""
 # Kinds of compression (wingdi.h). Two numbers mean something else in OS/2's header, and are known by others here.
 _RGB, _RLE8, _RLE4, _FIELDS, _ALPHA_FIELDS, _HUFFMAN, _RLE24 = 0, 1, 2, 3, 6, 103, 104
@@ -63,6 +63,16 @@ class Header:
     dots_per_meter: tuple[int, int]
     icc_profile: bytes | None
 
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row that is not compressed."""
+        return (self.width * self.bits + 31) // 32 * 4
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether the pixels are run-length encoded."""
+        return self.compression in _RUNS
+
 
 def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     """Read the header and the palette of a bitmap.
@@ -79,12 +89,12 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     file.seek(begin)
     head = file.read(_LONGEST)
     size = int.from_bytes(head[:4], "little")
-    if len(head) < 4 or (not 16 <= size <= 64 and size not in (_CORE, *_WINDOWS)):
+    if len(head) < 4 or (not 16 <= size <= 64 and size not in (CORE_BYTES, *_WINDOWS)):
         raise SyntaxError("no bitmap")
     if len(head) < size:
         raise Unreadable("truncated picture: its header is cut off")
     head = head[:size].ljust(_LONGEST, b"\0")
-    if size == _CORE:
+    if size == CORE_BYTES:
         width, height, bits = struct.unpack("<4xHH2xH", head[:12])
         compression, dots_x, dots_y, count = _RGB, 0, 0, 0
     else:
@@ -93,7 +103,7 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     refuse_if_too_large((width, abs(height)))
     _refuse_unknown(bits, compression, height)
     masks, masks_bytes = _masks(file, begin, size, bits, compression)
-    palette_at, entry_bytes = begin + size + masks_bytes, 3 if size == _CORE else 4
+    palette_at, entry_bytes = begin + size + masks_bytes, 3 if size == CORE_BYTES else 4
     count = count or (1 << bits if bits <= 8 else 0)
     room = (pixels_at - palette_at) // entry_bytes if pixels_at > palette_at else count
     file.seek(palette_at)
@@ -164,8 +174,7 @@ class BmpFile(ImageFile.ImageFile):
         if header.icc_profile:
             self.info["icc_profile"] = header.icc_profile
         self._mode, self._stored, raw = self._modes(header)
-        row_bytes = (header.width * header.bits + 31) // 32 * 4
-        args = raw, row_bytes, 1 if header.is_top_down else -1
+        args = raw, header.row_bytes, 1 if header.is_top_down else -1
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), header.pixels_at, args)]
 
     def _understood(self, header: Header) -> Header:
@@ -178,7 +187,7 @@ class BmpFile(ImageFile.ImageFile):
             size, palette, top = header.entry_bytes, header.palette, (1 << header.bits) - 1
             ramp = bytes(255 * level // top for level in range(top + 1))
             is_grey = palette[0::size] == palette[1::size] == palette[2::size] == ramp and not header.icc_profile
-            if is_grey and header.compression == _RGB:
+            if is_grey and not header.has_runs:
                 return ("1", "1", "1") if header.bits == 1 else ("L", "L", f"L;{header.bits}".removesuffix(";8"))
             self.palette = ImagePalette.raw("BGR" if size == 3 else "BGRX", palette)
             return "P", "P", f"P;{header.bits}".removesuffix(";8")
@@ -186,7 +195,7 @@ class BmpFile(ImageFile.ImageFile):
         return (mode, mode, raw) if mode else ("RGBA" if header.masks[3] else "RGB", "I", f"I;{header.bits}")
 
     def load(self) -> Any:
-        if self.tile and self.header.compression in _RUNS:
+        if self.tile and self.header.has_runs:
             assert self.fp is not None
             self.fp.seek(self.header.pixels_at)
             pixels = _unpack_runs(self.fp.read(), self.size, self.header.bits)

@@ -21,10 +21,11 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import FileFailure, Unreadable
 
-# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system.
+# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system. TGA is asked
+# last, since it has no telling bytes: an icon looks like one.
 READABLE = (
-    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "PSD",
-    "QOI", "SGI",
+    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "ICO", "PCX", "PSD", "QOI", "SGI",
+    "TGA",
 )  # fmt: skip
 # Those of them that begin with so many telling bytes that no text or other data does so by chance.
 _UNMISTAKABLE = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "JPEG2000", "PSD", "QOI")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipeline.images.bmp import HEADERS_BYTES, BmpFile, DibFile
 from pipeline.images.diagnosis import READABLE
+from pipeline.images.icon import MAGIC, open_icon
 from pipeline.images.png import SIGNATURE, open_png
 
 # Known to Pillow under names of their own that it tries only where they are asked for: a stage that opens pictures
@@ -17,6 +18,7 @@ _OURS = {
     "FILEMILL-PNG": (open_png, lambda head: head.startswith(SIGNATURE)),
     "FILEMILL-BMP": (BmpFile, lambda head: head.startswith(b"BM")),
     "FILEMILL-DIB": (DibFile, lambda head: int.from_bytes(head[:4], "little") in HEADERS_BYTES),
+    "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
 }
 Image.OPEN.update(_OURS)
 
