@@ -7,6 +7,7 @@ width before height, with (0, 0) at the top left.
     readers    which reader opens a file: one of ours or Pillow's
     png        PNG by its standard: colours named by numbers, damage beside the pixels
     bmp        BMP of every header, bit field and compression
+    avif       AVIF: its colours, its clean aperture, what does no harm in it
     icon       ICO and CUR: the best of their pictures
     encodings  ICC profiles for colours that are named by numbers
     diagnosis  the formats that are read, and the defects of files that cannot be
