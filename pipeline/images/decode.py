@@ -280,8 +280,7 @@ def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken."""
     if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
         return 1
-    file: IO[bytes] | None = getattr(image, "fp", None)  # none where it is decoded already
-    if image.format == "PNG" and file and has_text_after_pixels(file):
+    if image.format == "PNG" and has_text_after_pixels(image):
         image.load()  # here, since a damaged file must not pass for a broken EXIF
     try:
         # Not the method of Pillow's PNG, which decodes whatever there is.

@@ -7,12 +7,12 @@ colours that are named by numbers (cICP, gAMA, cHRM). A file that has neither is
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, reduce
-from typing import IO
+from typing import IO, NamedTuple
 
 from PIL import Image, ImageChops, PngImagePlugin
 
@@ -31,6 +31,7 @@ from pipeline.notes import note
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Colour types (PNG 3, table 8).
 _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
+_HEAD = struct.Struct(">I4s")
 _PIXELS = (b"IDAT", b"fdAT")
 # Chunks of an animation: without one of them the others make no sense.
 _ANIMATION = (b"acTL", b"fcTL")
@@ -49,8 +50,7 @@ _SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.05, 0.01
 _GAMMAS = (0.1, 10)
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """The place of a chunk in a PNG."""
 
     kind: bytes
@@ -84,6 +84,8 @@ class PngFile(PngImagePlugin.PngImageFile):
 
     transparent16: tuple[int, int, int] | None = None
     """The red, green and blue, of 16 bits, of the pixels that are transparent."""
+    text_follows = False
+    """Whether EXIF or XMP may follow the pixels (PNG 3, 5.6), where Pillow reads them with the pixels."""
 
     def _open(self) -> None:
         super()._open()
@@ -144,6 +146,7 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
     rewritten = _rewritten(file, amended)
     image = PngFile(rewritten, filename)
     image.transparent16 = transparent16
+    image.text_follows = _text_follows([chunk.kind for chunk in chunks if amended.get(chunk) != b""])
     if rewritten is not file:
         file.close()
     return image
@@ -151,23 +154,44 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
 
 def walk(file: IO[bytes]) -> Iterator[Chunk]:
     """Yield the chunks of a PNG, up to its end, or to the first that is cut off or is none."""
-    begin, size_bytes = len(SIGNATURE), file.seek(0, io.SEEK_END)
-    while file.seek(begin) + 12 <= size_bytes:
-        length, kind = struct.unpack(">I4s", file.read(8))
-        chunk = Chunk(kind, begin, length)
-        if chunk.end > size_bytes or not kind.isalpha():
+    size_bytes = file.seek(0, io.SEEK_END)
+    read_head = _head_reader(file)
+    begin, kind = len(SIGNATURE), b""
+    while begin + 12 <= size_bytes and kind != b"IEND":
+        length, kind = _HEAD.unpack(read_head(begin))
+        if begin + 12 + length > size_bytes or not kind.isalpha():
             return
-        yield chunk
-        if kind == b"IEND":
-            return
-        begin = chunk.end
+        yield Chunk(kind, begin, length)
+        begin += 12 + length
 
 
-def has_text_after_pixels(file: IO[bytes]) -> bool:
-    """Return whether the EXIF or XMP of a PNG may follow its pixels (PNG 3, 5.6), where Pillow reads it with them."""
+def _head_reader(file: IO[bytes]) -> Callable[[int], bytes]:
+    """Return a function that reads 8 bytes at an offset; of a file on disk no more than these, as its buffer would."""
+    if isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO):
+        descriptor = file.fileno()
+        return lambda begin: os.pread(descriptor, 8, begin)
+
+    def read_head(begin: int) -> bytes:
+        file.seek(begin)
+        return file.read(8)
+
+    return read_head
+
+
+def has_text_after_pixels(image: Image.Image) -> bool:
+    """Return whether the EXIF or XMP of a PNG may follow its pixels; also of one that a stage opened."""
+    if isinstance(image, PngFile):
+        return image.text_follows
+    file: IO[bytes] | None = getattr(image, "fp", None)
+    if not file:  # it is decoded already
+        return False
     here = file.tell()
-    kinds = [chunk.kind for chunk in walk(file)]
+    text_follows = _text_follows([chunk.kind for chunk in walk(file)])
     file.seek(here)
+    return text_follows
+
+
+def _text_follows(kinds: Sequence[bytes]) -> bool:
     return b"IDAT" in kinds and not set(kinds[kinds.index(b"IDAT") :]).isdisjoint(_TEXTS)
 
 
