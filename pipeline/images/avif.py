@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 from PIL import AvifImagePlugin, ImageFile
 
+from pipeline.images import refuse_if_too_large
 from pipeline.images.encodings import note_tone_mapping, numbered_profile
 from pipeline.notes import note
 
@@ -81,7 +82,7 @@ def open_avif(file: IO[bytes], filename: str | bytes = "") -> AvifFile:
     data = file.read()
     items = _items(data)
     if items:
-        data = _with_extents(data, items)
+        data = _with_extents(_in_order(data, items), items)
     try:
         image = AvifFile(io.BytesIO(data), filename)
     except ValueError as error:
@@ -214,10 +215,24 @@ def _cut(image: AvifFile, data: bytes, items: _Items) -> None:
     for box in items.find(items.primary, b"clap"):
         values = struct.unpack_from(">8i", data, box.begin) if box.end - box.begin >= 32 else (0,) * 8
         part = _aperture(values, image.size)
+        refuse_if_too_large(image.size)  # all of it is decoded
         if part is None:
             note("its clean aperture is no part of it: the whole picture is taken")
         else:
             image.cut(*part)
+
+
+def _in_order(data: bytes, items: _Items) -> bytes:
+    """Return a file in which a picture to be mirrored and then turned is turned the other way and then mirrored.
+
+    The order of its properties counts (HEIF, 6.5.1), but libavif turns first, since MIAF allows only that.
+    """
+    for irot in items.find(items.primary, b"irot"):
+        imir = items.find(items.primary, b"imir")
+        kinds = [items.properties[number - 1].kind for number in items.of_item[items.primary]]
+        if imir and kinds.index(b"imir") < kinds.index(b"irot"):
+            return data[: irot.begin] + bytes((-data[irot.begin] % 4,)) + data[irot.begin + 1 :]
+    return data
 
 
 def _aperture(values: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -118,6 +118,13 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     )  # fmt: skip
 
 
+def begins_bitmap(head: bytes) -> bool:
+    """Return whether a file of which these are the first 16 bytes is a bitmap without the header of a file."""
+    size = int.from_bytes(head[:4], "little")
+    planes, bits = struct.unpack_from("<HH", head, 8 if size == CORE_BYTES else 12)
+    return size in HEADERS_BYTES and planes == 1 and bits <= 64
+
+
 def _refuse_unknown(bits: int, compression: int, height: int) -> None:
     """Raise `Unreadable` for kinds of bitmaps that are not read, or cannot be."""
     if compression in _REFUSED:

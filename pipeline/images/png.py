@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, reduce
+from itertools import islice
 from typing import IO, NamedTuple
 
 from PIL import Image, ImageChops, PngImagePlugin
@@ -42,6 +43,8 @@ _PACKED = (b"iCCP", b"zTXt", b"iTXt")
 _TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 # Bytes of a text or a profile once unpacked, and of all of them: above these Pillow refuses the file.
 _TEXT_MAX, _TEXTS_MAX = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+# Chunks of the largest pictures, which are often of 8 KiB each; each costs a microsecond and 200 bytes.
+_CHUNKS_MAX = 250_000
 # Bytes whose checksum is computed at a time.
 _BLOCK = 1 << 20
 # How far a gamma (by its ratio) and a coordinate may be off and be meant to be sRGB's, as libpng has it; and the gammas
@@ -117,7 +120,9 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
         Unreadable: A chunk without which its pixels have no meaning is damaged or missing.
         SyntaxError: Pillow's reader cannot make sense of it.
     """
-    chunks = list(walk(file))
+    chunks = list(islice(walk(file), _CHUNKS_MAX + 1))
+    if len(chunks) > _CHUNKS_MAX:
+        raise Unreadable(f"too large: a PNG of more than {_CHUNKS_MAX:,} chunks")
     if not chunks or chunks[0].kind != b"IHDR" or chunks[0].size_bytes < 13:
         file.seek(0)
         return PngFile(file, filename)  # which says what is wrong
@@ -134,6 +139,7 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
         except ValueError as error:
             _note_left_out(chunk, str(error))
             amended[chunk] = b""
+            texts_bytes += _TEXT_MAX if chunk.kind in _PACKED else 0  # so much may have been unpacked
         else:
             sound[chunk.kind] = chunk
     if color_type == _PALETTE:
@@ -242,10 +248,9 @@ def _check(file: IO[bytes], chunk: Chunk, repeated: bool, late: bool, texts_byte
         raise ValueError("it is too short")
     if chunk.kind not in _PACKED and chunk.kind not in _TEXTS:
         return 0
-    bytes_now = _unpacked_bytes(chunk.kind, chunk.data(file)) if chunk.kind in _PACKED else chunk.size_bytes
-    if texts_bytes + bytes_now > _TEXTS_MAX:
-        raise ValueError(f"with it there are more than {_TEXTS_MAX >> 20} MB of texts")
-    return bytes_now
+    if texts_bytes + max(_TEXT_MAX, chunk.size_bytes) > _TEXTS_MAX:
+        raise ValueError(f"with it there may be more than {_TEXTS_MAX >> 20} MB of texts")
+    return _unpacked_bytes(chunk.kind, chunk.data(file)) if chunk.kind in _PACKED else chunk.size_bytes
 
 
 def _unpacked_bytes(kind: bytes, data: bytes) -> int:

@@ -10,7 +10,7 @@ from typing import IO
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from pipeline.images.bmp import HEADERS_BYTES, BmpFile, DibFile
+from pipeline.images.bmp import BmpFile, DibFile, begins_bitmap
 from pipeline.images.diagnosis import READABLE
 from pipeline.images.icon import MAGIC, open_icon
 from pipeline.images.png import SIGNATURE, open_png
@@ -31,7 +31,7 @@ def _open_avif(file: IO[bytes], filename: str | bytes) -> ImageFile:
 _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[bytes], bool | str]]] = {
     "FILEMILL-PNG": (open_png, lambda head: head.startswith(SIGNATURE)),
     "FILEMILL-BMP": (BmpFile, lambda head: head.startswith(b"BM")),
-    "FILEMILL-DIB": (DibFile, lambda head: int.from_bytes(head[:4], "little") in HEADERS_BYTES),
+    "FILEMILL-DIB": (DibFile, begins_bitmap),
     "FILEMILL-AVIF": (_open_avif, lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS),
     "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
 }

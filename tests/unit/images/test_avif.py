@@ -26,6 +26,7 @@ from support.colors import (
 from support.pictures import SWAPPED, decode, encode, mean, paint, saved, worst
 
 from pipeline.errors import Unreadable
+from pipeline.images import Limits, limited_to
 from pipeline.images.decode import open_picture
 from pipeline.notes import collected
 
@@ -190,6 +191,21 @@ def test_irot_and_imir_turn_and_nothing_else(quarters: int, axis: int | None, ex
     assert mean(image.convert("RGB"), turned(PICTURE, quarters, axis)) < 1.5
     assert worst(image.getchannel("A"), turned(ALPHA, quarters, axis)) <= 1
     assert notes == (["its EXIF is damaged: left out"] if exif == b"garbage" else [])
+
+
+@pytest.mark.parametrize(("quarters", "axis"), [(1, 0), (1, 1), (2, 0), (3, 0), (3, 1)])
+def test_mirrored_first_and_then_turned(quarters: int, axis: int) -> None:
+    """In the order in which the file names them (HEIF, 6.5.1)."""
+    image, _ = load(avif(picture(), [SIZE, SRGB, imir(axis), irot(quarters)], alpha=picture("A")))
+
+    assert mean(image.convert("RGB"), turned(PICTURE.transpose(MIRRORED[axis]), quarters, None)) < 1.5
+    assert worst(image.getchannel("A"), turned(ALPHA.transpose(MIRRORED[axis]), quarters, None)) <= 1
+
+
+def test_the_limits_are_those_of_the_whole_picture() -> None:
+    """A small aperture makes no huge picture small."""
+    with limited_to(Limits(max_pixels=1000)), pytest.raises(Unreadable, match=r"^too large: 40x30"):
+        load(avif(picture(), [SIZE, SRGB, clap(20, 10)]))
 
 
 def clap(width: int, height: int, across: tuple[int, int] = (0, 1), down: tuple[int, int] = (0, 1)) -> bytes:

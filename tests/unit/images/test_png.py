@@ -113,6 +113,16 @@ def test_one_colour_is_transparent(depth: int, key: tuple[int, int, int]) -> Non
     assert image.convert("RGB").tobytes() == bytes(v >> (depth - 8) for color in colors for v in color)
 
 
+def test_one_colour_of_an_interlaced_picture_is_transparent() -> None:
+    """Which is decoded twice, too: of 2 by 2 pixels the first pass has the first, the sixth and seventh the others."""
+    key, other = struct.pack(">3H", 1, 2, 3), struct.pack(">3H", 1, 2, 4)
+    passes = zlib.compress(b"".join(b"\0" + row for row in (key, other, other + key)))
+    interlaced = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 1))
+    image, _ = load(png(interlaced, png_chunk(b"tRNS", key), png_chunk(b"IDAT", passes)))
+
+    assert list(image.getchannel("A").tobytes()) == [0, 255, 255, 0]
+
+
 def test_grey_with_alpha_of_sixteen_bits_is_grey() -> None:
     """It is no RGBA, so that greys stay grey and a grey profile fits."""
     row = struct.pack(">6H", 0, 0xFFFF, 0x8000, 0x4000, 0xFFFF, 0)
@@ -192,7 +202,23 @@ def test_texts_that_are_too_many_are_left_out() -> None:
     image, notes = load(rgb(*[text] * 70))
 
     assert image.size == (3, 1)
-    assert notes == ["damage beside its pixels: left out, PNG chunk zTXt: with it there are more than 64 MB of texts"]
+    assert notes == [
+        "damage beside its pixels: left out, PNG chunk zTXt: with it there may be more than 64 MB of texts"
+    ]
+
+
+def test_texts_that_are_too_large_are_not_unpacked_for_ever() -> None:
+    """Of thousands that are small once packed, only so many are unpacked as make 64 MB."""
+    _, notes = load(rgb(*[png_chunk(b"zTXt", b"a\0\0" + zlib.compress(LONG))] * 70))
+
+    assert [each.rpartition("zTXt: ")[2] for each in notes] == [
+        "it is larger than 1 MB once unpacked", "with it there may be more than 64 MB of texts"]  # fmt: skip
+
+
+def test_too_many_chunks_are_refused() -> None:
+    """Before they take memory."""
+    with pytest.raises(Unreadable, match=r"^too large: a PNG of more than 250,000 chunks"):
+        open_picture(rgb(png_chunk(b"prVt", b"") * 250_000))
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IEND", b"ABcD"])
