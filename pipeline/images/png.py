@@ -123,31 +123,18 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
     chunks = list(islice(walk(file), _CHUNKS_MAX + 1))
     if len(chunks) > _CHUNKS_MAX:
         raise Unreadable(f"too large: a PNG of more than {_CHUNKS_MAX:,} chunks")
-    if not chunks or chunks[0].kind != b"IHDR" or chunks[0].size_bytes < 13:
+    kinds = {chunk.kind for chunk in chunks}
+    if b"IDAT" not in kinds or chunks[0].kind != b"IHDR" or chunks[0].size_bytes < 13:
         file.seek(0)
         return PngFile(file, filename)  # which says what is wrong
     depth, color_type = struct.unpack(">8xBB", chunks[0].data(file)[:10])
-    first_pixels = next((chunk.begin for chunk in chunks if chunk.kind in _PIXELS), chunks[-1].end)
-    amended: dict[Chunk, bytes] = {}
-    sound: dict[bytes, Chunk] = {}
-    texts_bytes = 0
-    for chunk in chunks:
-        if chunk.kind in (*_PIXELS, *_ANIMATION):  # pixels have a checksum of their own once unpacked
-            continue
-        try:
-            texts_bytes += _check(file, chunk, chunk.kind in sound, chunk.begin > first_pixels, texts_bytes)
-        except ValueError as error:
-            _note_left_out(chunk, str(error))
-            amended[chunk] = b""
-            texts_bytes += _TEXT_MAX if chunk.kind in _PACKED else 0  # so much may have been unpacked
-        else:
-            sound[chunk.kind] = chunk
+    amended, sound = _left_out(file, chunks)
     if color_type == _PALETTE:
         amended |= _palette(sound)
     amended |= _colors(file, sound, color_type)
     replaced, transparent16 = _transparency(file, sound.get(b"tRNS"), depth, color_type)
     amended |= replaced
-    if transparent16 and any(chunk.kind == b"acTL" for chunk in chunks):
+    if transparent16 and b"acTL" in kinds:
         raise Unreadable("unsupported: an animated PNG with 16 bits a channel and a transparent colour")
     rewritten = _rewritten(file, amended)
     image = PngFile(rewritten, filename)
@@ -159,13 +146,13 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
 
 
 def walk(file: IO[bytes]) -> Iterator[Chunk]:
-    """Yield the chunks of a PNG, up to its end, or to the first that is cut off or is none."""
+    """Yield the chunks of a PNG, up to its end, or to the first that is none or is cut off; pixels may be."""
     size_bytes = file.seek(0, io.SEEK_END)
     read_head = _head_reader(file)
     begin, kind = len(SIGNATURE), b""
     while begin + 12 <= size_bytes and kind != b"IEND":
         length, kind = _HEAD.unpack(read_head(begin))
-        if begin + 12 + length > size_bytes or not kind.isalpha():
+        if not kind.isalpha() or (begin + 12 + length > size_bytes and kind not in _PIXELS):
             return
         yield Chunk(kind, begin, length)
         begin += 12 + length
@@ -228,7 +215,30 @@ def _encoded(kind: bytes, data: bytes) -> bytes:
 # -- what may be wrong beside the pixels -------------------------------------------------------------------------------
 
 
-def _check(file: IO[bytes], chunk: Chunk, repeated: bool, late: bool, texts_bytes: int) -> int:
+def _left_out(file: IO[bytes], chunks: Sequence[Chunk]) -> tuple[dict[Chunk, bytes], dict[bytes, Chunk]]:
+    """Return the chunks that are to be left out, each with no bytes in its place, and the sound ones by their kinds."""
+    amended: dict[Chunk, bytes] = {}
+    sound: dict[bytes, Chunk] = {}
+    texts_bytes, is_late = 0, False
+    for chunk in chunks:
+        is_late |= chunk.kind == b"IDAT"
+        if chunk.kind in (*_PIXELS, *_ANIMATION):  # pixels have a checksum of their own once unpacked
+            continue
+        try:
+            texts_bytes += _check(file, chunk, chunk.kind in sound, is_late, texts_bytes)
+        except ValueError as error:
+            _note_left_out(chunk, str(error))
+            amended[chunk] = b""
+            texts_bytes += _TEXT_MAX if chunk.kind in _PACKED else 0  # so much may have been unpacked
+        else:
+            sound[chunk.kind] = chunk
+    if not all(chunk.is_sound(file) for chunk in chunks if chunk.kind in _ANIMATION):
+        note("its animation is damaged: left out")
+        amended |= {chunk: b"" for chunk in chunks if chunk.kind in (*_ANIMATION, b"fdAT")}
+    return amended, sound
+
+
+def _check(file: IO[bytes], chunk: Chunk, is_repeated: bool, is_late: bool, texts_bytes: int) -> int:
     """Check a chunk, and return the bytes of its text.
 
     Raises:
@@ -242,8 +252,8 @@ def _check(file: IO[bytes], chunk: Chunk, repeated: bool, late: bool, texts_byte
         if is_critical:
             raise Unreadable(f"damaged picture: the checksum of its PNG chunk {chunk.kind.decode('ascii')} is wrong")
         raise ValueError("its checksum is wrong")
-    if chunk.kind in _COLORS and (repeated or late):
-        raise ValueError("it stands there twice" if repeated else "it follows the pixels")
+    if chunk.kind in _COLORS and (is_repeated or is_late):
+        raise ValueError("it stands there twice" if is_repeated else "it follows the pixels")
     if chunk.size_bytes < _COLORS.get(chunk.kind, 0):
         raise ValueError("it is too short")
     if chunk.kind not in _PACKED and chunk.kind not in _TEXTS:

@@ -385,3 +385,26 @@ def test_every_frame_of_an_animation_has_its_colours() -> None:
         still = encode(frame, "PNG")
         assert worst(made, open_picture(still[:33] + gama(1) + still[33:]).load()) == 0
     assert list(notes) == ["damage beside its pixels: left out, PNG chunk tEXt: its checksum is wrong"]
+
+
+@pytest.mark.parametrize("kind", [b"acTL", b"fcTL"])
+def test_a_damaged_animation_is_a_still_picture(kind: bytes) -> None:
+    """Its first picture is one for programs that know no animations."""
+    frames = [paint(40, 30), paint(40, 30).transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    data = bytearray(encode(frames[0], "PNG", save_all=True, append_images=frames[1:]))
+    at = data.rindex(kind)
+    data[at + 4 + int.from_bytes(data[at - 4 : at])] ^= 1
+
+    with collected() as notes:
+        still = open_picture(bytes(data)).load(frames="all")
+
+    assert still.tobytes() == frames[0].tobytes()
+    assert list(notes) == ["its animation is damaged: left out"]
+
+
+def test_a_png_cut_off_is_truncated_wherever_it_ends() -> None:
+    """Not damaged, though its palette is gone, or a chunk before its pixels was left out."""
+    data = png(header(2, 1, 8, 3), png_chunk(b"PLTE", bytes(600)), bad_crc(b"tEXt", b"a\0b"), pixels(b"\0\1"))
+    for length in range(34, len(data) - 21):  # the last bytes are checksums and the end
+        with pytest.raises(Unreadable, match=r"^truncated picture"):
+            open_picture(data[:length]).load()
