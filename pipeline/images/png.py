@@ -47,9 +47,9 @@ _TEXT_MAX, _TEXTS_MAX = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_M
 _CHUNKS_MAX = 250_000
 # Bytes whose checksum is computed at a time.
 _BLOCK = 1 << 20
-# How far a gamma (by its ratio) and a coordinate may be off and be meant to be sRGB's, as libpng has it; and the gammas
-# that some display may have had.
-_SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.05, 0.01
+# How far a gamma and a coordinate may be off and be meant to be sRGB's: 0.45 is, and libpng allows as much for the
+# other. Then the gammas that a display may have had.
+_SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.005, 0.01
 _GAMMAS = (0.1, 10)
 
 
@@ -359,19 +359,20 @@ def _profile_by_gamma(gamma: bytes, chromaticities: bytes, grey: bool) -> bytes:
     """Return the iCCP chunk for a gAMA and a cHRM chunk, of which one may be empty; an empty one for sRGB.
 
     Without chromaticities they are those of sRGB, and without gamma the curve is that of sRGB. So it is with a gamma of
-    1/2.2, by which sRGB is meant (PNG 3, 11.3.2.5).
+    1/2.2 and sRGB's chromaticities, or none, by which sRGB is meant (PNG 3, 11.3.2.5).
     """
     curve: Curve = srgb_curve
     primaries = PRIMARIES[1]
-    if gamma:
-        value = int.from_bytes(gamma) / 100_000
-        if not _GAMMAS[0] <= value <= _GAMMAS[1]:
-            raise ValueError(f"gamma {value:g}")
-        curve = curve if abs(value / _SRGB_GAMMA - 1) <= _GAMMA_SLACK else power(1 / value)
     if chromaticities and not grey:
         stored = tuple(value / 100_000 for value in struct.unpack(">8i", chromaticities))
         near = max(abs(a - b) for a, b in zip(stored, primaries, strict=True)) <= _XY_SLACK
         primaries = primaries if near else stored
+    if gamma:
+        value = int.from_bytes(gamma) / 100_000
+        if not _GAMMAS[0] <= value <= _GAMMAS[1]:
+            raise ValueError(f"gamma {value:g}")
+        is_srgb = primaries is PRIMARIES[1] and abs(value - _SRGB_GAMMA) <= _GAMMA_SLACK
+        curve = srgb_curve if is_srgb else power(1 / value)
     if curve is srgb_curve and primaries is PRIMARIES[1]:
         return b""
     return _encoded(b"iCCP", b"gAMA\0\0" + zlib.compress(build_profile(primaries, curve, grey)))
