@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 from PIL import AvifImagePlugin, ImageFile
 
 from pipeline.images import refuse_if_too_large
-from pipeline.images.encodings import note_tone_mapping, numbered_profile
+from pipeline.images.encodings import build_profile, note_tone_mapping, numbered_colors
 from pipeline.notes import note
 
 # What a code point for colours means that are not named (MIAF, 7.3.6.4): the primaries and the curve of sRGB.
@@ -104,7 +104,7 @@ def _name_colors(image: AvifFile, primaries: int, transfer: int) -> None:
     primaries = _SRGB_PRIMARIES if primaries == _UNNAMED else primaries
     transfer = _SRGB_CURVE if transfer == _UNNAMED else transfer
     try:
-        profile = numbered_profile(primaries, transfer)
+        profile = build_profile(numbered_colors(primaries, transfer))
     except ValueError as error:
         note("its colours cannot be told: read as sRGB", str(error))
         return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 from pipeline.notes import note
 
@@ -32,13 +34,28 @@ _BRADFORD: Matrix = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.03
 _D50 = (0.9642, 1.0, 0.8249)
 # Values of a curve: between them lcms goes straight, which 8 bits do not show.
 _STEPS = 1024
+# Places at which a curve for 16 bits is computed.
+_NODES = 8192
 # Candelas a square metre: white of a picture beside HDR video (ITU-R BT.2408), and the brightest light that is not cut.
 _WHITE_CDM2, _PEAK_CDM2 = 203.0, 1000.0
 
 
+def srgb_curve(value: float) -> float:
+    """Return the light of an sRGB value (IEC 61966-2-1)."""
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+class Colors(NamedTuple):
+    """What the red, green and blue of a picture mean."""
+
+    primaries: tuple[float, ...] = PRIMARIES[1]
+    """White, red, green and blue as x and y (CIE 1931)."""
+    curve: Curve = srgb_curve
+
+
 @lru_cache(maxsize=32)
-def numbered_profile(primaries: int, transfer: int, *, grey: bool = False, full_range: bool = True) -> bytes | None:
-    """Return the ICC profile of colours given by code points of ITU-T H.273; None for sRGB.
+def numbered_colors(primaries: int, transfer: int, full_range: bool = True) -> Colors:
+    """Return the colours that code points of ITU-T H.273 name.
 
     PQ and HLG are brought to the range of sRGB: per channel, what is brighter than a picture's white is compressed by
     the curve of ITU-R BT.2390. `full_range` is false if black and white are stored as 16 and 235 of 255.
@@ -48,10 +65,8 @@ def numbered_profile(primaries: int, transfer: int, *, grey: bool = False, full_
     """
     if primaries not in PRIMARIES or transfer not in _TRANSFERS:
         raise ValueError(f"unknown colours {primaries}/{transfer}")
-    if (primaries == 1 or grey) and transfer == _SRGB and full_range:
-        return None
     curve = _TRANSFERS[transfer]
-    return build_profile(PRIMARIES[primaries], curve if full_range else lambda value: curve(_widened(value)), grey)
+    return Colors(PRIMARIES[primaries], curve if full_range else lambda value: curve(_widened(value)))
 
 
 def note_tone_mapping(transfer: int) -> None:
@@ -60,17 +75,16 @@ def note_tone_mapping(transfer: int) -> None:
         note("its colours are HDR: brought to the range of sRGB", "PQ" if transfer == _PQ else "HLG")
 
 
-def build_profile(primaries: tuple[float, ...], curve: Curve, grey: bool = False) -> bytes:
-    """Return an ICC profile (version 2) of colours with these primaries and this curve.
-
-    Args:
-        primaries: White, red, green and blue as x and y (CIE 1931), eight numbers.
-        curve: The light of a stored value.
-        grey: Whether the profile is for greys, which have a curve only.
+@lru_cache(maxsize=32)
+def build_profile(colors: Colors, grey: bool = False) -> bytes | None:
+    """Return an ICC profile (version 2) of colours, or of their greys, which have a curve only; None for sRGB.
 
     Raises:
         ValueError: The primaries span no colours.
     """
+    primaries, curve = colors
+    if curve is srgb_curve and (grey or primaries == PRIMARIES[1]):
+        return None
     table = struct.pack(f">{_STEPS}H", *(round(65535 * _clamped(curve(i / (_STEPS - 1)))) for i in range(_STEPS)))
     tags = {b"desc": struct.pack(">4s4xI9s78x", b"desc", 9, b"filemill"), b"wtpt": _xyz(_D50)}
     if not grey:
@@ -97,6 +111,30 @@ def _profile(space: bytes, tags: dict[bytes, bytes], curves: tuple[bytes, ...], 
 
 def _xyz(values: tuple[float, ...]) -> bytes:
     return struct.pack(">4s4x3i", b"XYZ ", *(round(65536 * value) for value in values))
+
+
+@lru_cache(maxsize=32)
+def is_coarse(curve: Curve) -> bool:
+    """Return whether a curve leaves out several levels of sRGB between two values of 8 bits, as linear light does."""
+    levels = [255 * _srgb_value(_clamped(curve(value / 255))) for value in range(256)]
+    return max(after - before for before, after in itertools.pairwise(levels)) > 3
+
+
+@lru_cache(maxsize=4)
+def srgb_levels(curve: Curve) -> list[int]:
+    """Return the sRGB value of 8 bits for the light of each value of 16 bits."""
+    nodes = [255 * _srgb_value(_clamped(curve(i / _NODES))) for i in range(_NODES + 1)]
+    levels = []
+    for value in range(65_536):
+        at, rest = divmod(value * _NODES / 65_535, 1)
+        low, high = nodes[int(at)], nodes[min(int(at) + 1, _NODES)]
+        levels.append(int(low + (high - low) * rest + 0.5))
+    return levels
+
+
+def _srgb_value(light: float) -> float:
+    """Return the sRGB value of a light (IEC 61966-2-1)."""
+    return 12.92 * light if light <= 0.0031308 else float(1.055 * light ** (1 / 2.4) - 0.055)
 
 
 # -- primaries ---------------------------------------------------------------------------------------------------------
@@ -151,14 +189,10 @@ def _widened(value: float) -> float:
     return _clamped((255 * value - 16) / 219)
 
 
+@lru_cache(maxsize=32)
 def power(exponent: float) -> Curve:
     """Return the curve that raises values to this power."""
     return lambda value: value**exponent
-
-
-def srgb_curve(value: float) -> float:
-    """Return the light of an sRGB value (IEC 61966-2-1)."""
-    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
 def _camera(alpha: float, beta: float, slope: float) -> Curve:

@@ -11,21 +11,23 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from itertools import islice
 from typing import IO, NamedTuple
 
-from PIL import Image, ImageChops, PngImagePlugin
+from PIL import Image, ImageChops, ImageMath, PngImagePlugin
 
 from pipeline.errors import Unreadable
 from pipeline.images.encodings import (
-    PRIMARIES,
+    Colors,
     Curve,
     build_profile,
+    is_coarse,
     note_tone_mapping,
-    numbered_profile,
+    numbered_colors,
     power,
     srgb_curve,
+    srgb_levels,
 )
 from pipeline.notes import note
 
@@ -45,6 +47,8 @@ _TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 _TEXT_MAX, _TEXTS_MAX = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
 # Chunks of the largest pictures, which are often of 8 KiB each; each costs a microsecond and 200 bytes.
 _CHUNKS_MAX = 250_000
+# Depths and colour types whose 16 bits can be decoded, and rows of which that is done at a time.
+_DEEP, _ROWS = ((16, 0), (16, 2), (16, 6)), 64
 # Bytes whose checksum is computed at a time.
 _BLOCK = 1 << 20
 # How far a gamma and a coordinate may be off and be meant to be sRGB's: 0.45 is, and libpng allows as much for the
@@ -83,10 +87,12 @@ class Chunk(NamedTuple):
 
 
 class PngFile(PngImagePlugin.PngImageFile):
-    """A PNG in which one 16-bit colour may be transparent, and whose 16-bit greys with alpha are greys."""
+    """A PNG whose 16 bits a channel count where 8 would not do."""
 
     transparent16: tuple[int, int, int] | None = None
     """The red, green and blue, of 16 bits, of the pixels that are transparent."""
+    curve16: Curve | None = None
+    """The curve of values of 16 bits that become those of sRGB, where 8 bits of the curve would be too few."""
     text_follows = False
     """Whether EXIF or XMP may follow the pixels (PNG 3, 5.6), where Pillow reads them with the pixels."""
 
@@ -96,21 +102,60 @@ class PngFile(PngImagePlugin.PngImageFile):
 
     def load_end(self) -> None:
         super().load_end()
-        if self.transparent16:
-            self.putalpha(self._alpha16(self.transparent16))
-        elif self._stored.args == "LA;16B" and not self.is_animated:  # which Pillow reads as RGBA
-            self._im, self._mode = self.im.convert("LA", 0), "LA"
+        raw = self._stored.args
+        if raw == "LA;16B" and not self.is_animated:  # which Pillow reads as RGBA
+            self._become(self.convert("LA"))
+        elif self.mode == "I;16" and self.curve16:
+            self._become(self._grey(srgb_levels(self.curve16)))
+        elif self.transparent16 or self.curve16:
+            low = self._low_bytes(str(raw).replace("16B", "16L"))
+            alpha = self._alpha16(low, self.transparent16) if self.transparent16 else None
+            if self.curve16:
+                self._become(_recoded(self, low, srgb_levels(self.curve16)))
+            if alpha:
+                self.putalpha(alpha)
 
-    def _alpha16(self, color: tuple[int, int, int]) -> Image.Image:
-        """Return the alpha of pixels of which one colour is transparent; their low bytes are decoded once more."""
+    def _become(self, image: Image.Image) -> None:
+        self._im, self._mode = image.im, image.mode
+
+    def _low_bytes(self, raw: str) -> Image.Image:
+        """Decode the pixels once more, into the low bytes of their 16 bits."""
         assert self.fp is not None
         self.fp.seek(0)
         low = PngImagePlugin.PngImageFile(self.fp)
-        low.tile = [self._stored._replace(args="RGB;16L")]
+        low.tile = [self._stored._replace(args=raw)]
+        return low
+
+    def _alpha16(self, low: Image.Image, color: tuple[int, int, int]) -> Image.Image:
+        """Return the alpha of pixels of which one colour is transparent."""
         bands = [*zip(self.split(), [value >> 8 for value in color], strict=True),
                  *zip(low.split(), [value & 255 for value in color], strict=True)]  # fmt: skip
         differs = (band.point([255 * (level != value) for level in range(256)]) for band, value in bands)
         return reduce(ImageChops.lighter, differs)
+
+    def _grey(self, levels: list[int]) -> Image.Image:
+        """Return 16-bit greys as 8-bit ones, with an alpha if one of them is transparent."""
+        deep = self.convert("I")
+        grey, transparent = deep.point(levels, "L"), self.info.pop("transparency", None)
+        if transparent is not None:
+            grey.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
+        return grey
+
+
+def _recoded(high: Image.Image, low: Image.Image, levels: list[int]) -> Image.Image:
+    """Return RGB or RGBA of 16 bits, given by their bytes, as 8 bits; alpha keeps its high byte."""
+    made = high.copy()
+    for top in range(0, high.height, _ROWS):
+        box = (0, top, high.width, min(high.height, top + _ROWS))
+        bands = list(high.crop(box).split())
+        for channel, low_band in enumerate(low.crop(box).split()[:3]):
+            deep = ImageMath.lambda_eval(
+                lambda args: args["high"] * 256 + args["low"], high=bands[channel], low=low_band
+            )
+            assert isinstance(deep, Image.Image)
+            bands[channel] = deep.point(levels, "L")
+        made.paste(Image.merge(high.mode, bands), box)
+    return made
 
 
 def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
@@ -131,14 +176,21 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
     amended, sound = _left_out(file, chunks)
     if color_type == _PALETTE:
         amended |= _palette(sound)
-    amended |= _colors(file, sound, color_type)
+    is_still = b"acTL" not in kinds
+    chunk, colors = _named_colors(file, sound) or (None, Colors())
+    is_deep = is_still and (depth, color_type) in _DEEP and is_coarse(colors.curve)
+    if chunk:
+        amended |= {sound[b"iCCP"]: b""} if b"iCCP" in sound else {}
+        shown = colors._replace(curve=srgb_curve) if is_deep else colors
+        if profile := build_profile(shown, color_type in (_GREY, _GREY_ALPHA)):
+            amended[chunk] = _encoded(b"iCCP", b"numbers\0\0" + zlib.compress(profile))
     replaced, transparent16 = _transparency(file, sound.get(b"tRNS"), depth, color_type)
     amended |= replaced
-    if transparent16 and b"acTL" in kinds:
+    if transparent16 and not is_still:
         raise Unreadable("unsupported: an animated PNG with 16 bits a channel and a transparent colour")
     rewritten = _rewritten(file, amended)
     image = PngFile(rewritten, filename)
-    image.transparent16 = transparent16
+    image.transparent16, image.curve16 = transparent16, colors.curve if is_deep else None
     image.text_follows = _text_follows([chunk.kind for chunk in chunks if amended.get(chunk) != b""])
     if rewritten is not file:
         file.close()
@@ -318,61 +370,55 @@ def _transparency(
 # -- colours -----------------------------------------------------------------------------------------------------------
 
 
-def _colors(file: IO[bytes], sound: dict[bytes, Chunk], color_type: int) -> dict[Chunk, bytes]:
-    """Return the chunks to replace so that an ICC profile names the colours: by cICP, iCCP, sRGB, or gAMA and cHRM.
+def _named_colors(file: IO[bytes], sound: dict[bytes, Chunk]) -> tuple[Chunk, Colors] | None:
+    """Return the colours that numbers name, by cICP, iCCP, sRGB, or gAMA and cHRM, and the chunk that names them.
 
-    The first of them that is there counts (PNG 3, table 18). Nothing is replaced where the colours are sRGB, or have
-    a profile already.
+    The first of them that is there counts (PNG 3, table 18); None if it is a profile, or there is none.
     """
-    grey = color_type in (_GREY, _GREY_ALPHA)
-    named = {kind: sound[kind].data(file) for kind in (b"cICP", b"gAMA", b"cHRM") if kind in sound}
-    if b"cICP" in named:
+    if chunk := sound.get(b"cICP"):
         try:
-            profile = _profile_by_numbers(named[b"cICP"], grey)
+            return chunk, _colors_by_numbers(chunk.data(file))
         except ValueError as error:
-            _note_left_out(sound[b"cICP"], str(error))
-        else:
-            unused = {sound[b"iCCP"]: b""} if b"iCCP" in sound else {}
-            return unused | ({sound[b"cICP"]: profile} if profile else {})
-    if b"iCCP" in sound or b"sRGB" in sound or not named.keys() & {b"gAMA", b"cHRM"}:
-        return {}
+            _note_left_out(chunk, str(error))
+    chunk = sound.get(b"gAMA") or sound.get(b"cHRM")
+    if b"iCCP" in sound or not chunk:
+        return None
+    if b"sRGB" in sound:
+        return chunk, Colors()
+    gamma, chromaticities = (sound[kind].data(file) if kind in sound else b"" for kind in (b"gAMA", b"cHRM"))
     try:
-        profile = _profile_by_gamma(named.get(b"gAMA", b"")[:4], named.get(b"cHRM", b"")[:32], grey)
+        return chunk, _colors_by_gamma(gamma[:4], chromaticities[:32])
     except ValueError as error:
         note("its colours cannot be told: read as sRGB", str(error))
-        return {}
-    return {sound[b"gAMA" if b"gAMA" in named else b"cHRM"]: profile} if profile else {}
+        return chunk, Colors()
 
 
-def _profile_by_numbers(numbers: bytes, grey: bool) -> bytes:
-    """Return the iCCP chunk for a cICP chunk (PNG 3, 11.3.2.6); an empty one for sRGB."""
+def _colors_by_numbers(numbers: bytes) -> Colors:
+    """Return the colours that a cICP chunk names (PNG 3, 11.3.2.6)."""
     primaries, transfer, matrix, full_range = numbers[:4]
     if matrix:
         raise ValueError(f"its matrix is {matrix}, not 0")
-    profile = numbered_profile(primaries, transfer, grey=grey, full_range=bool(full_range))
+    colors = numbered_colors(primaries, transfer, bool(full_range))
     note_tone_mapping(transfer)
-    return _encoded(b"iCCP", b"cICP\0\0" + zlib.compress(profile)) if profile else b""
+    return colors
 
 
-@lru_cache(maxsize=16)
-def _profile_by_gamma(gamma: bytes, chromaticities: bytes, grey: bool) -> bytes:
-    """Return the iCCP chunk for a gAMA and a cHRM chunk, of which one may be empty; an empty one for sRGB.
+def _colors_by_gamma(gamma: bytes, chromaticities: bytes) -> Colors:
+    """Return the colours that a gAMA and a cHRM chunk name, of which one may be empty.
 
     Without chromaticities they are those of sRGB, and without gamma the curve is that of sRGB. So it is with a gamma of
     1/2.2 and sRGB's chromaticities, or none, by which sRGB is meant (PNG 3, 11.3.2.5).
     """
-    curve: Curve = srgb_curve
-    primaries = PRIMARIES[1]
-    if chromaticities and not grey:
+    colors = Colors()
+    if chromaticities:
         stored = tuple(value / 100_000 for value in struct.unpack(">8i", chromaticities))
-        near = max(abs(a - b) for a, b in zip(stored, primaries, strict=True)) <= _XY_SLACK
-        primaries = primaries if near else stored
+        if max(abs(a - b) for a, b in zip(stored, colors.primaries, strict=True)) > _XY_SLACK:
+            colors = Colors(stored)
+            build_profile(colors)  # which raises ValueError if they make no sense
     if gamma:
         value = int.from_bytes(gamma) / 100_000
         if not _GAMMAS[0] <= value <= _GAMMAS[1]:
             raise ValueError(f"gamma {value:g}")
-        is_srgb = primaries is PRIMARIES[1] and abs(value - _SRGB_GAMMA) <= _GAMMA_SLACK
-        curve = srgb_curve if is_srgb else power(1 / value)
-    if curve is srgb_curve and primaries is PRIMARIES[1]:
-        return b""
-    return _encoded(b"iCCP", b"gAMA\0\0" + zlib.compress(build_profile(primaries, curve, grey)))
+        if colors != Colors() or abs(value - _SRGB_GAMMA) > _GAMMA_SLACK:
+            colors = colors._replace(curve=power(1 / value))
+    return colors

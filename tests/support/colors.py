@@ -33,10 +33,12 @@ def in_srgb(color: Sequence[int], primaries: Sequence[float], light: Callable[[f
     cones = [BRADFORD @ _xyz(*white) for white in (BT709[:2], primaries[:2])]
     adapt = np.linalg.inv(BRADFORD) @ np.diag(cones[0] / cones[1]) @ BRADFORD
     linear = np.linalg.inv(_to_xyz(BT709)) @ adapt @ _to_xyz(primaries) @ [light(value / 255) for value in color]
-    return tuple(round(255 * _encoded(min(1.0, max(0.0, float(value))))) for value in linear)
+    return tuple(round(255 * srgb_value(float(value))) for value in linear)
 
 
-def _encoded(light: float) -> float:
+def srgb_value(light: float) -> float:
+    """IEC 61966-2-1, inverted."""
+    light = min(1.0, max(0.0, light))
     return 12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
 
 

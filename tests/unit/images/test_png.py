@@ -25,6 +25,7 @@ from support.colors import (
     pq_light,
     smpte240_light,
     srgb_light,
+    srgb_value,
     tone_mapped,
 )
 from support.pictures import SWAPPED, encode, paint, png_chunk, worst
@@ -325,6 +326,27 @@ def test_colours_are_what_the_file_names_them(named: str, depth: int) -> None:
         assert max(abs(a - b) for a, b in zip(image.getpixel((at, 0)), expected, strict=True)) <= 1, (color, expected)
     hdr = named[:3] if named[:2] == "PQ" or named == "HLG" else None
     assert notes == ([f"its colours are HDR: brought to the range of sRGB, {hdr.split()[0]}"] if hdr else [])
+
+
+@pytest.mark.parametrize("color_type", [0, 2, 6])
+@pytest.mark.parametrize(("named", "light"), [
+    (gama(1), lambda v: v), (cicp(1, 8, 0, 1), lambda v: v), (cicp(1, 16, 0, 1), lambda v: tone_mapped(pq_light(v))),
+    (cicp(1, 18, 0, 1), lambda v: tone_mapped(hlg_light(v))), (gama(0.45455), srgb_light),
+])  # fmt: skip
+def test_sixteen_bits_of_a_coarse_curve(named: bytes, light: Callable[[float], float], color_type: int) -> None:
+    """All the dark levels that linear light has in 16 bits and not in 8, and those of PQ, are there."""
+    values = [0, 7, 20, 50, 100, 157, 257, 300, 500, 1000, 3000, 10_000, 30_000, 30_100, 40_000, 50_001, 65_535]
+    channels = {0: 1, 2: 3, 6: 4}[color_type]
+    alpha = [0x4020] if color_type == 6 else []
+    row = b"".join(struct.pack(f">{channels}H", *[value] * (channels - len(alpha)), *alpha) for value in values)
+    key = png_chunk(b"tRNS", struct.pack(f">{channels}H", *[300] * channels)) if color_type != 6 else b""
+    image, _ = load(png(header(len(values), 1, 16, color_type), named, key, pixels(row)))
+
+    assert image.mode == ("LA" if color_type == 0 else "RGBA")
+    for at, value in enumerate(values):
+        shown = 255 * srgb_value(light(value / 65_535))
+        assert abs(image.getpixel((at, 0))[0] - shown) < 1.6, value
+        assert image.getpixel((at, 0))[-1] == (0x40 if color_type == 6 else 255 * (value != 300))
 
 
 def test_a_profile_counts_before_srgb_and_gamma() -> None:
