@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 from PIL import Image, ImageChops, ImageMath, PngImagePlugin
 
 from pipeline.errors import Unreadable
+from pipeline.images import refuse_if_too_large
 from pipeline.images.encodings import (
     Colors,
     Curve,
@@ -32,8 +33,9 @@ from pipeline.images.encodings import (
 from pipeline.notes import note
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Colour types (PNG 3, table 8).
+# Colour types, and the depths of each (PNG 3, table 8).
 _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _HEAD = struct.Struct(">I4s")
 _PIXELS = (b"IDAT", b"fdAT")
 # Chunks of an animation: without one of them the others make no sense.
@@ -162,18 +164,17 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
     """Open a PNG; what is left out of it is noted.
 
     Raises:
-        Unreadable: A chunk without which its pixels have no meaning is damaged or missing.
+        Unreadable: It is cut off, too large or of no known kind, or a chunk that its pixels need is damaged or missing.
         SyntaxError: Pillow's reader cannot make sense of it.
     """
     chunks = list(islice(walk(file), _CHUNKS_MAX + 1))
     if len(chunks) > _CHUNKS_MAX:
         raise Unreadable(f"too large: a PNG of more than {_CHUNKS_MAX:,} chunks")
     kinds = {chunk.kind for chunk in chunks}
-    if b"IDAT" not in kinds or chunks[0].kind != b"IHDR" or chunks[0].size_bytes < 13:
-        file.seek(0)
-        return PngFile(file, filename)  # which says what is wrong
-    depth, color_type = struct.unpack(">8xBB", chunks[0].data(file)[:10])
+    if b"IDAT" not in kinds or not _begins_with_header(file):
+        raise _without_pixels(file, chunks)
     amended, sound = _left_out(file, chunks)
+    depth, color_type = _kind(chunks[0].data(file))
     if color_type == _PALETTE:
         amended |= _palette(sound)
     is_still = b"acTL" not in kinds
@@ -221,6 +222,36 @@ def _head_reader(file: IO[bytes]) -> Callable[[int], bytes]:
         return file.read(8)
 
     return read_head
+
+
+def _begins_with_header(file: IO[bytes]) -> bool:
+    file.seek(len(SIGNATURE))
+    return file.read(8) == b"\0\0\0\x0dIHDR"
+
+
+def _without_pixels(file: IO[bytes], chunks: Sequence[Chunk]) -> Unreadable:
+    """Return the error for a file whose chunks do not lead from its header to its pixels."""
+    end = chunks[-1].end if chunks else len(SIGNATURE)
+    file.seek(end)
+    head = file.read(8)
+    if chunks and not _begins_with_header(file):
+        return Unreadable("damaged picture: it does not begin with its header")
+    if chunks and chunks[-1].kind == b"IEND":
+        return Unreadable("damaged picture: it has no pixels")
+    if len(head) == 8 and not head[4:].isalpha():
+        return Unreadable(f"damaged picture: there is no PNG chunk at byte {end:,}")
+    return Unreadable("truncated picture: it ends before its pixels")
+
+
+def _kind(header: bytes) -> tuple[int, int]:
+    """Return the depth and the colour type that a header names. Raises `Unreadable` if there is no such PNG."""
+    width, height, depth, color_type, *methods = struct.unpack(">IIBBBBB", header)
+    refuse_if_too_large((width, height))
+    if depth not in _DEPTHS.get(color_type, ()):
+        raise Unreadable(f"damaged picture: there is no PNG of {depth} bits and colour type {color_type}")
+    if methods[0] or methods[1] or methods[2] > 1:
+        raise Unreadable("unsupported: PNG with the methods {}, {} and {}".format(*methods))
+    return depth, color_type
 
 
 def has_text_after_pixels(image: Image.Image) -> bool:

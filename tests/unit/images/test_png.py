@@ -432,3 +432,28 @@ def test_a_png_cut_off_is_truncated_wherever_it_ends() -> None:
     for length in range(34, len(data) - 21):  # the last bytes are checksums and the end
         with pytest.raises(Unreadable, match=r"^truncated picture"):
             open_picture(data[:length]).load()
+
+
+SOUND = png(header(2, 1, 8, 2), pixels(bytes(6)))
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    (png(pixels(bytes(6)), header(2, 1, 8, 2)), "damaged picture: it does not begin with its header"),
+    (png(png_chunk(b"IHDR", bytes(12)), pixels(b"")), "damaged picture: it does not begin with its header"),
+    (png(header(2, 1, 8, 2)), "damaged picture: it has no pixels"),
+    (SOUND[:33] + b"\0\0\0\1\xfe\0\0\0\0\0\0\0" + SOUND[33:], "damaged picture: there is no PNG chunk at byte 33"),
+    (SOUND[:33], "truncated picture: it ends before its pixels"), (SOUND[:20], "truncated picture: it ends before its"),
+    (SOUND[:45], "truncated picture: "), (SOUND[:8], "truncated picture: it ends before its pixels"),
+    (png(header(0, 1, 8, 2), pixels(b"")), "damaged picture: its size is 0x1"),
+    (png(header(1, 1, 3, 2), pixels(b"")), "damaged picture: there is no PNG of 3 bits and colour type 2"),
+    (png(header(1, 1, 4, 6), pixels(b"")), "damaged picture: there is no PNG of 4 bits and colour type 6"),
+    (png(png_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 64, 0)), pixels(b"")), "unsupported: PNG with the"),
+    (png(header(60_000, 60_000, 8, 2), pixels(b"")), "too large: 60000x60000"),
+])  # fmt: skip
+def test_what_is_not_read_is_named(data: bytes, said: str, tmp_path: Path) -> None:
+    """Truncated is what ends too early, and damaged what is wrong; from bytes and from a file."""
+    (tmp_path / "a.png").write_bytes(data)
+    for file in (data, tmp_path / "a.png"):
+        with pytest.raises(Unreadable) as refused:
+            open_picture(file).load()
+        assert str(refused.value).startswith(said)
