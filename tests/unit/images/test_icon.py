@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,6 @@ def test_what_is_not_read_is_named(data: bytes, said: str, tmp_path: Path) -> No
     """The size of the picture itself is looked at before its pixels; the same from a file."""
     (tmp_path / "a.ico").write_bytes(data)
     for file in (data, tmp_path / "a.ico"):
-        with pytest.raises(Unreadable) as refused:
-            open_picture(file).load()
+        with pytest.raises(Unreadable) as refused, closing(open_picture(file)) as picture:
+            picture.load()
         assert str(refused.value).startswith(said)

@@ -6,6 +6,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -454,6 +455,6 @@ def test_what_is_not_read_is_named(data: bytes, said: str, tmp_path: Path) -> No
     """Truncated is what ends too early, and damaged what is wrong; from bytes and from a file."""
     (tmp_path / "a.png").write_bytes(data)
     for file in (data, tmp_path / "a.png"):
-        with pytest.raises(Unreadable) as refused:
-            open_picture(file).load()
+        with pytest.raises(Unreadable) as refused, closing(open_picture(file)) as picture:
+            picture.load()
         assert str(refused.value).startswith(said)
