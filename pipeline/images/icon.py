@@ -16,7 +16,8 @@ from PIL import Image, ImageFile
 from pipeline.errors import Unreadable
 from pipeline.images import refuse_if_too_large
 from pipeline.images.bmp import CORE_BYTES, HEADERS_BYTES, DibFile, Header
-from pipeline.images.png import SIGNATURE, open_png
+from pipeline.images.png import open_png
+from pipeline.images.png_chunks import SIGNATURE
 from pipeline.notes import note
 
 MAGIC = (b"\0\0\1\0", b"\0\0\2\0")

@@ -6,14 +6,11 @@ colours that are named by numbers (cICP, gAMA, cHRM). A file that has neither is
 
 from __future__ import annotations
 
-import io
-import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from itertools import islice
-from typing import IO, NamedTuple
+from typing import IO
 
 from PIL import Image, ImageChops, ImageMath, PngImagePlugin
 
@@ -30,62 +27,27 @@ from pipeline.images.encodings import (
     srgb_curve,
     srgb_levels,
 )
+from pipeline.images.png_chunks import (
+    TEXTS,
+    Chunk,
+    encoded,
+    left_out,
+    note_left_out,
+    read_chunks,
+    rewritten,
+    walk,
+)
 from pipeline.notes import note
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Colour types, and the depths of each (PNG 3, table 8).
 _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_HEAD = struct.Struct(">I4s")
-_PIXELS = (b"IDAT", b"fdAT")
-# Chunks of an animation: without one of them the others make no sense.
-_ANIMATION = (b"acTL", b"fcTL")
-# Chunks that stand once, and before the pixels (PNG 3, 5.6), with the bytes that they have at least.
-_COLORS = {b"tRNS": 1, b"cICP": 4, b"iCCP": 3, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
-_PACKED = (b"iCCP", b"zTXt", b"iTXt")
-# Texts that may say how the picture is turned.
-_TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
-# Bytes of a text or a profile once unpacked, and of all of them: above these Pillow refuses the file.
-_TEXT_MAX, _TEXTS_MAX = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
-# Chunks of the largest pictures, which are often of 8 KiB each; each costs a microsecond and 200 bytes.
-_CHUNKS_MAX = 250_000
 # Depths and colour types whose 16 bits can be decoded, and rows of which that is done at a time.
 _DEEP, _ROWS = ((16, 0), (16, 2), (16, 6)), 64
-# Bytes whose checksum is computed at a time.
-_BLOCK = 1 << 20
 # How far a gamma and a coordinate may be off and be meant to be sRGB's: 0.45 is, and libpng allows as much for the
 # other. Then the gammas that a display may have had.
 _SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.005, 0.01
 _GAMMAS = (0.1, 10)
-
-
-class Chunk(NamedTuple):
-    """The place of a chunk in a PNG."""
-
-    kind: bytes
-    begin: int
-    """The offset of its first byte, with which its length begins."""
-    size_bytes: int
-    """The number of bytes of its data."""
-
-    @property
-    def end(self) -> int:
-        """The offset behind its checksum."""
-        return self.begin + 12 + self.size_bytes
-
-    def data(self, file: IO[bytes]) -> bytes:
-        """Read its data."""
-        file.seek(self.begin + 8)
-        return file.read(self.size_bytes)
-
-    def is_sound(self, file: IO[bytes]) -> bool:
-        """Return whether its checksum is right."""
-        checksum, left = zlib.crc32(self.kind), self.size_bytes
-        file.seek(self.begin + 8)
-        while left:
-            block = file.read(min(left, _BLOCK))
-            checksum, left = zlib.crc32(block, checksum), left - len(block)
-        return file.read(4) == struct.pack(">I", checksum)
 
 
 class PngFile(PngImagePlugin.PngImageFile):
@@ -167,13 +129,9 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
         Unreadable: It is cut off, too large or of no known kind, or a chunk that its pixels need is damaged or missing.
         SyntaxError: Pillow's reader cannot make sense of it.
     """
-    chunks = list(islice(walk(file), _CHUNKS_MAX + 1))
-    if len(chunks) > _CHUNKS_MAX:
-        raise Unreadable(f"too large: a PNG of more than {_CHUNKS_MAX:,} chunks")
+    chunks = read_chunks(file)
     kinds = {chunk.kind for chunk in chunks}
-    if b"IDAT" not in kinds or not _begins_with_header(file):
-        raise _without_pixels(file, chunks)
-    amended, sound = _left_out(file, chunks)
+    amended, sound = left_out(file, chunks)
     depth, color_type = _kind(chunks[0].data(file))
     if color_type == _PALETTE:
         amended |= _palette(sound)
@@ -184,63 +142,18 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
         amended |= {sound[b"iCCP"]: b""} if b"iCCP" in sound else {}
         shown = colors._replace(curve=srgb_curve) if is_deep else colors
         if profile := build_profile(shown, color_type in (_GREY, _GREY_ALPHA)):
-            amended[chunk] = _encoded(b"iCCP", b"numbers\0\0" + zlib.compress(profile))
+            amended[chunk] = encoded(b"iCCP", b"numbers\0\0" + zlib.compress(profile))
     replaced, transparent16 = _transparency(file, sound.get(b"tRNS"), depth, color_type)
     amended |= replaced
     if transparent16 and not is_still:
         raise Unreadable("unsupported: an animated PNG with 16 bits a channel and a transparent colour")
-    rewritten = _rewritten(file, amended)
-    image = PngFile(rewritten, filename)
+    source = rewritten(file, amended)
+    image = PngFile(source, filename)
     image.transparent16, image.curve16 = transparent16, colors.curve if is_deep else None
     image.text_follows = _text_follows([chunk.kind for chunk in chunks if amended.get(chunk) != b""])
-    if rewritten is not file:
+    if source is not file:
         file.close()
     return image
-
-
-def walk(file: IO[bytes]) -> Iterator[Chunk]:
-    """Yield the chunks of a PNG, up to its end, or to the first that is none or is cut off; pixels may be."""
-    size_bytes = file.seek(0, io.SEEK_END)
-    read_head = _head_reader(file)
-    begin, kind = len(SIGNATURE), b""
-    while begin + 12 <= size_bytes and kind != b"IEND":
-        length, kind = _HEAD.unpack(read_head(begin))
-        if not kind.isalpha() or (begin + 12 + length > size_bytes and kind not in _PIXELS):
-            return
-        yield Chunk(kind, begin, length)
-        begin += 12 + length
-
-
-def _head_reader(file: IO[bytes]) -> Callable[[int], bytes]:
-    """Return a function that reads 8 bytes at an offset; of a file on disk no more than these, as its buffer would."""
-    if isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO):
-        descriptor = file.fileno()
-        return lambda begin: os.pread(descriptor, 8, begin)
-
-    def read_head(begin: int) -> bytes:
-        file.seek(begin)
-        return file.read(8)
-
-    return read_head
-
-
-def _begins_with_header(file: IO[bytes]) -> bool:
-    file.seek(len(SIGNATURE))
-    return file.read(8) == b"\0\0\0\x0dIHDR"
-
-
-def _without_pixels(file: IO[bytes], chunks: Sequence[Chunk]) -> Unreadable:
-    """Return the error for a file whose chunks do not lead from its header to its pixels."""
-    end = chunks[-1].end if chunks else len(SIGNATURE)
-    file.seek(end)
-    head = file.read(8)
-    if chunks and not _begins_with_header(file):
-        return Unreadable("damaged picture: it does not begin with its header")
-    if chunks and chunks[-1].kind == b"IEND":
-        return Unreadable("damaged picture: it has no pixels")
-    if len(head) == 8 and not head[4:].isalpha():
-        return Unreadable(f"damaged picture: there is no PNG chunk at byte {end:,}")
-    return Unreadable("truncated picture: it ends before its pixels")
 
 
 def _kind(header: bytes) -> tuple[int, int]:
@@ -268,102 +181,7 @@ def has_text_after_pixels(image: Image.Image) -> bool:
 
 
 def _text_follows(kinds: Sequence[bytes]) -> bool:
-    return b"IDAT" in kinds and not set(kinds[kinds.index(b"IDAT") :]).isdisjoint(_TEXTS)
-
-
-def _note_left_out(chunk: Chunk, why: str) -> None:
-    note("damage beside its pixels: left out", f"PNG chunk {chunk.kind.decode('ascii')}: {why}")
-
-
-def _rewritten(file: IO[bytes], amended: dict[Chunk, bytes]) -> IO[bytes]:
-    """Return a file with other bytes in place of some chunks, or the file itself if there are none; both rewound."""
-    if not amended:
-        file.seek(0)
-        return file
-    whole, at = io.BytesIO(), 0
-    for chunk in sorted(amended, key=lambda chunk: chunk.begin):
-        file.seek(at)
-        whole.write(file.read(chunk.begin - at) + amended[chunk])
-        at = chunk.end
-    file.seek(at)
-    whole.write(file.read())
-    whole.seek(0)
-    return whole
-
-
-def _encoded(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-# -- what may be wrong beside the pixels -------------------------------------------------------------------------------
-
-
-def _left_out(file: IO[bytes], chunks: Sequence[Chunk]) -> tuple[dict[Chunk, bytes], dict[bytes, Chunk]]:
-    """Return the chunks that are to be left out, each with no bytes in its place, and the sound ones by their kinds."""
-    amended: dict[Chunk, bytes] = {}
-    sound: dict[bytes, Chunk] = {}
-    texts_bytes, is_late = 0, False
-    for chunk in chunks:
-        is_late |= chunk.kind == b"IDAT"
-        if chunk.kind in (*_PIXELS, *_ANIMATION):  # pixels have a checksum of their own once unpacked
-            continue
-        try:
-            texts_bytes += _check(file, chunk, chunk.kind in sound, is_late, texts_bytes)
-        except ValueError as error:
-            _note_left_out(chunk, str(error))
-            amended[chunk] = b""
-            texts_bytes += _TEXT_MAX if chunk.kind in _PACKED else 0  # so much may have been unpacked
-        else:
-            sound[chunk.kind] = chunk
-    if not all(chunk.is_sound(file) for chunk in chunks if chunk.kind in _ANIMATION):
-        note("its animation is damaged: left out")
-        amended |= {chunk: b"" for chunk in chunks if chunk.kind in (*_ANIMATION, b"fdAT")}
-    return amended, sound
-
-
-def _check(file: IO[bytes], chunk: Chunk, is_repeated: bool, is_late: bool, texts_bytes: int) -> int:
-    """Check a chunk, and return the bytes of its text.
-
-    Raises:
-        ValueError: An ancillary chunk is of no use, and why.
-        Unreadable: A critical chunk is damaged.
-    """
-    is_critical = chunk.kind[:1].isupper()
-    if not is_critical and chunk.size_bytes > _TEXTS_MAX:
-        raise ValueError(f"it is larger than {_TEXTS_MAX >> 20} MB")
-    if not chunk.is_sound(file):
-        if is_critical:
-            raise Unreadable(f"damaged picture: the checksum of its PNG chunk {chunk.kind.decode('ascii')} is wrong")
-        raise ValueError("its checksum is wrong")
-    if chunk.kind in _COLORS and (is_repeated or is_late):
-        raise ValueError("it stands there twice" if is_repeated else "it follows the pixels")
-    if chunk.size_bytes < _COLORS.get(chunk.kind, 0):
-        raise ValueError("it is too short")
-    if chunk.kind not in _PACKED and chunk.kind not in _TEXTS:
-        return 0
-    if texts_bytes + max(_TEXT_MAX, chunk.size_bytes) > _TEXTS_MAX:
-        raise ValueError(f"with it there may be more than {_TEXTS_MAX >> 20} MB of texts")
-    return _unpacked_bytes(chunk.kind, chunk.data(file)) if chunk.kind in _PACKED else chunk.size_bytes
-
-
-def _unpacked_bytes(kind: bytes, data: bytes) -> int:
-    """Return the size of a profile or text once unpacked (PNG 3, 11.3.2.3 and 11.3.3)."""
-    name, _, rest = data.partition(b"\0")
-    if len(rest) < 2:
-        raise ValueError("it is too short")
-    if kind == b"iTXt" and not rest[0]:
-        return len(data)
-    method, packed = (rest[1], rest[2:].split(b"\0", 2)[-1]) if kind == b"iTXt" else (rest[0], rest[1:])
-    if method:
-        raise ValueError(f"its compression method {method} is unknown")
-    unpacking = zlib.decompressobj()
-    try:
-        size_bytes = len(name) + len(unpacking.decompress(packed, _TEXT_MAX))
-    except zlib.error:
-        raise ValueError("it cannot be unpacked") from None
-    if unpacking.unconsumed_tail:
-        raise ValueError(f"it is larger than {_TEXT_MAX >> 20} MB once unpacked")
-    return size_bytes
+    return b"IDAT" in kinds and not set(kinds[kinds.index(b"IDAT") :]).isdisjoint(TEXTS)
 
 
 def _palette(sound: dict[bytes, Chunk]) -> dict[Chunk, bytes]:
@@ -373,7 +191,7 @@ def _palette(sound: dict[bytes, Chunk]) -> dict[Chunk, bytes]:
         raise Unreadable("damaged picture: its palette is missing, or has a wrong number of colours")
     if transparency is None or 3 * transparency.size_bytes <= palette.size_bytes:
         return {}
-    _note_left_out(sound.pop(b"tRNS"), "it has more entries than the palette")
+    note_left_out(sound.pop(b"tRNS"), "it has more entries than the palette")
     return {transparency: b""}
 
 
@@ -388,14 +206,14 @@ def _transparency(
         return {}, None
     data, count = chunk.data(file), 1 if color_type == _GREY else 3
     if len(data) < 2 * count:
-        _note_left_out(chunk, "it is too short")
+        note_left_out(chunk, "it is too short")
         return {chunk: b""}, None
     values = [value & ((1 << depth) - 1) for value in struct.unpack(f">{count}H", data[: 2 * count])]
     if (depth, color_type) == (16, _RGB):
         return {chunk: b""}, (values[0], values[1], values[2])
     scale = {2: 85, 4: 17}.get(depth, 1)
     scaled = struct.pack(f">{count}H", *(scale * value for value in values))
-    return ({} if scaled == data else {chunk: _encoded(b"tRNS", scaled)}), None
+    return ({} if scaled == data else {chunk: encoded(b"tRNS", scaled)}), None
 
 
 # -- colours -----------------------------------------------------------------------------------------------------------
@@ -404,24 +222,22 @@ def _transparency(
 def _named_colors(file: IO[bytes], sound: dict[bytes, Chunk]) -> tuple[Chunk, Colors] | None:
     """Return the colours that numbers name, by cICP, iCCP, sRGB, or gAMA and cHRM, and the chunk that names them.
 
-    The first of them that is there counts (PNG 3, table 18); None if it is a profile, or there is none.
+    The first of them that is there counts (PNG 3, table 18); None if that is a profile or sRGB, or there is none.
     """
     if chunk := sound.get(b"cICP"):
         try:
             return chunk, _colors_by_numbers(chunk.data(file))
         except ValueError as error:
-            _note_left_out(chunk, str(error))
+            note_left_out(chunk, str(error))
     chunk = sound.get(b"gAMA") or sound.get(b"cHRM")
-    if b"iCCP" in sound or not chunk:
+    if b"iCCP" in sound or b"sRGB" in sound or not chunk:
         return None
-    if b"sRGB" in sound:
-        return chunk, Colors()
     gamma, chromaticities = (sound[kind].data(file) if kind in sound else b"" for kind in (b"gAMA", b"cHRM"))
     try:
         return chunk, _colors_by_gamma(gamma[:4], chromaticities[:32])
     except ValueError as error:
         note("its colours cannot be told: read as sRGB", str(error))
-        return chunk, Colors()
+        return None
 
 
 def _colors_by_numbers(numbers: bytes) -> Colors:

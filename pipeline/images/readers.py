@@ -13,7 +13,8 @@ from PIL.ImageFile import ImageFile
 from pipeline.images.bmp import BmpFile, DibFile, begins_bitmap
 from pipeline.images.diagnosis import READABLE
 from pipeline.images.icon import MAGIC, open_icon
-from pipeline.images.png import SIGNATURE, open_png
+from pipeline.images.png import open_png
+from pipeline.images.png_chunks import SIGNATURE
 
 # What the first box of an AVIF names; the last two may be of an HEIC, too, which its reader finds out.
 _AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
