@@ -180,47 +180,55 @@ class BmpFile(ImageFile.ImageFile):
             self.info["dpi"] = tuple(dots / _INCHES for dots in header.dots_per_meter)
         if header.icc_profile:
             self.info["icc_profile"] = header.icc_profile
-        self._mode, self._stored, raw = self._modes(header)
-        args = raw, header.row_bytes, 1 if header.is_top_down else -1
+        self._mode, self._raw = self._kind(header)
+        args = self._raw, header.row_bytes, 1 if header.is_top_down else -1
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), header.pixels_at, args)]
 
     def _understood(self, header: Header) -> Header:
         """Return the header with the meaning that it has where the bitmap stands."""
         return header
 
-    def _modes(self, header: Header) -> tuple[str, str, str]:
-        """Return the mode of the picture, the mode in which its pixels are unpacked, and Pillow's name for that."""
+    def _kind(self, header: Header) -> tuple[str, str]:
+        """Return the mode of the picture, and Pillow's name for how its pixels lie; none for other bit fields."""
         if header.bits <= 8:
             size, palette, top = header.entry_bytes, header.palette, (1 << header.bits) - 1
             ramp = bytes(255 * level // top for level in range(top + 1))
             is_grey = palette[0::size] == palette[1::size] == palette[2::size] == ramp and not header.icc_profile
             if is_grey and not header.has_runs:
-                return ("1", "1", "1") if header.bits == 1 else ("L", "L", f"L;{header.bits}".removesuffix(";8"))
+                return ("1", "1") if header.bits == 1 else ("L", f"L;{header.bits}".removesuffix(";8"))
             self.palette = ImagePalette.raw("BGR" if size == 3 else "BGRX", palette)
-            return "P", "P", f"P;{header.bits}".removesuffix(";8")
-        mode, raw = _WHOLE_BYTES.get((header.bits, header.masks), ("", ""))
-        return (mode, mode, raw) if mode else ("RGBA" if header.masks[3] else "RGB", "I", f"I;{header.bits}")
+            return "P", f"P;{header.bits}".removesuffix(";8")
+        usual = _WHOLE_BYTES.get((header.bits, header.masks))
+        return usual or ("RGBA" if header.masks[3] else "RGB", "")
 
     def load(self) -> Any:
         if self.tile and self.header.has_runs:
-            assert self.fp is not None
-            self.fp.seek(self.header.pixels_at)
-            pixels = _unpack_runs(self.fp.read(), self.size, self.header.bits)
-            if self._exclusive_fp:
-                self.fp.close()
-            self.fp, self.filename = io.BytesIO(pixels), ""  # else Pillow maps the file of that name
-            raw, row_bytes = ("BGR", 3 * self.width) if self.header.bits == 24 else ("P", self.width)
-            self.tile = [self.tile[0]._replace(offset=0, args=(raw, row_bytes, -1))]
+            self._unpack()
+        elif self.tile and not self._raw:
+            self._separate()
         return super().load()
 
-    def load_prepare(self) -> None:
-        self._mode = self._stored
-        super().load_prepare()
+    def _unpack(self) -> None:
+        """Put the unpacked pixels in the place of the run lengths."""
+        assert self.fp is not None
+        self.fp.seek(self.header.pixels_at)
+        pixels = _unpack_runs(self.fp.read(), self.size, self.header.bits)
+        if self._exclusive_fp:
+            self.fp.close()
+        self.fp, self.filename = io.BytesIO(pixels), ""  # else Pillow maps the file of that name
+        raw, row_bytes = ("BGR", 3 * self.width) if self.header.bits == 24 else ("P", self.width)
+        self.tile = [self.tile[0]._replace(offset=0, args=(raw, row_bytes, -1))]
+
+    def _separate(self) -> None:
+        """Decode bit fields, for which Pillow has no decoder."""
+        assert self.fp is not None
+        separated = _separated(self.fp, self.header)
+        self.tile, self._im = [], separated.im
+        self.load_end()
+        if self._exclusive_fp:
+            self.fp.close()
 
     def load_end(self) -> None:
-        if self._stored == "I":
-            separated = _separated(self, self.header.masks)
-            self._im, self._mode = separated.im, separated.mode
         # An alpha that hides the whole picture is one that a program left empty: browsers take it for opaque, too.
         if self.mode == "RGBA" and self.getchannel("A").getextrema() == (0, 0):
             self._im, self._mode = self.im.convert("RGB", 0), "RGB"
@@ -288,12 +296,17 @@ def _nibbles(data: bytes) -> bytes:
     return bytes(half for byte in data for half in (byte >> 4, byte & 15))
 
 
-def _separated(image: Image.Image, masks: tuple[int, ...]) -> Image.Image:
-    """Return the RGB or RGBA picture of pixels in mode I, each channel of which is a bit field."""
-    made = Image.new("RGBA" if masks[3] else "RGB", image.size)
-    for top in range(0, image.height, _BAND):
-        band = image.crop((0, top, image.width, min(image.height, top + _BAND)))
-        made.paste(Image.merge(made.mode, [_channel(band, mask) for mask in masks[: len(made.mode)]]), (0, top))
+def _separated(file: IO[bytes], header: Header) -> Image.Image:
+    """Return the RGB or RGBA picture of pixels whose channels are bit fields, from some of its rows after the other."""
+    made = Image.new("RGBA" if header.masks[3] else "RGB", (header.width, header.height))
+    file.seek(header.pixels_at)
+    for begin in range(0, header.height, _BAND):
+        count = min(_BAND, header.height - begin)
+        data = _next(file, count * header.row_bytes)
+        args = f"I;{header.bits}", header.row_bytes, 1 if header.is_top_down else -1
+        band = Image.frombytes("I", (header.width, count), data, "raw", *args)
+        channels = [_channel(band, mask) for mask in header.masks[: len(made.mode)]]
+        made.paste(Image.merge(made.mode, channels), (0, begin if header.is_top_down else made.height - begin - count))
     return made
 
 
