@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
-from PIL import AvifImagePlugin, ImageFile
+from PIL import AvifImagePlugin, Image, ImageFile
 
 from pipeline.images import refuse_if_too_large
 from pipeline.images.encodings import build_profile, note_tone_mapping, numbered_colors
@@ -20,6 +20,8 @@ from pipeline.notes import note
 
 # What a code point for colours means that are not named (MIAF, 7.3.6.4): the primaries and the curve of sRGB.
 _UNNAMED, _SRGB_PRIMARIES, _SRGB_CURVE = 2, 1, 13
+# The weights of red and blue in the luma of a matrix (ITU-T H.273, table 4): those that libyuv converts.
+_WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 # Where in the boxes of an animation the colours of its frames are named, and the bytes before the boxes in these.
 _TRACK = ((b"moov", 0), (b"trak", 0), (b"mdia", 0), (b"minf", 0), (b"stbl", 0), (b"stsd", 8), (b"av01", 78))
 
@@ -50,8 +52,10 @@ class _Items:
 
 
 class AvifFile(AvifImagePlugin.AvifImageFile):
-    """An AVIF of which only a part, its clean aperture, is the picture."""
+    """An AVIF of which only a part, its clean aperture, is the picture, or whose colours are to be widened."""
 
+    widening: tuple[float, ...] | None = None
+    """The matrix that makes its colours those of limited range."""
     _whole_width: int | None = None
     _corner = (0, 0)
 
@@ -72,6 +76,13 @@ class AvifFile(AvifImagePlugin.AvifImageFile):
         assert self.fp is not None
         self.fp.seek(pos)
 
+    def load_end(self) -> None:
+        if self.widening:
+            image = Image.merge("RGB", self.split()[:3]).convert("RGB", self.widening)
+            if self.mode == "RGBA":
+                image.putalpha(self.getchannel("A"))
+            self._im = image.im
+
 
 def open_avif(file: IO[bytes], filename: str | bytes = "") -> AvifFile:
     """Open an AVIF.
@@ -83,6 +94,11 @@ def open_avif(file: IO[bytes], filename: str | bytes = "") -> AvifFile:
     items = _items(data)
     if items:
         data = _with_extents(_in_order(data, items), items)
+    is_animation = data[8:12] == b"avis"  # whose frames libavif takes, not its picture
+    nclx = _track_nclx(data) if is_animation else _item_nclx(data, items) if items else None
+    matrix = _widening(data, nclx) if nclx and not (items and _is_premultiplied(data, items)) else None
+    if nclx and matrix:
+        data = data[: nclx.begin + 10] + b"\x80" + data[nclx.begin + 11 :]
     try:
         image = AvifFile(io.BytesIO(data), filename)
     except ValueError as error:
@@ -90,10 +106,9 @@ def open_avif(file: IO[bytes], filename: str | bytes = "") -> AvifFile:
             raise
         note("its EXIF is damaged: left out")
         image = AvifFile(io.BytesIO(_without_exif(data)), filename)
-    is_animation = data[8:12] == b"avis"  # whose frames libavif takes, not its picture
-    numbers = _track_colors(data) if is_animation else _item_colors(data, items) if items else None
-    if numbers and "icc_profile" not in image.info:
-        _name_colors(image, *numbers)
+    image.widening = matrix
+    if nclx and "icc_profile" not in image.info:
+        _name_colors(image, *struct.unpack_from(">HH", data, nclx.begin + 4))
     if items and not is_animation:
         _cut(image, data, items)
     file.close()
@@ -183,28 +198,50 @@ def _numbers_in(data: bytes, ipma: _Box, stored: bytes) -> tuple[int, ...]:
 # -- colours -----------------------------------------------------------------------------------------------------------
 
 
-def _item_colors(data: bytes, items: _Items) -> tuple[int, int] | None:
-    return _numbers(data, items.find(items.primary, b"colr"))
+def _item_nclx(data: bytes, items: _Items) -> _Box | None:
+    return _nclx(data, items.find(items.primary, b"colr"))
 
 
-def _track_colors(data: bytes) -> tuple[int, int] | None:
-    """Return the numbers of the colours of an animation, whose first track has them; a further one may be alpha."""
+def _track_nclx(data: bytes) -> _Box | None:
+    """Return the box that names the colours of an animation, in its first track; a further one may be alpha."""
     box: _Box | None = _whole(data)
     skipped = 0
     for kind, next_skipped in _TRACK:
         box = _inside(data, box, kind, skipped) if box else None
         skipped = next_skipped
-    inner = _boxes(data, box.begin + skipped, box.end) if box else ()
-    return _numbers(data, [each for each in inner if each.kind == b"colr"])
+    return _nclx(data, _boxes(data, box.begin + skipped, box.end) if box else ())
 
 
-def _numbers(data: bytes, boxes: list[_Box]) -> tuple[int, int] | None:
-    """Return the code points (ITU-T H.273) of primaries and transfer function in a colr box, if one has them."""
+def _nclx(data: bytes, boxes: Iterable[_Box]) -> _Box | None:
+    """Return the colr box that has code points of ITU-T H.273, if there is one."""
     for box in boxes:
-        if data[box.begin : box.begin + 4] == b"nclx" and box.end - box.begin >= 8:
-            primaries, transfer = struct.unpack_from(">HH", data, box.begin + 4)
-            return primaries, transfer
+        if box.kind == b"colr" and data[box.begin : box.begin + 4] == b"nclx" and box.end - box.begin >= 11:
+            return box
     return None
+
+
+def _is_premultiplied(data: bytes, items: _Items) -> bool:
+    """Return whether colours are stored multiplied by their alpha (HEIF, 6.10.1.2), which libavif must divide out."""
+    iref = _inside(data, items.meta, b"iref", 4)
+    return iref is not None and _inside(data, iref, b"prem", 4) is not None
+
+
+def _widening(data: bytes, nclx: _Box) -> tuple[float, ...] | None:
+    """Return how red, green and blue decoded as of full range become those of limited range; None if they are of full.
+
+    libavif's own conversion of limited range (libyuv) cuts the weight of blue from 2.11 to 2, which is 14 levels wrong.
+    """
+    matrix, is_full = struct.unpack_from(">HB", data, nclx.begin + 8)
+    if is_full >> 7 or matrix not in _WEIGHTS:
+        return None
+    red, blue = _WEIGHTS[matrix]
+    weights = (red, 1 - red - blue, blue)
+    luma, chroma = 255 / 219, 255 / 224
+    rows: list[float] = []
+    for channel in range(3):
+        rows += [(luma - chroma) * weight + (chroma if channel == i else 0) for i, weight in enumerate(weights)]
+        rows.append(-16 * luma)
+    return tuple(rows)
 
 
 # -- geometry ----------------------------------------------------------------------------------------------------------

@@ -126,6 +126,29 @@ def test_a_limited_range_is_widened(mode: str, named: list[bytes]) -> None:
     assert mean(image.convert(mode), PICTURE.convert(mode)) < 1.5
 
 
+def of_limited_range(color: tuple[int, ...], red: float, blue: float) -> tuple[float, ...]:
+    """What JFIF makes of a YCbCr, taken back to that, and read as limited range of other weights (ITU-T H.273, 8.3)."""
+    y = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    cb, cr = (color[2] - y) / 1.772 / 224, (color[0] - y) / 1.402 / 224
+    y = (y - 16) / 219
+    r, b = y + 2 * (1 - red) * cr, y + 2 * (1 - blue) * cb
+    return tuple(255 * min(1.0, max(0.0, v)) for v in (r, (y - red * r - blue * b) / (1 - red - blue), b))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize(("matrix", "red", "blue"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114), (9, 0.2627, 0.0593)])
+def test_limited_range_by_every_matrix(matrix: int, red: float, blue: float, alpha: bool) -> None:
+    """By the formulas of the standard; libyuv's blue is up to 17 levels off."""
+    beside: Any = {"alpha": picture("A"), "alpha_properties": [SIZE]} if alpha else {}
+    stored, _ = load(avif(picture(limited=True), [SIZE, nclx(1, 13, 6)]))
+    image, notes = load(avif(picture(limited=True), [SIZE, nclx(1, 13, matrix, False)], **beside))
+
+    for x, y in product(range(0, WIDTH, 3), range(0, HEIGHT, 3)):
+        expected = of_limited_range(stored.getpixel((x, y)), red, blue)
+        assert max(abs(a - b) for a, b in zip(image.getpixel((x, y))[:3], expected, strict=True)) < 3.5
+    assert not notes and (not alpha or worst(image.getchannel("A"), ALPHA) <= 1)
+
+
 # -- alpha -------------------------------------------------------------------------------------------------------------
 
 
@@ -155,9 +178,18 @@ def test_alpha_of_another_size() -> None:
 def test_premultiplied_alpha_is_divided_out() -> None:
     """Colours are stored darker by their alpha, and come out as they were."""
     black = Image.new("RGB", PICTURE.size)
-    stored = coded(Image.composite(PICTURE, black, ALPHA))
-    for own in ([SIZE], []):
-        image, _ = load(avif(stored, [SIZE, SRGB], alpha=picture("A"), alpha_properties=own, premultiplied=True))
+    darkened = Image.composite(PICTURE, black, ALPHA)
+    for own, limited in (([SIZE], False), ([], False), ([SIZE], True)):
+        stored = coded(darkened, limited=limited)
+        image, _ = load(
+            avif(
+                stored,
+                [SIZE, nclx(1, 13, 6, not limited)],
+                alpha=picture("A"),
+                alpha_properties=own,
+                premultiplied=True,
+            )
+        )
         opaque = (0, HEIGHT // 2, WIDTH, HEIGHT)
         assert mean(image.convert("RGB").crop(opaque), PICTURE.crop(opaque)) < 2
 
