@@ -92,13 +92,13 @@ def open_avif(file: IO[bytes], filename: str | bytes = "") -> AvifFile:
     """
     data = file.read()
     items = _items(data)
-    if items:
-        data = _with_extents(_in_order(data, items), items)
+    data = _in_order(data, items) if items else data
     is_animation = data[8:12] == b"avis"  # whose frames libavif takes, not its picture
     nclx = _track_nclx(data) if is_animation else _item_nclx(data, items) if items else None
     matrix = _widening(data, nclx) if nclx and not (items and _is_premultiplied(data, items)) else None
     if nclx and matrix:
         data = data[: nclx.begin + 10] + b"\x80" + data[nclx.begin + 11 :]
+    data = _with_extents(data, items) if items else data  # last, since it moves the boxes
     try:
         image = AvifFile(io.BytesIO(data), filename)
     except ValueError as error:
