@@ -4,6 +4,13 @@ A picture is a Pillow `Image.Image` in mode L, LA, RGB or RGBA with 8 bits a cha
 width before height, with (0, 0) at the top left.
 
     decode     a Picture over a file: opening, turning, reducing and resampling
+    readers    which reader opens a file: one of ours or Pillow's
+    png        PNG by its standard: transparency, colours named by numbers
+    png_chunks the chunks of a PNG, and damage beside its pixels
+    bmp        BMP of every header, bit field and compression
+    avif       AVIF: its colours, its clean aperture, what does no harm in it
+    icon       ICO and CUR: the best of their pictures
+    encodings  ICC profiles for colours that are named by numbers
     diagnosis  the formats that are read, and the defects of files that cannot be
     animation  an image with further frames
     color      modes, ICC profiles, sRGB

@@ -21,7 +21,9 @@ from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.diagnosis import refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.png import has_text_after_pixels
+from pipeline.images.readers import open_image
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -41,9 +43,6 @@ _TURNS = {
     8: (Image.Transpose.ROTATE_90, True, True, False),
 }
 _ORIENTATION = 0x0112
-# Bytes before a PNG's first chunk, and the chunks in which it may say how it is turned.
-_PNG_SIGNATURE = 8
-_PNG_TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 # Multiplied by the alpha, so that the colour behind transparent pixels does not bleed into those beside them.
 _PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 # Rows of a picture with alpha that are premultiplied at a time: small beside the picture, large beside a call.
@@ -249,7 +248,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
+        return open_image(file)
 
     with unreadable_if_damaged():
         try:
@@ -281,27 +280,13 @@ def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken."""
     if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
         return 1
-    file: IO[bytes] | None = getattr(image, "fp", None)  # none where it is decoded already
-    if image.format == "PNG" and file and _has_text_after_pixels(file):
+    if image.format == "PNG" and has_text_after_pixels(image):
         image.load()  # here, since a damaged file must not pass for a broken EXIF
     try:
         # Not the method of Pillow's PNG, which decodes whatever there is.
         return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
         return 1
-
-
-def _has_text_after_pixels(file: IO[bytes]) -> bool:
-    """Return whether the EXIF or XMP of a PNG may follow its pixels (PNG 3, 5.6), and is read only with them."""
-    here, has_pixels, has_text = file.tell(), False, False
-    file.seek(_PNG_SIGNATURE)
-    while not has_text and len(head := file.read(8)) == 8:
-        size_bytes, kind = struct.unpack(">I4s", head)
-        has_pixels |= kind == b"IDAT"
-        has_text = has_pixels and kind in _PNG_TEXTS
-        file.seek(size_bytes + 4, io.SEEK_CUR)
-    file.seek(here)
-    return has_text
 
 
 def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:

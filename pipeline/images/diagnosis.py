@@ -21,10 +21,11 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import FileFailure, Unreadable
 
-# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system.
+# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system. TGA is asked
+# last, since it has no telling bytes: an icon looks like one.
 READABLE = (
-    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "PSD",
-    "QOI", "SGI",
+    "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "ICO", "PCX", "PSD", "QOI", "SGI",
+    "TGA",
 )  # fmt: skip
 # Those of them that begin with so many telling bytes that no text or other data does so by chance.
 _UNMISTAKABLE = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "JPEG2000", "PSD", "QOI")
@@ -104,7 +105,8 @@ def unidentified(file: Path | bytes) -> Unreadable:
     if b"<svg" in head.lower() and b"<html" not in head.lower():
         return Unreadable("unsupported: SVG is not read")
     Image.init()
-    for name, (_, accept) in Image.OPEN.items():
+    for name in Image.ID:
+        _, accept = Image.OPEN[name]
         if name == "XBM" and b"_width" not in head:  # whose reader takes every C program for its own
             continue
         accepted = accept and _accepted(accept, head)

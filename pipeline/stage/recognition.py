@@ -20,7 +20,7 @@ _HEAD_BYTES = 512
 # The suffixes of the formats that `images` reads.
 _PICTURES = frozenset(
     b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .avifs .gif .tif .tiff .bmp .dib .jp2 .j2k .jpc .jpf .jpx .j2c"
-    b" .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .ico .pcx .psd .qoi .sgi .bw .rgb .rgba".split()
+    b" .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .ico .cur .pcx .psd .qoi .sgi .bw .rgb .rgba".split()
 )
 # Those of cameras' raw files: most begin as a TIFF does, and hold a preview that is not the picture.
 _RAW = frozenset(

@@ -1,0 +1,218 @@
+"""The chunks of a PNG: where they are, which of them are damaged, and a file with others in their place."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import IO, NamedTuple
+
+from PIL import PngImagePlugin
+
+from pipeline.errors import Unreadable
+from pipeline.notes import note
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEAD = struct.Struct(">I4s")
+_PIXELS = (b"IDAT", b"fdAT")
+# Chunks of an animation: without one of them the others make no sense.
+_ANIMATION = (b"acTL", b"fcTL")
+# Chunks that stand once, and before the pixels (PNG 3, 5.6), with the bytes that they have at least.
+_COLORS = {b"tRNS": 1, b"cICP": 4, b"iCCP": 3, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+_PACKED = (b"iCCP", b"zTXt", b"iTXt")
+TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+"""Kinds of texts that may say how the picture is turned."""
+# Bytes of a text or a profile once unpacked, and of all of them: above these Pillow refuses the file.
+_TEXT_MAX, _TEXTS_MAX = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+# Bytes whose checksum is computed at a time.
+_BLOCK = 1 << 20
+# Chunks of the largest pictures, which are often of 8 KiB each; each costs a microsecond and 200 bytes.
+_CHUNKS_MAX = 250_000
+
+
+class Chunk(NamedTuple):
+    """The place of a chunk in a PNG."""
+
+    kind: bytes
+    begin: int
+    """The offset of its first byte, with which its length begins."""
+    size_bytes: int
+    """The number of bytes of its data."""
+
+    @property
+    def end(self) -> int:
+        """The offset behind its checksum."""
+        return self.begin + 12 + self.size_bytes
+
+    def data(self, file: IO[bytes]) -> bytes:
+        """Read its data."""
+        file.seek(self.begin + 8)
+        return file.read(self.size_bytes)
+
+    def is_sound(self, file: IO[bytes]) -> bool:
+        """Return whether its checksum is right."""
+        checksum, left = zlib.crc32(self.kind), self.size_bytes
+        file.seek(self.begin + 8)
+        while left:
+            block = file.read(min(left, _BLOCK))
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+        return file.read(4) == struct.pack(">I", checksum)
+
+
+def read_chunks(file: IO[bytes]) -> list[Chunk]:
+    """Return the chunks of a PNG, among them its header and pixels.
+
+    Raises:
+        Unreadable: It is cut off before its pixels, or damaged there, or has more chunks than any picture needs.
+    """
+    chunks = list(islice(walk(file), _CHUNKS_MAX + 1))
+    if len(chunks) > _CHUNKS_MAX:
+        raise Unreadable(f"too large: a PNG of more than {_CHUNKS_MAX:,} chunks")
+    if not any(chunk.kind == b"IDAT" for chunk in chunks) or not _begins_with_header(file):
+        raise _without_pixels(file, chunks)
+    return chunks
+
+
+def walk(file: IO[bytes]) -> Iterator[Chunk]:
+    """Yield the chunks of a PNG, up to its end, or to the first that is none or is cut off; pixels may be."""
+    size_bytes = file.seek(0, io.SEEK_END)
+    read_head = _head_reader(file)
+    begin, kind = len(SIGNATURE), b""
+    while begin + 12 <= size_bytes and kind != b"IEND":
+        length, kind = _HEAD.unpack(read_head(begin))
+        if not kind.isalpha() or (begin + 12 + length > size_bytes and kind not in _PIXELS):
+            return
+        yield Chunk(kind, begin, length)
+        begin += 12 + length
+
+
+def _head_reader(file: IO[bytes]) -> Callable[[int], bytes]:
+    """Return a function that reads 8 bytes at an offset; of a file on disk no more than these, as its buffer would."""
+    if isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO):
+        descriptor = file.fileno()
+        return lambda begin: os.pread(descriptor, 8, begin)
+
+    def read_head(begin: int) -> bytes:
+        file.seek(begin)
+        return file.read(8)
+
+    return read_head
+
+
+def _begins_with_header(file: IO[bytes]) -> bool:
+    file.seek(len(SIGNATURE))
+    return file.read(8) == b"\0\0\0\x0dIHDR"
+
+
+def _without_pixels(file: IO[bytes], chunks: Sequence[Chunk]) -> Unreadable:
+    """Return the error for a file whose chunks do not lead from its header to its pixels."""
+    end = chunks[-1].end if chunks else len(SIGNATURE)
+    file.seek(end)
+    head = file.read(8)
+    if chunks and not _begins_with_header(file):
+        return Unreadable("damaged picture: it does not begin with its header")
+    if chunks and chunks[-1].kind == b"IEND":
+        return Unreadable("damaged picture: it has no pixels")
+    if len(head) == 8 and not head[4:].isalpha():
+        return Unreadable(f"damaged picture: there is no PNG chunk at byte {end:,}")
+    return Unreadable("truncated picture: it ends before its pixels")
+
+
+def note_left_out(chunk: Chunk, why: str) -> None:
+    """Add a note that a chunk is left out."""
+    note("damage beside its pixels: left out", f"PNG chunk {chunk.kind.decode('ascii')}: {why}")
+
+
+def rewritten(file: IO[bytes], amended: dict[Chunk, bytes]) -> IO[bytes]:
+    """Return a file with other bytes in place of some chunks, or the file itself if there are none; both rewound."""
+    if not amended:
+        file.seek(0)
+        return file
+    whole, at = io.BytesIO(), 0
+    for chunk in sorted(amended, key=lambda chunk: chunk.begin):
+        file.seek(at)
+        whole.write(file.read(chunk.begin - at) + amended[chunk])
+        at = chunk.end
+    file.seek(at)
+    whole.write(file.read())
+    whole.seek(0)
+    return whole
+
+
+def encoded(kind: bytes, data: bytes) -> bytes:
+    """Return a whole chunk."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+# -- what may be wrong beside the pixels -------------------------------------------------------------------------------
+
+
+def left_out(file: IO[bytes], chunks: Sequence[Chunk]) -> tuple[dict[Chunk, bytes], dict[bytes, Chunk]]:
+    """Return the chunks that are to be left out, each with no bytes in its place, and the sound ones by their kinds."""
+    amended: dict[Chunk, bytes] = {}
+    sound: dict[bytes, Chunk] = {}
+    texts_bytes, is_late = 0, False
+    for chunk in chunks:
+        is_late |= chunk.kind == b"IDAT"
+        if chunk.kind in (*_PIXELS, *_ANIMATION):  # pixels have a checksum of their own once unpacked
+            continue
+        try:
+            texts_bytes += _check(file, chunk, chunk.kind in sound, is_late, texts_bytes)
+        except ValueError as error:
+            note_left_out(chunk, str(error))
+            amended[chunk] = b""
+            texts_bytes += _TEXT_MAX if chunk.kind in _PACKED else 0  # so much may have been unpacked
+        else:
+            sound[chunk.kind] = chunk
+    if not all(chunk.is_sound(file) for chunk in chunks if chunk.kind in _ANIMATION):
+        note("its animation is damaged: left out")
+        amended |= {chunk: b"" for chunk in chunks if chunk.kind in (*_ANIMATION, b"fdAT")}
+    return amended, sound
+
+
+def _check(file: IO[bytes], chunk: Chunk, is_repeated: bool, is_late: bool, texts_bytes: int) -> int:
+    """Check a chunk, and return the bytes of its text.
+
+    Raises:
+        ValueError: An ancillary chunk is of no use, and why.
+        Unreadable: A critical chunk is damaged.
+    """
+    is_critical = chunk.kind[:1].isupper()
+    if not is_critical and chunk.size_bytes > _TEXTS_MAX:
+        raise ValueError(f"it is larger than {_TEXTS_MAX >> 20} MB")
+    if not chunk.is_sound(file):
+        if is_critical:
+            raise Unreadable(f"damaged picture: the checksum of its PNG chunk {chunk.kind.decode('ascii')} is wrong")
+        raise ValueError("its checksum is wrong")
+    if chunk.kind in _COLORS and (is_repeated or is_late):
+        raise ValueError("it stands there twice" if is_repeated else "it follows the pixels")
+    if chunk.size_bytes < _COLORS.get(chunk.kind, 0):
+        raise ValueError("it is too short")
+    if chunk.kind not in _PACKED and chunk.kind not in TEXTS:
+        return 0
+    if texts_bytes + max(_TEXT_MAX, chunk.size_bytes) > _TEXTS_MAX:
+        raise ValueError(f"with it there may be more than {_TEXTS_MAX >> 20} MB of texts")
+    return _unpacked_bytes(chunk.kind, chunk.data(file)) if chunk.kind in _PACKED else chunk.size_bytes
+
+
+def _unpacked_bytes(kind: bytes, data: bytes) -> int:
+    """Return the size of a profile or text once unpacked (PNG 3, 11.3.2.3 and 11.3.3)."""
+    name, _, rest = data.partition(b"\0")
+    if len(rest) < 2:
+        raise ValueError("it is too short")
+    if kind == b"iTXt" and not rest[0]:
+        return len(data)
+    method, packed = (rest[1], rest[2:].split(b"\0", 2)[-1]) if kind == b"iTXt" else (rest[0], rest[1:])
+    if method:
+        raise ValueError(f"its compression method {method} is unknown")
+    unpacking = zlib.decompressobj()
+    try:
+        size_bytes = len(name) + len(unpacking.decompress(packed, _TEXT_MAX))
+    except zlib.error:
+        raise ValueError("it cannot be unpacked") from None
+    if unpacking.unconsumed_tail:
+        raise ValueError(f"it is larger than {_TEXT_MAX >> 20} MB once unpacked")
+    return size_bytes

@@ -1,0 +1,50 @@
+"""Opens picture files by their content: with our own readers where Pillow's give wrong pixels, else with Pillow's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from pipeline.images.bmp import BmpFile, DibFile, begins_bitmap
+from pipeline.images.diagnosis import READABLE
+from pipeline.images.icon import MAGIC, open_icon
+from pipeline.images.png import open_png
+from pipeline.images.png_chunks import SIGNATURE
+
+# What the first box of an AVIF names; the last two may be of an HEIC, too, which its reader finds out.
+_AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
+
+
+def _open_avif(file: IO[bytes], filename: str | bytes) -> ImageFile:
+    """Open an AVIF; its library, which is large, is loaded with the first."""
+    from pipeline.images.avif import open_avif
+
+    return open_avif(file, filename)
+
+
+# Known to Pillow under names of their own that it tries only where they are asked for: a stage that opens pictures
+# itself gets Pillow's readers.
+_OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[bytes], bool | str]]] = {
+    "FILEMILL-PNG": (open_png, lambda head: head.startswith(SIGNATURE)),
+    "FILEMILL-BMP": (BmpFile, lambda head: head.startswith(b"BM")),
+    "FILEMILL-DIB": (DibFile, begins_bitmap),
+    "FILEMILL-AVIF": (_open_avif, lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS),
+    "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
+}
+Image.OPEN.update(_OURS)
+
+
+def open_image(file: Path | bytes) -> Image.Image:
+    """Open a picture file without decoding it.
+
+    Raises:
+        Unreadable: One of our readers refuses the file.
+        UnidentifiedImageError: No reader takes the file.
+        Exception: Whatever Pillow's readers raise for a damaged file.
+    """
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=(*_OURS, *READABLE))
