@@ -6,6 +6,7 @@ width before height, with (0, 0) at the top left.
     decode     a Picture over a file: opening, turning, reducing and resampling
     diagnosis  the formats that are read, and the defects of files that cannot be
     animation  an image with further frames
+    frames     how the frames of an animation are composed
     color      modes, ICC profiles, sRGB
     fonts      fonts, and the letters that a font lacks
     metadata   EXIF and XMP that an output keeps

@@ -22,6 +22,7 @@ from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.frames import with_composed_frames
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -249,7 +250,8 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
+        opened = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
+        return with_composed_frames(opened)
 
     with unreadable_if_damaged():
         try:
@@ -310,7 +312,7 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     The result is in sRGB, or with `own_colors` in the colours of the profile in its info.
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
-        opened = OpenedPicture(image)
+        opened = OpenedPicture(with_composed_frames(image))
         opened.decode_for(None, own_colors=own_colors)
         return opened.load()
 
