@@ -5,6 +5,8 @@ width before height, with (0, 0) at the top left.
 
     decode     a Picture over a file: opening, turning, reducing and resampling
     diagnosis  the formats that are read, and the defects of files that cannot be
+    endings    whether a file was cut off
+    kinds      the names of formats, and kinds of them, that are not read
     animation  an image with further frames
     frames     how the frames of an animation are composed
     color      modes, ICC profiles, sRGB

@@ -21,7 +21,7 @@ from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.diagnosis import READABLE, refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.frames import with_composed_frames
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
@@ -75,17 +75,23 @@ class OpenedPicture(Picture):
     """True if the picture is loaded in its own colours, with their profile in its info, instead of in sRGB."""
 
     def __init__(
-        self, image: Image.Image, *, upright: bool = False, reopen: Callable[[], Image.Image] | None = None
+        self,
+        image: Image.Image,
+        *,
+        upright: bool = False,
+        reopen: Callable[[], Image.Image] | None = None,
+        file: Path | bytes | None = None,
     ) -> None:
         self._image = image
         self._reopen = reopen
+        self._file = file
         self._is_used = False
         self._is_still = True
         self._decoded: _Decoded | None = None
         self._stored = image.size
         self._turn = None
         if not upright:
-            with unreadable_if_damaged():
+            with unreadable_if_damaged(file, image.format):
                 self._turn = _TURNS.get(_orientation(image))
         self.size = self._turned(image.size)
         self.format = image.format
@@ -131,7 +137,7 @@ class OpenedPicture(Picture):
     def _reading(self) -> Iterator[None]:
         """Open the file again after damage: a reader that failed may take the part that it read for the whole."""
         try:
-            with unreadable_if_damaged():
+            with unreadable_if_damaged(self._file, self.format):
                 yield
         except Unreadable:
             if self._reopen:
@@ -253,7 +259,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         opened = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
         return with_composed_frames(opened)
 
-    with unreadable_if_damaged():
+    with unreadable_if_damaged(file):
         try:
             image = reopen()
         except UnidentifiedImageError:
@@ -264,7 +270,8 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         refuse_if_too_large(image.size)
         if image.format == "TIFF":
             refuse_raw(image)
-        return OpenedPicture(image, reopen=reopen)
+        refuse_unread_kind(image, file)
+        return OpenedPicture(image, reopen=reopen, file=file)
     except BaseException:
         image.close()
         raise
