@@ -21,8 +21,10 @@ from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
+from pipeline.images.costs import refuse_if_too_costly, refuse_large_entries
 from pipeline.images.diagnosis import READABLE, refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.frames import with_composed_frames
+from pipeline.images.pnm import with_fast_pnm
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -257,8 +259,9 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
 
     def reopen() -> Image.Image:
         opened = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
-        return with_composed_frames(opened)
+        return with_composed_frames(with_fast_pnm(opened))
 
+    refuse_large_entries(file)
     with unreadable_if_damaged(file):
         try:
             image = reopen()
@@ -268,6 +271,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "GIF":
             _note_missing_end(image.fp)  # type: ignore[attr-defined]
         refuse_if_too_large(image.size)
+        refuse_if_too_costly(image)
         if image.format == "TIFF":
             refuse_raw(image)
         refuse_unread_kind(image, file)

@@ -31,14 +31,24 @@ def ends_early(data: bytes, name: str) -> bool | None:
         return True
 
 
-def _jpeg(data: bytes) -> bool:
-    at = 2
+def jpeg_markers(data: bytes, at: int) -> Iterator[int]:
+    """Yield the markers of a JPEG from a place behind its first one up to the end of the image, without restarts.
+
+    Raises struct.error if the file ends within the segment of one, and IndexError if it ends before the image does.
+    """
     while found := _MARKER.search(data, at):
         marker = data[found.start() + 1]
+        yield marker
         if marker == _END_OF_IMAGE:
-            return False
+            return
         at = found.end() + struct.unpack_from(">H", data, found.end())[0]
-    return True
+    raise IndexError("no end of image")
+
+
+def _jpeg(data: bytes) -> bool:
+    for _ in jpeg_markers(data, 2):
+        pass
+    return False
 
 
 def _png(data: bytes) -> bool:
