@@ -19,6 +19,8 @@ from pipeline.images.endings import jpeg_markers
 _BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10}
 _BYTES_OF_A_MODE = {"I": 10, "F": 12}
 _USUAL_BYTES = 4
+# Bytes that a pixel of a canvas takes on which frames are composed, besides.
+_BYTES_OF_A_CANVAS = 4
 # OpenJPEG has every channel of a tile in 32 bits, and Pillow a copy.
 _BYTES_OF_A_TILE = 5
 # Pixels that one counts as whose decoder is written in Python: a million take up to 1.3 seconds, ten times the next.
@@ -58,6 +60,8 @@ def _counted(image: Image.Image, file: IO[bytes]) -> tuple[float, str]:
         bytes_a_pixel = _bytes_of_jpeg2000(image, file)
     else:
         bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(image.mode, _USUAL_BYTES)
+    if not isinstance(image, ImageFile.ImageFile):
+        bytes_a_pixel += _BYTES_OF_A_CANVAS
     return bytes_a_pixel / _USUAL_BYTES, f"which takes {bytes_a_pixel:.0f} bytes a pixel"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -98,12 +99,19 @@ def _verdict(error: Exception, file: Path | bytes | None, name: str | None) -> s
 
 def _message(error: Exception) -> str:
     """Return what a reader said, in words and on one line."""
-    if isinstance(error, OSError) and len(error.args) == 1 and isinstance(error.args[0], int):
-        return f"its decoder failed with code {error.args[0]}"
-    said = one_line(str(error))
-    if isinstance(error, OSError | ValueError | SyntaxError | EOFError | NotImplementedError) and said:
+    cause = error.args[0] if len(error.args) == 1 else None
+    if isinstance(cause, Exception):
+        return _message(cause)
+    if isinstance(error, OSError) and isinstance(cause, int):
+        return f"its decoder failed with code {cause}"
+    said = one_line(cause.decode("latin-1") if isinstance(cause, bytes) else str(error))
+    if isinstance(error, KeyError):
+        return f"its reader does not know the value {said}"
+    if isinstance(error, OSError | ValueError | SyntaxError | EOFError | NotImplementedError) and re.search(
+        "[a-z]{3}", said
+    ):
         return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return f"its reader failed with {type(error).__name__}" + (f" ({said})" if said else "")
 
 
 def refuse_raw(image: Image.Image) -> None:

@@ -42,8 +42,8 @@ class _Frame:
     disposal: int
     is_laid_over: bool
     """True if its transparent pixels show what was there; False if they take its place."""
-    read: Callable[[], Image.Image]
-    """Decodes it to mode L, LA, RGB or RGBA."""
+    read: Callable[[Size], Image.Image]
+    """Decodes the part of this size at its left top, to mode L, LA, RGB or RGBA."""
 
 
 _Finder = Callable[[ImageFile.ImageFile, IO[bytes]], Iterator[_Frame]]
@@ -121,8 +121,7 @@ class _Composed(Image.Image):
             return canvas or Image.new("RGBA", self.size)
         refuse_if_too_large(frame.size)
         seen = (min(frame.size[0], self.width - frame.at[0]), min(frame.size[1], self.height - frame.at[1]))
-        picture = frame.read()
-        picture = picture if picture.size == seen else picture.crop((0, 0, *seen))
+        picture = frame.read(seen)
         if seen == self.size and (picture.mode in ("L", "RGB") or not frame.is_laid_over):
             return picture
         drawn = canvas.convert("RGBA") if canvas else Image.new("RGBA", self.size)
@@ -152,9 +151,9 @@ def _refuse_many(frames: int) -> None:
         raise Unreadable(f"too large: an animation of more than {_MOST_FRAMES} frames, which is the limit")
 
 
-def _decoded(data: bytes, name: str) -> Image.Image:
+def _decoded(data: bytes, name: str, seen: Size) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=(name,)) as image:
-        return to_plain(image)
+        return to_plain(image if image.size == seen else image.crop((0, 0, *seen)))
 
 
 # -- GIF (GIF89a) ------------------------------------------------------------------------------------------------------
@@ -204,7 +203,7 @@ class _GifReader:
     palette: bytes
     control: bytes
 
-    def __call__(self) -> Image.Image:
+    def __call__(self, seen: Size) -> Image.Image:
         """Return the frame as a GIF of its own is decoded, whose screen it fills."""
         self.file.seek(self.start)
         pixels = self.file.read(self.end - self.start)
@@ -212,7 +211,7 @@ class _GifReader:
         screen = struct.pack("<2H3B", *self.size, 0x80 | bits if self.palette else 0, 0, 0) + self.palette
         control = b"!\xf9\4" + bytes([self.control[0] & 1]) + self.control[1:4] + b"\0"
         frame = b"," + struct.pack("<4HB", 0, 0, *self.size, self.interlacing)
-        return _decoded(b"GIF89a" + screen + control + frame + pixels + b";", "GIF")
+        return _decoded(b"GIF89a" + screen + control + frame + pixels + b";", "GIF", seen)
 
 
 def _exactly(file: IO[bytes], size_bytes: int) -> bytes:
@@ -239,7 +238,7 @@ def _block(file: IO[bytes]) -> bytes:
 def _frames_of_png(opened: ImageFile.ImageFile, file: IO[bytes]) -> Iterator[_Frame]:
     """Find the frames of an animated PNG. Raises SyntaxError for one that is against the rules."""
 
-    def read_first() -> Image.Image:
+    def read_first(_seen: Size) -> Image.Image:
         opened.seek(0)
         return to_plain(opened)
 
@@ -304,12 +303,12 @@ class _PngReader:
     size: Size
     pixels: list[bytes]
 
-    def __call__(self) -> Image.Image:
+    def __call__(self, seen: Size) -> Image.Image:
         """Return the frame as a PNG of its own is decoded, with the palette and the transparency that all share."""
         header = struct.pack(">2I", *self.size) + self.head[b"IHDR"][8:]
         shared = [(kind, self.head[kind]) for kind in _SHARED[1:] if kind in self.head]
         chunks = [(b"IHDR", header), *shared, *((b"IDAT", part) for part in self.pixels), (b"IEND", b"")]
-        return _decoded(b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks), "PNG")
+        return _decoded(b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks), "PNG", seen)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
@@ -325,7 +324,11 @@ def _frames_of_webp(opened: ImageFile.ImageFile, _file: IO[bytes]) -> Iterator[_
     for number in range(opened.n_frames):  # type: ignore[attr-defined]
         opened.seek(number)
         image = opened.copy()
-        yield _Frame((0, 0), opened.size, opened.info["duration"], _KEEP, False, partial(to_plain, image))
+        yield _Frame((0, 0), opened.size, opened.info["duration"], _KEEP, False, partial(_whole, image))
+
+
+def _whole(image: Image.Image, _seen: Size) -> Image.Image:
+    return image
 
 
 _MOVING: dict[str, _Finder] = {"PNG": _frames_of_png, "WEBP": _frames_of_webp}

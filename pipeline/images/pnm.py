@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from PIL import Image, ImageFile
@@ -29,6 +30,11 @@ def with_fast_pnm(opened: Image.Image) -> Image.Image:
 
 def _scaled(value: int, maxval: int) -> int:
     return min(255, (2 * 255 * value + maxval) // (2 * maxval))
+
+
+@lru_cache(maxsize=2)
+def _levels(maxval: int) -> list[int]:
+    return [_scaled(value, maxval) for value in range(65_536)]
 
 
 class _Decoder(ImageFile.PyDecoder):
@@ -65,7 +71,7 @@ class _Binary(_Decoder):
             while part := self.fd.read(_ROWS * row):
                 yield part.translate(table)
             return
-        levels = [_scaled(value, maxval) for value in range(65_536)]
+        levels = _levels(maxval)
         while len(part := self.fd.read(2 * _ROWS * row)) >= 2 * row:
             rows = len(part) // (2 * row)
             deep = Image.frombytes("I;16B", (row, rows), part[: 2 * rows * row])

@@ -34,7 +34,7 @@ def made(kind: str) -> bytes:
         ("JPEG", 10_000, ""),
         ("PNG", 10_000, ""),
         ("PNG, 16 bits", 10_000, ""),
-        ("GIF", 10_000, ""),
+        ("GIF", 20_000, "takes 8 bytes a pixel"),
         ("BMP", 10_000, ""),
         ("PPM", 10_000, ""),
         ("WEBP", 40_000, "takes 16 bytes a pixel"),
