@@ -23,6 +23,8 @@ _USUAL_BYTES = 4
 _BYTES_OF_A_CANVAS = 4
 # OpenJPEG has every channel of a tile in 32 bits, and Pillow a copy.
 _BYTES_OF_A_TILE = 5
+# Tiles of a JPEG 2000: each takes 12 kB before it is decoded, however small it is.
+_MOST_TILES = 10_000
 # Pixels that one counts as whose decoder is written in Python: a million take up to 1.3 seconds, ten times the next.
 _SLOW = 10
 # Scans of a JPEG: each takes as long as the first, however few bytes it has. Encoders write 10, and optimisers 30.
@@ -88,6 +90,9 @@ def _bytes_of_jpeg2000(image: Image.Image, file: IO[bytes]) -> float:
     (channels,) = struct.unpack_from(">H", head, at + 40)
     size = (max(1, right - left), max(1, bottom - top))
     refuse_if_too_large(size)
+    tiles = -(-size[0] // max(1, across)) * -(-size[1] // max(1, down))
+    if tiles > _MOST_TILES:
+        raise Unreadable(f"too large: a JPEG 2000 of {tiles} tiles, limit {_MOST_TILES}")
     part = min(1.0, min(across, size[0]) * min(down, size[1]) / (image.width * image.height))
     return float(_USUAL_BYTES + _BYTES_OF_A_TILE * channels * part)
 

@@ -36,6 +36,8 @@ _UNMISTAKABLE = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "JPEG2000", "PSD"
 
 # Bytes: an SVG may begin with comments; whatever begins a picture stands in the first of them.
 _HEAD = 4096
+# Bytes of a file that is read once more, to see why it cannot be decoded.
+_LARGEST_BYTES = 1 << 28
 # What the second version of TGA, which begins like many a file, ends with.
 _TGA_END = b"TRUEVISION-XFILE.\0"
 # What Pillow's readers say of a file that ends too early, where the format itself does not say whether it does, and of
@@ -86,8 +88,8 @@ def _verdict(error: Exception, file: Path | bytes | None, name: str | None) -> s
     words = message.lower()
     if isinstance(error, UnidentifiedImageError) or "invalid literal" in words:  # a text that begins as a PPM does
         return "not a picture"
-    data = file.read_bytes() if isinstance(file, Path) else file
-    name = name or (data and _recognised(data[:_HEAD])) or None
+    data = _contents(file) if file else b""
+    name = name or _recognised(data[:_HEAD])
     kind = unread_kind(data, name) if data and name else None
     if kind or isinstance(error, NotImplementedError) or any(word in words for word in _UNSUPPORTED):
         return "unsupported: " + ": ".join(part for part in (kind or name, message) if part)
@@ -144,7 +146,7 @@ def unidentified(file: Path | bytes) -> Unreadable:
             return Unreadable(f"unsupported: {name} is not read" + (" by this Pillow" if name in READABLE else ""))
         if accepted and name in _UNMISTAKABLE:
             return Unreadable(_why_not(name, file))
-    data = file if isinstance(file, bytes) else file.read_bytes()
+    data = _contents(file)
     if data.endswith(_TGA_END):
         return Unreadable(_why_not("TGA", file))
     return Unreadable("unsupported: WBMP is not read" if is_wbmp(data) else "not a picture")
@@ -154,6 +156,13 @@ def _recognised(head: bytes) -> str | None:
     """Return Pillow's name of the format that is read and whose files begin like this."""
     openers = ((name, Image.OPEN[name][1]) for name in READABLE if name in Image.OPEN)
     return next((name for name, accept in openers if accept and _accepted(accept, head) is True), None)
+
+
+def _contents(file: Path | bytes) -> bytes:
+    """Return a whole file; nothing of one that is too large to be read once more."""
+    if isinstance(file, bytes):
+        return file
+    return file.read_bytes() if file.stat().st_size <= _LARGEST_BYTES else b""
 
 
 def _head(file: Path | bytes) -> bytes:

@@ -88,6 +88,15 @@ def test_a_codestream_larger_than_its_box_is_refused() -> None:
         open_picture(bytes(data))
 
 
+@pytest.mark.parametrize("tile", [(1, 1), (0, 0)])
+def test_tiles_are_counted(tile: tuple[int, int]) -> None:
+    """Each takes memory before it is decoded, so that 100x101 of one pixel are too many."""
+    data = bytearray(encode(paint(100, 101), "JPEG2000", tile_size=(50, 50)))
+    struct.pack_into(">II", data, data.index(b"\xff\x4f\xff\x51") + 24, *tile)
+    with pytest.raises(Unreadable, match=r"^too large: a JPEG 2000 of 10100 tiles, limit 10000$"):
+        open_picture(bytes(data))
+
+
 # -- scans of a JPEG ---------------------------------------------------------------------------------------------------
 
 
