@@ -17,7 +17,7 @@ from pipeline.images.endings import jpeg_markers
 # Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys. Every other one
 # takes the 4 to 8 of Pillow's own storage, which count as one pixel.
 _BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10}
-_BYTES_OF_A_MODE = {"I": 10, "F": 12}
+_BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12}
 _USUAL_BYTES = 4
 # Bytes that a pixel of a canvas takes on which frames are composed, besides.
 _BYTES_OF_A_CANVAS = 4
@@ -44,12 +44,9 @@ def refuse_if_too_costly(image: Image.Image) -> None:
         return
     here = file.tell()
     try:
-        if image.format in ("JPEG", "MPO"):
-            _refuse_many_scans(image, file)
-        else:
-            counted, why = _counted(image, file)
-            if counted > 1:
-                refuse_if_too_large(image.size, counted=counted, why=why)
+        counted, why = _counted(image, file)
+        if counted > 1:
+            refuse_if_too_large(image.size, counted=counted, why=why)
     finally:
         file.seek(here)
 
@@ -58,7 +55,9 @@ def _counted(image: Image.Image, file: IO[bytes]) -> tuple[float, str]:
     """Return as how many pixels each counts, and why."""
     if any(_is_slow(tile) for tile in getattr(image, "tile", ())):
         return _SLOW, "which is decoded slowly"
-    if image.format == "JPEG2000":
+    if image.format in ("JPEG", "MPO"):
+        bytes_a_pixel = _bytes_of_jpeg(image, file)
+    elif image.format == "JPEG2000":
         bytes_a_pixel = _bytes_of_jpeg2000(image, file)
     else:
         bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(image.mode, _USUAL_BYTES)
@@ -97,15 +96,17 @@ def _bytes_of_jpeg2000(image: Image.Image, file: IO[bytes]) -> float:
     return float(_USUAL_BYTES + _BYTES_OF_A_TILE * channels * part)
 
 
-def _refuse_many_scans(image: Image.Image, file: IO[bytes]) -> None:
-    """Count the scans of a JPEG of which there can be many: a progressive one, or one whose channels come apart.
+def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:
+    """Return the bytes a pixel takes in a JPEG of several scans, whose coefficients libjpeg keeps: 2 for each.
 
-    Pillow has stopped behind the header of the first scan, which says its number of channels (T.81, B.2.3).
+    There can be several in a progressive one, and in one whose channels come apart. Raises `Unreadable` if there are
+    many. Pillow has stopped behind the header of the first scan, which says its number of channels (T.81, B.2.3).
     """
-    length = 6 + 2 * len(getattr(image, "layer", ()))
+    layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
+    length = 6 + 2 * len(layers)
     file.seek(-min(file.tell(), length + 2), io.SEEK_CUR)
     if not image.info.get("progressive") and file.read(length + 2).startswith(b"\xff\xda" + struct.pack(">H", length)):
-        return
+        return _USUAL_BYTES
     file.seek(2)
     scans = 0
     with suppress(struct.error, IndexError):  # it is cut off, as its decoder will say
@@ -113,6 +114,9 @@ def _refuse_many_scans(image: Image.Image, file: IO[bytes]) -> None:
             scans += marker == _START_OF_SCAN
             if scans > _MOST_SCANS:
                 raise Unreadable(f"too large: a JPEG of more than {_MOST_SCANS} scans, which is the limit")
+    samples = sum(across * down for _, across, down, _ in layers)
+    whole = max((layer[1] for layer in layers), default=1) * max((layer[2] for layer in layers), default=1)
+    return max(_USUAL_BYTES, 2 * samples / max(1, whole))
 
 
 def refuse_large_entries(file: Path | bytes) -> None:

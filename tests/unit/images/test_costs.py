@@ -25,6 +25,9 @@ def made(kind: str) -> bytes:
         return encode(Image.frombytes("I;16", SIZE, bytes(20_000)), "PNG")
     if kind == "JPEG2000, tiled":
         return encode(image, "JPEG2000", tile_size=(20, 20))
+    if kind.startswith("JPEG, progressive"):
+        finely = {"subsampling": 0} if kind.endswith("4") else {}
+        return encode(image.convert("CMYK" if kind.endswith("CMYK") else "RGB"), "JPEG", progressive=True, **finely)
     return encode(image, kind)
 
 
@@ -32,8 +35,11 @@ def made(kind: str) -> bytes:
     ("kind", "most", "why"),
     [
         ("JPEG", 10_000, ""),
+        ("JPEG, progressive", 10_000, ""),
+        ("JPEG, progressive 4:4:4", 15_000, "takes 6 bytes a pixel"),
+        ("JPEG, progressive CMYK", 20_000, "takes 8 bytes a pixel"),
         ("PNG", 10_000, ""),
-        ("PNG, 16 bits", 10_000, ""),
+        ("PNG, 16 bits", 17_500, "takes 7 bytes a pixel"),
         ("GIF", 20_000, "takes 8 bytes a pixel"),
         ("BMP", 10_000, ""),
         ("PPM", 10_000, ""),
