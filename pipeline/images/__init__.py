@@ -12,7 +12,12 @@ width before height, with (0, 0) at the top left.
     icon       ICO and CUR: the best of their pictures
     encodings  ICC profiles for colours that are named by numbers
     diagnosis  the formats that are read, and the defects of files that cannot be
+    endings    whether a file was cut off
+    kinds      the names of formats, and kinds of them, that are not read
+    costs      pictures that cost more than their size lets expect
+    pnm        fast decoding of PBM, PGM and PPM
     animation  an image with further frames
+    frames     how the frames of an animation are composed
     color      modes, ICC profiles, sRGB
     fonts      fonts, and the letters that a font lacks
     metadata   EXIF and XMP that an output keeps
@@ -136,12 +141,14 @@ class limited_to:
         _limits.reset(self._token)
 
 
-def refuse_if_too_large(size: Size, frames: int = 1) -> None:
+def refuse_if_too_large(size: Size, frames: int = 1, *, counted: float = 1.0, why: str = "") -> None:
     """Check a picture's size against the limits of the pipeline, before its pixels take any memory.
 
     Args:
         size: Width and height in pixels.
         frames: The number of frames that are in memory together.
+        counted: The number of pixels that each of it counts as, where decoding costs more than usual, and
+        why: What it costs, to be said in the error.
 
     Raises:
         Unreadable: The picture has no pixels, has more than `inputs.max_pixels` (default 100 million, all frames
@@ -152,7 +159,8 @@ def refuse_if_too_large(size: Size, frames: int = 1) -> None:
     if width < 1 or height < 1:
         raise Unreadable(f"damaged picture: its size is {width}x{height}")
     shown = f"too large: {width}x{height}" + (f" in {frames} frames" if frames > 1 else "")
-    if width * height * frames > limits.max_pixels:
-        raise Unreadable(f"{shown}, limit {limits.max_pixels / 1e6:g} MP")
+    if width * height * frames * counted > limits.max_pixels:
+        kind = f" for a picture {why}; inputs.max_pixels raises it" if why else ""
+        raise Unreadable(f"{shown}, limit {limits.max_pixels / counted / 1e6:g} MP{kind}")
     if max(width, height) > limits.max_side:
         raise Unreadable(f"{shown}, limit {limits.max_side} pixels a side")

@@ -24,8 +24,6 @@ class Timing:
     """The duration of each frame in milliseconds."""
     plays: int
     """The number of times that the animation is shown; 0 for ever."""
-    disposals: tuple[int, ...]
-    """The disposal method of each frame of a GIF (GIF89a, 23.c.iv); 0 where the format has none."""
 
 
 class Animation(Image.Image):
@@ -103,15 +101,13 @@ def read_first(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -
 
 
 def _read_all(image: Image.Image, count: int, read: Callable[[Image.Image], Image.Image]) -> Animation:
-    frames, durations_ms, disposals = [], [], []
+    frames, durations_ms = [], []
     # The first picture of an APNG may be one for programs that know no animation, and no frame of it.
     for frame in range(1 if getattr(image, "default_image", False) else 0, count):
         image.seek(frame)
-        refuse_if_too_large(image.size, count)  # a GIF's canvas may grow
         frames.append(read(image))
         durations_ms.append(float(image.info.get("duration", 0)))
-        disposals.append(int(getattr(image, "disposal_method", 0)))
-    return Animation(frames, Timing(tuple(durations_ms), _plays(image), tuple(disposals)))
+    return Animation(frames, Timing(tuple(durations_ms), _plays(image)))
 
 
 def _plays(image: Image.Image) -> int:

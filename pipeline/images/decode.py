@@ -21,8 +21,11 @@ from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.diagnosis import refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.costs import refuse_if_too_costly, refuse_large_entries
+from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
+from pipeline.images.frames import with_composed_frames
 from pipeline.images.png import has_text_after_pixels
+from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
@@ -73,17 +76,23 @@ class OpenedPicture(Picture):
     """True if the picture is loaded in its own colours, with their profile in its info, instead of in sRGB."""
 
     def __init__(
-        self, image: Image.Image, *, upright: bool = False, reopen: Callable[[], Image.Image] | None = None
+        self,
+        image: Image.Image,
+        *,
+        upright: bool = False,
+        reopen: Callable[[], Image.Image] | None = None,
+        file: Path | bytes | None = None,
     ) -> None:
         self._image = image
         self._reopen = reopen
+        self._file = file
         self._is_used = False
         self._is_still = True
         self._decoded: _Decoded | None = None
         self._stored = image.size
         self._turn = None
         if not upright:
-            with unreadable_if_damaged():
+            with unreadable_if_damaged(file, image.format):
                 self._turn = _TURNS.get(_orientation(image))
         self.size = self._turned(image.size)
         self.format = image.format
@@ -129,7 +138,7 @@ class OpenedPicture(Picture):
     def _reading(self) -> Iterator[None]:
         """Open the file again after damage: a reader that failed may take the part that it read for the whole."""
         try:
-            with unreadable_if_damaged():
+            with unreadable_if_damaged(self._file, self.format):
                 yield
         except Unreadable:
             if self._reopen:
@@ -248,9 +257,10 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return open_image(file)
+        return with_composed_frames(with_fast_pnm(open_image(file)))
 
-    with unreadable_if_damaged():
+    refuse_large_entries(file)
+    with unreadable_if_damaged(file):
         try:
             image = reopen()
         except UnidentifiedImageError:
@@ -259,9 +269,11 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "GIF":
             _note_missing_end(image.fp)  # type: ignore[attr-defined]
         refuse_if_too_large(image.size)
+        refuse_if_too_costly(image)
         if image.format == "TIFF":
             refuse_raw(image)
-        return OpenedPicture(image, reopen=reopen)
+        refuse_unread_kind(image, file)
+        return OpenedPicture(image, reopen=reopen, file=file)
     except BaseException:
         image.close()
         raise
@@ -295,7 +307,7 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     The result is in sRGB, or with `own_colors` in the colours of the profile in its info.
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
-        opened = OpenedPicture(image)
+        opened = OpenedPicture(with_composed_frames(image))
         opened.decode_for(None, own_colors=own_colors)
         return opened.load()
 

@@ -33,7 +33,7 @@ Kept = Mapping[str, bytes]
 _EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})
 # How a viewer goes on from one frame to the next (GIF89a, 23.c.iv): what is drawn stays, or is cleared away.
-_KEEP, _CLEAR, _RESTORE = 1, 2, 3
+_KEEP, _CLEAR = 1, 2
 # GIF and WebP have 16 bits for how often.
 _MOST_TIMES = 65_535
 
@@ -281,10 +281,11 @@ def _gif_options(image: Image.Image) -> dict[str, Any]:
         return {}
     plays = image.timing.plays
     loop = {} if plays == 1 else {"loop": min(plays - 1, _MOST_TIMES) if plays else 0}
-    # Optimised, Pillow mistakes which index is transparent in frames that have other palettes than the first.
-    optimize = {"optimize": False} if any(_has_transparency(frame) for frame in image.frames) else {}
-    durations_ms = _in_hundredths(image.timing.durations_ms)
-    return {**_frames_after(image), **loop, **optimize, "duration": durations_ms, "disposal": _disposals(image)}
+    # Frames are whole pictures: only where a pixel may become clear again must those before be cleared away. Optimised,
+    # Pillow mistakes which index is transparent in frames that have other palettes than the first.
+    clears = any(_has_transparency(frame) for frame in image.frames)
+    how = {"disposal": _CLEAR, "optimize": False} if clears else {"disposal": _KEEP}
+    return {**_frames_after(image), **loop, **how, "duration": _in_hundredths(image.timing.durations_ms)}
 
 
 def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
@@ -299,17 +300,6 @@ def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
 
 def _frames_after(image: Animation) -> dict[str, Any]:
     return {"save_all": True, "append_images": image.frames[1:]}
-
-
-def _disposals(image: Animation) -> list[int]:
-    """Return the disposal methods for frames that are whole pictures: those of the source if they are right.
-
-    If a pixel may become transparent again, the frame must be cleared. Restoring the state before a frame is the same
-    as keeping the frame, when the next one is a whole picture.
-    """
-    if any(_has_transparency(frame) for frame in image.frames):
-        return [_CLEAR] * len(image.frames)
-    return [_KEEP if each == _RESTORE else each for each in image.timing.disposals]
 
 
 def _has_transparency(frame: Image.Image) -> bool:

@@ -130,7 +130,7 @@ def test_a_first_frame_smaller_than_the_canvas() -> None:
 def test_frames_of_other_modes_are_brought_together() -> None:
     """Grey, coloured and transparent frames in one animation lose neither colour nor transparency."""
     grey, red, hole = Image.new("L", (20, 20), 90), Image.new("RGB", (20, 20), "red"), Image.new("LA", (20, 20), (9, 0))
-    timing = Timing((50.0,) * 3, 0, (0,) * 3)
+    timing = Timing((50.0,) * 3, 0)
     for frames, mode in (
         ([grey, red], "RGB"),
         ([grey, hole], "LA"),

@@ -1,0 +1,145 @@
+"""Refuses, before they are decoded, pictures that cost more than their size lets expect: in memory, or in time."""
+
+from __future__ import annotations
+
+import io
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageFile
+
+from pipeline.errors import Unreadable
+from pipeline.images import refuse_if_too_large
+from pipeline.images.endings import jpeg_markers
+
+# Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys. Every other one
+# takes the 4 to 8 of Pillow's own storage, which count as one pixel.
+_BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10}
+_BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12}
+_USUAL_BYTES = 4
+# Bytes that a pixel of a canvas takes on which frames are composed, besides.
+_BYTES_OF_A_CANVAS = 4
+# OpenJPEG has every channel of a tile in 32 bits, and Pillow a copy.
+_BYTES_OF_A_TILE = 5
+# Tiles of a JPEG 2000: each takes 12 kB before it is decoded, however small it is.
+_MOST_TILES = 10_000
+# Pixels that one counts as whose decoder is written in Python: a million take up to 1.3 seconds, ten times the next.
+_SLOW = 10
+# Scans of a JPEG: each takes as long as the first, however few bytes it has. Encoders write 10, and optimisers 30.
+_MOST_SCANS, _START_OF_SCAN = 100, 0xDA
+# The bytes with which an icon begins.
+_ICON = b"\0\0\1\0"
+
+
+def refuse_if_too_costly(image: Image.Image) -> None:
+    """Raise `Unreadable` for a picture whose decoder takes more than `inputs.max_pixels` usual pixels do.
+
+    Args:
+        image: A picture of a permitted size that is opened, but not decoded.
+    """
+    file: IO[bytes] | None = getattr(image, "fp", None)
+    if file is None:
+        return
+    here = file.tell()
+    try:
+        counted, why = _counted(image, file)
+        if counted > 1:
+            refuse_if_too_large(image.size, counted=counted, why=why)
+    finally:
+        file.seek(here)
+
+
+def _counted(image: Image.Image, file: IO[bytes]) -> tuple[float, str]:
+    """Return as how many pixels each counts, and why."""
+    if any(_is_slow(tile) for tile in getattr(image, "tile", ())):
+        return _SLOW, "which is decoded slowly"
+    if image.format in ("JPEG", "MPO"):
+        bytes_a_pixel = _bytes_of_jpeg(image, file)
+    elif image.format == "JPEG2000":
+        bytes_a_pixel = _bytes_of_jpeg2000(image, file)
+    else:
+        bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(image.mode, _USUAL_BYTES)
+    if not isinstance(image, ImageFile.ImageFile):
+        bytes_a_pixel += _BYTES_OF_A_CANVAS
+    return bytes_a_pixel / _USUAL_BYTES, f"which takes {bytes_a_pixel:.0f} bytes a pixel"
+
+
+def _is_slow(tile: ImageFile._Tile) -> bool:
+    decoder = Image.DECODERS.get(tile[0])
+    return (
+        isinstance(decoder, type)
+        and issubclass(decoder, ImageFile.PyDecoder)
+        and not getattr(decoder, "is_fast", False)
+    )
+
+
+def _bytes_of_jpeg2000(image: Image.Image, file: IO[bytes]) -> float:
+    """Return the bytes a pixel takes, by the size of the tiles; raise `Unreadable` if they are of a larger picture.
+
+    The tiles are described where the codestream begins (T.800, A.5.1), which is behind the boxes of a JP2.
+    """
+    file.seek(0)
+    head = file.read(1 << 20)
+    at = head.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(head) < at + 42:
+        return _USUAL_BYTES
+    right, bottom, left, top, across, down = struct.unpack_from(">6I", head, at + 8)
+    (channels,) = struct.unpack_from(">H", head, at + 40)
+    size = (max(1, right - left), max(1, bottom - top))
+    refuse_if_too_large(size)
+    tiles = -(-size[0] // max(1, across)) * -(-size[1] // max(1, down))
+    if tiles > _MOST_TILES:
+        raise Unreadable(f"too large: a JPEG 2000 of {tiles} tiles, limit {_MOST_TILES}")
+    part = min(1.0, min(across, size[0]) * min(down, size[1]) / (image.width * image.height))
+    return float(_USUAL_BYTES + _BYTES_OF_A_TILE * channels * part)
+
+
+def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:
+    """Return the bytes a pixel takes in a JPEG of several scans, whose coefficients libjpeg keeps: 2 for each.
+
+    There can be several in a progressive one, and in one whose channels come apart. Raises `Unreadable` if there are
+    many. Pillow has stopped behind the header of the first scan, which says its number of channels (T.81, B.2.3).
+    """
+    layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
+    length = 6 + 2 * len(layers)
+    file.seek(-min(file.tell(), length + 2), io.SEEK_CUR)
+    if not image.info.get("progressive") and file.read(length + 2).startswith(b"\xff\xda" + struct.pack(">H", length)):
+        return _USUAL_BYTES
+    file.seek(2)
+    scans = 0
+    with suppress(struct.error, IndexError):  # it is cut off, as its decoder will say
+        for marker in jpeg_markers(file.read(), 0):
+            scans += marker == _START_OF_SCAN
+            if scans > _MOST_SCANS:
+                raise Unreadable(f"too large: a JPEG of more than {_MOST_SCANS} scans, which is the limit")
+    samples = sum(across * down for _, across, down, _ in layers)
+    whole = max((layer[1] for layer in layers), default=1) * max((layer[2] for layer in layers), default=1)
+    return max(_USUAL_BYTES, 2 * samples / max(1, whole))
+
+
+def refuse_large_entries(file: Path | bytes) -> None:
+    """Raise `Unreadable` for an icon that holds a picture larger than permitted, whatever its own directory says.
+
+    Asked before the icon is opened, since Pillow decodes one of its pictures for that.
+    """
+    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb", buffering=0) as opened:
+        if opened.read(4) == _ICON:
+            _refuse_large_entries(opened)
+
+
+def _refuse_large_entries(file: IO[bytes]) -> None:
+    count = int.from_bytes(file.read(2), "little")
+    directory = file.read(16 * count)
+    for entry in range(0, len(directory) - 15, 16):
+        file.seek(int.from_bytes(directory[entry + 12 : entry + 16], "little"))
+        head = file.read(24)
+        if len(head) < 24:
+            continue  # it is cut off, as its reader will say
+        if head.startswith(b"\x89PNG"):
+            width, height = struct.unpack_from(">II", head, 16)
+        else:  # a bitmap of twice the height, for the mask
+            width, height = (abs(side) for side in struct.unpack_from("<ii", head, 4))
+            height //= 2
+        refuse_if_too_large((max(1, width), max(1, height)))

@@ -1,0 +1,146 @@
+"""What costs more than its size lets expect is counted before it is decoded, and refused by its name."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pytest
+from PIL import Image
+from support.pictures import bomb_png, encode, paint
+
+from pipeline.errors import Unreadable
+from pipeline.images import Limits, limited_to
+from pipeline.images.costs import refuse_if_too_costly
+from pipeline.images.decode import open_picture
+
+SIZE = (100, 100)
+
+
+def made(kind: str) -> bytes:
+    image = paint(*SIZE)
+    if kind == "PFM":
+        return b"Pf\n100 100\n-1.0\n" + struct.pack("<10000f", *[0.5] * 10_000)
+    if kind == "PNG, 16 bits":
+        return encode(Image.frombytes("I;16", SIZE, bytes(20_000)), "PNG")
+    if kind == "JPEG2000, tiled":
+        return encode(image, "JPEG2000", tile_size=(20, 20))
+    if kind.startswith("JPEG, progressive"):
+        finely = {"subsampling": 0} if kind.endswith("4") else {}
+        return encode(image.convert("CMYK" if kind.endswith("CMYK") else "RGB"), "JPEG", progressive=True, **finely)
+    return encode(image, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "why"),
+    [
+        ("JPEG", 10_000, ""),
+        ("JPEG, progressive", 10_000, ""),
+        ("JPEG, progressive 4:4:4", 15_000, "takes 6 bytes a pixel"),
+        ("JPEG, progressive CMYK", 20_000, "takes 8 bytes a pixel"),
+        ("PNG", 10_000, ""),
+        ("PNG, 16 bits", 17_500, "takes 7 bytes a pixel"),
+        ("GIF", 20_000, "takes 8 bytes a pixel"),
+        ("BMP", 10_000, ""),
+        ("PPM", 10_000, ""),
+        ("WEBP", 40_000, "takes 16 bytes a pixel"),
+        ("AVIF", 25_000, "takes 10 bytes a pixel"),
+        ("JPEG2000", 47_500, "takes 19 bytes a pixel"),
+        ("JPEG2000, tiled", 11_500, "takes 5 bytes a pixel"),
+        ("PFM", 30_000, "takes 12 bytes a pixel"),
+        ("QOI", 100_000, "is decoded slowly"),
+    ],
+)
+def test_a_pixel_counts_as_what_it_costs(kind: str, most: int, why: str) -> None:
+    """The limit of pixels is one of memory and time, of which some decoders take more for each."""
+    data = made(kind)
+    with limited_to(Limits(most)):
+        assert open_picture(data).load((10, 10)).size == (10, 10)
+    with limited_to(Limits(most - 1)), pytest.raises(Unreadable) as refused:
+        open_picture(data)
+    assert refused.value.text.startswith("too large: 100x100, limit ")
+    assert not why or refused.value.text.endswith(f" for a picture which {why}; inputs.max_pixels raises it")
+
+
+# -- pictures inside of others -----------------------------------------------------------------------------------------
+
+
+def icon(*pictures: bytes) -> bytes:
+    at, entries = 6 + 16 * len(pictures), b""
+    for picture in pictures:
+        entries += struct.pack("<4B2H2I", 16, 16, 0, 0, 1, 32, len(picture), at)
+        at += len(picture)
+    return struct.pack("<3H", 0, 1, len(pictures)) + entries + b"".join(pictures)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("kind", ["PNG", "bitmap"])
+def test_a_bomb_inside_an_icon_is_refused_when_it_is_opened(kind: str, first: bool) -> None:
+    """Its directory says 16x16; the picture's own header counts, before any of it is decoded."""
+    bomb = (
+        bomb_png(60_000, 60_000) if kind == "PNG" else struct.pack("<IiiHH", 40, 60_000, 120_000, 1, 32) + bytes(2000)
+    )
+    small = encode(paint(16, 16), "PNG")
+    with pytest.raises(Unreadable, match=r"^too large: 60000x60000, limit 100 MP$"):
+        open_picture(icon(bomb, small) if first else icon(small, bomb))
+    assert open_picture(icon(small, small)).load().size == (16, 16)
+
+
+def test_a_codestream_larger_than_its_box_is_refused() -> None:
+    """A JP2 whose own head says 16x16, and the codestream in it 60000x60000."""
+    data = bytearray(encode(paint(16, 16), "JPEG2000"))
+    struct.pack_into(">II", data, data.index(b"\xff\x4f\xff\x51") + 8, 60_000, 60_000)
+    with pytest.raises(Unreadable, match=r"^too large: 60000x60000, limit 100 MP$"):
+        open_picture(bytes(data))
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (0, 0)])
+def test_tiles_are_counted(tile: tuple[int, int]) -> None:
+    """Each takes memory before it is decoded, so that 100x101 of one pixel are too many."""
+    data = bytearray(encode(paint(100, 101), "JPEG2000", tile_size=(50, 50)))
+    struct.pack_into(">II", data, data.index(b"\xff\x4f\xff\x51") + 24, *tile)
+    with pytest.raises(Unreadable, match=r"^too large: a JPEG 2000 of 10100 tiles, limit 10000$"):
+        open_picture(bytes(data))
+
+
+# -- scans of a JPEG ---------------------------------------------------------------------------------------------------
+
+
+def scans(count: int, *, progressive: bool, channels: int = 1) -> bytes:
+    """A JPEG with a scan repeated until there are so many."""
+    data = encode(paint(64, 64), "JPEG", progressive=progressive)
+    begin, last, end = data.index(b"\xff\xda"), data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    have = data[begin:end].count(b"\xff\xda")
+    again = data[last:end]
+    if not progressive and channels == 1:  # a scan of one channel, which makes it one of several scans
+        again = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(9)
+        return data[:begin] + again * count + data[end:]
+    return data[:end] + again * (count - have) + data[end:]
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_many_scans_are_refused_before_they_are_decoded(progressive: bool) -> None:
+    """Progressive or not, where a scan is not the only one they are counted, up to the end of the image."""
+    for count in (101, 5000):
+        with pytest.raises(Unreadable, match=r"^too large: a JPEG of more than 100 scans, which is the limit$"):
+            open_picture(scans(count, progressive=progressive))
+    assert open_picture(scans(100, progressive=progressive)).size == (64, 64)
+
+
+def test_what_is_no_scan_is_not_counted() -> None:
+    """Neither behind the end of the image, as in the film of a phone's picture, nor in a comment or another segment."""
+    marks = b"\xff\xda\0\x08" * 500
+    for progressive in (True, False):
+        data = encode(paint(64, 64), "JPEG", progressive=progressive)
+        last = data.rindex(b"\xff\xda")
+        comment = b"\xff\xfe" + struct.pack(">H", 2 + len(marks)) + marks
+        assert open_picture(data + marks).load().size == (64, 64)
+        assert open_picture(data[:last] + comment + data[last:]).load().size == (64, 64)
+
+
+def test_the_file_is_left_where_it_was() -> None:
+    """Counting moves nothing that a decoder relies on."""
+    image = Image.open(io.BytesIO(encode(paint(64, 64), "JPEG", progressive=True)))
+    here = image.fp.tell()
+    refuse_if_too_costly(image)
+    assert image.fp.tell() == here
