@@ -22,6 +22,7 @@ from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.plugins import open_image
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -249,7 +250,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
+        return open_image(file, READABLE)
 
     with unreadable_if_damaged():
         try:
@@ -278,8 +279,14 @@ def _note_missing_end(file: IO[bytes]) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken."""
-    if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
+    """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken.
+
+    XMP's tiff:Orientation counts where EXIF has none, as Pillow reads it, but not in HEIF, AVIF and JPEG XL: what is
+    beside the pixels there turns nothing (ISO 23000-22, 7.3.9; 18181-2, 9.4), and their readers obey their own turns.
+    """
+    if image.format in ("TIFF", "HEIF") or (image.format == "JXL" and not getattr(image, "jpeg", False)):
+        return 1  # its reader turns it while loading, and gives the size as it will be then
+    if image.format == "AVIF" and not image.info.get("exif"):
         return 1
     file: IO[bytes] | None = getattr(image, "fp", None)  # none where it is decoded already
     if image.format == "PNG" and file and _has_text_after_pixels(file):

@@ -20,8 +20,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import FileFailure, Unreadable
+from pipeline.images.plugins import is_plugin
 
-# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system.
+# Pillow's own readers that are asked. Never those of EPS, PDF and WMF, which start Ghostscript or ask the system.
 READABLE = (
     "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "PSD",
     "QOI", "SGI",
@@ -31,8 +32,7 @@ _UNMISTAKABLE = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "JPEG2000", "PSD"
 
 # Formats that Pillow knows nothing of: where in the file which bytes stand.
 _FOREIGN = (
-    (0, b"%PDF", "PDF"), (0, b"\xff\x0a", "JPEG XL"), (4, b"JXL ", "JPEG XL"), (4, b"ftypcrx", "CR3, a camera's raw"),
-    (4, b"ftyphei", "HEIC"), (4, b"ftyphev", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypmsf1", "HEIC"),
+    (0, b"%PDF", "PDF"), (4, b"ftypcrx", "CR3, a camera's raw"),
     (0, b"FUJIFILMCCD-RAW", "RAF, a camera's raw"), (0, b"IIU\0", "RW2, a camera's raw"),
     (0, b"IIRO", "ORF, a camera's raw"), (8, b"CR\2", "CR2, a camera's raw"),
 )  # fmt: skip
@@ -41,10 +41,11 @@ _HEAD = 4096
 
 # What Pillow's readers say of a file that ends too early, and of one that they cannot read.
 _CUT_OFF = (
-    "truncated", "data stream", "eof", "decoder object", "not enough image data", "buffer of at least", "out of range",
+    "truncated", "data stream", "eof", "end of file", "decoder object", "not enough image data", "buffer of at least",
+    "out of range",
 )  # fmt: skip
 _UNSUPPORTED = (
-    "unsupported", "not supported", "not available", "not installed",
+    "unsupported", "not supported", "not available", "not installed", "not been built in",
     "unknown pixel mode", "unknown tga", "unknown pcx",
 )  # fmt: skip
 
@@ -71,7 +72,7 @@ def unreadable_if_damaged() -> Iterator[None]:
 
 
 def _verdict(error: Exception) -> str:
-    message = str(error) or type(error).__name__
+    message = str(error).strip() or type(error).__name__
     words = message.lower()
     if isinstance(error, UnidentifiedImageError) or "invalid literal" in words:  # a text that begins as a PPM does
         return "not a picture"
@@ -108,6 +109,8 @@ def unidentified(file: Path | bytes) -> Unreadable:
         if name == "XBM" and b"_width" not in head:  # whose reader takes every C program for its own
             continue
         accepted = accept and _accepted(accept, head)
+        if accepted is True and is_plugin(name):
+            return Unreadable(_why_not(name, file))
         if isinstance(accepted, str) or (accepted and name not in READABLE):
             return Unreadable(f"unsupported: {name} is not read" + (" by this Pillow" if name in READABLE else ""))
         if accepted and name in _UNMISTAKABLE:
