@@ -21,6 +21,7 @@ from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
+from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
 from pipeline.images.plugins import open_image
 from pipeline.notes import note
@@ -263,6 +264,8 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         refuse_if_too_large(image.size)
         if image.format == "TIFF":
             refuse_raw(image)
+        if isinstance(file, Path):
+            remember_density(file, image)
         return OpenedPicture(image, reopen=reopen)
     except BaseException:
         image.close()

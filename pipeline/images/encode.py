@@ -20,15 +20,15 @@ from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 from pipeline.errors import FileFailure
 from pipeline.images.animation import Animation, map_frames, still
 from pipeline.images.color import color_in, in_srgb, srgb_profile, to_mode
-from pipeline.images.metadata import XMP_TAG, Metadata
+from pipeline.images.metadata import XMP_TAG, Metadata, load_exif
 from pipeline.notes import note
 
 Quality = Annotated[int, Ge(1), Le(100)]
 # Raises ValueError, in Pillow's words, for a name that is none.
 Color = Annotated[str, Predicate(lambda name: bool(ImageColor.getrgb(name)))]
 Keep = Literal["srgb", "keep"]
-Kept = Mapping[str, bytes]
-"""The metadata of the source that are written into the output, by Pillow's names."""
+Kept = Mapping[str, Any]
+"""What is kept of the source beside the pixels, by Pillow's names."""
 # Bytes of EXIF that a JPEG has room for, and pixels a side that libavif reads.
 _EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})
@@ -142,8 +142,7 @@ def save_tiff(
     background = background or ("white" if compression == "jpeg" else None)
     plain, beside = _prepared(image, background, color, metadata, kept)
     if exif := beside.pop("exif", None):
-        beside["exif"] = Image.Exif()
-        beside["exif"].load(exif)
+        beside["exif"] = load_exif(exif)
     if packet := beside.pop("xmp", None):
         # Pillow takes either of the two, and the EXIF may have other tags in it.
         tags = beside.setdefault("exif", Image.Exif())
@@ -177,6 +176,8 @@ SAVERS: dict[str, Saver] = {
 def check_save(suffix: str, options: Mapping[str, Any]) -> None:
     """Raise ValueError for save options that do not go together."""
     is_tiff = SAVERS[suffix.lower()] is save_tiff
+    if "gps" in options.get("metadata", ()) and not {"exif", "xmp"} & set(options["metadata"]):
+        raise ValueError("'gps' adds the positions to 'exif' or 'xmp': name one of them, too")
     if is_tiff and "exif" in options["metadata"] and options["compression"] != "none":
         raise ValueError("'exif' in a TIFF needs 'compression: none': where libtiff compresses it cannot write EXIF")
 

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import refuse_if_too_large
 from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
 from pipeline.images.jpeg_xl import is_jpeg_xl, size_of
+
+# Pillow's name of JPEG XL.
+_JPEG_XL = "JXL"
 
 
 def is_plugin(name: str) -> bool:
@@ -52,23 +55,36 @@ def open_image(file: Path | bytes, built_in: Sequence[str]) -> Image.Image:
         Unreadable: It is of a format whose reader is not installed, or too large.
         OSError: The file cannot be opened.
     """
-    head = file[:HEAD_BYTES] if isinstance(file, bytes) else _head_of(file)
-    if extra := extra_for(head):
-        _load(extra)
-    opened, formats = io.BytesIO(file) if isinstance(file, bytes) else file, with_plugins(built_in)
-    if not is_jpeg_xl(head):
-        return Image.open(opened, formats=formats)
-    if size := size_of(file):  # its reader decodes it at once
+    formats = [name for name in with_plugins(built_in) if name != _JPEG_XL]
+    try:
+        return _open(file, formats)
+    except UnidentifiedImageError:
+        head = _head_of(file)
+        if (extra := extra_for(head)) is None:
+            raise
+    _load(extra)
+    return _open_jpeg_xl(file) if is_jpeg_xl(head) else _open(file, with_plugins(built_in))
+
+
+def _open(file: Path | bytes, formats: Sequence[str]) -> Image.Image:
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=list(formats))
+
+
+def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
+    """Open a JPEG XL, which its reader decodes at once, once its size was compared with the limits."""
+    if size := size_of(file):
         refuse_if_too_large(size)
     try:
-        return Image.open(opened, formats=formats)
+        return _open(file, [_JPEG_XL])
     except (OSError, MemoryError):
         raise
     except Exception:  # its reader says nothing but "Generic Error", in three lines
         raise Unreadable("damaged picture: libjxl cannot decode it, or it ends too early") from None
 
 
-def _head_of(file: Path) -> bytes:
+def _head_of(file: Path | bytes) -> bytes:
+    if isinstance(file, bytes):
+        return file[:HEAD_BYTES]
     with open(file, "rb", buffering=0) as opened:
         return opened.read(HEAD_BYTES)
 
