@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal, TypeVar
 
@@ -19,17 +20,20 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
-from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
+from pipeline.images.animation import Animation, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
 from pipeline.images.plugins import open_image
+from pipeline.images.several import note_others, places_of
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
 Side = TypeVar("Side", int, float)
 
-# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with previews after it.
+# Formats whose first frame or page must be sought; of others, the picture that is taken is there when they are opened.
+_SOUGHT = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
+# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with others after it.
 _REDUCIBLE = ("JPEG", "MPO")
 # EXIF orientation -> (how to turn the stored picture upright, are the axes swapped, mirrored in x, mirrored in y);
 # the last three take a point of the upright picture back to the stored one. Exif 2.32, tag 0x0112.
@@ -97,9 +101,16 @@ class OpenedPicture(Picture):
 
     @property
     def frames(self) -> int:  # type: ignore[override]
-        """The number of frames or pages of the file; counted on first use, since a GIF must be read through."""
+        """The number of frames, pages or pictures of the file; a GIF is read through for it, once."""
+        if isinstance(self._image, Animation):
+            return len(self._image.frames)
         with self._reading():
-            return count_frames(self._image)
+            return len(self._places)
+
+    @cached_property
+    def _places(self) -> Sequence[int]:
+        """The places of the file's frames, pages or pictures, which can be found only before any is decoded."""
+        return places_of(self._image)
 
     def load(
         self,
@@ -119,14 +130,39 @@ class OpenedPicture(Picture):
             return self._make(frame, stored_size, stored_box, how, gap)
 
         with self._reading():
-            self._is_still = not isinstance(self._image, Animation) and count_frames(self._image) == 1
-            return make(self._image) if self._is_still else read(self._image, make)
+            is_animation = isinstance(self._image, Animation)
+            self._is_still = not is_animation and (len(self._places) == 1 or self.format not in _SOUGHT)
+            if not self._is_still:
+                return read(self._image, make)
+            note_others(self._image, len(self._places))
+            return make(self._image)
 
     def close(self) -> None:
         """Release the file; an image that a stage made stays open, since others may still use it."""
         self._decoded = None
         if self._reopen:
             self._image.close()
+
+    def load_each(self) -> Iterator[Image.Image]:
+        if isinstance(self._image, Animation):
+            yield from (frame.copy() for frame in self._image.frames)
+            return
+        if self.frames == 1:
+            yield self.load()
+            return
+        with self._reading():
+            self._renew()
+        here, places = self._image.tell(), self._places
+        # The first picture of an APNG may be one for programs that know no animation, and no frame of it.
+        for place in places[1:] if getattr(self._image, "default_image", False) else places:
+            with self._reading():
+                self._image.seek(place)
+                refuse_if_too_large(self._image.size)
+                page = OpenedPicture(self._image)
+                page.decode_for(None, own_colors=self.own_colors)
+                loaded = page._make(self._image, None, (0, 0, *self._image.size), Image.Resampling.LANCZOS, 1.0)
+            yield loaded
+        self._image.seek(here)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -221,11 +257,16 @@ class OpenedPicture(Picture):
         across, down = (math.floor(max(sides)) for sides in zip(*needs, strict=True))
         return next((n for n in (8, 4, 2) if -(-width // n) >= across and -(-height // n) >= down), 1)
 
-    def _decode_at(self, scale: int) -> _Decoded:
-        if self._is_used and self._reopen:  # a decoder cannot be asked twice
+    def _renew(self) -> None:
+        """Open the file again if it was decoded, since a decoder cannot be asked twice."""
+        if self._is_used and self._reopen:
+            self._decoded = None
             self._image.close()
             self._image = self._reopen()
         self._is_used = True
+
+    def _decode_at(self, scale: int) -> _Decoded:
+        self._renew()
         width, height = self._stored
         draft = None
         if scale > 1:

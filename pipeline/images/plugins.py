@@ -24,9 +24,9 @@ _JPEG_XL = "JXL"
 
 
 def is_plugin(name: str) -> bool:
-    """Return whether the reader of a format, by Pillow's name, is none of Pillow's own."""
+    """Return whether the reader of a format, by Pillow's name, is neither Pillow's nor filemill's own."""
     factory = Image.OPEN[name][0]
-    return str(getattr(factory, "__module__", "")).partition(".")[0] != "PIL"
+    return str(getattr(factory, "__module__", "")).partition(".")[0] not in ("PIL", "pipeline")
 
 
 def with_plugins(built_in: Sequence[str]) -> tuple[str, ...]:
