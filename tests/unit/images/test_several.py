@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pillow_heif
 import pytest
 from PIL import Image, MpoImagePlugin
 from support.pictures import encode, mean, paint
+from support.program import Pipeline, on_terminal
 from support.project import Project
 
 from pipeline.images.decode import open_picture
@@ -153,3 +155,24 @@ def test_a_damaged_page_fails_by_its_name(tmp_path: Path) -> None:
     summary = project.run()
     assert summary.done == 0 and [result.stage for _, result in summary.failures] == ["small"]
     assert summary.failures[0][1].text.startswith(("truncated picture", "damaged picture"))
+
+
+def test_a_note_reaches_everyone_who_reads(tmp_path: Path, pipeline: Pipeline) -> None:
+    """The summary counts it, and so does its JSON; `explain`, `try` and the log tell it of the one file."""
+    project = Project(
+        tmp_path, YAML.replace("ENGINE", "pool").replace("uses: frames", "uses: convert, with: {frames: first}")
+    )
+    project.edit("pipeline.yaml", "{name}/{part}", "{name}")
+    for name in ("a.tif", "b.tif"):
+        project.write(f"in/{name}", FILES["TIFF"][0])
+    ran = pipeline("--json")
+    assert json.loads(ran.stdout)["notes"] == {"first page only": 2}, ran.stderr
+    explained = pipeline("explain", "in/a.tif").stdout
+    assert "  noted: first page only, of 3\n" in explained
+    (output,) = json.loads(pipeline("explain", "--json", "in/a.tif").stdout)["outputs"]
+    assert output["recorded"]["reason"] == "first page only, of 3"
+    assert "(first page only, of 3)" in pipeline("try", "in/a.tif").stdout
+    (log,) = (tmp_path / ".pipeline").rglob("*.log")
+    assert log.read_text().count("first page only, of 3") == 2
+    code, screen = on_terminal("python -m pipeline --force", tmp_path)
+    assert code == 0 and "2 done with a note: first page only" in screen
