@@ -24,7 +24,7 @@ from pipeline.images.animation import Animation, map_frames, read_first, read_fr
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
-from pipeline.images.plugins import open_image
+from pipeline.images.plugins import note_unread_colors, open_image
 from pipeline.images.several import note_others, places_of
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
@@ -305,6 +305,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         refuse_if_too_large(image.size)
         if image.format == "TIFF":
             refuse_raw(image)
+        note_unread_colors(image)
         if isinstance(file, Path):
             remember_density(file, image)
         return OpenedPicture(image, reopen=reopen)

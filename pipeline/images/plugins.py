@@ -18,7 +18,10 @@ from pipeline.errors import Unreadable
 from pipeline.images import refuse_if_too_large
 from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
 from pipeline.images.jpeg_xl import is_jpeg_xl, size_of
+from pipeline.notes import note
 
+# Numbers of ITU-T H.273 that mean sRGB, or what is shown as it, or nothing.
+_SRGB_PRIMARIES, _SRGB_TRANSFERS = (0, 1, 2), (0, 1, 2, 6, 13, 14, 15)
 # Pillow's name of JPEG XL.
 _JPEG_XL = "JXL"
 
@@ -64,6 +67,15 @@ def open_image(file: Path | bytes, built_in: Sequence[str]) -> Image.Image:
             raise
     _load(extra)
     return _open_jpeg_xl(file) if is_jpeg_xl(head) else _open(file, with_plugins(built_in))
+
+
+def note_unread_colors(image: Image.Image) -> None:
+    """Note that a HEIF whose colours are named by numbers (ITU-T H.273), without a profile, is read as sRGB."""
+    numbers = image.info.get("nclx_profile")
+    if image.format == "HEIF" and numbers and not image.info.get("icc_profile"):
+        primaries, transfer = numbers["color_primaries"], numbers["transfer_characteristics"]
+        if primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS:
+            note("its colours cannot be told: read as sRGB", f"primaries {primaries}, transfer {transfer}")
 
 
 def _open(file: Path | bytes, formats: Sequence[str]) -> Image.Image:

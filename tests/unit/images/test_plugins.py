@@ -25,6 +25,7 @@ from pipeline.images.diagnosis import READABLE
 from pipeline.images.extras import EXTRAS, extra_for
 from pipeline.images.jpeg_xl import size_of
 from pipeline.images.plugins import with_plugins
+from pipeline.notes import collected
 
 # Stages of a pipeline over pictures, and a plug-in for a format of one's own: XYZ1, width, height, and greys.
 YAML = """
@@ -103,6 +104,30 @@ def test_a_profile_in_heic_is_obeyed() -> None:
     image = Image.new("RGB", (32, 32), (255, 0, 0))
     red, _, blue = open_picture(heic(image, icc_profile=SWAPPED)).load().getpixel((16, 16))  # type: ignore[misc]
     assert red < 60 and blue > 200
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "says"),
+    [
+        (1, 13, None),
+        (2, 2, None),
+        (1, 1, None),
+        (12, 13, "primaries 12, transfer 13"),
+        (9, 16, "primaries 9, transfer 16"),
+    ],
+)
+@pytest.mark.parametrize("profile", [None, SWAPPED])
+def test_numbered_colours_of_heic_are_noted(
+    primaries: int, transfer: int, says: str | None, profile: bytes | None
+) -> None:
+    """Where numbers and no profile say what the colours mean, and they are not sRGB's, the output says so."""
+    beside = (
+        {"icc_profile": profile} if profile else {"color_primaries": primaries, "transfer_characteristics": transfer}
+    )
+    with collected() as noted:
+        open_picture(heic(paint(16, 16), **beside)).load()
+    expected = [f"its colours cannot be told: read as sRGB, {says}"] if says and not profile else []
+    assert list(noted) == expected
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
