@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pillow_heif
+import pillow_jxl  # noqa: F401, which registers its reader
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from support.camera import LATITUDE, STORED, exif_of_a_camera
@@ -164,6 +166,7 @@ def camera_exif(**texts: str) -> bytes:
 
 
 def credited() -> dict[str, bytes]:
+    pillow_heif.register_heif_opener()
     info = TiffImagePlugin.ImageFileDirectory_v2()
     info.tagtype[33723], info[33723] = 7, IPTC
     text = PngImagePlugin.PngInfo()
@@ -172,6 +175,8 @@ def credited() -> dict[str, bytes]:
     return {
         "EXIF": encode(STORED, "JPEG", exif=exif),
         "EXIF in WebP": encode(STORED, "WEBP", exif=exif),
+        "EXIF in HEIC": encode(STORED, "HEIF", exif=exif),
+        "EXIF in JPEG XL": encode(STORED, "JXL", exif=exif),
         "IPTC": with_iptc(encode(STORED, "JPEG", exif=camera_exif()), IPTC),
         "IPTC in TIFF": encode(STORED, "TIFF", tiffinfo=info),
         "XMP": encode(STORED, "JPEG", exif=camera_exif(), xmp=CREDITED),
