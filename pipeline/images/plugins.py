@@ -65,7 +65,8 @@ def open_image(file: Path | bytes, built_in: Sequence[str]) -> Image.Image:
         head = _head_of(file)
         if (extra := extra_for(head)) is None:
             raise
-    _load(extra)
+    if not (is_jpeg_xl(head) and _JPEG_XL in Image.OPEN):  # which any plug-in may read
+        _load(extra)
     return _open_jpeg_xl(file) if is_jpeg_xl(head) else _open(file, with_plugins(built_in))
 
 
