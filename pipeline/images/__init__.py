@@ -20,7 +20,9 @@ width before height, with (0, 0) at the top left.
     frames     how the frames of an animation are composed
     color      modes, ICC profiles, sRGB
     fonts      fonts, and the letters that a font lacks
-    metadata   EXIF and XMP that an output keeps
+    plugins    readers beside Pillow's own; extras and jpeg_xl, what is known of formats before one is loaded
+    several    files of several pictures, and the notes on what is left out
+    metadata   what an output keeps of its source; density, credits and xmp, the parts of it
     encode     one function for each output format
 
 The names defined in this file need no Pillow; any other public name loads its module when it is first used, so that the

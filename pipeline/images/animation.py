@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pipeline.images import refuse_if_too_large
+from pipeline.images.several import note_others, places_of
 from pipeline.notes import note
 
-# Formats whose further frames are the same picture in motion, or further pages; in others they are previews or layers.
-_WITH_FRAMES = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 # A TIFF's pages are no animation.
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
@@ -71,10 +70,10 @@ def still(image: Image.Image) -> Image.Image:
 
 
 def count_frames(image: Image.Image) -> int:
-    """Count the frames or pages of an image; a GIF is read through for it."""
+    """Count the frames, pages or pictures of an image; a GIF is read through for it."""
     if isinstance(image, Animation):
         return len(image.frames)
-    return getattr(image, "n_frames", 1) if image.format in _WITH_FRAMES else 1
+    return len(places_of(image))
 
 
 def read_frames(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -93,10 +92,11 @@ def read_frames(image: Image.Image, read: Callable[[Image.Image], Image.Image]) 
 
 def read_first(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """Read the first frame of an image, with a note if there are more."""
-    count = count_frames(image)
-    if count > 1:
-        note(f"first {'page' if image.format == 'TIFF' else 'frame'} only", f"of {count}")
+    if not isinstance(image, Animation):
+        note_others(image, count_frames(image))
         image.seek(0)
+    elif len(image.frames) > 1:
+        note("first frame only", f"of {len(image.frames)}")
     return read(image.frames[0] if isinstance(image, Animation) else image)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal, TypeVar
 
@@ -19,20 +20,25 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
-from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
+from pipeline.images.animation import Animation, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.costs import refuse_if_too_costly, refuse_large_entries
+from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.frames import with_composed_frames
+from pipeline.images.plugins import note_unread_colors
 from pipeline.images.png import has_text_after_pixels
 from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
+from pipeline.images.several import note_others, places_of
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
 Side = TypeVar("Side", int, float)
 
-# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with previews after it.
+# Formats whose first frame or page must be sought; of others, the picture that is taken is there when they are opened.
+_SOUGHT = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
+# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with others after it.
 _REDUCIBLE = ("JPEG", "MPO")
 # EXIF orientation -> (how to turn the stored picture upright, are the axes swapped, mirrored in x, mirrored in y);
 # the last three take a point of the upright picture back to the stored one. Exif 2.32, tag 0x0112.
@@ -103,9 +109,16 @@ class OpenedPicture(Picture):
 
     @property
     def frames(self) -> int:  # type: ignore[override]
-        """The number of frames or pages of the file; counted on first use, since a GIF must be read through."""
+        """The number of frames, pages or pictures of the file; a GIF is read through for it, once."""
+        if isinstance(self._image, Animation):
+            return len(self._image.frames)
         with self._reading():
-            return count_frames(self._image)
+            return len(self._places)
+
+    @cached_property
+    def _places(self) -> Sequence[int]:
+        """The places of the file's frames, pages or pictures, which can be found only before any is decoded."""
+        return places_of(self._image)
 
     def load(
         self,
@@ -125,14 +138,39 @@ class OpenedPicture(Picture):
             return self._make(frame, stored_size, stored_box, how, gap)
 
         with self._reading():
-            self._is_still = not isinstance(self._image, Animation) and count_frames(self._image) == 1
-            return make(self._image) if self._is_still else read(self._image, make)
+            is_animation = isinstance(self._image, Animation)
+            self._is_still = not is_animation and (len(self._places) == 1 or self.format not in _SOUGHT)
+            if not self._is_still:
+                return read(self._image, make)
+            note_others(self._image, len(self._places))
+            return make(self._image)
 
     def close(self) -> None:
         """Release the file; an image that a stage made stays open, since others may still use it."""
         self._decoded = None
         if self._reopen:
             self._image.close()
+
+    def load_each(self) -> Iterator[Image.Image]:
+        if isinstance(self._image, Animation):
+            yield from (frame.copy() for frame in self._image.frames)
+            return
+        if self.frames == 1:
+            yield self.load()
+            return
+        with self._reading():
+            self._renew()
+        here, places = self._image.tell(), self._places
+        # The first picture of an APNG may be one for programs that know no animation, and no frame of it.
+        for place in places[1:] if getattr(self._image, "default_image", False) else places:
+            with self._reading():
+                self._image.seek(place)
+                refuse_if_too_large(self._image.size)
+                page = OpenedPicture(self._image)
+                page.decode_for(None, own_colors=self.own_colors)
+                loaded = page._make(self._image, None, (0, 0, *self._image.size), Image.Resampling.LANCZOS, 1.0)
+            yield loaded
+        self._image.seek(here)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -227,11 +265,16 @@ class OpenedPicture(Picture):
         across, down = (math.floor(max(sides)) for sides in zip(*needs, strict=True))
         return next((n for n in (8, 4, 2) if -(-width // n) >= across and -(-height // n) >= down), 1)
 
-    def _decode_at(self, scale: int) -> _Decoded:
-        if self._is_used and self._reopen:  # a decoder cannot be asked twice
+    def _renew(self) -> None:
+        """Open the file again if it was decoded, since a decoder cannot be asked twice."""
+        if self._is_used and self._reopen:
+            self._decoded = None
             self._image.close()
             self._image = self._reopen()
         self._is_used = True
+
+    def _decode_at(self, scale: int) -> _Decoded:
+        self._renew()
         width, height = self._stored
         draft = None
         if scale > 1:
@@ -273,6 +316,9 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "TIFF":
             refuse_raw(image)
         refuse_unread_kind(image, file)
+        note_unread_colors(image)
+        if isinstance(file, Path):
+            remember_density(file, image)
         return OpenedPicture(image, reopen=reopen, file=file)
     except BaseException:
         image.close()
@@ -289,8 +335,14 @@ def _note_missing_end(file: IO[bytes]) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken."""
-    if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
+    """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken.
+
+    XMP's tiff:Orientation counts where EXIF has none, as Pillow reads it, but not in HEIF, AVIF and JPEG XL: what is
+    beside the pixels there turns nothing (ISO 23000-22, 7.3.9; 18181-2, 9.4), and their readers obey their own turns.
+    """
+    if image.format in ("TIFF", "HEIF") or (image.format == "JXL" and not getattr(image, "jpeg", False)):
+        return 1  # its reader turns it while loading, and gives the size as it will be then
+    if image.format == "AVIF" and not image.info.get("exif"):
         return 1
     if image.format == "PNG" and has_text_after_pixels(image):
         image.load()  # here, since a damaged file must not pass for a broken EXIF

@@ -24,10 +24,11 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.errors import FileFailure, Unreadable
 from pipeline.images.endings import ends_early
 from pipeline.images.kinds import foreign, is_wbmp, raw_in_tiff, unread_kind
+from pipeline.images.plugins import is_plugin
 from pipeline.text import one_line
 
-# Everything Pillow reads by itself. Never EPS, PDF or WMF: for those it starts Ghostscript or the system. TGA is asked
-# last, since it has no telling bytes: an icon looks like one.
+# Pillow's own readers that are asked. Never those of EPS, PDF and WMF, which start Ghostscript or ask the system. TGA
+# is asked last, since it has no telling bytes: an icon looks like one.
 READABLE = (
     "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "ICO", "PCX", "PSD", "QOI", "SGI",
     "TGA",
@@ -44,11 +45,12 @@ _TGA_END = b"TRUEVISION-XFILE.\0"
 # What Pillow's readers say of a file that ends too early, where the format itself does not say whether it does, and of
 # one that they cannot read.
 _CUT_OFF = (
-    "truncated", "eof", "not enough", "not large enough", "buffer of at least", "out of range", "ends within",
+    "truncated", "eof", "end of file", "not enough", "not large enough", "buffer of at least", "out of range",
+    "ends within",
 )  # fmt: skip
 _UNSUPPORTED = (
-    "unsupported", "not supported", "not available", "not installed", "cannot handle", "unable to determine",
-    "unknown pixel mode", "unknown tga", "unknown pcx", "unknown filter category",
+    "unsupported", "not supported", "not available", "not installed", "not been built in", "cannot handle",
+    "unable to determine", "unknown pixel mode", "unknown tga", "unknown pcx", "unknown filter category",
 )  # fmt: skip
 # Numbers of the system's errors for what cannot be, such as to seek before the begin: a decoder asked for it.
 _OF_DECODERS = (errno.EINVAL, errno.EOVERFLOW, errno.EFBIG, errno.EDOM, errno.ERANGE, errno.EILSEQ)
@@ -144,6 +146,8 @@ def unidentified(file: Path | bytes) -> Unreadable:
         if name == "XBM" and b"_width" not in head:  # whose reader takes every C program for its own
             continue
         accepted = accept and _accepted(accept, head)
+        if accepted is True and is_plugin(name):
+            return Unreadable(_why_not(name, file))
         if isinstance(accepted, str) or (accepted and name not in READABLE):
             return Unreadable(f"unsupported: {name} is not read" + (" by this Pillow" if name in READABLE else ""))
         if accepted and name in _UNMISTAKABLE:

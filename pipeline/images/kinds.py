@@ -13,9 +13,7 @@ from PIL import TiffImagePlugin
 
 # Formats that no reader of ours knows: where in the file which bytes stand.
 _FOREIGN = (
-    (0, b"%PDF", "PDF"), (0, b"\xff\x0a", "JPEG XL"), (4, b"JXL ", "JPEG XL"),
-    (4, b"ftyphei", "HEIC"), (4, b"ftyphev", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypmsf1", "HEIC"),
-    (0, b"II\xbc", "JPEG XR"), (0, b"\xff\xd8\xff\xf7", "JPEG-LS"),
+    (0, b"%PDF", "PDF"), (0, b"II\xbc", "JPEG XR"), (0, b"\xff\xd8\xff\xf7", "JPEG-LS"),
     (0, b"v/1\x01", "OpenEXR"), (0, b"#?RADIANCE", "Radiance HDR"), (0, b"#?RGBE", "Radiance HDR"),
     (0, b"8BPS\0\2", "PSB, a large PSD,"), (0, b"gimp xcf ", "XCF, a file of GIMP,"), (0, b"AT&TFORM", "DjVu"),
     (0, b"\x8aMNG", "MNG"), (0, b"\x8bJNG", "JNG"), (0, b"BPG\xfb", "BPG"), (0, b"FLIF", "FLIF"),
@@ -23,7 +21,7 @@ _FOREIGN = (
     (0, b"\x80\x2a\x5f\xd7", "Cineon"), (0, b"\xabKTX ", "KTX, a texture,"),
     (0, b"\x13\xab\xa1\x5c", "ASTC, a texture,"),
     (8, b"ILBM", "IFF ILBM"), (8, b"PBM ", "IFF PBM"), (8, b"ACON", "ANI, an animated cursor,"),
-    (0, b"P7\nWIDTH", "PAM"), (0, b"P7 332", "XV thumbnail"), (0, b"\0\0\2\0", "CUR, a cursor,"),
+    (0, b"P7\nWIDTH", "PAM"), (0, b"P7 332", "XV thumbnail"),
 )  # fmt: skip
 # The raw files of cameras: the same, and the makers.
 _RAW = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -13,6 +12,7 @@ from PIL.ImageFile import ImageFile
 from pipeline.images.bmp import BmpFile, DibFile, begins_bitmap
 from pipeline.images.diagnosis import READABLE
 from pipeline.images.icon import MAGIC, open_icon
+from pipeline.images.plugins import open_image as open_with_plugins
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
 
@@ -47,4 +47,4 @@ def open_image(file: Path | bytes) -> Image.Image:
         UnidentifiedImageError: No reader takes the file.
         Exception: Whatever Pillow's readers raise for a damaged file.
     """
-    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=(*_OURS, *READABLE))
+    return open_with_plugins(file, (*_OURS, *READABLE))

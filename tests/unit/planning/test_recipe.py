@@ -125,10 +125,10 @@ from pathlib import Path
 def golden(text: str, *, logo: Path, odd: list[int] = [1, 2]) -> str:
     return text + str(golden_helper.mark())
 """
-EXAMPLE_RECIPES = {"web": "86f466353f2fc3a85051297d3c2f6c99", "thumb": "5a56a42672aedca0cbe6b8c745047e04"}
+EXAMPLE_RECIPES = {"web": "a9968791560f025114826e7f4bd22573", "thumb": "f0489625a921fe15414e7a950122db2e"}
 EVERY_PART = {
-    "text": "4d3dcadeaac3b624b870e4834f34df28", "web": "564bc13de90bd0b0074d226f64d39a27",
-    "own": "b10fa0ded081522ac8ff53cf23337959",
+    "text": "f6a47d89cb112d1c5420af5f4fd63bf1", "web": "25adf75e7bb641d30a8a90cc065d2736",
+    "own": "87b0e74fc14dbd8f4685c77af77554ef",
 }  # fmt: skip
 
 

@@ -1,0 +1,114 @@
+"""Opens pictures with Pillow's readers and with plug-ins, those that a user registers and those of filemill's extras.
+
+A plug-in is any reader that `Image.register_open` was given from outside Pillow. Pillow's own readers are chosen by a
+list (`diagnosis.READABLE`), since those of EPS, PDF and WMF start other programs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import Unreadable
+from pipeline.images import refuse_if_too_large
+from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
+from pipeline.images.jpeg_xl import is_jpeg_xl, size_of
+from pipeline.notes import note
+
+# Numbers of ITU-T H.273 that mean sRGB, or what is shown as it, or nothing.
+_SRGB_PRIMARIES, _SRGB_TRANSFERS = (0, 1, 2), (0, 1, 2, 6, 13, 14, 15)
+# Pillow's name of JPEG XL.
+_JPEG_XL = "JXL"
+
+
+def is_plugin(name: str) -> bool:
+    """Return whether the reader of a format, by Pillow's name, is neither Pillow's nor filemill's own."""
+    factory = Image.OPEN[name][0]
+    return str(getattr(factory, "__module__", "")).partition(".")[0] not in ("PIL", "pipeline")
+
+
+def with_plugins(built_in: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the formats that are read, in the order in which their readers are asked.
+
+    Plug-ins stand before TIFF, since many a camera's raw format begins as one, and after the formats before it, whose
+    first bytes no other format has.
+    """
+    at = built_in.index("TIFF")
+    plugins = [name for name in Image.OPEN if name not in built_in and is_plugin(name)]
+    return (*built_in[:at], *plugins, *built_in[at:])
+
+
+def open_image(file: Path | bytes, built_in: Sequence[str]) -> Image.Image:
+    """Open a picture by its content with Pillow's readers of `built_in` and all plug-ins, without decoding it.
+
+    Args:
+        file: A file, or the bytes of one.
+        built_in: The formats for which Pillow's own readers are asked.
+
+    Returns:
+        The image, still to be loaded.
+
+    Raises:
+        UnidentifiedImageError: No reader recognises the file.
+        Unreadable: It is of a format whose reader is not installed, or too large.
+        OSError: The file cannot be opened.
+    """
+    formats = [name for name in with_plugins(built_in) if name != _JPEG_XL]
+    try:
+        return _open(file, formats)
+    except UnidentifiedImageError:
+        head = _head_of(file)
+        if (extra := extra_for(head)) is None:
+            raise
+    if not (is_jpeg_xl(head) and _JPEG_XL in Image.OPEN):  # which any plug-in may read
+        _load(extra)
+    return _open_jpeg_xl(file) if is_jpeg_xl(head) else _open(file, with_plugins(built_in))
+
+
+def note_unread_colors(image: Image.Image) -> None:
+    """Note that a HEIF whose colours are named by numbers (ITU-T H.273), without a profile, is read as sRGB."""
+    numbers = image.info.get("nclx_profile")
+    if image.format == "HEIF" and numbers and not image.info.get("icc_profile"):
+        primaries, transfer = numbers["color_primaries"], numbers["transfer_characteristics"]
+        if primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS:
+            note("its colours cannot be told: read as sRGB", f"primaries {primaries}, transfer {transfer}")
+
+
+def _open(file: Path | bytes, formats: Sequence[str]) -> Image.Image:
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=list(formats))
+
+
+def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
+    """Open a JPEG XL, which its reader decodes at once, once its size was compared with the limits."""
+    if size := size_of(file):
+        refuse_if_too_large(size)
+    try:
+        return _open(file, [_JPEG_XL])
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # its reader says nothing but "Generic Error", in three lines
+        raise Unreadable("damaged picture: libjxl cannot decode it, or it ends too early") from None
+
+
+def _head_of(file: Path | bytes) -> bytes:
+    if isinstance(file, bytes):
+        return file[:HEAD_BYTES]
+    with open(file, "rb", buffering=0) as opened:
+        return opened.read(HEAD_BYTES)
+
+
+@cache
+def _load(extra: Extra) -> None:
+    """Register the reader of an extra; once a process. Raises Unreadable if it is missing."""
+    try:
+        module = importlib.import_module(extra.module)
+    except ImportError as error:
+        why = extra.missing if error.name == extra.module else f"{extra.shown} cannot be read: {error}"
+        raise Unreadable(f"unsupported: {why}") from error
+    if extra.register:
+        getattr(module, extra.register)()
