@@ -22,6 +22,7 @@ from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.tiff import is_tiff, open_tiff
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -249,7 +250,8 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
+        opened = io.BytesIO(file) if isinstance(file, bytes) else file
+        return open_tiff(opened) if is_tiff(file) else Image.open(opened, formats=READABLE)
 
     with unreadable_if_damaged():
         try:

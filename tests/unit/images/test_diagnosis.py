@@ -302,7 +302,7 @@ def test_the_summary_counts_each_reason_apart(engine: str, tmp_path: Path, pipel
     (counted,) = (line for line in rest if line.startswith("reasons: "))
     assert dict(reversed(part.split(" ", 1)) for part in counted.removeprefix("reasons: ").split(", ")) == {
         "empty file": "2", "truncated picture": "2", "not a picture": "1", "damaged picture": "1",
-        "too large": "1", "unsupported picture": "1",
+        "too large": "1", "unsupported": "1",
     }  # fmt: skip
     # Nothing of what the decoders say themselves: every further line is of a file.
     assert [line for line in rest if not line.startswith(("  ", "reasons: "))] == []
