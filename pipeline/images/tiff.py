@@ -27,6 +27,11 @@ from pipeline.images.color import floats_to_eight_bits, guessed_range, to_plain,
 
 # Pages of one file. Scanners and microscopes stay below; finding a page takes time in proportion to those before it.
 MAX_PAGES = 10_000
+# Channels of one page. Pictures from satellites have hundreds.
+_MAX_SAMPLES, _MAX_BITS = 1_000, 64
+# Bytes a pixel that a decoder has to go through, or has in memory, for a picture to count once against the limits: four
+# floats, and RGBA.
+_PASSED_BYTES, _HELD_BYTES = 16, 4
 # Bytes of samples that are decoded together: many strips of one row are slow one by one.
 _GROUP_BYTES = 4_000_000
 # Pixels of a tile of a small picture: its decoder takes memory for all of them, however few the picture has.
@@ -180,9 +185,13 @@ def read_layout(tags: Mapping[int, Any], order: str) -> Layout:
     photometric = _photometric(tags, compression, samples)
     colors = len(Image.getmodebands(_MODES[photometric]) * " ")
     samples = samples or (colors if compression == _JPEG else 1)
+    if samples > _MAX_SAMPLES:
+        raise _unsupported(f"with {samples} channels, limit {_MAX_SAMPLES}")
     bits, formats = _numbers(tags, _BITS, 1)[:samples], _numbers(tags, _FORMAT, _INTEGERS)[:samples]
     if len({*bits}) > 1 or len({*formats}) > 1:
         raise _unsupported("whose channels are of different types")
+    if not 1 <= bits[0] <= _MAX_BITS:
+        raise _unsupported(f"with {bits[0]} bits a channel")
     extra = _extra(tags, samples - colors, photometric)
     kinds = _kinds(tags, photometric, bits[0], _INTEGERS if formats[0] == _UNDEFINED else formats[0], colors, extra)
     usual = (_INTEGERS, 0, 2 ** bits[0] - 1)
@@ -256,11 +265,24 @@ def _refuse_unless_decoded(layout: Layout, tags: Mapping[int, Any]) -> None:
         raise Unreadable(f"damaged picture: its strips or tiles are {width}x{height}")
     if layout.is_tiled and width * height > max(_TILE_PIXELS, 4 * layout.size[0] * layout.size[1]):
         raise Unreadable(f"too large: tiles of {width}x{height}, limit {_TILE_PIXELS / 1e6:g} MP in a small picture")
+    pixel_bytes = layout.samples * layout.bits // 8
+    _refuse_if_costly(layout, layout.size, -(-pixel_bytes // _PASSED_BYTES))
     if layout.compression in _LOSSLESS and layout.photometric != _YCBCR:
+        if layout.compression != _UNCOMPRESSED:
+            _refuse_if_costly(layout, layout.chunk, -(-pixel_bytes // _HELD_BYTES))
         _refuse_unknown_samples(layout, tags)
         _refuse_unknown_predictor(layout)
     else:
         _refuse_unknown_codec(layout, tags)
+
+
+def _refuse_if_costly(layout: Layout, size: Size, times: int) -> None:
+    """Raise `Unreadable` if a picture, or strip or tile, of a size exceeds the limits where it counts several times."""
+    try:
+        refuse_if_too_large(size, max(1, times))
+    except Unreadable as error:
+        reason = f" (strips or tiles of {layout.samples} channels of {layout.bits} bits)" if times > 1 else ""
+        raise Unreadable(f"{error}{reason}") from None
 
 
 def _refuse_unknown_samples(layout: Layout, tags: Mapping[int, Any]) -> None:
@@ -277,7 +299,7 @@ def _refuse_unknown_samples(layout: Layout, tags: Mapping[int, Any]) -> None:
 
 
 def _refuse_unknown_predictor(layout: Layout) -> None:
-    known = {1: True, 2: layout.bits in (8, 16, 32, 64), 3: {format for format, *_ in layout.kinds} == {_FLOATS}}
+    known = {1: True, 2: layout.bits in (8, 16, 32), 3: {format for format, *_ in layout.kinds} == {_FLOATS}}
     if not known.get(layout.predictor):
         raise _unsupported(f"with predictor {layout.predictor} on {layout.bits} bits a channel")
 
@@ -378,6 +400,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         pillows: dict[int, Any] = {
             _PHOTOMETRIC: layout.photometric, _FORMAT: (_INTEGERS,), _EXTRA: layout.extra,
             _PLANAR: 2 if layout.planar else 1,
+            _FILL_ORDER: 1,
         }  # fmt: skip
         if (layout.photometric, layout.compression) == (_YCBCR, _UNCOMPRESSED):
             pillows[_COMPRESSION] = _LOSSLESS[1]  # as which it is left to libtiff
@@ -606,11 +629,12 @@ def _summed(data: bytes, layout: Layout) -> tuple[bytes, str]:
     words = array(_WORDS[1 if floats else size_bytes], data)
     if (layout.order == ">") == (sys.byteorder == "little"):
         words.byteswap()
-    row, mask = len(words) * layout.row_bytes // len(data), (1 << 8 * words.itemsize) - 1
+    row, parts = len(words) * layout.row_bytes // len(data), 8 // words.itemsize
+    low = 0 if sys.byteorder == "little" else parts - 1
     for first in range(0, len(words), row):
         for sample in range(first, first + step):
-            sums = accumulate(words[sample : first + row : step])
-            words[sample : first + row : step] = array(words.typecode, (value & mask for value in sums))
+            sums = array("Q", accumulate(words[sample : first + row : step]))  # of which the low part counts
+            words[sample : first + row : step] = array(words.typecode, sums.tobytes())[low::parts]
     if not floats:
         return words.tobytes(), "="
     # The bytes of one weight stand side by side, the greatest first.
