@@ -22,7 +22,7 @@ from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
-from pipeline.images.tiff import is_tiff, open_tiff
+from pipeline.images.tiff import as_stated, is_tiff, open_tiff
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -312,6 +312,8 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     The result is in sRGB, or with `own_colors` in the colours of the profile in its info.
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
+        with unreadable_if_damaged():
+            image = as_stated(image)
         opened = OpenedPicture(image)
         opened.decode_for(None, own_colors=own_colors)
         return opened.load()

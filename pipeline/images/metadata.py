@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 
 from pipeline.errors import Unreadable
 from pipeline.images.diagnosis import READABLE, unreadable_if_damaged
+from pipeline.images.tiff import is_tiff, open_tiff
 
 Metadata = Literal["strip"] | Annotated[frozenset[Literal["icc", "exif", "xmp"]], MinLen(1)]
 """The kinds of metadata that an output keeps; `strip` for none."""
@@ -37,7 +38,11 @@ def read_metadata(file: Path, wanted: Metadata) -> dict[str, bytes]:
     """Read those of `exif` and `xmp` that are in `wanted` from a file; nothing from a file that is no picture."""
     readers = {"exif": _exif, "xmp": _xmp}
     found: dict[str, bytes] = {}
-    with suppress(Unreadable), unreadable_if_damaged(), Image.open(file, formats=READABLE) as image:
+    with (
+        suppress(Unreadable),
+        unreadable_if_damaged(),
+        open_tiff(file) if is_tiff(file) else Image.open(file, formats=READABLE) as image,
+    ):
         if image.format == "PNG":  # where both may stand after the pixels
             image.load()
         for name in readers.keys() & set(wanted):

@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
-from PIL import Image, ImagePalette, TiffImagePlugin, TiffTags, UnidentifiedImageError
+from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin, TiffTags, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import Size, refuse_if_too_large
@@ -362,6 +362,15 @@ def open_tiff(file: Path | IO[bytes]) -> TiffFile:
     except SyntaxError as error:
         raise UnidentifiedImageError(str(error)) from error
     return image
+
+
+def as_stated(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    """Return a TIFF that was opened by Pillow, and is not decoded, as one that is decoded as its tags say."""
+    if image.format != "TIFF" or isinstance(image, TiffFile) or not image.tile or image.fp is None:
+        return image
+    again = open_tiff(image.fp)
+    again.seek(image.tell())
+    return again
 
 
 class TiffFile(TiffImagePlugin.TiffImageFile):

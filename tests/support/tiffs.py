@@ -17,7 +17,7 @@ _CODES = {
     (3, 16): "e", (3, 32): "f", (3, 64): "d",
 }  # fmt: skip
 # TIFF's types by struct's codes.
-_TYPES = {"B": 1, "H": 3, "I": 4, "b": 6, "h": 8, "i": 9, "f": 11, "d": 12, "Q": 16}
+_TYPES = {"B": 1, "H": 3, "I": 4, "b": 6, "h": 8, "i": 9, "f": 11, "d": 12, "Q": 16, "c": 2}
 
 
 def tiff(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import random
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,7 +13,8 @@ from support.pictures import STORED, paint
 from support.tiffs import DEFLATE, LZW, NONE, PACKBITS, pages, tiff
 
 from pipeline.errors import Unreadable
-from pipeline.images.decode import open_picture
+from pipeline.images.decode import as_plain, open_picture
+from pipeline.images.metadata import read_metadata
 from pipeline.images.tiff import MAX_PAGES
 from pipeline.notes import collected
 
@@ -373,3 +376,24 @@ def test_what_ends_within_its_pixels_is_truncated(compression: int, planar: bool
     data = tiff([[[7, 8, 9]] * 9] * 5, photometric=2, bits=32, compression=compression, planar=planar, more=places)
     with pytest.raises(Unreadable, match=r"^truncated picture: it ends within its pixels$"):
         open_picture(data).load()
+
+
+# -- who else opens TIFF -----------------------------------------------------------------------------------------------
+
+
+def test_a_tiff_that_a_stage_opened_is_read_as_its_tags_say() -> None:
+    """A stage that returns what Pillow opened, and did not decode, gets the same pixels as one that takes a Picture."""
+    data = tiff([[[0], [65_535]], [[257 * 9], [257 * 200]]], photometric=0, bits=16)
+    assert as_plain(Image.open(io.BytesIO(data))).tobytes() == open_picture(data).load().tobytes() == b"\xff\0\xf6\x37"
+
+
+def test_metadata_of_a_layout_that_pillow_does_not_know_are_kept(tmp_path: Path) -> None:
+    """EXIF is read of every TIFF whose pixels are."""
+    file = tmp_path / "a.tif"
+    file.write_bytes(
+        tiff([[[1, 2, 3, 4, 255]]], photometric=5, extra=(2,), more={315: ("c", [b"A", b"n", b"n", b"\0"])})
+    )
+    exif = Image.Exif()
+    exif.load(read_metadata(file, frozenset({"exif"}))["exif"])
+
+    assert open_picture(file.read_bytes()).load().mode == "RGBA" and exif[315] == "Ann"
