@@ -4,6 +4,7 @@ A picture is a Pillow `Image.Image` in mode L, LA, RGB or RGBA with 8 bits a cha
 width before height, with (0, 0) at the top left.
 
     decode     a Picture over a file: opening, turning, reducing and resampling
+    tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     diagnosis  the formats that are read, and the defects of files that cannot be
     animation  an image with further frames
     color      modes, ICC profiles, sRGB

@@ -94,6 +94,8 @@ _GREY = {
 }  # fmt: skip
 
 
+Samples = bytes | bytearray
+"""Rows of samples as they are stored, without compression."""
 Kind = tuple[int, float, float]
 """A sample's SampleFormat, and the values of it that become 0 and 255."""
 
@@ -265,7 +267,7 @@ def _refuse_unless_decoded(layout: Layout, tags: Mapping[int, Any]) -> None:
         raise Unreadable(f"damaged picture: its strips or tiles are {width}x{height}")
     if layout.is_tiled and width * height > max(_TILE_PIXELS, 4 * layout.size[0] * layout.size[1]):
         raise Unreadable(f"too large: tiles of {width}x{height}, limit {_TILE_PIXELS / 1e6:g} MP in a small picture")
-    pixel_bytes = layout.samples * layout.bits // 8
+    pixel_bytes = -(-layout.samples * layout.bits // 8)
     _refuse_if_costly(layout, layout.size, -(-pixel_bytes // _PASSED_BYTES))
     if layout.compression in _LOSSLESS and layout.photometric != _YCBCR:
         if layout.compression != _UNCOMPRESSED:
@@ -278,11 +280,12 @@ def _refuse_unless_decoded(layout: Layout, tags: Mapping[int, Any]) -> None:
 
 def _refuse_if_costly(layout: Layout, size: Size, times: int) -> None:
     """Raise `Unreadable` if a picture, or strip or tile, of a size exceeds the limits where it counts several times."""
+    refuse_if_too_large(size)
     try:
-        refuse_if_too_large(size, max(1, times))
-    except Unreadable as error:
-        reason = f" (strips or tiles of {layout.samples} channels of {layout.bits} bits)" if times > 1 else ""
-        raise Unreadable(f"{error}{reason}") from None
+        refuse_if_too_large(size, times)
+    except Unreadable:
+        shown = f"{size[0]}x{size[1]} with {layout.samples} channels of {layout.bits} bits"
+        raise Unreadable(f"too large: {shown}, which count {times} times against max_pixels") from None
 
 
 def _refuse_unknown_samples(layout: Layout, tags: Mapping[int, Any]) -> None:
@@ -536,7 +539,7 @@ class _Decoder:
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
 
-    def _unpacked(self, chunks: list[int], rows: int) -> tuple[bytes, str]:
+    def _unpacked(self, chunks: list[int], rows: int) -> tuple[Samples, str]:
         """Return the samples of strips, or a tile, of so many rows together, and their byte order."""
         layout = self._layout
         packed = [_read(self._file, self._places[chunk], self._sizes_bytes[chunk]) for chunk in chunks]
@@ -552,13 +555,13 @@ class _Decoder:
             return self._unpacked_by_libtiff(packed, rows, 32), "="
         return _summed(self._unpacked_by_libtiff(packed, rows, 8), layout)
 
-    def _unpacked_by_libtiff(self, packed: list[bytes], rows: int, bits: int) -> bytes:
+    def _unpacked_by_libtiff(self, packed: list[bytes], rows: int, bits: int) -> bytearray:
         """Unpack strips as those of a grey picture of so many bits, whose bytes they are; with 8 bits as they are."""
         layout = self._layout
         predictor = layout.predictor if bits == layout.bits and layout.interleaved == 1 else 1
         form = _FLOATS if predictor == 3 else _SIGNED if bits == 32 else _INTEGERS
         order = "<" if predictor == 3 else layout.order  # whose bytes have no order
-        places = [_HEADER_BYTES + sum(map(len, packed[:number])) for number in range(len(packed))]
+        *places, _ = accumulate(map(len, packed), initial=_HEADER_BYTES)
         tags = {
             _WIDTH: [layout.row_bytes * 8 // bits], _LENGTH: [rows], _BITS: [bits], _COMPRESSION: [layout.compression],
             _PHOTOMETRIC: [_BLACK_IS_ZERO], _STRIPS[0]: places, _SAMPLES: [1], _ROWS: [self._rows],
@@ -567,13 +570,17 @@ class _Decoder:
         file = _tiff_of(tags, b"".join(packed), order)
         try:
             with Image.open(io.BytesIO(file), formats=("TIFF",)) as grey:
-                return grey.tobytes()
+                # Piece by piece, since `tobytes` needs room for three pictures.
+                data, band = bytearray(), max(1, _GROUP_BYTES // layout.row_bytes)
+                for top in range(0, rows, band):
+                    data += grey.crop((0, top, grey.width, min(rows, top + band))).tobytes()
+                return data
         except (OSError, ValueError) as error:
             raise Unreadable(f"damaged picture: its strips or tiles cannot be unpacked: {error}") from None
 
     # -- pixels --------------------------------------------------------------------------------------------------------
 
-    def _plain(self, planes: list[tuple[bytes, str]], size: Size) -> Image.Image:
+    def _plain(self, planes: list[tuple[Samples, str]], size: Size) -> Image.Image:
         """Make a part of the picture of the bytes of its planes, or of all samples in one."""
         layout, step = self._layout, self._layout.interleaved
         channels, scaled = [], {}
@@ -584,7 +591,7 @@ class _Decoder:
             channels.append(Image.frombytes("L", size, scaled[plane, scale][at::step]))
         return self._merged(channels)
 
-    def _scaled(self, data: bytes, order: str, scale: Kind | bytes, size: Size) -> bytes:
+    def _scaled(self, data: Samples, order: str, scale: Kind | bytes, size: Size) -> bytes:
         """Return samples scaled to a byte each, or looked up in one column of a palette."""
         bits, suffix = self._layout.bits, {"<": "", ">": "B", "=": "N"}[order]
         if isinstance(scale, bytes):
@@ -632,7 +639,7 @@ def _tiff_of(tags: Mapping[int, Sequence[int]], data: bytes, order: str) -> byte
     return b"".join((head, behind, struct.pack(f"{order}H", len(entries)), *entries, bytes(4)))
 
 
-def _summed(data: bytes, layout: Layout) -> tuple[bytes, str]:
+def _summed(data: Samples, layout: Layout) -> tuple[Samples, str]:
     """Undo a predictor (TIFF 6.0, section 14; Adobe's technical note 3): return the samples and their byte order."""
     step, size_bytes, floats = layout.interleaved, layout.bits // 8, layout.predictor == 3
     words = array(_WORDS[1 if floats else size_bytes], data)
@@ -655,7 +662,7 @@ def _summed(data: bytes, layout: Layout) -> tuple[bytes, str]:
     return bytes(samples), ">"
 
 
-def _as_floats(data: bytes, format: int, bits: int, order: str, suffix: str, size: Size) -> Image.Image:
+def _as_floats(data: Samples, format: int, bits: int, order: str, suffix: str, size: Size) -> Image.Image:
     """Return deep samples as an image of floats."""
     if (format, bits) == _PACKED:
         return Image.frombytes("I;16", size, data, "raw", "I;12").convert("I").convert("F")

@@ -344,7 +344,7 @@ def test_each_page_is_read_as_its_own_tags_say() -> None:
         ({256: ("I", [60_000]), 257: ("I", [60_000])}, "too large: 60000x60000, limit 100 MP"),
         (
             {256: ("I", [9_000]), 257: ("I", [9_000]), 277: ("H", [900])},
-            "too large: 9000x9000 in 57 frames, limit 100 MP (strips or tiles of 900 channels of 8 bits)",
+            "too large: 9000x9000 with 900 channels of 8 bits, which count 57 times against max_pixels",
         ),
     ],
     ids=lambda value: value.partition(": ")[2] if isinstance(value, str) else "",
