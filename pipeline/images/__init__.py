@@ -7,6 +7,7 @@ width before height, with (0, 0) at the top left.
     readers    which reader opens a file: one of ours or Pillow's
     png        PNG by its standard: transparency, colours named by numbers
     png_chunks the chunks of a PNG, and damage beside its pixels
+    tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     bmp        BMP of every header, bit field and compression
     avif       AVIF: its colours, its clean aperture, what does no harm in it
     icon       ICO and CUR: the best of their pictures

@@ -31,6 +31,7 @@ from pipeline.images.png import has_text_after_pixels
 from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
 from pipeline.images.several import note_others, places_of
+from pipeline.images.tiff import as_stated
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
@@ -359,6 +360,8 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     The result is in sRGB, or with `own_colors` in the colours of the profile in its info.
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
+        with unreadable_if_damaged():
+            image = as_stated(image)
         opened = OpenedPicture(with_composed_frames(image))
         opened.decode_for(None, own_colors=own_colors)
         return opened.load()

@@ -38,7 +38,7 @@ def with_plugins(built_in: Sequence[str]) -> tuple[str, ...]:
     Plug-ins stand before TIFF, since many a camera's raw format begins as one, and after the formats before it, whose
     first bytes no other format has.
     """
-    at = built_in.index("TIFF")
+    at = next(at for at, name in enumerate(built_in) if name.endswith("TIFF"))
     plugins = [name for name in Image.OPEN if name not in built_in and is_plugin(name)]
     return (*built_in[:at], *plugins, *built_in[at:])
 

@@ -15,6 +15,7 @@ from pipeline.images.icon import MAGIC, open_icon
 from pipeline.images.plugins import open_image as open_with_plugins
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
+from pipeline.images.tiff import TiffFile, begins_tiff
 
 # What the first box of an AVIF names; the last two may be of an HEIC, too, which its reader finds out.
 _AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
@@ -35,8 +36,14 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-DIB": (DibFile, begins_bitmap),
     "FILEMILL-AVIF": (_open_avif, lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS),
     "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
+    "FILEMILL-TIFF": (TiffFile, begins_tiff),
 }
 Image.OPEN.update(_OURS)
+# The order in which readers are asked, but for plug-ins, which are asked before TIFF: many a camera's raw begins as one.
+_TIFF_AT = READABLE.index("TIFF")
+_ORDER = (
+    *(name for name in _OURS if name != "FILEMILL-TIFF"), *READABLE[:_TIFF_AT], "FILEMILL-TIFF", *READABLE[_TIFF_AT:],
+)  # fmt: skip
 
 
 def open_image(file: Path | bytes) -> Image.Image:
@@ -47,4 +54,4 @@ def open_image(file: Path | bytes) -> Image.Image:
         UnidentifiedImageError: No reader takes the file.
         Exception: Whatever Pillow's readers raise for a damaged file.
     """
-    return open_with_plugins(file, (*_OURS, *READABLE))
+    return open_with_plugins(file, _ORDER)

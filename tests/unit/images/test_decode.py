@@ -33,6 +33,7 @@ from support.pictures import (
 from pipeline.errors import FileFailure, Unreadable
 from pipeline.images.decode import OpenedPicture, as_plain, open_picture
 from pipeline.images.encode import SAVERS, flatten
+from pipeline.notes import collected
 from stages.resize import Resize
 
 PLAIN = ("L", "LA", "RGB", "RGBA")
@@ -231,29 +232,35 @@ def test_sixteen_bit_greys_are_scaled_not_clipped(data: Any) -> None:
     assert image.tobytes() == bytes(round(value / 257) for value in range(65536))
 
 
+NAN, INFINITE = float("nan"), float("inf")
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
         ([0.0, 0.25, 1.0], [0, 64, 255]),
-        ([0.0, 64.0, 255.0], [0, 64, 255]),
-        ([0.0, 257.0 * 64, 65535.0], [0, 64, 255]),
-        ([-5.0, 500_000.0, 1_000_000.0], [0, 128, 255]),
-        ([float("nan"), 0.0, 1.0], None),
+        ([0.5, 0.75, 1.001], [128, 191, 255]),
+        ([-5.0, 0.5, 1_000_000.0], [0, 128, 255]),
+        ([NAN, 0.25, 1.0], [0, 64, 255]),
+        ([-INFINITE, 0.25, INFINITE], [0, 64, 255]),
     ],
 )
-def test_floats_are_scaled_by_their_range(values: list[float], expected: list[int] | None) -> None:
-    """Floating-point TIFF has no white of its own: 1, 255, 65535 or the brightest pixel is taken for it."""
-    image = open_picture(encode(Image.frombytes("F", (3, 1), struct.pack("<3f", *values)), "TIFF")).load()
+def test_floats_are_scaled_from_nought_to_one_whatever_is_in_them(values: list[float], expected: list[int]) -> None:
+    """The range is not that of the pixels, so that all files of a series look alike; that it is a guess is noted."""
+    with collected() as notes:
+        image = open_picture(b"Pf 3 1 -1.0\n" + struct.pack("<3f", *values)).load()
 
-    assert image.mode == "L"
-    assert expected is None or list(image.tobytes()) == expected
+    assert image.mode == "L" and list(image.tobytes()) == expected
+    assert list(notes) == ["its range of values is not stated, 0 was taken for black and 1 for white"]
 
 
-def test_thirty_two_bit_greys_are_scaled() -> None:
-    """A 32-bit grey uses its whole range when it goes past 16 bits."""
-    values = struct.pack("<3i", 0, 2**30, 2**31 - 1)
+def test_deep_pictures_of_a_stage_have_the_ranges_of_pillow() -> None:
+    """What a stage converts to floats with Pillow goes from 0 to 255, and its integers are those of 16 bits."""
+    floats = Image.frombytes("L", (3, 1), bytes([0, 64, 255])).convert("F")
+    integers = Image.frombytes("I", (4, 1), struct.pack("=4i", -1, 257 * 64, 65535, 2**31 - 1))
 
-    assert list(open_picture(encode(Image.frombytes("I", (3, 1), values), "TIFF")).load().tobytes()) == [0, 128, 255]
+    assert list(as_plain(floats).tobytes()) == [0, 64, 255]
+    assert list(as_plain(integers).tobytes()) == [0, 64, 255, 255]
 
 
 # -- palettes and transparency -----------------------------------------------------------------------------------------
