@@ -3,7 +3,8 @@
 A picture is a Pillow `Image.Image` in mode L, LA, RGB or RGBA with 8 bits a channel; sizes and boxes are in pixels,
 width before height, with (0, 0) at the top left.
 
-    decode     a Picture over a file: opening, turning, reducing and resampling
+    decode     a Picture over a file: opening, turning, reducing
+    resample   the filters, by SIMD instructions where cykooz-resizer is installed
     diagnosis  the formats that are read, and the defects of files that cannot be
     animation  an image with further frames
     color      modes, ICC profiles, sRGB
@@ -18,6 +19,7 @@ workers of a pipeline without pictures stay light.
 from __future__ import annotations
 
 import importlib
+import math
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Animation", "Box", "Color", "Font", "Position", "Size", "Timing", "color_in", "flatten", "in_colors_of", "in_srgb",
     "load_font", "map_frames", "missing_glyphs", "open_picture", "position_fractions", "refuse_if_too_large",
-    "refuse_missing_glyphs", "replace_missing_glyphs", "still", "to_mode",
+    "refuse_missing_glyphs", "replace_missing_glyphs", "rounded_side", "still", "to_mode",
 ]  # fmt: skip
 
 # Where each public name is defined that needs Pillow.
@@ -96,6 +98,12 @@ def position_fractions(position: str) -> tuple[float, float]:
     words = position.split()
     across = 0.0 if "left" in words else 1.0 if "right" in words else 0.5
     return across, 0.0 if "top" in words else 1.0 if "bottom" in words else 0.5
+
+
+def rounded_side(length: float) -> int:
+    """Round the length of a picture's side half up, as browsers and sharp do, to at least 1 pixel."""
+    # Scaled by a quotient of sides, no length is so near to a half that six digits do not tell, but by a float's error.
+    return max(1, math.floor(round(length, 6) + 0.5))
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
