@@ -22,6 +22,7 @@ from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.fast_png import read_png
 from pipeline.images.resample import least_gap, resample
 from pipeline.images.scans import without_ac_scans
 from pipeline.notes import note
@@ -215,7 +216,7 @@ class OpenedPicture(Picture):
         return next((n for n in (8, 4, 2) if all(_is_enough(self._stored, n, *need) for need in needs)), 1)
 
     def _decode_at(self, scale: int) -> _Decoded:
-        image = self._reduced_to_dc() if scale == 8 else None
+        image = self._decode_faster(scale)
         if image is None:
             if self._is_used and self._reopen:  # a decoder cannot be asked twice
                 self._image.close()
@@ -227,14 +228,17 @@ class OpenedPicture(Picture):
             draft = image.draft(None, (max(1, width // scale), max(1, height // scale)))
         return _Decoded(scale, width / draft[1][2] if draft else 1.0, to_plain(image))
 
-    def _reduced_to_dc(self) -> Image.Image | None:
-        """Open a progressive JPEG with no more than its decoder needs at 1/8; None if there is nothing to leave out."""
-        file: IO[bytes] | None = getattr(self._image, "fp", None)  # none where it is decoded already
-        if self._image.format != "JPEG" or "progressive" not in self._image.info or not file:
-            return None
-        file.seek(0)
-        shorter = without_ac_scans(file.read())
-        return Image.open(io.BytesIO(shorter), formats=("JPEG",)) if shorter else None
+    def _decode_faster(self, scale: int) -> Image.Image | None:
+        """Return the same pixels from another decoder, or from less of the file; None if there is no faster way."""
+        # None where it is decoded already. What a stage opened is closed by decoding it.
+        file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
+        if file and self._image.format == "PNG":
+            return read_png(file)
+        if file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
+            file.seek(0)
+            if shorter := without_ac_scans(file.read()):
+                return Image.open(io.BytesIO(shorter), formats=("JPEG",))
+        return None
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:
