@@ -7,6 +7,7 @@ width before height, with (0, 0) at the top left.
     resample   the filters, by SIMD instructions where cykooz-resizer is installed
     scans      the scans of a progressive JPEG that a small picture does not need
     fast_png   another decoder for ordinary PNGs, where it is installed
+    allocation the memory that one picture leaves to the next
     diagnosis  the formats that are read, and the defects of files that cannot be
     animation  an image with further frames
     color      modes, ICC profiles, sRGB

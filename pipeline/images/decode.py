@@ -19,6 +19,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
+from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
@@ -254,6 +255,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         Unreadable: The file is empty, no picture, of a format that is not read, damaged in its header, or too large.
         OSError: The file cannot be opened.
     """
+    keep_freed_memory()
     size_bytes = len(file) if isinstance(file, bytes) else file.stat().st_size
     if size_bytes == 0:
         raise Unreadable("empty file")
