@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from PIL import Image
 
+from bench.resizing.lanczos import exact_lanczos, premultiplied, psnr_db
 from pipeline.images.resample import fast_lanczos
 
-Pixels = npt.NDArray[np.float64]
+__all__ = ["backend", "exact_lanczos", "premultiplied", "psnr_db"]
 
 
 @pytest.fixture(params=["Pillow", "cykooz-resizer"])
@@ -26,38 +23,3 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     fast_lanczos.cache_clear()
     yield request.param
     fast_lanczos.cache_clear()
-
-
-def premultiplied(image: Image.Image) -> Pixels:
-    """The pixels of an image by row, column and channel; the colours multiplied by the alpha."""
-    pixels = np.asarray(image, np.float64).reshape(image.height, image.width, -1)
-    if image.mode in ("LA", "RGBA"):
-        return np.concatenate([pixels[..., :-1] * pixels[..., -1:] / 255, pixels[..., -1:]], 2)
-    return pixels
-
-
-def exact_lanczos(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Pixels:
-    """Every pixel of a box averaged by the Lanczos kernel of radius 3, premultiplied; rounded and clipped nowhere."""
-    across = _weights(image.width, size[0], box[0], box[2])
-    down = _weights(image.height, size[1], box[1], box[3])
-    return np.einsum("yi,ijc,xj->yxc", down, premultiplied(image), across, optimize=True)
-
-
-def _weights(length: int, count: int, begin: float, end: float) -> Pixels:
-    """The weight of each source pixel in each pixel of the result."""
-    scale = (end - begin) / count
-    radius = 3 * max(scale, 1)
-    weights = np.zeros((count, length))
-    for place in range(count):
-        middle = begin + (place + 0.5) * scale
-        first, last = max(0, int(middle - radius + 0.5)), min(length, int(middle + radius + 0.5))
-        x = (np.arange(first, last) + 0.5 - middle) / max(scale, 1)
-        kernel = np.sinc(x) * np.sinc(x / 3)
-        weights[place, first:last] = kernel / kernel.sum()
-    return weights
-
-
-def psnr_db(image: Image.Image, exact: Pixels) -> float:
-    """How near an image is to the exact pixels, in decibels of 8 bits; colours count premultiplied."""
-    error = float(((premultiplied(image) - exact.clip(0, 255)) ** 2).mean())
-    return 10 * math.log10(255**2 / error) if error else math.inf
