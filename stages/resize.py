@@ -41,8 +41,8 @@ class Resize:
 
     Sides are rounded half up, as browsers and sharp do. `filter` is how pixels are averaged, in Pillow's words. `gap`
     trades time for likeness to a filter over every pixel: a JPEG is decoded, and any picture averaged in whole steps,
-    down to no less than `gap` times the size before the filter has its turn. At 1 they keep as far off as sharp does,
-    or further; at 2 it takes up to half as long again.
+    down to no less than `gap` times the size before the filter has its turn. At 1 that is as much as sharp averages or
+    less, at every scale; more takes longer.
 
     `frames: all` resizes every frame of a GIF, WebP, PNG or AVIF that moves; an output in GIF or WebP moves as well.
     """
