@@ -3,15 +3,19 @@
 A picture is a Pillow `Image.Image` in mode L, LA, RGB or RGBA with 8 bits a channel; sizes and boxes are in pixels,
 width before height, with (0, 0) at the top left.
 
-    decode     a Picture over a file: opening, turning, reducing and resampling
+    decode     a Picture over a file: opening, turning, reducing
+    resample   the filters, by SIMD instructions where cykooz-resizer is installed
     readers    which reader opens a file: one of ours or Pillow's
     png        PNG by its standard: transparency, colours named by numbers
     png_chunks the chunks of a PNG, and damage beside its pixels
+    fast_png   another decoder for ordinary PNGs, where it is installed
+    scans      the scans of a progressive JPEG that a small picture does not need
     tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     bmp        BMP of every header, bit field and compression
     avif       AVIF: its colours, its clean aperture, what does no harm in it
     icon       ICO and CUR: the best of their pictures
     encodings  ICC profiles for colours that are named by numbers
+    allocation the memory that one picture leaves to the next
     diagnosis  the formats that are read, and the defects of files that cannot be
     endings    whether a file was cut off
     kinds      the names of formats, and kinds of them, that are not read
@@ -33,6 +37,7 @@ workers of a pipeline without pictures stay light.
 from __future__ import annotations
 
 import importlib
+import math
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -54,7 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Animation", "Box", "Color", "Font", "Position", "Size", "Timing", "color_in", "flatten", "in_colors_of", "in_srgb",
     "load_font", "map_frames", "missing_glyphs", "open_picture", "position_fractions", "refuse_if_too_large",
-    "refuse_missing_glyphs", "replace_missing_glyphs", "still", "to_mode",
+    "refuse_missing_glyphs", "replace_missing_glyphs", "rounded_side", "still", "to_mode",
 ]  # fmt: skip
 
 # Where each public name is defined that needs Pillow.
@@ -111,6 +116,12 @@ def position_fractions(position: str) -> tuple[float, float]:
     words = position.split()
     across = 0.0 if "left" in words else 1.0 if "right" in words else 0.5
     return across, 0.0 if "top" in words else 1.0 if "bottom" in words else 0.5
+
+
+def rounded_side(length: float) -> int:
+    """Round the length of a picture's side half up, as browsers and sharp do, to at least 1 pixel."""
+    # Scaled by a quotient of sides, no length is so near to a half that six digits do not tell, but by a float's error.
+    return max(1, math.floor(round(length, 6) + 0.5))
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------

@@ -20,16 +20,20 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
+from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.costs import refuse_if_too_costly, refuse_large_entries
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
+from pipeline.images.fast_png import read_png
 from pipeline.images.frames import with_composed_frames
 from pipeline.images.plugins import note_unread_colors
 from pipeline.images.png import has_text_after_pixels
 from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
+from pipeline.images.resample import least_gap, resample
+from pipeline.images.scans import without_ac_scans
 from pipeline.images.several import note_others, places_of
 from pipeline.images.tiff import as_stated
 from pipeline.notes import note
@@ -53,12 +57,6 @@ _TURNS = {
     8: (Image.Transpose.ROTATE_90, True, True, False),
 }
 _ORIENTATION = 0x0112
-# Multiplied by the alpha, so that the colour behind transparent pixels does not bleed into those beside them.
-_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
-# Rows of a picture with alpha that are premultiplied at a time: small beside the picture, large beside a call.
-_BAND = 32
-# Pixels of the result, from the middle of its outermost, that Lanczos reaches beyond the box.
-_REACH = 2.5
 # Bytes in which a GIF's end mark is looked for: some programs write a few after it.
 _END = 16
 
@@ -252,19 +250,18 @@ class OpenedPicture(Picture):
         return self._decoded.image, self._decoded.reduction
 
     def _scale(self, size: Size, box: Box, gap: float) -> int:
-        """Return the factor by which the decoder may reduce, and still deliver `gap` times the size and the least box.
+        """Return the factor by which the decoder may reduce the picture for a reader of this size, and for the least.
 
-        It is computed from the size that the whole picture would have, not from the box that it must fit: thus a JPEG
-        is decoded at 1/2, 1/4 or 1/8. The decoder rounds up, so a size that was rounded up costs nothing either.
+        It is computed from the size that the whole picture would have, not from the box that it must fit.
         """
         if self._image.format not in _REDUCIBLE:
             return 1
         width, height = self._stored
-        needs = [(width * size[0] / (box[2] - box[0]) * gap, height * size[1] / (box[3] - box[1]) * gap)]
+        fitted = (width * size[0] / (box[2] - box[0]), height * size[1] / (box[3] - box[1]))
+        needs = [(fitted, gap)]
         if self.least:
-            needs.append(self._turned(self.least.whole(self.size)))
-        across, down = (math.floor(max(sides)) for sides in zip(*needs, strict=True))
-        return next((n for n in (8, 4, 2) if -(-width // n) >= across and -(-height // n) >= down), 1)
+            needs.append((self._turned(self.least._replace(gap=1).whole(self.size)), self.least.gap))
+        return next((n for n in (8, 4, 2) if all(_is_enough(self._stored, n, *need) for need in needs)), 1)
 
     def _renew(self) -> None:
         """Open the file again if it was decoded, since a decoder cannot be asked twice."""
@@ -275,12 +272,27 @@ class OpenedPicture(Picture):
         self._is_used = True
 
     def _decode_at(self, scale: int) -> _Decoded:
-        self._renew()
+        image = self._decode_faster(scale)
+        if image is None:
+            self._renew()
+            image = self._image
         width, height = self._stored
         draft = None
         if scale > 1:
-            draft = self._image.draft(None, (max(1, width // scale), max(1, height // scale)))
-        return _Decoded(scale, width / draft[1][2] if draft else 1.0, to_plain(self._image))
+            draft = image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        return _Decoded(scale, width / draft[1][2] if draft else 1.0, to_plain(image))
+
+    def _decode_faster(self, scale: int) -> Image.Image | None:
+        """Return the same pixels from another decoder, or from less of the file; None if there is no faster way."""
+        # None where it is decoded already. What a stage opened is closed by decoding it.
+        file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
+        if file and self._image.format == "PNG":
+            return read_png(file)
+        if file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
+            file.seek(0)
+            if shorter := without_ac_scans(file.read()):
+                return Image.open(io.BytesIO(shorter), formats=("JPEG",))
+        return None
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:
@@ -296,6 +308,7 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         Unreadable: The file is empty, no picture, of a format that is not read, damaged in its header, or too large.
         OSError: The file cannot be opened.
     """
+    keep_freed_memory()
     size_bytes = len(file) if isinstance(file, bytes) else file.stat().st_size
     if size_bytes == 0:
         raise Unreadable("empty file")
@@ -373,28 +386,13 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     return map_frames(image, settle) if isinstance(image, Animation) else settle(image)
 
 
-# -- resampling -------------------------------------------------------------------------------------------------------
+def _is_enough(stored: Size, reduction: int, fitted: tuple[float, float], gap: float) -> bool:
+    """Return whether a decoder that reduces the stored picture still delivers enough to fit it to a width and height.
 
-
-def resample(image: Image.Image, size: Size, how: Image.Resampling, box: Box, gap: float) -> Image.Image:
-    """Resample a box of an L, LA, RGB, RGBA or CMYK image, first averaging pixels down to `gap` times `size`."""
-    if image.mode in _PREMULTIPLIED and how is Image.Resampling.LANCZOS:
-        return _with_alpha(image, size, box, gap)
-    return image.resize(size, how, box, reducing_gap=gap)
-
-
-def _with_alpha(image: Image.Image, size: Size, box: Box, gap: float) -> Image.Image:
-    """Resample an image with alpha to the pixels of Pillow's `resize`, without a premultiplied copy of the whole."""
-    scales = [(box[axis + 2] - box[axis]) / size[axis] for axis in (0, 1)]
-    across, down = (int(scale / gap) or 1 for scale in scales)
-    if across == down == 1:
-        return image.resize(size, Image.Resampling.LANCZOS, box)
-    left, top = (max(0, int(box[axis] - _REACH * scales[axis])) for axis in (0, 1))
-    right, bottom = (min(image.size[axis], math.ceil(box[axis + 2] + _REACH * scales[axis])) for axis in (0, 1))
-    reduced = Image.new(_PREMULTIPLIED[image.mode], (-(-(right - left) // across), -(-(bottom - top) // down)))
-    rows = down * max(1, _BAND // down)
-    for begin in range(top, bottom, rows):
-        band = image.crop((left, begin, right, min(bottom, begin + rows))).convert(reduced.mode)
-        reduced.paste(band.reduce((across, down)), (0, (begin - top) // down))
-    inner = ((box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down)
-    return reduced.resize(size, Image.Resampling.LANCZOS, inner).convert(image.mode)
+    One of these may have been rounded up by half a pixel, which the decoder, rounding up too, need not make good.
+    """
+    gap = max(gap, least_gap(reduction))
+    sides = list(zip(stored, fitted, strict=True))
+    return any(side >= least * gap * reduction for side, least in sides) and all(
+        -(-side // reduction) >= math.floor(least * gap) for side, least in sides
+    )

@@ -39,7 +39,7 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-TIFF": (TiffFile, begins_tiff),
 }
 Image.OPEN.update(_OURS)
-# The order in which readers are asked, but for plug-ins, which are asked before TIFF: many a camera's raw begins as one.
+# The order in which readers are asked; plug-ins are asked before TIFF, since many a camera's raw begins as one.
 _TIFF_AT = READABLE.index("TIFF")
 _ORDER = (
     *(name for name in _OURS if name != "FILEMILL-TIFF"), *READABLE[:_TIFF_AT], "FILEMILL-TIFF", *READABLE[_TIFF_AT:],
