@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import struct
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageFile
+from PIL import IcoImagePlugin, Image, ImageFile
 
 from pipeline.errors import Unreadable
 from pipeline.images import refuse_if_too_large
@@ -29,8 +28,6 @@ _MOST_TILES = 10_000
 _SLOW = 10
 # Scans of a JPEG: each takes as long as the first, however few bytes it has. Encoders write 10, and optimisers 30.
 _MOST_SCANS, _START_OF_SCAN = 100, 0xDA
-# The bytes with which an icon begins.
-_ICON = b"\0\0\1\0"
 
 
 def refuse_if_too_costly(image: Image.Image) -> None:
@@ -119,17 +116,22 @@ def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:
     return max(_USUAL_BYTES, 2 * samples / max(1, whole))
 
 
-def refuse_large_entries(file: Path | bytes) -> None:
-    """Raise `Unreadable` for an icon that holds a picture larger than permitted, whatever its own directory says.
+class _CheckedIcon(IcoImagePlugin.IcoImageFile):
+    """Pillow's reader of icons, which decodes one of the pictures to open the file: they are checked before."""
 
-    Asked before the icon is opened, since Pillow decodes one of its pictures for that.
-    """
-    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb", buffering=0) as opened:
-        if opened.read(4) == _ICON:
-            _refuse_large_entries(opened)
+    def _open(self) -> None:
+        assert self.fp is not None
+        _refuse_large_entries(self.fp)
+        self.fp.seek(0)
+        super()._open()
+
+
+Image.register_open("ICO", _CheckedIcon, IcoImagePlugin._accept)
 
 
 def _refuse_large_entries(file: IO[bytes]) -> None:
+    """Raise `Unreadable` for an icon that holds a picture larger than permitted, whatever its own directory says."""
+    file.seek(4)
     count = int.from_bytes(file.read(2), "little")
     directory = file.read(16 * count)
     for entry in range(0, len(directory) - 15, 16):

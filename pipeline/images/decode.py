@@ -21,7 +21,7 @@ from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.costs import refuse_if_too_costly, refuse_large_entries
+from pipeline.images.costs import refuse_if_too_costly
 from pipeline.images.diagnosis import READABLE, refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.frames import with_composed_frames
 from pipeline.images.pnm import with_fast_pnm
@@ -261,7 +261,6 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         opened = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
         return with_composed_frames(with_fast_pnm(opened))
 
-    refuse_large_entries(file)
     with unreadable_if_damaged(file):
         try:
             image = reopen()
