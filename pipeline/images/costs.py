@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
 from PIL import Image, ImageFile
@@ -29,8 +28,6 @@ _MOST_TILES = 10_000
 _SLOW = 10
 # Scans of a JPEG: each takes as long as the first, however few bytes it has. Encoders write 10, and optimisers 30.
 _MOST_SCANS, _START_OF_SCAN = 100, 0xDA
-# The bytes with which an icon begins.
-_ICON = b"\0\0\1\0"
 
 
 def refuse_if_too_costly(image: Image.Image) -> None:
@@ -117,29 +114,3 @@ def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:
     samples = sum(across * down for _, across, down, _ in layers)
     whole = max((layer[1] for layer in layers), default=1) * max((layer[2] for layer in layers), default=1)
     return max(_USUAL_BYTES, 2 * samples / max(1, whole))
-
-
-def refuse_large_entries(file: Path | bytes) -> None:
-    """Raise `Unreadable` for an icon that holds a picture larger than permitted, whatever its own directory says.
-
-    Asked before the icon is opened, since Pillow decodes one of its pictures for that.
-    """
-    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb", buffering=0) as opened:
-        if opened.read(4) == _ICON:
-            _refuse_large_entries(opened)
-
-
-def _refuse_large_entries(file: IO[bytes]) -> None:
-    count = int.from_bytes(file.read(2), "little")
-    directory = file.read(16 * count)
-    for entry in range(0, len(directory) - 15, 16):
-        file.seek(int.from_bytes(directory[entry + 12 : entry + 16], "little"))
-        head = file.read(24)
-        if len(head) < 24:
-            continue  # it is cut off, as its reader will say
-        if head.startswith(b"\x89PNG"):
-            width, height = struct.unpack_from(">II", head, 16)
-        else:  # a bitmap of twice the height, for the mask
-            width, height = (abs(side) for side in struct.unpack_from("<ii", head, 4))
-            height //= 2
-        refuse_if_too_large((max(1, width), max(1, height)))

@@ -23,7 +23,7 @@ from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.costs import refuse_if_too_costly, refuse_large_entries
+from pipeline.images.costs import refuse_if_too_costly
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.fast_png import read_png
@@ -316,7 +316,6 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
     def reopen() -> Image.Image:
         return with_composed_frames(with_fast_pnm(open_image(file)))
 
-    refuse_large_entries(file)
     with unreadable_if_damaged(file):
         try:
             image = reopen()
