@@ -160,7 +160,9 @@ def unidentified(file: Path | bytes) -> Unreadable:
 
 def _recognised(head: bytes) -> str | None:
     """Return Pillow's name of the format that is read and whose files begin like this."""
-    openers = ((name, Image.OPEN[name][1]) for name in READABLE if name in Image.OPEN)
+    names = [name for name in Image.OPEN if name in READABLE or is_plugin(name)]
+    names.sort(key="TGA".__eq__)  # last, since many a file begins like one
+    openers = ((name, Image.OPEN[name][1]) for name in names)
     return next((name for name, accept in openers if accept and _accepted(accept, head) is True), None)
 
 

@@ -178,6 +178,6 @@ def _bmp(data: bytes) -> bool:
 
 
 _ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
-    "JPEG": _jpeg, "MPO": _jpeg, "PNG": _png, "GIF": _gif, "WEBP": _webp, "AVIF": _avif, "JPEG2000": _jpeg2000,
-    "QOI": _qoi, "TIFF": _tiff, "ICO": _ico, "PSD": _psd, "BMP": _bmp,
+    "JPEG": _jpeg, "MPO": _jpeg, "PNG": _png, "GIF": _gif, "WEBP": _webp, "AVIF": _avif, "HEIF": _avif,
+    "JPEG2000": _jpeg2000, "QOI": _qoi, "TIFF": _tiff, "ICO": _ico, "PSD": _psd, "BMP": _bmp,
 }  # fmt: skip

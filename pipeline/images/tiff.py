@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin, TiffTags
 from pipeline.errors import Unreadable
 from pipeline.images import Size, refuse_if_too_large
 from pipeline.images.color import floats_to_eight_bits, guessed_range, to_plain, to_srgb
+from pipeline.images.kinds import raw_in_tiff
 
 # Pages of one file. Scanners and microscopes stay below; finding a page takes time in proportion to those before it.
 MAX_PAGES = 10_000
@@ -50,8 +51,8 @@ _MODES = {
     _CIELAB: "LAB", _ICCLAB: "LAB",
 }  # fmt: skip
 _OTHER_COLORS = {
-    4: "a transparency mask in place of a picture", 10: "colours in ITULAB", 32803: "a camera's raw samples (CFA)",
-    32844: "colours in LogL", 32845: "colours in LogLuv", 34892: "a camera's raw samples (LinearRaw)",
+    4: "a transparency mask in place of a picture", 10: "colours in ITULAB", 32844: "colours in LogL",
+    32845: "colours in LogLuv",
 }  # fmt: skip
 # Compressions that give back the bytes that were put in: any layout can be decoded from them.
 _UNCOMPRESSED, _JPEG_OLD, _JPEG = 1, 6, 7
@@ -388,6 +389,8 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
 
     def _setup(self) -> None:
         tags = self.tag_v2
+        if kind := raw_in_tiff(tags):
+            raise Unreadable(f"unsupported: {kind}")
         self._layout = layout = read_layout(tags, "<" if tags.prefix == b"II" else ">")
         pillows: dict[int, Any] = {
             _PHOTOMETRIC: layout.photometric, _FORMAT: (_INTEGERS,), _EXTRA: layout.extra,
