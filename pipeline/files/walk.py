@@ -43,7 +43,7 @@ _OWNER_FILE = OWNER_FILE.encode()
 _TYPE = 0o170000
 
 # What systems and storage devices put beside people's files: thumbnails, recycle bins, views of folders.
-_SYSTEM = frozenset((
+SYSTEM_NAMES = frozenset((
     b"@eaDir", b"@tmp", b"@Recycle", b"#recycle", b"#snapshot", b"lost+found", b"$RECYCLE.BIN",
     b"System Volume Information",
     b"Thumbs.db", b"thumbs.db", b"desktop.ini", b"Desktop.ini",
@@ -170,7 +170,7 @@ class Walk:
                     if marks_links and entry.is_symlink()
                     else entry.name
                     for entry in entries
-                    if not (entry.name.startswith(b".") and not _is_owner_file(entry)) and entry.name not in _SYSTEM
+                    if not (entry.name.startswith(b".") and not _is_owner_file(entry)) and entry.name not in SYSTEM_NAMES
                 ]
         except OSError as error:
             self._cannot_list(folder, error)
@@ -254,7 +254,7 @@ class Walk:
     def _why_not(self, path: bytes) -> str:
         if path.startswith(b".") or b"/." in path:
             return "hidden"
-        if not _SYSTEM.isdisjoint(path.split(b"/")):
+        if not SYSTEM_NAMES.isdisjoint(path.split(b"/")):
             return "a file of the system's"
         return "" if self._counts(path) else "not among the inputs"
 

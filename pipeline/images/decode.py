@@ -286,13 +286,17 @@ class OpenedPicture(Picture):
         """Return the same pixels from another decoder, or from less of the file; None if there is no faster way."""
         # None where it is decoded already. What a stage opened is closed by decoding it.
         file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
+        faster = None
         if file and self._image.format == "PNG":
-            return read_png(file)
-        if file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
+            faster = read_png(file)
+        elif file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
             file.seek(0)
             if shorter := without_ac_scans(file.read()):
-                return Image.open(io.BytesIO(shorter), formats=("JPEG",))
-        return None
+                faster = Image.open(io.BytesIO(shorter), formats=("JPEG",))
+        if file and faster:
+            file.close()  # as decoding does
+            self._is_used = True
+        return faster
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:

@@ -6,8 +6,10 @@ import os
 
 from hypothesis import strategies as st
 
+from pipeline.files.walk import SYSTEM_NAMES
+
 NAMES = st.binary(min_size=1, max_size=6).filter(
-    lambda name: b"/" not in name and b"\0" not in name and not name.startswith(b".")
+    lambda name: b"/" not in name and b"\0" not in name and not name.startswith(b".") and name not in SYSTEM_NAMES
 )
 
 
