@@ -170,7 +170,8 @@ class Walk:
                     if marks_links and entry.is_symlink()
                     else entry.name
                     for entry in entries
-                    if not (entry.name.startswith(b".") and not _is_owner_file(entry)) and entry.name not in SYSTEM_NAMES
+                    if not (entry.name.startswith(b".") and not _is_owner_file(entry))
+                    and entry.name not in SYSTEM_NAMES
                 ]
         except OSError as error:
             self._cannot_list(folder, error)

@@ -316,11 +316,18 @@ class PlanTables:
     def spare_old_outputs(self) -> None:
         """Spare the orphans that are old outputs of what the plan refuses or holds, or what failed, and no others.
 
-        Nor is one an orphan whose place the run gave to a part of another source.
+        Among them are those of another source that lie where such an output would, or a part of one might: as after a
+        source has got another suffix. Nor is one an orphan whose place the run gave to a part of another source.
         """
         failed = (
             "SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed"
             " UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)"
+        )
+        claimed = f"SELECT target FROM plan WHERE (source, stage) IN ({failed})"
+        claimed_wholes = f"SELECT target FROM outputs WHERE part = '' AND target IN ({claimed})"
+        is_part_of_claimed = (
+            "SELECT 1 FROM outputs AS whole WHERE whole.source = orphans.source AND whole.stage = orphans.stage"
+            f" AND whole.part = '' AND whole.target IN ({claimed})"
         )
         taken = "SELECT 1 FROM outputs AS now WHERE now.target = orphans.target AND now.source != orphans.source"
         # Of a stage that is gone nobody knows which other one makes its outputs now.
@@ -330,7 +337,8 @@ class PlanTables:
             f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed}))"
             " OR code = 'source_moved' AND (source, stage) IN"
             f" (SELECT gone, failed.stage FROM moves JOIN ({failed}) AS failed ON failed.source = moves.source)"
-            f" OR EXISTS ({taken}))"
+            f" OR target IN ({claimed}) OR EXISTS ({is_part_of_claimed}) OR EXISTS ({taken}))"
+            f" OR target IN ({claimed_wholes})"
         )
 
     def delete_orphans(self) -> None:

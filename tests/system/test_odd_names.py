@@ -18,7 +18,7 @@ from support.odd_names import ODD_NAMES, source_of
 from support.program import Pipeline
 from support.project import MOODY, Project, temporaries
 
-from pipeline.files.walk import _SYSTEM
+from pipeline.files.walk import SYSTEM_NAMES
 from pipeline.text import shown
 
 # Bytes that are one byte of many a name's trouble, and whole pieces of others.
@@ -32,7 +32,7 @@ _PIECES = [
 
 def _is_name(name: bytes) -> bool:
     is_any = 0 < len(name) <= 255 and not name.startswith(b".") and b"/" not in name and b"\0" not in name
-    return is_any and name not in _SYSTEM  # those are left out
+    return is_any and name not in SYSTEM_NAMES  # those are left out
 
 
 NAMES = st.one_of(

@@ -28,7 +28,7 @@ stages:
     uses: plain
     output: copies/{name}
 pool: {processes: 2, context: CONTEXT, max_memory: 200MB}
-timeout: 3s
+timeout: 8s
 """
 # What a file says is what is done to the worker that reads it.
 HURT = """\
@@ -114,7 +114,7 @@ SAID = {
     "leave": ("crashed", "the worker ended by exit code 0 in stage 'hurt'"),
     "exit": ("crashed", "SystemExit: enough (in stage 'hurt')"),
     "interrupt": ("crashed", "KeyboardInterrupt (in stage 'hurt')"),
-    "hang": ("timeout", "took longer than 3 s in stage 'hurt'"),
+    "hang": ("timeout", "took longer than 8 s in stage 'hurt'"),
     "memory": ("memory", "MemoryError (in stage 'hurt')"),
     "raise": ("error", "ValueError: not this one (in stage 'hurt')"),
     "talk": ("error", "ValueError: xxx"),
@@ -155,7 +155,7 @@ def test_every_hurt_costs_one_file(tmp_path: Path, pipeline: Pipeline, context: 
     done = pipeline("--json")
     summary = json.loads(done.stdout)
     assert done.returncode == 1
-    assert (summary["done"], summary["failed"]) == (61 * 2 + len(SAID) - 1, len(SAID) + 1)
+    assert (summary["done"], summary["failed"]) == (61 * 2 + len(SAID) - 1, len(SAID) + 1), done.stderr
     listed = [json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines()]
     found = {each["source"].removesuffix(".txt"): (each["kind"], each["error"]) for each in listed}
     assert {word: kind for word, (kind, _) in found.items()} == {word: kind for word, (kind, _) in SAID.items()}
@@ -183,7 +183,7 @@ def test_what_a_failing_file_printed_is_shown_on_request(tmp_path: Path, pipelin
 
 def test_a_stage_has_a_limit_of_its_own(tmp_path: Path, pipeline: Pipeline) -> None:
     """A stage's `timeout` covers each call of it, and is the one that is named."""
-    yaml = YAML.replace("timeout: 3s\n", "").replace("    uses: hurt\n", "    uses: hurt\n    timeout: 500ms\n")
+    yaml = YAML.replace("timeout: 8s\n", "").replace("    uses: hurt\n", "    uses: hurt\n    timeout: 500ms\n")
     project(tmp_path, "forkserver", yaml=yaml)
     (tmp_path / "in" / "hang.txt").write_text("hang")
     done = pipeline()
@@ -268,7 +268,7 @@ def test_nobody_outlives_the_parent(tmp_path: Path, pipeline: Pipeline, context:
     """Workers, and the programs they started, are gone when the parent is killed, and the lock is free."""
     stage = HURT.replace('"hang"', '"hang me"')
     project(tmp_path, context, stage.replace("    word = text.strip()\n", "    word = 'hang me'\n"))
-    (tmp_path / "pipeline.yaml").write_text(YAML.replace("CONTEXT", context).replace("timeout: 3s\n", ""))
+    (tmp_path / "pipeline.yaml").write_text(YAML.replace("CONTEXT", context).replace("timeout: 8s\n", ""))
     for index in range(4):
         (tmp_path / "in" / f"{index}.txt").write_text("text")
     process = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=tmp_path)
@@ -329,7 +329,7 @@ sys.exit(main(["pipeline.yaml"]))
 @pytest.mark.parametrize("context", METHODS)
 def test_a_third_signal_while_the_pool_is_closed_leaves_nothing(tmp_path: Path, context: str) -> None:
     """The second ends the jobs in hand; one that falls into that changes nothing."""
-    project(tmp_path, context, HURT, YAML.replace("timeout: 3s\n", ""))
+    project(tmp_path, context, HURT, YAML.replace("timeout: 8s\n", ""))
     for index in range(2):
         (tmp_path / "in" / f"{index}.txt").write_text("hang")
     code = """

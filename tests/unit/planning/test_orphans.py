@@ -253,3 +253,48 @@ def test_the_old_output_of_a_file_that_is_refused_its_new_path_is_none(project: 
         summary = project.run()
         assert (summary.exit, summary.failed, summary.pruned) == (1, 3, 0)
         assert len(project.outputs()) == 3 and project.orphans() == []
+
+
+TWO_KINDS = """
+inputs: in
+stages:
+  - {name: up, uses: upper, output: 'out/{dir}/{stem}.txt'}
+  - {name: lines, from: inputs, uses: lines, output: 'out/lines/{dir}/{stem}/{part}.txt'}
+engine: serial
+prune: {max: 100%}
+"""
+UPPER_OR_NOT = """
+def upper(text: str) -> str:
+    if text.startswith("bad"):
+        raise ValueError("bad text")
+    return text.upper()
+"""
+LINES_OR_NOT = """
+from collections.abc import Iterator
+def lines(text: str) -> Iterator[str]:
+    if text.startswith("bad"):
+        raise ValueError("bad text")
+    yield from text.splitlines()
+"""
+
+
+def test_what_lies_where_a_file_that_fails_has_its_outputs_is_none(tmp_path: Path) -> None:
+    """A source has got another suffix, and fails: what was made of it under the former one is kept, held or not."""
+    project = Project(tmp_path, TWO_KINDS)
+    project.write("stages/lines.py", LINES_OR_NOT)
+    project.write("stages/upper.py", UPPER_OR_NOT)
+    project.write("in/a.md", "one\ntwo\nthree")
+    project.write("in/b.md", "other")
+    assert project.run().exit == 0
+    before = project.outputs()
+    assert len(before) == 6
+    (tmp_path / "in/a.md").unlink()
+    project.write("in/a.txt", "bad text")
+    for _ in range(5):
+        assert (summary := project.run()).exit == 1 and summary.pruned == 0
+        assert project.outputs() == before and project.orphans() == []
+    assert summary.held == 2
+    project.write("in/a.txt", "four\nfive")
+    assert project.run().exit == 0
+    made = {"a.txt": b"FOUR\nFIVE", "lines/a/000001.txt": b"four", "lines/a/000002.txt": b"five"}
+    assert project.outputs() == made | {name: before[name] for name in ("b.txt", "lines/b/000001.txt")}
