@@ -125,10 +125,10 @@ from pathlib import Path
 def golden(text: str, *, logo: Path, odd: list[int] = [1, 2]) -> str:
     return text + str(golden_helper.mark())
 """
-EXAMPLE_RECIPES = {"web": "a9968791560f025114826e7f4bd22573", "thumb": "f0489625a921fe15414e7a950122db2e"}
+EXAMPLE_RECIPES = {"web": "279931a04b58e67a365c6209c33dc610", "thumb": "0615e9afa1c153cf56dd21b31182375a"}
 EVERY_PART = {
-    "text": "f6a47d89cb112d1c5420af5f4fd63bf1", "web": "25adf75e7bb641d30a8a90cc065d2736",
-    "own": "87b0e74fc14dbd8f4685c77af77554ef",
+    "text": "f6a47d89cb112d1c5420af5f4fd63bf1", "web": "3c2b74279bdff12b75cc56f40657863d",
+    "own": "c3a475a55a09d1b8336cb2b63ae30176",
 }  # fmt: skip
 
 
