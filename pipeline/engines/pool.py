@@ -159,6 +159,8 @@ class PoolEngine:
             self._handle_events()
             self._send_batches()
             self._receive(0 if self._outcomes else min(TICK_S, deadline - time.monotonic()))
+            if self._session and self._is_stalled(self._session):
+                self._rebuild([])
             if self._outcomes or not self._unfinished or time.monotonic() >= deadline:
                 break
         self._send_batches()
@@ -312,15 +314,17 @@ class PoolEngine:
             raise self._failure
         if self._supervisor and (deaths := self._handle_deaths()):
             self._rebuild(deaths)
-        elif self._session and (not self._session.is_sound or self._is_stalled(self._session)):
+        elif self._session and not self._session.is_sound:
             self._rebuild([])
 
     def _is_stalled(self, session: PoolSession) -> bool:
-        """Return whether all workers have been idle for STALL_S, and nothing came of the batches in flight."""
-        table = self._allocator.table
-        if not self._in_flight or any(
-            table.read(worker.slot.number).state != State.IDLE for worker in list(session.workers)
-        ):
+        """Return whether all workers have been idle for STALL_S, and nothing came of the batches in flight.
+
+        Asked once all that has arrived is taken: who polls may have had other things to do for longer than that.
+        """
+        table, workers = self._allocator.table, list(session.workers)
+        are_idle = all(table.read(worker.slot.number).state == State.IDLE for worker in workers)
+        if not (self._in_flight and workers and are_idle):
             self._stalled_since = None
         elif self._stalled_since is None:
             self._stalled_since = time.monotonic()

@@ -59,6 +59,32 @@ _NOT_MOVED = "CASE WHEN source IN (SELECT gone FROM moves) THEN 'source_moved' E
 _ROOT_FILES = f"X'{ROOT_FILES.hex()}'"
 # Rows that are read together.
 _CHUNK = 500
+# `claimed` are the targets of what failed. A row of `outputs` whose part is empty stands for all parts of a fan-out; it
+# is spared with them, since the next run knows them by it. Of a stage that is gone nobody knows which other one makes
+# its outputs now.
+_SPARE = """
+WITH failed AS (
+    SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed
+    UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)
+), claimed AS (
+    SELECT target FROM plan WHERE (source, stage) IN (SELECT * FROM failed)
+)
+UPDATE orphans SET spared = status != 'intended' AND (
+    code = 'path_changed' AND (source, stage) IN (SELECT * FROM failed)
+    OR code = 'stage_gone' AND source IN (SELECT source FROM failed)
+    OR code = 'source_moved' AND (source, stage) IN
+        (SELECT gone, failed.stage FROM moves JOIN failed ON failed.source = moves.source)
+    OR target IN (SELECT target FROM claimed)
+    OR EXISTS (
+        SELECT 1 FROM outputs AS whole WHERE whole.source = orphans.source AND whole.stage = orphans.stage
+        AND whole.part = '' AND whole.target IN (SELECT target FROM claimed)
+    )
+    OR EXISTS (SELECT 1 FROM outputs AS now WHERE now.target = orphans.target AND now.source != orphans.source)
+) OR (
+    target IN (SELECT target FROM claimed)
+    AND EXISTS (SELECT 1 FROM outputs AS whole WHERE whole.target = orphans.target AND whole.part = '')
+)
+"""
 _ORPHAN = "target, source, stage, status, code, size, mtime_ns, digests"
 # The digests of the last versions of an output, one after the other.
 _DIGESTS = "CAST(coalesce(digest, X'') || coalesce(earlier, X'') AS BLOB)"
@@ -319,27 +345,7 @@ class PlanTables:
         Among them are those of another source that lie where such an output would, or a part of one might: as after a
         source has got another suffix. Nor is one an orphan whose place the run gave to a part of another source.
         """
-        failed = (
-            "SELECT source, stage FROM plan WHERE action IN ('refuse', 'held') UNION SELECT source, stage FROM changed"
-            " UNION SELECT source, stage FROM failures WHERE (source, stage) NOT IN (SELECT * FROM past_failures)"
-        )
-        claimed = f"SELECT target FROM plan WHERE (source, stage) IN ({failed})"
-        claimed_wholes = f"SELECT target FROM outputs WHERE part = '' AND target IN ({claimed})"
-        is_part_of_claimed = (
-            "SELECT 1 FROM outputs AS whole WHERE whole.source = orphans.source AND whole.stage = orphans.stage"
-            f" AND whole.part = '' AND whole.target IN ({claimed})"
-        )
-        taken = "SELECT 1 FROM outputs AS now WHERE now.target = orphans.target AND now.source != orphans.source"
-        # Of a stage that is gone nobody knows which other one makes its outputs now.
-        self._connection.execute(
-            "UPDATE orphans SET spared = status != 'intended' AND ("
-            f"code = 'path_changed' AND (source, stage) IN ({failed})"
-            f" OR code = 'stage_gone' AND source IN (SELECT source FROM ({failed}))"
-            " OR code = 'source_moved' AND (source, stage) IN"
-            f" (SELECT gone, failed.stage FROM moves JOIN ({failed}) AS failed ON failed.source = moves.source)"
-            f" OR target IN ({claimed}) OR EXISTS ({is_part_of_claimed}) OR EXISTS ({taken}))"
-            f" OR target IN ({claimed_wholes})"
-        )
+        self._connection.execute(_SPARE)
 
     def delete_orphans(self) -> None:
         """Delete every orphan."""
