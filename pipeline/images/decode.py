@@ -19,7 +19,7 @@ from typing import IO, Literal, TypeVar
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
-from pipeline.images import Box, Size, refuse_if_too_large
+from pipeline.images import Box, Size, refuse_if_too_large, rounded_side
 from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
@@ -57,19 +57,29 @@ _TURNS = {
     8: (Image.Transpose.ROTATE_90, True, True, False),
 }
 _ORIENTATION = 0x0112
+# How many times the size of a reader's picture that of the largest is at least, if the one is made from the other: what
+# comes out is then as near to Lanczos of the whole picture as from a decoder that averages.
+_LEAST_SHRINK = 2.0
 # Bytes in which a GIF's end mark is looked for: some programs write a few after it.
 _END = 16
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """The pixels that a decoder returned, kept for consumers that need no finer ones."""
+class _Pixels:
+    """A stored picture's pixels, as many as a reader needs, kept for others that need no finer ones."""
 
-    scale: int
-    """The factor by which the decoder was asked to reduce."""
-    reduction: float
-    """The factor by which the decoder did reduce."""
     image: Image.Image
+    across: float = 1.0
+    """How many times the stored picture is as wide as this image."""
+    down: float = 1.0
+    """How many times it is as high."""
+    scale: int = 1
+    """The factor by which the decoder was asked to reduce."""
+
+    def resampled(self, size: Size, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
+        """Return a box of the stored picture in this size."""
+        inner = (box[0] / self.across, box[1] / self.down, box[2] / self.across, box[3] / self.down)
+        return resample(self.image, size, how, inner, gap)
 
 
 class OpenedPicture(Picture):
@@ -93,7 +103,8 @@ class OpenedPicture(Picture):
         self._file = file
         self._is_used = False
         self._is_still = True
-        self._decoded: _Decoded | None = None
+        self._decoded: _Pixels | None = None
+        self._shared: _Pixels | None = None
         self._stored = image.size
         self._turn = None
         if not upright:
@@ -146,7 +157,7 @@ class OpenedPicture(Picture):
 
     def close(self) -> None:
         """Release the file; an image that a stage made stays open, since others may still use it."""
-        self._decoded = None
+        self._decoded = self._shared = None
         if self._reopen:
             self._image.close()
 
@@ -218,10 +229,12 @@ class OpenedPicture(Picture):
 
     def _make(self, frame: Image.Image, size: Size | None, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
         """Decode and resample the stored picture, then convert its colours and turn it, which costs less when small."""
-        source, reduction = self._decode(frame, size, box, gap)
+        pixels = self._decode(frame, size, box, gap)
+        source = pixels.image
         if size:
-            reduced = (box[0] / reduction, box[1] / reduction, box[2] / reduction, box[3] / reduction)
-            image = resample(source, size, how, reduced, gap)
+            if pixels is self._decoded and how is Image.Resampling.LANCZOS:
+                pixels = self._from_least(pixels, size, box, gap)
+            image = pixels.resampled(size, box, how, gap)
         else:
             region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
             image = source if region == (0, 0, *source.size) else source.crop(region)
@@ -237,17 +250,43 @@ class OpenedPicture(Picture):
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
-    def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> tuple[Image.Image, float]:
+    def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> _Pixels:
         """Decode a frame; the first frame of a file is kept for later readers that need no finer one."""
         # A file of several frames has one place for their pixels.
         if frame is not self._image or not self._is_still:
-            return to_plain(frame), 1.0
+            return _Pixels(to_plain(frame))
         scale = self._scale(size, box, gap) if size else 1
         # Where it cannot be decoded once more, what there is must do.
         if self._decoded is None or (self._decoded.scale != scale and self._reopen):
-            self._decoded = None
+            self._decoded = self._shared = None
             self._decoded = self._decode_at(scale)
-        return self._decoded.image, self._decoded.reduction
+        return self._decoded
+
+    def _from_least(self, pixels: _Pixels, size: Size, box: Box, gap: float) -> _Pixels:
+        """Return the picture as it fits `least` instead of the decoded one, where that is fine enough for a reader.
+
+        Whether it is depends on the pipeline only, not on which of its stages run today.
+        """
+        if not self.least:
+            return pixels
+        width, height = self._turned(self.least._replace(gap=1).whole(self.size))
+        largest = rounded_side(width), rounded_side(height)
+        if largest[0] >= self._stored[0] or largest[1] >= self._stored[1]:
+            return pixels
+        fitted = self._fitted(size, box)
+        # A side may have been rounded by half a pixel.
+        is_enough = all(have + 1 >= max(_LEAST_SHRINK, gap) * need for have, need in zip(largest, fitted, strict=True))
+        if fitted != largest and not is_enough:
+            return pixels
+        if self._shared is None:
+            whole = (0, 0, *self._stored)
+            image = pixels.resampled(largest, whole, Image.Resampling.LANCZOS, self.least.gap)
+            self._shared = _Pixels(image, self._stored[0] / largest[0], self._stored[1] / largest[1])
+        return self._shared
+
+    def _fitted(self, size: Size, box: Box) -> tuple[float, float]:
+        """Return the size that the whole stored picture has where its box has this size."""
+        return self._stored[0] * size[0] / (box[2] - box[0]), self._stored[1] * size[1] / (box[3] - box[1])
 
     def _scale(self, size: Size, box: Box, gap: float) -> int:
         """Return the factor by which the decoder may reduce the picture for a reader of this size, and for the least.
@@ -256,9 +295,7 @@ class OpenedPicture(Picture):
         """
         if self._image.format not in _REDUCIBLE:
             return 1
-        width, height = self._stored
-        fitted = (width * size[0] / (box[2] - box[0]), height * size[1] / (box[3] - box[1]))
-        needs = [(fitted, gap)]
+        needs = [(self._fitted(size, box), gap)]
         if self.least:
             needs.append((self._turned(self.least._replace(gap=1).whole(self.size)), self.least.gap))
         return next((n for n in (8, 4, 2) if all(_is_enough(self._stored, n, *need) for need in needs)), 1)
@@ -266,12 +303,12 @@ class OpenedPicture(Picture):
     def _renew(self) -> None:
         """Open the file again if it was decoded, since a decoder cannot be asked twice."""
         if self._is_used and self._reopen:
-            self._decoded = None
+            self._decoded = self._shared = None
             self._image.close()
             self._image = self._reopen()
         self._is_used = True
 
-    def _decode_at(self, scale: int) -> _Decoded:
+    def _decode_at(self, scale: int) -> _Pixels:
         image = self._decode_faster(scale)
         if image is None:
             self._renew()
@@ -280,7 +317,8 @@ class OpenedPicture(Picture):
         draft = None
         if scale > 1:
             draft = image.draft(None, (max(1, width // scale), max(1, height // scale)))
-        return _Decoded(scale, width / draft[1][2] if draft else 1.0, to_plain(image))
+        reduction = width / draft[1][2] if draft else 1.0
+        return _Pixels(to_plain(image), reduction, reduction, scale)
 
     def _decode_faster(self, scale: int) -> Image.Image | None:
         """Return the same pixels from another decoder, or from less of the file; None if there is no faster way."""

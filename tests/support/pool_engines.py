@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.engines.os_process import memory_bytes
 from pipeline.engines.pool import PoolEngine, PoolSettings, PoolSpec
 from pipeline.messages import Job, Outcome
 from support import pool_jobs
@@ -40,8 +41,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
         **settings,
     ) -> PoolEngine:
         folder = tmp_path / f"engine{len(engines)}"
-        if hasattr(LIBC, "malloc_trim"):  # what tests of pictures have left would count as a forked worker's own
-            LIBC.malloc_trim(0)
         settings = {"processes": 2, **settings}
         spec = PoolSpec(PoolSettings(context=method, **settings), tuple(stages), pool_jobs.start, blueprint, work)
         made = spec.open(folder, close_fds)
@@ -69,6 +68,15 @@ def run(
         each()
         assert time.monotonic() < deadline, f"hangs after {len(found)} outcomes"
     return found
+
+
+def first_bytes(method: str) -> int:
+    """What a worker holds from the start: where it is forked, all that the process of the tests does."""
+    if method != "fork":
+        return 50_000_000
+    if hasattr(LIBC, "malloc_trim"):  # what earlier tests have left
+        LIBC.malloc_trim(0)
+    return memory_bytes()
 
 
 def texts(outcomes: Iterable[Outcome]) -> dict[str, str]:
