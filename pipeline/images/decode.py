@@ -79,7 +79,9 @@ class _Pixels:
     def resampled(self, size: Size, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
         """Return a box of the stored picture in this size."""
         inner = (box[0] / self.across, box[1] / self.down, box[2] / self.across, box[3] / self.down)
-        return resample(self.image, size, how, inner, gap)
+        # Six digits, so that no error of a float puts an edge beside or out of the image.
+        left, top, right, bottom = (round(edge, 6) for edge in inner)
+        return resample(self.image, size, how, (left, top, right, bottom), gap)
 
 
 class OpenedPicture(Picture):

@@ -84,9 +84,10 @@ def _pillows_lanczos(image: Image.Image, size: Size, box: Box, gap: float) -> Im
 
 def _averaged(image: Image.Image, part: tuple[int, int, int, int], across: int, down: int) -> Image.Image:
     """Average so many pixels across and down in a part of an image, premultiplied, without a copy of all of them."""
+    if across == down == 1:
+        whole = image if part == (0, 0, *image.size) else image.crop(part)
+        return whole.convert(_PREMULTIPLIED[image.mode]) if image.mode in _PREMULTIPLIED else whole
     if image.mode not in _PREMULTIPLIED:
-        if across == down == 1:
-            return image if part == (0, 0, *image.size) else image.crop(part)
         return image.reduce((across, down), part)
     left, top, right, bottom = part
     reduced = Image.new(_PREMULTIPLIED[image.mode], (-(-(right - left) // across), -(-(bottom - top) // down)))

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageFilter
-from support.lanczos import backend
+from support.lanczos import backend, exact_lanczos, psnr_db
 from support.pictures import (
     LINEAR_GREY,
     STORED,
@@ -34,7 +36,9 @@ from support.pictures import (
 from pipeline.errors import FileFailure, Unreadable
 from pipeline.images.decode import OpenedPicture, as_plain, open_picture
 from pipeline.images.encode import SAVERS, flatten
+from pipeline.images.resample import resample
 from pipeline.notes import collected
+from pipeline.types import FitBox
 from stages.resize import Resize
 
 __all__ = ["backend"]
@@ -51,6 +55,13 @@ def png(width: int, height: int, depth: int, colour: int, rows: list[bytes], *, 
     return b"\x89PNG\r\n\x1a\n" + header + clear + pixels + png_chunk(b"IEND", b"")
 
 
+def turned(orientation: int) -> Image.Exif:
+    """An EXIF that says nothing but this."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif
+
+
 # -- the right way up --------------------------------------------------------------------------------------------------
 
 
@@ -62,8 +73,7 @@ def test_every_orientation_comes_out_upright(orientation: int, name: str, option
     """Whichever way a picture is stored, its size, its pixels, a small version and a region of it are upright."""
     upright = paint(166, 96)
     turn = STORED[orientation]
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
+    exif = turned(orientation)
     data = encode(upright.transpose(turn) if turn is not None else upright, name, exif=exif, **options)
     box = (40.0, 10.0, 140.0, 70.0)
 
@@ -80,8 +90,7 @@ def test_every_fit_of_a_turned_picture_is_that_of_the_upright_one(orientation: i
     """Resize is asked in upright pixels: the same stage makes the same picture from all eight ways to store it."""
     upright = paint(640, 400)
     turn = STORED[orientation]
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
+    exif = turned(orientation)
     stored = upright.transpose(turn) if turn is not None else upright
     resize = Resize(width=96, height=80, fit=fit)
 
@@ -112,8 +121,7 @@ def test_broken_exif_is_no_reason_to_refuse_a_picture(name: str, exif: bytes) ->
 @pytest.mark.parametrize("value", [0, 9, 65535])
 def test_an_orientation_that_does_not_exist_is_upright(value: int) -> None:
     """Orientations other than 1 to 8 are what cameras write by mistake."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = value
+    exif = turned(value)
 
     assert open_picture(encode(paint(32, 24), "JPEG", exif=exif)).size == (32, 24)
 
@@ -552,6 +560,89 @@ def test_the_gap_says_how_much_more_is_decoded(backend: str) -> None:
     assert decoded_size(data, (200, 150), box=(600, 450, 1800, 1350)) == (600, 450)
 
 
+def fitted(data: bytes, stage: Resize, least: FitBox | None) -> Image.Image:
+    """What a stage makes of a picture of which the pipeline's largest stage makes this much."""
+    picture = open_picture(data)
+    picture.decode_for(least, own_colors=False)
+    made = stage(picture)
+    picture.close()
+    return made
+
+
+@pytest.mark.parametrize("box", [FitBox(1600, 1600), FitBox(1600, None), FitBox(400, 400, "cover")])
+def test_smaller_pictures_are_made_from_the_largest_of_the_pipeline(
+    backend: str, box: FitBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of its size and less; what is nearer to it, or has another shape or filter, is made from the decoded one."""
+    sources = set()
+
+    def watched(image: Image.Image, *how: Any) -> Image.Image:
+        sources.add(image.size)
+        return resample(image, *how)
+
+    monkeypatch.setattr("pipeline.images.decode.resample", watched)
+    data, largest = encode(paint(3000, 2000), "JPEG"), tuple(map(round, box.whole((3000, 2000))))
+    half = largest[0] // 2
+    for how, is_shared in [
+        ({"width": half, "height": half}, True),
+        ({"width": half, "height": half, "gap": 3.0}, False),
+        ({"width": half, "height": half, "filter": "bicubic"}, False),
+        ({"width": half + 2}, False),
+        ({"width": 60, "height": 20, "fit": "cover"}, True),
+        ({"width": 60, "height": 40, "fit": "fill"}, True),
+        ({"width": 60, "height": largest[1], "fit": "fill"}, False),
+        ({"width": 50, "frames": "all"}, True),
+    ]:
+        sources.clear()
+        fitted(data, Resize(**how), box)
+        assert (largest in sources) == is_shared, (how, sources)
+
+
+def test_what_runs_beside_it_changes_no_pixel(backend: str) -> None:
+    """A stage that runs alone tonight makes what it made with the others, whichever of them came first."""
+    data, largest = encode(paint(1203, 801), "JPEG", exif=turned(6)), FitBox(600, 600)
+    stages = [
+        Resize(width=600, height=600),
+        Resize(width=300, height=300),
+        Resize(width=50, height=40, fit="cover"),
+        Resize(width=500, height=500),
+    ]
+    alone = [fitted(data, stage, largest).tobytes() for stage in stages]
+    picture = open_picture(data)
+    picture.decode_for(largest, own_colors=False)
+
+    assert [stage(picture).tobytes() for stage in stages] == alone
+    assert [stage(picture).tobytes() for stage in reversed(stages)] == alone[::-1]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(9, 900), st.integers(9, 900)), st.integers(9, 400), st.integers(4, 200),
+    st.sampled_from(["inside", "outside", "cover", "fill"]), st.integers(1, 8),
+)  # fmt: skip
+def test_what_is_made_from_the_largest_is_neither_shifted_nor_stretched(
+    backend: str, size: tuple[int, int], large: int, small: int, fit: Any, orientation: int
+) -> None:
+    """Whatever the sides and the orientation: as near to Lanczos of the whole picture as rounding twice explains."""
+    data = encode(paint(*size).filter(ImageFilter.GaussianBlur(4)), "PNG", exif=turned(orientation))
+    stage = Resize(width=small, height=small, fit=fit)
+
+    made, direct = fitted(data, stage, FitBox(large, large)), fitted(data, stage, None)
+    assert made.size == direct.size
+    assert mean(made, direct) < 3
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG"])
+def test_what_is_made_from_the_largest_is_as_good(backend: str, name: str) -> None:
+    """At least 50 dB to Lanczos of the whole picture, where sharp has 47 to 52."""
+    photo = paint(2400, 1600).filter(ImageFilter.GaussianBlur(1))
+    data = encode(photo, name, **({"quality": 95} if name == "JPEG" else {}))
+    whole = decode(data)
+    for side in (400, 200, 90):
+        made = fitted(data, Resize(width=side, height=side), FitBox(800, 800))
+        assert psnr_db(made, exact_lanczos(whole, made.size, (0, 0, *whole.size))) > 50
+
+
 @pytest.mark.parametrize("stored", [(640, 480), (641, 481), (647, 479), (1023, 769)])
 @pytest.mark.parametrize("box", [None, (0.0, 0.0, 320.0, 240.0), (101.5, 33.25, 501.5, 333.25), (301, 201, 637, 453)])
 @pytest.mark.parametrize("reduction", [2, 4, 8])
@@ -638,8 +729,7 @@ def test_a_file_that_is_gone_is_no_damaged_picture(tmp_path: Path) -> None:
 
 def test_an_image_that_a_stage_opened_itself_is_turned_upright(tmp_path: Path) -> None:
     """`return Image.open(path)` gives on a sideways picture that nobody has turned yet."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
+    exif = turned(6)
     (tmp_path / "x.png").write_bytes(encode(paint(80, 60).rotate(90, expand=True), "PNG", exif=exif))
     opened = Image.open(tmp_path / "x.png")
 
