@@ -128,7 +128,7 @@ def _filemill(python: str) -> Callable[[Work, Place], Command]:
 
 
 def _pipeline(work: Work, place: Place) -> str:
-    """A stage for each size, each reading the one before."""
+    """A stage for each size."""
     lines = [f"inputs: {place.source}", "stages:"]
     for size in work.sizes:
         lines += [
@@ -137,8 +137,6 @@ def _pipeline(work: Work, place: Place) -> str:
             f"    with: {{width: {size}, height: {size}}}",
             f"    output: {place.into}/{size}-{{stem}}{work.suffix}",
         ]
-        if size != work.sizes[0]:
-            lines.insert(-3, f"    from: to{work.sizes[work.sizes.index(size) - 1]}")
     return "\n".join([*lines, "pool: {processes: 2}", ""])
 
 
