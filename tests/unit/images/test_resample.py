@@ -59,7 +59,7 @@ def test_a_large_picture_has_no_seams(backend: str, mode: str, size: tuple[int, 
     assert off.max() < (4 if "A" in mode else 2.5)
 
 
-@pytest.mark.parametrize("source", [(4000, 3), (3, 4000), (1, 65_500)])
+@pytest.mark.parametrize("source", [(4000, 3), (3, 4000), (1, 9_000)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_slivers(backend: str, source: tuple[int, int], mode: str) -> None:
     """A picture of a few pixels' width has bands, too."""
