@@ -9,6 +9,7 @@ width before height, with (0, 0) at the top left.
     png        PNG by its standard: transparency, colours named by numbers
     png_chunks the chunks of a PNG, and damage beside its pixels
     fast_png   another decoder for ordinary PNGs, where it is installed
+    orientation how a stored picture is turned upright
     scans      the scans of a progressive JPEG that a small picture does not need
     tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     bmp        BMP of every header, bit field and compression

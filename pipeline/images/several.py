@@ -46,6 +46,11 @@ def _places_in_mpo(image: Any) -> list[int]:
     return places
 
 
+def is_as_opened(image: Image.Image) -> bool:
+    """Return whether an image is at the frame, page or picture at which its file is opened: whether none was sought."""
+    return bool(image.info.get("primary", image.tell() == 0))  # which HEIF says
+
+
 def note_others(image: Image.Image, count: int) -> None:
     """Note which of a file's pictures is taken, if it has more than one, and that a gain map is not used."""
     if count > 1:

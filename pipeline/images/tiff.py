@@ -381,11 +381,12 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         super()._seek(frame)
 
     def getexif(self) -> Image.Exif:
-        if not self._is_strange:
-            return super().getexif()
-        exif = Image.Exif()
-        exif[_ORIENTATION] = self.tag_v2.get(_ORIENTATION, 1)
-        return exif
+        if self._is_strange:  # of which Pillow cannot read the tags as EXIF: it gets those that count
+            exif = Image.Exif()
+            if _ORIENTATION in self.tag_v2:
+                exif[_ORIENTATION] = self.tag_v2[_ORIENTATION]
+            self.info["exif"] = exif.tobytes()
+        return super().getexif()
 
     def _setup(self) -> None:
         tags = self.tag_v2
@@ -400,12 +401,15 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         if (layout.photometric, layout.compression) == (_YCBCR, _UNCOMPRESSED):
             pillows[_COMPRESSION] = _LOSSLESS[1]  # as which it is left to libtiff
         self._set_up_as(pillows if layout.is_read_by_pillow() else _GREY)
+        self._size = layout.size  # as it is stored, whatever the orientation
         if not layout.is_read_by_pillow():
             self._mode, self.palette = layout.mode, None
         elif self.mode == "P":
             self.palette = ImagePalette.raw("RGB;L", b"".join(_palette(tags, layout.bits)))
         if _MODES[layout.photometric] == "LAB":
             self.info.pop(_ICC, None)  # Lab is defined without one
+        if isinstance(self.info.get("xmp"), str):  # as Pillow has a text, and seeks an orientation in bytes
+            self.info["xmp"] = self.info["xmp"].encode()
 
     def _set_up_as(self, others: Mapping[int, Any]) -> None:
         """Let Pillow set up the page, as if some of its tags were others."""
@@ -427,6 +431,10 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
             if self.mode in ("RGB", "RGBA", "LA") and _MODES[self._layout.photometric] == "CMYK":
                 self.info.pop(_ICC, None)  # as it is in sRGB now
         return super().load()
+
+    def load_end(self) -> None:
+        """Leave the page as it is stored, where Pillow turns it: `decode` turns the pictures of all formats."""
+        self._close_exclusive_fp_after_loading = not self.is_animated
 
 
 def _find_pages(file: IO[bytes]) -> tuple[tuple[int, bool], int]:
