@@ -39,10 +39,13 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-TIFF": (TiffFile, begins_tiff),
 }
 Image.OPEN.update(_OURS)
+# Formats of which ours read all that Pillow's do, and take no text for one that is cut off.
+_REPLACED = ("BMP", "DIB")
+_PILLOWS = [name for name in READABLE if name not in _REPLACED]
 # The order in which readers are asked; plug-ins are asked before TIFF, since many a camera's raw begins as one.
-_TIFF_AT = READABLE.index("TIFF")
+_TIFF_AT = _PILLOWS.index("TIFF")
 _ORDER = (
-    *(name for name in _OURS if name != "FILEMILL-TIFF"), *READABLE[:_TIFF_AT], "FILEMILL-TIFF", *READABLE[_TIFF_AT:],
+    *(name for name in _OURS if name != "FILEMILL-TIFF"), *_PILLOWS[:_TIFF_AT], "FILEMILL-TIFF", *_PILLOWS[_TIFF_AT:],
 )  # fmt: skip
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from pathlib import Path
 
 import pillow_heif
 import pytest
-from PIL import Image, MpoImagePlugin
-from support.pictures import encode, mean, paint
+from PIL import Image
+from support.pictures import encode, mean, mpo, paint, together
 from support.program import Pipeline, on_terminal
 from support.project import Project
 
@@ -28,25 +27,9 @@ IMAGES = [plain(color) for color in COLORS]
 SIZED = [plain("red"), plain("green", 48, 16), plain("blue", 16, 40)]
 
 
-def together(name: str, images: list[Image.Image], **options: object) -> bytes:
-    return encode(images[0], name, save_all=True, append_images=images[1:], **options)
-
-
 def heic(images: list[Image.Image], main: int = 0) -> bytes:
     pillow_heif.register_heif_opener()
     return together("HEIF", images, quality=95, chroma=444, primary_index=main)
-
-
-def mpo(images: list[Image.Image], kinds: list[int]) -> bytes:
-    """An MPO whose entries have these kinds (CIPA DC-007, 5.2.3.3), written over those of Pillow."""
-    data = bytearray(together("MPO", images, quality=95))
-    at = data.index(b"MPF\0") + 4
-    tag = data.index(struct.pack("<HH", 0xB002, 7), at)  # the list of entries, and where it lies in the segment
-    entries = at + struct.unpack_from("<I", data, tag + 8)[0]
-    for number, kind in enumerate(kinds):
-        data[entries + 16 * number : entries + 16 * number + 3] = kind.to_bytes(3, "little")
-    assert isinstance(Image.open(io.BytesIO(data)), MpoImagePlugin.MpoImageFile)
-    return bytes(data)
 
 
 PRIMARY, THUMBNAIL, PANORAMA, DISPARITY, UNDEFINED = 0x030000, 0x010001, 0x020001, 0x020002, 0
