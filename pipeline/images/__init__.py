@@ -14,6 +14,7 @@ width before height, with (0, 0) at the top left.
     tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     bmp        BMP of every header, bit field and compression
     avif       AVIF: its colours, its clean aperture, what does no harm in it
+    sgi        SGI whose rows have no end mark
     icon       ICO and CUR: the best of their pictures
     encodings  ICC profiles for colours that are named by numbers
     allocation the memory that one picture leaves to the next
