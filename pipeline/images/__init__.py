@@ -25,6 +25,7 @@ width before height, with (0, 0) at the top left.
     pnm        fast decoding of PBM, PGM and PPM
     animation  an image with further frames
     frames     how the frames of an animation are composed
+    delays     how long the frames of an output are shown
     color      modes, ICC profiles, sRGB
     fonts      fonts, and the letters that a font lacks
     plugins    readers beside Pillow's own; extras and jpeg_xl, what is known of formats before one is loaded
