@@ -7,6 +7,7 @@ import random
 import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -262,8 +263,8 @@ def test_what_is_said_of_other_kinds_of_files(name: str, tmp_path: Path) -> None
     path = tmp_path / "photo.jpg"
     path.write_bytes(data)
     for file in (data, path):
-        with pytest.raises(Unreadable) as refused:
-            open_picture(file).load()
+        with pytest.raises(Unreadable) as refused, closing(open_picture(file)) as picture:
+            picture.load()
         assert str(refused.value).startswith(says), str(refused.value)
 
 
