@@ -9,10 +9,12 @@ width before height, with (0, 0) at the top left.
     png        PNG by its standard: transparency, colours named by numbers
     png_chunks the chunks of a PNG, and damage beside its pixels
     fast_png   another decoder for ordinary PNGs, where it is installed
+    orientation how a stored picture is turned upright
     scans      the scans of a progressive JPEG that a small picture does not need
     tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     bmp        BMP of every header, bit field and compression
     avif       AVIF: its colours, its clean aperture, what does no harm in it
+    sgi        SGI whose rows have no end mark
     icon       ICO and CUR: the best of their pictures
     encodings  ICC profiles for colours that are named by numbers
     allocation the memory that one picture leaves to the next
@@ -23,6 +25,7 @@ width before height, with (0, 0) at the top left.
     pnm        fast decoding of PBM, PGM and PPM
     animation  an image with further frames
     frames     how the frames of an animation are composed
+    delays     how long the frames of an output are shown
     color      modes, ICC profiles, sRGB
     fonts      fonts, and the letters that a font lacks
     plugins    readers beside Pillow's own; extras and jpeg_xl, what is known of formats before one is loaded

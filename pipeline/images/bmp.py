@@ -21,6 +21,9 @@ from pipeline.images import refuse_if_too_large
 _FILE_HEADER, CORE_BYTES, _WINDOWS, _LONGEST = 14, 12, (40, 52, 56, 108, 124), 124
 HEADERS_BYTES = (CORE_BYTES, 64, *_WINDOWS)
 """The usual sizes of a bitmap's header, with which it begins."""
+# A header that is not known is shorter than that, and so is what stands before the pixels; in a text that begins as a
+# BMP does, letters stand where the two numbers do.
+_UNLIKELY = 1 << 16
 # Kinds of compression (wingdi.h). Two numbers mean something else in OS/2's header, and are known by others here.
 _RGB, _RLE8, _RLE4, _FIELDS, _ALPHA_FIELDS, _HUFFMAN, _RLE24 = 0, 1, 2, 3, 6, 103, 104
 _IN_OS2 = {3: _HUFFMAN, 4: _RLE24}
@@ -90,6 +93,8 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     head = file.read(_LONGEST)
     size = int.from_bytes(head[:4], "little")
     if len(head) < 4 or (not 16 <= size <= 64 and size not in (CORE_BYTES, *_WINDOWS)):
+        if CORE_BYTES < size < _UNLIKELY and pixels_at < _UNLIKELY:
+            raise Unreadable(f"unsupported: BMP with a header of {size} bytes")
         raise SyntaxError("no bitmap")
     if len(head) < size:
         raise Unreadable("truncated picture: its header is cut off")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,20 +20,20 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from pipeline.errors import Unreadable
 from pipeline.images import Box, Size, refuse_if_too_large, rounded_side
 from pipeline.images.allocation import keep_freed_memory
-from pipeline.images.animation import Animation, map_frames, read_first, read_frames
+from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.costs import refuse_if_too_costly
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.fast_png import read_png
 from pipeline.images.frames import with_composed_frames
+from pipeline.images.orientation import Turn, turn_of
 from pipeline.images.plugins import note_unread_colors
-from pipeline.images.png import has_text_after_pixels
 from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
 from pipeline.images.resample import least_gap, resample
 from pipeline.images.scans import without_ac_scans
-from pipeline.images.several import note_others, places_of
+from pipeline.images.several import is_as_opened, note_others, places_of
 from pipeline.images.tiff import as_stated
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
@@ -45,18 +44,6 @@ Side = TypeVar("Side", int, float)
 _SOUGHT = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 # Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with others after it.
 _REDUCIBLE = ("JPEG", "MPO")
-# EXIF orientation -> (how to turn the stored picture upright, are the axes swapped, mirrored in x, mirrored in y);
-# the last three take a point of the upright picture back to the stored one. Exif 2.32, tag 0x0112.
-_TURNS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
-    3: (Image.Transpose.ROTATE_180, False, True, True),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
-    5: (Image.Transpose.TRANSPOSE, True, False, False),
-    6: (Image.Transpose.ROTATE_270, True, False, True),
-    7: (Image.Transpose.TRANSVERSE, True, True, True),
-    8: (Image.Transpose.ROTATE_90, True, True, False),
-}
-_ORIENTATION = 0x0112
 # How many times the size of a reader's picture that of the largest is at least, if the one is made from the other: what
 # comes out is then as near to Lanczos of the whole picture as from a decoder that averages.
 _LEAST_SHRINK = 2.0
@@ -108,10 +95,10 @@ class OpenedPicture(Picture):
         self._decoded: _Pixels | None = None
         self._shared: _Pixels | None = None
         self._stored = image.size
-        self._turn = None
+        self._turn: Turn | None = None
         if not upright:
             with unreadable_if_damaged(file, image.format):
-                self._turn = _TURNS.get(_orientation(image))
+                self._turn = turn_of(image)
         self.size = self._turned(image.size)
         self.format = image.format
 
@@ -178,9 +165,7 @@ class OpenedPicture(Picture):
             with self._reading():
                 self._image.seek(place)
                 refuse_if_too_large(self._image.size)
-                page = OpenedPicture(self._image)
-                page.decode_for(None, own_colors=self.own_colors)
-                loaded = page._make(self._image, None, (0, 0, *self._image.size), Image.Resampling.LANCZOS, 1.0)
+                loaded = _load_here(self._image, own_colors=self.own_colors)
             yield loaded
         self._image.seek(here)
 
@@ -199,7 +184,7 @@ class OpenedPicture(Picture):
 
     def _turned(self, sides: tuple[Side, Side]) -> tuple[Side, Side]:
         """Convert the upright width and height to the stored ones, or back."""
-        return (sides[1], sides[0]) if self._turn and self._turn[1] else sides
+        return (sides[1], sides[0]) if self._turn and self._turn.swaps_axes else sides
 
     def _refuse_impossible(self, size: Size | None, box: Box | None, gap: float) -> None:
         """Raise ValueError for impossible arguments, whose error from Pillow would be blamed on the file."""
@@ -221,11 +206,10 @@ class OpenedPicture(Picture):
             return (0, 0, width, height)
         if not self._turn:
             return box
-        _, swapped, mirrored_x, mirrored_y = self._turn
-        left, top, right, bottom = (box[1], box[0], box[3], box[2]) if swapped else box
-        if mirrored_x:
+        left, top, right, bottom = (box[1], box[0], box[3], box[2]) if self._turn.swaps_axes else box
+        if self._turn.mirrors_x:
             left, right = width - right, width - left
-        if mirrored_y:
+        if self._turn.mirrors_y:
             top, bottom = height - bottom, height - top
         return (left, top, right, bottom)
 
@@ -243,7 +227,7 @@ class OpenedPicture(Picture):
         profile = self._image.info.get("icc_profile")
         image = in_own_colors(image, profile) if self.own_colors else to_srgb(image, profile)
         if self._turn:
-            image = image.transpose(self._turn[0])
+            image = image.transpose(self._turn.how)
         kept = image.info.get("icc_profile") if self.own_colors else None
         if image is source:  # others may want it too
             image = image.copy()
@@ -374,9 +358,10 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
             refuse_raw(image)
         refuse_unread_kind(image, file)
         note_unread_colors(image)
+        opened = OpenedPicture(image, reopen=reopen, file=file)
         if isinstance(file, Path):
             remember_density(file, image)
-        return OpenedPicture(image, reopen=reopen, file=file)
+        return opened
     except BaseException:
         image.close()
         raise
@@ -391,25 +376,6 @@ def _note_missing_end(file: IO[bytes]) -> None:
     file.seek(here)
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken.
-
-    XMP's tiff:Orientation counts where EXIF has none, as Pillow reads it, but not in HEIF, AVIF and JPEG XL: what is
-    beside the pixels there turns nothing (ISO 23000-22, 7.3.9; 18181-2, 9.4), and their readers obey their own turns.
-    """
-    if image.format in ("TIFF", "HEIF") or (image.format == "JXL" and not getattr(image, "jpeg", False)):
-        return 1  # its reader turns it while loading, and gives the size as it will be then
-    if image.format == "AVIF" and not image.info.get("exif"):
-        return 1
-    if image.format == "PNG" and has_text_after_pixels(image):
-        image.load()  # here, since a damaged file must not pass for a broken EXIF
-    try:
-        # Not the method of Pillow's PNG, which decodes whatever there is.
-        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
-        return 1
-
-
 def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     """Convert a stage's image to mode L, LA, RGB or RGBA, without metadata that a format would write.
 
@@ -417,16 +383,24 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
         with unreadable_if_damaged():
-            image = as_stated(image)
-        opened = OpenedPicture(with_composed_frames(image))
-        opened.decode_for(None, own_colors=own_colors)
-        return opened.load()
+            image = with_composed_frames(as_stated(image))
+            plain = _load_here(image, own_colors=own_colors)
+            if is_as_opened(image):  # else the stage has chosen; counted last, for which Pillow goes to and fro
+                note_others(image, count_frames(image))
+        return plain
 
     def settle(frame: Image.Image) -> Image.Image:
         plain = to_plain(frame)
         return in_own_colors(plain, plain.info.get("icc_profile")) if own_colors else in_srgb(plain)
 
     return map_frames(image, settle) if isinstance(image, Animation) else settle(image)
+
+
+def _load_here(image: Image.Image, *, own_colors: bool) -> Image.Image:
+    """Load, upright, the frame, page or picture at which an image is."""
+    here = OpenedPicture(image)
+    here.decode_for(None, own_colors=own_colors)
+    return here._make(image, None, (0, 0, *image.size), Image.Resampling.LANCZOS, 1.0)
 
 
 def _is_enough(stored: Size, reduction: int, fitted: tuple[float, float], gap: float) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from pipeline.images.orientation import turn_of
+
 Density = tuple[float, float]
-"""Pixels an inch across and down, as they are stored."""
+"""Pixels an inch across and down, of the upright picture."""
 # Centimetres to an inch; EXIF and TIFF count either by their unit 3 or 2 (Exif 2.32, tag 0x0128).
 _CM = 2.54
 # JFIF has 16 bits; more than that is no density but damage.
@@ -23,6 +25,14 @@ _of_files: dict[tuple[str, int, int], Density | None] = {}
 
 def density_of(image: Image.Image) -> Density | None:
     """Return the density of an image as it was opened; None where the file states none that can be."""
+    stored = _stored_density(image)
+    if stored is None or stored[0] == stored[1]:
+        return stored
+    turn = turn_of(image)
+    return stored[::-1] if turn and turn.swaps_axes else stored
+
+
+def _stored_density(image: Image.Image) -> Density | None:
     info = image.info
     with suppress(SyntaxError, ValueError, TypeError, KeyError, OSError, ZeroDivisionError, struct.error):
         if "jfif" in info:  # where Pillow takes one without a unit for the EXIF's

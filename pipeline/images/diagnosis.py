@@ -145,6 +145,8 @@ def unidentified(file: Path | bytes) -> Unreadable:
         _, accept = Image.OPEN[name]
         if name == "XBM" and b"_width" not in head:  # whose reader takes every C program for its own
             continue
+        if name == "CUR":  # which is read, and begins as many a TGA does
+            continue
         accepted = accept and _accepted(accept, head)
         if accepted is True and is_plugin(name):
             return Unreadable(_why_not(name, file))

@@ -20,6 +20,7 @@ from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 from pipeline.errors import FileFailure
 from pipeline.images.animation import Animation, map_frames, still
 from pipeline.images.color import color_in, in_srgb, srgb_profile, to_mode
+from pipeline.images.delays import parts_in_webp, with_delays
 from pipeline.images.metadata import XMP_TAG, Metadata, load_exif
 from pipeline.notes import note
 
@@ -38,6 +39,8 @@ _EXIF_MAX, _AVIF_MAX = 65_527, 32_768
 NOTHING: Kept = MappingProxyType({})
 # How a viewer goes on from one frame to the next (GIF89a, 23.c.iv): what is drawn stays, or is cleared away.
 _KEEP, _CLEAR = 1, 2
+# What Pillow writes as a delay of 1, and adds up where frames are alike.
+_HUNDREDTH_MS = 10
 # GIF and WebP have 16 bits for how often.
 _MOST_TIMES = 65_535
 
@@ -175,7 +178,12 @@ def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, backgr
     """GIF, which may move; at most 256 colours a frame, each pixel transparent or not."""
     plain, _ = _prepared(image, background, "srgb", "strip", kept, moves=True)
     plain = map_frames(plain, _with_sharp_alpha)
-    _save(plain, file, "GIF", **_gif_options(plain))
+    if not isinstance(plain, Animation):
+        _save(plain, file, "GIF")
+        return
+    whole = io.BytesIO()
+    _save(plain, whole, "GIF", **_gif_options(plain))
+    file.write(with_delays(whole.getvalue(), _in_hundredths(plain.timing.durations_ms)))
 
 
 Saver = Callable[..., None]
@@ -290,35 +298,34 @@ def _webp_options(image: Image.Image) -> dict[str, Any]:
     """Return the options with which Pillow writes an animated WebP; none for a still image."""
     if not isinstance(image, Animation):
         return {}
-    durations_ms = [round(each) for each in image.timing.durations_ms]
-    return {**_frames_after(image), "duration": durations_ms, "loop": min(image.timing.plays, _MOST_TIMES)}
+    frames, durations_ms = [], []
+    for frame, duration_ms in zip(image.frames, image.timing.durations_ms, strict=True):
+        parts = parts_in_webp(round(duration_ms))
+        frames += [frame] * len(parts)
+        durations_ms += parts
+    loop = min(image.timing.plays, _MOST_TIMES)
+    return {"save_all": True, "append_images": frames[1:], "duration": durations_ms, "loop": loop}
 
 
-def _gif_options(image: Image.Image) -> dict[str, Any]:
-    """Return the options with which Pillow writes an animated GIF; none for a still image."""
-    if not isinstance(image, Animation):
-        return {}
+def _gif_options(image: Animation) -> dict[str, Any]:
+    """Return the options with which Pillow writes an animated GIF whose delays are numbers of frames."""
     plays = image.timing.plays
     loop = {} if plays == 1 else {"loop": min(plays - 1, _MOST_TIMES) if plays else 0}
     # Frames are whole pictures: only where a pixel may become clear again must those before be cleared away. Optimised,
     # Pillow mistakes which index is transparent in frames that have other palettes than the first.
     clears = any(_has_transparency(frame) for frame in image.frames)
     how = {"disposal": _CLEAR, "optimize": False} if clears else {"disposal": _KEEP}
-    return {**_frames_after(image), **loop, **how, "duration": _in_hundredths(image.timing.durations_ms)}
+    return {"save_all": True, "append_images": image.frames[1:], **loop, **how, "duration": _HUNDREDTH_MS}
 
 
 def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
     """Round durations to hundredths of a second, as a GIF stores them; their sum is kept, and none becomes 0."""
-    rounded, due_ms, said_ms = [], 0.0, 0
+    rounded, due_ms, said = [], 0.0, 0
     for duration_ms in durations_ms:
         due_ms += duration_ms
-        rounded.append(max(10, 10 * round((due_ms - said_ms) / 10)) if duration_ms else 0)
-        said_ms += rounded[-1]
+        rounded.append(max(1, round((due_ms - 10 * said) / 10)) if duration_ms else 0)
+        said += rounded[-1]
     return rounded
-
-
-def _frames_after(image: Animation) -> dict[str, Any]:
-    return {"save_all": True, "append_images": image.frames[1:]}
 
 
 def _has_transparency(frame: Image.Image) -> bool:

@@ -12,10 +12,15 @@ from collections.abc import Callable, Iterator
 # A marker that may follow a JPEG's compressed data: neither a stuffed byte, a restart nor a fill byte (T.81, B.1.1).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END_OF_IMAGE = 0xD9
-# Bytes of a value of each type (TIFF 6.0, section 2; BigTIFF).
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+# A value of each type, as struct has it (TIFF 6.0, section 2; BigTIFF).
+_TIFF_TYPES = {
+    1: "B", 2: "B", 3: "H", 4: "I", 5: "Q", 6: "b", 7: "B", 8: "h", 9: "i", 10: "q", 11: "f", 12: "d", 13: "I",
+    16: "Q", 17: "q", 18: "Q",
+}  # fmt: skip
 # The offsets of strips or tiles, and the tag that has their lengths.
 _TIFF_PARTS = {273: 279, 324: 325}
+# The tag of an MPO's index that has its entries (CIPA DC-007, 5.2.3).
+_MP_ENTRIES = 0xB002
 
 
 def ends_early(data: bytes, name: str) -> bool | None:
@@ -45,8 +50,8 @@ def jpeg_markers(data: bytes, at: int) -> Iterator[int]:
     raise IndexError("no end of image")
 
 
-def _jpeg(data: bytes) -> bool:
-    for _ in jpeg_markers(data, 2):
+def _jpeg(data: bytes, begin: int = 0) -> bool:
+    for _ in jpeg_markers(data, begin + 2):
         pass
     return False
 
@@ -107,6 +112,19 @@ def _avif(data: bytes) -> bool:
     return b"mdat" not in [kind for kind, _, _ in found] or found[-1][2] > len(data)
 
 
+def _jpeg_xl(data: bytes) -> bool | None:
+    """Boxes have lengths, and the last part of a codestream says so (ISO 18181-2, 9); a bare one does not tell."""
+    if data.startswith(b"\xff\x0a"):
+        return None
+    boxes, is_whole = list(_boxes(data)), False
+    for kind, begin, _ in boxes:
+        content = begin + (16 if data.startswith(b"\0\0\0\1", begin) else 8)
+        is_whole = is_whole or kind == b"jxlc" or (kind == b"jxlp" and data[content] >= 0x80)
+    _, begin, end = boxes[-1]
+    is_open = data.startswith(bytes(4), begin)  # a box without a length, behind which nothing is missing
+    return end > len(data) or (end == len(data) and not (is_whole or is_open))
+
+
 def _jpeg2000(data: bytes) -> bool:
     """A codestream ends with a marker of its own (T.800, A.4.4)."""
     if not data.startswith(b"\xff\x4f"):
@@ -123,29 +141,52 @@ def _qoi(data: bytes) -> bool:
     return not data.endswith(bytes(7) + b"\1")
 
 
+def _mpo(data: bytes) -> bool:
+    """The index in the first picture says where each of the others begins; its lengths, writers get wrong."""
+    begin = data.find(b"MPF\0") + 4
+    if begin < 4:
+        return _jpeg(data)
+    order = "<" if data.startswith(b"II", begin) else ">"
+    (at,) = struct.unpack_from(order + "I", data, begin + 4)
+    entries = bytes(_tiff_values(data[begin:], at, order, {_MP_ENTRIES})[0].get(_MP_ENTRIES, ()))
+    places = [place for (place,) in struct.iter_unpack(f"{order}8xI4x", entries)] or [0]
+    return any(_jpeg(data, begin + place if place else 0) for place in places)
+
+
 def _tiff(data: bytes) -> bool:
     order = "<" if data.startswith(b"II") else ">"
     is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    (page,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
+    seen = set[int]()
+    while page and page not in seen:
+        seen.add(page)
+        values, page = _tiff_values(data, page, order, {*_TIFF_PARTS, *_TIFF_PARTS.values()}, is_big=is_big)
+        for tag, lengths in _TIFF_PARTS.items():
+            for begin, size_bytes in zip(values.get(tag, ()), values.get(lengths, ()), strict=False):
+                if begin + size_bytes > len(data):
+                    return True
+    return False
+
+
+def _tiff_values(
+    data: bytes, at: int, order: str, wanted: set[int], *, is_big: bool = False
+) -> tuple[dict[int, tuple[int, ...]], int]:
+    """Return values of tags of a page, and where the next is; struct.error if the file ends before any value does."""
     word, entry_bytes, counted = ("Q", 20, "Q") if is_big else ("I", 12, "H")
-    (at,) = struct.unpack_from(order + word, data, 8 if is_big else 4)
     (entries,) = struct.unpack_from(order + counted, data, at)
     at += struct.calcsize(counted)
     values: dict[int, tuple[int, ...]] = {}
     for entry in range(at, at + entries * entry_bytes, entry_bytes):
         tag, kind, count = struct.unpack_from(f"{order}HH{word}", data, entry)
-        layout = _TIFF_TYPES.get(kind)
-        if layout and (tag in _TIFF_PARTS or tag in _TIFF_PARTS.values()):
+        if layout := _TIFF_TYPES.get(kind):
             size_bytes, place = count * struct.calcsize(layout), entry + 4 + struct.calcsize(word)
             if size_bytes > struct.calcsize(word):
                 (place,) = struct.unpack_from(order + word, data, place)
             if place + size_bytes > len(data):
-                return True
-            values[tag] = struct.unpack_from(f"{order}{count}{layout}", data, place)
-    return any(
-        begin + size_bytes > len(data)
-        for tag, lengths in _TIFF_PARTS.items()
-        for begin, size_bytes in zip(values.get(tag, ()), values.get(lengths, ()), strict=False)
-    )
+                raise struct.error("a value is cut off")
+            if tag in wanted:
+                values[tag] = struct.unpack_from(f"{order}{count}{layout}", data, place)
+    return values, struct.unpack_from(order + word, data, at + entries * entry_bytes)[0]
 
 
 def _ico(data: bytes) -> bool:
@@ -177,7 +218,7 @@ def _bmp(data: bytes) -> bool:
     return bool(size_bytes > len(data))
 
 
-_ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
-    "JPEG": _jpeg, "MPO": _jpeg, "PNG": _png, "GIF": _gif, "WEBP": _webp, "AVIF": _avif, "HEIF": _avif,
-    "JPEG2000": _jpeg2000, "QOI": _qoi, "TIFF": _tiff, "ICO": _ico, "PSD": _psd, "BMP": _bmp,
+_ENDS_EARLY: dict[str, Callable[[bytes], bool | None]] = {
+    "JPEG": _jpeg, "MPO": _mpo, "PNG": _png, "GIF": _gif, "WEBP": _webp, "AVIF": _avif, "HEIF": _avif,
+    "JXL": _jpeg_xl, "JPEG2000": _jpeg2000, "QOI": _qoi, "TIFF": _tiff, "ICO": _ico, "PSD": _psd, "BMP": _bmp,
 }  # fmt: skip

@@ -67,7 +67,7 @@ class _Composed(Image.Image):
         self.format, self._mode, self._size = opened.format, opened.mode, opened.size
         self.default_image: bool = getattr(opened, "default_image", False)
         self._opened, self.fp, self._find = opened, file, find
-        self._wanted, self._shown = 0, -1
+        self._wanted, self._shown = opened.tell(), -1
         self._take_info()
 
     def _take_info(self) -> None:

@@ -96,7 +96,7 @@ def _entries(file: IO[bytes]) -> Iterator[_Entry]:
     kind, count = struct.unpack("<2xHH", file.read(_HEADER))
     directory = file.read(_ENTRY * count)
     offsets = [offset for (offset,) in struct.iter_unpack("<12xI", directory[: len(directory) // _ENTRY * _ENTRY])]
-    if kind == 2 and (not offsets or min(offsets) < _HEADER + _ENTRY * count):
+    if kind == 2 and (not count or (offsets and min(offsets) < _HEADER + _ENTRY * count)):
         raise SyntaxError("no cursor")
     if not count:
         raise Unreadable("damaged picture: an icon without a picture")

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
 from pipeline.images import refuse_if_too_large
+from pipeline.images.endings import ends_early
 from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
 from pipeline.images.jpeg_xl import is_jpeg_xl, size_of
 from pipeline.notes import note
@@ -92,7 +93,11 @@ def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
     except (OSError, MemoryError):
         raise
     except Exception:  # its reader says nothing but "Generic Error", in three lines
-        raise Unreadable("damaged picture: libjxl cannot decode it, or it ends too early") from None
+        is_cut_off = ends_early(file if isinstance(file, bytes) else file.read_bytes(), _JPEG_XL)
+        if is_cut_off:
+            raise Unreadable("truncated picture: its boxes end too early") from None
+        unsaid = ", or it ends too early" if is_cut_off is None else ""
+        raise Unreadable(f"damaged picture: libjxl cannot decode it{unsaid}") from None
 
 
 def _head_of(file: Path | bytes) -> bytes:

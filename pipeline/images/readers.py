@@ -15,6 +15,8 @@ from pipeline.images.icon import MAGIC, open_icon
 from pipeline.images.plugins import open_image as open_with_plugins
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
+from pipeline.images.sgi import MAGIC as SGI_MAGIC
+from pipeline.images.sgi import SgiFile
 from pipeline.images.tiff import TiffFile, begins_tiff
 
 # What the first box of an AVIF names; the last two may be of an HEIC, too, which its reader finds out.
@@ -36,13 +38,17 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-DIB": (DibFile, begins_bitmap),
     "FILEMILL-AVIF": (_open_avif, lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS),
     "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
+    "FILEMILL-SGI": (SgiFile, lambda head: head.startswith(SGI_MAGIC)),
     "FILEMILL-TIFF": (TiffFile, begins_tiff),
 }
 Image.OPEN.update(_OURS)
+# Formats of which ours read all that Pillow's do, and take no text for one that is cut off.
+_REPLACED = ("BMP", "DIB", "SGI")
+_PILLOWS = [name for name in READABLE if name not in _REPLACED]
 # The order in which readers are asked; plug-ins are asked before TIFF, since many a camera's raw begins as one.
-_TIFF_AT = READABLE.index("TIFF")
+_TIFF_AT = _PILLOWS.index("TIFF")
 _ORDER = (
-    *(name for name in _OURS if name != "FILEMILL-TIFF"), *READABLE[:_TIFF_AT], "FILEMILL-TIFF", *READABLE[_TIFF_AT:],
+    *(name for name in _OURS if name != "FILEMILL-TIFF"), *_PILLOWS[:_TIFF_AT], "FILEMILL-TIFF", *_PILLOWS[_TIFF_AT:],
 )  # fmt: skip
 
 

@@ -8,10 +8,14 @@ pictures  HEIF, in which one is marked as the main one; MPO, two or more JPEGs i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
+from pipeline.errors import Unreadable
+from pipeline.images import Size
+from pipeline.images.diagnosis import unreadable_if_damaged
 from pipeline.images.plugins import is_plugin
 from pipeline.notes import note
 
@@ -35,15 +39,29 @@ def places_of(image: Image.Image) -> Sequence[int]:
 
 def _places_in_mpo(image: Any) -> list[int]:
     kinds = [entry["Attribute"]["MPType"] for entry in image.mpinfo[0xB002]]
-    first, here = image.size, image.tell()
+    first = _size_in_mpo(image, 0)
     places = [0]
     for place, kind in enumerate(kinds[1:], 1):
-        if kind == _UNDEFINED:
-            image.seek(place)
-        if kind.startswith(_OF_SEVERAL) or (kind == _UNDEFINED and image.size == first):
+        # One whose header is cut off may be a picture: whoever wants all is told so.
+        if kind.startswith(_OF_SEVERAL) or (kind == _UNDEFINED and _size_in_mpo(image, place) in (first, None)):
             places.append(place)
-    image.seek(here)
     return places
+
+
+def _size_in_mpo(image: Any, place: int) -> Size | None:
+    """Return the size of a picture in an MPO by a reader of its own, since `seek` undoes what the image has decoded.
+
+    None for one whose header cannot be read.
+    """
+    with suppress(Unreadable), unreadable_if_damaged():
+        image._fp.seek(vars(image)["_MpoImageFile__mpoffsets"][place])
+        return JpegImagePlugin.JpegImageFile(image._fp).size
+    return None
+
+
+def is_as_opened(image: Image.Image) -> bool:
+    """Return whether an image is at the frame, page or picture at which its file is opened: whether none was sought."""
+    return bool(image.info.get("primary", image.tell() == 0))  # which HEIF says
 
 
 def note_others(image: Image.Image, count: int) -> None:

@@ -43,6 +43,10 @@ _WIDTH, _LENGTH, _ROWS, _TILE_WIDTH, _TILE_LENGTH, _SUBSAMPLING = 256, 257, 278,
 # Where strips and tiles are, and how long they are.
 _STRIPS, _TILES = (273, 279), (324, 325)
 _ICC = "icc_profile"
+# Tags without whose values a page would be read wrongly: also the ICC profile, and what JPEG and YCbCr need.
+_DECISIVE = (
+    _BITS, *_STRIPS, *_TILES, _COLOR_MAP, _EXTRA, _FORMAT, _LOWEST, _HIGHEST, _SUBSAMPLING, 347, 529, 532, 34675,
+)  # fmt: skip
 
 # PhotometricInterpretation: the mode of the colours that are stored.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
@@ -381,16 +385,18 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         super()._seek(frame)
 
     def getexif(self) -> Image.Exif:
-        if not self._is_strange:
-            return super().getexif()
-        exif = Image.Exif()
-        exif[_ORIENTATION] = self.tag_v2.get(_ORIENTATION, 1)
-        return exif
+        if self._is_strange:  # of which Pillow cannot read the tags as EXIF: it gets those that count
+            exif = Image.Exif()
+            if _ORIENTATION in self.tag_v2:
+                exif[_ORIENTATION] = self.tag_v2[_ORIENTATION]
+            self.info["exif"] = exif.tobytes()
+        return super().getexif()
 
     def _setup(self) -> None:
         tags = self.tag_v2
         if kind := raw_in_tiff(tags):
             raise Unreadable(f"unsupported: {kind}")
+        self._refuse_cut_values()
         self._layout = layout = read_layout(tags, "<" if tags.prefix == b"II" else ">")
         pillows: dict[int, Any] = {
             _PHOTOMETRIC: layout.photometric, _FORMAT: (_INTEGERS,), _EXTRA: layout.extra,
@@ -400,12 +406,29 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         if (layout.photometric, layout.compression) == (_YCBCR, _UNCOMPRESSED):
             pillows[_COMPRESSION] = _LOSSLESS[1]  # as which it is left to libtiff
         self._set_up_as(pillows if layout.is_read_by_pillow() else _GREY)
+        self._size = layout.size  # as it is stored, whatever the orientation
         if not layout.is_read_by_pillow():
             self._mode, self.palette = layout.mode, None
         elif self.mode == "P":
             self.palette = ImagePalette.raw("RGB;L", b"".join(_palette(tags, layout.bits)))
         if _MODES[layout.photometric] == "LAB":
             self.info.pop(_ICC, None)  # Lab is defined without one
+        if isinstance(self.info.get("xmp"), str):  # as Pillow has a text, and seeks an orientation in bytes
+            self.info["xmp"] = self.info["xmp"].encode()
+
+    def _refuse_cut_values(self) -> None:
+        """Raise `Unreadable` if the file ends before the value of a tag does, which Pillow takes for a missing one."""
+        assert self.fp is not None
+        order = "<" if self.tag_v2.prefix == b"II" else ">"
+        count, entry, word = ("Q", "HHQQ", 8) if self._is_big else ("H", "HHII", 4)
+        entry_bytes = struct.calcsize(order + entry)
+        (entries,) = struct.unpack(order + count, _read(self.fp, self.tag_v2.offset, struct.calcsize(order + count)))
+        directory = self.fp.read(entries * entry_bytes)
+        file_bytes = self.fp.seek(0, io.SEEK_END)
+        for tag, kind, number, place in struct.iter_unpack(order + entry, directory):
+            value_bytes, _ = self.tag_v2._load_dispatch.get(kind, (0, None))
+            if tag in _DECISIVE and number * value_bytes > word and place + number * value_bytes > file_bytes:
+                raise Unreadable(f"truncated picture: its {TiffTags.lookup(tag).name} is cut off")
 
     def _set_up_as(self, others: Mapping[int, Any]) -> None:
         """Let Pillow set up the page, as if some of its tags were others."""
@@ -427,6 +450,10 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
             if self.mode in ("RGB", "RGBA", "LA") and _MODES[self._layout.photometric] == "CMYK":
                 self.info.pop(_ICC, None)  # as it is in sRGB now
         return super().load()
+
+    def load_end(self) -> None:
+        """Leave the page as it is stored, where Pillow turns it: `decode` turns the pictures of all formats."""
+        self._close_exclusive_fp_after_loading = not self.is_animated
 
 
 def _find_pages(file: IO[bytes]) -> tuple[tuple[int, bool], int]:

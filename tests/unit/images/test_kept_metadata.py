@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from support.camera import LATITUDE, STORED, exif_of_a_camera
 from support.pictures import decode, encode, paint
 from support.project import Project
+from support.tiffs import tiff
 
 from pipeline.errors import ConfigError
 from pipeline.images import xmp
@@ -102,6 +104,43 @@ def test_the_density_that_a_file_states(kind: str) -> None:
     data, expected = DENSITIES[kind]
     found = density_of(Image.open(io.BytesIO(data)))
     assert found == (pytest.approx(expected, abs=0.02) if expected else None)
+
+
+def exif_turned(orientation: int, *density: float) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    if density:
+        exif[282], exif[283] = density
+    return exif.tobytes()
+
+
+def tiff_turned(orientation: int) -> bytes:
+    return tiff([[[7]] * 8] * 6, more={274: ("H", [orientation]), 282: ("f", [300.0]), 283: ("f", [150.0])})
+
+
+# By the orientation: a file that states 300 pixels an inch across and 150 down, of the stored picture.
+TURNED: dict[str, Callable[[int], bytes]] = {
+    "JFIF": lambda orientation: jfif(1, 300, 150, exif_turned(orientation)),
+    "EXIF": lambda orientation: jfif(0, 1, 1, exif_turned(orientation, 300.0, 150.0)),
+    "PNG": lambda orientation: encode(paint(8, 6), "PNG", dpi=(300, 150), exif=exif_turned(orientation)),
+    "TIFF": tiff_turned,
+    "WebP": lambda orientation: encode(paint(8, 6), "WEBP", exif=exif_turned(orientation, 300.0, 150.0)),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", TURNED)
+@pytest.mark.parametrize("is_open", [False, True])
+def test_the_density_is_turned_with_the_picture(orientation: int, kind: str, is_open: bool, tmp_path: Path) -> None:
+    """Of a scan with twice as many pixels across as down, turned by a quarter, the output has twice as many down."""
+    file = tmp_path / "a"
+    file.write_bytes(TURNED[kind](orientation))
+    if is_open:
+        open_picture(file).close()
+    kept = read_metadata(file, "strip")
+
+    assert kept["dpi"] == pytest.approx((150, 300) if orientation > 4 else (300, 150), abs=0.02)
+    assert decode(saved_as(".png", kept, "")).info["dpi"] == pytest.approx(kept["dpi"], abs=0.02)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff"])

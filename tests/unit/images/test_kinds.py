@@ -97,7 +97,7 @@ KINDS: dict[str, tuple[str, bytes]] = {
     "PSD, grey of 32 bits": ("PSD, grey, with 32 bits a channel", psd(1, 32, 1)),
     "PSD, CMYK of 16 bits": ("PSD, CMYK, with 16 bits a channel", psd(4, 16, 4)),
     "BMP of an unknown head": (
-        "BMP: Unsupported BMP header type (77)",
+        "BMP with a header of 77 bytes",
         b"BM" + bytes(12) + struct.pack("<I", 77) + bytes(90),
     ),
 }

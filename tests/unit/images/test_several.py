@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from pathlib import Path
 
 import pillow_heif
 import pytest
-from PIL import Image, MpoImagePlugin
-from support.pictures import encode, mean, paint
+from PIL import Image
+from support.pictures import encode, mean, mpo, paint, together
 from support.program import Pipeline, on_terminal
 from support.project import Project
 
-from pipeline.images.decode import open_picture
+from pipeline.images.decode import as_plain, open_picture
 from pipeline.notes import collected
 
 COLORS = ["red", "green", "blue"]
@@ -28,25 +27,9 @@ IMAGES = [plain(color) for color in COLORS]
 SIZED = [plain("red"), plain("green", 48, 16), plain("blue", 16, 40)]
 
 
-def together(name: str, images: list[Image.Image], **options: object) -> bytes:
-    return encode(images[0], name, save_all=True, append_images=images[1:], **options)
-
-
 def heic(images: list[Image.Image], main: int = 0) -> bytes:
     pillow_heif.register_heif_opener()
     return together("HEIF", images, quality=95, chroma=444, primary_index=main)
-
-
-def mpo(images: list[Image.Image], kinds: list[int]) -> bytes:
-    """An MPO whose entries have these kinds (CIPA DC-007, 5.2.3.3), written over those of Pillow."""
-    data = bytearray(together("MPO", images, quality=95))
-    at = data.index(b"MPF\0") + 4
-    tag = data.index(struct.pack("<HH", 0xB002, 7), at)  # the list of entries, and where it lies in the segment
-    entries = at + struct.unpack_from("<I", data, tag + 8)[0]
-    for number, kind in enumerate(kinds):
-        data[entries + 16 * number : entries + 16 * number + 3] = kind.to_bytes(3, "little")
-    assert isinstance(Image.open(io.BytesIO(data)), MpoImagePlugin.MpoImageFile)
-    return bytes(data)
 
 
 PRIMARY, THUMBNAIL, PANORAMA, DISPARITY, UNDEFINED = 0x030000, 0x010001, 0x020001, 0x020002, 0
@@ -176,3 +159,45 @@ def test_a_note_reaches_everyone_who_reads(tmp_path: Path, pipeline: Pipeline) -
     assert log.read_text().count("first page only, of 3") == 2
     code, screen = on_terminal("python -m pipeline --force", tmp_path)
     assert code == 0 and "2 done with a note: first page only" in screen
+
+
+# -- what a stage opened itself ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (*_, count) in FILES.items() if count > 1])
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("is_decoded", [False, True])
+def test_what_a_stage_has_sought_is_saved(kind: str, number: int, is_decoded: bool) -> None:
+    """A stage that opens a file by Pillow, goes to a frame, page or picture and returns it has chosen that one."""
+    data, notes, _, count = FILES[kind]
+    image = Image.open(io.BytesIO(data))
+    opened_at, number = image.tell(), min(number, count - 1)
+    image.seek(number)
+    if is_decoded:
+        image.load()
+    with collected() as noted:
+        made = as_plain(image)
+
+    assert is_close(made, COLORS[number])
+    assert made.size == (SIZED[number].size if kind.startswith(("TIFF", "HEIC")) else (32, 24))
+    assert list(noted) == (notes if number == opened_at else [])
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (*_, count) in FILES.items() if count > 1])
+@pytest.mark.parametrize("number", range(2))
+def test_what_a_stage_has_painted_is_saved(kind: str, number: int) -> None:
+    """Neither finding out how many pictures there are, nor composing them anew, undoes what a stage painted on one."""
+    image = Image.open(io.BytesIO(FILES[kind][0]))
+    image.seek(number)
+    image.load()
+    image.paste(255 if image.mode == "P" else 0, (0, 0, 8, 8))  # a colour that no palette here has: black, too
+    made = as_plain(image).convert("RGB")
+
+    assert made.getpixel((4, 4)) == (0, 0, 0) and made.getpixel((14, 14)) != (0, 0, 0)
+
+
+def test_the_size_that_a_stage_has_chosen_of_an_icon_is_saved() -> None:
+    """Of an icon, Pillow's reader has the largest picture; a stage that sets a size gets that one."""
+    image = Image.open(io.BytesIO(encode(paint(48, 48), "ICO", sizes=[(16, 16), (32, 32), (48, 48)])))
+    image.size = (16, 16)
+    assert as_plain(image).size == (16, 16)

@@ -288,17 +288,34 @@ def test_subsampled_ycbcr_without_compression() -> None:
                 assert all(abs(a - min(255, max(0, b))) <= 2 for a, b in zip(got, wanted, strict=True))
 
 
+def orientation_tags(orientation: int, source: str) -> dict[int, tuple[str, list[Any]]]:
+    """The tags that say an orientation: tag 274, or XMP of a type of TIFF; where both do, XMP says another."""
+    says = 6 if source == "both" and orientation != 6 else 3 if source == "both" else orientation
+    packet = f'<rdf:Description tiff:Orientation="{says}"/>'.encode()
+    tag: dict[int, tuple[str, list[Any]]] = {274: ("H", [orientation])} if source in ("tag", "both") else {}
+    xmp = ("c", [bytes([byte]) for byte in packet + b"\0"]) if source == "XMP as a text" else ("B", [*packet])
+    return tag if source == "tag" else tag | {700: xmp}
+
+
 @pytest.mark.parametrize("orientation", STORED)
-@pytest.mark.parametrize("options", [{}, {"planar": True}], ids=["by Pillow", "here"])
+@pytest.mark.parametrize("source", ["tag", "XMP", "XMP as a text", "both"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tile": (16, 16)}, {"compression": DEFLATE}, {"planar": True}, {"planar": True, "tile": (16, 16)}],
+    ids=["by Pillow", "by Pillow, tiles", "by libtiff", "here", "here, tiles"],
+)
 @pytest.mark.parametrize("big", [False, True])
-def test_every_orientation_is_upright(orientation: int, options: dict[str, Any], big: bool) -> None:
-    """Whoever decodes a page, and whatever its size of offsets, it is turned."""
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_orientation_is_upright(
+    orientation: int, source: str, options: dict[str, Any], big: bool, order: str
+) -> None:
+    """Whoever decodes a page, and whatever its size of offsets, it is turned by its tag, or by XMP without one."""
     upright = paint(20, 12)
     turn = STORED[orientation]
     stored = upright.transpose(turn) if turn is not None else upright
     rows = [[list(stored.getpixel((x, y))) for x in range(stored.width)] for y in range(stored.height)]  # type: ignore
-    data = tiff(rows, photometric=2, order=">", big=big, more={274: ("H", [orientation])}, **options)
-    picture = open_picture(data)
+    more = orientation_tags(orientation, source)
+    picture = open_picture(tiff(rows, photometric=2, order=order, big=big, more=more, **options))
 
     assert picture.size == (20, 12)
     assert picture.load().tobytes() == upright.tobytes()
