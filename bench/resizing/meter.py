@@ -57,7 +57,7 @@ def measure(command: list[str], *, cwd: Path, env: dict[str, str] | None = None)
 
 
 def _environment() -> dict[str, str]:
-    """This environment, with Python's usual caching of bytecode: else every process would compile all that it imports."""
+    """This environment, with Python's caching of bytecode, without which every process compiles all it imports."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
