@@ -77,7 +77,10 @@ class AvifFile(AvifImagePlugin.AvifImageFile):
         self.fp.seek(pos)
 
     def load_end(self) -> None:
-        if self.widening:
+        if self.widening and self.mode == "L":
+            # What a matrix makes of a grey, whose every row has the same sum.
+            self._im = self.point(lambda level: level * sum(self.widening[:3]) + self.widening[3]).im
+        elif self.widening:
             image = Image.merge("RGB", self.split()[:3]).convert("RGB", self.widening)
             if self.mode == "RGBA":
                 image.putalpha(self.getchannel("A"))
@@ -119,7 +122,7 @@ def _name_colors(image: AvifFile, primaries: int, transfer: int) -> None:
     primaries = _SRGB_PRIMARIES if primaries == _UNNAMED else primaries
     transfer = _SRGB_CURVE if transfer == _UNNAMED else transfer
     try:
-        profile = build_profile(numbered_colors(primaries, transfer))
+        profile = build_profile(numbered_colors(primaries, transfer), image.mode == "L")
     except ValueError as error:
         note("its colours cannot be told: read as sRGB", str(error))
         return

@@ -29,7 +29,7 @@ from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentifi
 from pipeline.images.fast_png import read_png
 from pipeline.images.frames import with_composed_frames
 from pipeline.images.plugins import note_unread_colors
-from pipeline.images.png import has_text_after_pixels
+from pipeline.images.png import add_late_texts
 from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
 from pipeline.images.resample import least_gap, resample
@@ -361,8 +361,8 @@ def _orientation(image: Image.Image) -> int:
         return 1  # its reader turns it while loading, and gives the size as it will be then
     if image.format == "AVIF" and not image.info.get("exif"):
         return 1
-    if image.format == "PNG" and has_text_after_pixels(image):
-        image.load()  # here, since a damaged file must not pass for a broken EXIF
+    if image.format == "PNG":
+        add_late_texts(image)
     try:
         # Not the method of Pillow's PNG, which decodes whatever there is.
         return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
