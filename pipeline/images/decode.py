@@ -23,10 +23,10 @@ from pipeline.images import Box, Size, refuse_if_too_large
 from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.costs import refuse_if_too_costly
+from pipeline.images.costs import is_affordable, refuse_if_too_costly
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
-from pipeline.images.fast_png import read_png
+from pipeline.images.fast_png import FAST_BYTES_A_PIXEL, read_png
 from pipeline.images.frames import with_composed_frames
 from pipeline.images.plugins import note_unread_colors
 from pipeline.images.png import add_late_texts
@@ -287,7 +287,7 @@ class OpenedPicture(Picture):
         # None where it is decoded already. What a stage opened is closed by decoding it.
         file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
         faster = None
-        if file and self._image.format == "PNG":
+        if file and self._image.format == "PNG" and is_affordable(self._stored, FAST_BYTES_A_PIXEL):
             faster = read_png(file)
         elif file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
             file.seek(0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
-from pipeline.images import refuse_if_too_large
+from pipeline.images.costs import refuse_if_format_too_costly
 from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
 from pipeline.images.jpeg_xl import is_jpeg_xl, size_of
 from pipeline.notes import note
@@ -86,7 +86,7 @@ def _open(file: Path | bytes, formats: Sequence[str]) -> Image.Image:
 def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
     """Open a JPEG XL, which its reader decodes at once, once its size was compared with the limits."""
     if size := size_of(file):
-        refuse_if_too_large(size)
+        refuse_if_format_too_costly(_JPEG_XL, size)
     try:
         return _open(file, [_JPEG_XL])
     except (OSError, MemoryError):

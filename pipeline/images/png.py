@@ -68,11 +68,12 @@ class PngFile(PngImagePlugin.PngImageFile):
     @property
     def bytes_a_pixel(self) -> int:
         """The bytes that a pixel takes while it is decoded: of 16 bits, those that are taken from and those made."""
+        is_transparent = "transparency" in self.info
         if self._stored.args == "LA;16B":
             return 8
-        if self.mode == "I;16":
-            return 6
-        return 9 if self.transparent16 or self.curve16 else 4
+        if self.transparent16 or (self.curve16 and self.mode != "I;16"):
+            return 9  # the high bytes, the low bytes and the alpha
+        return {"I;16": 7, "RGB": 8}.get(self.mode, 4) if is_transparent else 4
 
     def load_prepare(self) -> None:
         if self.curve16 and self._stored.args == "LA;16B":  # whose four bytes are wanted, not Pillow's choice of them
