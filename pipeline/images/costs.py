@@ -12,6 +12,7 @@ from PIL import Image, ImageFile
 from pipeline.errors import Unreadable
 from pipeline.images import Size, refuse_if_too_large
 from pipeline.images.endings import jpeg_markers
+from pipeline.images.jpeg_2000 import read_codestream
 from pipeline.images.png import PngFile
 
 # Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys. Every other one
@@ -98,24 +99,17 @@ def _is_slow(tile: ImageFile._Tile) -> bool:
 
 
 def _bytes_of_jpeg2000(image: Image.Image, file: IO[bytes]) -> float:
-    """Return the bytes a pixel takes, by the size of the tiles; raise `Unreadable` if they are of a larger picture.
-
-    The tiles are described where the codestream begins (T.800, A.5.1), which is behind the boxes of a JP2.
-    """
-    file.seek(0)
-    head = file.read(1 << 20)
-    at = head.find(b"\xff\x4f\xff\x51")
-    if at < 0 or len(head) < at + 42:
+    """Return the bytes a pixel takes, by the size of the tiles; raise `Unreadable` if they are of a larger picture."""
+    codestream = read_codestream(file)
+    if codestream is None:
         return _USUAL_BYTES
-    right, bottom, left, top, across, down = struct.unpack_from(">6I", head, at + 8)
-    (channels,) = struct.unpack_from(">H", head, at + 40)
-    size = (max(1, right - left), max(1, bottom - top))
-    refuse_if_too_large(size)
-    tiles = -(-size[0] // max(1, across)) * -(-size[1] // max(1, down))
+    (width, height), (across, down) = codestream.size, codestream.tile_size
+    refuse_if_too_large(codestream.size)
+    tiles = -(-width // across) * -(-height // down)
     if tiles > _MOST_TILES:
         raise Unreadable(f"too large: a JPEG 2000 of {tiles} tiles, limit {_MOST_TILES}")
-    part = min(1.0, min(across, size[0]) * min(down, size[1]) / (image.width * image.height))
-    return float(_USUAL_BYTES + _BYTES_OF_A_TILE * channels * part)
+    part = min(1.0, min(across, width) * min(down, height) / (image.width * image.height))
+    return float(_USUAL_BYTES + _BYTES_OF_A_TILE * len(codestream.bits) * part)
 
 
 def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:
