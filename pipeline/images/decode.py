@@ -28,7 +28,7 @@ from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.fast_png import FAST_BYTES_A_PIXEL, read_png
 from pipeline.images.frames import with_composed_frames
-from pipeline.images.plugins import note_unread_colors
+from pipeline.images.plugins import profile_of
 from pipeline.images.png import add_late_texts
 from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
@@ -225,7 +225,7 @@ class OpenedPicture(Picture):
         else:
             region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
             image = source if region == (0, 0, *source.size) else source.crop(region)
-        profile = self._image.info.get("icc_profile")
+        profile = profile_of(self._image)
         image = in_own_colors(image, profile) if self.own_colors else to_srgb(image, profile)
         if self._turn:
             image = image.transpose(self._turn[0])
@@ -333,7 +333,6 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "TIFF":
             refuse_raw(image)
         refuse_unread_kind(image, file)
-        note_unread_colors(image)
         if isinstance(file, Path):
             remember_density(file, image)
         return OpenedPicture(image, reopen=reopen, file=file)
