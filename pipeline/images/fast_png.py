@@ -1,8 +1,8 @@
 """Decodes ordinary PNGs by pyspng where it is installed (extra `fast`), in half of Pillow's time.
 
 pyspng checks no CRC and takes some files that are cut off, so a file is checked before. Whatever is not ordinary, and
-whatever pyspng stumbles over, is left to Pillow, whose words then say what is wrong. Only a wrong
-Adler-32 of the inflated data, where all CRCs are right, is noticed by Pillow alone.
+whatever pyspng stumbles over, is left to Pillow, whose words then say what is wrong. Neither looks at the Adler-32 of
+the inflated data where all CRCs are right.
 """
 
 from __future__ import annotations

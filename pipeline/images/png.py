@@ -32,6 +32,7 @@ from pipeline.images.png_chunks import (
     TEXTS,
     Chunk,
     encoded,
+    end_of_sound_pixels,
     left_out,
     lost_end,
     note_left_out,
@@ -47,6 +48,8 @@ _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 
 # Rows of 16 bits a channel that are converted at a time.
 _ROWS = 64
 Box = tuple[int, int, int, int]
+# Bytes of the checksum (Adler-32) of unpacked pixels (RFC 1950, 2.2).
+_CHECKSUM = 4
 # How far a gamma and a coordinate may be off and be meant to be sRGB's: 0.45 is, and libpng allows as much for the
 # other. Then the gammas that a display may have had.
 _SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.005, 0.01
@@ -79,6 +82,19 @@ class PngFile(PngImagePlugin.PngImageFile):
         if self.curve16 and self._stored.args == "LA;16B":  # whose four bytes are wanted, not Pillow's choice of them
             self.tile = [self._stored._replace(args="RGBA")]
         super().load_prepare()
+        assert self.fp is not None
+        self._tail, self._end_of_pixels = b"", end_of_sound_pixels(self.fp)
+
+    def load_read(self, read_bytes: int) -> bytes:
+        """Read pixels, and the checksum at their end by itself, so that it is asked for only if the rest is too little.
+
+        It says nothing where those of the chunks are right, and the faster decoder (`fast_png`) does not look at it.
+        """
+        assert self.fp is not None
+        data, self._tail = self._tail or super().load_read(read_bytes), b""
+        if self.fp.tell() == self._end_of_pixels and len(data) > _CHECKSUM:
+            data, self._tail = data[:-_CHECKSUM], data[-_CHECKSUM:]
+        return data
 
     def load_end(self) -> None:
         super().load_end()
@@ -108,7 +124,7 @@ class PngFile(PngImagePlugin.PngImageFile):
         """Decode the pixels once more, into the low bytes of their 16 bits."""
         assert self.fp is not None
         self.fp.seek(0)
-        low = PngImagePlugin.PngImageFile(self.fp)
+        low = PngFile(self.fp)
         low.tile = [self._stored._replace(args=raw)]
         return low
 

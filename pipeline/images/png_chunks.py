@@ -67,8 +67,7 @@ class Chunk(NamedTuple):
         """Return whether its checksum is right."""
         checksum, left = zlib.crc32(self.kind), self.size_bytes
         file.seek(self.begin + 8)
-        while left:
-            block = file.read(min(left, _BLOCK))
+        while block := file.read(min(left, _BLOCK)):  # or it is cut off
             checksum, left = zlib.crc32(block, checksum), left - len(block)
         return file.read(4) == struct.pack(">I", checksum)
 
@@ -111,6 +110,15 @@ def walk(file: IO[bytes]) -> Iterator[Chunk]:
             return
         yield chunk
         begin = chunk.end
+
+
+def end_of_sound_pixels(file: IO[bytes]) -> int | None:
+    """Return the offset behind the pixels of a PNG; None if a checksum of their chunks is wrong. The file stays put."""
+    here = file.tell()
+    pixels = [chunk for chunk in walk(file) if chunk.kind == b"IDAT"]
+    is_sound = all(chunk.is_sound(file) for chunk in pixels)
+    file.seek(here)
+    return pixels[-1].begin + 8 + pixels[-1].size_bytes if pixels and is_sound else None
 
 
 def _head_reader(file: IO[bytes]) -> Callable[[int], bytes]:
