@@ -47,13 +47,13 @@ _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Rows of 16 bits a channel that are converted at a time.
 _ROWS = 64
-Box = tuple[int, int, int, int]
 # Bytes of the checksum (Adler-32) of unpacked pixels (RFC 1950, 2.2).
 _CHECKSUM = 4
 # How far a gamma and a coordinate may be off and be meant to be sRGB's: 0.45 is, and libpng allows as much for the
 # other. Then the gammas that a display may have had.
 _SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.005, 0.01
 _GAMMAS = (0.1, 10)
+_Box = tuple[int, int, int, int]
 
 
 class PngFile(PngImagePlugin.PngImageFile):
@@ -67,6 +67,10 @@ class PngFile(PngImagePlugin.PngImageFile):
     def _open(self) -> None:
         super()._open()
         self._stored = self.tile[0]
+
+    def getexif(self) -> Image.Exif:
+        """Return the EXIF, which is there without decoding the pixels that it may follow."""
+        return Image.Image.getexif(self)
 
     @property
     def bytes_a_pixel(self) -> int:
@@ -109,14 +113,14 @@ class PngFile(PngImagePlugin.PngImageFile):
         elif self.transparent16 or self.curve16:
             self._recode(self._low_bytes(raw.replace("16B", "16L")))
 
-    def _become(self, mode: str, make: Callable[[Box], Image.Image]) -> None:
+    def _become(self, mode: str, make: Callable[[_Box], Image.Image]) -> None:
         """Become an image of what `make` returns for the part in each box; all at once would take more memory."""
         made = Image.new(mode, self.size)
         for box in self._boxes():
             made.paste(make(box), box)
         self._im, self._mode = made.im, mode
 
-    def _boxes(self) -> Iterator[Box]:
+    def _boxes(self) -> Iterator[_Box]:
         for top in range(0, self.height, _ROWS):
             yield (0, top, self.width, min(self.height, top + _ROWS))
 
@@ -143,7 +147,7 @@ class PngFile(PngImagePlugin.PngImageFile):
         if alpha:
             self.putalpha(alpha)
 
-    def _grey(self, box: Box) -> Image.Image:
+    def _grey(self, box: _Box) -> Image.Image:
         """Return 16-bit greys as 8-bit ones, with an alpha if one of them is transparent."""
         assert self.curve16
         deep = self.crop(box).convert("I")
@@ -152,7 +156,7 @@ class PngFile(PngImagePlugin.PngImageFile):
             grey.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
         return grey
 
-    def _grey_and_alpha(self, box: Box) -> Image.Image:
+    def _grey_and_alpha(self, box: _Box) -> Image.Image:
         """Return greys and alphas of 8 bits, of pixels that have the two bytes of each as their red to alpha."""
         assert self.curve16
         high, low, alpha, _ = self.crop(box).split()

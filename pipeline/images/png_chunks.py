@@ -22,17 +22,15 @@ _AROUND = 12
 _PIXELS = (b"IDAT", b"fdAT")
 # Chunks that describe an animation: without one of them the others make no sense.
 _ANIMATION = (b"acTL", b"fcTL")
-# Bytes of a chunk that describes an animation or a frame of it; of a frame's pixels, those that number them; and the
-# most frames that one may promise.
-_ACTL, _FCTL, _NUMBER, _PROMISED_MAX = struct.Struct(">II"), struct.Struct(">5I2H2B"), 4, 1 << 31
+# What describes an animation and a frame of it (PNG 3, 11.3.6), and the most frames that one may promise.
+_ACTL, _FCTL, _PROMISED_MAX = struct.Struct(">II"), struct.Struct(">5I2H2B"), 1 << 31
 # Chunks that stand once, and before the pixels (PNG 3, 5.6), and the least and the most bytes of these and another.
 _COLORS = (b"tRNS", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _SIZES = {b"tRNS": (1, 256), b"cICP": (4, 4), b"sRGB": (1, 1), b"gAMA": (4, 4), b"cHRM": (32, 32), b"pHYs": (9, 9)}
 _PACKED = (b"iCCP", b"zTXt", b"iTXt")
 # Keywords of texts that Pillow's reader would take for what its other chunks say, and decode the pixels by it.
 _OF_PILLOW = frozenset(
-    b"transparency icc_profile gamma chromaticity srgb dpi aspect interlace loop bbox duration disposal blend"
-    b" default_image".split()
+    b"transparency icc_profile dpi interlace bbox default_image loop duration disposal blend".split()
 )
 TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 """Kinds of texts that may say how the picture is turned."""
@@ -211,36 +209,34 @@ def _animation_left_out(file: IO[bytes], chunks: Sequence[Chunk]) -> dict[Chunk,
     frames = _promised_frames(file, chunks, parts) if parts else 0
     if parts and not frames:
         note("its animation is damaged: left out")
-    is_still = frames == 1 and parts[1].begin < _begin_of(chunks, b"IDAT")
+    is_still = frames == 1 and parts[1].begin < _begin_of_pixels(chunks)
     return {chunk: b"" for chunk in parts} if is_still or not frames else {}
 
 
 def _promised_frames(file: IO[bytes], chunks: Sequence[Chunk], parts: Sequence[Chunk]) -> int:
     """Return the number of frames that the chunks of an animation promise; 0 if they make no sense (PNG 3, 11.3.6).
 
-    The frame that is described before the pixels has these, so it is as large as the picture.
+    A frame that is described before the picture's pixels has these and no others, so it is as large as the picture.
     """
-    pixels = _begin_of(chunks, b"IDAT")
-    early = [chunk for chunk in parts if chunk.begin < pixels]
-    if [chunk.kind for chunk in parts[:2]] != [*_ANIMATION] or not all(
-        chunk.is_sound(file) for chunk in parts if chunk.kind in _ANIMATION
-    ):
+    kinds = [chunk.kind for chunk in parts]
+    if kinds[:2] != [*_ANIMATION] or kinds.count(b"acTL") > 1:
         return 0
-    control, first = parts[0], parts[1]
-    if early not in ([control], [control, first]) or any(chunk.kind == b"acTL" for chunk in parts[1:]):
+    control, first = parts[:2]
+    early = sum(chunk.begin < _begin_of_pixels(chunks) for chunk in parts)
+    if early not in (1, 2) or (control.size_bytes, first.size_bytes) != (_ACTL.size, _FCTL.size):
         return 0
-    if control.size_bytes != _ACTL.size or first.size_bytes != _FCTL.size:
+    if not all(chunk.is_sound(file) for chunk in parts if chunk.kind in _ANIMATION):
         return 0
     number, *place = _FCTL.unpack(first.data(file))[:5]
     size = struct.unpack(">II", chunks[0].data(file)[:8])
-    if number or (first in early and place != [*size, 0, 0]):
+    if number or (early == 2 and (place != [*size, 0, 0] or kinds[2:3] == [b"fdAT"])):
         return 0
     frames: int = _ACTL.unpack(control.data(file))[0]
     return frames if frames <= _PROMISED_MAX else 0
 
 
-def _begin_of(chunks: Sequence[Chunk], kind: bytes) -> int:
-    return next(chunk.begin for chunk in chunks if chunk.kind == kind)
+def _begin_of_pixels(chunks: Sequence[Chunk]) -> int:
+    return next(chunk.begin for chunk in chunks if chunk.kind == b"IDAT")
 
 
 def _check(file: IO[bytes], chunk: Chunk, is_repeated: bool, is_late: bool, texts_bytes: int) -> int:

@@ -478,6 +478,7 @@ BOGUS = {
     "frame alone": (FRAME, b""),
     "short frame alone": (png_chunk(b"fdAT", bytes(3)), b""),
     "frame alone after the pixels": (b"", FRAME),
+    "two lots of pixels in the first frame": (actl(2) + fctl(0), FRAME + fctl(2)),
     "out of order": (actl(2) + fctl(1), b""),
     "two descriptions before the pixels": (actl(2) + fctl(0) + fctl(1), b""),
     "smaller than the pixels": (actl(2) + fctl(0, 2), b""),
