@@ -102,7 +102,9 @@ def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     if isinstance(transform, list):
         converted = image.getchannel(0).point(transform)
     else:
-        applied = ImageCms.applyTransform(image.convert(opaque), transform)
+        # `convert` copies even where there is nothing to do.
+        colors = image if image.mode == opaque else image.convert(opaque)
+        applied = ImageCms.applyTransform(colors, transform)
         assert applied is not None
         converted = applied
     if image.mode != opaque and opaque != "CMYK":
