@@ -15,11 +15,9 @@ from typing import IO, NamedTuple
 from PIL import AvifImagePlugin, Image, ImageFile
 
 from pipeline.images import refuse_if_too_large
-from pipeline.images.encodings import build_profile, note_tone_mapping, numbered_colors
+from pipeline.images.encodings import numbered_profile
 from pipeline.notes import note
 
-# What a code point for colours means that are not named (MIAF, 7.3.6.4): the primaries and the curve of sRGB.
-_UNNAMED, _SRGB_PRIMARIES, _SRGB_CURVE = 2, 1, 13
 # The weights of red and blue in the luma of a matrix (ITU-T H.273, table 4): those that libyuv converts.
 _WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 # Where in the boxes of an animation the colours of its frames are named, and the bytes before the boxes in these.
@@ -77,7 +75,10 @@ class AvifFile(AvifImagePlugin.AvifImageFile):
         self.fp.seek(pos)
 
     def load_end(self) -> None:
-        if self.widening:
+        if self.widening and self.mode == "L":
+            # What a matrix makes of a grey, whose every row has the same sum.
+            self._im = self.point(lambda level: level * sum(self.widening[:3]) + self.widening[3]).im
+        elif self.widening:
             image = Image.merge("RGB", self.split()[:3]).convert("RGB", self.widening)
             if self.mode == "RGBA":
                 image.putalpha(self.getchannel("A"))
@@ -108,24 +109,13 @@ def open_avif(file: IO[bytes], filename: str | bytes = "") -> AvifFile:
         image = AvifFile(io.BytesIO(_without_exif(data)), filename)
     image.widening = matrix
     if nclx and "icc_profile" not in image.info:
-        _name_colors(image, *struct.unpack_from(">HH", data, nclx.begin + 4))
+        primaries, transfer = struct.unpack_from(">HH", data, nclx.begin + 4)
+        if profile := numbered_profile(primaries, transfer, grey=image.mode == "L"):
+            image.info["icc_profile"] = profile
     if items and not is_animation:
         _cut(image, data, items)
     file.close()
     return image
-
-
-def _name_colors(image: AvifFile, primaries: int, transfer: int) -> None:
-    primaries = _SRGB_PRIMARIES if primaries == _UNNAMED else primaries
-    transfer = _SRGB_CURVE if transfer == _UNNAMED else transfer
-    try:
-        profile = build_profile(numbered_colors(primaries, transfer))
-    except ValueError as error:
-        note("its colours cannot be told: read as sRGB", str(error))
-        return
-    note_tone_mapping(transfer)
-    if profile:
-        image.info["icc_profile"] = profile
 
 
 # -- boxes -------------------------------------------------------------------------------------------------------------

@@ -91,18 +91,22 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     """Convert an L, LA, RGB, RGBA or CMYK image to sRGB, keeping greys grey and the alpha as it is."""
     opaque = _opaque(image.mode)
-    transform = None
+    transform: ImageCms.ImageCmsTransform | list[int] | None = None
     if icc_profile:
         try:
-            transform = _transform_to_srgb(icc_profile, opaque)
+            transform = _levels_in_srgb(icc_profile) if opaque == "L" else _transform_to_srgb(icc_profile, opaque)
         except _UNUSABLE:
             note("its colour profile cannot be used: read as sRGB")
     if transform is None:
         return image.convert("RGB") if image.mode == "CMYK" else image
-    converted = ImageCms.applyTransform(image.convert(opaque), transform)
-    assert converted is not None
-    if opaque == "L":
-        converted = converted.convert("L")
+    if isinstance(transform, list):
+        converted = image.getchannel(0).point(transform)
+    else:
+        # `convert` copies even where there is nothing to do.
+        colors = image if image.mode == opaque else image.convert(opaque)
+        applied = ImageCms.applyTransform(colors, transform)
+        assert applied is not None
+        converted = applied
     if image.mode != opaque and opaque != "CMYK":
         converted.putalpha(image.getchannel("A"))
     return converted
@@ -114,6 +118,23 @@ def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransf
     """Build the transform from an embedded profile; None if it is sRGB. Raises various exceptions if it is broken."""
     transform = ImageCms.buildTransform(io.BytesIO(icc_profile), _srgb(), mode, "RGB")
     return None if _changes_nothing(transform, mode) else transform
+
+
+@lru_cache(maxsize=16)
+def _levels_in_srgb(icc_profile: bytes) -> list[int] | None:
+    """Return the sRGB value of each grey; None if it changes none. Raises various exceptions if it is broken.
+
+    Each of the 256 is computed by itself: lcms would compute 33 and go straight between them, which is 16 levels wrong
+    in the dark of linear light.
+    """
+    transform = ImageCms.buildTransform(io.BytesIO(icc_profile), _srgb(), "L", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
+    if _changes_nothing(transform, "L"):
+        return None
+    ramp = Image.new("L", (256, 1))
+    ramp.putdata(range(256))
+    levels = ImageCms.applyTransform(ramp, transform)
+    assert levels is not None
+    return list(levels.convert("L").tobytes())
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:

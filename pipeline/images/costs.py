@@ -10,12 +10,14 @@ from typing import IO
 from PIL import Image, ImageFile
 
 from pipeline.errors import Unreadable
-from pipeline.images import refuse_if_too_large
+from pipeline.images import Size, refuse_if_too_large
 from pipeline.images.endings import jpeg_markers
+from pipeline.images.jpeg_2000 import read_codestream
+from pipeline.images.png import PngFile
 
 # Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys. Every other one
 # takes the 4 to 8 of Pillow's own storage, which count as one pixel.
-_BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10}
+_BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10, "HEIF": 7, "JXL": 8}
 _BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12}
 _USUAL_BYTES = 4
 # Bytes that a pixel of a canvas takes on which frames are composed, besides.
@@ -26,6 +28,8 @@ _BYTES_OF_A_TILE = 5
 _MOST_TILES = 10_000
 # Pixels that one counts as whose decoder is written in Python: a million take up to 1.3 seconds, ten times the next.
 _SLOW = 10
+# Bytes that a coefficient of a JPEG takes in libjpeg.
+_COEFFICIENT_BYTES = 2
 # Scans of a JPEG: each takes as long as the first, however few bytes it has. Encoders write 10, and optimisers 30.
 _MOST_SCANS, _START_OF_SCAN = 100, 0xDA
 
@@ -48,6 +52,26 @@ def refuse_if_too_costly(image: Image.Image) -> None:
         file.seek(here)
 
 
+def refuse_if_format_too_costly(name: str, size: Size) -> None:
+    """Raise `Unreadable` for a picture of this size in a format, by Pillow's name, that is decoded on opening."""
+    bytes_a_pixel = _BYTES_A_PIXEL[name]
+    refuse_if_too_large(size)
+    refuse_if_too_large(size, counted=bytes_a_pixel / _USUAL_BYTES, why=_why(bytes_a_pixel))
+
+
+def is_affordable(size: Size, bytes_a_pixel: float) -> bool:
+    """Return whether a decoder that takes so much memory keeps the limits."""
+    try:
+        refuse_if_too_large(size, counted=bytes_a_pixel / _USUAL_BYTES)
+    except Unreadable:
+        return False
+    return True
+
+
+def _why(bytes_a_pixel: float) -> str:
+    return f"which takes {bytes_a_pixel:.0f} bytes a pixel"
+
+
 def _counted(image: Image.Image, file: IO[bytes]) -> tuple[float, str]:
     """Return as how many pixels each counts, and why."""
     if any(_is_slow(tile) for tile in getattr(image, "tile", ())):
@@ -56,11 +80,13 @@ def _counted(image: Image.Image, file: IO[bytes]) -> tuple[float, str]:
         bytes_a_pixel = _bytes_of_jpeg(image, file)
     elif image.format == "JPEG2000":
         bytes_a_pixel = _bytes_of_jpeg2000(image, file)
+    elif isinstance(image, PngFile):
+        bytes_a_pixel = image.bytes_a_pixel
     else:
         bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(image.mode, _USUAL_BYTES)
     if not isinstance(image, ImageFile.ImageFile):
         bytes_a_pixel += _BYTES_OF_A_CANVAS
-    return bytes_a_pixel / _USUAL_BYTES, f"which takes {bytes_a_pixel:.0f} bytes a pixel"
+    return bytes_a_pixel / _USUAL_BYTES, _why(bytes_a_pixel)
 
 
 def _is_slow(tile: ImageFile._Tile) -> bool:
@@ -73,28 +99,21 @@ def _is_slow(tile: ImageFile._Tile) -> bool:
 
 
 def _bytes_of_jpeg2000(image: Image.Image, file: IO[bytes]) -> float:
-    """Return the bytes a pixel takes, by the size of the tiles; raise `Unreadable` if they are of a larger picture.
-
-    The tiles are described where the codestream begins (T.800, A.5.1), which is behind the boxes of a JP2.
-    """
-    file.seek(0)
-    head = file.read(1 << 20)
-    at = head.find(b"\xff\x4f\xff\x51")
-    if at < 0 or len(head) < at + 42:
+    """Return the bytes a pixel takes, by the size of the tiles; raise `Unreadable` if they are of a larger picture."""
+    codestream = read_codestream(file)
+    if codestream is None:
         return _USUAL_BYTES
-    right, bottom, left, top, across, down = struct.unpack_from(">6I", head, at + 8)
-    (channels,) = struct.unpack_from(">H", head, at + 40)
-    size = (max(1, right - left), max(1, bottom - top))
-    refuse_if_too_large(size)
-    tiles = -(-size[0] // max(1, across)) * -(-size[1] // max(1, down))
+    (width, height), (across, down) = codestream.size, codestream.tile_size
+    refuse_if_too_large(codestream.size)
+    tiles = -(-width // across) * -(-height // down)
     if tiles > _MOST_TILES:
         raise Unreadable(f"too large: a JPEG 2000 of {tiles} tiles, limit {_MOST_TILES}")
-    part = min(1.0, min(across, size[0]) * min(down, size[1]) / (image.width * image.height))
-    return float(_USUAL_BYTES + _BYTES_OF_A_TILE * channels * part)
+    part = min(1.0, min(across, width) * min(down, height) / (image.width * image.height))
+    return float(_USUAL_BYTES + _BYTES_OF_A_TILE * len(codestream.bits) * part)
 
 
 def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:
-    """Return the bytes a pixel takes in a JPEG of several scans, whose coefficients libjpeg keeps: 2 for each.
+    """Return the bytes a pixel takes in a JPEG; one of several scans has all its coefficients in memory besides.
 
     There can be several in a progressive one, and in one whose channels come apart. Raises `Unreadable` if there are
     many. Pillow has stopped behind the header of the first scan, which says its number of channels (T.81, B.2.3).
@@ -113,4 +132,4 @@ def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:
                 raise Unreadable(f"too large: a JPEG of more than {_MOST_SCANS} scans, which is the limit")
     samples = sum(across * down for _, across, down, _ in layers)
     whole = max((layer[1] for layer in layers), default=1) * max((layer[2] for layer in layers), default=1)
-    return max(_USUAL_BYTES, 2 * samples / max(1, whole))
+    return _USUAL_BYTES + _COEFFICIENT_BYTES * samples / max(1, whole)

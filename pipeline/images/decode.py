@@ -22,13 +22,13 @@ from pipeline.images import Box, Size, refuse_if_too_large, rounded_side
 from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.costs import refuse_if_too_costly
+from pipeline.images.costs import is_affordable, refuse_if_too_costly
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
-from pipeline.images.fast_png import read_png
+from pipeline.images.fast_png import FAST_BYTES_A_PIXEL, read_png
 from pipeline.images.frames import with_composed_frames
 from pipeline.images.orientation import Turn, turn_of
-from pipeline.images.plugins import note_unread_colors
+from pipeline.images.plugins import profile_of
 from pipeline.images.pnm import with_fast_pnm
 from pipeline.images.readers import open_image
 from pipeline.images.resample import least_gap, resample
@@ -224,7 +224,7 @@ class OpenedPicture(Picture):
         else:
             region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
             image = source if region == (0, 0, *source.size) else source.crop(region)
-        profile = self._image.info.get("icc_profile")
+        profile = profile_of(self._image)
         image = in_own_colors(image, profile) if self.own_colors else to_srgb(image, profile)
         if self._turn:
             image = image.transpose(self._turn.how)
@@ -311,7 +311,7 @@ class OpenedPicture(Picture):
         # None where it is decoded already. What a stage opened is closed by decoding it.
         file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
         faster = None
-        if file and self._image.format == "PNG":
+        if file and self._image.format == "PNG" and is_affordable(self._stored, FAST_BYTES_A_PIXEL):
             faster = read_png(file)
         elif file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
             file.seek(0)
@@ -357,7 +357,6 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "TIFF":
             refuse_raw(image)
         refuse_unread_kind(image, file)
-        note_unread_colors(image)
         opened = OpenedPicture(image, reopen=reopen, file=file)
         if isinstance(file, Path):
             remember_density(file, image)

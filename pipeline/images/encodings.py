@@ -29,6 +29,8 @@ PRIMARIES = {
     22: (0.3127, 0.3290, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),  # EBU 3213
 }
 _SRGB, _PQ, _HLG = 13, 16, 18
+# What a code point means that names nothing (MIAF, 7.3.6.4): the primaries and the curve of sRGB.
+_UNNAMED, _SRGB_PRIMARIES = 2, 1
 # The Bradford matrix (ICC.1:2022, annex E) and the white of ICC's connection space, D50 (7.2.16).
 _BRADFORD: Matrix = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
 _D50 = (0.9642, 1.0, 0.8249)
@@ -73,6 +75,22 @@ def note_tone_mapping(transfer: int) -> None:
     """Add a note if colours of this transfer function (ITU-T H.273) are brought from a larger range to that of sRGB."""
     if transfer in (_PQ, _HLG):
         note("its colours are HDR: brought to the range of sRGB", "PQ" if transfer == _PQ else "HLG")
+
+
+def numbered_profile(primaries: int, transfer: int, *, grey: bool) -> bytes | None:
+    """Return an ICC profile of colours that code points of ITU-T H.273 name, or of their greys; None for sRGB.
+
+    A note says so if the code points are unknown, so that sRGB is taken, or if the colours are HDR.
+    """
+    primaries = _SRGB_PRIMARIES if primaries == _UNNAMED else primaries
+    transfer = _SRGB if transfer == _UNNAMED else transfer
+    try:
+        profile = build_profile(numbered_colors(primaries, transfer), grey)
+    except ValueError as error:
+        note("its colours cannot be told: read as sRGB", str(error))
+        return None
+    note_tone_mapping(transfer)
+    return profile
 
 
 @lru_cache(maxsize=32)

@@ -1,8 +1,8 @@
 """Decodes ordinary PNGs by pyspng where it is installed (extra `fast`), in half of Pillow's time.
 
 pyspng checks no CRC and takes some files that are cut off, so a file is checked before. Whatever is not ordinary, and
-whatever pyspng stumbles over, is left to Pillow, whose words then say what is wrong. Only a wrong
-Adler-32 of the inflated data, where all CRCs are right, is noticed by Pillow alone.
+whatever pyspng stumbles over, is left to Pillow, whose words then say what is wrong. Neither looks at the Adler-32 of
+the inflated data where all CRCs are right.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from PIL import Image
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The colour types that are decoded (PNG 3, 11.2.1), and Pillow's mode for each.
 _MODES = {2: "RGB", 6: "RGBA"}
+FAST_BYTES_A_PIXEL = 7
+"""What a pixel takes: 3 where pyspng puts it, and 4 in Pillow's storage."""
 # Depth, compression, filter and interlace methods of an ordinary PNG.
 _EIGHT_BITS, _METHODS = 8, b"\0\0\0"
 # The chunks that a decoder must know, the bit in the name of every other (PNG 3, 5.4), and those of the others that add

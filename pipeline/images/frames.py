@@ -75,12 +75,13 @@ class _Composed(Image.Image):
 
     @cached_property
     def n_frames(self) -> int:
-        """The number of frames; of a PNG the number that it promises."""
+        """The number of frames; of a PNG the number that it promises, which is no reason to refuse its first."""
         if self.format == "GIF":
             return sum(1 for _ in self._find(self._opened, self.fp))
-        promised = int(getattr(self._opened, "n_frames", 1))
-        _refuse_many(promised)
-        return promised
+        frames = int(getattr(self._opened, "n_frames", 1))
+        if self.format != "PNG":  # whose frames are counted as they are found
+            _refuse_many(frames)
+        return frames
 
     def seek(self, frame: int) -> None:
         self._wanted = frame

@@ -73,8 +73,6 @@ def _with_density(kept: dict[str, Any], dots: density.Density | None) -> dict[st
 
 
 def _read_kinds(image: Image.Image, kinds: frozenset[str], dots: density.Density | None) -> dict[str, bytes]:
-    if image.format == "PNG":  # where EXIF and XMP may stand after the pixels
-        image.load()
     packet, keeps_positions = _packet(image), "gps" in kinds
     kept = read_credits(image, packet) if "copyright" in kinds else {}
     if "exif" in kinds and (exif := _exif(image, dots, keeps_positions=keeps_positions)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image
 
-from pipeline.images.png import has_text_after_pixels
+from pipeline.images.png import add_late_texts
 from pipeline.images.tiff import TiffFile
 
 
@@ -47,8 +47,8 @@ def turn_of(image: Image.Image) -> Turn | None:
         return None  # as is a TIFF by Pillow's reader, which a stage has decoded
     if image.format == "AVIF" and not image.info.get("exif"):
         return None
-    if image.format == "PNG" and has_text_after_pixels(image):
-        image.load()  # here, since a damaged file must not pass for a broken EXIF
+    if image.format == "PNG":
+        add_late_texts(image)
     try:
         # Not the method of Pillow's PNG, which decodes whatever there is.
         exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()

@@ -15,14 +15,14 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
-from pipeline.images import refuse_if_too_large
+from pipeline.images.costs import refuse_if_format_too_costly
+from pipeline.images.encodings import numbered_profile
 from pipeline.images.endings import ends_early
 from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
 from pipeline.images.jpeg_xl import is_jpeg_xl, size_of
-from pipeline.notes import note
 
-# Numbers of ITU-T H.273 that mean sRGB, or what is shown as it, or nothing.
-_SRGB_PRIMARIES, _SRGB_TRANSFERS = (0, 1, 2), (0, 1, 2, 6, 13, 14, 15)
+# The curve of sRGB in ITU-T H.273, and those of video, which phones write into HEIC and mean sRGB by.
+_SRGB, _SHOWN_AS_SRGB = 13, (1, 6, 14, 15)
 # Pillow's name of JPEG XL.
 _JPEG_XL = "JXL"
 
@@ -71,13 +71,16 @@ def open_image(file: Path | bytes, built_in: Sequence[str]) -> Image.Image:
     return _open_jpeg_xl(file) if is_jpeg_xl(head) else _open(file, with_plugins(built_in))
 
 
-def note_unread_colors(image: Image.Image) -> None:
-    """Note that a HEIF whose colours are named by numbers (ITU-T H.273), without a profile, is read as sRGB."""
+def profile_of(image: Image.Image) -> bytes | None:
+    """Return the ICC profile of an opened image; of a HEIF that has none, one of the colours that its numbers name."""
+    profile: bytes | None = image.info.get("icc_profile")
     numbers = image.info.get("nclx_profile")
-    if image.format == "HEIF" and numbers and not image.info.get("icc_profile"):
-        primaries, transfer = numbers["color_primaries"], numbers["transfer_characteristics"]
-        if primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS:
-            note("its colours cannot be told: read as sRGB", f"primaries {primaries}, transfer {transfer}")
+    if profile or image.format != "HEIF" or not numbers:
+        return profile
+    transfer = numbers["transfer_characteristics"]
+    return numbered_profile(
+        numbers["color_primaries"], _SRGB if transfer in _SHOWN_AS_SRGB else transfer, grey=image.mode == "L"
+    )
 
 
 def _open(file: Path | bytes, formats: Sequence[str]) -> Image.Image:
@@ -87,7 +90,7 @@ def _open(file: Path | bytes, formats: Sequence[str]) -> Image.Image:
 def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
     """Open a JPEG XL, which its reader decodes at once, once its size was compared with the limits."""
     if size := size_of(file):
-        refuse_if_too_large(size)
+        refuse_if_format_too_costly(_JPEG_XL, size)
     try:
         return _open(file, [_JPEG_XL])
     except (OSError, MemoryError):

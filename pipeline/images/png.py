@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from typing import IO
+from itertools import dropwhile
+from typing import IO, Any
 
 from PIL import Image, ImageChops, ImageMath, PngImagePlugin
 
@@ -31,7 +32,9 @@ from pipeline.images.png_chunks import (
     TEXTS,
     Chunk,
     encoded,
+    end_of_sound_pixels,
     left_out,
+    lost_end,
     note_left_out,
     read_chunks,
     rewritten,
@@ -42,12 +45,15 @@ from pipeline.notes import note
 # Colour types, and the depths of each (PNG 3, table 8).
 _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# Depths and colour types whose 16 bits can be decoded, and rows of which that is done at a time.
-_DEEP, _ROWS = ((16, 0), (16, 2), (16, 6)), 64
+# Rows of 16 bits a channel that are converted at a time.
+_ROWS = 64
+# Bytes of the checksum (Adler-32) of unpacked pixels (RFC 1950, 2.2).
+_CHECKSUM = 4
 # How far a gamma and a coordinate may be off and be meant to be sRGB's: 0.45 is, and libpng allows as much for the
 # other. Then the gammas that a display may have had.
 _SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.005, 0.01
 _GAMMAS = (0.1, 10)
+_Box = tuple[int, int, int, int]
 
 
 class PngFile(PngImagePlugin.PngImageFile):
@@ -57,69 +63,119 @@ class PngFile(PngImagePlugin.PngImageFile):
     """The red, green and blue, of 16 bits, of the pixels that are transparent."""
     curve16: Curve | None = None
     """The curve of values of 16 bits that become those of sRGB, where 8 bits of the curve would be too few."""
-    text_follows = False
-    """Whether EXIF or XMP may follow the pixels (PNG 3, 5.6), where Pillow reads them with the pixels."""
 
     def _open(self) -> None:
         super()._open()
         self._stored = self.tile[0]
 
+    def getexif(self) -> Image.Exif:
+        """Return the EXIF, which is there without decoding the pixels that it may follow."""
+        return Image.Image.getexif(self)
+
+    @property
+    def bytes_a_pixel(self) -> int:
+        """The bytes that a pixel takes while it is decoded: of 16 bits, those that are taken from and those made."""
+        is_transparent = "transparency" in self.info
+        if self._stored.args == "LA;16B":
+            return 8
+        if self.transparent16 or (self.curve16 and self.mode != "I;16"):
+            return 9  # the high bytes, the low bytes and the alpha
+        return {"I;16": 7, "RGB": 8}.get(self.mode, 4) if is_transparent else 4
+
+    def load_prepare(self) -> None:
+        if self.curve16 and self._stored.args == "LA;16B":  # whose four bytes are wanted, not Pillow's choice of them
+            self.tile = [self._stored._replace(args="RGBA")]
+        super().load_prepare()
+        assert self.fp is not None
+        self._tail, self._end_of_pixels = b"", end_of_sound_pixels(self.fp)
+
+    def load_read(self, read_bytes: int) -> bytes:
+        """Read pixels, and the checksum at their end by itself, so that it is asked for only if the rest is too little.
+
+        It says nothing where those of the chunks are right, and the faster decoder (`fast_png`) does not look at it.
+        """
+        assert self.fp is not None
+        data, self._tail = self._tail or super().load_read(read_bytes), b""
+        if self.fp.tell() == self._end_of_pixels and len(data) > _CHECKSUM:
+            data, self._tail = data[:-_CHECKSUM], data[-_CHECKSUM:]
+        return data
+
     def load_end(self) -> None:
         super().load_end()
-        raw = self._stored.args
-        if raw == "LA;16B" and not self.is_animated:  # which Pillow reads as RGBA
-            self._become(self.convert("LA"))
+        raw = str(self._stored.args)
+        if raw == "LA;16B" and self.curve16:
+            self._become("LA", self._grey_and_alpha)
+        elif raw == "LA;16B" and not self.is_animated:  # which Pillow reads as RGBA
+            self._become("LA", lambda box: self.crop(box).convert("LA"))
         elif self.mode == "I;16" and self.curve16:
-            self._become(self._grey(srgb_levels(self.curve16)))
+            self._become("LA" if "transparency" in self.info else "L", self._grey)
+            self.info.pop("transparency", None)
         elif self.transparent16 or self.curve16:
-            low = self._low_bytes(str(raw).replace("16B", "16L"))
-            alpha = self._alpha16(low, self.transparent16) if self.transparent16 else None
-            if self.curve16:
-                self._become(_recoded(self, low, srgb_levels(self.curve16)))
-            if alpha:
-                self.putalpha(alpha)
+            self._recode(self._low_bytes(raw.replace("16B", "16L")))
 
-    def _become(self, image: Image.Image) -> None:
-        self._im, self._mode = image.im, image.mode
+    def _become(self, mode: str, make: Callable[[_Box], Image.Image]) -> None:
+        """Become an image of what `make` returns for the part in each box; all at once would take more memory."""
+        made = Image.new(mode, self.size)
+        for box in self._boxes():
+            made.paste(make(box), box)
+        self._im, self._mode = made.im, mode
+
+    def _boxes(self) -> Iterator[_Box]:
+        for top in range(0, self.height, _ROWS):
+            yield (0, top, self.width, min(self.height, top + _ROWS))
 
     def _low_bytes(self, raw: str) -> Image.Image:
         """Decode the pixels once more, into the low bytes of their 16 bits."""
         assert self.fp is not None
         self.fp.seek(0)
-        low = PngImagePlugin.PngImageFile(self.fp)
+        low = PngFile(self.fp)
         low.tile = [self._stored._replace(args=raw)]
         return low
 
-    def _alpha16(self, low: Image.Image, color: tuple[int, int, int]) -> Image.Image:
-        """Return the alpha of pixels of which one colour is transparent."""
-        bands = [*zip(self.split(), [value >> 8 for value in color], strict=True),
-                 *zip(low.split(), [value & 255 for value in color], strict=True)]  # fmt: skip
-        differs = (band.point([255 * (level != value) for level in range(256)]) for band, value in bands)
-        return reduce(ImageChops.lighter, differs)
+    def _recode(self, low: Image.Image) -> None:
+        """Bring RGB or RGBA to the curve of sRGB, and make one colour transparent, by its high and its low bytes."""
+        alpha = Image.new("L", self.size) if self.transparent16 else None
+        for box in self._boxes():
+            high_part, low_part = self.crop(box), low.crop(box)
+            if alpha and self.transparent16:
+                alpha.paste(_alpha16(high_part, low_part, self.transparent16), box)
+            if self.curve16:
+                bands, levels = list(high_part.split()), srgb_levels(self.curve16)
+                for channel, low_band in enumerate(low_part.split()[:3]):
+                    bands[channel] = _joined(bands[channel], low_band).point(levels, "L")
+                self.im.paste(Image.merge(self.mode, bands).im, box)
+        if alpha:
+            self.putalpha(alpha)
 
-    def _grey(self, levels: list[int]) -> Image.Image:
+    def _grey(self, box: _Box) -> Image.Image:
         """Return 16-bit greys as 8-bit ones, with an alpha if one of them is transparent."""
-        deep = self.convert("I")
-        grey, transparent = deep.point(levels, "L"), self.info.pop("transparency", None)
+        assert self.curve16
+        deep = self.crop(box).convert("I")
+        grey, transparent = deep.point(srgb_levels(self.curve16), "L"), self.info.get("transparency")
         if transparent is not None:
             grey.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
         return grey
 
+    def _grey_and_alpha(self, box: _Box) -> Image.Image:
+        """Return greys and alphas of 8 bits, of pixels that have the two bytes of each as their red to alpha."""
+        assert self.curve16
+        high, low, alpha, _ = self.crop(box).split()
+        return Image.merge("LA", (_joined(high, low).point(srgb_levels(self.curve16), "L"), alpha))
 
-def _recoded(high: Image.Image, low: Image.Image, levels: list[int]) -> Image.Image:
-    """Return RGB or RGBA of 16 bits, given by their bytes, as 8 bits; alpha keeps its high byte."""
-    made = high.copy()
-    for top in range(0, high.height, _ROWS):
-        box = (0, top, high.width, min(high.height, top + _ROWS))
-        bands = list(high.crop(box).split())
-        for channel, low_band in enumerate(low.crop(box).split()[:3]):
-            deep = ImageMath.lambda_eval(
-                lambda args: args["high"] * 256 + args["low"], high=bands[channel], low=low_band
-            )
-            assert isinstance(deep, Image.Image)
-            bands[channel] = deep.point(levels, "L")
-        made.paste(Image.merge(high.mode, bands), box)
-    return made
+
+def _joined(high: Image.Image, low: Image.Image) -> Image.Image:
+    """Return values of 16 bits, in mode I, by their bytes."""
+    deep = ImageMath.lambda_eval(lambda args: args["high"] * 256 + args["low"], high=high, low=low)
+    assert isinstance(deep, Image.Image)
+    return deep
+
+
+def _alpha16(high: Image.Image, low: Image.Image, color: tuple[int, int, int]) -> Image.Image:
+    """Return the alpha of pixels of which one colour of 16 bits is transparent."""
+    bands = [*zip(high.split(), [value >> 8 for value in color], strict=True),
+             *zip(low.split(), [value & 255 for value in color], strict=True)]  # fmt: skip
+    differs = (band.point([255 * (level != value) for level in range(256)]) for band, value in bands)
+    return reduce(ImageChops.lighter, differs)
 
 
 def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
@@ -130,27 +186,27 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
         SyntaxError: Pillow's reader cannot make sense of it.
     """
     chunks = read_chunks(file)
-    kinds = {chunk.kind for chunk in chunks}
     amended, sound = left_out(file, chunks)
     depth, color_type = _kind(chunks[0].data(file))
     if color_type == _PALETTE:
         amended |= _palette(sound)
-    is_still = b"acTL" not in kinds
+    is_still = not any(chunk.kind == b"acTL" and chunk not in amended for chunk in chunks)
     chunk, colors = _named_colors(file, sound) or (None, Colors())
-    is_deep = is_still and (depth, color_type) in _DEEP and is_coarse(colors.curve)
+    is_deep = is_still and depth == 16 and is_coarse(colors.curve)
     if chunk:
         amended |= {sound[b"iCCP"]: b""} if b"iCCP" in sound else {}
         shown = colors._replace(curve=srgb_curve) if is_deep else colors
         if profile := build_profile(shown, color_type in (_GREY, _GREY_ALPHA)):
             amended[chunk] = encoded(b"iCCP", b"numbers\0\0" + zlib.compress(profile))
     replaced, transparent16 = _transparency(file, sound.get(b"tRNS"), depth, color_type)
-    amended |= replaced
+    amended |= replaced | lost_end(file, chunks)
     if transparent16 and not is_still:
         raise Unreadable("unsupported: an animated PNG with 16 bits a channel and a transparent colour")
+    late_texts = _late_texts(file, [chunk for chunk in chunks if chunk not in amended])
     source = rewritten(file, amended)
     image = PngFile(source, filename)
     image.transparent16, image.curve16 = transparent16, colors.curve if is_deep else None
-    image.text_follows = _text_follows([chunk.kind for chunk in chunks if amended.get(chunk) != b""])
+    image.info |= late_texts
     if source is not file:
         file.close()
     return image
@@ -167,21 +223,30 @@ def _kind(header: bytes) -> tuple[int, int]:
     return depth, color_type
 
 
-def has_text_after_pixels(image: Image.Image) -> bool:
-    """Return whether the EXIF or XMP of a PNG may follow its pixels; also of one that a stage opened."""
-    if isinstance(image, PngFile):
-        return image.text_follows
+def add_late_texts(image: Image.Image) -> None:
+    """Add the EXIF and XMP that follow the pixels to the info of a PNG that a stage opened.
+
+    Raises:
+        SyntaxError, ValueError: A text cannot be read.
+    """
     file: IO[bytes] | None = getattr(image, "fp", None)
-    if not file:  # it is decoded already
-        return False
-    here = file.tell()
-    text_follows = _text_follows([chunk.kind for chunk in walk(file)])
-    file.seek(here)
-    return text_follows
+    if file and not isinstance(image, PngFile):  # otherwise they are there already
+        here = file.tell()
+        image.info |= _late_texts(file, list(walk(file)))
+        file.seek(here)
 
 
-def _text_follows(kinds: Sequence[bytes]) -> bool:
-    return b"IDAT" in kinds and not set(kinds[kinds.index(b"IDAT") :]).isdisjoint(TEXTS)
+def _late_texts(file: IO[bytes], chunks: Sequence[Chunk]) -> dict[str | tuple[int, int], Any]:
+    """Return what the texts after the first pixels say, by Pillow's names, which reads them as it decodes.
+
+    It never does those behind the frames of an animation (PNG 3, 5.6, allows all of them).
+    """
+    stream = PngImagePlugin.PngStream(file)
+    for chunk in dropwhile(lambda chunk: chunk.kind != b"IDAT", chunks):
+        if chunk.kind in TEXTS:
+            file.seek(chunk.begin + 8)
+            stream.call(chunk.kind, chunk.begin + 8, chunk.size_bytes)
+    return stream.im_info
 
 
 def _palette(sound: dict[bytes, Chunk]) -> dict[Chunk, bytes]:
@@ -205,10 +270,10 @@ def _transparency(
     if chunk is None or color_type not in (_GREY, _RGB):
         return {}, None
     data, count = chunk.data(file), 1 if color_type == _GREY else 3
-    if len(data) < 2 * count:
-        note_left_out(chunk, "it is too short")
+    if len(data) != 2 * count:
+        note_left_out(chunk, f"it is too {'short' if len(data) < 2 * count else 'long'}")
         return {chunk: b""}, None
-    values = [value & ((1 << depth) - 1) for value in struct.unpack(f">{count}H", data[: 2 * count])]
+    values = [value & ((1 << depth) - 1) for value in struct.unpack(f">{count}H", data)]
     if (depth, color_type) == (16, _RGB):
         return {chunk: b""}, (values[0], values[1], values[2])
     scale = {2: 85, 4: 17}.get(depth, 1)
@@ -234,7 +299,7 @@ def _named_colors(file: IO[bytes], sound: dict[bytes, Chunk]) -> tuple[Chunk, Co
         return None
     gamma, chromaticities = (sound[kind].data(file) if kind in sound else b"" for kind in (b"gAMA", b"cHRM"))
     try:
-        return chunk, _colors_by_gamma(gamma[:4], chromaticities[:32])
+        return chunk, _colors_by_gamma(gamma, chromaticities)
     except ValueError as error:
         note("its colours cannot be told: read as sRGB", str(error))
         return None
@@ -242,7 +307,7 @@ def _named_colors(file: IO[bytes], sound: dict[bytes, Chunk]) -> tuple[Chunk, Co
 
 def _colors_by_numbers(numbers: bytes) -> Colors:
     """Return the colours that a cICP chunk names (PNG 3, 11.3.2.6)."""
-    primaries, transfer, matrix, full_range = numbers[:4]
+    primaries, transfer, matrix, full_range = numbers
     if matrix:
         raise ValueError(f"its matrix is {matrix}, not 0")
     colors = numbered_colors(primaries, transfer, bool(full_range))

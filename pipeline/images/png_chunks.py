@@ -17,12 +17,21 @@ from pipeline.notes import note
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD = struct.Struct(">I4s")
+# Bytes of a chunk around its data: length, kind and checksum.
+_AROUND = 12
 _PIXELS = (b"IDAT", b"fdAT")
-# Chunks of an animation: without one of them the others make no sense.
+# Chunks that describe an animation: without one of them the others make no sense.
 _ANIMATION = (b"acTL", b"fcTL")
-# Chunks that stand once, and before the pixels (PNG 3, 5.6), with the bytes that they have at least.
-_COLORS = {b"tRNS": 1, b"cICP": 4, b"iCCP": 3, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+# What describes an animation and a frame of it (PNG 3, 11.3.6), and the most frames that one may promise.
+_ACTL, _FCTL, _PROMISED_MAX = struct.Struct(">II"), struct.Struct(">5I2H2B"), 1 << 31
+# Chunks that stand once, and before the pixels (PNG 3, 5.6), and the least and the most bytes of these and another.
+_COLORS = (b"tRNS", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
+_SIZES = {b"tRNS": (1, 256), b"cICP": (4, 4), b"sRGB": (1, 1), b"gAMA": (4, 4), b"cHRM": (32, 32), b"pHYs": (9, 9)}
 _PACKED = (b"iCCP", b"zTXt", b"iTXt")
+# Keywords of texts that Pillow's reader would take for what its other chunks say, and decode the pixels by it.
+_OF_PILLOW = frozenset(
+    b"transparency icc_profile dpi interlace bbox default_image loop duration disposal blend".split()
+)
 TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 """Kinds of texts that may say how the picture is turned."""
 # Bytes of a text or a profile once unpacked, and of all of them: above these Pillow refuses the file.
@@ -45,7 +54,7 @@ class Chunk(NamedTuple):
     @property
     def end(self) -> int:
         """The offset behind its checksum."""
-        return self.begin + 12 + self.size_bytes
+        return self.begin + _AROUND + self.size_bytes
 
     def data(self, file: IO[bytes]) -> bytes:
         """Read its data."""
@@ -56,8 +65,7 @@ class Chunk(NamedTuple):
         """Return whether its checksum is right."""
         checksum, left = zlib.crc32(self.kind), self.size_bytes
         file.seek(self.begin + 8)
-        while left:
-            block = file.read(min(left, _BLOCK))
+        while block := file.read(min(left, _BLOCK)):  # or it is cut off
             checksum, left = zlib.crc32(block, checksum), left - len(block)
         return file.read(4) == struct.pack(">I", checksum)
 
@@ -76,17 +84,39 @@ def read_chunks(file: IO[bytes]) -> list[Chunk]:
     return chunks
 
 
+def lost_end(file: IO[bytes], chunks: Sequence[Chunk]) -> dict[Chunk, bytes]:
+    """Return what follows the last whole chunk of a file without an end, to be left out, and add a note.
+
+    Pixels that are cut off stay, since their decoder tells of them.
+    """
+    size_bytes, last = file.seek(0, io.SEEK_END), chunks[-1]
+    if last.kind == b"IEND":
+        return {}
+    note("its end is missing: what follows its pixels may be lost")
+    return {Chunk(b"", last.end, size_bytes - last.end - _AROUND): b""} if last.end < size_bytes else {}
+
+
 def walk(file: IO[bytes]) -> Iterator[Chunk]:
     """Yield the chunks of a PNG, up to its end, or to the first that is none or is cut off; pixels may be."""
     size_bytes = file.seek(0, io.SEEK_END)
     read_head = _head_reader(file)
     begin, kind = len(SIGNATURE), b""
-    while begin + 12 <= size_bytes and kind != b"IEND":
+    while begin + _AROUND <= size_bytes and kind != b"IEND":
         length, kind = _HEAD.unpack(read_head(begin))
-        if not kind.isalpha() or (begin + 12 + length > size_bytes and kind not in _PIXELS):
+        chunk = Chunk(kind, begin, length)
+        if not kind.isalpha() or (chunk.end > size_bytes and kind not in _PIXELS):
             return
-        yield Chunk(kind, begin, length)
-        begin += 12 + length
+        yield chunk
+        begin = chunk.end
+
+
+def end_of_sound_pixels(file: IO[bytes]) -> int | None:
+    """Return the offset behind the pixels of a PNG; None if a checksum of their chunks is wrong. The file stays put."""
+    here = file.tell()
+    pixels = [chunk for chunk in walk(file) if chunk.kind == b"IDAT"]
+    is_sound = all(chunk.is_sound(file) for chunk in pixels)
+    file.seek(here)
+    return pixels[-1].begin + 8 + pixels[-1].size_bytes if pixels and is_sound else None
 
 
 def _head_reader(file: IO[bytes]) -> Callable[[int], bytes]:
@@ -167,10 +197,46 @@ def left_out(file: IO[bytes], chunks: Sequence[Chunk]) -> tuple[dict[Chunk, byte
             texts_bytes += _TEXT_MAX if chunk.kind in _PACKED else 0  # so much may have been unpacked
         else:
             sound[chunk.kind] = chunk
-    if not all(chunk.is_sound(file) for chunk in chunks if chunk.kind in _ANIMATION):
+    return amended | _animation_left_out(file, chunks), sound
+
+
+def _animation_left_out(file: IO[bytes], chunks: Sequence[Chunk]) -> dict[Chunk, bytes]:
+    """Return the chunks of an animation that is no more than its first picture, or damaged where it begins.
+
+    Damage in a later frame is told to who asks for that frame.
+    """
+    parts = [chunk for chunk in chunks if chunk.kind in (*_ANIMATION, b"fdAT")]
+    frames = _promised_frames(file, chunks, parts) if parts else 0
+    if parts and not frames:
         note("its animation is damaged: left out")
-        amended |= {chunk: b"" for chunk in chunks if chunk.kind in (*_ANIMATION, b"fdAT")}
-    return amended, sound
+    is_still = frames == 1 and parts[1].begin < _begin_of_pixels(chunks)
+    return {chunk: b"" for chunk in parts} if is_still or not frames else {}
+
+
+def _promised_frames(file: IO[bytes], chunks: Sequence[Chunk], parts: Sequence[Chunk]) -> int:
+    """Return the number of frames that the chunks of an animation promise; 0 if they make no sense (PNG 3, 11.3.6).
+
+    A frame that is described before the picture's pixels has these and no others, so it is as large as the picture.
+    """
+    kinds = [chunk.kind for chunk in parts]
+    if kinds[:2] != [*_ANIMATION] or kinds.count(b"acTL") > 1:
+        return 0
+    control, first = parts[:2]
+    early = sum(chunk.begin < _begin_of_pixels(chunks) for chunk in parts)
+    if early not in (1, 2) or (control.size_bytes, first.size_bytes) != (_ACTL.size, _FCTL.size):
+        return 0
+    if not all(chunk.is_sound(file) for chunk in parts if chunk.kind in _ANIMATION):
+        return 0
+    number, *place = _FCTL.unpack(first.data(file))[:5]
+    size = struct.unpack(">II", chunks[0].data(file)[:8])
+    if number or (early == 2 and (place != [*size, 0, 0] or kinds[2:3] == [b"fdAT"])):
+        return 0
+    frames: int = _ACTL.unpack(control.data(file))[0]
+    return frames if frames <= _PROMISED_MAX else 0
+
+
+def _begin_of_pixels(chunks: Sequence[Chunk]) -> int:
+    return next(chunk.begin for chunk in chunks if chunk.kind == b"IDAT")
 
 
 def _check(file: IO[bytes], chunk: Chunk, is_repeated: bool, is_late: bool, texts_bytes: int) -> int:
@@ -189,13 +255,17 @@ def _check(file: IO[bytes], chunk: Chunk, is_repeated: bool, is_late: bool, text
         raise ValueError("its checksum is wrong")
     if chunk.kind in _COLORS and (is_repeated or is_late):
         raise ValueError("it stands there twice" if is_repeated else "it follows the pixels")
-    if chunk.size_bytes < _COLORS.get(chunk.kind, 0):
-        raise ValueError("it is too short")
+    least, most = _SIZES.get(chunk.kind, (0, chunk.size_bytes))
+    if not least <= chunk.size_bytes <= most:
+        raise ValueError(f"it is too {'short' if chunk.size_bytes < least else 'long'}")
     if chunk.kind not in _PACKED and chunk.kind not in TEXTS:
         return 0
     if texts_bytes + max(_TEXT_MAX, chunk.size_bytes) > _TEXTS_MAX:
         raise ValueError(f"with it there may be more than {_TEXTS_MAX >> 20} MB of texts")
-    return _unpacked_bytes(chunk.kind, chunk.data(file)) if chunk.kind in _PACKED else chunk.size_bytes
+    data = chunk.data(file)
+    if chunk.kind in TEXTS and data.partition(b"\0")[0] in _OF_PILLOW:
+        raise ValueError("its keyword is none of a text")
+    return _unpacked_bytes(chunk.kind, data) if chunk.kind in _PACKED else chunk.size_bytes
 
 
 def _unpacked_bytes(kind: bytes, data: bytes) -> int:

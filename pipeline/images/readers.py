@@ -12,6 +12,8 @@ from PIL.ImageFile import ImageFile
 from pipeline.images.bmp import BmpFile, DibFile, begins_bitmap
 from pipeline.images.diagnosis import READABLE
 from pipeline.images.icon import MAGIC, open_icon
+from pipeline.images.jpeg_2000 import MAGIC as MAGIC_2000
+from pipeline.images.jpeg_2000 import Jpeg2000File
 from pipeline.images.plugins import open_image as open_with_plugins
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
@@ -39,6 +41,7 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-AVIF": (_open_avif, lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS),
     "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
     "FILEMILL-SGI": (SgiFile, lambda head: head.startswith(SGI_MAGIC)),
+    "FILEMILL-JPEG2000": (Jpeg2000File, lambda head: head.startswith(MAGIC_2000)),
     "FILEMILL-TIFF": (TiffFile, begins_tiff),
 }
 Image.OPEN.update(_OURS)

@@ -275,7 +275,9 @@ def _refuse_unless_decoded(layout: Layout, tags: Mapping[int, Any]) -> None:
     _refuse_if_costly(layout, layout.size, -(-pixel_bytes // _PASSED_BYTES))
     if layout.compression in _LOSSLESS and layout.photometric != _YCBCR:
         if layout.compression != _UNCOMPRESSED:
-            _refuse_if_costly(layout, layout.chunk, -(-pixel_bytes // _HELD_BYTES))
+            # `_Decoder` has a strip or tile three times: where libtiff unpacks it, in Pillow's picture, and as bytes.
+            held_bytes = pixel_bytes if layout.is_read_by_pillow() else 3 * pixel_bytes
+            _refuse_if_costly(layout, layout.chunk, -(-held_bytes // _HELD_BYTES))
         _refuse_unknown_samples(layout, tags)
         _refuse_unknown_predictor(layout)
     else:
@@ -577,9 +579,8 @@ class _Decoder:
             _PHOTOMETRIC: [_BLACK_IS_ZERO], _STRIPS[0]: places, _SAMPLES: [1], _ROWS: [self._rows],
             _STRIPS[1]: [*map(len, packed)], _PREDICTOR: [predictor], _FORMAT: [form],
         }  # fmt: skip
-        file = _tiff_of(tags, b"".join(packed), order)
         try:
-            with Image.open(io.BytesIO(file), formats=("TIFF",)) as grey:
+            with Image.open(_tiff_of(tags, packed, order), formats=("TIFF",)) as grey:
                 # Piece by piece, since `tobytes` needs room for three pictures.
                 data, band = bytearray(), max(1, _GROUP_BYTES // layout.row_bytes)
                 for top in range(0, rows, band):
@@ -635,18 +636,25 @@ class _Decoder:
         return colors
 
 
-def _tiff_of(tags: Mapping[int, Sequence[int]], data: bytes, order: str) -> bytes:
-    """Return a TIFF of one page, with the data behind its header."""
-    behind, entries = bytearray(data + bytes(len(data) % 2)), []
+def _tiff_of(tags: Mapping[int, Sequence[int]], strips: Sequence[bytes], order: str) -> IO[bytes]:
+    """Return a TIFF of one page, with its strips behind its header, of which there is one copy since they are large."""
+    file, entries = io.BytesIO(), []
+    file.write(bytes(_HEADER_BYTES))
+    file.writelines(strips)
+    file.write(bytes(file.tell() % 2))
     for tag, values in sorted(tags.items()):
         packed = struct.pack(f"{order}{len(values)}I", *values)
         if len(values) > 1:
-            place = _HEADER_BYTES + len(behind)
-            behind += packed
+            place = file.tell()
+            file.write(packed)
             packed = struct.pack(f"{order}I", place)
         entries.append(struct.pack(f"{order}HHI", tag, 4, len(values)) + packed)
-    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, _HEADER_BYTES + len(behind))
-    return b"".join((head, behind, struct.pack(f"{order}H", len(entries)), *entries, bytes(4)))
+    directory = file.tell()
+    file.write(b"".join((struct.pack(f"{order}H", len(entries)), *entries, bytes(4))))
+    file.seek(0)
+    file.write((b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, directory))
+    file.seek(0)
+    return file
 
 
 def _summed(data: Samples, layout: Layout) -> tuple[Samples, str]:

@@ -22,9 +22,9 @@ def full(kind: bytes, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
 
 
 def coded(image: Image.Image, *, limited: bool = False) -> tuple[bytes, bytes]:
-    """The AV1 data of a picture in mode L or RGB (4:4:4), almost as it is, and its av1C property."""
-    data = encode(image, "AVIF", quality=100, subsampling="4:4:4", speed=9, max_threads=1,
-                  range="limited" if limited else "full")  # fmt: skip
+    """The AV1 data of a picture in mode L (monochrome) or RGB (4:4:4), almost as it is, and its av1C property."""
+    data = encode(image, "AVIF", quality=100, subsampling="4:0:0" if image.mode == "L" else "4:4:4", speed=9,
+                  max_threads=1, range="limited" if limited else "full")  # fmt: skip
     at = data.index(b"av1C") - 4
     return data[data.index(b"mdat") + 4 :], data[at : at + int.from_bytes(data[at : at + 4])]
 

@@ -21,6 +21,7 @@ from support.colors import (
     in_srgb,
     pq_light,
     srgb_light,
+    srgb_value,
     tone_mapped,
 )
 from support.pictures import SWAPPED, decode, encode, mean, paint, saved, worst
@@ -84,6 +85,28 @@ def test_colours_are_what_nclx_names(named: str) -> None:
         assert max(abs(a - b) for a, b in zip(image.getpixel(place), expected, strict=True)) <= 1, (color, expected)
     hdr = named in ("PQ", "HLG")
     assert notes == ([f"its colours are HDR: brought to the range of sRGB, {named}"] if hdr else [])
+
+
+@pytest.mark.parametrize("full_range", [True, False])
+@pytest.mark.parametrize("named", [name for name, (boxes, _, _) in COLORS.items() if boxes])
+def test_greys_are_what_nclx_names(named: str, full_range: bool) -> None:
+    """Those of a picture without colours have its curve, and its range."""
+    (named_by,), _, light = COLORS[named]
+    of_range = named_by[:-1] + bytes((full_range << 7,))
+    blocks = Image.new("L", (8 * 16, 8 * 16))
+    for at in range(256):
+        blocks.paste(at, (at % 16 * 8, at // 16 * 8, at % 16 * 8 + 8, at // 16 * 8 + 8))
+    data, size = coded(blocks), ispe(*blocks.size)
+    stored, _ = load(avif(data, [size]))
+    image, notes = load(avif(data, [size, of_range]))
+
+    assert image.mode == "L"
+    for at in range(256):
+        place = at % 16 * 8 + 4, at // 16 * 8 + 4
+        level: Any = stored.getpixel(place)
+        value = level / 255 if full_range else min(1.0, max(0.0, round((level - 16) * 255 / 219) / 255))
+        assert abs(image.getpixel(place) - 255 * srgb_value(light(value))) <= 1, (level, place)  # type: ignore[operator]
+    assert notes == ([f"its colours are HDR: brought to the range of sRGB, {named}"] if named in ("PQ", "HLG") else [])
 
 
 def test_a_profile_counts_before_nclx() -> None:

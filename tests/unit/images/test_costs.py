@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import pytest
 from PIL import Image
-from support.pictures import bomb_png, encode, paint
+from support.pictures import bomb_png, encode, paint, png_chunk
 
 from pipeline.errors import Unreadable
 from pipeline.images import Limits, limited_to
-from pipeline.images.costs import refuse_if_too_costly
+from pipeline.images.costs import is_affordable, refuse_if_too_costly
 from pipeline.images.decode import open_picture
+from pipeline.images.fast_png import FAST_BYTES_A_PIXEL
 
 SIZE = (100, 100)
+
+
+def png(depth: str, _bits: str, color_type: str, beside: str = "") -> bytes:
+    """A black PNG of this kind, with linear light or with a transparent colour where that is named."""
+    channels = {"0": 1, "2": 3, "4": 2, "6": 4}[color_type]
+    values = {"gAMA": struct.pack(">I", 100_000), "tRNS": bytes(2 * channels)}
+    row = bytes(1 + SIZE[0] * channels * int(depth) // 8)
+    chunks = [
+        png_chunk(b"IHDR", struct.pack(">IIBBBBB", *SIZE, int(depth), int(color_type), 0, 0, 0)),
+        *([png_chunk(beside.encode(), values[beside])] if beside else []),
+        png_chunk(b"IDAT", zlib.compress(row * SIZE[1])),
+        png_chunk(b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def made(kind: str) -> bytes:
     image = paint(*SIZE)
     if kind == "PFM":
         return b"Pf\n100 100\n-1.0\n" + struct.pack("<10000f", *[0.5] * 10_000)
-    if kind == "PNG, 16 bits":
-        return encode(Image.frombytes("I;16", SIZE, bytes(20_000)), "PNG")
+    if kind.startswith("PNG, "):
+        return png(*kind.split()[1:])
     if kind == "JPEG2000, tiled":
         return encode(image, "JPEG2000", tile_size=(20, 20))
     if kind.startswith("JPEG, progressive"):
@@ -35,11 +51,21 @@ def made(kind: str) -> bytes:
     ("kind", "most", "why"),
     [
         ("JPEG", 10_000, ""),
-        ("JPEG, progressive", 10_000, ""),
-        ("JPEG, progressive 4:4:4", 15_000, "takes 6 bytes a pixel"),
-        ("JPEG, progressive CMYK", 20_000, "takes 8 bytes a pixel"),
+        ("JPEG, progressive", 17_500, "takes 7 bytes a pixel"),
+        ("JPEG, progressive 4:4:4", 25_000, "takes 10 bytes a pixel"),
+        ("JPEG, progressive CMYK", 30_000, "takes 12 bytes a pixel"),
         ("PNG", 10_000, ""),
-        ("PNG, 16 bits", 17_500, "takes 7 bytes a pixel"),
+        ("PNG, 8 bits 2 gAMA", 10_000, ""),
+        ("PNG, 8 bits 2 tRNS", 20_000, "takes 8 bytes a pixel"),
+        ("PNG, 16 bits 0", 10_000, ""),
+        ("PNG, 16 bits 0 gAMA", 10_000, ""),
+        ("PNG, 16 bits 0 tRNS", 17_500, "takes 7 bytes a pixel"),
+        ("PNG, 16 bits 2", 10_000, ""),
+        ("PNG, 16 bits 2 gAMA", 22_500, "takes 9 bytes a pixel"),
+        ("PNG, 16 bits 2 tRNS", 22_500, "takes 9 bytes a pixel"),
+        ("PNG, 16 bits 4", 20_000, "takes 8 bytes a pixel"),
+        ("PNG, 16 bits 4 gAMA", 20_000, "takes 8 bytes a pixel"),
+        ("PNG, 16 bits 6 gAMA", 22_500, "takes 9 bytes a pixel"),
         ("GIF", 20_000, "takes 8 bytes a pixel"),
         ("BMP", 10_000, ""),
         ("PPM", 10_000, ""),
@@ -60,6 +86,37 @@ def test_a_pixel_counts_as_what_it_costs(kind: str, most: int, why: str) -> None
         open_picture(data)
     assert refused.value.text.startswith("too large: 100x100, limit ")
     assert not why or refused.value.text.endswith(f" for a picture which {why}; inputs.max_pixels raises it")
+
+
+@pytest.mark.parametrize(("extra", "name", "bytes_a_pixel"), [("pillow_heif", "HEIF", 7), ("pillow_jxl", "JXL", 8)])
+def test_formats_of_plugins_count_as_what_they_cost(extra: str, name: str, bytes_a_pixel: int) -> None:
+    """A JPEG XL before it is opened, since that decodes it."""
+    module = pytest.importorskip(extra)
+    if name == "HEIF":
+        module.register_heif_opener()
+    data, most = encode(paint(*SIZE), name), 10_000 * bytes_a_pixel // 4
+    with limited_to(Limits(most)):
+        assert open_picture(data).load().size == SIZE
+    with limited_to(Limits(most - 1)), pytest.raises(Unreadable, match=f"which takes {bytes_a_pixel} bytes a pixel"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize(("kind", "megapixels"), [
+    ("JPEG", 100), ("JPEG, progressive", 50), ("JPEG, progressive 4:4:4", 40), ("PNG", 100), ("HEIF", 50), ("JXL", 50),
+])  # fmt: skip
+def test_what_cameras_make_is_within_the_default_limit(kind: str, megapixels: int) -> None:
+    """Phones make HEIC and JPEG of 50 MP, and cameras JPEG of 100."""
+    pytest.importorskip({"HEIF": "pillow_heif", "JXL": "pillow_jxl"}.get(kind, "PIL"))
+    with limited_to(Limits(100 * 10_000 // megapixels)):
+        assert open_picture(encode(paint(*SIZE), kind) if "," not in kind else made(kind)).size == SIZE
+
+
+@pytest.mark.parametrize(("most", "is_fast"), [(10_000, False), (17_499, False), (17_500, True)])
+def test_a_png_near_the_limit_is_decoded_with_less_memory(most: int, is_fast: bool) -> None:
+    """It is left to Pillow where the faster decoder would take too much, and not refused."""
+    with limited_to(Limits(most)):
+        assert is_affordable(SIZE, FAST_BYTES_A_PIXEL) == is_fast
+        assert open_picture(made("PNG")).load().tobytes() == paint(*SIZE).tobytes()
 
 
 # -- pictures inside of others -----------------------------------------------------------------------------------------

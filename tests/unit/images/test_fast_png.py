@@ -128,6 +128,29 @@ def test_a_picture_is_the_same_with_either(decoder: str) -> None:
         assert picture.load((WIDTH, HEIGHT)).tobytes() == PIXELS
 
 
+def idats(data: bytes, *, wrong_crc: bool = False) -> bytes:
+    """A PNG whose packed pixels stand in chunks of 700 bytes."""
+    chunks = [bytearray(png_chunk(b"IDAT", data[at : at + 700])) for at in range(0, len(data), 700)]
+    chunks[0][-1] ^= wrong_crc
+    return png().partition(b"IDAT")[0][:-4] + b"".join(chunks) + png_chunk(b"IEND", b"")
+
+
+PACKED = zlib.compress(b"".join(b"\0" + PIXELS[row * 4 * WIDTH : (row + 1) * 4 * WIDTH] for row in range(HEIGHT)))
+WRONG = PACKED[:-1] + bytes([PACKED[-1] ^ 1])
+
+
+@pytest.mark.parametrize("data", [png(data=WRONG), idats(WRONG), idats(PACKED), idats(PACKED, wrong_crc=True)])
+def test_a_wrong_checksum_of_what_is_unpacked_does_no_harm(decoder: str, data: bytes) -> None:
+    """Where those of the chunks are right; nor does one of these where that is right. The same with either decoder."""
+    assert open_picture(data).load().tobytes() == PIXELS
+
+
+def test_two_wrong_checksums_are_damage(decoder: str) -> None:
+    """Of a chunk of pixels, and of what is unpacked."""
+    with pytest.raises(Unreadable, match=r"^damaged picture: "):
+        open_picture(idats(WRONG, wrong_crc=True)).load()
+
+
 def test_what_is_damaged_is_said_in_the_same_words(decoder: str) -> None:
     """A cut file is truncated, with either."""
     with pytest.raises(Unreadable, match="truncated"):

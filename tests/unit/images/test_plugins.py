@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pillow_heif
 import pillow_jxl  # noqa: F401, which registers its reader
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
+from support.colors import BT709, BT2020, P3, in_srgb, pq_light, srgb_light, tone_mapped
 from support.pictures import SWAPPED, encode, mean, paint, worst
 from support.program import ROOT, Pipeline
 
@@ -102,32 +104,42 @@ def test_jpeg_xl_is_read_to_the_last_bit(mode: str) -> None:
 def test_a_profile_in_heic_is_obeyed() -> None:
     """Telephones write Display P3: the profile is converted to sRGB, as in any other format."""
     image = Image.new("RGB", (32, 32), (255, 0, 0))
-    red, _, blue = open_picture(heic(image, icc_profile=SWAPPED)).load().getpixel((16, 16))  # type: ignore[misc]
-    assert red < 60 and blue > 200
+    for numbers in ({}, {"color_primaries": 9, "transfer_characteristics": 16}):
+        with collected() as noted:
+            made = open_picture(heic(image, icc_profile=SWAPPED, **numbers)).load()
+        red, _, blue = made.getpixel((16, 16))  # type: ignore[misc]
+        assert red < 60 and blue > 200 and not list(noted)
 
 
-@pytest.mark.parametrize(
-    ("primaries", "transfer", "says"),
-    [
-        (1, 13, None),
-        (2, 2, None),
-        (1, 1, None),
-        (12, 13, "primaries 12, transfer 13"),
-        (9, 16, "primaries 9, transfer 16"),
-    ],
-)
-@pytest.mark.parametrize("profile", [None, SWAPPED])
-def test_numbered_colours_of_heic_are_noted(
-    primaries: int, transfer: int, says: str | None, profile: bytes | None
-) -> None:
-    """Where numbers and no profile say what the colours mean, and they are not sRGB's, the output says so."""
-    beside = (
-        {"icc_profile": profile} if profile else {"color_primaries": primaries, "transfer_characteristics": transfer}
-    )
+NUMBERED: dict[tuple[int, int], tuple[Sequence[float], Callable[[float], float]]] = {
+    (1, 13): (BT709, srgb_light), (2, 2): (BT709, srgb_light), (1, 1): (BT709, srgb_light),
+    (12, 13): (P3, srgb_light), (9, 14): (BT2020, srgb_light), (1, 8): (BT709, lambda v: v),
+    (9, 16): (BT2020, lambda v: tone_mapped(pq_light(v))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("numbers", NUMBERED)
+def test_numbered_colours_of_heic_are_obeyed(numbers: tuple[int, int], mode: str) -> None:
+    """Where numbers and no profile say what the colours mean; of each picture in it, by the standards' formulas."""
+    primaries, light = NUMBERED[numbers]
+    color = (180, 90, 40) if mode == "RGB" else (90,)
+    plain, other = Image.new(mode, (16, 16), color if mode == "RGB" else 90), paint(16, 16, mode)
+    data = bytearray(heic(plain, other, quality=-1))
+    stored = open_picture(bytes(data)).load().getpixel((8, 8))
+    at = -1
+    while (at := data.find(b"nclx", at + 1)) >= 0:
+        struct.pack_into(">HH", data, at + 4, *numbers)
     with collected() as noted:
-        open_picture(heic(paint(16, 16), **beside)).load()
-    expected = [f"its colours cannot be told: read as sRGB, {says}"] if says and not profile else []
-    assert list(noted) == expected
+        picture = open_picture(bytes(data))
+        images = [picture.load(), *picture.load_each()]
+
+    stored = stored if isinstance(stored, tuple) else (stored,) * 3
+    for image in (*images[:2], picture.load((16, 16))):
+        shown = image.convert("RGB").getpixel((8, 8))
+        assert max(abs(a - b) for a, b in zip(shown, in_srgb(stored, primaries, light), strict=True)) <= 1
+    hdr = ["its colours are HDR: brought to the range of sRGB, PQ"] if numbers[1] == 16 else []
+    assert [each for each in noted if "picture" not in each] == hdr and len(images) == 3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

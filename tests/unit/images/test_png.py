@@ -29,10 +29,10 @@ from support.colors import (
     srgb_value,
     tone_mapped,
 )
-from support.pictures import SWAPPED, encode, paint, png_chunk, worst
+from support.pictures import LINEAR_GREY, SWAPPED, encode, paint, png_chunk, worst
 
 from pipeline.errors import Unreadable
-from pipeline.images.decode import open_picture
+from pipeline.images.decode import as_plain, open_picture
 from pipeline.images.metadata import read_metadata
 from pipeline.images.png import PngFile
 from pipeline.notes import collected
@@ -136,10 +136,11 @@ def test_grey_with_alpha_of_sixteen_bits_is_grey() -> None:
 
 
 @pytest.mark.parametrize(
-    ("color_type", "palette", "alphas"), [(0, b"", b"\0"), (2, b"", bytes(4)), (3, bytes(6), bytes(3))]
+    ("color_type", "palette", "alphas"),
+    [(0, b"", b"\0"), (0, b"", bytes(3)), (2, b"", bytes(4)), (2, b"", bytes(8)), (3, bytes(6), bytes(3))],
 )
 def test_a_transparency_that_does_not_fit_is_left_out(color_type: int, palette: bytes, alphas: bytes) -> None:
-    """Of too few bytes, or of more colours than there are."""
+    """Of too few bytes or too many, or of more colours than there are."""
     beside = [png_chunk(b"PLTE", palette)] if palette else []
     row = bytes([1, 1, 1] if color_type == 2 else [1])
     image, notes = load(png(header(1, 1, 8, color_type), *beside, png_chunk(b"tRNS", alphas), pixels(row)))
@@ -171,6 +172,15 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "short numbers": (png_chunk(b"cICP", b"\x09"), "cICP: it is too short"),
     "short profile": (png_chunk(b"iCCP", b"abc"), "iCCP: it is too short"),
     "short sRGB": (png_chunk(b"sRGB", b""), "sRGB: it is too short"),
+    "short density": (png_chunk(b"pHYs", bytes(8)), "pHYs: it is too short"),
+    "long gamma": (png_chunk(b"gAMA", bytes(5)), "gAMA: it is too long"),
+    "long chromaticities": (png_chunk(b"cHRM", bytes(33)), "cHRM: it is too long"),
+    "long numbers": (png_chunk(b"cICP", bytes((9, 16, 0, 1, 0))), "cICP: it is too long"),
+    "long sRGB": (png_chunk(b"sRGB", b"\0\0"), "sRGB: it is too long"),
+    "long density": (png_chunk(b"pHYs", bytes(10)), "pHYs: it is too long"),
+    "long transparency": (png_chunk(b"tRNS", bytes(7)), "tRNS: it is too long"),
+    "keyword of Pillow's": (png_chunk(b"tEXt", b"interlace\0yes"), "tEXt: its keyword is none of a text"),
+    "packed keyword of Pillow's": (png_chunk(b"zTXt", b"bbox\0\0" + zlib.compress(b"1")), "zTXt: its keyword is none"),
 }  # fmt: skip
 
 
@@ -329,7 +339,7 @@ def test_colours_are_what_the_file_names_them(named: str, depth: int) -> None:
     assert notes == ([f"its colours are HDR: brought to the range of sRGB, {hdr.split()[0]}"] if hdr else [])
 
 
-@pytest.mark.parametrize("color_type", [0, 2, 6])
+@pytest.mark.parametrize("color_type", [0, 2, 4, 6])
 @pytest.mark.parametrize(("named", "light"), [
     (gama(1), lambda v: v), (cicp(1, 8, 0, 1), lambda v: v), (cicp(1, 16, 0, 1), lambda v: tone_mapped(pq_light(v))),
     (cicp(1, 18, 0, 1), lambda v: tone_mapped(hlg_light(v))), (gama(0.45455), srgb_light),
@@ -337,17 +347,31 @@ def test_colours_are_what_the_file_names_them(named: str, depth: int) -> None:
 def test_sixteen_bits_of_a_coarse_curve(named: bytes, light: Callable[[float], float], color_type: int) -> None:
     """All the dark levels that linear light has in 16 bits and not in 8, and those of PQ, are there."""
     values = [0, 7, 20, 50, 100, 157, 257, 300, 500, 1000, 3000, 10_000, 30_000, 30_100, 40_000, 50_001, 65_535]
-    channels = {0: 1, 2: 3, 6: 4}[color_type]
-    alpha = [0x4020] if color_type == 6 else []
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[color_type]
+    alpha = [0x4020] if color_type >= 4 else []
     row = b"".join(struct.pack(f">{channels}H", *[value] * (channels - len(alpha)), *alpha) for value in values)
-    key = png_chunk(b"tRNS", struct.pack(f">{channels}H", *[300] * channels)) if color_type != 6 else b""
+    key = png_chunk(b"tRNS", struct.pack(f">{channels}H", *[300] * channels)) if color_type < 4 else b""
     image, _ = load(png(header(len(values), 1, 16, color_type), named, key, pixels(row)))
 
-    assert image.mode == ("LA" if color_type == 0 else "RGBA")
+    assert image.mode == ("LA" if color_type in (0, 4) else "RGBA")
     for at, value in enumerate(values):
         shown = 255 * srgb_value(light(value / 65_535))
-        assert abs(image.getpixel((at, 0))[0] - shown) < 1.6, value
-        assert image.getpixel((at, 0))[-1] == (0x40 if color_type == 6 else 255 * (value != 300))
+        # A curve near sRGB's has 8 bits, of which Pillow takes the high ones.
+        assert abs(image.getpixel((at, 0))[0] - shown) < (1.6 if named == gama(0.45455) else 1), value
+        assert image.getpixel((at, 0))[-1] == (0x40 if color_type >= 4 else 255 * (value != 300))
+
+
+@pytest.mark.parametrize("named", [gama(1), cicp(1, 8, 0, 1), iccp(LINEAR_GREY)])
+@pytest.mark.parametrize("color_type", [0, 4])
+def test_every_level_of_a_linear_grey(color_type: int, named: bytes) -> None:
+    """All 256, of which the dark ones lie 12 levels apart in sRGB."""
+    alpha = [77] if color_type == 4 else []
+    row = b"".join(bytes([level, *alpha]) for level in range(256))
+    image, notes = load(png(header(256, 1, 8, color_type), named, pixels(row)))
+
+    for level, shown in enumerate(image.getchannel("L").tobytes()):
+        assert abs(shown - 255 * srgb_value(level / 255)) < 1, level
+    assert not notes and (not alpha or image.getchannel("A").getextrema() == (77, 77))
 
 
 def test_a_profile_counts_before_srgb_and_gamma() -> None:
@@ -425,6 +449,106 @@ def test_a_damaged_animation_is_a_still_picture(kind: bytes) -> None:
 
     assert still.tobytes() == frames[0].tobytes()
     assert list(notes) == ["its animation is damaged: left out"]
+
+
+def actl(frames: int, plays: int = 0) -> bytes:
+    return png_chunk(b"acTL", struct.pack(">II", frames, plays))
+
+
+def fctl(number: int, width: int = 3, height: int = 1, left: int = 0, top: int = 0) -> bytes:
+    return png_chunk(b"fcTL", struct.pack(">5I2H2B", number, width, height, left, top, 1, 10, 0, 0))
+
+
+FRAME = png_chunk(b"fdAT", struct.pack(">I", 1) + zlib.compress(bytes(19)))
+BOGUS = {
+    "no frames": (actl(0), b""),
+    "no description of a frame": (actl(1), b""),
+    "two frames without description": (actl(2), b""),
+    "billions of frames": (actl(4_000_000_000), b""),
+    "billions of frames, one described": (actl(4_000_000_000) + fctl(0), b""),
+    "short": (png_chunk(b"acTL", bytes(7)) + fctl(0), b""),
+    "long": (png_chunk(b"acTL", struct.pack(">IIB", 2, 0, 0)) + fctl(0), b""),
+    "short description": (actl(2) + png_chunk(b"fcTL", bytes(25)), b""),
+    "long description": (actl(2) + png_chunk(b"fcTL", bytes(27)), b""),
+    "twice": (actl(2) + fctl(0) + actl(2), b""),
+    "twice, once after the pixels": (actl(2) + fctl(0), actl(2)),
+    "after the pixels": (b"", actl(2) + fctl(0)),
+    "no promise": (fctl(0), b""),
+    "frame before the pixels": (actl(2) + fctl(0) + FRAME, b""),
+    "frame alone": (FRAME, b""),
+    "short frame alone": (png_chunk(b"fdAT", bytes(3)), b""),
+    "frame alone after the pixels": (b"", FRAME),
+    "two lots of pixels in the first frame": (actl(2) + fctl(0), FRAME + fctl(2)),
+    "out of order": (actl(2) + fctl(1), b""),
+    "two descriptions before the pixels": (actl(2) + fctl(0) + fctl(1), b""),
+    "smaller than the pixels": (actl(2) + fctl(0, 2), b""),
+    "beside the pixels": (actl(2) + fctl(0, 3, 1, 1), b""),
+}
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("frames", ["first", "all"])
+@pytest.mark.parametrize("bogus", BOGUS)
+def test_a_bogus_animation_is_left_out(bogus: str, frames: Any, depth: int) -> None:
+    """The picture is as without it, all 16 bits of its linear light among it."""
+    before, after = BOGUS[bogus]
+    row = struct.pack(f">9{'B' if depth == 8 else 'H'}", *range(9))
+    plain, _ = load(png(header(3, 1, depth, 2), gama(1), pixels(row)))
+    with collected() as notes:
+        image = open_picture(png(header(3, 1, depth, 2), gama(1), before, pixels(row), after)).load(frames=frames)
+
+    assert type(image) is Image.Image and image.tobytes() == plain.tobytes()
+    assert list(notes) == ["its animation is damaged: left out"]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_an_animation_of_one_frame_is_a_picture(depth: int) -> None:
+    """All 16 bits of which count, and nothing is to be noted."""
+    row = struct.pack(f">9{'B' if depth == 8 else 'H'}", *range(9))
+    image, notes = load(png(header(3, 1, depth, 2), gama(1), actl(1), fctl(0), pixels(row)))
+
+    assert image.tobytes() == load(png(header(3, 1, depth, 2), gama(1), pixels(row)))[0].tobytes() and not notes
+
+
+def test_too_many_promised_frames_do_not_refuse_the_first() -> None:
+    """A number that is not true counts for who asks for all frames."""
+    data = png(header(3, 1, 8, 2), actl(1 << 31), fctl(0), pixels(bytes(9)), fctl(1), FRAME)
+    assert load(data)[0].size == (3, 1)
+    with pytest.raises(Unreadable, match=r"^too large: 3x1 in 2147483648 frames"):
+        open_picture(data).load(frames="all")
+
+
+TURNED = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_texts_behind_the_frames_count(hidden: bool, tmp_path: Path) -> None:
+    """The orientation and the metadata of an animation may follow its last frame, as those of a picture its pixels."""
+    frames = [paint(40, 30), paint(40, 30).transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    data = encode(frames[0], "PNG", save_all=True, append_images=frames[not hidden :], default_image=hidden)
+    late = png_chunk(b"eXIf", TURNED) + png_chunk(b"iTXt", XMP + b"\0\0\0\0<x:xmpmeta>mine</x:xmpmeta>")
+    (tmp_path / "a.png").write_bytes(data[:-12] + late + data[-12:])
+    with closing(open_picture(tmp_path / "a.png")) as picture:
+        moving: Any = picture.load(frames="all")
+
+    assert picture.size == (30, 40)
+    assert [frame.tobytes() for frame in moving.frames] == [
+        frame.transpose(Image.Transpose.ROTATE_270).tobytes() for frame in frames
+    ]
+    assert read_metadata(tmp_path / "a.png", frozenset({"xmp"}))["xmp"] == b"<x:xmpmeta>mine</x:xmpmeta>"
+    with Image.open(tmp_path / "a.png") as opened:  # by a stage
+        assert as_plain(opened).size == (30, 40)
+
+
+@pytest.mark.parametrize("lost", range(1, 12 + 12 + len(TURNED) + 4))
+def test_what_is_cut_off_behind_the_pixels_is_noted(lost: int) -> None:
+    """The picture is whole, but may be turned otherwise; up to the checksum of its pixels."""
+    whole = rgb(after=png_chunk(b"eXIf", TURNED))
+    image, notes = load(whole[:-lost])
+
+    is_turned = lost <= 12
+    assert image.size == ((1, 3) if is_turned else (3, 1))
+    assert notes == ["its end is missing: what follows its pixels may be lost"]
 
 
 def test_a_png_cut_off_is_truncated_wherever_it_ends() -> None:

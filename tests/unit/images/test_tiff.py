@@ -363,6 +363,11 @@ def test_each_page_is_read_as_its_own_tags_say() -> None:
             {256: ("I", [9_000]), 257: ("I", [9_000]), 277: ("H", [900])},
             "too large: 9000x9000 with 900 channels of 8 bits, which count 57 times against max_pixels",
         ),
+        (
+            {256: ("I", [6_000]), 257: ("I", [6_000]), 278: ("I", [6_000])}
+            | {258: ("H", [32]), 339: ("H", [3]), 259: ("H", [8])},
+            "too large: 6000x6000 with 1 channels of 32 bits, which count 3 times against max_pixels",
+        ),
     ],
     ids=lambda value: value.partition(": ")[2] if isinstance(value, str) else "",
 )  # fmt: skip
