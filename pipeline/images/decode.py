@@ -47,6 +47,8 @@ _REDUCIBLE = ("JPEG", "MPO")
 # How many times the size of a reader's picture that of the largest is at least, if the one is made from the other: what
 # comes out is then as near to Lanczos of the whole picture as from a decoder that averages.
 _LEAST_SHRINK = 2.0
+# Pixels of a side of that picture: of fewer, two filters in a row make something else than one.
+_LEAST_SIDE = 32
 # Bytes in which a GIF's end mark is looked for: some programs write a few after it.
 _END = 16
 
@@ -257,7 +259,7 @@ class OpenedPicture(Picture):
             return pixels
         width, height = self._turned(self.least._replace(gap=1).whole(self.size))
         largest = rounded_side(width), rounded_side(height)
-        if largest[0] >= self._stored[0] or largest[1] >= self._stored[1]:
+        if min(largest) < _LEAST_SIDE or largest[0] >= self._stored[0] or largest[1] >= self._stored[1]:
             return pixels
         fitted = self._fitted(size, box)
         # A side may have been rounded by half a pixel.

@@ -615,9 +615,9 @@ def test_what_runs_beside_it_changes_no_pixel(backend: str) -> None:
     assert [stage(picture).tobytes() for stage in reversed(stages)] == alone[::-1]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(
-    st.tuples(st.integers(9, 900), st.integers(9, 900)), st.integers(9, 400), st.integers(4, 200),
+    st.tuples(st.integers(9, 900), st.integers(9, 900)), st.integers(9, 400), st.integers(16, 200),
     st.sampled_from(["inside", "outside", "cover", "fill"]), st.integers(1, 8),
 )  # fmt: skip
 def test_what_is_made_from_the_largest_is_neither_shifted_nor_stretched(
