@@ -128,11 +128,12 @@ def _filemill(python: str) -> Callable[[Work, Place], Command]:
 
 
 def _pipeline(work: Work, place: Place) -> str:
-    """A stage for each size."""
+    """A stage for each size, of the source."""
     lines = [f"inputs: {place.source}", "stages:"]
     for size in work.sizes:
         lines += [
             f"  - name: to{size}",
+            "    from: inputs",
             "    uses: resize",
             f"    with: {{width: {size}, height: {size}}}",
             f"    output: {place.into}/{size}-{{stem}}{work.suffix}",
