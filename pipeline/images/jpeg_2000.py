@@ -77,7 +77,8 @@ class Jpeg2000File(Jpeg2KImagePlugin.Jpeg2KImageFile):
     @property
     def is_deep(self) -> bool:
         """True if there are more than 8 bits in a channel, and Pillow has no mode for them."""
-        return self._codestream is not None and max(self._codestream.bits, default=0) > 8 and not self.mode.startswith("I")
+        bits = self._codestream.bits if self._codestream else ()
+        return max(bits, default=0) > 8 and not self.mode.startswith("I")
 
     def _refuse_luma(self) -> None:
         """Raise `Unreadable` where Pillow makes other colours of those that it has rounded."""

@@ -101,9 +101,10 @@ def test_deep_channels_count_as_what_they_cost() -> None:
     """They are decoded twice; one of them alone is not."""
     for channels, bytes_a_pixel in ((1, 9), (3, 23)):
         data = deep([[0] * 512] * channels, 12)
-        with limited_to(Limits(512 * bytes_a_pixel // 4)):
+        most = 512 * bytes_a_pixel // 4
+        with limited_to(Limits(most)):
             assert open_picture(data).load().size == SIZE
-        with limited_to(Limits(512 * bytes_a_pixel // 4 - 1)), pytest.raises(Unreadable, match=f"{bytes_a_pixel} bytes"):
+        with limited_to(Limits(most - 1)), pytest.raises(Unreadable, match=f"{bytes_a_pixel} bytes"):
             open_picture(data)
 
 
