@@ -15,10 +15,10 @@ from pipeline.images.endings import jpeg_markers
 from pipeline.images.jpeg_2000 import Jpeg2000File, read_codestream
 from pipeline.images.png import PngFile
 
-# Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys. Every other one
+# Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys and palettes. Every other one
 # takes the 4 to 8 of Pillow's own storage, which count as one pixel.
 _BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10, "HEIF": 7, "JXL": 8}
-_BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12}
+_BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12, "P": 5}
 _USUAL_BYTES = 4
 # Bytes that a pixel of a canvas takes on which frames are composed, besides.
 _BYTES_OF_A_CANVAS = 4
