@@ -15,8 +15,8 @@ from pipeline.images.endings import jpeg_markers
 from pipeline.images.jpeg_2000 import Jpeg2000File, read_codestream
 from pipeline.images.png import PngFile
 
-# Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys and palettes. Every other one
-# takes the 4 to 8 of Pillow's own storage, which count as one pixel.
+# Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys and palettes. Every
+# other one takes the 4 to 8 of Pillow's own storage, which count as one pixel.
 _BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10, "HEIF": 7, "JXL": 8}
 _BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12, "P": 5}
 _USUAL_BYTES = 4
@@ -83,7 +83,8 @@ def _counted(image: Image.Image, file: IO[bytes]) -> tuple[float, str]:
     elif isinstance(image, PngFile):
         bytes_a_pixel = image.bytes_a_pixel
     else:
-        bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(image.mode, _USUAL_BYTES)
+        mode = image.mode if isinstance(image, ImageFile.ImageFile) else "RGBA"  # in which frames are composed
+        bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(mode, _USUAL_BYTES)
     if not isinstance(image, ImageFile.ImageFile):
         bytes_a_pixel += _BYTES_OF_A_CANVAS
     return bytes_a_pixel / _USUAL_BYTES, _why(bytes_a_pixel)

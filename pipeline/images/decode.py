@@ -324,7 +324,6 @@ class OpenedPicture(Picture):
             self._is_used = True
         return faster
 
-
     def _affords_fast_png(self, file: IO[bytes]) -> bool:
         """Return whether the faster decoder keeps the limits, which has the whole file in memory besides."""
         here = file.tell()

@@ -324,12 +324,15 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _frames_of_webp(opened: ImageFile.ImageFile, _file: IO[bytes]) -> Iterator[_Frame]:
-    """Yield the frames as libwebp composes them, with their alpha: the header says only whether the frames have any."""
+    """Yield the frames as libwebp composes them, with their alpha: the header says only whether the frames have any.
+
+    Nothing of them has to be left for the next.
+    """
     opened.rawmode = opened._mode = "RGBA"  # type: ignore[attr-defined]
     for number in range(opened.n_frames):  # type: ignore[attr-defined]
         opened.seek(number)
         read = partial(_whole, opened.copy())
-        yield _Frame((0, 0), opened.size, opened.info["duration"], _KEEP, False, read)
+        yield _Frame((0, 0), opened.size, opened.info["duration"], _RESTORE, False, read)
         del read
 
 

@@ -17,6 +17,8 @@ from pipeline.images.jpeg_2000 import Jpeg2000File
 from pipeline.images.plugins import open_image as open_with_plugins
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
+from pipeline.images.psd import MAGIC as PSD_MAGIC
+from pipeline.images.psd import PsdFile
 from pipeline.images.sgi import MAGIC as SGI_MAGIC
 from pipeline.images.sgi import SgiFile
 from pipeline.images.tiff import TiffFile, begins_tiff
@@ -41,6 +43,7 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-AVIF": (_open_avif, lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS),
     "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
     "FILEMILL-SGI": (SgiFile, lambda head: head.startswith(SGI_MAGIC)),
+    "FILEMILL-PSD": (PsdFile, lambda head: head.startswith(PSD_MAGIC)),
     "FILEMILL-JPEG2000": (Jpeg2000File, lambda head: head.startswith(MAGIC_2000)),
     "FILEMILL-TIFF": (TiffFile, begins_tiff),
 }
