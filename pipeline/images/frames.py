@@ -331,7 +331,9 @@ def _frames_of_webp(opened: ImageFile.ImageFile, _file: IO[bytes]) -> Iterator[_
     opened.rawmode = opened._mode = "RGBA"  # type: ignore[attr-defined]
     for number in range(opened.n_frames):  # type: ignore[attr-defined]
         opened.seek(number)
-        read = partial(_whole, opened.copy())
+        opened.load()
+        read = partial(_whole, opened._new(opened.im))
+        opened._im = None  # which is the frame's now, not copied
         yield _Frame((0, 0), opened.size, opened.info["duration"], _RESTORE, False, read)
         del read
 

@@ -205,12 +205,14 @@ class _Pieces(io.RawIOBase):
             return 0
         piece = self._pieces[number]
         part = piece[len(piece) - (self._ends[number] - self._at) :][: len(buffer)]
+        count = len(part)
         if isinstance(part, range):
             self._file.seek(part.start)
-            part = self._file.read(len(part))
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+            count = self._file.readinto(buffer[:count])  # type: ignore[attr-defined]
+        else:
+            buffer[:count] = part
+        self._at += count
+        return count
 
     def close(self) -> None:
         self._file.close()
