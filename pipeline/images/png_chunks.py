@@ -208,7 +208,7 @@ class _Pieces(io.RawIOBase):
         count = len(part)
         if isinstance(part, range):
             self._file.seek(part.start)
-            count = self._file.readinto(buffer[:count])  # type: ignore[attr-defined]
+            count = self._file.readinto(memoryview(buffer)[:count])  # type: ignore[attr-defined]
         else:
             buffer[:count] = part
         self._at += count
