@@ -14,6 +14,7 @@ width before height, with (0, 0) at the top left.
     tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     bmp        BMP of every header, bit field and compression
     avif       AVIF: its colours, its clean aperture, what does no harm in it
+    pcx        PCX whose palette is not at its end
     sgi        SGI whose rows have no end mark
     jpeg_2000  JPEG 2000: channels of less than 8 bits
     icon       ICO and CUR: the best of their pictures
