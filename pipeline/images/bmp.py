@@ -92,7 +92,7 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     file.seek(begin)
     head = file.read(_LONGEST)
     size = int.from_bytes(head[:4], "little")
-    if len(head) < 4 and begin and pixels_at < _UNLIKELY:
+    if len(head) < 4 and begin < pixels_at < _UNLIKELY:
         raise Unreadable("truncated picture: its header is cut off")
     if len(head) < 4 or (not 16 <= size <= 64 and size not in (CORE_BYTES, *_WINDOWS)):
         if CORE_BYTES < size < _UNLIKELY and pixels_at < _UNLIKELY:
