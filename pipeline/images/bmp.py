@@ -180,7 +180,8 @@ class BmpFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         assert self.fp is not None
-        pixels_at = int.from_bytes(self.fp.read(self.begin)[10:14], "little")
+        head = self.fp.read(self.begin)
+        pixels_at = int.from_bytes(head[10:], "little") if len(head) == _FILE_HEADER else 0
         self.header = header = self._understood(read_header(self.fp, self.begin, pixels_at))
         self._size = header.width, header.height
         if any(header.dots_per_meter):
