@@ -1,4 +1,4 @@
-"""Splits what a frame is shown for into parts that a format can say, and gives the frames of a written GIF theirs."""
+"""Splits the duration of a frame into parts that a format can say, and writes them into a GIF."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _parts(duration: int, most: int, name: str) -> list[int]:
     """Return a duration as parts of at most `most`, which are even: a viewer may not show a short rest as such."""
     count = max(1, -(-duration // most))
     if count > _MOST_PARTS:
-        raise FileFailure(f"cannot be written as {name}: a frame is shown for longer than {_MOST_PARTS} frames can be")
+        raise FileFailure(f"cannot be written as {name}: a frame lasts longer than {_MOST_PARTS} frames can")
     return [duration * (part + 1) // count - duration * part // count for part in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Reads PCX whose palette is not where Pillow looks for it: cut off, or followed by other bytes.
+"""Reads PCX whose palette is followed by other bytes, refuses one that is cut off, and notes where there is none.
 
 The palette of 256 colours follows the pixels, behind a mark (ZSoft's "PCX Technical Reference Manual", 1991).
 """

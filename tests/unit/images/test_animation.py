@@ -297,7 +297,7 @@ def test_a_still_show_is_as_long_as_it_was() -> None:
 def test_what_no_format_can_say_is_an_error_of_the_file(suffix: str) -> None:
     """A frame shown for two months is refused in words, and takes no memory."""
     still = Animation([Image.new("RGB", (8, 6), "teal"), Image.new("RGB", (8, 6))], Timing((5e9, 100), 1))
-    with pytest.raises(FileFailure, match=r"cannot be written as .*: a frame is shown for longer than 100"):
+    with pytest.raises(FileFailure, match=r"cannot be written as .*: a frame lasts longer than 100"):
         SAVERS[suffix](still, io.BytesIO())
 
 
