@@ -16,7 +16,8 @@ width before height, with (0, 0) at the top left.
     avif       AVIF: its colours, its clean aperture, what does no harm in it
     pcx        PCX whose palette is not at its end
     sgi        SGI whose rows have no end mark
-    jpeg_2000  JPEG 2000: channels of less than 8 bits
+    psd        PSD, some of a channel at a time
+    jpeg_2000  JPEG 2000: channels of less or more than 8 bits
     icon       ICO and CUR: the best of their pictures
     encodings  ICC profiles for colours that are named by numbers
     allocation the memory that one picture leaves to the next

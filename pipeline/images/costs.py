@@ -12,17 +12,17 @@ from PIL import Image, ImageFile
 from pipeline.errors import Unreadable
 from pipeline.images import Size, refuse_if_too_large
 from pipeline.images.endings import jpeg_markers
-from pipeline.images.jpeg_2000 import read_codestream
+from pipeline.images.jpeg_2000 import Jpeg2000File, read_codestream
 from pipeline.images.png import PngFile
 
-# Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys. Every other one
-# takes the 4 to 8 of Pillow's own storage, which count as one pixel.
+# Bytes that a pixel takes while it is decoded, with Pillow 13: by format, or by mode for deep greys and palettes. Every
+# other one takes the 4 to 8 of Pillow's own storage, which count as one pixel.
 _BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 10, "HEIF": 7, "JXL": 8}
-_BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12}
+_BYTES_OF_A_MODE = {"I;16": 7, "I;16B": 7, "I;16L": 7, "I;16N": 7, "I": 10, "F": 12, "P": 5}
 _USUAL_BYTES = 4
 # Bytes that a pixel of a canvas takes on which frames are composed, besides.
 _BYTES_OF_A_CANVAS = 4
-# OpenJPEG has every channel of a tile in 32 bits, and Pillow a copy.
+# OpenJPEG has every channel of a tile in 32 bits, and Pillow a copy. Deep ones are decoded twice, one after the other.
 _BYTES_OF_A_TILE = 5
 # Tiles of a JPEG 2000: each takes 12 kB before it is decoded, however small it is.
 _MOST_TILES = 10_000
@@ -83,7 +83,8 @@ def _counted(image: Image.Image, file: IO[bytes]) -> tuple[float, str]:
     elif isinstance(image, PngFile):
         bytes_a_pixel = image.bytes_a_pixel
     else:
-        bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(image.mode, _USUAL_BYTES)
+        mode = image.mode if isinstance(image, ImageFile.ImageFile) else "RGBA"  # in which frames are composed
+        bytes_a_pixel = _BYTES_A_PIXEL.get(image.format or "") or _BYTES_OF_A_MODE.get(mode, _USUAL_BYTES)
     if not isinstance(image, ImageFile.ImageFile):
         bytes_a_pixel += _BYTES_OF_A_CANVAS
     return bytes_a_pixel / _USUAL_BYTES, _why(bytes_a_pixel)
@@ -109,7 +110,8 @@ def _bytes_of_jpeg2000(image: Image.Image, file: IO[bytes]) -> float:
     if tiles > _MOST_TILES:
         raise Unreadable(f"too large: a JPEG 2000 of {tiles} tiles, limit {_MOST_TILES}")
     part = min(1.0, min(across, width) * min(down, height) / (image.width * image.height))
-    return float(_USUAL_BYTES + _BYTES_OF_A_TILE * len(codestream.bits) * part)
+    decoded = 2 if isinstance(image, Jpeg2000File) and image.is_deep else 1
+    return float(_USUAL_BYTES * decoded + _BYTES_OF_A_TILE * len(codestream.bits) * part)
 
 
 def _bytes_of_jpeg(image: Image.Image, file: IO[bytes]) -> float:

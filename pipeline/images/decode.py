@@ -312,7 +312,7 @@ class OpenedPicture(Picture):
         # None where it is decoded already. What a stage opened is closed by decoding it.
         file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
         faster = None
-        if file and self._image.format == "PNG" and is_affordable(self._stored, FAST_BYTES_A_PIXEL):
+        if file and self._image.format == "PNG" and self._affords_fast_png(file):
             faster = read_png(file)
         elif file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
             file.seek(0)
@@ -322,6 +322,13 @@ class OpenedPicture(Picture):
             file.close()  # as decoding does
             self._is_used = True
         return faster
+
+    def _affords_fast_png(self, file: IO[bytes]) -> bool:
+        """Return whether the faster decoder keeps the limits, which has the whole file in memory besides."""
+        here = file.tell()
+        file_bytes = file.seek(0, io.SEEK_END)
+        file.seek(here)
+        return is_affordable(self._stored, FAST_BYTES_A_PIXEL + file_bytes / math.prod(self._stored))
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:

@@ -8,6 +8,7 @@ the inflated data where all CRCs are right.
 from __future__ import annotations
 
 import importlib
+import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The colour types that are decoded (PNG 3, 11.2.1), and Pillow's mode for each.
 _MODES = {2: "RGB", 6: "RGBA"}
 FAST_BYTES_A_PIXEL = 7
-"""What a pixel takes: 3 where pyspng puts it, and 4 in Pillow's storage."""
+"""What a pixel takes beside its part of the file: 3 where pyspng puts it, and 4 in Pillow's storage."""
 # Depth, compression, filter and interlace methods of an ordinary PNG.
 _EIGHT_BITS, _METHODS = 8, b"\0\0\0"
 # The chunks that a decoder must know, the bit in the name of every other (PNG 3, 5.4), and those of the others that add
@@ -48,8 +49,9 @@ def read_png(file: IO[bytes]) -> Image.Image | None:
     if decode is None:
         return None
     here = file.tell()
+    file_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
-    data = file.read()
+    data = file.read(file_bytes)  # of a size that is known, there is one copy
     file.seek(here)
     mode = _ordinary_mode(data)
     if mode is None:

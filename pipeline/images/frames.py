@@ -26,6 +26,8 @@ _GIF_DISPOSALS = {2: _CLEAR, 3: _RESTORE, 4: _RESTORE}
 _PNG_DISPOSALS = {0: _KEEP, 1: _CLEAR, 2: _RESTORE}
 # Frames in a file: each costs a third of a millisecond however small it is, which its number of pixels does not say.
 _MOST_FRAMES = 10_000
+# Rows of a frame that are laid on the canvas at a time, since it takes four times their memory meanwhile.
+_ROWS = 256
 # Bytes before a PNG's first chunk, and the chunks that all its frames need to be decoded.
 _SIGNATURE, _SHARED = 8, (b"IHDR", b"PLTE", b"tRNS")
 # What Pillow's reader of the file says of its first frame alone.
@@ -93,6 +95,7 @@ class _Composed(Image.Image):
         if self._wanted < self._shown or self._shown < 0:
             self._coming, self._shown = self._compose(), -1
         while self._shown < self._wanted:
+            self._im = None  # before the next takes as much
             image = next(self._coming, None)
             if image is None:
                 raise EOFError("it has fewer frames than it says")
@@ -115,6 +118,7 @@ class _Composed(Image.Image):
             elif frame.disposal == _CLEAR:
                 canvas = shown.convert("RGBA")
                 canvas.paste((0, 0, 0, 0), (*frame.at, *_end(frame)))
+            del shown, frame  # which the next would be beside in memory
 
     def _drawn(self, frame: _Frame, canvas: Image.Image | None) -> Image.Image:
         """Draw a frame on the canvas, which is clear where there is none yet."""
@@ -126,10 +130,10 @@ class _Composed(Image.Image):
         if seen == self.size and (picture.mode in ("L", "RGB") or not frame.is_laid_over):
             return picture
         drawn = canvas.convert("RGBA") if canvas else Image.new("RGBA", self.size)
-        if frame.is_laid_over:
-            drawn.alpha_composite(picture.convert("RGBA"), frame.at)
-        else:
-            drawn.paste(picture.convert("RGBA"), frame.at)
+        for top in range(0, picture.height, _ROWS):
+            part = picture.crop((0, top, picture.width, min(picture.height, top + _ROWS))).convert("RGBA")
+            lay = drawn.alpha_composite if frame.is_laid_over else drawn.paste
+            lay(part, (frame.at[0], frame.at[1] + top))
         return drawn
 
     def close(self) -> None:
@@ -320,12 +324,18 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _frames_of_webp(opened: ImageFile.ImageFile, _file: IO[bytes]) -> Iterator[_Frame]:
-    """Yield the frames as libwebp composes them, with their alpha: the header says only whether the frames have any."""
+    """Yield the frames as libwebp composes them, with their alpha: the header says only whether the frames have any.
+
+    Nothing of them has to be left for the next.
+    """
     opened.rawmode = opened._mode = "RGBA"  # type: ignore[attr-defined]
     for number in range(opened.n_frames):  # type: ignore[attr-defined]
         opened.seek(number)
-        image = opened.copy()
-        yield _Frame((0, 0), opened.size, opened.info["duration"], _KEEP, False, partial(_whole, image))
+        opened.load()
+        read = partial(_whole, opened._new(opened.im))
+        opened._im = None  # which is the frame's now, not copied
+        yield _Frame((0, 0), opened.size, opened.info["duration"], _RESTORE, False, read)
+        del read
 
 
 def _whole(image: Image.Image, _seen: Size) -> Image.Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import struct
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,15 @@ from pipeline.images.encodings import numbered_profile
 from pipeline.images.endings import ends_early
 from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
 from pipeline.images.jpeg_xl import is_jpeg_xl, size_of
+from pipeline.notes import note
 
 # The curve of sRGB in ITU-T H.273, and those of video, which phones write into HEIC and mean sRGB by.
 _SRGB, _SHOWN_AS_SRGB = 13, (1, 6, 14, 15)
 # Pillow's name of JPEG XL.
 _JPEG_XL = "JXL"
+# The box of a HEIF that names colours by numbers, three of 16 bits; the matrices that H.273 knows, and the number that
+# leaves colours unspecified.
+_NCLX, _MATRICES, _UNSPECIFIED = b"colrnclx", (0, 1, 2, *range(4, 15)), 2
 
 
 def is_plugin(name: str) -> bool:
@@ -68,7 +73,7 @@ def open_image(file: Path | bytes, built_in: Sequence[str]) -> Image.Image:
             raise
     if not (is_jpeg_xl(head) and _JPEG_XL in Image.OPEN):  # which any plug-in may read
         _load(extra)
-    return _open_jpeg_xl(file) if is_jpeg_xl(head) else _open(file, with_plugins(built_in))
+    return _open_jpeg_xl(file) if is_jpeg_xl(head) else _open_heif(file, with_plugins(built_in))
 
 
 def profile_of(image: Image.Image) -> bytes | None:
@@ -92,7 +97,7 @@ def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
     if size := size_of(file):
         refuse_if_format_too_costly(_JPEG_XL, size)
     try:
-        return _open(file, [_JPEG_XL])
+        image = _open(file, [_JPEG_XL])
     except (OSError, MemoryError):
         raise
     except Exception:  # its reader says nothing but "Generic Error", in three lines
@@ -101,6 +106,38 @@ def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
             raise Unreadable("truncated picture: its boxes end too early") from None
         unsaid = ", or it ends too early" if is_cut_off is None else ""
         raise Unreadable(f"damaged picture: libjxl cannot decode it{unsaid}") from None
+    _take_high_bytes(image)
+    return image
+
+
+def _take_high_bytes(image: Image.Image) -> None:
+    """Make 8 bits of the 16 that greys with alpha have in a JPEG XL, which its reader takes for twice as many of 8."""
+    samples = getattr(image, "_data", None)
+    if image.mode != "LA" or not isinstance(samples, bytes):
+        return
+    sample_bytes = len(samples) // (2 * image.width * image.height)
+    if sample_bytes > 2:
+        raise Unreadable("unsupported: JPEG XL, grey and alpha of floats")
+    image._data = samples[sample_bytes - 1 :: sample_bytes]  # type: ignore[attr-defined]
+
+
+def _open_heif(file: Path | bytes, formats: Sequence[str]) -> Image.Image:
+    """Open a HEIF, in sRGB with a note if it names colours by numbers that libheif refuses since they are reserved."""
+    try:
+        return _open(file, formats)
+    except UnidentifiedImageError:
+        data = bytearray(file if isinstance(file, bytes) else file.read_bytes())
+        if (at := data.find(_NCLX)) < 0:
+            raise
+    primaries, transfer = struct.unpack_from(">HH", data.ljust(at + 12, b"\0"), at + len(_NCLX))
+    while 0 <= at <= len(data) - len(_NCLX) - 6:
+        (matrix,) = struct.unpack_from(">H", data, at + len(_NCLX) + 4)
+        known = matrix if matrix in _MATRICES else _UNSPECIFIED
+        struct.pack_into(">HHH", data, at + len(_NCLX), _UNSPECIFIED, _UNSPECIFIED, known)
+        at = data.find(_NCLX, at + 1)
+    image = _open(bytes(data), formats)
+    note("its colours cannot be told: read as sRGB", f"unknown colours {primaries}/{transfer}")
+    return image
 
 
 def _head_of(file: Path | bytes) -> bytes:

@@ -78,7 +78,9 @@ class PngFile(PngImagePlugin.PngImageFile):
             return 8
         if self.transparent16 or (self.curve16 and self.mode != "I;16"):
             return 9  # the high bytes, the low bytes and the alpha
-        return {"I;16": 7, "RGB": 8}.get(self.mode, 4) if is_transparent else 4
+        if self.mode == "P":  # its indices, and its colours
+            return 5
+        return {"I;16": 7, "RGB": 8, "L": 5, "1": 5}.get(self.mode, 4) if is_transparent else 4
 
     def load_prepare(self) -> None:
         if self.curve16 and self._stored.args == "LA;16B":  # whose four bytes are wanted, not Pillow's choice of them
@@ -203,12 +205,9 @@ def open_png(file: IO[bytes], filename: str | bytes = "") -> PngFile:
     if transparent16 and not is_still:
         raise Unreadable("unsupported: an animated PNG with 16 bits a channel and a transparent colour")
     late_texts = _late_texts(file, [chunk for chunk in chunks if chunk not in amended])
-    source = rewritten(file, amended)
-    image = PngFile(source, filename)
+    image = PngFile(rewritten(file, amended), filename)
     image.transparent16, image.curve16 = transparent16, colors.curve if is_deep else None
     image.info |= late_texts
-    if source is not file:
-        file.close()
     return image
 
 

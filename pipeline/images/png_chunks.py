@@ -6,9 +6,10 @@ import io
 import os
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import IO, NamedTuple
+from itertools import accumulate, islice
+from typing import IO, Any, NamedTuple
 
 from PIL import PngImagePlugin
 
@@ -157,19 +158,65 @@ def note_left_out(chunk: Chunk, why: str) -> None:
 
 
 def rewritten(file: IO[bytes], amended: dict[Chunk, bytes]) -> IO[bytes]:
-    """Return a file with other bytes in place of some chunks, or the file itself if there are none; both rewound."""
+    """Return a file with other bytes in place of some chunks, or the file itself if there are none; both rewound.
+
+    The original is read wherever it counts, since a copy may be large, and is closed with the returned file.
+    """
     if not amended:
         file.seek(0)
         return file
-    whole, at = io.BytesIO(), 0
+    pieces: list[bytes | range] = []
+    at = 0
     for chunk in sorted(amended, key=lambda chunk: chunk.begin):
-        file.seek(at)
-        whole.write(file.read(chunk.begin - at) + amended[chunk])
+        pieces += [range(at, chunk.begin), amended[chunk]]
         at = chunk.end
-    file.seek(at)
-    whole.write(file.read())
-    whole.seek(0)
-    return whole
+    pieces.append(range(at, file.seek(0, io.SEEK_END)))
+    return io.BufferedReader(_Pieces(file, pieces))
+
+
+class _Pieces(io.RawIOBase):
+    """A file that is put together of bytes, and of parts of another file, each given as the offsets of its bytes."""
+
+    def __init__(self, file: IO[bytes], pieces: Sequence[bytes | range]) -> None:
+        self._file, self._at = file, 0
+        self._pieces = [piece for piece in pieces if piece]
+        self._ends = [*accumulate(map(len, self._pieces))]
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        if begin + offset < 0:
+            raise ValueError("negative seek position")
+        self._at = begin + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read up to the end of one piece."""
+        number = bisect_right(self._ends, self._at)
+        if number == len(self._pieces):
+            return 0
+        piece = self._pieces[number]
+        part = piece[len(piece) - (self._ends[number] - self._at) :][: len(buffer)]
+        count = len(part)
+        if isinstance(part, range):
+            self._file.seek(part.start)
+            count = self._file.readinto(memoryview(buffer)[:count])  # type: ignore[attr-defined]
+        else:
+            buffer[:count] = part
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def encoded(kind: bytes, data: bytes) -> bytes:

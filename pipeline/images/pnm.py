@@ -45,16 +45,23 @@ class _Decoder(ImageFile.PyDecoder):
 
     def decode(self, buffer: Any) -> tuple[int, int]:
         """Set all pixels of the image from the file."""
-        self.wanted = self.state.xsize * self.state.ysize * len(self.mode)
-        samples = bytearray()
+        row_bytes, row, rest = self.state.xsize * len(self.mode), 0, b""
         for part in self.parts():
-            samples += part
-            if len(samples) >= self.wanted:
-                break
-        if len(samples) < self.wanted:
-            raise EOFError(f"it ends within its pixels: {len(samples)} of {self.wanted} samples")
-        self.set_as_raw(bytes(samples[: self.wanted]), "1;8" if self.mode == "1" else self.mode)
-        return -1, 0
+            samples = rest + part
+            rows = min(len(samples) // row_bytes, self.state.ysize - row)
+            self._set_rows(row, rows, samples[: rows * row_bytes])
+            row, rest = row + rows, samples[rows * row_bytes :]
+            if row == self.state.ysize:
+                return -1, 0
+        have, wanted = row * row_bytes + len(rest), self.state.ysize * row_bytes
+        raise EOFError(f"it ends within its pixels: {have} of {wanted} samples")
+
+    def _set_rows(self, row: int, rows: int, samples: bytes) -> None:
+        """Set some rows of the image, so that the samples of all are never in memory together."""
+        if rows:
+            decoder = Image._getdecoder(self.mode, "raw", "1;8" if self.mode == "1" else self.mode)
+            decoder.setimage(self.im, (0, row, self.state.xsize, row + rows))
+            decoder.decode(samples)
 
     def parts(self) -> Iterator[bytes]:
         """Yield the samples, a byte each."""

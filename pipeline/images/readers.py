@@ -18,6 +18,8 @@ from pipeline.images.pcx import PcxFile, begins_pcx
 from pipeline.images.plugins import open_image as open_with_plugins
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
+from pipeline.images.psd import MAGIC as PSD_MAGIC
+from pipeline.images.psd import PsdFile
 from pipeline.images.sgi import MAGIC as SGI_MAGIC
 from pipeline.images.sgi import SgiFile
 from pipeline.images.tiff import TiffFile, begins_tiff
@@ -43,6 +45,7 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
     "FILEMILL-PCX": (PcxFile, begins_pcx),
     "FILEMILL-SGI": (SgiFile, lambda head: head.startswith(SGI_MAGIC)),
+    "FILEMILL-PSD": (PsdFile, lambda head: head.startswith(PSD_MAGIC)),
     "FILEMILL-JPEG2000": (Jpeg2000File, lambda head: head.startswith(MAGIC_2000)),
     "FILEMILL-TIFF": (TiffFile, begins_tiff),
 }

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
+import random
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from support.pictures import bomb_png, encode, paint, png_chunk
+from support.program import ROOT
 
 from pipeline.errors import Unreadable
 from pipeline.images import Limits, limited_to
-from pipeline.images.costs import is_affordable, refuse_if_too_costly
+from pipeline.images.costs import refuse_if_too_costly
 from pipeline.images.decode import open_picture
-from pipeline.images.fast_png import FAST_BYTES_A_PIXEL
+from pipeline.images.fast_png import FAST_BYTES_A_PIXEL, read_png
 
 SIZE = (100, 100)
 
@@ -37,8 +45,10 @@ def made(kind: str) -> bytes:
     image = paint(*SIZE)
     if kind == "PFM":
         return b"Pf\n100 100\n-1.0\n" + struct.pack("<10000f", *[0.5] * 10_000)
-    if kind.startswith("PNG, "):
+    if kind.startswith("PNG, ") and kind != "PNG, palette":
         return png(*kind.split()[1:])
+    if kind.endswith(", palette"):
+        return encode(image.quantize(8), kind.partition(",")[0])
     if kind == "JPEG2000, tiled":
         return encode(image, "JPEG2000", tile_size=(20, 20))
     if kind.startswith("JPEG, progressive"):
@@ -57,6 +67,10 @@ def made(kind: str) -> bytes:
         ("PNG", 10_000, ""),
         ("PNG, 8 bits 2 gAMA", 10_000, ""),
         ("PNG, 8 bits 2 tRNS", 20_000, "takes 8 bytes a pixel"),
+        ("PNG, 8 bits 0 tRNS", 12_500, "takes 5 bytes a pixel"),
+        ("PNG, palette", 12_500, "takes 5 bytes a pixel"),
+        ("BMP, palette", 12_500, "takes 5 bytes a pixel"),
+        ("TGA, palette", 12_500, "takes 5 bytes a pixel"),
         ("PNG, 16 bits 0", 10_000, ""),
         ("PNG, 16 bits 0 gAMA", 10_000, ""),
         ("PNG, 16 bits 0 tRNS", 17_500, "takes 7 bytes a pixel"),
@@ -111,12 +125,84 @@ def test_what_cameras_make_is_within_the_default_limit(kind: str, megapixels: in
         assert open_picture(encode(paint(*SIZE), kind) if "," not in kind else made(kind)).size == SIZE
 
 
-@pytest.mark.parametrize(("most", "is_fast"), [(10_000, False), (17_499, False), (17_500, True)])
-def test_a_png_near_the_limit_is_decoded_with_less_memory(most: int, is_fast: bool) -> None:
-    """It is left to Pillow where the faster decoder would take too much, and not refused."""
+@pytest.mark.parametrize(("spare", "is_fast"), [(None, False), (-4, False), (4, True)])
+def test_a_png_near_the_limit_is_decoded_with_less_memory(
+    spare: int | None, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left to Pillow where the faster decoder and the whole file would take too much, and not refused."""
+    pytest.importorskip("pyspng")
+    data, asked = made("PNG"), list[bool]()
+    monkeypatch.setattr("pipeline.images.decode.read_png", lambda file: asked.append(True) or read_png(file))
+    most = 10_000 if spare is None else (10_000 * FAST_BYTES_A_PIXEL + len(data) + spare) // 4
     with limited_to(Limits(most)):
-        assert is_affordable(SIZE, FAST_BYTES_A_PIXEL) == is_fast
-        assert open_picture(made("PNG")).load().tobytes() == paint(*SIZE).tobytes()
+        assert open_picture(data).load().tobytes() == paint(*SIZE).tobytes()
+    assert bool(asked) == is_fast
+
+
+def noise(size_bytes: int) -> bytes:
+    return random.Random(size_bytes).randbytes(size_bytes)
+
+
+def incompressible(kind: str) -> bytes:
+    """An RGB picture of 600x500, whose file is as large as its samples, in which something has to be replaced."""
+    width, height = 600, 500
+    if kind == "PNG":
+        rows = b"".join(b"\0" + noise(3 * width) for _ in range(height))
+        head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        pixels = zlib.compress(rows, 0)
+        parts = [png_chunk(b"IDAT", pixels[at : at + 8192]) for at in range(0, len(pixels), 8192)]
+        gamma = png_chunk(b"gAMA", struct.pack(">I", 60_000))
+        return b"\x89PNG\r\n\x1a\n" + head + gamma + b"".join(parts) + png_chunk(b"IEND", b"")
+    if kind.startswith("PPM"):
+        maxval = int(kind.split()[1])
+        return b"P6\n%d %d\n%d\n" % (width, height, maxval) + noise(width * height * (6 if maxval > 255 else 3))
+    if kind == "PSD":
+        head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, height, width, 8, 3) + bytes(12)
+        return head + b"\0\0" + noise(3 * width * height)
+    row, rows = b"".join(b"\xff" + noise(127) for _ in range(4)) + b"\xdc" + noise(92), 3 * height
+    head = struct.pack(">HBBHHHH", 474, 1, 1, 3, width, height, 3).ljust(512, b"\0")
+    places = [512 + 8 * rows + number * len(row) for number in range(rows)]
+    return head + struct.pack(f">{2 * rows}I", *places, *[len(row)] * rows) + row * rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("PNG", 0.9), ("PPM 200", 0.9), ("PPM 65535", 0.9), ("PSD", 0.5), ("SGI", 0.9)]
+)
+def test_a_file_is_read_in_parts(kind: str, most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside its pixels there is never a copy of a file in memory; of a PSD not even of a channel."""
+    monkeypatch.setattr("pipeline.images.decode.read_png", lambda file: None)
+    monkeypatch.setattr("pipeline.images.psd._BLOCK", 1 << 16)
+    monkeypatch.setattr("pipeline.images.png_chunks._BLOCK", 1 << 16)
+    file = tmp_path / "file"
+    file.write_bytes(incompressible(kind))
+    with closing(open_picture(file)) as picture:
+        picture.load()  # which loads modules
+    tracemalloc.start()  # of Python's memory, which has no pixels
+    try:
+        with closing(open_picture(file)) as picture:
+            assert picture.load().mode == "RGB"
+        assert tracemalloc.get_traced_memory()[1] < most * file.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_transparent_gif_takes_what_it_counts_as(tmp_path: Path) -> None:
+    """8 bytes a pixel, and not a copy more of every frame that is laid on the canvas."""
+    size = 3000, 2400
+    image = Image.new("P", size, 1)
+    image.putpalette(bytes(range(256)) * 3)
+    image.save(tmp_path / "large.gif", transparency=3)
+    image.crop((0, 0, 20, 20)).save(tmp_path / "small.gif", transparency=3)
+    program = (
+        "import resource\nfrom pathlib import Path\nfrom pipeline.images import open_picture\n"
+        "for name in ('small.gif', 'large.gif'):\n"
+        "    open_picture(Path(name)).load((10, 10))\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, env=environment)
+    before, after = map(int, said.split())
+    assert (after - before) * 1024 < 11 * size[0] * size[1]
 
 
 # -- pictures inside of others -----------------------------------------------------------------------------------------

@@ -101,6 +101,44 @@ def test_jpeg_xl_is_read_to_the_last_bit(mode: str) -> None:
     assert worst(open_picture(jxl(image)).load(), image) == 0
 
 
+# Grey and alpha of three pixels: 0 and 1, 1 and 0, 128/255 and 64/255; by libjxl, since no encoder here takes them.
+DEEP_JXL = {
+    10: "ff0a000004a04100458b0810100050004b188b15c25957eabac001800060020aa01c6f13",
+    16: "ff0a000004e047f00350b4080810100058004b188b15428a2e094617380010000c10d01f4039de26",
+    32: "ff0a00000490137200458b0810100070004b188b1542fafc184c000000fefbfd950000007effffcb3e8180801e",
+}
+
+
+@pytest.mark.parametrize("bits", [10, 16])
+def test_deep_greys_and_alpha_in_a_jpeg_xl(bits: int) -> None:
+    """Each is itself, and no part of another; these are of linear light, of which 128 is 188 in sRGB."""
+    image = open_picture(bytes.fromhex(DEEP_JXL[bits])).load()
+    assert (image.mode, image.tobytes()) == ("LA", bytes([0, 255, 255, 0, 188, 64]))
+
+
+def test_greys_and_alpha_of_floats_in_a_jpeg_xl_are_refused() -> None:
+    """Their bytes are not taken for values."""
+    with pytest.raises(Unreadable, match=r"^unsupported: JPEG XL, grey and alpha of floats$"):
+        open_picture(bytes.fromhex(DEEP_JXL[32]))
+
+
+@pytest.mark.parametrize("numbers", [(1, 3, 6), (3, 13, 6), (0, 0, 6), (1, 13, 3), (255, 255, 255)])
+def test_reserved_numbers_of_colours_in_a_heic_are_read_as_srgb(numbers: tuple[int, int, int]) -> None:
+    """As in an AVIF, with a note; of each picture in it."""
+    data = bytearray(heic(paint(64, 48), paint(32, 32)))
+    plain = open_picture(bytes(data)).load()
+    at = -1
+    while (at := data.find(b"nclx", at + 1)) >= 0:
+        struct.pack_into(">HHH", data, at + 4, *numbers)
+    with collected() as noted:
+        picture = open_picture(bytes(data))
+        assert picture.load().tobytes() == plain.tobytes() and len([*picture.load_each()]) == 2
+    told = f"its colours cannot be told: read as sRGB, unknown colours {numbers[0]}/{numbers[1]}"
+    assert [each for each in noted if "picture" not in each] == [told]
+    with pytest.raises(Unreadable):
+        open_picture(bytes(data)[: data.index(b"nclx") + 7])
+
+
 def test_a_profile_in_heic_is_obeyed() -> None:
     """Telephones write Display P3: the profile is converted to sRGB, as in any other format."""
     image = Image.new("RGB", (32, 32), (255, 0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
@@ -35,6 +36,7 @@ from pipeline.errors import Unreadable
 from pipeline.images.decode import as_plain, open_picture
 from pipeline.images.metadata import read_metadata
 from pipeline.images.png import PngFile
+from pipeline.images.png_chunks import read_chunks, rewritten
 from pipeline.notes import collected
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -62,6 +64,25 @@ def bad_crc(kind: bytes, data: bytes) -> bytes:
     chunk = bytearray(png_chunk(kind, data))
     chunk[-1] ^= 1
     return bytes(chunk)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_file_with_other_chunks_is_as_if_it_were_written(on_disk: bool, tmp_path: Path) -> None:
+    """Read from anywhere, across the ends of its parts, and closed with the original."""
+    data = rgb(png_chunk(b"gAMA", bytes(4)), png_chunk(b"cHRM", bytes(32)), png_chunk(b"tEXt", b"a" * 20_000))
+    (tmp_path / "file").write_bytes(data)
+    original = open(tmp_path / "file", "rb") if on_disk else io.BytesIO(data)
+    chunks = {chunk.kind: chunk for chunk in read_chunks(original)}
+    other = png_chunk(b"iCCP", bytes(range(100)))
+    file = rewritten(original, {chunks[b"gAMA"]: other, chunks[b"cHRM"]: b""})
+    wanted = data[: chunks[b"gAMA"].begin] + other + data[chunks[b"cHRM"].end :]
+
+    assert file.read() == wanted and file.read(1) == b"" and file.seek(0, 2) == file.tell() == len(wanted)
+    for begin in range(0, len(wanted), 37):
+        assert file.seek(begin) == begin
+        assert (file.read(150), file.tell()) == (wanted[begin : begin + 150], min(len(wanted), begin + 150))
+    file.close()
+    assert original.closed
 
 
 def load(data: bytes) -> tuple[Image.Image, list[str]]:
