@@ -25,24 +25,24 @@ from pipeline.types import Fit
 # Bumped when the same options give other pixels, so that the outputs are redone.
 RECIPE = 2
 
-# JPEG holds no longer side.
+# libjpeg writes no longer side.
 Pixels = Annotated[int, Gt(0), Le(65_500)]
 Filter = Literal["lanczos", "bicubic", "hamming", "bilinear", "box", "nearest"]
 
 
 class Resize:
-    """Makes a picture smaller.
+    """Resizes a picture.
 
     `width` and `height`, of which one is enough, are in pixels of the upright picture. `fit` says what to do when both
     are given and the shape differs, with the names of CSS's object-fit: `inside` keeps the whole picture within the
-    box, `outside` covers the box and lets the picture stand over, `cover` does so and cuts off what stands over,
+    box, `outside` covers the box and lets the picture extend beyond it, `cover` does so and cuts off what does,
     `contain` pads with `background` (a CSS colour), `fill` distorts. `position` is the side or corner that `cover`
     keeps, and to which `contain` moves the picture. A picture is never made larger unless `enlarge` says so.
 
-    Sides are rounded half up, as browsers and sharp do. `filter` is how pixels are averaged, in Pillow's words. `gap`
-    trades time for likeness to a filter over every pixel: a JPEG is decoded, and any picture averaged in whole steps,
-    down to no less than `gap` times the size before the filter has its turn. At 1 that is as much as sharp averages or
-    less, at every scale; more takes longer.
+    Sides are rounded half up, as browsers and sharp do. `filter` is how pixels are averaged, in Pillow's words. To save
+    time, a JPEG is decoded to less than its full size, and any picture averaged in whole steps, before it is filtered,
+    but to no less than `gap` times the wanted size: 1 is as near to a filter over every pixel as sharp comes, or
+    nearer; 2 is nearer still and takes longer.
 
     `frames: all` resizes every frame of a GIF, WebP, PNG or AVIF that moves; an output in GIF or WebP moves as well.
     """

@@ -14,6 +14,7 @@ width before height, with (0, 0) at the top left.
     tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
     bmp        BMP of every header, bit field and compression
     avif       AVIF: its colours, its clean aperture, what does no harm in it
+    pcx        PCX whose palette is not at its end
     sgi        SGI whose rows have no end mark
     psd        PSD, some of a channel at a time
     jpeg_2000  JPEG 2000: channels of less or more than 8 bits
@@ -138,7 +139,7 @@ class Limits(NamedTuple):
     # 100 MP decode to 400 MB as RGBA, which a worker can bear.
     max_pixels: int = 100_000_000
     """The greatest product of width, height and number of decoded frames."""
-    # No camera or scanner makes a longer side, JPEG cannot hold one, and decoders misbehave above it.
+    # No camera or scanner makes a longer side, libjpeg writes none, and decoders misbehave above it.
     max_side: int = 65_500
     """The greatest length of a side in pixels."""
 
@@ -166,12 +167,12 @@ def refuse_if_too_large(size: Size, frames: int = 1, *, counted: float = 1.0, wh
     Args:
         size: Width and height in pixels.
         frames: The number of frames that are in memory together.
-        counted: The number of pixels that each of it counts as, where decoding costs more than usual, and
-        why: What it costs, to be said in the error.
+        counted: How many usual pixels each of its pixels counts as, where decoding costs more than usual.
+        why: What decoding costs, for the error.
 
     Raises:
-        Unreadable: The picture has no pixels, has more than `inputs.max_pixels` (default 100 million, all frames
-            together), or a side is longer than 65,500 pixels.
+        Unreadable: The picture has no pixels, counts as more than `inputs.max_pixels` (default 100 million, all frames
+            together), or a side is longer than `inputs.max_side` (default 65,500).
     """
     width, height = size
     limits = _limits.get()
@@ -179,7 +180,10 @@ def refuse_if_too_large(size: Size, frames: int = 1, *, counted: float = 1.0, wh
         raise Unreadable(f"damaged picture: its size is {width}x{height}")
     shown = f"too large: {width}x{height}" + (f" in {frames} frames" if frames > 1 else "")
     if width * height * frames * counted > limits.max_pixels:
-        kind = f" for a picture {why}; inputs.max_pixels raises it" if why else ""
-        raise Unreadable(f"{shown}, limit {limits.max_pixels / counted / 1e6:g} MP{kind}")
+        limit = limits.max_pixels / counted / 1e6
+        kind = f" for a picture {why}" if why else ""
+        raise Unreadable(
+            f"{shown}, limit {round(limit, 1) if limit > 1 else limit:g} MP{kind}; inputs.max_pixels raises it"
+        )
     if max(width, height) > limits.max_side:
-        raise Unreadable(f"{shown}, limit {limits.max_side} pixels a side")
+        raise Unreadable(f"{shown}, limit {limits.max_side} pixels a side; inputs.max_side raises it")

@@ -92,6 +92,8 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     file.seek(begin)
     head = file.read(_LONGEST)
     size = int.from_bytes(head[:4], "little")
+    if len(head) < 4 and begin < pixels_at < _UNLIKELY:
+        raise Unreadable("truncated picture: its header is cut off")
     if len(head) < 4 or (not 16 <= size <= 64 and size not in (CORE_BYTES, *_WINDOWS)):
         if CORE_BYTES < size < _UNLIKELY and pixels_at < _UNLIKELY:
             raise Unreadable(f"unsupported: BMP with a header of {size} bytes")
@@ -178,7 +180,8 @@ class BmpFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         assert self.fp is not None
-        pixels_at = int.from_bytes(self.fp.read(self.begin)[10:14], "little")
+        head = self.fp.read(self.begin)
+        pixels_at = int.from_bytes(head[10:], "little") if len(head) == _FILE_HEADER else 0
         self.header = header = self._understood(read_header(self.fp, self.begin, pixels_at))
         self._size = header.width, header.height
         if any(header.dots_per_meter):

@@ -1,4 +1,4 @@
-"""Refuses, before they are decoded, pictures that cost more than their size lets expect: in memory, or in time."""
+"""Refuses, before they are decoded, pictures that cost more memory or time than their size suggests."""
 
 from __future__ import annotations
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from PIL import ExifTags, Image, IptcImagePlugin
 
 from pipeline.images import xmp
+from pipeline.notes import note
 
 # Datasets of IPTC's second record (IIM 4.2): who made it, whose it is, and whom to name.
 _BYLINE, _CREDIT, _NOTICE = (2, 80), (2, 110), (2, 116)
@@ -29,6 +31,10 @@ def read_credits(image: Image.Image, packet: bytes) -> dict[str, bytes]:
     artist, notice = _exif_texts(image)
     bylines, rights, credit = _iptc_texts(image)
     found = xmp.credits_in(packet)
+    said = [[xmp.texts_of(found[name]) if name in found else [] for name in (xmp.CREATOR, xmp.RIGHTS)],
+            [bylines, [rights]], [[artist], [notice]]]  # fmt: skip
+    if any(_differ(texts) for texts in zip(*said, strict=True)):
+        note("its EXIF, IPTC and XMP name different credits: the last of these that it has counts")
     if creators := bylines or ([artist] if artist else []):
         found.setdefault(xmp.CREATOR, xmp.list_of(xmp.CREATOR, creators))
     if text := rights or notice:
@@ -42,6 +48,11 @@ def read_credits(image: Image.Image, packet: bytes) -> dict[str, bytes]:
         if name in found and (texts := xmp.texts_of(found[name])):
             exif[tag] = ("; ".join(texts) if name == xmp.CREATOR else texts[0]).encode()
     return {"xmp": xmp.packet_of(found)} | ({"exif": exif.tobytes()} if exif else {})
+
+
+def _differ(said: Sequence[Sequence[str]]) -> bool:
+    """Return whether some of several say something else than the others, as far as they say anything."""
+    return len({text for texts in said if (text := "; ".join(texts))}) > 1
 
 
 def _exif_texts(image: Image.Image) -> tuple[str, str]:

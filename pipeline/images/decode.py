@@ -25,6 +25,7 @@ from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
 from pipeline.images.costs import is_affordable, refuse_if_too_costly
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
+from pipeline.images.endings import ends_early
 from pipeline.images.fast_png import FAST_BYTES_A_PIXEL, read_png
 from pipeline.images.frames import with_composed_frames
 from pipeline.images.orientation import Turn, turn_of
@@ -49,8 +50,6 @@ _REDUCIBLE = ("JPEG", "MPO")
 _LEAST_SHRINK = 2.0
 # Pixels of a side of that picture: of fewer, two filters in a row make something else than one.
 _LEAST_SIDE = 32
-# Bytes in which a GIF's end mark is looked for: some programs write a few after it.
-_END = 16
 
 
 @dataclass(frozen=True)
@@ -378,8 +377,8 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
 def _note_missing_end(file: IO[bytes]) -> None:
     """Add a note if a GIF lacks its end mark, since one cut between two frames reads like a whole one."""
     here = file.tell()
-    file.seek(-min(_END, file.seek(0, io.SEEK_END)), io.SEEK_END)
-    if b";" not in file.read():
+    file.seek(0)
+    if ends_early(file.read(), "GIF"):
         note("its end mark is missing: frames may be lost")
     file.seek(here)
 

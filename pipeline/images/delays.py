@@ -1,17 +1,16 @@
-"""Splits what a frame is shown for into parts that a format can say, and gives the frames of a written GIF theirs."""
+"""Splits the duration of a frame into parts that a format can say, and writes them into a GIF."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from pipeline.errors import FileFailure
+from pipeline.images.endings import gif_blocks
 
 # GIF has 16 bits for hundredths of a second (GIF89a, 23.c.vii), WebP 24 bits for milliseconds (RFC 9649, 2.7.1.1).
 _GIF_MOST, _WEBP_MOST = 0xFFFF, 0xFFFFFF
 # Parts of one frame: 18 hours in a GIF. More would be damage, and take any amount of memory.
 _MOST_PARTS = 100
-# Bytes of a GIF before its first palette.
-_HEADER = 13
 
 
 def parts_in_webp(duration_ms: int) -> list[int]:
@@ -45,26 +44,15 @@ def _parts(duration: int, most: int, name: str) -> list[int]:
     """Return a duration as parts of at most `most`, which are even: a viewer may not show a short rest as such."""
     count = max(1, -(-duration // most))
     if count > _MOST_PARTS:
-        raise FileFailure(f"cannot be written as {name}: a frame is shown for longer than {_MOST_PARTS} frames can be")
+        raise FileFailure(f"cannot be written as {name}: a frame lasts longer than {_MOST_PARTS} frames can")
     return [duration * (part + 1) // count - duration * part // count for part in range(count)]
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield the begin and end of each frame of a GIF that Pillow wrote, from its graphic control extension on."""
-    at = begin = _HEADER + _palette_bytes(data[10])
-    while data[at] != 0x3B:  # the end mark
-        is_image = data[at] == 0x2C
-        if is_image:
-            at += 11 + _palette_bytes(data[at + 9])  # the description, the palette, and the size of the codes
-        else:  # an extension
-            begin = at if data[at + 1] == 0xF9 else begin
-            at += 2
-        while data[at]:  # blocks
-            at += 1 + data[at]
-        at += 1
-        if is_image:
-            yield begin, at
-
-
-def _palette_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+    control = 0
+    for label, begin, end in gif_blocks(data):
+        if label == b"!\xf9":
+            control = begin
+        elif label == b",":
+            yield control, end

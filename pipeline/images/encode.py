@@ -183,7 +183,7 @@ def save_gif(image: Image.Image, file: BinaryIO, kept: Kept = NOTHING, *, backgr
         return
     whole = io.BytesIO()
     _save(plain, whole, "GIF", **_gif_options(plain))
-    file.write(with_delays(whole.getvalue(), _in_hundredths(plain.timing.durations_ms)))
+    file.write(with_delays(whole.getvalue(), _rounded(plain.timing.durations_ms, 10)))
 
 
 Saver = Callable[..., None]
@@ -299,8 +299,8 @@ def _webp_options(image: Image.Image) -> dict[str, Any]:
     if not isinstance(image, Animation):
         return {}
     frames, durations_ms = [], []
-    for frame, duration_ms in zip(image.frames, image.timing.durations_ms, strict=True):
-        parts = parts_in_webp(round(duration_ms))
+    for frame, duration_ms in zip(image.frames, _rounded(image.timing.durations_ms, 1), strict=True):
+        parts = parts_in_webp(duration_ms)
         frames += [frame] * len(parts)
         durations_ms += parts
     loop = min(image.timing.plays, _MOST_TIMES)
@@ -318,12 +318,12 @@ def _gif_options(image: Animation) -> dict[str, Any]:
     return {"save_all": True, "append_images": image.frames[1:], **loop, **how, "duration": _HUNDREDTH_MS}
 
 
-def _in_hundredths(durations_ms: Sequence[float]) -> list[int]:
-    """Round durations to hundredths of a second, as a GIF stores them; their sum is kept, and none becomes 0."""
+def _rounded(durations_ms: Sequence[float], unit_ms: int) -> list[int]:
+    """Round durations to a format's unit; their sum is kept, and none becomes 0."""
     rounded, due_ms, said = [], 0.0, 0
     for duration_ms in durations_ms:
         due_ms += duration_ms
-        rounded.append(max(1, round((due_ms - 10 * said) / 10)) if duration_ms else 0)
+        rounded.append(max(1, round(due_ms / unit_ms - said)) if duration_ms else 0)
         said += rounded[-1]
     return rounded
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 # A marker that may follow a JPEG's compressed data: neither a stuffed byte, a restart nor a fill byte (T.81, B.1.1).
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -70,18 +71,33 @@ def _png(data: bytes) -> bool:
 
 
 def _gif(data: bytes) -> bool:
-    at = 13 + _palette_bytes(data[10])
-    while data[at] != 0x3B:
-        if data[at] == 0x2C:
-            at += 11 + _palette_bytes(data[at + 9])
-        elif data[at] == 0x21:
-            at += 2
-        else:
-            return False
-        while data[at]:
-            at += 1 + data[at]
-        at += 1
+    with suppress(ValueError):
+        for _ in gif_blocks(data):
+            pass
     return False
+
+
+def gif_blocks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the label of each block of a GIF up to its end mark, and where it begins and ends (GIF89a, 20 to 27).
+
+    The label of an image is b",", that of an extension b"!" and its kind, such as b"!\\xf9" before an image. Raises
+    IndexError if the file ends earlier, and ValueError if something else is found.
+    """
+    begin = 13 + _palette_bytes(data[10])
+    while (label := data[begin : begin + 1]) != b";":
+        if label == b",":
+            end = begin + 11 + _palette_bytes(data[begin + 9])
+        elif label == b"!":
+            label, end = data[begin : begin + 2], begin + 2
+        elif not label:
+            raise IndexError("no end mark")
+        else:
+            raise ValueError(f"a block {label!r}")
+        while data[end]:
+            end += 1 + data[end]
+        end += 1
+        yield label, begin, end
+        begin = end
 
 
 def _palette_bytes(flags: int) -> int:

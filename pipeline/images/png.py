@@ -47,8 +47,6 @@ _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Rows of 16 bits a channel that are converted at a time.
 _ROWS = 64
-# Bytes of the checksum (Adler-32) of unpacked pixels (RFC 1950, 2.2).
-_CHECKSUM = 4
 # How far a gamma and a coordinate may be off and be meant to be sRGB's: 0.45 is, and libpng allows as much for the
 # other. Then the gammas that a display may have had.
 _SRGB_GAMMA, _GAMMA_SLACK, _XY_SLACK = 0.45455, 0.005, 0.01
@@ -92,14 +90,16 @@ class PngFile(PngImagePlugin.PngImageFile):
         self._tail, self._end_of_pixels = b"", end_of_sound_pixels(self.fp)
 
     def load_read(self, read_bytes: int) -> bytes:
-        """Read pixels, and the checksum at their end by itself, so that it is asked for only if the rest is too little.
+        """Read pixels, and the last byte of their checksum by itself, so that only what is too little is checked.
 
-        It says nothing where those of the chunks are right, and the faster decoder (`fast_png`) does not look at it.
+        The checksum of the unpacked pixels (Adler-32; RFC 1950, 2.2) says nothing where those of the chunks are right,
+        and the faster decoder (`fast_png`) does not look at it. Its other bytes are given: zlib hands out the last
+        pixels only while it has some input.
         """
         assert self.fp is not None
         data, self._tail = self._tail or super().load_read(read_bytes), b""
-        if self.fp.tell() == self._end_of_pixels and len(data) > _CHECKSUM:
-            data, self._tail = data[:-_CHECKSUM], data[-_CHECKSUM:]
+        if self.fp.tell() == self._end_of_pixels and len(data) > 1:
+            data, self._tail = data[:-1], data[-1:]
         return data
 
     def load_end(self) -> None:

@@ -114,7 +114,7 @@ def walk(file: IO[bytes]) -> Iterator[Chunk]:
 def end_of_sound_pixels(file: IO[bytes]) -> int | None:
     """Return the offset behind the pixels of a PNG; None if a checksum of their chunks is wrong. The file stays put."""
     here = file.tell()
-    pixels = [chunk for chunk in walk(file) if chunk.kind == b"IDAT"]
+    pixels = [chunk for chunk in walk(file) if chunk.kind == b"IDAT" and chunk.size_bytes]
     is_sound = all(chunk.is_sound(file) for chunk in pixels)
     file.seek(here)
     return pixels[-1].begin + 8 + pixels[-1].size_bytes if pixels and is_sound else None

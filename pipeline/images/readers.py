@@ -14,6 +14,7 @@ from pipeline.images.diagnosis import READABLE
 from pipeline.images.icon import MAGIC, open_icon
 from pipeline.images.jpeg_2000 import MAGIC as MAGIC_2000
 from pipeline.images.jpeg_2000 import Jpeg2000File
+from pipeline.images.pcx import PcxFile, begins_pcx
 from pipeline.images.plugins import open_image as open_with_plugins
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
@@ -42,6 +43,7 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
     "FILEMILL-DIB": (DibFile, begins_bitmap),
     "FILEMILL-AVIF": (_open_avif, lambda head: head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS),
     "FILEMILL-ICO": (open_icon, lambda head: head.startswith(MAGIC)),
+    "FILEMILL-PCX": (PcxFile, begins_pcx),
     "FILEMILL-SGI": (SgiFile, lambda head: head.startswith(SGI_MAGIC)),
     "FILEMILL-PSD": (PsdFile, lambda head: head.startswith(PSD_MAGIC)),
     "FILEMILL-JPEG2000": (Jpeg2000File, lambda head: head.startswith(MAGIC_2000)),
@@ -49,7 +51,7 @@ _OURS: dict[str, tuple[Callable[[IO[bytes], str | bytes], ImageFile], Callable[[
 }
 Image.OPEN.update(_OURS)
 # Formats of which ours read all that Pillow's do, and take no text for one that is cut off.
-_REPLACED = ("BMP", "DIB", "SGI")
+_REPLACED = ("BMP", "DIB", "PCX", "SGI")
 _PILLOWS = [name for name in READABLE if name not in _REPLACED]
 # The order in which readers are asked; plug-ins are asked before TIFF, since many a camera's raw begins as one.
 _TIFF_AT = _PILLOWS.index("TIFF")

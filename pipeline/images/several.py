@@ -42,7 +42,7 @@ def _places_in_mpo(image: Any) -> list[int]:
     first = _size_in_mpo(image, 0)
     places = [0]
     for place, kind in enumerate(kinds[1:], 1):
-        # One whose header is cut off may be a picture: whoever wants all is told so.
+        # One whose header is cut off may be a picture: it is reported when all are asked for.
         if kind.startswith(_OF_SEVERAL) or (kind == _UNDEFINED and _size_in_mpo(image, place) in (first, None)):
             places.append(place)
     return places

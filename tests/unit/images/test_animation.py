@@ -198,14 +198,25 @@ def test_milliseconds_survive_in_a_webp(name: str) -> None:
     assert durations(through(moving(scenes(), name, duration=times), ".webp")) == times
 
 
-@pytest.mark.parametrize("time_ms", [16, 17, 33, 42])
-@pytest.mark.parametrize("name", ["WEBP", "PNG", "AVIF"])
-def test_a_gif_does_not_run_away(name: str, time_ms: int) -> None:
-    """A GIF counts in hundredths of a second; what is lost of a frame is given to the next, so that the whole lasts."""
-    made = durations(through(moving(scenes(12, (140, 40)), name, duration=time_ms), ".gif", width=70))
+@pytest.mark.parametrize(("suffix", "unit_ms"), [(".gif", 10), (".webp", 1)])
+@pytest.mark.parametrize("time_ms", [16, 17, 33.33, 42, 100 / 3])
+def test_no_output_runs_away(time_ms: float, suffix: str, unit_ms: int) -> None:
+    """A GIF counts in hundredths of a second, a WebP in thousandths; what a frame loses is given to the next."""
+    made = durations(through(moving(scenes(12, (140, 40)), "PNG", duration=time_ms), suffix, width=70))
 
-    assert abs(sum(made) - 12 * time_ms) <= 10
-    assert all(abs(each - time_ms) <= 10 for each in made)
+    assert abs(sum(made) - 12 * time_ms) <= unit_ms
+    assert all(abs(each - time_ms) <= unit_ms for each in made)
+
+
+@pytest.mark.parametrize("kept", [slice(0, -1), slice(0, -200)])
+def test_a_gif_without_its_end_says_so(kept: slice) -> None:
+    """It may have lost frames; a byte of its pixels that looks like the mark is none, and what follows the mark is."""
+    whole = moving(scenes(), "GIF")
+    cut = whole[kept][:-1] + b";"
+    for data, is_noted in ((cut, True), (whole, False), (whole + b"\0\0\r\n" * 20, False)):
+        with collected() as notes:
+            open_picture(data)
+        assert [str(each) for each in notes] == ["its end mark is missing: frames may be lost"] * is_noted
 
 
 @pytest.mark.parametrize("name", ["WEBP", "PNG", "AVIF"])
@@ -286,7 +297,7 @@ def test_a_still_show_is_as_long_as_it_was() -> None:
 def test_what_no_format_can_say_is_an_error_of_the_file(suffix: str) -> None:
     """A frame shown for two months is refused in words, and takes no memory."""
     still = Animation([Image.new("RGB", (8, 6), "teal"), Image.new("RGB", (8, 6))], Timing((5e9, 100), 1))
-    with pytest.raises(FileFailure, match=r"cannot be written as .*: a frame is shown for longer than 100"):
+    with pytest.raises(FileFailure, match=r"cannot be written as .*: a frame lasts longer than 100"):
         SAVERS[suffix](still, io.BytesIO())
 
 

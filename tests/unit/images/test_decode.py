@@ -374,15 +374,15 @@ def test_an_animation_gives_its_first_frame(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (bomb_png(60000, 60000), "too large: 60000x60000, limit 100 MP"),
-        (bomb_png(10001, 10000), "too large: 10001x10000, limit 100 MP"),
-        (bomb_png(1, 84_000_000), "too large: 1x84000000, limit 65500 pixels a side"),
-        (bomb_png(84_000_000, 1), "too large: 84000000x1, limit 65500 pixels a side"),
-        (bomb_jpeg(65_000, 60_000), "too large: 65000x60000, limit 100 MP"),
-        (bomb_jpeg(65_535, 1), "too large: 65535x1, limit 65500 pixels a side"),
-        (bomb_bmp(1, 84_000_000), "too large: 1x84000000, limit 65500 pixels a side"),
-        (b"P5 20000 20000 255\n", "too large: 20000x20000, limit 100 MP"),
-        (b"P6 1 65501 255\n", "too large: 1x65501, limit 65500 pixels a side"),
+        (bomb_png(60000, 60000), "too large: 60000x60000, limit 100 MP; inputs.max_pixels raises it"),
+        (bomb_png(10001, 10000), "too large: 10001x10000, limit 100 MP; inputs.max_pixels raises it"),
+        (bomb_png(1, 84_000_000), "too large: 1x84000000, limit 65500 pixels a side; inputs.max_side raises it"),
+        (bomb_png(84_000_000, 1), "too large: 84000000x1, limit 65500 pixels a side; inputs.max_side raises it"),
+        (bomb_jpeg(65_000, 60_000), "too large: 65000x60000, limit 100 MP; inputs.max_pixels raises it"),
+        (bomb_jpeg(65_535, 1), "too large: 65535x1, limit 65500 pixels a side; inputs.max_side raises it"),
+        (bomb_bmp(1, 84_000_000), "too large: 1x84000000, limit 65500 pixels a side; inputs.max_side raises it"),
+        (b"P5 20000 20000 255\n", "too large: 20000x20000, limit 100 MP; inputs.max_pixels raises it"),
+        (b"P6 1 65501 255\n", "too large: 1x65501, limit 65500 pixels a side; inputs.max_side raises it"),
     ],
 )
 def test_a_bomb_is_refused_from_its_header(data: bytes, says: str) -> None:

@@ -145,6 +145,24 @@ def test_a_wrong_checksum_of_what_is_unpacked_does_no_harm(decoder: str, data: b
     assert open_picture(data).load().tobytes() == PIXELS
 
 
+@pytest.mark.parametrize("sizes", [[], [0], [0, 0], [1], [1, 1, 1, 1], [2, 2], [4], [5]])
+@pytest.mark.parametrize(
+    ("depth", "kind", "row_bytes"), [(8, 2, 900), (8, 6, 1200), (1, 0, 38), (16, 0, 600), (8, 4, 600)]
+)
+def test_nor_does_it_where_all_pixels_are_packed_into_a_few_bytes(
+    decoder: str, depth: int, kind: int, row_bytes: int, sizes: list[int]
+) -> None:
+    """zlib hands out the last of such pixels when it reads the checksum, wherever the chunks part it."""
+    packed = zlib.compress(bytes(row_bytes + 1) * 200)
+    packed = packed[:-1] + bytes([packed[-1] ^ 1])
+    ends = [len(packed) - sum(sizes[at:]) for at in range(len(sizes) + 1)]
+    parts = [packed[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    header = png_chunk(b"IHDR", struct.pack(">IIBB3x", 300, 200, depth, kind))
+    pixels = b"".join(png_chunk(b"IDAT", part) for part in parts)
+    image = open_picture(b"\x89PNG\r\n\x1a\n" + header + pixels + png_chunk(b"IEND", b"")).load()
+    assert not any(image.tobytes())
+
+
 def test_two_wrong_checksums_are_damage(decoder: str) -> None:
     """Of a chunk of pixels, and of what is unpacked."""
     with pytest.raises(Unreadable, match=r"^damaged picture: "):

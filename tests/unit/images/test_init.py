@@ -78,7 +78,7 @@ LONG = ("PNG", "TIFF", "BMP", "JPEG2000", "PPM", "QOI", "PSD")
 @pytest.mark.parametrize("name", BOMBS)
 def test_sixty_thousand_squared_is_refused_by_every_reader(name: str) -> None:
     """A bomb is refused from its header, in words that name its size, whatever its format."""
-    with pytest.raises(Unreadable, match=r"^too large: 60000x60000, limit 100 MP$"):
+    with pytest.raises(Unreadable, match=r"^too large: 60000x60000, limit 100 MP; inputs.max_pixels raises it$"):
         open_picture(BOMBS[name](60_000, 60_000))
 
 
@@ -86,7 +86,7 @@ def test_sixty_thousand_squared_is_refused_by_every_reader(name: str) -> None:
 def test_a_side_of_84_million_is_refused(name: str) -> None:
     """One pixel by 84 million is within the pixels and over the side."""
     for size in ((1, 84_000_000), (84_000_000, 1)):
-        with pytest.raises(Unreadable, match=r"^too large: .*, limit 65500 pixels a side$"):
+        with pytest.raises(Unreadable, match=r"^too large: .*, limit 65500 pixels a side; inputs.max_side raises it$"):
             open_picture(BOMBS[name](*size))
 
 
@@ -121,7 +121,7 @@ def test_a_picture_that_lies_about_its_size_in_one_of_two_places() -> None:
     data = bytearray(encode(paint(16, 16), "JPEG2000"))
     struct.pack_into(">II", data, data.index(b"\xff\x4f\xff\x51") + 8, 60_000, 60_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(Unreadable, match=r"^too large: 60000x60000, limit 100 MP$"):
+    with pytest.raises(Unreadable, match=r"^too large: 60000x60000, limit 100 MP; inputs.max_pixels raises it$"):
         open_picture(bytes(data)).load()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
@@ -139,7 +139,9 @@ def test_frames_count_together_where_all_are_asked_for(name: str) -> None:
     with limited_to(Limits(60_000)):
         assert len(open_picture(data).load(frames="all").frames) == 6  # type: ignore[attr-defined]
     with limited_to(Limits(59_999)):
-        with pytest.raises(Unreadable, match=r"^too large: 100x100 in 6 frames, limit 0\.059999 MP$"):
+        with pytest.raises(
+            Unreadable, match=r"^too large: 100x100 in 6 frames, limit 0\.059999 MP; inputs.max_pixels raises it$"
+        ):
             open_picture(data).load((10, 10), frames="all")
         assert open_picture(data).load().size == (100, 100)
     with limited_to(Limits(alone)):
@@ -266,7 +268,7 @@ def test_many_frames_are_refused_by_the_program(tmp_path: Path) -> None:
         project.write("in/a.gif", moving(scenes(3), "GIF"))
         summary = project.run()
         assert summary.done == done
-    assert summary.failures[0][1].text == "too large: 60x40 in 3 frames, limit 0.005 MP"
+    assert summary.failures[0][1].text == "too large: 60x40 in 3 frames, limit 0.005 MP; inputs.max_pixels raises it"
     assert dict(summary.reasons) == {"too large": 1}
 
 
@@ -276,7 +278,7 @@ def test_no_stage_may_pad_to_a_bomb(tmp_path: Path) -> None:
     project = Project(tmp_path, yaml("exclude: []").replace("{width: 32, frames: first}", options))
     project.write("in/a.png", encode(paint(8, 8), "PNG"))
 
-    assert project.run().failures[0][1].text == "too large: 60000x60000, limit 100 MP"
+    assert project.run().failures[0][1].text == "too large: 60000x60000, limit 100 MP; inputs.max_pixels raises it"
 
 
 def test_limits_end_with_their_block() -> None:

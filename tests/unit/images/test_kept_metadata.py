@@ -23,6 +23,7 @@ from pipeline.images.decode import open_picture
 from pipeline.images.density import density_of
 from pipeline.images.encode import SAVERS
 from pipeline.images.metadata import XMP_TAG, read_metadata
+from pipeline.notes import collected
 
 OUTPUTS = [".jpg", ".png", ".webp", ".avif", ".tiff"]
 RDF = (
@@ -247,6 +248,20 @@ def test_credits_are_kept_and_nothing_else(kind: str, suffix: str, tmp_path: Pat
     for secret in (b"SECRET", b"Maker", b"Model", b"2024:05", b"GPS"):
         assert secret not in data
     assert not exif.get_ifd(ExifTags.IFD.GPSInfo) and not exif.get_ifd(ExifTags.IFD.Exif)
+
+
+@pytest.mark.parametrize(("artist", "notice", "iptc", "is_noted"), [
+    ("Ann", "© Ann", b"", False), ("Ann", "", b"", False), ("Bob", "© Ann", b"", True), ("Ann", "© Bob", b"", True),
+    ("", "", IPTC, True), ("Ann", "© Ann", iim((2, 80, b"Ann"), (2, 116, "© Ann".encode())), False),
+])  # fmt: skip
+def test_credits_that_differ_are_noted(artist: str, notice: str, iptc: bytes, is_noted: bool, tmp_path: Path) -> None:
+    """XMP's are kept, and nobody else's name is lost without a word."""
+    said = {"Artist": artist, "Copyright": notice}
+    exif = camera_exif(**{name: text for name, text in said.items() if text})
+    (tmp_path / "source").write_bytes(with_iptc(encode(STORED, "JPEG", exif=exif, xmp=CREDITED), iptc))
+    with collected() as notes:
+        read_metadata(tmp_path / "source", frozenset(["copyright"]))
+    assert any("different credits" in str(each) for each in notes) == is_noted
 
 
 def test_a_picture_without_credits_keeps_nothing(tmp_path: Path) -> None:
