@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import Image, ImageChops, ImageStat, MpoImagePlugin
+from PIL import Image, ImageChops, ImageFile, ImageStat, MpoImagePlugin
 
 from pipeline.images.encode import SAVERS
 
@@ -40,7 +40,12 @@ def paint(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 def encode(image: Image.Image, name: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, name, **options)
+    # Room for a scan of a progressive JPEG, of which Pillow writes none in parts.
+    before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, 8 * image.width * image.height)
+    try:
+        image.save(file, name, **options)
+    finally:
+        ImageFile.MAXBLOCK = before
     return file.getvalue()
 
 
