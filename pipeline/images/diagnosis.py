@@ -42,6 +42,8 @@ _HEAD = 4096
 _LARGEST_BYTES = 1 << 28
 # What the second version of TGA, which begins like many a file, ends with.
 _TGA_END = b"TRUEVISION-XFILE.\0"
+# How what is said begins, of a file that ends too early and of one that is wrong.
+_TRUNCATED, _DAMAGED = "truncated picture: ", "damaged picture: "
 # What Pillow's readers say of a file that ends too early, where the format itself does not say whether it does, and of
 # one that they cannot read.
 _CUT_OFF = (
@@ -71,6 +73,13 @@ def unreadable_if_damaged(file: Path | bytes | None = None, name: str | None = N
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
+    except Unreadable as error:  # by one of our readers
+        said = str(error)
+        if file and said.startswith(_DAMAGED):
+            data = _contents(file)
+            if (name := name or _recognised(data[:_HEAD])) and ends_early(data, name):
+                raise Unreadable(_TRUNCATED + said.removeprefix(_DAMAGED)) from error
+        raise
     except (FileFailure, MemoryError):
         raise
     except Exception as error:
@@ -99,7 +108,7 @@ def _verdict(error: Exception, file: Path | bytes | None, name: str | None) -> s
     is_cut_off = ends_early(data, name) if data and name else None
     if is_cut_off is None:
         is_cut_off = isinstance(error, EOFError) or any(word in words for word in _CUT_OFF)
-    return f"{'truncated' if is_cut_off else 'damaged'} picture: {message}"
+    return f"{_TRUNCATED if is_cut_off else _DAMAGED}{message}"
 
 
 def _message(error: Exception) -> str:

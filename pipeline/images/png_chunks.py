@@ -291,14 +291,14 @@ def _check(file: IO[bytes], chunk: Chunk, is_repeated: bool, is_late: bool, text
 
     Raises:
         ValueError: An ancillary chunk is of no use, and why.
-        Unreadable: A critical chunk is damaged.
+        OSError: A critical chunk is damaged; the file may have been cut off as well.
     """
     is_critical = chunk.kind[:1].isupper()
     if not is_critical and chunk.size_bytes > _TEXTS_MAX:
         raise ValueError(f"it is larger than {_TEXTS_MAX >> 20} MB")
     if not chunk.is_sound(file):
         if is_critical:
-            raise Unreadable(f"damaged picture: the checksum of its PNG chunk {chunk.kind.decode('ascii')} is wrong")
+            raise OSError(f"the checksum of its PNG chunk {chunk.kind.decode('ascii')} is wrong")
         raise ValueError("its checksum is wrong")
     if chunk.kind in _COLORS and (is_repeated or is_late):
         raise ValueError("it stands there twice" if is_repeated else "it follows the pixels")
