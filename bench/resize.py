@@ -5,6 +5,8 @@
                                                two idle cores
     python bench/resize.py --work big-800 --only "filemill; sharp; pyvips, cascade" --rounds 3
     python bench/resize.py --from-json FILE    the section once more, from what --json FILE has kept
+    python bench/resize.py --quality           how near everybody comes to Lanczos, beside what it costs: a section of
+                                               its own, in a quarter of an hour
     python bench/resize.py --quick             a few generated pictures, nothing fetched, nothing written
 
 What counts is CPU time of the whole process tree per picture, everything included, and the ratios within one run. A
@@ -29,7 +31,7 @@ from choices import add_choice
 from resizing import meter
 from resizing.contenders import QUICK, QUICK_NAMES, WORKS, Contender, Place, Work, contenders
 from resizing.corpora import corpus
-from resizing.report import Row, as_text, publish
+from resizing.report import Row, as_text, publish, write_section
 
 HERE = Path(__file__).parent
 DEBIAN = ("libjpeg-turbo-progs", "libvips-tools", "imagemagick")
@@ -41,6 +43,14 @@ def main() -> int:
     options = _options()
     if options.set_up:
         set_up(options.cache)
+        return 0
+    if options.quality:
+        from resizing import quality  # which needs numpy
+
+        meter.prove()
+        section = quality.as_markdown(quality.compare(_present(options), options.cache))
+        print(section)
+        write_section(section, options.docs)
         return 0
     rows = [Row(**row) for row in json.loads(options.from_json.read_text())] if options.from_json else run(options)
     if options.json:
@@ -59,6 +69,7 @@ def _options() -> argparse.Namespace:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--set-up", action="store_true", help="install the peers")
     parser.add_argument("--quick", action="store_true", help="a few generated pictures; seconds, not minutes")
+    parser.add_argument("--quality", action="store_true", help="compare the pixels, and write that section")
     add_choice(parser, "--work", [each.name for each in WORKS])
     add_choice(parser, "--only", ["filemill", "sharp", "pyvips", "..."])
     parser.add_argument("--rounds", type=int, default=1, help="how often each contender is measured")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 from pipeline.text import as_json, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL import Image
 
 T = TypeVar("T")
@@ -81,7 +83,7 @@ class Picture(ABC):
     format: str | None
     """Pillow's name of the format found in the file's content, such as "JPEG"; None for a value made by a stage."""
     frames: int
-    """The number of frames or pages of the file; 1 for a still picture."""
+    """The number of frames, pages or pictures of the file; 1 for a still picture."""
 
     @abstractmethod
     def load(
@@ -110,6 +112,17 @@ class Picture(ABC):
         Raises:
             Unreadable: The file is truncated or damaged, or its frames together are too large.
             ValueError: The box does not lie in the picture, the size has no pixels, or `gap` is less than 1.
+        """
+
+    @abstractmethod
+    def load_each(self) -> Iterator[Image.Image]:
+        """Decode every frame, page or picture of the file, one at a time, each as `load` does.
+
+        Yields:
+            Images that belong to the caller, in the file's order; pages and pictures may differ in size.
+
+        Raises:
+            Unreadable: One of them is truncated, damaged or too large.
         """
 
 

@@ -11,10 +11,17 @@ from annotated_types import Ge, Le
 from PIL import Image, ImageColor, ImageDraw
 
 from pipeline import FileFailure, FitBox, Item, Picture, Unreadable, printable_path
-from pipeline.images import Color, in_srgb, load_font, refuse_if_too_large, replace_missing_glyphs
+from pipeline.images import (
+    Color,
+    in_srgb,
+    load_font,
+    refuse_if_too_large,
+    replace_missing_glyphs,
+    rounded_side,
+)
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
-RECIPE = 1
+RECIPE = 2
 
 
 class ContactSheet:
@@ -56,7 +63,7 @@ class ContactSheet:
         picture = item.value
         across, down = FitBox(self._cell, self._cell).whole(picture.size)
         width, height = (
-            min(side, max(1, round(small))) for side, small in zip(picture.size, (across, down), strict=True)
+            min(side, rounded_side(small)) for side, small in zip(picture.size, (across, down), strict=True)
         )
         small = in_srgb(picture.load((width, height)))
         drawn = Image.new("RGB", (self._cell, self._cell + self._caption), self._background)

@@ -17,31 +17,32 @@ from pipeline.images import (
     map_frames,
     position_fractions,
     refuse_if_too_large,
+    rounded_side,
     to_mode,
 )
 from pipeline.types import Fit
 
 # Bumped when the same options give other pixels, so that the outputs are redone.
-RECIPE = 1
+RECIPE = 2
 
-# JPEG holds no longer side.
+# libjpeg writes no longer side.
 Pixels = Annotated[int, Gt(0), Le(65_500)]
 Filter = Literal["lanczos", "bicubic", "hamming", "bilinear", "box", "nearest"]
 
 
 class Resize:
-    """Makes a picture smaller.
+    """Resizes a picture.
 
     `width` and `height`, of which one is enough, are in pixels of the upright picture. `fit` says what to do when both
     are given and the shape differs, with the names of CSS's object-fit: `inside` keeps the whole picture within the
-    box, `outside` covers the box and lets the picture stand over, `cover` does so and cuts off what stands over,
+    box, `outside` covers the box and lets the picture extend beyond it, `cover` does so and cuts off what does,
     `contain` pads with `background` (a CSS colour), `fill` distorts. `position` is the side or corner that `cover`
     keeps, and to which `contain` moves the picture. A picture is never made larger unless `enlarge` says so.
 
-    `filter` is how pixels are averaged, in Pillow's words. `gap` trades time for likeness to the best possible
-    picture: a JPEG is decoded, and any picture averaged in whole steps, down to no less than `gap` times the size
-    before the filter has its turn. At 1 a photograph comes out 49 dB from an exhaustive LANCZOS, at 1.5 at 52 dB and
-    at 2 at 56 dB, for a fifth and a third more time; after a JPEG of quality 82 all are within 0.2 dB of each other.
+    Sides are rounded half up, as browsers and sharp do. `filter` is how pixels are averaged, in Pillow's words. To save
+    time, a JPEG is decoded to less than its full size, and any picture averaged in whole steps, before it is filtered,
+    but to no less than `gap` times the wanted size: 1 is as near to a filter over every pixel as sharp comes, or
+    nearer; 2 is nearer still and takes longer.
 
     `frames: all` resizes every frame of a GIF, WebP, PNG or AVIF that moves; an output in GIF or WebP moves as well.
     """
@@ -125,13 +126,13 @@ def fit_to(
 def _scaled(source: Size, scale_x: float, scale_y: float, enlarge: bool) -> Size:
     if not enlarge and (scale_x > 1 or scale_y > 1):
         return source
-    return max(1, round(source[0] * scale_x)), max(1, round(source[1] * scale_y))
+    return rounded_side(source[0] * scale_x), rounded_side(source[1] * scale_y)
 
 
 def _cover(source: Size, box: Size, scale: float, enlarge: bool, at: tuple[float, float]) -> tuple[Size, Box]:
     """Return the size and the box for `cover`; a side on which the source is too small keeps its length."""
     scale = scale if enlarge else min(scale, 1.0)
-    size = min(box[0], max(1, round(source[0] * scale))), min(box[1], max(1, round(source[1] * scale)))
+    size = min(box[0], rounded_side(source[0] * scale)), min(box[1], rounded_side(source[1] * scale))
     (left, right), (top, bottom) = (_part(source[axis], size[axis] / scale, at[axis]) for axis in (0, 1))
     return size, (left, top, right, bottom)
 

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
+WITHOUT_FAST = Path(__file__).parent / "without_fast"
 
 Command = list[str]
 
@@ -70,7 +71,9 @@ class Contender:
 def contenders(cache: Path, simd_python: Path | None) -> Iterator[Contender]:
     """Everybody, this program first."""
     pillow = f"Pillow {_package('pillow')}"
-    yield Contender("filemill", pillow, _filemill(sys.executable))
+    yield Contender("filemill", pillow, _filemill(sys.executable), {"PYTHONPATH": str(WITHOUT_FAST)})
+    fast = [f"{name} {found}" for name in ("cykooz-resizer", "pyspng") if (found := _package(name))]
+    yield Contender("filemill, fast", ", ".join(fast) if len(fast) == 2 else None, _filemill(sys.executable))
     simd = _ask(str(simd_python), "-c", "import PIL; print(PIL.__version__)") if simd_python else None
     yield Contender("filemill, pillow-simd", simd and f"pillow-simd {simd}", _filemill(str(simd_python)))
     yield Contender("floor: in-process decode and encode", pillow, _floor)
@@ -125,17 +128,16 @@ def _filemill(python: str) -> Callable[[Work, Place], Command]:
 
 
 def _pipeline(work: Work, place: Place) -> str:
-    """A stage for each size, each reading the one before."""
+    """A stage for each size, of the source."""
     lines = [f"inputs: {place.source}", "stages:"]
     for size in work.sizes:
         lines += [
             f"  - name: to{size}",
+            "    from: inputs",
             "    uses: resize",
             f"    with: {{width: {size}, height: {size}}}",
             f"    output: {place.into}/{size}-{{stem}}{work.suffix}",
         ]
-        if size != work.sizes[0]:
-            lines.insert(-3, f"    from: to{work.sizes[work.sizes.index(size) - 1]}")
     return "\n".join([*lines, "pool: {processes: 2}", ""])
 
 

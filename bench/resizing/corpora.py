@@ -1,21 +1,24 @@
 """The pictures to measure with: photographs of Debian's wallpaper packages, made like a camera roll, in a cache.
 
 `big` are JPEGs of 9 to 24 MP, some progressive, 4:4:4, sideways by EXIF, or in Adobe RGB; `web` are JPEGs of 1 to 2 MP,
-`alpha` cut-out PNGs of 1.3 to 4 MP, `huge` JPEGs of 24 MP for the memory they take. Each is repeated by hard links, so
-that a tool's start does not decide.
+`alpha` cut-out PNGs of 1.3 to 4 MP, `huge` JPEGs of 24 MP for the memory they take. `kinds-jpeg` and `kinds-png` are
+photographs, scans, drawings and a zone plate, named for what they are. Each is repeated by hard links, so that a tool's
+start does not decide.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import string
 import subprocess
 from collections.abc import Callable, Iterator
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, ImageChops
+from PIL import ExifTags, Image, ImageChops, ImageDraw, ImageFont
 
 PACKAGES = (
     "gnome-backgrounds", "lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds",
@@ -34,6 +37,11 @@ def corpus(name: str, cache: Path, at_least: int) -> Path:
     """The folder of a corpus with so many pictures, made if need be."""
     if name == "quick":
         return _repeat(_made(cache / "quick", _make_quick), cache / "quick-repeated", at_least)
+    if name in ("kinds-jpeg", "kinds-png"):
+        once = _made(
+            cache / name, lambda folder: _make_kinds(cache, folder, ".jpg" if name == "kinds-jpeg" else ".png")
+        )
+        return _repeat(once, cache / f"{name}-repeated", at_least)
     make = {"big": _make_big, "web": _make_web, "alpha": _make_alpha, "huge": _make_huge}[name]
     once = _made(cache / name, lambda folder: _make_all(make, cache, folder))
     return _repeat(once, cache / f"{name}-repeated", at_least)
@@ -148,6 +156,71 @@ def _make_alpha(number: int, path: Path, folder: Path, profile: bytes) -> None:
     cut.paste(image, mask=oval.point(lambda v: 255 * (v > 0)))
     cut.putalpha(oval)
     cut.save(folder / f"{number:03}.png")
+
+
+# -- of every kind, to look at closely ---------------------------------------------------------------------------------
+
+# Pixels: the width of each picture, so that a scale is one size for all of them.
+KINDS_WIDTH = 2400
+_KINDS_SIZE = (KINDS_WIDTH, 1600)
+
+
+def _make_kinds(cache: Path, folder: Path, suffix: str) -> None:
+    """Pictures as KIND-NUMBER, with transparency if they are PNGs."""
+    photographs = _photographs(_made(cache / "packages", _fetch))[::12]
+    kinds = {
+        "photo": [_scaled_to_width(path) for path in photographs],
+        "scan": [_page(number) for number in range(2)],
+        "drawing": [_drawing(number) for number in range(2)],
+        "zone plate": [_zone_plate()],
+    }
+    for kind, images in kinds.items():
+        for number, image in enumerate(images):
+            if suffix == ".png":
+                image.putalpha(Image.radial_gradient("L").resize(image.size).point(lambda v: min(255, (255 - v) * 2)))
+            save = {"quality": 92, "progressive": number % 3 == 1, "subsampling": "4:4:4" if number % 2 else "4:2:0"}
+            image.save(folder / f"{kind}-{number}{suffix}", **(save if suffix == ".jpg" else {}))
+
+
+def _scaled_to_width(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        height = round(image.height * KINDS_WIDTH / image.width)
+        return image.convert("RGB").resize((KINDS_WIDTH, height), Image.Resampling.LANCZOS)
+
+
+def _page(number: int) -> Image.Image:
+    """A page of text, not quite straight and with the grain of a scanner."""
+    some, page = random.Random(number), Image.new("RGB", _KINDS_SIZE, (250, 248, 240))
+    pen, top = ImageDraw.Draw(page), 40
+    while top < page.height - 60:
+        size = some.choice([18, 22, 28, 40])
+        text = " ".join("".join(some.choices(string.ascii_lowercase, k=some.randint(2, 9))) for _ in range(40))
+        pen.text((60, top), text, (20, 20, 30), ImageFont.load_default(size))
+        top += int(size * 1.4)
+    return _grained(page.rotate(1.5 * number, Image.Resampling.BICUBIC, fillcolor=(250, 248, 240)), 4)
+
+
+def _drawing(number: int) -> Image.Image:
+    """Flat colours and thin lines."""
+    some, image = random.Random(number), Image.new("RGB", _KINDS_SIZE, "white")
+    pen = ImageDraw.Draw(image)
+    for _ in range(300):
+        x, y, side = some.randrange(image.width), some.randrange(image.height), some.randrange(10, 200)
+        colour = (some.randrange(256), some.randrange(256), some.randrange(256))
+        pen.ellipse((x, y, x + side, y + side), fill=colour)
+        x, y = some.randrange(image.width), some.randrange(image.height)
+        pen.line((x, y, x + 3 * side, y + some.randrange(200)), fill=colour, width=some.randrange(1, 6))
+    return image
+
+
+def _zone_plate() -> Image.Image:
+    """Rings that become finer outwards, up to what pixels can hold; each wrong frequency is seen as moire."""
+    import numpy as np
+
+    x = np.arange(_KINDS_SIZE[0]) - _KINDS_SIZE[0] / 2
+    y = np.arange(_KINDS_SIZE[1])[:, None] - _KINDS_SIZE[1] / 2
+    rings = 127.5 + 127.5 * np.cos((x**2 + y**2) * np.pi / _KINDS_SIZE[0])
+    return Image.fromarray(rings.astype(np.uint8)).convert("RGB")
 
 
 # -- generated, for the quick form -------------------------------------------------------------------------------------

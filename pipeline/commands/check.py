@@ -20,6 +20,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
 
     config = load_config(Path(arguments.file), arguments.set)
+    from pipeline.operations.missing_extras import describe_missing_for
     from pipeline.planning.plan import walk_of  # once the pipeline is loaded, by a copy of this process
 
     for note in (*config.warnings, *config.unseen):
@@ -27,7 +28,7 @@ def execute(arguments: argparse.Namespace) -> int:
     warn_of_namesake(config.folder)
     walk = walk_of(config)
     walk.find_owned()
-    for line in walk.describe_left_out():
+    for line in (*walk.describe_left_out(), *describe_missing_for(config, walk)):
         print(line, file=sys.stderr)
     for stage in config.stages:
         parent = config.stages[stage.parent].name if stage.parent is not None else "inputs"

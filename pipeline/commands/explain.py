@@ -90,6 +90,8 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
         yield from (f"    {each}" for each in output.differences)
     if row := output.row:
         yield f"  recorded: {_record(output)}"
+        if row.status == "done" and row.reason:
+            yield f"  noted: {row.reason}"
         if override := output.override:
             yield f"  decreed: by {override.verb}, {local_time(override.at)}: {_listed(override.details)}"
     if found := output.found:

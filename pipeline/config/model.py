@@ -264,6 +264,8 @@ class Config(PipelineEntry):
     """The seal of this reading, which the next run keeps in the state folder; empty if it is there already."""
     unseen: tuple[str, ...] = ()
     """Lines of the stages' code that load or read files which do not count, since the code does not tell which."""
+    picture_suffixes: frozenset[bytes] = frozenset()
+    """The suffixes of pictures that plug-ins of the stages and initializers read, beside those of filemill."""
 
     @cached_property
     def leaves(self) -> tuple[StageConfig, ...]:

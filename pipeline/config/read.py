@@ -98,7 +98,8 @@ def _as_plain_data(config: Config, finder: StageFinder, document: Document) -> C
         _without_code(stage, config.folder, document, names.index(stage.name)) for stage in config.stages
     )  # fmt: skip
     unseen = tuple(_describe_unseen(finder.code, config.folder))
-    return replace(config, stages=stages, code_state=finder.code.state(), unseen=unseen)
+    code, suffixes = finder.code.state(), finder.code.picture_suffixes()
+    return replace(config, stages=stages, code_state=code, unseen=unseen, picture_suffixes=suffixes)
 
 
 def _without_code(stage: StageConfig, folder: Path, document: Document, index: int) -> StageConfig:

@@ -3,12 +3,37 @@
 A picture is a Pillow `Image.Image` in mode L, LA, RGB or RGBA with 8 bits a channel; sizes and boxes are in pixels,
 width before height, with (0, 0) at the top left.
 
-    decode     a Picture over a file: opening, turning, reducing and resampling
+    decode     a Picture over a file: opening, turning, reducing
+    resample   the filters, by SIMD instructions where cykooz-resizer is installed
+    readers    which reader opens a file: one of ours or Pillow's
+    png        PNG by its standard: transparency, colours named by numbers
+    png_chunks the chunks of a PNG, and damage beside its pixels
+    fast_png   another decoder for ordinary PNGs, where it is installed
+    orientation how a stored picture is turned upright
+    scans      the scans of a progressive JPEG that a small picture does not need
+    tiff       how the pages of a TIFF are laid out, and those that Pillow does not decode right
+    bmp        BMP of every header, bit field and compression
+    avif       AVIF: its colours, its clean aperture, what does no harm in it
+    pcx        PCX whose palette is not at its end
+    sgi        SGI whose rows have no end mark
+    psd        PSD, some of a channel at a time
+    jpeg_2000  JPEG 2000: channels of less or more than 8 bits
+    icon       ICO and CUR: the best of their pictures
+    encodings  ICC profiles for colours that are named by numbers
+    allocation the memory that one picture leaves to the next
     diagnosis  the formats that are read, and the defects of files that cannot be
+    endings    whether a file was cut off
+    kinds      the names of formats, and kinds of them, that are not read
+    costs      pictures that cost more than their size lets expect
+    pnm        fast decoding of PBM, PGM and PPM
     animation  an image with further frames
+    frames     how the frames of an animation are composed
+    delays     how long the frames of an output are shown
     color      modes, ICC profiles, sRGB
     fonts      fonts, and the letters that a font lacks
-    metadata   EXIF and XMP that an output keeps
+    plugins    readers beside Pillow's own; extras and jpeg_xl, what is known of formats before one is loaded
+    several    files of several pictures, and the notes on what is left out
+    metadata   what an output keeps of its source; density, credits and xmp, the parts of it
     encode     one function for each output format
 
 The names defined in this file need no Pillow; any other public name loads its module when it is first used, so that the
@@ -18,6 +43,7 @@ workers of a pipeline without pictures stay light.
 from __future__ import annotations
 
 import importlib
+import math
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -39,7 +65,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Animation", "Box", "Color", "Font", "Position", "Size", "Timing", "color_in", "flatten", "in_colors_of", "in_srgb",
     "load_font", "map_frames", "missing_glyphs", "open_picture", "position_fractions", "refuse_if_too_large",
-    "refuse_missing_glyphs", "replace_missing_glyphs", "still", "to_mode",
+    "refuse_missing_glyphs", "replace_missing_glyphs", "rounded_side", "still", "to_mode",
 ]  # fmt: skip
 
 # Where each public name is defined that needs Pillow.
@@ -98,6 +124,12 @@ def position_fractions(position: str) -> tuple[float, float]:
     return across, 0.0 if "top" in words else 1.0 if "bottom" in words else 0.5
 
 
+def rounded_side(length: float) -> int:
+    """Round the length of a picture's side half up, as browsers and sharp do, to at least 1 pixel."""
+    # Scaled by a quotient of sides, no length is so near to a half that six digits do not tell, but by a float's error.
+    return max(1, math.floor(round(length, 6) + 0.5))
+
+
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +139,7 @@ class Limits(NamedTuple):
     # 100 MP decode to 400 MB as RGBA, which a worker can bear.
     max_pixels: int = 100_000_000
     """The greatest product of width, height and number of decoded frames."""
-    # No camera or scanner makes a longer side, JPEG cannot hold one, and decoders misbehave above it.
+    # No camera or scanner makes a longer side, libjpeg writes none, and decoders misbehave above it.
     max_side: int = 65_500
     """The greatest length of a side in pixels."""
 
@@ -129,23 +161,29 @@ class limited_to:
         _limits.reset(self._token)
 
 
-def refuse_if_too_large(size: Size, frames: int = 1) -> None:
+def refuse_if_too_large(size: Size, frames: int = 1, *, counted: float = 1.0, why: str = "") -> None:
     """Check a picture's size against the limits of the pipeline, before its pixels take any memory.
 
     Args:
         size: Width and height in pixels.
         frames: The number of frames that are in memory together.
+        counted: How many usual pixels each of its pixels counts as, where decoding costs more than usual.
+        why: What decoding costs, for the error.
 
     Raises:
-        Unreadable: The picture has no pixels, has more than `inputs.max_pixels` (default 100 million, all frames
-            together), or a side is longer than 65,500 pixels.
+        Unreadable: The picture has no pixels, counts as more than `inputs.max_pixels` (default 100 million, all frames
+            together), or a side is longer than `inputs.max_side` (default 65,500).
     """
     width, height = size
     limits = _limits.get()
     if width < 1 or height < 1:
         raise Unreadable(f"damaged picture: its size is {width}x{height}")
     shown = f"too large: {width}x{height}" + (f" in {frames} frames" if frames > 1 else "")
-    if width * height * frames > limits.max_pixels:
-        raise Unreadable(f"{shown}, limit {limits.max_pixels / 1e6:g} MP")
+    if width * height * frames * counted > limits.max_pixels:
+        limit = limits.max_pixels / counted / 1e6
+        kind = f" for a picture {why}" if why else ""
+        raise Unreadable(
+            f"{shown}, limit {round(limit, 1) if limit > 1 else limit:g} MP{kind}; inputs.max_pixels raises it"
+        )
     if max(width, height) > limits.max_side:
-        raise Unreadable(f"{shown}, limit {limits.max_side} pixels a side")
+        raise Unreadable(f"{shown}, limit {limits.max_side} pixels a side; inputs.max_side raises it")

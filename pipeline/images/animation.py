@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pipeline.images import refuse_if_too_large
+from pipeline.images.several import note_others, places_of
 from pipeline.notes import note
 
-# Formats whose further frames are the same picture in motion, or further pages; in others they are previews or layers.
-_WITH_FRAMES = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 # A TIFF's pages are no animation.
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
@@ -24,8 +23,6 @@ class Timing:
     """The duration of each frame in milliseconds."""
     plays: int
     """The number of times that the animation is shown; 0 for ever."""
-    disposals: tuple[int, ...]
-    """The disposal method of each frame of a GIF (GIF89a, 23.c.iv); 0 where the format has none."""
 
 
 class Animation(Image.Image):
@@ -73,10 +70,10 @@ def still(image: Image.Image) -> Image.Image:
 
 
 def count_frames(image: Image.Image) -> int:
-    """Count the frames or pages of an image; a GIF is read through for it."""
+    """Count the frames, pages or pictures of an image; a GIF is read through for it."""
     if isinstance(image, Animation):
         return len(image.frames)
-    return getattr(image, "n_frames", 1) if image.format in _WITH_FRAMES else 1
+    return len(places_of(image))
 
 
 def read_frames(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -95,23 +92,22 @@ def read_frames(image: Image.Image, read: Callable[[Image.Image], Image.Image]) 
 
 def read_first(image: Image.Image, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """Read the first frame of an image, with a note if there are more."""
-    count = count_frames(image)
-    if count > 1:
-        note(f"first {'page' if image.format == 'TIFF' else 'frame'} only", f"of {count}")
+    if not isinstance(image, Animation):
+        note_others(image, count_frames(image))
         image.seek(0)
+    elif len(image.frames) > 1:
+        note("first frame only", f"of {len(image.frames)}")
     return read(image.frames[0] if isinstance(image, Animation) else image)
 
 
 def _read_all(image: Image.Image, count: int, read: Callable[[Image.Image], Image.Image]) -> Animation:
-    frames, durations_ms, disposals = [], [], []
+    frames, durations_ms = [], []
     # The first picture of an APNG may be one for programs that know no animation, and no frame of it.
     for frame in range(1 if getattr(image, "default_image", False) else 0, count):
         image.seek(frame)
-        refuse_if_too_large(image.size, count)  # a GIF's canvas may grow
         frames.append(read(image))
         durations_ms.append(float(image.info.get("duration", 0)))
-        disposals.append(int(getattr(image, "disposal_method", 0)))
-    return Animation(frames, Timing(tuple(durations_ms), _plays(image), tuple(disposals)))
+    return Animation(frames, Timing(tuple(durations_ms), _plays(image)))
 
 
 def _plays(image: Image.Image) -> int:

@@ -16,6 +16,8 @@ from pipeline.notes import note
 
 # What a broken profile makes lcms and Pillow raise.
 _UNUSABLE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
+# Rows of a deep picture that are scaled at a time, since it takes four times the memory meanwhile.
+_DEEP_BAND = 256
 
 
 def _opaque(mode: str) -> str:
@@ -46,19 +48,32 @@ def _has_transparent_color(image: Image.Image) -> bool:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale greys of 16 or 32 bits, or floats, to 8 bits; `convert("L")` would clip them to white."""
-    deep = image if image.mode == "F" else image.convert("I")
-    high = deep.getextrema()[1]
-    assert isinstance(high, (int, float))
-    if deep.mode == "I" and high <= 65_535:
-        grey = deep.point([(value + 128) // 257 for value in range(65_536)], "L")
-        transparent = image.info.get("transparency")
-        if isinstance(transparent, int):
-            grey.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
-        return grey
-    top = next((top for top in (1, 255, 65_535) if high <= top), high) if deep.mode == "F" else 2_147_483_647
-    # Half a step up, because the last conversion rounds down.
-    return deep.convert("F").point(lambda value: value * (255 / top) + 0.5).convert("L")
+    """Scale greys of 16 bits, or floats, to 8 bits by the range of their type; `convert("L")` would clip them."""
+    if image.mode == "F":
+        # White is 1 in a file, and 255 where a stage converted a picture with Pillow.
+        return floats_to_eight_bits(image, *(guessed_range(0, 1) if image.format else (0, 255)))
+    transparent = image.info.get("transparency")
+    grey = Image.new("LA" if isinstance(transparent, int) else "L", image.size)
+    for top in range(0, image.height, _DEEP_BAND):
+        deep = image.crop((0, top, image.width, min(image.height, top + _DEEP_BAND))).convert("I")
+        band = deep.point([(value + 128) // 257 for value in range(65_536)], "L")
+        if grey.mode == "LA":
+            band.putalpha(deep.point([255 * (value != transparent) for value in range(65_536)], "L"))
+        grey.paste(band, (0, top))
+    return grey
+
+
+def guessed_range(low: float, high: float) -> tuple[float, float]:
+    """Return a range that a file does not state, and note that it was guessed."""
+    note("its range of values is not stated", f"{low:g} was taken for black and {high:g} for white")
+    return low, high
+
+
+def floats_to_eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
+    """Scale an image in mode F to mode L: `low` becomes 0 and `high` 255; what is not a number becomes 0 as well."""
+    scale = 255 / (high - low)
+    # Half a step up, because the conversion rounds down; it clips, too.
+    return image.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
@@ -76,18 +91,22 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 def to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     """Convert an L, LA, RGB, RGBA or CMYK image to sRGB, keeping greys grey and the alpha as it is."""
     opaque = _opaque(image.mode)
-    transform = None
+    transform: ImageCms.ImageCmsTransform | list[int] | None = None
     if icc_profile:
         try:
-            transform = _transform_to_srgb(icc_profile, opaque)
+            transform = _levels_in_srgb(icc_profile) if opaque == "L" else _transform_to_srgb(icc_profile, opaque)
         except _UNUSABLE:
             note("its colour profile cannot be used: read as sRGB")
     if transform is None:
         return image.convert("RGB") if image.mode == "CMYK" else image
-    converted = ImageCms.applyTransform(image.convert(opaque), transform)
-    assert converted is not None
-    if opaque == "L":
-        converted = converted.convert("L")
+    if isinstance(transform, list):
+        converted = image.getchannel(0).point(transform)
+    else:
+        # `convert` copies even where there is nothing to do.
+        colors = image if image.mode == opaque else image.convert(opaque)
+        applied = ImageCms.applyTransform(colors, transform)
+        assert applied is not None
+        converted = applied
     if image.mode != opaque and opaque != "CMYK":
         converted.putalpha(image.getchannel("A"))
     return converted
@@ -99,6 +118,23 @@ def _transform_to_srgb(icc_profile: bytes, mode: str) -> ImageCms.ImageCmsTransf
     """Build the transform from an embedded profile; None if it is sRGB. Raises various exceptions if it is broken."""
     transform = ImageCms.buildTransform(io.BytesIO(icc_profile), _srgb(), mode, "RGB")
     return None if _changes_nothing(transform, mode) else transform
+
+
+@lru_cache(maxsize=16)
+def _levels_in_srgb(icc_profile: bytes) -> list[int] | None:
+    """Return the sRGB value of each grey; None if it changes none. Raises various exceptions if it is broken.
+
+    Each of the 256 is computed by itself: lcms would compute 33 and go straight between them, which is 16 levels wrong
+    in the dark of linear light.
+    """
+    transform = ImageCms.buildTransform(io.BytesIO(icc_profile), _srgb(), "L", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
+    if _changes_nothing(transform, "L"):
+        return None
+    ramp = Image.new("L", (256, 1))
+    ramp.putdata(range(256))
+    levels = ImageCms.applyTransform(ramp, transform)
+    assert levels is not None
+    return list(levels.convert("L").tobytes())
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:

@@ -8,61 +8,68 @@ from __future__ import annotations
 
 import io
 import math
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal, TypeVar
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
-from pipeline.images import Box, Size, refuse_if_too_large
+from pipeline.images import Box, Size, refuse_if_too_large, rounded_side
+from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.diagnosis import READABLE, refuse_raw, unidentified, unreadable_if_damaged
+from pipeline.images.costs import is_affordable, refuse_if_too_costly
+from pipeline.images.density import remember as remember_density
+from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
+from pipeline.images.endings import ends_early
+from pipeline.images.fast_png import FAST_BYTES_A_PIXEL, read_png
+from pipeline.images.frames import with_composed_frames
+from pipeline.images.orientation import Turn, turn_of
+from pipeline.images.plugins import profile_of
+from pipeline.images.pnm import with_fast_pnm
+from pipeline.images.readers import open_image
+from pipeline.images.resample import least_gap, resample
+from pipeline.images.scans import without_ac_scans
+from pipeline.images.several import is_as_opened, note_others, places_of
+from pipeline.images.tiff import as_stated
 from pipeline.notes import note
 from pipeline.types import FitBox, Picture
 
 Side = TypeVar("Side", int, float)
 
-# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with previews after it.
+# Formats whose first frame or page must be sought; of others, the picture that is taken is there when they are opened.
+_SOUGHT = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
+# Formats whose decoder can leave out what a smaller picture does not need; MPO is a JPEG with others after it.
 _REDUCIBLE = ("JPEG", "MPO")
-# EXIF orientation -> (how to turn the stored picture upright, are the axes swapped, mirrored in x, mirrored in y);
-# the last three take a point of the upright picture back to the stored one. Exif 2.32, tag 0x0112.
-_TURNS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
-    3: (Image.Transpose.ROTATE_180, False, True, True),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
-    5: (Image.Transpose.TRANSPOSE, True, False, False),
-    6: (Image.Transpose.ROTATE_270, True, False, True),
-    7: (Image.Transpose.TRANSVERSE, True, True, True),
-    8: (Image.Transpose.ROTATE_90, True, True, False),
-}
-_ORIENTATION = 0x0112
-# Bytes before a PNG's first chunk, and the chunks in which it may say how it is turned.
-_PNG_SIGNATURE = 8
-_PNG_TEXTS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
-# Multiplied by the alpha, so that the colour behind transparent pixels does not bleed into those beside them.
-_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
-# Rows of a picture with alpha that are premultiplied at a time: small beside the picture, large beside a call.
-_BAND = 32
-# Pixels of the result, from the middle of its outermost, that Lanczos reaches beyond the box.
-_REACH = 2.5
-# Bytes in which a GIF's end mark is looked for: some programs write a few after it.
-_END = 16
+# How many times the size of a reader's picture that of the largest is at least, if the one is made from the other: what
+# comes out is then as near to Lanczos of the whole picture as from a decoder that averages.
+_LEAST_SHRINK = 2.0
+# Pixels of a side of that picture: of fewer, two filters in a row make something else than one.
+_LEAST_SIDE = 32
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """The pixels that a decoder returned, kept for consumers that need no finer ones."""
+class _Pixels:
+    """A stored picture's pixels, as many as a reader needs, kept for others that need no finer ones."""
 
-    scale: int
-    """The factor by which the decoder was asked to reduce."""
-    reduction: float
-    """The factor by which the decoder did reduce."""
     image: Image.Image
+    across: float = 1.0
+    """How many times the stored picture is as wide as this image."""
+    down: float = 1.0
+    """How many times it is as high."""
+    scale: int = 1
+    """The factor by which the decoder was asked to reduce."""
+
+    def resampled(self, size: Size, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
+        """Return a box of the stored picture in this size."""
+        inner = (box[0] / self.across, box[1] / self.down, box[2] / self.across, box[3] / self.down)
+        # Six digits, so that no error of a float puts an edge beside or out of the image.
+        left, top, right, bottom = (round(edge, 6) for edge in inner)
+        return resample(self.image, size, how, (left, top, right, bottom), gap)
 
 
 class OpenedPicture(Picture):
@@ -74,18 +81,25 @@ class OpenedPicture(Picture):
     """True if the picture is loaded in its own colours, with their profile in its info, instead of in sRGB."""
 
     def __init__(
-        self, image: Image.Image, *, upright: bool = False, reopen: Callable[[], Image.Image] | None = None
+        self,
+        image: Image.Image,
+        *,
+        upright: bool = False,
+        reopen: Callable[[], Image.Image] | None = None,
+        file: Path | bytes | None = None,
     ) -> None:
         self._image = image
         self._reopen = reopen
+        self._file = file
         self._is_used = False
         self._is_still = True
-        self._decoded: _Decoded | None = None
+        self._decoded: _Pixels | None = None
+        self._shared: _Pixels | None = None
         self._stored = image.size
-        self._turn = None
+        self._turn: Turn | None = None
         if not upright:
-            with unreadable_if_damaged():
-                self._turn = _TURNS.get(_orientation(image))
+            with unreadable_if_damaged(file, image.format):
+                self._turn = turn_of(image)
         self.size = self._turned(image.size)
         self.format = image.format
 
@@ -95,9 +109,16 @@ class OpenedPicture(Picture):
 
     @property
     def frames(self) -> int:  # type: ignore[override]
-        """The number of frames or pages of the file; counted on first use, since a GIF must be read through."""
+        """The number of frames, pages or pictures of the file; a GIF is read through for it, once."""
+        if isinstance(self._image, Animation):
+            return len(self._image.frames)
         with self._reading():
-            return count_frames(self._image)
+            return len(self._places)
+
+    @cached_property
+    def _places(self) -> Sequence[int]:
+        """The places of the file's frames, pages or pictures, which can be found only before any is decoded."""
+        return places_of(self._image)
 
     def load(
         self,
@@ -117,20 +138,43 @@ class OpenedPicture(Picture):
             return self._make(frame, stored_size, stored_box, how, gap)
 
         with self._reading():
-            self._is_still = not isinstance(self._image, Animation) and count_frames(self._image) == 1
-            return make(self._image) if self._is_still else read(self._image, make)
+            is_animation = isinstance(self._image, Animation)
+            self._is_still = not is_animation and (len(self._places) == 1 or self.format not in _SOUGHT)
+            if not self._is_still:
+                return read(self._image, make)
+            note_others(self._image, len(self._places))
+            return make(self._image)
 
     def close(self) -> None:
         """Release the file; an image that a stage made stays open, since others may still use it."""
-        self._decoded = None
+        self._decoded = self._shared = None
         if self._reopen:
             self._image.close()
+
+    def load_each(self) -> Iterator[Image.Image]:
+        if isinstance(self._image, Animation):
+            yield from (frame.copy() for frame in self._image.frames)
+            return
+        if self.frames == 1:
+            yield self.load()
+            return
+        with self._reading():
+            self._renew()
+        here, places = self._image.tell(), self._places
+        # The first picture of an APNG may be one for programs that know no animation, and no frame of it.
+        for place in places[1:] if getattr(self._image, "default_image", False) else places:
+            with self._reading():
+                self._image.seek(place)
+                refuse_if_too_large(self._image.size)
+                loaded = _load_here(self._image, own_colors=self.own_colors)
+            yield loaded
+        self._image.seek(here)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Open the file again after damage: a reader that failed may take the part that it read for the whole."""
         try:
-            with unreadable_if_damaged():
+            with unreadable_if_damaged(self._file, self.format):
                 yield
         except Unreadable:
             if self._reopen:
@@ -141,7 +185,7 @@ class OpenedPicture(Picture):
 
     def _turned(self, sides: tuple[Side, Side]) -> tuple[Side, Side]:
         """Convert the upright width and height to the stored ones, or back."""
-        return (sides[1], sides[0]) if self._turn and self._turn[1] else sides
+        return (sides[1], sides[0]) if self._turn and self._turn.swaps_axes else sides
 
     def _refuse_impossible(self, size: Size | None, box: Box | None, gap: float) -> None:
         """Raise ValueError for impossible arguments, whose error from Pillow would be blamed on the file."""
@@ -163,27 +207,28 @@ class OpenedPicture(Picture):
             return (0, 0, width, height)
         if not self._turn:
             return box
-        _, swapped, mirrored_x, mirrored_y = self._turn
-        left, top, right, bottom = (box[1], box[0], box[3], box[2]) if swapped else box
-        if mirrored_x:
+        left, top, right, bottom = (box[1], box[0], box[3], box[2]) if self._turn.swaps_axes else box
+        if self._turn.mirrors_x:
             left, right = width - right, width - left
-        if mirrored_y:
+        if self._turn.mirrors_y:
             top, bottom = height - bottom, height - top
         return (left, top, right, bottom)
 
     def _make(self, frame: Image.Image, size: Size | None, box: Box, how: Image.Resampling, gap: float) -> Image.Image:
         """Decode and resample the stored picture, then convert its colours and turn it, which costs less when small."""
-        source, reduction = self._decode(frame, size, box, gap)
+        pixels = self._decode(frame, size, box, gap)
+        source = pixels.image
         if size:
-            reduced = (box[0] / reduction, box[1] / reduction, box[2] / reduction, box[3] / reduction)
-            image = resample(source, size, how, reduced, gap)
+            if pixels is self._decoded and how is Image.Resampling.LANCZOS:
+                pixels = self._from_least(pixels, size, box, gap)
+            image = pixels.resampled(size, box, how, gap)
         else:
             region = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
             image = source if region == (0, 0, *source.size) else source.crop(region)
-        profile = self._image.info.get("icc_profile")
+        profile = profile_of(self._image)
         image = in_own_colors(image, profile) if self.own_colors else to_srgb(image, profile)
         if self._turn:
-            image = image.transpose(self._turn[0])
+            image = image.transpose(self._turn.how)
         kept = image.info.get("icc_profile") if self.own_colors else None
         if image is source:  # others may want it too
             image = image.copy()
@@ -192,43 +237,98 @@ class OpenedPicture(Picture):
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
-    def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> tuple[Image.Image, float]:
+    def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> _Pixels:
         """Decode a frame; the first frame of a file is kept for later readers that need no finer one."""
         # A file of several frames has one place for their pixels.
         if frame is not self._image or not self._is_still:
-            return to_plain(frame), 1.0
+            return _Pixels(to_plain(frame))
         scale = self._scale(size, box, gap) if size else 1
         # Where it cannot be decoded once more, what there is must do.
         if self._decoded is None or (self._decoded.scale != scale and self._reopen):
-            self._decoded = None
+            self._decoded = self._shared = None
             self._decoded = self._decode_at(scale)
-        return self._decoded.image, self._decoded.reduction
+        return self._decoded
+
+    def _from_least(self, pixels: _Pixels, size: Size, box: Box, gap: float) -> _Pixels:
+        """Return the picture as it fits `least` instead of the decoded one, where that is fine enough for a reader.
+
+        Whether it is depends on the pipeline only, not on which of its stages run today.
+        """
+        if not self.least:
+            return pixels
+        width, height = self._turned(self.least._replace(gap=1).whole(self.size))
+        largest = rounded_side(width), rounded_side(height)
+        if min(largest) < _LEAST_SIDE or largest[0] >= self._stored[0] or largest[1] >= self._stored[1]:
+            return pixels
+        fitted = self._fitted(size, box)
+        # A side may have been rounded by half a pixel.
+        is_enough = all(have + 1 >= max(_LEAST_SHRINK, gap) * need for have, need in zip(largest, fitted, strict=True))
+        if fitted != largest and not is_enough:
+            return pixels
+        if self._shared is None:
+            whole = (0, 0, *self._stored)
+            image = pixels.resampled(largest, whole, Image.Resampling.LANCZOS, self.least.gap)
+            self._shared = _Pixels(image, self._stored[0] / largest[0], self._stored[1] / largest[1])
+        return self._shared
+
+    def _fitted(self, size: Size, box: Box) -> tuple[float, float]:
+        """Return the size that the whole stored picture has where its box has this size."""
+        return self._stored[0] * size[0] / (box[2] - box[0]), self._stored[1] * size[1] / (box[3] - box[1])
 
     def _scale(self, size: Size, box: Box, gap: float) -> int:
-        """Return the factor by which the decoder may reduce, and still deliver `gap` times the size and the least box.
+        """Return the factor by which the decoder may reduce the picture for a reader of this size, and for the least.
 
-        It is computed from the size that the whole picture would have, not from the box that it must fit: thus a JPEG
-        is decoded at 1/2, 1/4 or 1/8. The decoder rounds up, so a size that was rounded up costs nothing either.
+        It is computed from the size that the whole picture would have, not from the box that it must fit.
         """
         if self._image.format not in _REDUCIBLE:
             return 1
-        width, height = self._stored
-        needs = [(width * size[0] / (box[2] - box[0]) * gap, height * size[1] / (box[3] - box[1]) * gap)]
+        needs = [(self._fitted(size, box), gap)]
         if self.least:
-            needs.append(self._turned(self.least.whole(self.size)))
-        across, down = (math.floor(max(sides)) for sides in zip(*needs, strict=True))
-        return next((n for n in (8, 4, 2) if -(-width // n) >= across and -(-height // n) >= down), 1)
+            needs.append((self._turned(self.least._replace(gap=1).whole(self.size)), self.least.gap))
+        return next((n for n in (8, 4, 2) if all(_is_enough(self._stored, n, *need) for need in needs)), 1)
 
-    def _decode_at(self, scale: int) -> _Decoded:
-        if self._is_used and self._reopen:  # a decoder cannot be asked twice
+    def _renew(self) -> None:
+        """Open the file again if it was decoded, since a decoder cannot be asked twice."""
+        if self._is_used and self._reopen:
+            self._decoded = self._shared = None
             self._image.close()
             self._image = self._reopen()
         self._is_used = True
+
+    def _decode_at(self, scale: int) -> _Pixels:
+        image = self._decode_faster(scale)
+        if image is None:
+            self._renew()
+            image = self._image
         width, height = self._stored
         draft = None
         if scale > 1:
-            draft = self._image.draft(None, (max(1, width // scale), max(1, height // scale)))
-        return _Decoded(scale, width / draft[1][2] if draft else 1.0, to_plain(self._image))
+            draft = image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        reduction = width / draft[1][2] if draft else 1.0
+        return _Pixels(to_plain(image), reduction, reduction, scale)
+
+    def _decode_faster(self, scale: int) -> Image.Image | None:
+        """Return the same pixels from another decoder, or from less of the file; None if there is no faster way."""
+        # None where it is decoded already. What a stage opened is closed by decoding it.
+        file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
+        faster = None
+        if file and self._image.format == "PNG" and self._affords_fast_png(file):
+            faster = read_png(file)
+        elif file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
+            file.seek(0)
+            if shorter := without_ac_scans(file.read()):
+                faster = Image.open(io.BytesIO(shorter), formats=("JPEG",))
+        if file and faster:
+            file.close()  # as decoding does
+            self._is_used = True
+        return faster
+
+    def _affords_fast_png(self, file: IO[bytes]) -> bool:
+        """Return whether the faster decoder keeps the limits, which has the whole file in memory besides."""
+        here = file.tell()
+        file_bytes = file.seek(0, io.SEEK_END)
+        file.seek(here)
+        return is_affordable(self._stored, FAST_BYTES_A_PIXEL + file_bytes / math.prod(self._stored))
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:
@@ -244,14 +344,15 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         Unreadable: The file is empty, no picture, of a format that is not read, damaged in its header, or too large.
         OSError: The file cannot be opened.
     """
+    keep_freed_memory()
     size_bytes = len(file) if isinstance(file, bytes) else file.stat().st_size
     if size_bytes == 0:
         raise Unreadable("empty file")
 
     def reopen() -> Image.Image:
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=READABLE)
+        return with_composed_frames(with_fast_pnm(open_image(file)))
 
-    with unreadable_if_damaged():
+    with unreadable_if_damaged(file):
         try:
             image = reopen()
         except UnidentifiedImageError:
@@ -260,9 +361,14 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "GIF":
             _note_missing_end(image.fp)  # type: ignore[attr-defined]
         refuse_if_too_large(image.size)
+        refuse_if_too_costly(image)
         if image.format == "TIFF":
             refuse_raw(image)
-        return OpenedPicture(image, reopen=reopen)
+        refuse_unread_kind(image, file)
+        opened = OpenedPicture(image, reopen=reopen, file=file)
+        if isinstance(file, Path):
+            remember_density(file, image)
+        return opened
     except BaseException:
         image.close()
         raise
@@ -271,37 +377,10 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
 def _note_missing_end(file: IO[bytes]) -> None:
     """Add a note if a GIF lacks its end mark, since one cut between two frames reads like a whole one."""
     here = file.tell()
-    file.seek(-min(_END, file.seek(0, io.SEEK_END)), io.SEEK_END)
-    if b";" not in file.read():
+    file.seek(0)
+    if ends_early(file.read(), "GIF"):
         note("its end mark is missing: frames may be lost")
     file.seek(here)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation (Exif 2.32, tag 0x0112); 1, upright, where there is none or the EXIF is broken."""
-    if image.format == "TIFF":  # Pillow turns it while loading, and gives the size as it will be then
-        return 1
-    file: IO[bytes] | None = getattr(image, "fp", None)  # none where it is decoded already
-    if image.format == "PNG" and file and _has_text_after_pixels(file):
-        image.load()  # here, since a damaged file must not pass for a broken EXIF
-    try:
-        # Not the method of Pillow's PNG, which decodes whatever there is.
-        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
-        return 1
-
-
-def _has_text_after_pixels(file: IO[bytes]) -> bool:
-    """Return whether the EXIF or XMP of a PNG may follow its pixels (PNG 3, 5.6), and is read only with them."""
-    here, has_pixels, has_text = file.tell(), False, False
-    file.seek(_PNG_SIGNATURE)
-    while not has_text and len(head := file.read(8)) == 8:
-        size_bytes, kind = struct.unpack(">I4s", head)
-        has_pixels |= kind == b"IDAT"
-        has_text = has_pixels and kind in _PNG_TEXTS
-        file.seek(size_bytes + 4, io.SEEK_CUR)
-    file.seek(here)
-    return has_text
 
 
 def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
@@ -310,9 +389,12 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     The result is in sRGB, or with `own_colors` in the colours of the profile in its info.
     """
     if isinstance(image, ImageFile.ImageFile):  # opened by the stage itself and given on as stored
-        opened = OpenedPicture(image)
-        opened.decode_for(None, own_colors=own_colors)
-        return opened.load()
+        with unreadable_if_damaged():
+            image = with_composed_frames(as_stated(image))
+            plain = _load_here(image, own_colors=own_colors)
+            if is_as_opened(image):  # else the stage has chosen; counted last, for which Pillow goes to and fro
+                note_others(image, count_frames(image))
+        return plain
 
     def settle(frame: Image.Image) -> Image.Image:
         plain = to_plain(frame)
@@ -321,28 +403,20 @@ def as_plain(image: Image.Image, *, own_colors: bool = False) -> Image.Image:
     return map_frames(image, settle) if isinstance(image, Animation) else settle(image)
 
 
-# -- resampling -------------------------------------------------------------------------------------------------------
+def _load_here(image: Image.Image, *, own_colors: bool) -> Image.Image:
+    """Load, upright, the frame, page or picture at which an image is."""
+    here = OpenedPicture(image)
+    here.decode_for(None, own_colors=own_colors)
+    return here._make(image, None, (0, 0, *image.size), Image.Resampling.LANCZOS, 1.0)
 
 
-def resample(image: Image.Image, size: Size, how: Image.Resampling, box: Box, gap: float) -> Image.Image:
-    """Resample a box of an L, LA, RGB, RGBA or CMYK image, first averaging pixels down to `gap` times `size`."""
-    if image.mode in _PREMULTIPLIED and how is Image.Resampling.LANCZOS:
-        return _with_alpha(image, size, box, gap)
-    return image.resize(size, how, box, reducing_gap=gap)
+def _is_enough(stored: Size, reduction: int, fitted: tuple[float, float], gap: float) -> bool:
+    """Return whether a decoder that reduces the stored picture still delivers enough to fit it to a width and height.
 
-
-def _with_alpha(image: Image.Image, size: Size, box: Box, gap: float) -> Image.Image:
-    """Resample an image with alpha to the pixels of Pillow's `resize`, without a premultiplied copy of the whole."""
-    scales = [(box[axis + 2] - box[axis]) / size[axis] for axis in (0, 1)]
-    across, down = (int(scale / gap) or 1 for scale in scales)
-    if across == down == 1:
-        return image.resize(size, Image.Resampling.LANCZOS, box)
-    left, top = (max(0, int(box[axis] - _REACH * scales[axis])) for axis in (0, 1))
-    right, bottom = (min(image.size[axis], math.ceil(box[axis + 2] + _REACH * scales[axis])) for axis in (0, 1))
-    reduced = Image.new(_PREMULTIPLIED[image.mode], (-(-(right - left) // across), -(-(bottom - top) // down)))
-    rows = down * max(1, _BAND // down)
-    for begin in range(top, bottom, rows):
-        band = image.crop((left, begin, right, min(bottom, begin + rows))).convert(reduced.mode)
-        reduced.paste(band.reduce((across, down)), (0, (begin - top) // down))
-    inner = ((box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down)
-    return reduced.resize(size, Image.Resampling.LANCZOS, inner).convert(image.mode)
+    One of these may have been rounded up by half a pixel, which the decoder, rounding up too, need not make good.
+    """
+    gap = max(gap, least_gap(reduction))
+    sides = list(zip(stored, fitted, strict=True))
+    return any(side >= least * gap * reduction for side, least in sides) and all(
+        -(-side // reduction) >= math.floor(least * gap) for side, least in sides
+    )

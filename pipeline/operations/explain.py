@@ -177,7 +177,8 @@ class Explainer:
         identity = walk.look_up(subject.source)
         leaves = [leaf for leaf in self._of_files if leaf.matches is None or leaf.matches(subject.source)]
         standing = "an input" if leaves else "an input that no stage reads"
-        if leaves and not any(leaf.reads is None or can_be(leaf.reads, self._root, subject.source) for leaf in leaves):
+        kinds, suffixes = [leaf.reads for leaf in leaves], self._config.picture_suffixes
+        if leaves and not any(kind is None or can_be(kind, self._root, subject.source, suffixes) for kind in kinds):
             standing = "an input that no stage can take, by its suffix and first bytes"
         standing = standing if identity else self._why_no_input(subject.source, walk.left_out_names[-1][1])
         outputs = list(self._outputs(subject.source, identity))

@@ -89,7 +89,8 @@ def _inputs(config: Config, only: tuple[str, ...]) -> Iterator[bytes]:
     leaves = [(leaf, reading_kind([each.stage for each in route_of(config, leaf)])) for leaf in config.leaves]
     for source in walk_of(config):
         if selected(source.path) and any(
-            reads(config, leaf, source.path) and (kind is None or can_be(kind, root, source.path))
+            reads(config, leaf, source.path)
+            and (kind is None or can_be(kind, root, source.path, config.picture_suffixes))
             for leaf, kind in leaves
         ):
             yield source.path

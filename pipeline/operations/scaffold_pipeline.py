@@ -19,6 +19,8 @@ from pipeline.config.json_schema import SCHEMA_FILE, modeline, read_schema, writ
 from pipeline.config.load import load_config
 from pipeline.errors import UsageError
 from pipeline.files.walk import Walk
+from pipeline.images.extras import EXTRAS
+from pipeline.operations.missing_extras import describe_missing
 from pipeline.text import counted, program, shown
 
 # Files that are sorted by kind; the rest are most likely of the same kinds.
@@ -50,8 +52,9 @@ class _Kind:
 
 
 _OTHER = _Kind("other file", ())
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".bmp")
 _KINDS = (
-    _Kind("picture", (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".bmp")),
+    _Kind("picture", (*_PICTURES, *sorted(os.fsdecode(suffix) for extra in EXTRAS for suffix in extra.suffixes))),
     _Kind("text", (".txt", ".md", ".csv", ".tsv", ".log", ".srt", ".rst")),
     _Kind("PDF", (".pdf",), module="pypdfium2"),
     _Kind("sound", (".wav", ".flac", ".aif", ".aiff", ".m4a", ".mp3", ".ogg", ".opus", ".wma"), program="ffmpeg"),
@@ -107,6 +110,8 @@ def _summarize(files: dict[_Kind, list[str]]) -> str:
     summary = ", ".join(counted(len(names), kind.name) for kind, names in files.items() if kind is not _OTHER)
     if _OTHER in files:
         summary += ("; left out: " if summary else "") + counted(len(files[_OTHER]), _OTHER.name)
+    suffixes = (os.fsencode(_suffix(name)) for names in files.values() for name in names)
+    summary = "; ".join((summary, *describe_missing(suffixes)))
     first = f"the first {_MAX_SORTED:,} files are " if sum(map(len, files.values())) == _MAX_SORTED else ""
     return first + summary
 

@@ -184,6 +184,7 @@ class Freshness:
         """Compares sources with their records."""
         self._recipe_changes: dict[tuple[int, str], Reason] = {}
         self._source_root = os.path.join(root, b"")
+        self._picture_suffixes = config.picture_suffixes
         self._takes_any = all(spec.reads is None for spec in specs)
         self._root = os.path.join(os.path.realpath(root), b"")
         templates = list(config.output_folders.values())
@@ -224,7 +225,7 @@ class Freshness:
 
     def is_taken(self, source: Source, spec: OutputSpec) -> bool:
         """Return whether the stage that reads the source for an output can take it, by its suffix and first bytes."""
-        return spec.reads is None or can_be(spec.reads, self._source_root, source.path)
+        return spec.reads is None or can_be(spec.reads, self._source_root, source.path, self._picture_suffixes)
 
     def _decide_other(
         self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]

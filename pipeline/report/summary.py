@@ -111,7 +111,8 @@ class Summary:
             if getattr(self, key)
         ]
         kinds = {"kinds_unmatched": dict(self.kinds_unmatched.most_common())} if self.kinds_unmatched else {}
-        return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)} | kinds
+        notes = {"notes": dict(self.remarks.most_common())} if self.remarks else {}
+        return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)} | kinds | notes
 
     def lines(self, *, verbose: bool = False) -> list[str]:
         """Return the lines of the summary: one if all is well; with `verbose`, failures have their tracebacks."""

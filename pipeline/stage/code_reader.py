@@ -29,6 +29,7 @@ from pipeline.stage.counted import (
     stamp_of,
 )
 from pipeline.stage.imports import HiddenUse, hidden_uses, imported_names, locate
+from pipeline.stage.picture_plugins import suffixes_named, suffixes_registered
 from pipeline.stage.recorder import Recorder
 from pipeline.stage.syntax import digest_of_source, does_nothing, written_recipe
 
@@ -44,6 +45,8 @@ class _File:
     does_nothing: bool = False
     recipe: int | None = None
     """The file's own `RECIPE`, which counts instead of its code and its imports."""
+    picture_suffixes: frozenset[str] = frozenset()
+    """The suffixes of pictures that the file registers with Pillow."""
 
 
 class CodeReader:
@@ -124,6 +127,11 @@ class CodeReader:
             if not any((path, line) in seen for line in range(use.line, use.last_line + 1))
         ]
 
+    def picture_suffixes(self) -> frozenset[bytes]:
+        """Return the suffixes of pictures that the imported code registers with Pillow, or will when it is called."""
+        found = suffixes_registered().union(*(file.picture_suffixes for file in self._files.values()))
+        return frozenset(map(os.fsencode, found))
+
     # -- which files -------------------------------------------------------------------------------------------------
 
     def _digests(self, modules: Iterable[ModuleType]) -> dict[str, str]:
@@ -202,11 +210,14 @@ class CodeReader:
             return _File(contents, contents)
         recipe = written_recipe(tree)
         digest = digest_of_source(tree, path)
+        suffixes = suffixes_named(tree)
         if recipe is not None:
-            return _File(digest, digest_of_bytes(data), recipe=recipe)
+            return _File(digest, digest_of_bytes(data), recipe=recipe, picture_suffixes=suffixes)
         names = imported_names(tree, self._packages.get(path, ""))
         is_empty = os.path.basename(path) == "__init__.py" and does_nothing(tree)
-        return _File(digest, digest_of_bytes(data), tuple(names), tuple(hidden_uses(tree)), is_empty)
+        return _File(
+            digest, digest_of_bytes(data), tuple(names), tuple(hidden_uses(tree)), is_empty, picture_suffixes=suffixes
+        )
 
     @staticmethod
     def _is_source(path: str) -> bool:

@@ -18,8 +18,8 @@ _OURS = os.path.dirname(os.path.abspath(pipeline.__file__))
 _BUNDLED = os.path.join(os.path.dirname(_OURS), "stages")
 # In a checkout a user's stages and their helpers may lie beside these.
 _BUNDLED_NAMES = frozenset({
-    "__init__", "checksum", "command", "contact_sheet", "convert", "larger_than", "manifest", "pages", "resize", "text",
-    "watermark",
+    "__init__", "checksum", "command", "contact_sheet", "convert", "frames", "larger_than", "manifest", "pages",
+    "resize", "text", "watermark",
 })  # fmt: skip
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _STANDARD = (

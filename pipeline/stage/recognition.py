@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cache
 
+from pipeline.images.extras import EXTRAS, extra_for
 from pipeline.stage.signature import Contract
 from pipeline.stage.values import IMAGE, PICTURE, TEXT, Kind
 
@@ -20,8 +21,8 @@ _HEAD_BYTES = 512
 # The suffixes of the formats that `images` reads.
 _PICTURES = frozenset(
     b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .avifs .gif .tif .tiff .bmp .dib .jp2 .j2k .jpc .jpf .jpx .j2c"
-    b" .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .ico .pcx .psd .qoi .sgi .bw .rgb .rgba".split()
-)
+    b" .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .ico .cur .pcx .psd .qoi .sgi .bw .rgb .rgba".split()
+).union(*(extra.suffixes for extra in EXTRAS))
 # Those of cameras' raw files: most begin as a TIFF does, and hold a preview that is not the picture.
 _RAW = frozenset(
     b".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
@@ -51,13 +52,14 @@ def reading_kind(route: Sequence[Contract]) -> Kind | None:
     return None
 
 
-def can_be(kind: Kind, root: bytes, path: bytes) -> bool:
+def can_be(kind: Kind, root: bytes, path: bytes, picture_suffixes: Container[bytes] = ()) -> bool:
     """Return whether a file, given relative to a root that ends in "/", may be of the kind that a stage reads.
 
+    `picture_suffixes` are those that plug-ins of the user's read, in lower case, beside those that are always read.
     A file that cannot be opened may be: whoever reads it says why it cannot.
     """
     suffix = suffix_of(path)
-    if suffix not in _no_texts() if kind is TEXT else suffix in _PICTURES:
+    if suffix not in _no_texts() if kind is TEXT else suffix in _PICTURES or suffix in picture_suffixes:
         return True
     if kind is not TEXT and (suffix in _RAW or suffix.endswith(_COPIES)):
         return False
@@ -65,7 +67,9 @@ def can_be(kind: Kind, root: bytes, path: bytes) -> bool:
         head = _head(root + path)
     except OSError:
         return True
-    return b"\0" not in head if kind is TEXT else any(head.startswith(each, at) for at, each in _BEGINNINGS)
+    if kind is TEXT:
+        return b"\0" not in head
+    return any(head.startswith(each, at) for at, each in _BEGINNINGS) or extra_for(head) is not None
 
 
 def suffix_of(path: bytes) -> bytes:

@@ -21,7 +21,7 @@ from pipeline.types import Picture
 
 # Raise this when `pipeline.images` or this module makes other bytes of the same input and options: it is part of every
 # recipe, and so every output is made again.
-RECIPE = 1
+RECIPE = 2
 
 Convert = Callable[[Any], Any]
 Scratch = Callable[[str], Path]
@@ -273,7 +273,7 @@ def saver_for(suffix: str) -> Callable[..., None] | None:
 def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, Any], source: Path) -> None:
     """Write a stage's value to an output file; a picture in the format that the output's suffix names.
 
-    The metadata that the save options ask for is read from the source.
+    The density, and the metadata that the save options ask for, are read from the source.
     """
     if kind not in (IMAGE, IMAGE_IN_OWN_COLORS):
         kind.write(value, file)
@@ -281,9 +281,6 @@ def write(value: Any, kind: Kind, file: BinaryIO, suffix: str, save: dict[str, A
     saver = saver_for(suffix)
     if saver is None:
         raise FileFailure(f"no picture can be written with the suffix {suffix!r}")
-    kept: dict[str, bytes] = {}
-    if save.get("metadata", "strip") != "strip":
-        from pipeline.images.metadata import read_metadata
+    from pipeline.images.metadata import read_metadata
 
-        kept = read_metadata(source, save["metadata"])
-    saver(value, file, kept, **save)
+    saver(value, file, read_metadata(source, save.get("metadata", "strip")), **save)

@@ -115,7 +115,7 @@ def test_a_sheet_that_would_be_too_large_says_what_to_do() -> None:
     with limited_to(Limits(max_side=1000)), pytest.raises(FileFailure) as raised:
         ContactSheet(columns=1, cell=100, gap=0, captions=False)(many())
     assert raised.value.text == (
-        "the sheet is too large: 100x1100, limit 1000 pixels a side; "
+        "the sheet is too large: 100x1100, limit 1000 pixels a side; inputs.max_side raises it; "
         "more columns, smaller cells or a 'group' make it smaller"
     )
     assert read == 11

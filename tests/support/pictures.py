@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops, ImageFile, ImageStat, MpoImagePlugin
 
 from pipeline.images.encode import SAVERS
 
@@ -40,8 +40,30 @@ def paint(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 def encode(image: Image.Image, name: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, name, **options)
+    # Room for a scan of a progressive JPEG, of which Pillow writes none in parts.
+    before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, 8 * image.width * image.height)
+    try:
+        image.save(file, name, **options)
+    finally:
+        ImageFile.MAXBLOCK = before
     return file.getvalue()
+
+
+def together(name: str, images: list[Image.Image], **options: Any) -> bytes:
+    """Return a file of several pictures, frames or pages."""
+    return encode(images[0], name, save_all=True, append_images=images[1:], **options)
+
+
+def mpo(images: list[Image.Image], kinds: list[int]) -> bytes:
+    """Return an MPO whose entries have these kinds (CIPA DC-007, 5.2.3.3), written over those of Pillow."""
+    data = bytearray(together("MPO", images, quality=95))
+    at = data.index(b"MPF\0") + 4
+    tag = data.index(struct.pack("<HH", 0xB002, 7), at)  # the list of entries, and where it lies in the segment
+    entries = at + struct.unpack_from("<I", data, tag + 8)[0]
+    for number, kind in enumerate(kinds):
+        data[entries + 16 * number : entries + 16 * number + 3] = kind.to_bytes(3, "little")
+    assert isinstance(Image.open(io.BytesIO(data)), MpoImagePlugin.MpoImageFile)
+    return bytes(data)
 
 
 def decode(data: bytes) -> Image.Image:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.engines.os_process import memory_bytes
 from pipeline.engines.pool import PoolEngine, PoolSettings, PoolSpec
 from pipeline.messages import Job, Outcome
 from support import pool_jobs
 
 METHODS = ("fork", "forkserver", "spawn")
+LIBC = ctypes.CDLL(None)
 
 
 @pytest.fixture(params=METHODS)
@@ -65,6 +68,15 @@ def run(
         each()
         assert time.monotonic() < deadline, f"hangs after {len(found)} outcomes"
     return found
+
+
+def first_bytes(method: str) -> int:
+    """What a worker holds from the start: where it is forked, all that the process of the tests does."""
+    if method != "fork":
+        return 50_000_000
+    if hasattr(LIBC, "malloc_trim"):  # what earlier tests have left
+        LIBC.malloc_trim(0)
+    return memory_bytes()
 
 
 def texts(outcomes: Iterable[Outcome]) -> dict[str, str]:

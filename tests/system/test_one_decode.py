@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.pictures import STORED, encode, paint
+from support.pictures import STORED, encode, mean, paint
 from support.program import ROOT, Pipeline, on_terminal
 from support.project import Project
 
@@ -200,15 +200,15 @@ def test_equal_areas_are_decoded_for_the_one_that_needs_more(tmp_path: Path) -> 
 
 
 def test_every_size_is_made_of_the_decoding_for_the_largest(tmp_path: Path) -> None:
-    """The smallest is reduced from the pixels that the largest was decoded to, as Pillow does it by itself."""
+    """The smallest is reduced from the pixels that the largest was decoded to, at half the source's size."""
     project = photos(tmp_path, SIZES)
     project.run()
     with Image.open(tmp_path / "in" / "photo.jpg") as image:
         image.draft(None, (300, 225))
-        wanted = image.resize((25, 19), Image.Resampling.LANCZOS, reducing_gap=1.0)
+        wanted = image.resize((25, 19), Image.Resampling.LANCZOS)
 
     with Image.open(tmp_path / "out" / "small" / "photo.jpg.png") as made:
-        assert made.tobytes() == wanted.tobytes()
+        assert mean(made, wanted) < 0.5
 
 
 # -- the same bytes, whoever else is made ------------------------------------------------------------------------------

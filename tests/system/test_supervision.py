@@ -170,7 +170,7 @@ def test_every_hurt_costs_one_file(tmp_path: Path, pipeline: Pipeline, context: 
 
 def test_what_a_failing_file_printed_is_shown_on_request(tmp_path: Path, pipeline: Pipeline) -> None:
     """Output of stages never reaches our stdout; `-v` shows it under the file's name."""
-    project(tmp_path, "forkserver")
+    project(tmp_path, "forkserver", yaml=YAML.replace("timeout: 8s", "timeout: 3s"))
     (tmp_path / "in" / "raise.txt").write_text("raise")
     (tmp_path / "in" / "hang.txt").write_text("hang")
     silent = pipeline("--json")

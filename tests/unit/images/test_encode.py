@@ -46,7 +46,9 @@ def test_quality_is_heard_over_its_whole_range(suffix: str) -> None:
     ("suffix", "one", "other"),
     [
         (".jpg", {"progressive": True}, {}),
-        (".jpg", {"optimize": True}, {}),
+        (".jpg", {"optimize": True}, {"optimize": False}),
+        (".avif", {"subsampling": "4:2:2"}, {}),
+        (".avif", {"subsampling": "4:2:2"}, {"subsampling": "4:4:4"}),
         (".jpg", {"subsampling": "4:2:2"}, {}),
         (".webp", {"lossless": True}, {}),
         *[(".webp", {"method": method}, {"method": method - 1}) for method in (1, 3, 5)],
@@ -79,6 +81,27 @@ def test_what_is_lossless_loses_nothing(suffix: str, options: dict[str, Any], mo
     back = decode(saved(image, suffix, **options))
 
     assert back.convert(mode).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize(("size", "is_small"), [((500, 500), True), ((501, 500), False), ((10, 25_001), False)])
+def test_a_small_jpeg_is_optimized_unless_it_says_otherwise(size: tuple[int, int], is_small: bool) -> None:
+    """Up to 0.25 MP the codes are made for the picture, since that costs little; the pixels are the same."""
+    image = DETAILED.resize(size)
+    by_default, on, off = (
+        saved(image, ".jpg"),
+        saved(image, ".jpg", optimize=True),
+        saved(image, ".jpg", optimize=False),
+    )
+    assert by_default == (on if is_small else off) and len(on) < len(off)
+    assert worst(decode(on), decode(off)) == 0
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(60, "4:2:0"), (89, "4:2:0"), (90, "4:4:4"), (100, "4:4:4")])
+@pytest.mark.parametrize("suffix", [".jpg", ".avif"])
+def test_colour_is_stored_at_half_size_below_quality_90(suffix: str, quality: int, subsampling: str) -> None:
+    """JPEG and AVIF have the same default."""
+    named = saved(DETAILED, suffix, quality=quality, subsampling=subsampling)
+    assert saved(DETAILED, suffix, quality=quality) == named
 
 
 @pytest.mark.parametrize("quality", [1, 75, 89, 90, 91, 100])

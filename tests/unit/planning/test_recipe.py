@@ -125,10 +125,10 @@ from pathlib import Path
 def golden(text: str, *, logo: Path, odd: list[int] = [1, 2]) -> str:
     return text + str(golden_helper.mark())
 """
-EXAMPLE_RECIPES = {"web": "86f466353f2fc3a85051297d3c2f6c99", "thumb": "5a56a42672aedca0cbe6b8c745047e04"}
+EXAMPLE_RECIPES = {"web": "279931a04b58e67a365c6209c33dc610", "thumb": "0615e9afa1c153cf56dd21b31182375a"}
 EVERY_PART = {
-    "text": "4d3dcadeaac3b624b870e4834f34df28", "web": "564bc13de90bd0b0074d226f64d39a27",
-    "own": "b10fa0ded081522ac8ff53cf23337959",
+    "text": "f6a47d89cb112d1c5420af5f4fd63bf1", "web": "3c2b74279bdff12b75cc56f40657863d",
+    "own": "c3a475a55a09d1b8336cb2b63ae30176",
 }  # fmt: skip
 
 

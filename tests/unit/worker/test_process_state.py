@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import locale
 import os
 import resource
@@ -23,6 +24,7 @@ def in_a_child(file: Path, check: Callable[[ProcessState], None]) -> None:
     pid = os.fork()
     if pid == 0:
         try:
+            gc.collect()  # else files that earlier tests have left open would close in between
             os.environ[NAME] = "before"
             locale.setlocale(locale.LC_ALL, "C")
             for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
