@@ -92,14 +92,7 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
     file.seek(begin)
     head = file.read(_LONGEST)
     size = int.from_bytes(head[:4], "little")
-    if len(head) < 4 and begin < pixels_at < _UNLIKELY:
-        raise Unreadable("truncated picture: its header is cut off")
-    if len(head) < 4 or (not 16 <= size <= 64 and size not in (CORE_BYTES, *_WINDOWS)):
-        if CORE_BYTES < size < _UNLIKELY and pixels_at < _UNLIKELY:
-            raise Unreadable(f"unsupported: BMP with a header of {size} bytes")
-        raise SyntaxError("no bitmap")
-    if len(head) < size:
-        raise Unreadable("truncated picture: its header is cut off")
+    _refuse_unless_header(head, size, begin, pixels_at)
     head = head[:size].ljust(_LONGEST, b"\0")
     if size == CORE_BYTES:
         width, height, bits = struct.unpack("<4xHH2xH", head[:12])
@@ -123,6 +116,18 @@ def read_header(file: IO[bytes], begin: int, pixels_at: int = 0) -> Header:
         palette=palette, entry_bytes=entry_bytes, pixels_at=pixels_at or palette_at + count * entry_bytes,
         dots_per_meter=(dots_x, dots_y), icc_profile=file.read(profile_bytes) if is_embedded else None,
     )  # fmt: skip
+
+
+def _refuse_unless_header(head: bytes, size: int, begin: int, pixels_at: int) -> None:
+    """Raise SyntaxError or `Unreadable` unless this is the whole header, of so many bytes, of a bitmap that is read."""
+    if len(head) < 4 and begin < pixels_at < _UNLIKELY:
+        raise Unreadable("truncated picture: its header is cut off")
+    if len(head) < 4 or (not 16 <= size <= 64 and size not in (CORE_BYTES, *_WINDOWS)):
+        if CORE_BYTES < size < _UNLIKELY and pixels_at < _UNLIKELY:
+            raise Unreadable(f"unsupported: BMP with a header of {size} bytes")
+        raise SyntaxError("no bitmap")
+    if len(head) < size:
+        raise Unreadable("truncated picture: its header is cut off")
 
 
 def begins_bitmap(head: bytes) -> bool:
