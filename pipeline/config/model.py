@@ -102,10 +102,19 @@ class Pool(YamlMapping):
     """A function beside this file, as `module:function`, that runs once in each worker before the stages are built."""
     initargs: tuple[Any, ...] = ()
     """The arguments of the initializer. By default there are none."""
+    env: dict[str, str | int] = field(default_factory=dict)
+    """The variables that are set in the environment of each worker, such as OMP_NUM_THREADS. By default those that limit
+    the threads of libraries to the worker's share of the CPUs.
+    """
     max_memory_bytes: Bytes | None = None
     """The memory that a worker may use, such as 2GiB. By default an even share of 80 % of the memory there is."""
     start_timeout_s: Seconds = 600.0
     """The time, such as 60s, that a worker may take to get ready. By default 10m."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of `env` with their values as texts."""
+        return {name: str(value) for name, value in self.env.items()}
 
 
 @dataclass(frozen=True)

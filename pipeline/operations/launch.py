@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.config.routes import fan_out_above
+from pipeline.config.threads import thread_limits
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
@@ -67,10 +68,12 @@ def engine_spec(
 
 def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Mapping[int, int]) -> Spec:
     """Describe the engine of one pool; `processes` has the number of workers of every engine."""
-    from pipeline.engines.host import memory_share_bytes
+    from pipeline.engines.host import available_processes, memory_share_bytes
     from pipeline.engines.pool import PoolSettings, PoolSpec
 
     own, total = processes[blueprint.engine or 0], sum(processes.values())
+    threads = thread_limits(available_processes(), total, os.environ)
+    blueprint = replace(blueprint, environment=threads | pool.environment)
     settings = PoolSettings(
         processes=own,
         maxtasksperchild=pool.maxtasksperchild,
@@ -123,6 +126,7 @@ def _modules_for_pictures(config: Config) -> tuple[str, ...]:
 
 def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
     """Return the workers' settings, as plain data."""
+    pools = (config.pool, *(stage.pool for stage in own_pools(config.stages).values() if stage.pool))
     stages = tuple(
         StageSetup(
             name=stage.name,
@@ -145,7 +149,8 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         run=state.run,
         unclean_runs=tuple(unclean_runs),
         stages=stages,
-        initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
+        environment={name: value for pool in pools for name, value in pool.environment.items()},
+        initializers=_initializers(*pools),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
         set_aside=state.set_aside,

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.config.routes import route_of
+from pipeline.config.threads import THREAD_VARIABLES
 from pipeline.files.digest import contents_of
 from pipeline.files.template import ALL_PARTS, NoFile, Template
 from pipeline.files.walk import Match, matcher
@@ -177,6 +178,7 @@ def recipe_for(
     }
     if config.pool.initializer:
         parts["initializer"] = _of_initializer(config.pool, config.initializer_code, files)
+    parts |= _environment(config.pool)
     if config.depends:
         parts["depends"] = files.contents_of_all(config.depends)
     if config.versions:
@@ -225,7 +227,13 @@ def _of_stage(stage: StageConfig, files: _Files, late_code: Mapping[str, str]) -
         parts["depends"] = files.contents_of_all(stage.depends)
     if stage.pool and stage.pool.initializer:
         parts["initializer"] = _of_initializer(stage.pool, stage.initializer_code, files)
-    return parts
+    return parts | _environment(stage.pool)
+
+
+def _environment(pool: Pool | None) -> dict[str, Any]:
+    """Return the part for the environment of a pool's workers, without how many threads there are; usually empty."""
+    own = {name: text for name, text in pool.environment.items() if name not in THREAD_VARIABLES} if pool else {}
+    return {"env": own} if own else {}
 
 
 def _of_initializer(pool: Pool, code: Code, files: _Files) -> dict[str, Any]:

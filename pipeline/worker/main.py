@@ -17,6 +17,7 @@ A job of a group takes the same way, with a GroupJobRunner that reads its member
 
 from __future__ import annotations
 
+import os
 import pickle
 
 from pipeline.messages import AnyJob, GroupJob, Outcome
@@ -28,12 +29,15 @@ from pipeline.worker.stage_call import Enter, announce_nothing
 from pipeline.worker.tree import Tree
 
 _tree: Tree | None = None
+_environment_before: dict[str, str | None] = {}
 
 
 def start(packed: bytes) -> None:
     """Build the stages of this process, as the initializer of Pool. Raises any exception of theirs."""
-    global _tree
-    folder, code, setup = pickle.loads(packed)
+    global _tree, _environment_before
+    folder, code, environment, setup = pickle.loads(packed)
+    _environment_before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
     guard.start(code)
     set_stage_path(folder)
     _tree = Tree(pickle.loads(setup))
@@ -41,8 +45,13 @@ def start(packed: bytes) -> None:
 
 
 def stop() -> None:
-    """Lift the restrictions on imports in a process that was a worker only for a time."""
+    """Lift the restrictions on imports, and restore the environment, of a process that was a worker only for a time."""
     guard.stop()
+    for name, value in _environment_before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class WorkerSetup:
     unclean_runs: tuple[str, ...]
     """The ids of killed runs whose temporaries may still lie beside the targets."""
     stages: tuple[StageSetup, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    """The variables of the environment that are set before anything of the user's is imported."""
     initializers: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """The functions that are called before the stages are built, each with its arguments."""
     limits: Limits = DEFAULT_LIMITS
@@ -75,7 +77,7 @@ class WorkerSetup:
 
     def pack(self) -> bytes:
         """Pickle the setup; options are pickled apart, since their classes may be importable only from its folder."""
-        return pickle.dumps((self.folder, self.code, pickle.dumps(self)))
+        return pickle.dumps((self.folder, self.code, self.environment, pickle.dumps(self)))
 
 
 class BuiltStage:
