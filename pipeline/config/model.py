@@ -103,8 +103,8 @@ class Pool(YamlMapping):
     initargs: tuple[Any, ...] = ()
     """The arguments of the initializer. By default there are none."""
     env: dict[str, str | int] = field(default_factory=dict)
-    """The variables that are set in the environment of each worker, such as OMP_NUM_THREADS. By default those that limit
-    the threads of libraries to the worker's share of the CPUs.
+    """The variables of the environment of each worker, such as OMP_NUM_THREADS. By default those that limit the threads
+    of libraries to the worker's share of the CPUs.
     """
     max_memory_bytes: Bytes | None = None
     """The memory that a worker may use, such as 2GiB. By default an even share of 80 % of the memory there is."""
