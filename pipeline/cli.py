@@ -117,11 +117,37 @@ def _execute(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
+    if verb == "run" and _answer_unchanged(rest):
+        return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
     parsed = _parse(verb, command, rest)
     _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
     return code
+
+
+# The options of `run` that change nothing of what it does.
+_ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
+
+
+def _answer_unchanged(words: list[str]) -> bool:
+    """Answer a run without options that matter from the note of the one before; return whether that could be done."""
+    options, files = [each for each in words if each in _ONLY_SAYS], [each for each in words if each not in _ONLY_SAYS]
+    if len(files) > 1 or any(each.startswith("-") for each in files):
+        return False
+    from pathlib import Path
+
+    from pipeline.operations.unchanged_note import answer_unchanged
+
+    summary = answer_unchanged(Path(files[0] if files else "pipeline.yaml"))
+    if summary is None:
+        return False
+    from pipeline.report.summary import print_summary
+
+    said = {_ONLY_SAYS[each] for each in options}
+    _make_streams_lenient(is_json=False)
+    print_summary(summary, is_quiet="quiet" in said, is_verbose="verbose" in said)
+    return True
 
 
 def _parse(verb: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:

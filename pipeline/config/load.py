@@ -6,11 +6,12 @@ import io
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.evidence import question
 from pipeline.config.model import Config
-from pipeline.config.seal import question, seal_of, sealed_reading
+from pipeline.config.seal import seal_reading, sealed_reading
 from pipeline.errors import ConfigError, EnvironmentFailure
 from pipeline.files.file_system import open_regular
 from pipeline.stage import isolation
@@ -81,11 +82,10 @@ class Loading:
         assert config is not None  # a file that does not fit has complaints
         if reading.has_moved:
             return config
-        seal = seal_of(
+        return seal_reading(
             self._asked, read_ns, config, reading.stamps, reading.folders, reading.listed,
             reading.written, reading.places, reading.patterns,
         )  # fmt: skip
-        return replace(config, seal=seal)
 
 
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipeline.config.units import (
     TEXT,
@@ -34,6 +34,9 @@ from pipeline.images import DEFAULT_LIMITS, Limits
 from pipeline.stage.code import NO_CODE, NO_STATE, Code, CodeState
 from pipeline.stage.signature import Contract
 from pipeline.types import FitBox
+
+if TYPE_CHECKING:
+    from pipeline.config.evidence import Evidence
 
 
 def _unresolved_template(text: str) -> Template:
@@ -271,6 +274,8 @@ class Config(PipelineEntry):
     """The state of all files of code when they were read."""
     seal: bytes = field(default=b"", repr=False, compare=False)
     """The seal of this reading, which the next run keeps in the state folder; empty if it is there already."""
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+    """What the pipeline was read from; None where that cannot tell whether a reading would find the same."""
     unseen: tuple[str, ...] = ()
     """Lines of the stages' code that load or read files which do not count, since the code does not tell which."""
     picture_suffixes: frozenset[bytes] = frozenset()

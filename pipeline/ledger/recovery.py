@@ -14,7 +14,7 @@ from typing import Literal
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
-from pipeline.files.clocks import CLOCK_SLACK_NS
+from pipeline.files.clocks import CLOCK_SLACK_NS, boot_id
 from pipeline.files.ownership import claimed_run
 from pipeline.files.state_dir import State, known_identity, logs_of_runs, without_locks
 from pipeline.files.sync import replace_file
@@ -29,7 +29,7 @@ from pipeline.ledger.checkpoint import (
     size_of,
 )
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.runs import RunRow, Window, boot_id, boot_time_ns
+from pipeline.ledger.runs import RunRow, Window, boot_time_ns
 from pipeline.ledger.schema import create, has_lost_tables
 from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
 from pipeline.text import shown

@@ -32,6 +32,7 @@ from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
+from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
 from pipeline.planning.plan import Plan
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
@@ -78,6 +79,8 @@ class RunContext:
     code: CodeWatch = field(init=False)
     parts: RecordedParts | None = None
     """The records of outputs in parts; None where there can be none."""
+    unchanged: UnchangedNote | None = None
+    """What the next run is told if the run found nothing to do; None where it must look for itself."""
     is_planned: bool = False
     """True once there is a plan that every guard has passed."""
     engine: Engine | None = None
@@ -172,6 +175,8 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 for warning in config.warnings:
                     context.note(warning)
                 yield context
+            if context.unchanged:
+                keep_note(context.unchanged, state)
         except (sqlite3.Error, OSError) as error:
             text = f"the state in {state.folder} cannot be kept: {_describe(error, state)}"
             raise EnvironmentFailure(text) from error
@@ -217,6 +222,7 @@ def close_run(context: RunContext) -> None:
         ledger.begin()
         ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
         ledger.commit()
+    context.unchanged = note_of(context)
     if context.config.seal:
         context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.

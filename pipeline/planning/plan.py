@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
+from pipeline.errors import FileFailure
 from pipeline.files.store import store_of
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
@@ -30,11 +31,12 @@ from pipeline.planning.freshness import Freshness
 from pipeline.planning.lost_folders import LostFolder, SeenFolders, find_lost
 from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.ranges import ranges_of
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder, SourceFollower
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
-from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
+from pipeline.planning.unchanged import Range, RangeDigests, reason_in_range
 from pipeline.stage.recognition import suffix_of
 from pipeline.text import shown
 
@@ -65,6 +67,8 @@ class Plan:
     compared: list[Range] | None = None
     """The ranges that were compared file by file, which a run may find unchanged; None where none could be passed over.
     """
+    passed_over: list[bytes] = field(default_factory=list)
+    """The digest of each range that was passed over, with the sources that no stage takes; empty for one without."""
     lost: list[LostFolder] = field(default_factory=list)
     """The folders whose known files are gone or left out, for no reason that the plan knows of."""
     is_loss_meant: bool = False
@@ -207,6 +211,14 @@ def _has_recorded_groups(ledger: Ledger) -> bool:
     return any(next(records, None) for records in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
 
 
+def _digest_of_all(digests: RangeDigests, sources: Sequence[Source]) -> bytes:
+    """Return the digest of sources as if a stage took each; empty where one has a name that no output can have."""
+    try:
+        return digests.found(sources)
+    except FileFailure:
+        return b""
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
@@ -262,13 +274,15 @@ class FilePlanner:
             taken, others = self._taken(sources)
             first = taken[0].path if taken else b""
             known = self._ledger.unchanged.get(first) if taken else None
-            if known and (known.after, known.digest) == (after, digests.found(taken)):
+            found = digests.found(taken) if known else b""
+            if known and (known.after, known.digest) == (after, found):
                 if begin < first:  # records before the first source of all are of files that are gone
                     self.decide_range((), (begin, first))
                 plan.pass_over(known)
                 plan.sources += len(others)
                 for source in others:
                     plan.count_unmatched(source)
+                plan.passed_over.append(_digest_of_all(digests, sources) if others else found)
             else:
                 self.decide_range(sources, (begin, after))
                 plan.compared.append((begin, after))

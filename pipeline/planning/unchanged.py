@@ -9,57 +9,26 @@ So a run without changes reads one row of the ledger per thousand files. A chang
 
 from __future__ import annotations
 
-import hashlib
-import zlib
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import FileFailure
-from pipeline.files.store import NO_FILE_STAT, store_of
+from pipeline.files.store import NO_FILE_STAT
 from pipeline.files.template import Template
 from pipeline.ledger.ledger import Ledger, UnchangedRange
-from pipeline.ledger.origins import kept_time
 from pipeline.ledger.outputs import OutputRecord
-from pipeline.messages import Source
 from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
+from pipeline.planning.ranges import DiskDigests, RangeOutput
 from pipeline.planning.recipe import OutputSpec
 
 Range = tuple[bytes, bytes | None]
 """The first path of a range of sources, and the first after it; None where the range has no end."""
 
-# A range begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
-# whatever is added or removed elsewhere, so that a new file changes no range but its own.
-_MASK = 0x3FF
-# The format of what a digest covers; a range recorded in another format is compared file by file once.
-_FORMAT = b"4 "
 # The reasons why an output is up to date, as the ledger keeps them with a range.
 _MADE, _SKIPPED = "up to date", "skipped: "
 # The fields of a record that decide whether its output is up to date: those through `in_flight`.
 _COMPARED_FIELDS = OutputRecord._fields.index("in_flight") + 1
-
-
-@dataclass(frozen=True)
-class _Output:
-    """One output of the tree, with its stage, its template, and the number of its recipe."""
-
-    stage: str
-    template: Template
-    recipe: int | None
-
-
-def ranges_of(sources: Iterable[Source]) -> Iterator[tuple[list[Source], bytes | None]]:
-    """Yield the sources in ranges, each with the path at which the next one begins; None after the last."""
-    found: list[Source] = []
-    for source in sources:
-        if found and not zlib.crc32(source.path) & _MASK:
-            yield found, source.path
-            found = []
-        found.append(source)
-    if found:
-        yield found, None
 
 
 def settled_ranges(ledger: Ledger, specs: Iterable[OutputSpec], ranges: Iterable[Range]) -> Iterator[UnchangedRange]:
@@ -72,27 +41,14 @@ def settled_ranges(ledger: Ledger, specs: Iterable[OutputSpec], ranges: Iterable
             yield settled._replace(after=after)
 
 
-class RangeDigests:
-    """The digests of ranges for one tree of stages; a change of any template or recipe changes all of them."""
+class RangeDigests(DiskDigests):
+    """The digests of ranges, by their files on disk and by their records."""
 
     def __init__(self, specs: Iterable[OutputSpec]) -> None:
-        self._outputs = [
-            _Output(spec.stage, spec.template, spec.number) for spec in specs if isinstance(spec.template, Template)
-        ]
-        self._stores = [store_of(output.template.folder) for output in self._outputs]
-        self._by_stage = {output.stage: number for number, output in enumerate(self._outputs)}
-        # Without the stages' names: renaming a stage changes no output.
-        tree = repr([(each.template.key(each.template.folder), each.template.pieces, each.recipe)
-                     for each in self._outputs])  # fmt: skip
-        self._tree = _FORMAT + tree.encode()
-
-    def found(self, sources: Sequence[Source]) -> bytes:
-        """Return the digest of a range by its files on disk."""
-        paths, sizes, times = map(list, zip(*sources, strict=True))
-        numbers = sizes + times
-        for output, store in zip(self._outputs, self._stores, strict=True):
-            numbers += store.stat_many(output.template, paths)
-        return self._digest(paths, numbers)
+        super().__init__([
+            RangeOutput(spec.stage, spec.template, spec.number) for spec in specs if isinstance(spec.template, Template)
+        ])  # fmt: skip
+        self._by_stage = {output.stage: number for number, output in enumerate(self.outputs)}
 
     def recorded(self, records: Iterable[OutputRecord]) -> UnchangedRange | None:
         """Return the range of these records; None where an output of any of them is not up to date."""
@@ -101,7 +57,7 @@ class RangeDigests:
 
     def _by_name(self, records: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
         """Return the records of each output, found by the names of their stages; none if a stage is unknown."""
-        by_output: list[list[OutputRecord]] = [[] for _ in self._outputs]
+        by_output: list[list[OutputRecord]] = [[] for _ in self.outputs]
         for record in records:
             number = self._by_stage.get(record.stage)
             if number is None:
@@ -111,10 +67,10 @@ class RangeDigests:
 
     def _by_target(self, records: Iterable[OutputRecord]) -> list[list[OutputRecord]]:
         """Return the records of each output, found by their targets, since a stage may have been renamed."""
-        by_output: list[list[OutputRecord]] = [[] for _ in self._outputs]
+        by_output: list[list[OutputRecord]] = [[] for _ in self.outputs]
         for record in records:
             fitting = (
-                number for number, output in enumerate(self._outputs)
+                number for number, output in enumerate(self.outputs)
                 if _targets(output, [record.source]) == [record.target]
             )  # fmt: skip
             if (number := next(fitting, None)) is None:
@@ -130,7 +86,7 @@ class RangeDigests:
         first: tuple[tuple[Any, ...], ...] | None = None
         stats: list[int] = []
         counts, files = Counter[str](), Counter[str]()
-        for output, records in zip(self._outputs, by_output, strict=False):
+        for output, records in zip(self.outputs, by_output, strict=False):
             columns = list(zip(*records, strict=True))[:_COMPARED_FIELDS]
             if not columns:
                 return None
@@ -149,19 +105,10 @@ class RangeDigests:
             return None
         paths, numbers_of_all = list(first[0]), [*first[1], *first[2], *stats]
         both = {reason: (count, files[reason]) for reason, count in counts.items()}
-        return UnchangedRange(paths[0], None, len(paths), self._digest(paths, numbers_of_all), both)
-
-    def _digest(self, paths: list[bytes], numbers: list[int]) -> bytes:
-        digest = hashlib.blake2b(self._tree, digest_size=16)
-        digest.update(b"\0".join(paths))
-        try:
-            digest.update(array("q", numbers))
-        except OverflowError:  # a time past the year 2262, which the ledger cuts to what it can hold
-            digest.update(array("q", map(kept_time, numbers)))
-        return digest.digest()
+        return UnchangedRange(paths[0], None, len(paths), self.of(paths, numbers_of_all), both)
 
 
-def _is_settled(output: _Output, columns: Sequence[tuple[Any, ...]], first: tuple[tuple[Any, ...], ...]) -> bool:
+def _is_settled(output: RangeOutput, columns: Sequence[tuple[Any, ...]], first: tuple[tuple[Any, ...], ...]) -> bool:
     """Return whether all records of an output are final, have its recipe, and have the sources of the first output."""
     sources, targets, _, statuses, sizes, times, recipes, *_, in_flight = columns
     return (
@@ -185,7 +132,7 @@ def reason_in_range(kept: str) -> Reason:
     return UP_TO_DATE if kept == _MADE else Reason("skipped", (kept.removeprefix(_SKIPPED),))
 
 
-def _targets(output: _Output, sources: Sequence[bytes]) -> list[bytes]:
+def _targets(output: RangeOutput, sources: Sequence[bytes]) -> list[bytes]:
     """Return the targets of an output of these sources; none where one of them has no valid path."""
     try:
         return [output.template.target_of(source) for source in sources]

@@ -1,0 +1,309 @@
+"""Answers a run from one small file, the note, where nothing has changed since a run that found nothing to do.
+
+    a run that found nothing to do   --> note: all that its answer rested on, and its counts
+    the next run, before it imports  --> is all of that as it was? "unchanged", with those counts, or "do not know"
+
+It never answers "changed": whatever is odd leaves the answer to an ordinary run. The answer rests on
+
+    the question    the file and its text, the working folder, `sys.path`, and the modules of Python and filemill
+    the reading     what the pipeline was read from (`Evidence`), and all else whose contents count as code
+    the memory      the files in the state folder, and the owner files in the output folders, by their stamps
+    the places      the inodes of the folders, what is mounted there, the host, and that it was not restarted since
+    the files       the digest of every range of sources, with their outputs, in the walk of the ordinary run
+
+A note is left only by a run that has itself compared every range with the disk, found each as recorded, and had nothing
+else to say. Every writer of the ledger removes it before it opens that. What a damaged file that keeps its stamp has
+lost is so found by the next run that has work, and no earlier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.evidence import Evidence, guess_state, is_young, question
+from pipeline.files.clocks import boot_id
+from pipeline.files.file_system import MountPoints, open_regular, read_regular
+from pipeline.files.quiet_runs import QuietRun, add_quiet_run
+from pipeline.files.state_dir import NOTE_FILE, QUIET_RUNS_FILE, State, reopen_state
+from pipeline.files.store import store_of
+from pipeline.files.template import OWNER_FILE, Template
+from pipeline.planning.ranges import DiskDigests, RangeOutput, ranges_of
+from pipeline.stage.counted import Stamp, stamp_of
+
+if TYPE_CHECKING:
+    from pipeline.files.walk import Walk
+    from pipeline.operations.run_context import RunContext
+    from pipeline.report.summary import Summary
+
+_DIGEST_BYTES = 16
+# What comes and goes in a state folder without a writer of the ledger.
+_VOLATILE = {NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, "scratch", "slots", "progress.new"}
+# Those that every run writes to; the lock tells nothing, and the progress is a report.
+_NOT_STAMPED = {"lock", "progress.json"}
+
+
+@dataclass(frozen=True)
+class UnchangedNote:
+    """All that the answer "nothing to do" rested on, as JSON can hold it."""
+
+    run: str
+    """The run that found nothing to do, which is the last one in the ledger."""
+    yaml: str
+    """The name of the pipeline's file."""
+    evidence: dict[str, Any]
+    contents: dict[str, Any]
+    """The stamps of what counts as code and is not in the evidence: tables, options' files, code that calls load."""
+    state: str
+    places: dict[str, Any]
+    """What tells which folders those are, as `_places` has it."""
+    walk: dict[str, Any]
+    """The arguments of the walk."""
+    outputs: list[Any]
+    """The stage, the parts of the template, and the number of the recipe of each output."""
+    ranges: list[Any]
+    """The digest of each range, in order."""
+    left_out: list[str]
+    """What the run said of the files that the walk leaves out."""
+    said: dict[str, Any]
+    """The fields of the run's summary that the next one has too."""
+    memory: dict[str, Any] | None = None
+    """The stamps of the files in the state folder, once the ledger is closed."""
+
+
+# -- leaving a note ----------------------------------------------------------------------------------------------------
+
+
+def note_of(context: RunContext) -> UnchangedNote | None:
+    """Return the note of a run whose ledger is about to be closed; None unless it was whole and found nothing to do."""
+    config, evidence = context.config, context.config.evidence
+    if evidence is None or not _found_nothing(context) or not _is_whole(context):
+        return None
+    plan, walk = context.plan, context.plan.walk
+    left_out = walk.describe_left_out()
+    code = context.code.state.stamps
+    paths = sorted({*code, *(os.path.join(path[:-3], "__init__.py") for path in code if path.endswith(".py"))})
+    contents = {path: code.get(path, stamp_of(path)) for path in paths if path not in evidence.stamps}
+    began_ns = time.time_ns() - round(context.summary.seconds * 1e9)
+    if any(stamp and is_young(stamp, began_ns) for stamp in contents.values()):
+        return None
+    summary = context.summary
+    folders = list(config.output_folders)
+    own = {*folders, os.fsencode(config.state), *config.other_folders}
+    return UnchangedNote(
+        run=context.state.run,
+        yaml=config.file.name,
+        evidence=evidence.as_json(),
+        contents=contents,
+        state=str(config.state),
+        places=_places(str(config.inputs.root), list(map(os.fsdecode, folders))),
+        walk={
+            "root": str(config.inputs.root),
+            "include": config.inputs.include,
+            "exclude": config.inputs.exclude,
+            "without": sorted(map(os.fsdecode, own)),
+        },
+        outputs=[_output_as_json(each.stage, each.template, each.number) for each in plan.specs],
+        ranges=[each.hex() for each in plan.passed_over],
+        left_out=left_out,
+        said={
+            "pipeline": summary.pipeline,
+            "up_to_date": summary.up_to_date,
+            "sources": summary.sources,
+            "kinds_unmatched": dict(summary.kinds_unmatched),
+            "notes": summary.notes,
+        },
+    )
+
+
+def _found_nothing(context: RunContext) -> bool:
+    """Return whether every range of sources was as recorded, and there was nothing else to do, to keep or to wait for.
+
+    What the summary says must be what the next one would say: warnings, and what the walk leaves out.
+    """
+    if not context.is_planned:
+        return False
+    plan, summary, walk = context.plan, context.summary, context.plan.walk
+    counts = summary.as_json()
+    return (
+        summary.exit == 0
+        and not summary.stopped
+        and plan.compared == []
+        and all(plan.passed_over)
+        and plan.sources > 0
+        and plan.groups is None
+        and not (plan.has_work or plan.lost or summary.remarks)
+        and not any(each.has_parts or each.gathers or not isinstance(each.template, Template) for each in plan.specs)
+        and not any(counts.get(key) for key in _SIGNS_OF_MORE)
+        and next(plan.store.orphans(), None) is None
+        and next(context.ledger.failures.all(), None) is None
+        and not (walk.unlisted or walk.owned or walk.is_misled)
+        and summary.notes == [*context.config.warnings, *walk.describe_left_out()]
+    )
+
+
+# The counts of a summary of which any tells that the next run may find something to do, or say something else.
+_SIGNS_OF_MORE = (
+    "done", "skipped", "failed", "held", "pruned", "edited", "set_aside", "dismissed", "settling", "vanished",
+    "renamed",
+)  # fmt: skip
+
+
+def _is_whole(context: RunContext) -> bool:
+    """Return whether the run was about all files, without an option that matters, and the ledger was certain."""
+    selection, confirmed, ledger = context.selection, context.request.confirmations, context.ledger
+    return not (
+        selection.is_partial
+        or selection.force
+        or selection.retry_failed
+        or confirmed.rebuild
+        or confirmed.take_over
+        or context.config.edits
+        or context.config.changed_by == "hash"
+        or context.unclean_runs
+        or ledger.window
+        or ledger.notes
+        or ledger.has_news
+        or ledger.is_suspect
+    )
+
+
+def keep_note(note: UnchangedNote, state: State) -> None:
+    """Keep a note in a state that is still locked, and whose ledger is closed."""
+    fields = vars(note) | {"memory": _memory(note.state)}
+    data = json.dumps(fields).encode()
+    state.keep_note(_digest(data) + data)
+
+
+# -- asking the note ---------------------------------------------------------------------------------------------------
+
+
+def answer_unchanged(file: Path) -> Summary | None:
+    """Return the summary of a run without options, if nothing has changed since one found nothing to do; else None."""
+    began_ns, began = time.time_ns(), time.monotonic()
+    try:
+        note = _read_note(file)
+        state = reopen_state(Path(note.state)) if note else None
+    except Exception:
+        return None
+    if note is None or state is None:
+        return None
+    try:
+        if not _holds(note, state):
+            return None
+        return _record(note, state, began_ns, began)
+    except Exception:  # whatever it is, the ordinary run meets it too, and says what it is
+        return None
+    finally:
+        state.close()
+
+
+def _read_note(file: Path) -> UnchangedNote | None:
+    """Return the note of the pipeline in a file, if it answers what is asked now. Raises OSError, ValueError."""
+    with open_regular(file) as opened:
+        text = opened.read()
+    asked = question(file, (), text)
+    folder = guess_state(asked, text)
+    packed = read_regular(folder / NOTE_FILE)
+    data = packed[_DIGEST_BYTES:]
+    if _digest(data) != packed[:_DIGEST_BYTES]:
+        return None
+    note = UnchangedNote(**json.loads(data))
+    return note if note.state == str(folder) and note.evidence["asked"] == _as_json(vars(asked)) else None
+
+
+def _holds(note: UnchangedNote, state: State) -> bool:
+    """Return whether all that a note rests on is as it was; what takes longest comes last."""
+    return (
+        _as_json(_memory(note.state)) == note.memory
+        and _as_json(_places(note.walk["root"], note.places["outputs"])) == note.places
+        and _as_json({path: stamp_of(path) for path in note.contents}) == note.contents
+        and Evidence.from_json(note.evidence).holds()
+        and _files_are_same(note)
+    )
+
+
+def _files_are_same(note: UnchangedNote) -> bool:
+    """Return whether the walk meets the same ranges of sources, with the same outputs."""
+    walk = _walk(note.walk)
+    digests = DiskDigests([_output_from_json(*each) for each in note.outputs])
+    known: Iterator[str] = iter(note.ranges)
+    for sources, _ in ranges_of(walk):
+        if digests.found(sources).hex() != next(known, ""):
+            return False
+    is_whole = next(known, None) is None and not (walk.unlisted or walk.owned or walk.is_misled)
+    return is_whole and walk.describe_left_out() == note.left_out
+
+
+def _record(note: UnchangedNote, state: State, began_ns: int, began: float) -> Summary:
+    """Record a run that found nothing to do, and return its summary. Raises OSError."""
+    from collections import Counter
+
+    from pipeline.report.live import LiveProgress
+    from pipeline.report.summary import Summary
+
+    summary = Summary(run=state.run, **note.said | {"kinds_unmatched": Counter(note.said["kinds_unmatched"])})
+    summary.seconds = time.monotonic() - began
+    run = QuietRun(state.run, note.run, began_ns, time.time_ns(), summary.sources, summary.up_to_date)
+    add_quiet_run(state.folder, run)
+    LiveProgress(state, summary, note.yaml).on_end()
+    return summary
+
+
+# -- what a note rests on ----------------------------------------------------------------------------------------------
+
+
+def _memory(state: str) -> dict[str, Stamp | None]:
+    """Return the stamps of the files in a state folder that tell whether anything has written to it."""
+    return {
+        name: None if name in _NOT_STAMPED else stamp_of(os.path.join(state, name))
+        for name in sorted(os.listdir(state))
+        if name not in _VOLATILE
+    }
+
+
+def _places(root: str, outputs: Sequence[str]) -> dict[str, Any]:
+    """Return what tells that the folders are those that they were, on the same machine, and are ours."""
+    mounts, around = MountPoints(), {}
+    for folder in (root, *outputs):
+        found, real = os.stat(folder), os.fsencode(os.path.realpath(folder))
+        mounted = [mounts.above(real), *mounts.below(real)]
+        around[folder] = [found.st_dev, found.st_ino, os.fsdecode(real), *map(os.fsdecode, mounted)]
+    return {
+        "outputs": list(outputs),
+        "folders": around,
+        "owners": [stamp_of(os.path.join(folder, OWNER_FILE)) for folder in outputs],
+        "host": os.uname().nodename,
+        "boot": boot_id(),
+    }
+
+
+def _walk(arguments: dict[str, Any]) -> Walk:
+    root = os.fsencode(arguments["root"])
+    without = {os.fsencode(each) for each in arguments["without"]}
+    return store_of(root).walk(root, arguments["include"], arguments["exclude"], without)
+
+
+def _output_as_json(stage: str, template: Any, recipe: int | None) -> list[Any]:
+    folders = os.fsdecode(template.folder), os.fsdecode(template.written_folder)
+    return [stage, template.text, *folders, template.pieces, recipe]
+
+
+def _output_from_json(stage: str, text: str, folder: str, written: str, pieces: Any, recipe: int) -> RangeOutput:
+    kept = tuple(each if isinstance(each, str) else tuple(each) for each in pieces)
+    return RangeOutput(stage, Template(text, os.fsencode(folder), os.fsencode(written), kept), recipe)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as it is after it was kept as JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
