@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pipeline
 
@@ -28,6 +27,9 @@ from pipeline import __version__
 from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
 from pipeline.stdio import discard_stdout, open_missing, outlive_readers, print_error
 from pipeline.text import did_you_mean, program
+
+if TYPE_CHECKING:
+    import argparse
 
 VERBS = {
     "run": "bring every output up to date (the default)",
@@ -151,6 +153,8 @@ def _answer_unchanged(words: list[str]) -> bool:
 
 
 def _parse(verb: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:
+    import argparse  # here, since a run that has nothing to do needs none
+
     parser = argparse.ArgumentParser(prog=f"{program()} {verb}", description=command.__doc__, allow_abbrev=False)
     parser.add_argument("pipeline", nargs="?", metavar="PIPELINE.yaml", help="default: ./pipeline.yaml")
     parser.add_argument("-f", "--file", help="the pipeline file, whatever its suffix")

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.evidence import Evidence, guess_state, is_young, question
 from pipeline.files.clocks import boot_id
+from pipeline.files.digest import contents_of
 from pipeline.files.file_system import MountPoints, open_regular, read_regular
 from pipeline.files.quiet_runs import QuietRun, add_quiet_run
 from pipeline.files.state_dir import NOTE_FILE, QUIET_RUNS_FILE, State, reopen_state
@@ -60,6 +61,8 @@ class UnchangedNote:
     evidence: dict[str, Any]
     contents: dict[str, Any]
     """The stamps of what counts as code and is not in the evidence: tables, options' files, code that calls load."""
+    digests: dict[str, str]
+    """The digest of each of these files that was written to shortly before: its stamp alone is not enough."""
     state: str
     places: dict[str, Any]
     """What tells which folders those are, as `_places` has it."""
@@ -82,6 +85,8 @@ class UnchangedNote:
 
 def note_of(context: RunContext) -> UnchangedNote | None:
     """Return the note of a run whose ledger is about to be closed; None unless it was whole and found nothing to do."""
+    from pipeline.planning.recipe import contents_read  # which a run has imported, and who asks the note need not
+
     config, evidence = context.config, context.config.evidence
     if evidence is None or not _found_nothing(context) or not _is_whole(context):
         return None
@@ -90,10 +95,10 @@ def note_of(context: RunContext) -> UnchangedNote | None:
     code = context.code.state.stamps
     paths = sorted({*code, *(os.path.join(path[:-3], "__init__.py") for path in code if path.endswith(".py"))})
     contents = {path: code.get(path, stamp_of(path)) for path in paths if path not in evidence.stamps}
-    began_ns = time.time_ns() - round(context.summary.seconds * 1e9)
-    if any(stamp and is_young(stamp, began_ns) for stamp in contents.values()):
+    summary, began_ns = context.summary, time.time_ns() - round(context.summary.seconds * 1e9)
+    young = [path for path, stamp in contents.items() if stamp and is_young(stamp, began_ns)]
+    if not set(young) <= set(contents_read(config)):
         return None
-    summary = context.summary
     folders = list(config.output_folders)
     own = {*folders, os.fsencode(config.state), *config.other_folders}
     return UnchangedNote(
@@ -101,6 +106,7 @@ def note_of(context: RunContext) -> UnchangedNote | None:
         yaml=config.file.name,
         evidence=evidence.as_json(),
         contents=contents,
+        digests={path: context.ledger.file_digests.digest(Path(path)) for path in young},
         state=str(config.state),
         places=_places(str(config.inputs.root), list(map(os.fsdecode, folders))),
         walk={
@@ -224,6 +230,7 @@ def _holds(note: UnchangedNote, state: State) -> bool:
         _as_json(_memory(note.state)) == note.memory
         and _as_json(_places(note.walk["root"], note.places["outputs"])) == note.places
         and _as_json({path: stamp_of(path) for path in note.contents}) == note.contents
+        and all(contents_of(Path(path)) == digest for path, digest in note.digests.items())
         and Evidence.from_json(note.evidence).holds()
         and _files_are_same(note)
     )

@@ -64,7 +64,8 @@ class LiveProgress(RunObserver):
 
     def on_end(self) -> None:
         summary = self._summary
-        fields = {"stage": "ended", "at": time.time(), "stopped": summary.stopped, "in_hand": []} | summary.as_json()
+        fields = {"stage": "ended", "at": time.time(), "planned": self._planned_files, "through": self._done_files}
+        fields |= {"stopped": summary.stopped, "in_hand": []} | summary.as_json()
         self._write(fields | {"said": summary.lines()[0]})
 
     def _update(self, phase: str) -> None:
