@@ -25,7 +25,7 @@ from pipeline.text import counted, shown
 
 # What was read of the pipeline, as config/seal.py has it.
 SEAL_FILE = "reading.seal"
-# What a run that found nothing to do leaves for the next one, as operations/unchanged_note.py has it.
+# What a run that left nothing to be done says to the next one, as operations/unchanged_note.py has it.
 NOTE_FILE = "unchanged.note"
 # The runs that this note has answered, as quiet_runs.py has them.
 QUIET_RUNS_FILE = "quiet-runs"

@@ -80,7 +80,7 @@ class RunContext:
     parts: RecordedParts | None = None
     """The records of outputs in parts; None where there can be none."""
     unchanged: UnchangedNote | None = None
-    """What the next run is told if the run found nothing to do; None where it must look for itself."""
+    """What the next run is told if nothing is left to be done; None where it must look for itself."""
     is_planned: bool = False
     """True once there is a plan that every guard has passed."""
     engine: Engine | None = None

@@ -1,7 +1,7 @@
-"""Answers a run from one small file, the note, where nothing has changed since a run that found nothing to do.
+"""Answers a run from one small file, the note, where nothing has changed since a run that left nothing to be done.
 
-    a run that found nothing to do   --> note: all that its answer rested on, and its counts
-    the next run, before it imports  --> is all of that as it was? "unchanged", with those counts, or "do not know"
+    a run that left nothing to be done  --> note: all that this rests on, and the counts that the next run will have
+    the next run, before it imports     --> is all of that as it was? "unchanged", with those counts, or "do not know"
 
 It never answers "changed": whatever is odd leaves the answer to an ordinary run. The answer rests on
 
@@ -11,9 +11,9 @@ It never answers "changed": whatever is odd leaves the answer to an ordinary run
     the places      the inodes of the folders, what is mounted there, the host, and that it was not restarted since
     the files       the digest of every range of sources, with their outputs, in the walk of the ordinary run
 
-A note is left only by a run that has itself compared every range with the disk, found each as recorded, and had nothing
-else to say. Every writer of the ledger removes it before it opens that. What a damaged file that keeps its stamp has
-lost is so found by the next run that has work, and no earlier.
+A note is left only by a run over everything after which every range of sources is on record as unchanged, and which had
+nothing to say that the next would not say again. Every writer of the ledger
+removes it before it opens that. Damage to a ledger that keeps its stamps is found by the next run that opens it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from pipeline.stage.counted import Stamp, stamp_of
 
 if TYPE_CHECKING:
     from pipeline.files.walk import Walk
+    from pipeline.ledger.ledger import UnchangedRange
     from pipeline.operations.run_context import RunContext
     from pipeline.report.summary import Summary
 
@@ -52,10 +54,10 @@ _NOT_STAMPED = {"lock", "progress.json"}
 
 @dataclass(frozen=True)
 class UnchangedNote:
-    """All that the answer "nothing to do" rested on, as JSON can hold it."""
+    """All that the answer "nothing to do" rests on, as JSON can hold it."""
 
     run: str
-    """The run that found nothing to do, which is the last one in the ledger."""
+    """The run that left the note, which is the last one in the ledger."""
     yaml: str
     """The name of the pipeline's file."""
     evidence: dict[str, Any]
@@ -84,13 +86,15 @@ class UnchangedNote:
 
 
 def note_of(context: RunContext) -> UnchangedNote | None:
-    """Return the note of a run whose ledger is about to be closed; None unless it was whole and found nothing to do."""
+    """Return the note of a run whose ledger is about to be closed; None unless it has left nothing to be done."""
     from pipeline.planning.recipe import contents_read  # which a run has imported, and who asks the note need not
 
     config, evidence = context.config, context.config.evidence
-    if evidence is None or not _found_nothing(context) or not _is_whole(context):
+    if evidence is None or not _is_whole(context) or not _left_nothing(context):
         return None
-    plan, walk = context.plan, context.plan.walk
+    plan, walk, ranges = context.plan, context.plan.walk, _ranges_on_record(context)
+    if not ranges:
+        return None
     left_out = walk.describe_left_out()
     code = context.code.state.stamps
     paths = sorted({*code, *(os.path.join(path[:-3], "__init__.py") for path in code if path.endswith(".py"))})
@@ -116,11 +120,11 @@ def note_of(context: RunContext) -> UnchangedNote | None:
             "without": sorted(map(os.fsdecode, own)),
         },
         outputs=[_output_as_json(each.stage, each.template, each.number) for each in plan.specs],
-        ranges=[each.hex() for each in plan.passed_over],
+        ranges=[(walked.digest or known.digest).hex() for walked, known in zip(plan.ranges, ranges, strict=True)],
         left_out=left_out,
         said={
             "pipeline": summary.pipeline,
-            "up_to_date": summary.up_to_date,
+            "up_to_date": sum(outputs for known in ranges for outputs, _ in known.counts.values()),
             "sources": summary.sources,
             "kinds_unmatched": dict(summary.kinds_unmatched),
             "notes": summary.notes,
@@ -128,10 +132,20 @@ def note_of(context: RunContext) -> UnchangedNote | None:
     )
 
 
-def _found_nothing(context: RunContext) -> bool:
-    """Return whether every range of sources was as recorded, and there was nothing else to do, to keep or to wait for.
+def _ranges_on_record(context: RunContext) -> list[UnchangedRange]:
+    """Return what is recorded of every range of the walk; nothing where one is not known to be unchanged."""
+    plan, unchanged = context.plan, context.ledger.unchanged
+    if not all(each.first and each.digest != b"" for each in plan.ranges):
+        return []
+    found = [known for each in plan.ranges if (known := unchanged.get(each.first))]
+    sources = sum(known.sources for known in found) + plan.unmatched.total()
+    return found if (len(found), sources) == (len(plan.ranges), plan.sources) else []
 
-    What the summary says must be what the next one would say: warnings, and what the walk leaves out.
+
+def _left_nothing(context: RunContext) -> bool:
+    """Return whether all is made that a plan knows of, and there is nothing else to keep or to wait for.
+
+    What the summary notes must be what the next one would: warnings, and what the walk leaves out.
     """
     if not context.is_planned:
         return False
@@ -140,11 +154,9 @@ def _found_nothing(context: RunContext) -> bool:
     return (
         summary.exit == 0
         and not summary.stopped
-        and plan.compared == []
-        and all(plan.passed_over)
-        and plan.sources > 0
+        and plan.compared is not None
         and plan.groups is None
-        and not (plan.has_work or plan.lost or summary.remarks)
+        and not plan.lost
         and not any(each.has_parts or each.gathers or not isinstance(each.template, Template) for each in plan.specs)
         and not any(counts.get(key) for key in _SIGNS_OF_MORE)
         and next(plan.store.orphans(), None) is None
@@ -156,8 +168,7 @@ def _found_nothing(context: RunContext) -> bool:
 
 # The counts of a summary of which any tells that the next run may find something to do, or say something else.
 _SIGNS_OF_MORE = (
-    "done", "skipped", "failed", "held", "pruned", "edited", "set_aside", "dismissed", "settling", "vanished",
-    "renamed",
+    "failed", "held", "pruned", "edited", "set_aside", "dismissed", "settling", "vanished",
 )  # fmt: skip
 
 
@@ -175,7 +186,6 @@ def _is_whole(context: RunContext) -> bool:
         or context.unclean_runs
         or ledger.window
         or ledger.notes
-        or ledger.has_news
         or ledger.is_suspect
     )
 
@@ -191,23 +201,17 @@ def keep_note(note: UnchangedNote, state: State) -> None:
 
 
 def answer_unchanged(file: Path) -> Summary | None:
-    """Return the summary of a run without options, if nothing has changed since one found nothing to do; else None."""
+    """Return the summary of a run without options, if nothing has changed since one left a note; else None."""
     began_ns, began = time.time_ns(), time.monotonic()
     try:
         note = _read_note(file)
         state = reopen_state(Path(note.state)) if note else None
-    except Exception:
-        return None
-    if note is None or state is None:
-        return None
-    try:
-        if not _holds(note, state):
+        if note is None or state is None:
             return None
-        return _record(note, state, began_ns, began)
+        with closing(state):
+            return _record(note, state, began_ns, began) if _holds(note) else None
     except Exception:  # whatever it is, the ordinary run meets it too, and says what it is
         return None
-    finally:
-        state.close()
 
 
 def _read_note(file: Path) -> UnchangedNote | None:
@@ -224,7 +228,7 @@ def _read_note(file: Path) -> UnchangedNote | None:
     return note if note.state == str(folder) and note.evidence["asked"] == _as_json(vars(asked)) else None
 
 
-def _holds(note: UnchangedNote, state: State) -> bool:
+def _holds(note: UnchangedNote) -> bool:
     """Return whether all that a note rests on is as it was; what takes longest comes last."""
     return (
         _as_json(_memory(note.state)) == note.memory

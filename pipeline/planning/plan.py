@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
@@ -46,6 +46,15 @@ if TYPE_CHECKING:
 _EVERYTHING: Range = b"", None
 
 
+class WalkedRange(NamedTuple):
+    """A range of the walk, by which it is found again in the ledger and on disk."""
+
+    first: bytes
+    """The first source that a stage takes; empty where there is none."""
+    digest: bytes | None
+    """The digest on disk with the sources that no stage takes; None where there are none, empty if it is not known."""
+
+
 @dataclass
 class Plan:
     """The outputs to make, on disk, and the counts of all outputs and sources."""
@@ -67,8 +76,8 @@ class Plan:
     compared: list[Range] | None = None
     """The ranges that were compared file by file, which a run may find unchanged; None where none could be passed over.
     """
-    passed_over: list[bytes] = field(default_factory=list)
-    """The digest of each range that was passed over, with the sources that no stage takes; empty for one without."""
+    ranges: list[WalkedRange] = field(default_factory=list)
+    """All ranges of the walk, in order; none where no range could be passed over."""
     lost: list[LostFolder] = field(default_factory=list)
     """The folders whose known files are gone or left out, for no reason that the plan knows of."""
     is_loss_meant: bool = False
@@ -282,10 +291,11 @@ class FilePlanner:
                 plan.sources += len(others)
                 for source in others:
                     plan.count_unmatched(source)
-                plan.passed_over.append(_digest_of_all(digests, sources) if others else found)
+                plan.ranges.append(WalkedRange(first, _digest_of_all(digests, sources) if others else None))
             else:
                 self.decide_range(sources, (begin, after))
                 plan.compared.append((begin, after))
+                plan.ranges.append(WalkedRange(first, b"" if others else None))
             begin = after or b""
         if not plan.sources:
             self.decide_range((), _EVERYTHING)
