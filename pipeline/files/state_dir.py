@@ -126,12 +126,11 @@ class State:
             replace_file(self.folder / SEAL_FILE, seal, self.folder / f"{SEAL_FILE}.new")
 
     def keep_note(self, note: bytes) -> None:
-        """Keep the note that nothing is to be done if there is room for it; without it the next run looks for itself.
+        """Keep the note that nothing is left to be done. Raises OSError.
 
         What lies there after a power cut is of another start of the machine, and so nothing is synced.
         """
-        with suppress(OSError):
-            replace_file(self.folder / NOTE_FILE, note, self.folder / f"{NOTE_FILE}.new")
+        replace_file(self.folder / NOTE_FILE, note, self.folder / f"{NOTE_FILE}.new")
 
     def remove_note(self) -> None:
         """Remove that note, before anything is done. Raises OSError."""

@@ -23,7 +23,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,10 @@ def note_of(context: RunContext) -> UnchangedNote | None:
     if not set(young) <= set(contents_read(config)):
         return None
     folders = list(config.output_folders)
+    try:
+        places = _places(str(config.inputs.root), list(map(os.fsdecode, folders)))
+    except OSError:  # a folder has gone since
+        return None
     own = {*folders, os.fsencode(config.state), *config.other_folders}
     return UnchangedNote(
         run=context.state.run,
@@ -112,7 +116,7 @@ def note_of(context: RunContext) -> UnchangedNote | None:
         contents=contents,
         digests={path: context.ledger.file_digests.digest(Path(path)) for path in young},
         state=str(config.state),
-        places=_places(str(config.inputs.root), list(map(os.fsdecode, folders))),
+        places=places,
         walk={
             "root": str(config.inputs.root),
             "include": config.inputs.include,
@@ -191,10 +195,10 @@ def _is_whole(context: RunContext) -> bool:
 
 
 def keep_note(note: UnchangedNote, state: State) -> None:
-    """Keep a note in a state that is still locked, and whose ledger is closed."""
-    fields = vars(note) | {"memory": _memory(note.state)}
-    data = json.dumps(fields).encode()
-    state.keep_note(_digest(data) + data)
+    """Keep a note in a state that is still locked, and whose ledger is closed; without it the next run looks itself."""
+    with suppress(OSError):
+        data = json.dumps(vars(note) | {"memory": _memory(note.state)}).encode()
+        state.keep_note(_digest(data) + data)
 
 
 # -- asking the note ---------------------------------------------------------------------------------------------------

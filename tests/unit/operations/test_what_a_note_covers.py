@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.permissions import permissions_hold
 from support.project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.cli import main
 from pipeline.config.load import load_config
 from pipeline.files.quiet_runs import QuietRun, add_quiet_run, quiet_runs
+from pipeline.files.state_dir import open_state
+from pipeline.ledger.session import open_to_write
 from pipeline.operations import unchanged_note
 from pipeline.operations.guards import Confirmations
 from pipeline.operations.run import run
@@ -179,11 +184,12 @@ def test_another_start_or_host_gives_an_ordinary_run(
     assert answer(project) is None
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
 def test_a_folder_that_cannot_be_listed_gives_an_ordinary_run(project: Project) -> None:
+    """Nobody knows what is in it, and that run leaves no note."""
     (project.folder / "first/below").chmod(0)
-    assert answer(project) is None
-    assert project.run().exit == 1 and not note(project).exists()
+    with permissions_hold():
+        assert answer(project) is None
+        assert project.run().exit == 1 and not note(project).exists()
 
 
 def test_a_run_at_work_gives_an_ordinary_run(project: Project) -> None:
@@ -277,6 +283,20 @@ def test_sources_that_no_stage_takes_are_counted_again(project: Project) -> None
     assert found.kinds_unmatched == {"jpg": 1}
     project.write("in/d.jpg", "text")
     assert answer(project) is None
+
+
+@pytest.mark.parametrize("data", [b"{}", b"[]", b"null", b"\xff", b'{"run": 1}', b"{", b""])
+def test_a_note_in_another_form_is_not_asked(project: Project, data: bytes) -> None:
+    """As of another version; that its digest is right makes it no better."""
+    note(project).write_bytes(hashlib.blake2b(data, digest_size=16).digest() + data)
+    assert answer(project) is None
+
+
+def test_every_writer_of_the_ledger_removes_the_note(project: Project) -> None:
+    """Be it one that then finds nothing to write, or is killed at once."""
+    with closing(open_state(project.folder / STATE, "pipeline")) as state, open_to_write(state):
+        assert not note(project).exists()
+    assert not note(project).exists()
 
 
 # -- the ledger learns of quiet runs -----------------------------------------------------------------------------------
