@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.load import MAX_BYTES
+from pipeline.config.evidence import MAX_BYTES
 from pipeline.errors import ConfigError
 from pipeline.stage.options import Place
 from pipeline.text import did_you_mean

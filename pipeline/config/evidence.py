@@ -30,6 +30,8 @@ from pipeline.stage.counted import Stamp, counts, digest_of_bytes, stamp_of
 if TYPE_CHECKING:
     from pipeline.config.model import Config
 
+# Far above any pipeline a person writes, far below what would keep the parser busy for a second.
+MAX_BYTES = 1 << 20
 # A file system may give two versions of a file that is written twice within this time one and the same stamp.
 _YOUNG_NS = 2 * 10**9
 _WORD = re.compile(rb"^(name|state):[ \t]+([^\s'\"&*!|>{\[#][^#\r\n]*?)[ \t\r]*(?:#.*)?$", re.MULTILINE)

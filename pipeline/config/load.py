@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.evidence import question
+from pipeline.config.evidence import MAX_BYTES, question
 from pipeline.config.model import Config
 from pipeline.config.seal import seal_reading, sealed_reading
 from pipeline.errors import ConfigError, EnvironmentFailure
@@ -18,8 +18,6 @@ from pipeline.stage import isolation
 from pipeline.stage.counted import Stamp
 from pipeline.text import program
 
-# Far above any pipeline a person writes, far below what would keep the parser busy for a second.
-MAX_BYTES = 1 << 20
 # How often code is read again that somebody writes to meanwhile, before the workers are left to find that out.
 _MAX_READINGS = 3
 

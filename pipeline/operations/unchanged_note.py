@@ -12,8 +12,8 @@ It never answers "changed": whatever is odd leaves the answer to an ordinary run
     the files       the digest of every range of sources, with their outputs, in the walk of the ordinary run
 
 A note is left only by a run over everything after which every range of sources is on record as unchanged, and which had
-nothing to say that the next would not say again. Every writer of the ledger
-removes it before it opens that. Damage to a ledger that keeps its stamps is found by the next run that opens it.
+nothing to say that the next would not say again. Every writer of the ledger removes it before it opens that. Damage to
+a ledger that keeps its stamps is found by the next run that opens it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.evidence import Evidence, guess_state, is_young, question
+from pipeline.config.evidence import MAX_BYTES, Evidence, guess_state, is_young, question
 from pipeline.files.clocks import boot_id
 from pipeline.files.digest import contents_of
 from pipeline.files.file_system import MountPoints, open_regular, read_regular
@@ -221,7 +221,7 @@ def answer_unchanged(file: Path) -> Summary | None:
 def _read_note(file: Path) -> UnchangedNote | None:
     """Return the note of the pipeline in a file, if it answers what is asked now. Raises OSError, ValueError."""
     with open_regular(file) as opened:
-        text = opened.read()
+        text = opened.read(MAX_BYTES)
     asked = question(file, (), text)
     folder = guess_state(asked, text)
     packed = read_regular(folder / NOTE_FILE)
@@ -288,7 +288,7 @@ def _places(root: str, outputs: Sequence[str]) -> dict[str, Any]:
     mounts, around = MountPoints(), {}
     for folder in (root, *outputs):
         found, real = os.stat(folder), os.fsencode(os.path.realpath(folder))
-        mounted = [mounts.above(real), *mounts.below(real)]
+        mounted = [mounts.above(real), *sorted(mounts.below(real))]
         around[folder] = [found.st_dev, found.st_ino, os.fsdecode(real), *map(os.fsdecode, mounted)]
     return {
         "outputs": list(outputs),

@@ -18,6 +18,7 @@ from support.project import MOODY, ONE_STAGE, Project, ledger_of
 
 from pipeline.config.load import load_config
 from pipeline.operations.guards import Confirmations
+from pipeline.operations.unchanged_note import answer_unchanged
 from pipeline.planning.decisions import Orphan, text_of
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.planning.recipe import output_specs
@@ -135,10 +136,22 @@ def test_every_change_is_noticed(tmp_path: Path, change: str) -> None:
     assert planned(project)[1] == planned(project, everything=True)[1]
 
 
+def run_as_noted(project: Project) -> None:
+    """Run, and compare what is said with the answer from the note, if there is one."""
+    noted = answer_unchanged(project.folder / "pipeline.yaml")
+    ran = project.run()
+    if noted is not None:
+        own = {"run": "", "seconds": 0}
+        assert noted.as_json() | own == ran.as_json() | own and noted.notes == ran.notes
+
+
 @settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_any_history_is_judged_alike(data: st.DataObject) -> None:
-    """Files that come, go, change, fail and are left out, runs over a part and over all: spans never hide a thing."""
+    """Files that come, go, change, fail and are left out, runs over a part and over all: nothing hides a thing.
+
+    Neither do spans, nor does a note that a run leaves for the next one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder))
         project.write("stages/upper.py", MOODY)
@@ -158,10 +171,11 @@ def test_any_history_is_judged_alike(data: st.DataObject) -> None:
                 case "edited" if (project.folder / "out").exists():
                     project.write(f"out/{name}", "edited")
                 case "run":
-                    project.run()
+                    run_as_noted(project)
                 case "some":
                     project.run(only=name)
-        project.run()
+        run_as_noted(project)
+        run_as_noted(project)
         _, counts, orphans = planned(project)
         _, expected, expected_orphans = planned(project, everything=True)
 
