@@ -73,7 +73,7 @@ def test_status_tells_of_it(project: Project, pipeline: Pipeline) -> None:
     now = json.loads(pipeline("status", "--json").stdout)
     assert set(now) == set(before)
     assert (now["standing"], now["exit"], now["up_to_date"]) == ("ended", 0, 2)
-    assert now["run"] > before["run"] and now["at"] > before["at"]
+    assert now["run"] != before["run"] and now["at"] > before["at"]
     name = (project.folder / STATE / "quiet-runs").read_text().split()[0]
     assert now["run"] == name
 
