@@ -31,7 +31,10 @@ class RunObserver:
         """Called when the run holds its lock and begins to plan."""
 
     def on_planned(self, files: int) -> None:
-        """Called before `files` files are handed to the engine, and once more for the groups made of them."""
+        """Called once it is known that `files` files are handed to the engine, and once more for groups made of them.
+
+        A first run may have handed out some of them before.
+        """
 
     def on_step(self, step: Step) -> None:
         """Called after a stage was called, a value converted or an output written in this process."""

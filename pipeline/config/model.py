@@ -139,6 +139,11 @@ class Errors(YamlMapping):
     hold_after: Count | Never = 3
     """The number of failed runs after which a file is held, or `never`. By default 3."""
 
+    @property
+    def is_share(self) -> bool:
+        """True if the limit depends on the number of planned files."""
+        return isinstance(self.max, Share)
+
     def allowance(self, planned: int) -> int | None:
         """Return the number of planned files that may fail; None for no limit."""
         return self.max.of(planned) if isinstance(self.max, Share) else self.max

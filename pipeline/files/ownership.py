@@ -82,6 +82,17 @@ def claimed_folders(folders: Iterable[bytes], state_id: str) -> frozenset[bytes]
     return frozenset(folder for folder, said in owners.items() if state_id and said.get("state") == state_id)
 
 
+def is_empty_but_for_owner(folder: bytes) -> bool:
+    """Return whether an output folder is not there, or holds nothing but its owner file."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(os.fsdecode(entry.name) == OWNER_FILE for entry in entries)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 def claim(
     place: Path, ours: Owner, run: int | None = None, run_name: str = "", links: Mapping[str, str] | None = None
 ) -> None:

@@ -352,8 +352,9 @@ class PlanTables:
         self._connection.execute("DELETE FROM orphans")
 
     def commit(self) -> None:
-        """End the transaction in which the tables were filled."""
-        self._connection.execute("COMMIT")
+        """End the transaction in which the tables were filled; jobs of the plan that are done already may have."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
 
     # -- while the plan is carried out ---------------------------------------------------------------------------------
 

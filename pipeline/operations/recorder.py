@@ -32,7 +32,7 @@ J = TypeVar("J", Job, GroupJob)
 # Seconds between commits of the ledger: what a killed run may have to redo.
 COMMIT_EVERY_S = 0.1
 # Jobs whose targets are recorded as intended together.
-_INTEND_AHEAD = 1024
+INTEND_AHEAD = 1024
 # How many files in a row may move under one stage: so many at a time are no accident of somebody else's.
 _MAX_MOVED = 3
 # How many files in a row may be unreadable by the machine's fault: so many are no bad sectors, the disk is gone.
@@ -96,6 +96,8 @@ class Recorder:
     ) -> None:
         self.planned_files = 0
         """The number of files planned for the run."""
+        self._is_whole = False
+        """True once it is known how many files the run has work for."""
         self.done_files = 0
         """The number of planned files that have ended, whatever their results."""
         self._ledger = ledger
@@ -123,17 +125,23 @@ class Recorder:
         self._committed_at = time.monotonic()
 
     def expect(self, files: int) -> None:
-        """Count files whose jobs are about to be handed out."""
+        """Count the files of the plan, once it is whole, or its groups."""
         self.planned_files += files
+        self._is_whole = True
         self._observers.on_planned(files)
+        self._check_errors()
 
     def intended(self, jobs: Iterator[J]) -> Iterator[J]:
         """Yield the jobs, each after its targets are recorded as intended."""
-        while ahead := list(islice(jobs, _INTEND_AHEAD)):
-            self._ledger.begin()
-            self._ledger.intend(ahead, self._key)
-            self.commit()
+        while ahead := list(islice(jobs, INTEND_AHEAD)):
+            self.intend(ahead)
             yield from ahead
+
+    def intend(self, jobs: Sequence[J]) -> None:
+        """Record the targets of jobs as intended, before the jobs are handed out."""
+        self._ledger.begin()
+        self._ledger.intend(jobs, self._key)
+        self.commit()
 
     def cut_off(self, jobs: Sequence[InHand]) -> None:
         """Record the jobs that workers are running as the run ends without waiting for them; it counts no attempt."""
@@ -243,6 +251,8 @@ class Recorder:
             self._check_errors()
 
     def _check_errors(self) -> None:
+        if not self._is_whole and self._errors.is_share:
+            return
         allowance, failed = self._errors.allowance(self.planned_files), self._summary.failed_files
         if allowance is not None and failed > allowance and not self._log.is_stopped:
             text = f"{failed:,} of {self.planned_files:,} files failed already, and errors.max is {self._errors.max}"

@@ -11,22 +11,25 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import CodeChanged, EnvironmentFailure, PolicyStop
+from pipeline.errors import CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
-from pipeline.messages import FailureKind, Outcome, Result
+from pipeline.messages import FailureKind, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
-from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
+from pipeline.operations.work import EarlyJobs, Work
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
+from pipeline.planning.first_run import is_first_run, why_whole_plan
 from pipeline.planning.late_code import LateCode
 from pipeline.planning.lost_folders import describe
 from pipeline.planning.plan import make_plan
@@ -67,11 +70,16 @@ def plan(context: RunContext) -> None:
         context.parts.recover(context.unclean_runs)
     root = os.fsencode(config.inputs.root)
     context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts, root)
+    templates = list(config.output_folders.values())
+    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
-    is_meant = context.request.confirmations.rebuild
-    context.plan = make_plan(config, ledger, leaves, selection, record=True, is_loss_meant=is_meant, on_work=on_work)
-    templates = list(config.output_folders.values())
+    is_first = not why_whole_plan(config, leaves) and is_first_run(config, ledger, selection)
+    with EarlyJobs(context) if is_first else nullcontext() as context.early:
+        context.plan = make_plan(
+            config, ledger, leaves, selection, record=True,
+            is_loss_meant=context.request.confirmations.rebuild, on_work=on_work, taker=context.early,
+        )  # fmt: skip
     context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, context.plan.store.targets)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
@@ -142,31 +150,17 @@ def rename(context: RunContext) -> None:
 
 def run_jobs(context: RunContext) -> None:
     """Make the outputs of files, and then those of groups."""
-    plan, began = context.plan, time.monotonic()
+    plan, recorder, work = context.plan, context.recorder, context.work
     if not plan.jobs and plan.groups is None:
         return
-    with Signals(context.request.grace_s) as signals:
-        try:
-            if plan.jobs:
-                jobs = plan.store.jobs()
-                jobs = context.recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
-                _job_loop(context, signals).run(jobs, plan.jobs)
-            if plan.groups and not (signals.first or context.log.is_stopped):
-                _run_groups(context, plan.groups, signals)
-        finally:
-            if context.engine:
-                context.engine.close()
-    if refused := context.recorder.refused:
-        more = f", and {len(refused) - 1:,} more like it" if len(refused) > 1 else ""
-        text = f"{refused[0]}{more}; it is no attempt, and all other files were done"
-        context.log.stop(EnvironmentFailure.exit_code, text)
-    if signals.first:
-        cut = ", what was in hand was cut off" if signals.is_interrupted else ""
-        context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
-    elif signals.is_interrupted:
-        context.log.stop(EnvironmentFailure.exit_code, "a stage raised Interrupted, by which only a signal ends a run")
-    if files := context.recorder.done_files:
-        context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
+    if plan.jobs:
+        jobs: Iterator[Job] = plan.store.jobs()
+        jobs = recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
+        recorder.expect(plan.jobs)
+        work.loop().run(chain(context.early.rest() if context.early else (), jobs))
+    if plan.groups and not work.is_stopped:
+        _run_groups(context, plan.groups)
+    work.end()
 
 
 def prune(context: RunContext) -> None:
@@ -203,20 +197,7 @@ def judge_lost_folders(context: RunContext) -> None:
 # -- what steps share -------------------------------------------------------------------------------------------------
 
 
-def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
-    return JobLoop(
-        context.open_engine(),
-        context.recorder,
-        context.log,
-        context.observers,
-        context.guards,
-        context.code,
-        signals,
-        context.request.is_followed,
-    )
-
-
-def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> None:
+def _run_groups(context: RunContext, groups: GroupPlanner) -> None:
     """Make the outputs of groups, from the members that exist now."""
     plan, recorder = context.plan, context.recorder
     recorder.commit()
@@ -231,8 +212,8 @@ def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> 
     if count := plan.jobs_of_groups:
         scratch = os.fsencode(context.state.scratch)
         jobs = groups.with_members(recorder.intended(plan.store.jobs_of_groups()), scratch)
-        loop = _job_loop(context, signals)
-        loop.run(jobs, count, lambda outcome: groups.remove_members_file(outcome, scratch))
+        recorder.expect(count)
+        context.work.loop().run(jobs, lambda outcome: groups.remove_members_file(outcome, scratch))
 
 
 def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
@@ -278,8 +259,9 @@ def _follow_steps(context: RunContext) -> None:
     """Take every step, and begin again with the new code where the code changes meanwhile."""
     for changes in range(1, MAX_CHANGES + 1):
         try:
-            for step in STEPS:
-                step(context)
+            with Work(context) as context.work:
+                for step in STEPS:
+                    step(context)
             return
         except CodeChanged as changed:
             if changes == MAX_CHANGES:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
@@ -40,6 +40,9 @@ from pipeline.planning.unchanged import settled_ranges
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
 from pipeline.text import counted, shown
+
+if TYPE_CHECKING:
+    from pipeline.operations.work import EarlyJobs, Work
 
 # How many of the files that were set aside are named.
 _NAMED = 20
@@ -77,14 +80,19 @@ class RunContext:
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
+    work: Work = field(init=False)
+    early: EarlyJobs | None = None
+    """The jobs of a first run that were taken before the plan was whole; None in any other."""
     parts: RecordedParts | None = None
     """The records of outputs in parts; None where there can be none."""
     unchanged: UnchangedNote | None = None
     """What the next run is told if nothing is left to be done; None where it must look for itself."""
     is_planned: bool = False
     """True once there is a plan that every guard has passed."""
+    has_begun: bool = False
+    """True once a job was handed out, be it before the plan was whole."""
     engine: Engine | None = None
-    work: dict[str, Any] | None = None
+    work_done: dict[str, Any] | None = None
     """The number of files that went through the engine and the seconds it took, for estimates; None before any did."""
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
@@ -188,12 +196,14 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
     try:
         yield
     except (FilemillError, sqlite3.Error, OSError) as error:
-        is_refused = not context.is_planned and not isinstance(error, WorkersFailed)
-        if isinstance(error, FilemillError) and (is_refused or not isinstance(error, EnvironmentFailure)):
+        is_begun = context.is_planned or context.has_begun or isinstance(error, WorkersFailed)
+        may_end_here = isinstance(error, EnvironmentFailure) or (context.has_begun and not context.is_planned)
+        if isinstance(error, FilemillError) and not (is_begun and may_end_here):
             _record_refusal(context, error)
             raise
         context.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
-        context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
+        exit_code = error.exit_code if isinstance(error, FilemillError) else EnvironmentFailure.exit_code
+        context.log.stop(exit_code, _describe(error, context.state))
     except Exception as error:
         context.log.write(traceback.format_exc())
         if not is_start_refused(error):
@@ -228,7 +238,9 @@ def close_run(context: RunContext) -> None:
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in (0, 1)
-    ledger.end_run(summary.exit, summary.as_json() | ({"work": context.work} if context.work else {}), swept=swept)
+    ledger.end_run(
+        summary.exit, summary.as_json() | ({"work": context.work_done} if context.work_done else {}), swept=swept
+    )
     context.observers.on_end()
 
 

@@ -24,9 +24,10 @@ from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
 from pipeline.ledger.origins import GROUPS
 from pipeline.ledger.outputs import OutputRecord
-from pipeline.messages import Source
-from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
+from pipeline.messages import Job, Source
+from pipeline.planning.decisions import NEW, Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_state import Met
+from pipeline.planning.first_run import FirstJobs, JobTaker
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.lost_folders import LostFolder, SeenFolders, find_lost
 from pipeline.planning.orphans import OrphanCollector, RecordCursor
@@ -82,6 +83,8 @@ class Plan:
     """The folders whose known files are gone or left out, for no reason that the plan knows of."""
     is_loss_meant: bool = False
     """True if those files were removed on purpose, so that their outputs are orphans."""
+    jobs_taken: int = 0
+    """The number of jobs that were handed out while the plan was made; they are counted, and not in the store."""
     groups: GroupPlanner | None = None
     """The planner of the outputs of groups; None without groups, and where only some of the files are selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
@@ -151,6 +154,7 @@ def make_plan(
     record: bool = False,
     is_loss_meant: bool = False,
     on_work: Callable[[], object] | None = None,
+    taker: JobTaker | None = None,
 ) -> Plan:
     """Compare the sources with the ledger and decide about every output.
 
@@ -163,6 +167,7 @@ def make_plan(
         record: Whether the digests of sources that were read are stored, for a run to put into the ledger.
         is_loss_meant: Whether known files that are gone were removed on purpose.
         on_work: Function that is called once, at the first source with an output to make.
+        taker: Who does jobs while the plan is made, which only a first run allows; see first_run.py.
     """
     respell(config, ledger)
     walk, root = walk_of(config), os.fsencode(config.inputs.root)
@@ -170,13 +175,14 @@ def make_plan(
     plan = Plan(PlanStore(ledger, len(specs)), specs, walk)
     plan.groups = _group_planner(config, ledger, plan, selection, record=record)
     planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
+    planner.taker = taker
     if listed is not None:
         planner.decide_list(planner.seen.watch(listed))
     elif everything or selection.is_partial or not _may_pass_over(config, planner.specs, selection):
         planner.decide_range(planner.seen.watch(walk), _EVERYTHING)
     else:
         planner.decide_changed_ranges()
-    planner.seen.end()
+    planner.end()
     if not selection.is_partial:
         planner.follow_moved()
     # Where no known file is met, be it that all are in folders of other pipelines, a guard stops the run.
@@ -262,6 +268,9 @@ class FilePlanner:
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work = on_work
+        self.taker: JobTaker | None = None
+        """Who does jobs while the plan is made; None where the plan must be whole first."""
+        self._first_jobs = FirstJobs(self.specs, self._freshness)
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
@@ -327,7 +336,7 @@ class FilePlanner:
         failures = RecordCursor(failed, self._orphans.failure)
         for source, recorded, failed_before in self._freshness.sources.read_ahead(self._met(sources, rows, failures)):
             plan.sources += 1
-            if self._decide(source, recorded, failed_before):
+            if self._decide_first(source) if self.taker else self._decide(source, recorded, failed_before):
                 plan.jobs += 1
                 if self._on_work:
                     self._on_work()
@@ -348,6 +357,12 @@ class FilePlanner:
                 self._plan.meets_known = any(row.status != "intended" for row in recorded)
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
+
+    def end(self) -> None:
+        """Say that the walk is at its end."""
+        for job, is_alone in self._first_jobs.rest():
+            self._add_first(job, is_alone=is_alone)
+        self.seen.end()
 
     def follow_moved(self) -> None:
         """Have the outputs of sources follow that are known under another path, once all sources are known."""
@@ -372,6 +387,36 @@ class FilePlanner:
         if rows or failures:
             self._add_leftovers(decisions, rows, recorded, failures)
         return action == "make"
+
+    def _decide_first(self, source: Source) -> bool:
+        """Have the job of a source that nothing is recorded of be done now, or add it to the plan; is there one?"""
+        assert self.taker
+        job = self._first_jobs.job_of(source)
+        if job and not job.targets:
+            self._plan.count_unmatched(source)
+            return False
+        for each, is_alone in self._first_jobs.in_turn(source, job):
+            self._add_first(each, is_alone=is_alone)
+        if job is None:
+            self.taker.go_on()
+            return self._decide(source, [], [])
+        return True
+
+    def _add_first(self, job: Job, *, is_alone: bool) -> None:
+        """Have a job be done now if no other source contends with it and there is room, else add it to the plan."""
+        plan = self._plan
+        if is_alone and self.taker and self.taker.take(job):
+            plan.jobs_taken += 1
+            plan.meets_known = True  # of what is handed out something is recorded
+            plan.counts["make", NEW] += len(job.targets)
+            plan.files["make", NEW] += 1
+            return
+        keys = {spec.stage: spec.template.key for spec in self.specs}
+        decisions = [
+            Decision(job.source, each.stage, "make", NEW, each.path, keys[each.stage](each.path), is_vacant=True)
+            for each in job.targets
+        ]
+        self._add(decisions, is_late=False)
 
     def _add(self, decisions: list[Decision], *, is_late: bool) -> Action:
         """Store or count the decisions about one source; return the foremost action.
