@@ -67,6 +67,8 @@ class Observers(RunObserver):
     def __init__(self, observers: Iterable[RunObserver], on_failure: Callable[[RunObserver, Exception], None]) -> None:
         self._observers = list(observers)
         self._on_failure = on_failure
+        # Called for every file, and by most observers not at all.
+        self._of_outcomes = [each for each in self._observers if type(each).on_outcome is not RunObserver.on_outcome]
 
     def on_start(self) -> None:
         self._tell("on_start")
@@ -78,7 +80,11 @@ class Observers(RunObserver):
         self._tell("on_step", step)
 
     def on_outcome(self, outcome: Outcome) -> None:
-        self._tell("on_outcome", outcome)
+        for observer in self._of_outcomes:
+            try:
+                observer.on_outcome(outcome)
+            except Exception as error:
+                self._leave_out(observer, error)
 
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         self._tell("on_in_hand", jobs)
@@ -103,6 +109,10 @@ class Observers(RunObserver):
             try:
                 getattr(observer, event)(*details)
             except Exception as error:
-                if observer in self._observers:  # else another thread has left it out
-                    self._observers.remove(observer)
-                self._on_failure(observer, error)
+                self._leave_out(observer, error)
+
+    def _leave_out(self, observer: RunObserver, error: Exception) -> None:
+        if observer in self._observers:  # else another thread has left it out
+            self._observers.remove(observer)
+        self._of_outcomes = [each for each in self._of_outcomes if each is not observer]
+        self._on_failure(observer, error)

@@ -45,6 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.ledger.session import open_to_read
     from pipeline.operations.guards import guards_of
     from pipeline.planning.estimate import last_pace
+    from pipeline.planning.first_run import describe_streaming
     from pipeline.planning.lost_folders import describe
     from pipeline.planning.orphans import fates
     from pipeline.planning.plan import make_plan
@@ -70,7 +71,7 @@ def execute(arguments: argparse.Namespace) -> int:
         ):
             print(line, file=sys.stderr)
         if arguments.verbose and not arguments.json:
-            print(*describe_route(config), sep="\n", end="\n\n")
+            print(*describe_route(config), describe_streaming(config, leaves), sep="\n", end="\n\n")
         if not arguments.json:
             _print_counts(plan)
             _print_estimate(plan, last_pace(ledger))

@@ -128,13 +128,12 @@ class Ledger:
         """Record that the targets of jobs are ours to write, before they are written."""
         self.has_news = True
         self.outputs.flush()
-        intents = [
-            Intent(key(target.stage, target.path), key_of(job.origin), target.stage)
-            for job in jobs
-            for target in job.targets
-        ]
+        intents: list[tuple[bytes, bytes, str]] = []
+        for job in jobs:
+            source = key_of(job.origin)
+            intents += [(key(target.stage, target.path), source, target.stage) for target in job.targets]
         self.intents.add(intents)
-        self.outputs.set_in_flight(intent.target for intent in intents)
+        self.outputs.set_in_flight(target for target, _, _ in intents)
         now = time.time_ns()
         self.intents.add_parts(
             PartIntent(

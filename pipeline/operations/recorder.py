@@ -162,6 +162,9 @@ class Recorder:
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
+        if _is_plain(outcome) and not (self._moved_in_a_row or self._failed_on_their_way):
+            self._record_done(outcome)
+            return
         if outcome.refused:
             self._record_refused(outcome)
             return
@@ -177,6 +180,19 @@ class Recorder:
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
         self._end(outcome)
+
+    def _record_done(self, outcome: Outcome) -> None:
+        """Record the outcome of a job that made all it was to make: what `record` does for almost every file."""
+        self._unreachable_in_a_row = 0
+        self._ledger.begin()
+        if self._parts:
+            self._parts.update(outcome)
+        self._ledger.record(outcome, self._key, self._recipes, True)
+        self._summary.done += len(outcome.results)
+        for result in outcome.results:
+            self.made[self._recipes[result.stage]] += 1
+        self.done_files += 1
+        self._observers.on_outcome(outcome)
 
     def _record_refused(self, outcome: Outcome) -> None:
         """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
@@ -307,6 +323,16 @@ class Recorder:
 
     def _key(self, stage: str, path: bytes) -> bytes:
         return self._templates[stage].key(path)
+
+
+def _is_plain(outcome: Outcome) -> bool:
+    """Return whether each result is one output that was made, of which there is nothing to be said."""
+    if outcome.environment or outcome.refused or outcome.goes_on:
+        return False
+    for result in outcome.results:
+        if result.status != "done" or result.parts or result.notes or result.taken_by:
+            return False
+    return True
 
 
 def _gravity(exit_code: int) -> int:

@@ -58,6 +58,13 @@ def why_whole_plan(config: Config, specs: Sequence[OutputSpec]) -> str:
     return ""
 
 
+def describe_streaming(config: Config, specs: Sequence[OutputSpec]) -> str:
+    """Return a sentence that says whether the pipeline streams, and why if it does not."""
+    if why := why_whole_plan(config, specs):
+        return f"does not stream, but makes a whole plan first: {why}"
+    return "streams: a first run makes outputs while its files are still being listed"
+
+
 def is_first_run(config: Config, ledger: Ledger, selection: Selection) -> bool:
     """Return whether all files are selected, nothing was ever made or tried, and the output folders are empty."""
     return (

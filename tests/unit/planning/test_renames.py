@@ -12,7 +12,6 @@ import pytest
 from support.program import Pipeline
 from support.project import Project, die_after, ledger_of, made
 
-from pipeline.ledger.intents import Intent
 from pipeline.ledger.ledger import Ledger
 
 FRESH = ("up-to-date", "up to date")
@@ -272,7 +271,7 @@ def test_killed_on_the_way(project: Project, step: str) -> None:
 
     def note(ledger: Ledger) -> None:
         ledger.begin_run("killed")
-        ledger.intents.add([Intent(b"other/a", b"a", "up")])
+        ledger.intents.add([(b"other/a", b"a", "up")])
 
     die_after(project.folder, note)
     if step != "noted":
