@@ -96,7 +96,7 @@ _DECISION = (
 _TO_MAKE = (
     "plan.seq, plan.source, plan.source_size, plan.source_mtime_ns, plan.stage, path, vacant, plan.target, plan.reason"
 )
-_IS_AHEAD = f"action = 'make' AND NOT late AND {ARE_FILES.replace('source', 'plan.source')}"
+_IS_AHEAD = f"+action = 'make' AND NOT late AND {ARE_FILES.replace('source', 'plan.source')}"
 
 CostSteps = Sequence[tuple[int, float]]
 """The seconds of a job from a size of its source on, the largest size first; below the least size it takes none."""
@@ -424,7 +424,8 @@ class PlanTables:
 
     def outputs_of_long_jobs(self, distance: int) -> Iterator[Record]:
         """Yield what `outputs_to_make` does of the jobs that are handed out first; those of one lie at most so far."""
-        near = "plan.seq BETWEEN long_jobs.seq - ?1 AND long_jobs.seq + ?1 AND plan.source = long_jobs.source"
+        # The plus signs keep SQLite from making an index of the whole plan for it.
+        near = "plan.seq BETWEEN long_jobs.seq - ?1 AND long_jobs.seq + ?1 AND +plan.source = long_jobs.source"
         which = f"place > ?2 AND place <= ?2 + {_CHUNK} AND {_IS_AHEAD} ORDER BY place, plan.seq"
         read, before = f"SELECT {_TO_MAKE} FROM long_jobs CROSS JOIN plan ON {near} WHERE {which}", 0
         last = self._all("SELECT count(*) FROM long_jobs")[0][0]
@@ -439,7 +440,7 @@ class PlanTables:
         """
         which = f"{ARE_GROUPS if of_groups else ARE_FILES} AND {'late' if late else 'NOT late'}"
         if not late and not of_groups and self._all("SELECT EXISTS (SELECT 1 FROM long_jobs)")[0][0]:
-            which += " AND source NOT IN (SELECT source FROM long_jobs)"
+            which += " AND NOT EXISTS (SELECT 1 FROM long_jobs WHERE long_jobs.source = plan.source)"
         return self._chunks(
             f"SELECT {_TO_MAKE} FROM plan WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq", 0
         )
