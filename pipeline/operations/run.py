@@ -25,14 +25,17 @@ from pipeline.messages import FailureKind, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
+from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.operations.work import EarlyJobs, Work
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
+from pipeline.planning.estimate import Expected, efficiency
 from pipeline.planning.first_run import is_first_run, why_whole_plan
 from pipeline.planning.late_code import LateCode
 from pipeline.planning.lost_folders import describe
 from pipeline.planning.plan import make_plan
+from pipeline.planning.plan_store import LONG_S
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
@@ -69,7 +72,9 @@ def plan(context: RunContext) -> None:
         context.parts = RecordedParts(ledger, leaves, context.folder, root, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
     root = os.fsencode(config.inputs.root)
-    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts, root)
+    context.recorder = Recorder(
+        ledger, context.log, context.observers, leaves, config.errors, context.learnt, context.parts, root
+    )
     templates = list(config.output_folders.values())
     context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
@@ -153,8 +158,9 @@ def run_jobs(context: RunContext) -> None:
     plan, recorder, work = context.plan, context.recorder, context.work
     if not plan.jobs and plan.groups is None:
         return
+    _expect(context)
     if plan.jobs:
-        jobs: Iterator[Job] = plan.store.jobs()
+        jobs: Iterator[Job] = plan.store.jobs(context.learnt)
         jobs = recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
         recorder.expect(plan.jobs)
         work.loop().run(chain(context.early.rest() if context.early else (), jobs))
@@ -195,6 +201,15 @@ def judge_lost_folders(context: RunContext) -> None:
 
 
 # -- what steps share -------------------------------------------------------------------------------------------------
+
+
+def _expect(context: RunContext) -> None:
+    """Estimate what the jobs take, if some take long enough for a person to wait for them."""
+    workers, expected = count_workers(context.config), Expected()
+    if context.learnt.slowest_s >= LONG_S:
+        expected = context.plan.store.expect(context.learnt, workers)
+    done = context.recorder.done_files
+    context.remaining.expect(expected, context.learnt, workers * efficiency(context.ledger), done=done)
 
 
 def _run_groups(context: RunContext, groups: GroupPlanner) -> None:

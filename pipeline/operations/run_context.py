@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.model import Config
@@ -32,7 +33,9 @@ from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
+from pipeline.operations.remaining_time import RemainingTime
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
+from pipeline.planning.learnt import Learnt
 from pipeline.planning.plan import Plan
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
@@ -77,6 +80,7 @@ class RunContext:
     unclean_runs: list[str]
     """The ids of runs that may have left temporaries."""
     summary: Summary
+    remaining: RemainingTime
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
@@ -93,9 +97,17 @@ class RunContext:
     """True once a job was handed out, be it before the plan was whole."""
     engine: Engine | None = None
     work_done: dict[str, Any] | None = None
-    """The number of files that went through the engine and the seconds it took, for estimates; None before any did."""
+    """What the engine did, for estimates; None before it did anything.
+
+    The number of files, the seconds it took, those that all workers were at work together, and the number of workers.
+    """
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
+
+    @cached_property
+    def learnt(self) -> Learnt:
+        """What jobs are expected to take, by what earlier runs and this one have learnt."""
+        return Learnt.load(self.ledger)
 
     @property
     def set_aside(self) -> SetAside:
@@ -172,13 +184,24 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 summary = Summary(run=state.run, pipeline=config.name)
                 log = RunLog(file, summary)
                 live = LiveProgress(state, summary, config.file.name)
-                observers = Observers([*request.observers, live], log.report_observer)
+                remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
+                observers = Observers([remaining, *request.observers, live], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 observers.on_start()
                 ledger.begin_run(state.run)
                 unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
                 context = RunContext(
-                    request, config, request.selection, state, ledger, log, observers, guards, unclean_runs, summary
+                    request,
+                    config,
+                    request.selection,
+                    state,
+                    ledger,
+                    log,
+                    observers,
+                    guards,
+                    unclean_runs,
+                    summary,
+                    remaining,
                 )
                 for warning in config.warnings:
                     context.note(warning)
@@ -232,6 +255,7 @@ def close_run(context: RunContext) -> None:
         ledger.begin()
         ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
         ledger.commit()
+    context.learnt.save(ledger)
     context.unchanged = note_of(context)
     if context.config.seal:
         context.state.keep_seal(context.config.seal)

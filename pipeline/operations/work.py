@@ -11,8 +11,10 @@ from types import TracebackType
 from pipeline.errors import EnvironmentFailure, FilemillError
 from pipeline.messages import Job
 from pipeline.operations.job_loop import JobLoop, Signals
+from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import INTEND_AHEAD
 from pipeline.operations.run_context import RunContext
+from pipeline.planning.plan_store import size_beyond_a_block
 
 # For so many seconds of a plan no job is handed out, since workers take as long to start: a plan that is whole by then
 # is handed out in the best order, and all guards have spoken.
@@ -92,7 +94,12 @@ class Work:
             text = "a stage raised Interrupted, by which only a signal ends a run"
             context.log.stop(EnvironmentFailure.exit_code, text)
         if files := context.recorder.done_files:
-            context.work_done = {"files": files, "seconds": round(time.monotonic() - self._began, 3)}
+            context.work_done = {
+                "files": files,
+                "seconds": round(time.monotonic() - self._began, 3),
+                "busy_s": round(context.learnt.busy_s, 3),
+                "processes": count_workers(context.config),
+            }
 
 
 class EarlyJobs:
@@ -140,7 +147,8 @@ class EarlyJobs:
             self._take_turn()
 
     def rest(self) -> Iterator[Job]:
-        """Yield the jobs that were taken and not handed out while the plan was made."""
+        """Yield the jobs that were taken and not handed out while the plan was made, the largest first."""
+        self._waiting = deque(sorted(self._waiting, key=size_beyond_a_block, reverse=True))
         while job := self._next_job():
             yield job
 
@@ -162,7 +170,8 @@ class EarlyJobs:
     def _next_job(self) -> Job | None:
         """Return the next job whose targets are recorded as intended; None where none waits."""
         if not self._intended and self._waiting:
-            for _ in range(min(INTEND_AHEAD, len(self._waiting))):
-                self._intended.append(self._waiting.popleft())
+            count, parts = min(INTEND_AHEAD, len(self._waiting)), self._context.parts
+            jobs = (self._waiting.popleft() for _ in range(count))
+            self._intended.extend(parts.with_parts(jobs) if parts else jobs)
             self._context.recorder.intend(self._intended)
         return self._intended.popleft() if self._intended else None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.permissions import permissions_hold
-from support.project import Project, ledger_of
+from support.project import LINES, Project, ledger_of
 
 from pipeline.api import iterate
 from pipeline.cli import main
@@ -235,6 +235,18 @@ def test_a_run_that_streams_is_recorded_as_any_other(project: Project) -> None:
         assert {row.status for row in rows} == {"done"} and not any(row.in_flight for row in rows)
         assert ledger.intents.get(rows[0].target) is None
     assert summary.done == FILES
+
+
+def test_parts_are_made_while_files_are_listed(project: Project) -> None:
+    project.write("stages/lines.py", LINES)
+    project.write("in/d0/001.txt", "one\ntwo")
+    project.edit("pipeline.yaml", "uses: upper", "uses: lines")
+    project.edit("pipeline.yaml", "{name}", "{stem}/{part}.txt")
+    first = OnFirst()
+    summary = run_with(project, first)
+    assert (summary.exit, summary.done, first.planned) == (0, FILES + 1, 0)
+    assert project.outputs()["d0/001/1.txt"] == b"two" and len(project.outputs()) == FILES + 1
+    assert project.run().up_to_date == FILES + 1
 
 
 WHY = {
