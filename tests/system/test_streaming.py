@@ -245,7 +245,9 @@ def test_parts_are_made_while_files_are_listed(project: Project) -> None:
     first = OnFirst()
     summary = run_with(project, first)
     assert (summary.exit, summary.done, first.planned) == (0, FILES + 1, 0)
-    assert project.outputs()["d0/001/1.txt"] == b"two" and len(project.outputs()) == FILES + 1
+    made = project.outputs()
+    assert [made[name] for name in sorted(made) if name.startswith("d0/001/")] == [b"one", b"two"]
+    assert len(made) == FILES + 1
     assert project.run().up_to_date == FILES + 1
 
 
