@@ -167,6 +167,7 @@ def make_plan(
     selection: Selection,
     *,
     everything: bool = False,
+    every_group: bool = False,
     record: bool = False,
     is_loss_meant: bool = False,
     on_work: Callable[[], object] | None = None,
@@ -180,6 +181,7 @@ def make_plan(
         specs: The outputs of the tree.
         selection: The files to process.
         everything: Whether outputs that are up to date are stored too, to be shown.
+        every_group: Whether outputs of groups that are up to date are stored too, where all of them are.
         record: Whether the digests of sources that were read are stored, for a run to put into the ledger.
         is_loss_meant: Whether known files that are gone were removed on purpose.
         on_work: Function that is called once, at the first source with an output to make.
@@ -208,7 +210,7 @@ def make_plan(
         for each in plan.kept:
             plan.store.keep(each.folder, each.code)
     if plan.groups:
-        if known := _unchanged_groups(config, ledger, plan):
+        if not every_group and (known := _unchanged_groups(config, ledger, plan)):
             plan.pass_over_groups(known)
         else:
             if plan.compared is not None:
