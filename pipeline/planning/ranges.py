@@ -165,6 +165,8 @@ class DiskDigests:
             beside: What else the digest depends on.
         """
         laid = Layout.unpack(layout, len(self.templates))
+        if len(laid.listed) != len(self.templates):  # of another tree
+            return b""
         taken, others = RangeFiles.of(sources, laid.others)
         paths, sizes, times = map(list, zip(*taken, strict=True)) if taken else ([], [], [])
         numbers = sizes + times

@@ -205,6 +205,9 @@ class _OutputsOfRange:
                 return None
             if any(expects(spec, each) for each in missing):
                 return None
+        # What was made of a file that no stage takes any more is kept; of one that matches no more it is an orphan.
+        if any(not expects(spec, each.source) for each in wholes if spec.matches or each.status == "skipped"):
+            return None
         if [each.target for each in wholes] != _targets(spec, wholes) or not _are_parts(spec, wholes, parts):
             return None
         is_derived = spec.template.has_file and not spec.has_parts and of_sources == sources
