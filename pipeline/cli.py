@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import pipeline
 
@@ -30,6 +30,8 @@ from pipeline.text import did_you_mean, program
 
 if TYPE_CHECKING:
     import argparse
+
+    from pipeline.planning.ranges import Looked
 
 VERBS = {
     "run": "bring every output up to date (the default)",
@@ -119,10 +121,12 @@ def _execute(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
-    if verb == "run" and _answer_unchanged(rest):
+    looked = _answer_unchanged(rest) if verb == "run" else None
+    if looked is True:
         return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
     parsed = _parse(verb, command, rest)
+    parsed.looked = looked
     _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
     return code
@@ -132,23 +136,27 @@ def _execute(arguments: list[str]) -> int:
 _ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
-def _answer_unchanged(words: list[str]) -> bool:
-    """Answer a run without options that matter from the note of the one before; return whether that could be done."""
+def _answer_unchanged(words: list[str]) -> Literal[True] | Looked | None:
+    """Answer a run without options that matter from the note of the one before.
+
+    Returns True if that could be done; else which files need not be looked at, if that is known.
+    """
     options, files = [each for each in words if each in _ONLY_SAYS], [each for each in words if each not in _ONLY_SAYS]
     if len(files) > 1 or any(each.startswith("-") for each in files):
-        return False
+        return None
     from pathlib import Path
 
     from pipeline.operations.unchanged_note import answer_unchanged
+    from pipeline.planning.ranges import Looked
 
-    summary = answer_unchanged(Path(files[0] if files else "pipeline.yaml"))
-    if summary is None:
-        return False
+    answer = answer_unchanged(Path(files[0] if files else "pipeline.yaml"))
+    if answer is None or isinstance(answer, Looked):
+        return answer
     from pipeline.report.summary import print_summary
 
     said = {_ONLY_SAYS[each] for each in options}
     _make_streams_lenient(is_json=False)
-    print_summary(summary, is_quiet="quiet" in said, is_verbose="verbose" in said)
+    print_summary(answer, is_quiet="quiet" in said, is_verbose="verbose" in said)
     return True
 
 

@@ -139,7 +139,15 @@ def execute(arguments: argparse.Namespace) -> int:
         selection, confirmations = selection_of(arguments), confirmations_of(arguments)
         # The names of files are read once only.
         reload = None if selection.names is not None else lambda: load_config(file, edits)
-        summary = run(config, selection, observers, grace_s=arguments.grace, confirmations=confirmations, reload=reload)
+        summary = run(
+            config,
+            selection,
+            observers,
+            grace_s=arguments.grace,
+            confirmations=confirmations,
+            reload=reload,
+            looked=arguments.looked,
+        )
     if arguments.json:
         print(json.dumps(summary.as_json()))
     print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)

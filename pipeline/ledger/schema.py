@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-VERSION = 5
+VERSION = 6
 
 _SPANS = """
 CREATE TABLE spans (                -- ranges of sources whose outputs are all up to date; see UnchangedRange
     first BLOB PRIMARY KEY, after BLOB, -- the source with which it begins, and with which the next one does
-    sources INTEGER NOT NULL, digest BLOB NOT NULL, counts TEXT NOT NULL
+    sources INTEGER NOT NULL, digest BLOB NOT NULL, counts TEXT NOT NULL,
+    layout BLOB NOT NULL DEFAULT X''    -- which files belong to it, where the templates do not tell
 ) WITHOUT ROWID;
 """
 _DIGESTS = """

@@ -124,7 +124,7 @@ class Explainer:
         self._ledger = ledger
         self._leaves = output_specs(config, ledger, record=False)
         self._of_files = tuple(leaf for leaf in self._leaves if not leaf.gathers)
-        self._plan: Plan = make_plan(config, ledger, self._leaves, Selection())
+        self._plan: Plan = make_plan(config, ledger, self._leaves, Selection(), every_group=True)
         self._root = os.path.join(os.fsencode(config.inputs.root), b"")
 
     # -- which file --------------------------------------------------------------------------------------------------

@@ -106,6 +106,7 @@ class Pruner:
 
     def _forget(self, fate: Fate) -> None:
         self._ledger.has_news = True
+        self._ledger.unchanged.delete_around(fate.orphan.source)
         if fate.orphan.code == "skipped_now":  # the record of the skip stays
             self._ledger.outputs.forget_file(fate.orphan.target)
         else:

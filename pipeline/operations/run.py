@@ -36,6 +36,7 @@ from pipeline.planning.late_code import LateCode
 from pipeline.planning.lost_folders import describe
 from pipeline.planning.plan import make_plan
 from pipeline.planning.plan_store import LONG_S
+from pipeline.planning.ranges import Looked
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
@@ -79,10 +80,12 @@ def plan(context: RunContext) -> None:
     context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets)
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
+    # After a change of the code everything is looked at again.
+    looked = context.request.looked if config is context.request.config else None
     is_first = not why_whole_plan(config, leaves) and is_first_run(config, ledger, selection)
     with EarlyJobs(context) if is_first else nullcontext() as context.early:
         context.plan = make_plan(
-            config, ledger, leaves, selection, record=True,
+            config, ledger, leaves, selection, record=True, looked=looked,
             is_loss_meant=context.request.confirmations.rebuild, on_work=on_work, taker=context.early,
         )  # fmt: skip
     context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, context.plan.store.targets)
@@ -97,6 +100,8 @@ def record_plan(context: RunContext) -> None:
     """Record the outputs that need no worker, those up to date, held or refused."""
     context.summary.sources, context.summary.kinds_unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
+    if context.plan.groups is None:  # those that were passed over
+        _count_planned(context.summary, context.plan.counts_of_groups)
     numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
     context.summary.up_to_date -= sum(context.made_before[number] for number in numbers)
     _record_refused(context, of_groups=False)
@@ -120,7 +125,7 @@ def clear_up(context: RunContext) -> None:
             ledger.outputs.delete([orphan.target])
     ledger.failures.forget(plan.store.past_failures())
     plan.store.keep_readings()
-    for within in [(b"", None)] if plan.compared is None else plan.compared:
+    for within in [(b"", None)] if plan.compared is None else [each.within for each in plan.compared]:
         ledger.unchanged.delete(*within)
     context.recorder.commit()
 
@@ -294,6 +299,7 @@ def run(
     is_followed: Callable[[], bool] | None = None,
     reload: Callable[[], Config] | None = None,
     may_import_here: bool = True,
+    looked: Looked | None = None,
 ) -> Summary:
     """Bring every selected output up to date.
 
@@ -307,6 +313,7 @@ def run(
         reload: Function that loads the pipeline again where its code changes during the run; without it the run then
             stops with exit code 3.
         may_import_here: Whether a serial run may import the stages into this process; else it has one worker.
+        looked: What was found by who has looked at all files just before.
 
     Returns:
         The summary, whose `exit` is the exit code.
@@ -316,7 +323,7 @@ def run(
     """
     began = time.monotonic()
     request = RunRequest(
-        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here
+        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here, looked
     )
     with open_run(request) as context:
         with end_run_on_error(context):

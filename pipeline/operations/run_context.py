@@ -36,7 +36,8 @@ from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.operations.remaining_time import RemainingTime
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
 from pipeline.planning.learnt import Learnt
-from pipeline.planning.plan import Plan
+from pipeline.planning.plan import Plan, settled_groups
+from pipeline.planning.ranges import Looked
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import settled_ranges
@@ -63,6 +64,7 @@ class RunRequest:
     is_followed: Callable[[], bool] | None
     reload: Callable[[], Config] | None = None
     may_import_here: bool = True
+    looked: Looked | None = None
 
 
 @dataclass
@@ -253,7 +255,9 @@ def close_run(context: RunContext) -> None:
     _note_next_steps(context)
     if plan and plan.compared and summary.exit in (0, 1):
         ledger.begin()
-        ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
+        ledger.unchanged.add(settled_ranges(context.config, ledger, plan.specs, plan.compared))
+        if summary.exit == 0 and (groups := settled_groups(context.config, ledger, plan)):
+            ledger.unchanged.add([groups])
         ledger.commit()
     context.learnt.save(ledger)
     context.unchanged = note_of(context)

@@ -9,11 +9,15 @@ It never answers "changed": whatever is odd leaves the answer to an ordinary run
     the reading     what the pipeline was read from (`Evidence`), and all else whose contents count as code
     the memory      the files in the state folder, and the owner files in the output folders, by their stamps
     the places      the inodes of the folders, what is mounted there, the host, and that it was not restarted since
-    the files       the digest of every range of sources, with their outputs, in the walk of the ordinary run
+    the files       the digest of every range of sources, with their outputs, in the walk of the ordinary run, and
+                    that of the outputs of groups
 
 A note is left only by a run over everything after which every range of sources is on record as unchanged, and which had
 nothing to say that the next would not say again. Every writer of the ledger removes it before it opens that. Damage to
 a ledger that keeps its stamps is found by the next run that opens it.
+
+Where nothing but files has changed, the ranges that are as they were are told to the ordinary run, whose plan looks at
+the others alone.
 """
 
 from __future__ import annotations
@@ -22,9 +26,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +39,20 @@ from pipeline.files.digest import contents_of
 from pipeline.files.file_system import MountPoints, open_regular, read_regular
 from pipeline.files.quiet_runs import QuietRun, add_quiet_run
 from pipeline.files.state_dir import NOTE_FILE, QUIET_RUNS_FILE, State, reopen_state
-from pipeline.files.store import store_of
 from pipeline.files.template import OWNER_FILE, Template
-from pipeline.planning.ranges import DiskDigests, RangeOutput, ranges_of
+from pipeline.ledger.origins import GROUPS
+from pipeline.operations.side_process import beside, can_help
+from pipeline.planning.ranges import DiskDigests, HeldRange, Looked, ranges_of, walk_by
 from pipeline.stage.counted import Stamp, stamp_of
 
 if TYPE_CHECKING:
-    from pipeline.files.walk import Walk
     from pipeline.ledger.ledger import UnchangedRange
     from pipeline.operations.run_context import RunContext
     from pipeline.report.summary import Summary
 
 _DIGEST_BYTES = 16
+# From so many ranges on, of about a thousand files each, a second process saves more than it costs.
+_MANY_RANGES = 8
 # What comes and goes in a state folder without a writer of the ledger.
 _VOLATILE = {NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, "scratch", "slots", "progress.new"}
 # Those that every run writes to; the lock tells nothing, and the progress is a report.
@@ -70,10 +77,16 @@ class UnchangedNote:
     """What tells which folders those are, as `_places` has it."""
     walk: dict[str, Any]
     """The arguments of the walk."""
-    outputs: list[Any]
-    """The stage, the parts of the template, and the number of the recipe of each output."""
+    outputs: Outputs
+    """Those of files."""
+    groups: Outputs | None
+    """Those of groups; None without any."""
+    group_digest: list[str]
+    """The digest of the outputs of groups and its layout, in hex."""
+    members: str
+    """The digest of all ranges, in hex."""
     ranges: list[Any]
-    """The digest of each range, in order."""
+    """The first source, the digest and the layout of each range in hex, and its sources by folder below the root."""
     left_out: list[str]
     """What the run said of the files that the walk leaves out."""
     said: dict[str, Any]
@@ -87,13 +100,17 @@ class UnchangedNote:
 
 def note_of(context: RunContext) -> UnchangedNote | None:
     """Return the note of a run whose ledger is about to be closed; None unless it has left nothing to be done."""
-    from pipeline.planning.recipe import contents_read  # which a run has imported, and who asks the note need not
+    # What a run has imported, and who asks the note need not.
+    from pipeline.planning.plan import walk_arguments
+    from pipeline.planning.recipe import contents_read
+    from pipeline.planning.unchanged import GroupDigests, RangeDigests, digest_of_ranges
 
     config, evidence = context.config, context.config.evidence
     if evidence is None or not _is_whole(context) or not _left_nothing(context):
         return None
     plan, walk, ranges = context.plan, context.plan.walk, _ranges_on_record(context)
-    if not ranges:
+    groups = context.ledger.unchanged.get(GROUPS[0])
+    if not ranges or (groups is None and any(spec.gathers for spec in plan.specs)):
         return None
     left_out = walk.describe_left_out()
     code = context.code.state.stamps
@@ -108,7 +125,6 @@ def note_of(context: RunContext) -> UnchangedNote | None:
         places = _places(str(config.inputs.root), list(map(os.fsdecode, folders)))
     except OSError:  # a folder has gone since
         return None
-    own = {*folders, os.fsencode(config.state), *config.other_folders}
     return UnchangedNote(
         run=context.state.run,
         yaml=config.file.name,
@@ -117,18 +133,26 @@ def note_of(context: RunContext) -> UnchangedNote | None:
         digests={path: context.ledger.file_digests.digest(Path(path)) for path in young},
         state=str(config.state),
         places=places,
-        walk={
-            "root": str(config.inputs.root),
-            "include": config.inputs.include,
-            "exclude": config.inputs.exclude,
-            "without": sorted(map(os.fsdecode, own)),
-        },
-        outputs=[_output_as_json(each.stage, each.template, each.number) for each in plan.specs],
-        ranges=[(walked.digest or known.digest).hex() for walked, known in zip(plan.ranges, ranges, strict=True)],
+        walk=walk_arguments(config),
+        outputs=_outputs_as_json(RangeDigests(config, [spec for spec in plan.specs if not spec.gathers])),
+        groups=_outputs_as_json(GroupDigests(config, plan.specs)) if groups else None,
+        group_digest=[groups.digest.hex(), groups.layout.hex()] if groups else [],
+        members=digest_of_ranges(known.digest for known in ranges).hex(),
+        ranges=[
+            [
+                os.fsdecode(known.first),
+                known.digest.hex(),
+                known.layout.hex(),
+                [(os.fsdecode(top), files) for top, files in each.tops],
+            ]
+            for each, known in zip(plan.ranges, ranges, strict=True)
+        ],
         left_out=left_out,
         said={
             "pipeline": summary.pipeline,
-            "up_to_date": sum(outputs for known in ranges for outputs, _ in known.counts.values()),
+            "up_to_date": sum(
+                outputs for known in (*ranges, *([groups] if groups else [])) for outputs, _ in known.counts.values()
+            ),
             "sources": summary.sources,
             "kinds_unmatched": dict(summary.kinds_unmatched),
             "notes": summary.notes,
@@ -139,11 +163,10 @@ def note_of(context: RunContext) -> UnchangedNote | None:
 def _ranges_on_record(context: RunContext) -> list[UnchangedRange]:
     """Return what is recorded of every range of the walk; nothing where one is not known to be unchanged."""
     plan, unchanged = context.plan, context.ledger.unchanged
-    if not all(each.first and each.digest != b"" for each in plan.ranges):
-        return []
     found = [known for each in plan.ranges if (known := unchanged.get(each.first))]
-    sources = sum(known.sources for known in found) + plan.unmatched.total()
-    return found if (len(found), sources) == (len(plan.ranges), plan.sources) else []
+    is_whole = len(found) == len(plan.ranges) and sum(known.sources for known in found) == plan.sources
+    follow_each_other = all(known.after == after.first for known, after in pairwise(found))
+    return found if is_whole and follow_each_other and found and found[-1].after is None else []
 
 
 def _left_nothing(context: RunContext) -> bool:
@@ -159,9 +182,7 @@ def _left_nothing(context: RunContext) -> bool:
         summary.exit == 0
         and not summary.stopped
         and plan.compared is not None
-        and plan.groups is None
         and not plan.lost
-        and not any(each.has_parts or each.gathers or not isinstance(each.template, Template) for each in plan.specs)
         and not any(counts.get(key) for key in _SIGNS_OF_MORE)
         and next(plan.store.orphans(), None) is None
         and next(context.ledger.failures.all(), None) is None
@@ -204,8 +225,13 @@ def keep_note(note: UnchangedNote, state: State) -> None:
 # -- asking the note ---------------------------------------------------------------------------------------------------
 
 
-def answer_unchanged(file: Path) -> Summary | None:
-    """Return the summary of a run without options, if nothing has changed since one left a note; else None."""
+def answer_unchanged(file: Path) -> Summary | Looked | None:
+    """Answer a run without options from the note of the run before.
+
+    Returns:
+        The summary, if nothing has changed; which files are as they were, if nothing else has; None where that is not
+        known.
+    """
     began_ns, began = time.time_ns(), time.monotonic()
     try:
         note = _read_note(file)
@@ -213,7 +239,12 @@ def answer_unchanged(file: Path) -> Summary | None:
         if note is None or state is None:
             return None
         with closing(state):
-            return _record(note, state, began_ns, began) if _holds(note) else None
+            if not _holds(note):
+                return None
+            held = _held_ranges(note, state.lock_fd)
+            if held and all(held) and (note.groups is None or _groups_are_same(note)):
+                return _record(note, state, began_ns, began)
+            return _looked(note, held) if held else None
     except Exception:  # whatever it is, the ordinary run meets it too, and says what it is
         return None
 
@@ -233,27 +264,74 @@ def _read_note(file: Path) -> UnchangedNote | None:
 
 
 def _holds(note: UnchangedNote) -> bool:
-    """Return whether all that a note rests on is as it was; what takes longest comes last."""
+    """Return whether all that a note rests on is as it was, but for the files."""
     return (
         _as_json(_memory(note.state)) == note.memory
         and _as_json(_places(note.walk["root"], note.places["outputs"])) == note.places
         and _as_json({path: stamp_of(path) for path in note.contents}) == note.contents
         and all(contents_of(Path(path)) == digest for path, digest in note.digests.items())
         and Evidence.from_json(note.evidence).holds()
-        and _files_are_same(note)
     )
 
 
-def _files_are_same(note: UnchangedNote) -> bool:
-    """Return whether the walk meets the same ranges of sources, with the same outputs."""
-    walk = _walk(note.walk)
-    digests = DiskDigests([_output_from_json(*each) for each in note.outputs])
-    known: Iterator[str] = iter(note.ranges)
-    for sources, _ in ranges_of(walk):
-        if digests.found(sources).hex() != next(known, ""):
-            return False
-    is_whole = next(known, None) is None and not (walk.unlisted or walk.owned or walk.is_misled)
-    return is_whole and walk.describe_left_out() == note.left_out
+# -- looking at the files ----------------------------------------------------------------------------------------------
+
+
+def _held_ranges(note: UnchangedNote, lock_fd: int) -> list[bool]:
+    """Return for each range whether the walk meets it as it was; nothing if the walk meets anything else.
+
+    Two processes look at one half each. What is left out is said in its order, and so one walk must meet all of it.
+    """
+    ranges, middle = range(len(note.ranges)), len(note.ranges) // 2
+    if len(note.ranges) < _MANY_RANGES or note.left_out or not can_help():
+        return _held_within(note, ranges)
+    with beside(lambda: bytes(_held_within(note, ranges[middle:])), (lock_fd,)) as others:
+        mine = _held_within(note, ranges[:middle])
+        theirs = others()
+    return [*mine, *map(bool, theirs)] if mine and theirs else []
+
+
+def _held_within(note: UnchangedNote, within: range) -> list[bool]:
+    """Return for each of these ranges, which follow each other, whether the walk meets it as it was, as above."""
+    digests, walk = _digests(note.outputs), walk_by(note.walk)
+    firsts = [os.fsencode(first) for first, *_ in note.ranges]
+    begin = firsts[within.start] if within.start else b""
+    end = firsts[within.stop] if within.stop < len(firsts) else None
+    numbers = {firsts[number]: number for number in within}
+    held = dict.fromkeys(within, False)
+    for sources, after in ranges_of(walk.within(begin, end)):
+        number = numbers.get(sources[0].path)
+        if number is not None:
+            _, digest, layout, _ = note.ranges[number]
+            is_next = (after or end) == (firsts[number + 1] if number + 1 < len(firsts) else None)
+            held[number] = is_next and digests.found(sources, bytes.fromhex(layout)).hex() == digest
+    is_same = not (walk.unlisted or walk.owned or walk.is_misled) and walk.describe_left_out() == note.left_out
+    return list(held.values()) if is_same else []
+
+
+def _groups_are_same(note: UnchangedNote) -> bool:
+    """Return whether the outputs of groups are as they were, if all their members are."""
+    assert note.groups is not None
+    digest, layout = note.group_digest
+    return _digests(note.groups).found([], bytes.fromhex(layout), bytes.fromhex(note.members)).hex() == digest
+
+
+def _looked(note: UnchangedNote, held: Sequence[bool]) -> Looked | None:
+    """Return which ranges of files a plan need not look at.
+
+    A range whose next one is not as it was may go on into that, if that has lost its first source.
+    """
+    if note.left_out:
+        return None
+    afters = [os.fsencode(first) for first, *_ in note.ranges[1:]]
+    found = tuple(
+        HeldRange(os.fsencode(first), after, bytes.fromhex(digest), [(os.fsencode(top), files) for top, files in tops])
+        for (first, digest, _, tops), after, is_held, is_next_held in zip(
+            note.ranges, [*afters, None], held, [*held[1:], True], strict=True
+        )
+        if is_held and is_next_held
+    )
+    return Looked(_digests(note.outputs).tree, json.dumps(note.walk), found)
 
 
 def _record(note: UnchangedNote, state: State, began_ns: int, began: float) -> Summary:
@@ -299,20 +377,26 @@ def _places(root: str, outputs: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _walk(arguments: dict[str, Any]) -> Walk:
-    root = os.fsencode(arguments["root"])
-    without = {os.fsencode(each) for each in arguments["without"]}
-    return store_of(root).walk(root, arguments["include"], arguments["exclude"], without)
+Outputs = list[Any]
+"""The tree of outputs, and the parts of their templates; None for an output without a file."""
 
 
-def _output_as_json(stage: str, template: Any, recipe: int | None) -> list[Any]:
-    folders = os.fsdecode(template.folder), os.fsdecode(template.written_folder)
-    return [stage, template.text, *folders, template.pieces, recipe]
+def _outputs_as_json(digests: DiskDigests) -> Outputs:
+    return [digests.tree.decode(), [each and _template_as_json(each) for each in digests.templates]]
 
 
-def _output_from_json(stage: str, text: str, folder: str, written: str, pieces: Any, recipe: int) -> RangeOutput:
+def _template_as_json(template: Template) -> list[Any]:
+    return [template.text, os.fsdecode(template.folder), os.fsdecode(template.written_folder), template.pieces]
+
+
+def _digests(outputs: Outputs) -> DiskDigests:
+    tree, templates = outputs
+    return DiskDigests(tree.encode(), [each and _template_from_json(*each) for each in templates])
+
+
+def _template_from_json(text: str, folder: str, written: str, pieces: Any) -> Template:
     kept = tuple(each if isinstance(each, str) else tuple(each) for each in pieces)
-    return RangeOutput(stage, Template(text, os.fsencode(folder), os.fsencode(written), kept), recipe)
+    return Template(text, os.fsencode(folder), os.fsencode(written), kept)
 
 
 def _as_json(value: Any) -> Any:

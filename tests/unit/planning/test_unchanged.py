@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 import zlib
 from collections import Counter
@@ -14,15 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
-from support.project import MOODY, ONE_STAGE, Project, ledger_of
+from support.project import LINES, MOODY, ONE_STAGE, Project, ledger_of
+from support.project import NAMES as NAMES_OF_ITEMS
 
 from pipeline.config.load import load_config
 from pipeline.operations.guards import Confirmations
 from pipeline.operations.unchanged_note import answer_unchanged
+from pipeline.planning import unchanged
 from pipeline.planning.decisions import Orphan, text_of
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.selection import Selection
+from pipeline.report.summary import Summary
 
 # Names with which a span begins, and others: so a handful of files makes several spans.
 FIRSTS = list(itertools.islice((n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF), 6))
@@ -51,7 +55,8 @@ def planned(project: Project, *, everything: bool = False) -> tuple[Plan, Counte
         plan = make_plan(config, ledger, leaves, Selection(), everything=everything)
         assert sum(plan.files.values()) == plan.sources
         files = {(f"{action} files", text_of(why)): count for (action, why), count in plan.files.items() if count}
-        outputs = {(action, text_of(why)): count for (action, why), count in plan.counts.items()}
+        counts = plan.counts + plan.counts_of_groups
+        outputs = {(action, text_of(why)): count for (action, why), count in counts.items()}
         return plan, Counter[tuple[str, str]](outputs | files), list(plan.store.orphans())
 
 
@@ -140,7 +145,7 @@ def run_as_noted(project: Project) -> None:
     """Run, and compare what is said with the answer from the note, if there is one."""
     noted = answer_unchanged(project.folder / "pipeline.yaml")
     ran = project.run()
-    if noted is not None:
+    if isinstance(noted, Summary):
         own = {"run": "", "seconds": 0}
         assert noted.as_json() | own == ran.as_json() | own and noted.notes == ran.notes
 
@@ -180,6 +185,109 @@ def test_any_history_is_judged_alike(data: st.DataObject) -> None:
         _, expected, expected_orphans = planned(project, everything=True)
 
         assert (counts, orphans) == (expected, expected_orphans)
+
+
+# Every kind of output that is not one file for each source: in parts, of some sources, without a file, and of groups.
+OTHER_KINDS = """
+inputs: in
+stages:
+  - {name: up, uses: upper, output: 'out/up/{dir}/{name}'}
+  - {name: lines, from: inputs, uses: lines, output: 'out/lines/{dir}/{stem}/{part}.txt'}
+  - {name: some, from: inputs, uses: upper, match: ['*5*'], output: 'out/some/{dir}/{name}'}
+  - {name: sent, from: inputs, uses: upper, output: none}
+  - {name: sheet, from: up, uses: names, gather: true, group: '{dir}', output: 'out/{dir}/sheet.txt'}
+engine: serial
+"""
+
+
+def of_other_kinds(folder: Path, yaml: str = OTHER_KINDS) -> Project:
+    """A project whose outputs are of every kind, all made; `skip` is left out."""
+    project = Project(folder, yaml)
+    project.write("stages/upper.py", MOODY)
+    project.write("stages/lines.py", LINES)
+    project.write("stages/names.py", NAMES_OF_ITEMS)
+    for name in (*NAMES, "d/5", "d/6"):
+        project.write(f"in/{name}", f"text {name}\nand\nmore")
+    project.write("in/skip", "skip it")
+    assert project.run().exit == 0
+    return project
+
+
+def test_every_kind_of_output_is_passed_over(tmp_path: Path) -> None:
+    """With the counts that they have file by file, in a plan and in the summary of a run."""
+    project = of_other_kinds(tmp_path)
+    plan, counts, orphans = planned(project)
+
+    assert plan.compared == [] and plan.groups is None and not orphans
+    assert counts == planned(project, everything=True)[1]
+    assert project.run().up_to_date == plan.counts.total() + plan.counts_of_groups.total()
+
+
+CHANGES_OF_OTHER_KINDS: dict[str, Callable[[Project], object]] = {
+    "part gone": lambda project: (project.folder / "out/lines/5/000002.txt").unlink(),
+    "part edited": lambda project: project.write("out/lines/5/000002.txt", "edited"),
+    "part touched": lambda project: os.utime(project.folder / "out/lines/d/5/000001.txt", (1, 1)),
+    "parts gone": lambda project: shutil.rmtree(project.folder / "out/lines/5"),
+    "more parts": lambda project: project.write("in/5", "text 5\nand\nmore\nof it"),
+    "fewer parts": lambda project: project.write("in/5", "text 5"),
+    "group's output gone": lambda project: (project.folder / "out/d/sheet.txt").unlink(),
+    "group's output edited": lambda project: project.write("out/d/sheet.txt", "edited"),
+    "member gone": lambda project: (project.folder / "out/up/d/5").unlink(),
+    "member edited": lambda project: project.write("out/up/d/5", "edited"),
+    "member's source gone": lambda project: (project.folder / "in/d/5").unlink(),
+    "a group gone": lambda project: shutil.rmtree(project.folder / "in/d"),
+    "new member": lambda project: project.write("in/d/7", "new"),
+    "new group": lambda project: project.write("in/e/7", "new"),
+    "matched output gone": lambda project: (project.folder / "out/some/5").unlink(),
+    "matched output edited": lambda project: project.write("out/some/d/5", "edited"),
+    "other files match": lambda project: project.edit("pipeline.yaml", "*5*", "*6*"),
+    "more files match": lambda project: project.edit("pipeline.yaml", "'*5*'", "'*5*', '*6*'"),
+    "left out no more": lambda project: project.write("in/skip", "good"),
+    "source without a file changed": lambda project: os.utime(project.folder / "in/a", (1, 1)),
+    "other groups": lambda project: project.edit(
+        "pipeline.yaml", "group: '{dir}', output: 'out/{dir}/sheet.txt'", "output: out/sheet.txt"
+    ),
+    "groups of others": lambda project: project.edit("pipeline.yaml", "sheet, from: up", "sheet, from: some"),
+    "a stage gone": lambda project: project.edit(
+        "pipeline.yaml", "  - {name: sent, from: inputs, uses: upper, output: none}\n", ""
+    ),
+    "stages renamed": lambda project: project.edit("pipeline.yaml", "name: sent", "name: told"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_OTHER_KINDS)
+def test_every_change_of_other_kinds_is_noticed(tmp_path: Path, change: str) -> None:
+    """By ranges or file by file, the plan is the same, and so is what a run leaves behind."""
+    project = of_other_kinds(tmp_path)
+    CHANGES_OF_OTHER_KINDS[change](project)
+    project._forget_modules()
+    _, counts, orphans = planned(project)
+    _, expected, expected_orphans = planned(project, everything=True)
+
+    assert (counts, orphans) == (expected, expected_orphans)
+    assert project.run(confirmed=Confirmations(rebuild=True)).exit in (0, 1, 2)
+    assert planned(project)[1] == planned(project, everything=True)[1]
+
+
+def test_what_was_pruned_is_made_again_when_its_source_comes_back(tmp_path: Path) -> None:
+    """Nothing on the disk tells that an output without a file is not on record any more."""
+    project = of_other_kinds(
+        tmp_path, OTHER_KINDS.split("  - {name: sheet")[0] + "engine: serial\nprune: {max: 100%}\n"
+    )
+    (project.folder / "in/5").rename(project.folder / "aside")
+    assert project.run().pruned
+    (project.folder / "aside").rename(project.folder / "in/5")
+    counts = planned(project)[1]
+    assert counts == planned(project, everything=True)[1]
+    assert counts["make", "new"] >= 3
+
+
+def test_a_film_in_many_frames_is_compared_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records of a range are in memory together, and so may not be any number."""
+    monkeypatch.setattr(unchanged, "_MOST_RECORDS", 20)
+    project = of_other_kinds(tmp_path)
+    plan, counts, _ = planned(project)
+    assert plan.compared and counts == planned(project, everything=True)[1]
 
 
 def test_what_is_not_done_is_looked_at_every_time(tmp_path: Path) -> None:
