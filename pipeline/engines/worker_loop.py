@@ -56,6 +56,7 @@ class WorkerLoop:
         self._words = memoryview(slot.table.words).cast("B").cast("q")
         self._at = slots.first_word(slot.number)
         self._kept_children: set[int] = set()
+        self._announce = self._enter  # the very same for every job
 
     def initialize(self, functions: bytes, blueprint: bytes) -> None:
         """Run the initializer; the processes that it starts are kept, unlike those that a job leaves behind."""
@@ -99,7 +100,7 @@ class WorkerLoop:
     def _run_one(self, job: AnyJob, before: int) -> Answer:
         answer: Answer
         try:
-            answer = self._work(job, self._enter)
+            answer = self._work(job, self._announce)
         except BaseException as error:
             answer = self._failure(error)
         if is_out_of_memory(answer):
@@ -112,9 +113,7 @@ class WorkerLoop:
             output = output_capture.take()
         except OSError:
             self._end_spoilt()
-        if isinstance(answer, WorkerFailure):
-            return answer._replace(output=output)
-        return answer._replace(output=output, seat=self._slot.number)
+        return answer._replace(output=output) if output else answer
 
     def _end_spoilt(self) -> NoReturn:
         """End this worker, which can neither take batches nor answer them any more."""
@@ -170,7 +169,7 @@ def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
     try:
         number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
         answers, seconds = _loop.run(number, jobs)
-        reply = number, wire_format.pack_answers(jobs, answers), seconds
+        reply = number, wire_format.pack_answers(jobs, answers, slot.number), seconds
     except BaseException:  # Pool would hand it to the parent, where no file can be blamed for it
         traceback.print_exc()
         os._exit(1)
