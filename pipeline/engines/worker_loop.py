@@ -39,8 +39,8 @@ Work = Callable[[AnyJob, Enter], Outcome]
 LONG_BATCH_NS = 100_000_000
 # After a job that took longer than this, the cost of reading our memory does not matter.
 LONG_JOB_NS = 1_000_000
-# No process can have been started in less; not looking for any saves most of the time of a job that does nothing.
-SHORT_JOB_NS = 50_000
+# No process can have been started in less: to copy the page tables of one with Python in it takes longer.
+SHORT_JOB_NS = 100_000
 # How long the processes that a job left behind may take to die of SIGKILL.
 SWEEP_S = 2.0
 
