@@ -80,7 +80,9 @@ class WorkerLoop:
         answers: list[Answer] = []
         began = now = time.monotonic_ns()
         for place, job in enumerate(jobs):
-            if slot.is_used_up or words[DRAINING] or now - began > LONG_BATCH_NS:
+            if slot.files_left is not None and slot.is_used_up:
+                break
+            if words[DRAINING] or now - began > LONG_BATCH_NS:
                 break
             words[at + STAGE] = NO_STAGE
             words[at + SINCE] = before = now
@@ -121,8 +123,9 @@ class WorkerLoop:
         os._exit(1)
 
     def _enter(self, stage: int) -> None:
-        self._words[self._at + STAGE_SINCE] = time.monotonic_ns()
-        self._words[self._at + STAGE] = stage
+        words, at = self._words, self._at
+        words[at + STAGE_SINCE] = time.monotonic_ns()
+        words[at + STAGE] = stage
 
     def _failure(self, error: BaseException) -> WorkerFailure:
         text = one_line(traceback.format_exception_only(error)[-1])

@@ -154,6 +154,8 @@ IMAGE = Kind("Image.Image", _load_image, _write_png, ".png", copy=lambda image: 
 IMAGE_IN_OWN_COLORS = replace(IMAGE, name="Image.Image in its own colors")
 PICTURE = Kind("Picture", _open_picture, _write_never, "")
 
+PICTURES = (PICTURE, IMAGE, IMAGE_IN_OWN_COLORS)
+
 _KINDS: dict[type, Kind] = {Path: PATH, bytes: BYTES, str: TEXT, Picture: PICTURE}
 _BUILT_IN = (PATH, BYTES, TEXT, IMAGE, PICTURE)
 

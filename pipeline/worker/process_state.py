@@ -211,9 +211,18 @@ class ProcessState:
         # Only a worker has any that it needs, and the files of its other descriptors are its own as well.
         return _Glance.take((*self._needed, 0, 1, 2), self._threads, may_mark=bool(self._needed))
 
+    @property
+    def may_leak(self) -> bool:
+        """True if so many descriptors may be open that `leaked` must tell; it spares nearly every call that look."""
+        try:
+            os.close(number := os.dup(2))
+        except OSError:
+            return True
+        return number >= _MOST_OPEN // 16
+
     def leaked(self) -> int:
         """Return the number of open descriptors if there are more than any stage keeps, else 0."""
-        if not self._kept or _lowest_free() < _MOST_OPEN // 16:  # spares nearly every call the look at the limit
+        if not self._kept or _lowest_free() < _MOST_OPEN // 16:
             return 0
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = _MOST_OPEN if soft < 0 else min(soft // 2, _MOST_OPEN)

@@ -84,7 +84,8 @@ class SourceReading:
             return found, _wait_ns(found.st_mtime_ns, now_ns)
         try:
             found = os.fstat(fd)
-            _refuse_irregular(found)
+            if found.st_mode & _TYPE != stat.S_IFREG:
+                raise _irregular()
             wait_ns = _wait_ns(found.st_mtime_ns, now_ns)
             if not wait_ns and found.st_size <= _SMALL_BYTES and not self._hashes:
                 self.data = _read_whole(fd, found.st_size)
@@ -133,13 +134,14 @@ class SourceReading:
 
     def _look(self) -> os.stat_result:
         found = os.stat(self._path)
-        _refuse_irregular(found)
+        if found.st_mode & _TYPE != stat.S_IFREG:
+            raise _irregular()
         return found
 
 
-def _refuse_irregular(found: os.stat_result) -> None:
-    if found.st_mode & _TYPE != stat.S_IFREG:  # to read a FIFO would be to wait for ever
-        raise FileFailure("is no regular file any more")
+def _irregular() -> FileFailure:
+    """Return the error of a source that is a FIFO now, for instance, which nobody could read to its end."""
+    return FileFailure("is no regular file any more")
 
 
 def _read_whole(fd: int, size_bytes: int) -> bytes | None:

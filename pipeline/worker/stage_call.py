@@ -145,15 +145,18 @@ class StageCaller:
         try:
             with collected() as noted:
                 given = self._take(stage, value, position)
-                made = self.call(stage, self._argument(stage, given, wanted, part), wanted, value.shared_path(position))
-                check_returned(stage, made)
+                argument = given if stage.is_given_as_taken else self._argument(stage, given, wanted, part)
+                made = self.call(stage, argument, wanted, value.shared_path(position) if wanted is PATH else None)
+                if stage.makes is None or not is_kind(made, stage.makes):
+                    check_returned(stage, made)
                 if stage.makes is None:  # whatever it noted, the value goes on untouched
                     return value.after_filter(position, given), value.kind, value.notes(value.kind)
                 if wanted is PATH:
                     refuse_given(stage, given, made)
                 if part is not None and stage.makes is PATH:
                     self.scratch.add_part_file(made)
-                made = self.accept(stage, made)
+                if not stage.is_passed_on_as_made:
+                    made = self.accept(stage, made)
             notes = value.notes(wanted)
             return made, stage.passes_on, notes | noted if noted else notes
         finally:
@@ -225,7 +228,8 @@ class StageCaller:
         finally:
             changed = process_state.restore()
             self._enter(-1)
-        refuse_changed_process(stage, changed)
+        if changed or process_state.may_leak:
+            refuse_changed_process(stage, changed)
         if shared_path and _state_of(shared_path) != before:
             text = f"stage {stage.name!r} changed its input, which other stages read too"
             raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
@@ -235,8 +239,6 @@ class StageCaller:
 
     def accept(self, stage: BuiltStage, made: Any) -> Any:
         """Return a stage's result as the value to pass on. Raises FileFailure for an unusable file."""
-        if stage.is_passed_on_as_made:
-            return made
         makes = stage.makes
         assert makes is not None
         if makes is PATH:

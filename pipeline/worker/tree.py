@@ -19,7 +19,7 @@ from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.code_guard import guard
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
-from pipeline.stage.values import BYTES, IMAGE, IMAGE_IN_OWN_COLORS, PATH, TEXT, Kind, is_unchanged
+from pipeline.stage.values import BYTES, IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURES, TEXT, Kind, is_unchanged
 from pipeline.types import FitBox
 
 
@@ -96,6 +96,8 @@ class BuiltStage:
         """The kind of the value that is passed on; of no meaning for a filter."""
         self.is_passed_on_as_made = makes is not PATH and is_unchanged(makes, self.passes_on)
         self.wants_item = signature.wants_item
+        self.is_given_as_taken = not self.wants_item and self.takes not in (None, *PICTURES)
+        """True if the value needs no preparation beyond its conversion."""
         self.fans_out = signature.fans_out
         guard.enter(index)  # a class may load more code when it is built
         self.function: Callable[[Any], Any] = (
