@@ -251,16 +251,19 @@ class PoolEngine:
         answers = wire_format.unpack_answers([attempt.remaining for attempt in batch], packed)
         if answers:
             self._sizer.add_timing(len(answers), seconds)
+        settled = []
         for attempt, answer in zip(batch, answers, strict=False):
-            self._on_answer(attempt, answer)
+            if not isinstance(answer, WorkerFailure) and attempt.is_settled_by(answer):
+                settled.append(answer)
+            else:
+                self._on_answer(attempt, answer)
+        self._outcomes += settled
+        self._unfinished -= len(settled)
         self._put_back(batch[len(answers) :])
 
     def _on_answer(self, attempt: Attempt, answer: wire_format.Answer) -> None:
         if isinstance(answer, WorkerFailure):
             self._advance(attempt, attempt.add_failure(answer, self._stages))
-        elif attempt.is_settled_by(answer):
-            self._unfinished -= 1
-            self._outcomes.append(answer)
         else:
             self._advance(attempt, attempt.add_outcome(answer))
 

@@ -181,13 +181,13 @@ def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collec
     return error
 
 
-def is_of_file(error: BaseException, path: str) -> bool:
+def is_of_file(error: BaseException, path: bytes) -> bool:
     """Return whether a stage that was given a path may have met an error in opening or reading that file."""
     if not isinstance(error, OSError):
         return False
     if error.filename is None:  # it was open already
         return error.errno in _DISK
-    return isinstance(error.filename, (str, bytes, os.PathLike)) and os.fsencode(error.filename) == os.fsencode(path)
+    return isinstance(error.filename, (str, bytes, os.PathLike)) and os.fsencode(error.filename) == path
 
 
 def _is_of_folder(error: OSError, path: bytes | str | Path) -> bool:

@@ -99,9 +99,9 @@ class SetAside:
 _MARK = ".source"
 
 
-def mark_scratch(folder: Path, base: Path, source: str) -> None:
+def mark_scratch(folder: Path, base: Path, source: bytes) -> None:
     """Note the source of the job that has a scratch folder. Raises OSError."""
-    base_bytes, path = os.path.join(os.fsencode(base), b""), os.fsencode(source)
+    base_bytes, path = os.path.join(os.fsencode(base), b""), source
     is_below = path.startswith(base_bytes)
     mark = os.fsencode(folder) + os.fsencode(_MARK)
     with suppress(FileNotFoundError):

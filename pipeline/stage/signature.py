@@ -7,6 +7,7 @@ import inspect
 import typing
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.errors import StageError
@@ -109,7 +110,7 @@ class Stage(Contract):
         Raises StageError where the constructor does.
         """
         if not inspect.isclass(self.target):
-            return lambda value: self.target(value, **options)
+            return partial(self.target, **options) if options else self.target
         try:
             return typing.cast("Callable[[Any], Any]", self.target(**options))
         except (Exception, SystemExit) as error:

@@ -34,7 +34,7 @@ class GroupJobRunner:
         self._target = job.target
         self._stage = tree.stages[tree.index[self._target.stage]]
         self._kind = tree.member_kind(self._stage)
-        self._caller = StageCaller(tree, "", b"", self._refuse_changed_input, enter, None)
+        self._caller = StageCaller(tree, b"", b"", self._refuse_changed_input, enter, None)
         self._scratch = self._caller.scratch
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
@@ -86,7 +86,7 @@ class GroupJobRunner:
             check_returned(self._stage, made)
             if self._stage.is_filter:
                 return made, None, notes
-            return *self._caller.accept(self._stage, made), notes
+            return self._caller.accept(self._stage, made), self._stage.passes_on, notes
 
     def _commit(self, value: Any, kind: ValueKind | None, notes: Notes) -> Result:
         target, save = self._target, self._stage.setup.save
@@ -98,7 +98,7 @@ class GroupJobRunner:
         try:
             committed, notes = write_output(
                 self._tree.committer, target.path, value, kind, notes, self._refuse_changed, name,
-                permissions=self._stage.permissions(self._most_permissions), save=save, source="", may_move=may_move,
+                permissions=self._stage.permissions(self._most_permissions), save=save, source=b"", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from functools import lru_cache
 
 from pipeline.messages import AnyJob, GroupJob, Outcome
 from pipeline.stage.code_guard import guard
@@ -57,15 +58,20 @@ def stop() -> None:
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
     """Make the outputs of one job; any failure is in its outcome. `enter` receives the index of each stage called."""
     assert _tree is not None
+    noted = _noted(enter)
+    runner = GroupJobRunner(_tree, job, noted) if isinstance(job, GroupJob) else JobRunner(_tree, job, noted)
+    outcome = runner.run()
+    if late := guard.take_late():
+        outcome = outcome._replace(late_code=late)
+    return outcome._replace(changed_code=guard.changed) if guard.changed else outcome
+
+
+@lru_cache(1)  # the engine of this process gives the same one with every job
+def _noted(enter: Enter) -> Enter:
+    """Return a function that announces a stage to the guard of this process's code, and then by `enter`."""
 
     def enter_noted(stage: int) -> None:
         guard.enter(stage)
         enter(stage)
 
-    runner = (
-        GroupJobRunner(_tree, job, enter_noted) if isinstance(job, GroupJob) else JobRunner(_tree, job, enter_noted)
-    )
-    outcome = runner.run()
-    if late := guard.take_late():
-        outcome = outcome._replace(late_code=late)
-    return outcome._replace(changed_code=guard.changed) if guard.changed else outcome
+    return enter_noted

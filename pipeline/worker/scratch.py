@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -19,18 +20,21 @@ from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
 
 _numbers = count(1)
+# In so much time no process takes more than some megabytes, even if it does nothing else.
+_PEAK_HOLDS_S = 0.001
 
 
 class Scratch:
     """The temporary folder of one job, below the run's; created when it is first needed, removed with the job."""
 
-    def __init__(self, above: Path, base: Path, source: str) -> None:
+    folder: Path | None = None
+    """The path of the folder; None until it has been needed."""
+    _count = 0
+    _part_files: tuple[Path, ...] = ()
+
+    def __init__(self, above: Path, base: Path, source: bytes) -> None:
         """Create no folder yet; `base` is the pipeline's folder, and `source` empty for a group."""
         self._above, self._base, self._source = above, base, source
-        self.folder: Path | None = None
-        """The path of the folder; None until it has been needed."""
-        self._count = 0
-        self._part_files: list[Path] = []
 
     def create(self) -> Path:
         """Return the folder, creating it if it is missing. Raises EnvironmentFailure."""
@@ -57,7 +61,7 @@ class Scratch:
     def add_part_file(self, path: Path) -> None:
         """Remember a file that a stage made of the current part."""
         if self.holds(path):
-            self._part_files.append(path)
+            self._part_files += (path,)
 
     def begin_part(self) -> int:
         """Return the mark for `end_part` that separates the files of a new part from earlier files."""
@@ -68,8 +72,9 @@ class Scratch:
         for number in range(begun + 1, self._count + 1):
             for file in self.create().glob(f"value-{number}.*"):
                 file.unlink(missing_ok=True)
-        while self._part_files:
-            self._part_files.pop().unlink(missing_ok=True)
+        for file in self._part_files:
+            file.unlink(missing_ok=True)
+        self._part_files = ()
 
     def files(self) -> list[bytes]:
         """Return the paths of the regular files in the folder that are not empty, in byte order."""
@@ -81,9 +86,24 @@ class Scratch:
             clear_scratch(self.folder, set_aside)
 
 
-def peak_bytes() -> int:
-    """Return the most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
+class PeakReader:
+    """Reads the most memory that this process has held, at most once in _PEAK_HOLDS_S."""
+
+    def __init__(self) -> None:
+        self._read_at_s = 0.0
+        self._bytes = 0
+
+    def read(self) -> int:
+        """Return the number of bytes."""
+        if (now_s := time.perf_counter()) - self._read_at_s > _PEAK_HOLDS_S:
+            self._read_at_s = now_s
+            self._bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
+        return self._bytes
+
+
+_peak = PeakReader()
+peak_bytes = _peak.read
+"""Return the most memory that this process has held, as of a millisecond ago at most."""
 
 
 def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveName:
@@ -110,7 +130,7 @@ def write_output(
     *,
     permissions: Permissions,
     save: Mapping[str, Any],
-    source: str,
+    source: bytes,
     may_move: bool,
 ) -> tuple[Committed, Notes]:
     """Commit a value as an output; return its record for the ledger, and its notes with those of the writing.
@@ -125,7 +145,7 @@ def write_output(
     suffix = os.path.splitext(os.fsdecode(path))[1]
 
     def fill(file: BinaryIO) -> None:
-        write(value, kind, file, suffix, dict(save), Path(source))
+        write(value, kind, file, suffix, dict(save), Path(os.fsdecode(source)))
 
     with collected() as noted:
         return committer.write(path, fill, check, name, permissions), notes | noted

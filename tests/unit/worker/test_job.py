@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -190,13 +191,23 @@ def test_only_what_is_wanted_is_made(bench: Bench) -> None:
 
 def test_the_source_is_read_once_for_all_who_want_the_same(bench: Bench) -> None:
     """Two stages that want the picture loaded share one decoding: the second is served though the file is gone."""
-    bench.start(("load-a", None), ("load-b", None))
+    bench.start(("load-a", None), ("load-b", None), ("upper", None), ("same", None))
     bench.picture("x.png")
-    opened: list[str] = []
-    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
-    bench.work("x.png", "load-a", "load-b", suffix=".png")
+    bench.text("x.txt")
+    for name in ("x.png", "x.txt"):
+        os.utime(bench.root / name, (1e9, 1e9))
+    opened: list[bytes] = []
 
-    assert opened.count(str(bench.root / "x.png")) == 2  # for its digest, and for the picture
+    def note(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(args[0], (str, bytes)):
+            opened.append(os.fsencode(args[0]))
+
+    sys.addaudithook(note)
+    bench.work("x.png", "load-a", "load-b", suffix=".png")
+    bench.work("x.txt", "upper", "same")
+
+    assert opened.count(bytes(bench.root / "x.png")) == 2  # for its digest, and for the picture
+    assert opened.count(bytes(bench.root / "x.txt")) == 1  # a stage is given the very text that was digested
 
 
 def test_the_result_says_what_stat_says(bench: Bench) -> None:

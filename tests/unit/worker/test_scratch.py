@@ -9,7 +9,7 @@ from pipeline.worker.scratch import Scratch
 
 def test_the_folder_is_created_when_it_is_needed(tmp_path: Path) -> None:
     """A job that needs none pays for none, and leaves none."""
-    scratch = Scratch(tmp_path / "run", tmp_path, "")
+    scratch = Scratch(tmp_path / "run", tmp_path, b"")
     scratch.remove(tmp_path / "set-aside")
     assert list(tmp_path.iterdir()) == []
     file = scratch.new_file(".txt")
@@ -21,7 +21,7 @@ def test_the_folder_is_created_when_it_is_needed(tmp_path: Path) -> None:
 
 def test_what_is_linked_there_does_not_lie_there(tmp_path: Path) -> None:
     """Nor does a path that leads out of it: a file that it holds may be renamed."""
-    scratch = Scratch(tmp_path / "run", tmp_path, "")
+    scratch = Scratch(tmp_path / "run", tmp_path, b"")
     (tmp_path / "source").write_text("x")
     link = scratch.create() / "link"
     link.symlink_to(tmp_path / "source")
@@ -30,7 +30,7 @@ def test_what_is_linked_there_does_not_lie_there(tmp_path: Path) -> None:
 
 def test_the_files_of_a_part_go_with_it(tmp_path: Path) -> None:
     """Those that a stage made of it as well; older ones stay."""
-    scratch = Scratch(tmp_path / "run", tmp_path, "")
+    scratch = Scratch(tmp_path / "run", tmp_path, b"")
     kept = scratch.new_file(".txt")
     begun = scratch.begin_part()
     ours, made = scratch.new_file(".png"), scratch.create() / "made"
