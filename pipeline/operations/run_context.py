@@ -13,7 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pipeline.config.model import Config
@@ -37,6 +37,7 @@ from pipeline.planning.plan import Plan
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import settled_ranges
+from pipeline.records import dataclass
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
 from pipeline.text import counted, shown

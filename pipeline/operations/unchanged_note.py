@@ -24,7 +24,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ from pipeline.files.state_dir import NOTE_FILE, QUIET_RUNS_FILE, State, reopen_s
 from pipeline.files.store import store_of
 from pipeline.files.template import OWNER_FILE, Template
 from pipeline.planning.ranges import DiskDigests, RangeOutput, ranges_of
+from pipeline.records import dataclass
 from pipeline.stage.counted import Stamp, stamp_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +37,7 @@ from pipeline.planning.renames import RenameFinder, SourceFollower
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
 from pipeline.planning.unchanged import Range, RangeDigests, reason_in_range
+from pipeline.records import dataclass
 from pipeline.stage.recognition import suffix_of
 from pipeline.text import shown
 

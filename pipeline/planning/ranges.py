@@ -9,12 +9,12 @@ import hashlib
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.origins import kept_time
 from pipeline.messages import Source
+from pipeline.records import dataclass
 
 # A range begins where the checksum of a path ends in ten zeros: after about a thousand files, and at the same ones
 # whatever is added or removed elsewhere, so that a new file changes no range but its own.
