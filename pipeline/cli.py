@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import pipeline
 
@@ -119,10 +119,11 @@ def _execute(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
-    if verb == "run" and _answer_unchanged(rest):
+    plain = _plain_run(rest) if verb == "run" else None
+    if plain and _answer_unchanged(plain):
         return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
-    parsed = _parse(verb, command, rest)
+    parsed = command.plain_arguments(**plain._asdict()) if plain else _parse(verb, command, rest)
     _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
     return code
@@ -132,28 +133,43 @@ def _execute(arguments: list[str]) -> int:
 _ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
-def _answer_unchanged(words: list[str]) -> bool:
-    """Answer a run without options that matter from the note of the one before; return whether that could be done."""
-    options, files = [each for each in words if each in _ONLY_SAYS], [each for each in words if each not in _ONLY_SAYS]
-    if len(files) > 1 or any(each.startswith("-") for each in files):
-        return False
+class _PlainRun(NamedTuple):
+    """A run without an option that matters."""
+
+    file: str
+    quiet: bool
+    verbose: bool
+
+
+def _plain_run(words: list[str]) -> _PlainRun | None:
+    """Return the run that these words ask for, if argparse need not be imported to read them."""
+    said, files = {_ONLY_SAYS.get(each) for each in words}, [each for each in words if each not in _ONLY_SAYS]
+    if len(files) > 1 or any(each.startswith("-") or not each for each in files):
+        return None
+    return _PlainRun(files[0] if files else "pipeline.yaml", "quiet" in said, "verbose" in said)
+
+
+def _answer_unchanged(asked: _PlainRun) -> bool:
+    """Answer a run from the note of the one before; return whether that could be done."""
     from pathlib import Path
 
-    from pipeline.operations.unchanged_note import answer_unchanged
+    from pipeline.commands import importing
 
-    summary = answer_unchanged(Path(files[0] if files else "pipeline.yaml"))
+    with importing():
+        from pipeline.operations.unchanged_note import answer_unchanged
+
+    summary = answer_unchanged(Path(asked.file))
     if summary is None:
         return False
     from pipeline.report.summary import print_summary
 
-    said = {_ONLY_SAYS[each] for each in options}
     _make_streams_lenient(is_json=False)
-    print_summary(summary, is_quiet="quiet" in said, is_verbose="verbose" in said)
+    print_summary(summary, is_quiet=asked.quiet, is_verbose=asked.verbose)
     return True
 
 
 def _parse(verb: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:
-    import argparse  # here, since a run that has nothing to do needs none
+    import argparse  # here, since a run without options needs none
 
     parser = argparse.ArgumentParser(prog=f"{program()} {verb}", description=command.__doc__, allow_abbrev=False)
     parser.add_argument("pipeline", nargs="?", metavar="PIPELINE.yaml", help="default: ./pipeline.yaml")
