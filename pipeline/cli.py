@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pipeline
 
@@ -120,10 +120,10 @@ def _execute(arguments: list[str]) -> int:
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
     plain = _plain_run(rest) if verb == "run" else None
-    if plain and _answer_unchanged(plain):
+    if plain and _answer_unchanged(**plain):
         return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
-    parsed = command.plain_arguments(**plain._asdict()) if plain else _parse(verb, command, rest)
+    parsed = command.plain_arguments(**plain) if plain else _parse(verb, command, rest)
     _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
     return code
@@ -133,23 +133,16 @@ def _execute(arguments: list[str]) -> int:
 _ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
-class _PlainRun(NamedTuple):
-    """A run without an option that matters."""
-
-    file: str
-    quiet: bool
-    verbose: bool
-
-
-def _plain_run(words: list[str]) -> _PlainRun | None:
-    """Return the run that these words ask for, if argparse need not be imported to read them."""
+def _plain_run(words: list[str]) -> dict[str, Any] | None:
+    """Return the options of a run in which none matters, which argparse need not be imported to read; else None."""
     said, files = {_ONLY_SAYS.get(each) for each in words}, [each for each in words if each not in _ONLY_SAYS]
     if len(files) > 1 or any(each.startswith("-") or not each for each in files):
         return None
-    return _PlainRun(files[0] if files else "pipeline.yaml", "quiet" in said, "verbose" in said)
+    file = files[0] if files else "pipeline.yaml"
+    return {"file": file, "quiet": "quiet" in said, "verbose": "verbose" in said}
 
 
-def _answer_unchanged(asked: _PlainRun) -> bool:
+def _answer_unchanged(file: str, *, quiet: bool, verbose: bool) -> bool:
     """Answer a run from the note of the one before; return whether that could be done."""
     from pathlib import Path
 
@@ -158,13 +151,13 @@ def _answer_unchanged(asked: _PlainRun) -> bool:
     with importing():
         from pipeline.operations.unchanged_note import answer_unchanged
 
-    summary = answer_unchanged(Path(asked.file))
+    summary = answer_unchanged(Path(file))
     if summary is None:
         return False
     from pipeline.report.summary import print_summary
 
     _make_streams_lenient(is_json=False)
-    print_summary(summary, is_quiet=asked.quiet, is_verbose=asked.verbose)
+    print_summary(summary, is_quiet=quiet, is_verbose=verbose)
     return True
 
 

@@ -295,9 +295,9 @@ def test_without_argparse_a_run_is_read_as_with_it(words: list[str]) -> None:
     """A run without an option that matters is read by hand; the parser would have found the same."""
     plain = cli._plain_run(words)
     assert plain
-    assert vars(run_verb.plain_arguments(**plain._asdict())) | {"pipeline": None} == vars(
-        cli._parse("run", run_verb, words)
-    ) | {"pipeline": None}
+    assert vars(run_verb.plain_arguments(**plain)) | {"pipeline": None} == vars(cli._parse("run", run_verb, words)) | {
+        "pipeline": None
+    }
 
 
 @pytest.mark.parametrize(
