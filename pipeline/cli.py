@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pipeline
 
@@ -121,11 +121,11 @@ def _execute(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
-    looked = _answer_unchanged(rest) if verb == "run" else None
-    if looked is True:
+    plain, looked = _plain_run(rest) if verb == "run" else None, None
+    if plain and (looked := _answer_unchanged(**plain)) is True:
         return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
-    parsed = _parse(verb, command, rest)
+    parsed = command.plain_arguments(**plain) if plain else _parse(verb, command, rest)
     parsed.looked = looked
     _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
@@ -136,32 +136,40 @@ def _execute(arguments: list[str]) -> int:
 _ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
-def _answer_unchanged(words: list[str]) -> Literal[True] | Looked | None:
-    """Answer a run without options that matter from the note of the one before.
+def _plain_run(words: list[str]) -> dict[str, Any] | None:
+    """Return the options of a run in which none matters, which argparse need not be imported to read; else None."""
+    said, files = {_ONLY_SAYS.get(each) for each in words}, [each for each in words if each not in _ONLY_SAYS]
+    if len(files) > 1 or any(each.startswith("-") or not each for each in files):
+        return None
+    file = files[0] if files else "pipeline.yaml"
+    return {"file": file, "quiet": "quiet" in said, "verbose": "verbose" in said}
+
+
+def _answer_unchanged(file: str, *, quiet: bool, verbose: bool) -> Literal[True] | Looked | None:
+    """Answer a run from the note of the one before.
 
     Returns True if that could be done; else which files need not be looked at, if that is known.
     """
-    options, files = [each for each in words if each in _ONLY_SAYS], [each for each in words if each not in _ONLY_SAYS]
-    if len(files) > 1 or any(each.startswith("-") for each in files):
-        return None
     from pathlib import Path
 
-    from pipeline.operations.unchanged_note import answer_unchanged
-    from pipeline.planning.ranges import Looked
+    from pipeline.commands import importing
 
-    answer = answer_unchanged(Path(files[0] if files else "pipeline.yaml"))
+    with importing():
+        from pipeline.operations.unchanged_note import answer_unchanged
+        from pipeline.planning.ranges import Looked
+
+    answer = answer_unchanged(Path(file))
     if answer is None or isinstance(answer, Looked):
         return answer
     from pipeline.report.summary import print_summary
 
-    said = {_ONLY_SAYS[each] for each in options}
     _make_streams_lenient(is_json=False)
-    print_summary(answer, is_quiet="quiet" in said, is_verbose="verbose" in said)
+    print_summary(answer, is_quiet=quiet, is_verbose=verbose)
     return True
 
 
 def _parse(verb: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:
-    import argparse  # here, since a run that has nothing to do needs none
+    import argparse  # here, since a run without options needs none
 
     parser = argparse.ArgumentParser(prog=f"{program()} {verb}", description=command.__doc__, allow_abbrev=False)
     parser.add_argument("pipeline", nargs="?", metavar="PIPELINE.yaml", help="default: ./pipeline.yaml")

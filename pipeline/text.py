@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import sys
@@ -92,6 +91,8 @@ def as_json(path: bytes, key: str = "source") -> dict[str, str]:
     try:
         return {key: path.decode("utf-8")}
     except UnicodeDecodeError:
+        import base64
+
         return {key: path.decode("utf-8", "backslashreplace"), f"{key}_b64": base64.b64encode(path).decode()}
 
 

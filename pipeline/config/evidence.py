@@ -16,7 +16,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import all_suffixes
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pipeline
 from pipeline.files.file_system import open_regular
 from pipeline.files.template import TemplateError, parse_template
+from pipeline.records import dataclass
 from pipeline.stage.counted import Stamp, counts, digest_of_bytes, stamp_of
 
 if TYPE_CHECKING:

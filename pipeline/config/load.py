@@ -6,7 +6,6 @@ import io
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.evidence import MAX_BYTES, question
@@ -14,6 +13,7 @@ from pipeline.config.model import Config
 from pipeline.config.seal import seal_reading, sealed_reading
 from pipeline.errors import ConfigError, EnvironmentFailure
 from pipeline.files.file_system import open_regular
+from pipeline.records import dataclass
 from pipeline.stage import isolation
 from pipeline.stage.counted import Stamp
 from pipeline.text import program
@@ -61,6 +61,11 @@ class Loading:
         self._sealed = sealed_reading(self._asked, self._text)
         if self._sealed is None:
             isolation.prepare(_READ)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Return whether the pipeline is known from an earlier reading, so that no process reads it."""
+        return self._sealed is not None
 
     def config(self, *, reads_inputs: bool = True) -> Config:
         """Return the pipeline; see `load_config`."""

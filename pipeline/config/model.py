@@ -8,7 +8,7 @@ same fields and those that depend on the whole pipeline. Nothing here imports py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,6 +31,7 @@ from pipeline.config.units import (
 )
 from pipeline.files.template import GroupTemplate, Template
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.records import dataclass
 from pipeline.stage.code import NO_CODE, NO_STATE, Code, CodeState
 from pipeline.stage.signature import Contract
 from pipeline.types import FitBox

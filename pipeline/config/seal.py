@@ -12,7 +12,7 @@ import pickle
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pipeline.config.evidence import (
     Asked,
@@ -28,6 +28,7 @@ from pipeline.config.evidence import (
 from pipeline.config.model import Config
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import SEAL_FILE
+from pipeline.records import dataclass
 from pipeline.stage.counted import Stamp, stamp_of
 from pipeline.stage.isolation import unpack
 

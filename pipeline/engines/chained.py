@@ -13,11 +13,11 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engines import Engine, Spec
 from pipeline.messages import AnyJob, GroupJob, Handed, InHand, Job, Outcome, Source, StageInfo, Target
+from pipeline.records import dataclass
 
 
 @dataclass(frozen=True)

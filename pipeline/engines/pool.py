@@ -27,7 +27,6 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engines import wire_format
@@ -41,6 +40,7 @@ from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
+from pipeline.records import dataclass
 
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import TimeoutError as NothingYet
 from multiprocessing.pool import TERMINATE, Pool
 from typing import Any
@@ -21,6 +20,7 @@ from pipeline.engines.worker_process import WorkerProcess, start_lock
 from pipeline.errors import WorkersFailed
 from pipeline.files.process_limits import describe_refusal, is_start_refused, start_thread
 from pipeline.messages import FailureKind
+from pipeline.records import dataclass
 
 # A worker that SIGKILL has not ended after this long is stuck in the kernel, for instance on a dead network disk.
 STUCK_S = 10.0

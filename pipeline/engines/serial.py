@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +14,7 @@ from pipeline.engines.attempts import Attempt, NextStep
 from pipeline.engines.slots import NO_STAGE
 from pipeline.errors import WorkersFailed
 from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
+from pipeline.records import dataclass
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
 from pipeline.worker.process_state import process_state

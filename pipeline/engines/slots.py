@@ -19,13 +19,13 @@ import os
 import queue
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.files.set_aside import clear_scratch_folders
+from pipeline.records import dataclass
 
 
 class State(IntEnum):

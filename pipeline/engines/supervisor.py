@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from pipeline.engines import output_capture
@@ -23,6 +22,7 @@ from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.process_limits import start_thread
+from pipeline.records import dataclass
 from pipeline.text import format_bytes, indented
 
 # How often the limits are checked; a death is noticed at once.

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.files.file_system import describe, read_regular
 from pipeline.files.sync import replace_durably
 from pipeline.files.template import OWNER_FILE
+from pipeline.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import re
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
@@ -21,6 +20,7 @@ from pipeline.files.file_system import describe, mount_of, open_regular, read_re
 from pipeline.files.removal import remove_tree
 from pipeline.files.set_aside import clear_scratch_folders
 from pipeline.files.sync import replace_durably, replace_file
+from pipeline.records import dataclass
 from pipeline.text import counted, shown
 
 # What was read of the pipeline, as config/seal.py has it.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from pipeline.errors import FileFailure
 from pipeline.files.naming import resolve_folder
+from pipeline.records import dataclass
 
 FIELDS = ("dir", "name", "stem", "suffix", "part")
 _FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import RunRow, Window, boot_time_ns
 from pipeline.ledger.schema import create, has_lost_tables
 from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
+from pipeline.records import dataclass
 from pipeline.text import shown
 
 # The time in the name of a damaged file, as a pattern of glob, so that no copy of a person's is taken for one.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config.model import Config, StageConfig
@@ -32,6 +32,7 @@ from pipeline.planning.plan import Plan, make_plan, walk_of
 from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 from pipeline.stage.code import Code
 from pipeline.stage.recognition import can_be
 from pipeline.text import counted, shown

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 from pipeline.text import program, shown
 
 # The one folder that an empty disk has of itself.

@@ -13,8 +13,8 @@ from pipeline.config.threads import thread_limits
 from pipeline.engines import Engine, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
+from pipeline.operations.early_start import preload_of
 from pipeline.stage.code import NO_STATE, CodeState
-from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
 from pipeline.worker.tree import StageSetup, WorkerSetup
 
@@ -96,7 +96,7 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
         start_timeout_s=pool.start_timeout_s,
         retries=config.retry.max,
         backoff_s=config.retry.backoff_s,
-        preload=_modules_for_pictures(config),
+        preload=preload_of(config),
     )
     scratch, set_aside = blueprint.scratch, blueprint.set_aside
     return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work, scratch, set_aside)
@@ -128,12 +128,6 @@ def engines_of(stages: Sequence[StageConfig]) -> list[int]:
         fan_out = None if stage.stage.gathers else fan_out_above(stages, stage.parent)
         found.append(own.get(stage.name, 0 if fan_out is None else found[fan_out]))
     return found
-
-
-def _modules_for_pictures(config: Config) -> tuple[str, ...]:
-    """Return the modules that every worker of a pipeline over pictures will import; none for other pipelines."""
-    has_pictures = any({each.stage.takes, each.stage.makes} & {IMAGE, PICTURE} for each in config.stages)
-    return ("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()
 
 
 def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from pipeline.config.model import Prune
@@ -20,6 +20,7 @@ from pipeline.files.store import store_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.orphans import Fate, fates
 from pipeline.planning.plan_store import PlanStore
+from pipeline.records import dataclass
 from pipeline.text import counted, shown
 
 # Seconds between commits of the ledger, as in a run.

@@ -13,7 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ from pipeline.planning.ranges import Looked
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import settled_ranges
+from pipeline.records import dataclass
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
 from pipeline.text import counted, shown

@@ -28,7 +28,6 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +42,7 @@ from pipeline.files.template import OWNER_FILE, Template
 from pipeline.ledger.origins import GROUPS
 from pipeline.operations.side_process import beside, can_help
 from pipeline.planning.ranges import DiskDigests, HeldRange, Looked, ranges_of, walk_by
+from pipeline.records import dataclass
 from pipeline.stage.counted import Stamp, stamp_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
@@ -27,6 +26,7 @@ from pipeline.planning.file_state import OutputFolders
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 
 
 class JobTaker(Protocol):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
@@ -52,6 +52,7 @@ from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 from pipeline.stage.recognition import can_be
 
 Answer = tuple[Action, Reason]

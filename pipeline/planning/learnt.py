@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import AnyJob, Origin, Outcome, Result, Source
+from pipeline.records import dataclass
 
 _FACT = "learnt"
 # A mean forgets slowly: after this many jobs the latest weighs as much as all others before it together.

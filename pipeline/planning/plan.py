@@ -13,7 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,6 +45,7 @@ from pipeline.planning.unchanged import (
     reason_in_range,
     unmatched_kind,
 )
+from pipeline.records import dataclass
 from pipeline.stage.recognition import suffix_of
 from pipeline.text import shown
 

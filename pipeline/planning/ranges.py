@@ -15,7 +15,6 @@ import os
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +23,7 @@ from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.origins import kept_time
 from pipeline.messages import Source
+from pipeline.records import dataclass
 
 if TYPE_CHECKING:
     from pipeline.files.walk import Walk

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from pipeline.files.walk import Match, matcher
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.late_code import LateCode
+from pipeline.records import dataclass
 from pipeline.stage import values
 from pipeline.stage.code import Code
 from pipeline.stage.recognition import reading_kind

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.records import dataclass
 from pipeline.text import shown
 
 if TYPE_CHECKING:

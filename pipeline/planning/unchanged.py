@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 
 import pipeline
@@ -29,6 +29,7 @@ from pipeline.messages import Source
 from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
 from pipeline.planning.ranges import DiskDigests, Layout, digest_of_sources
 from pipeline.planning.recipe import OutputSpec
+from pipeline.records import dataclass
 from pipeline.stage.recognition import can_be
 
 Range = tuple[bytes, bytes | None]

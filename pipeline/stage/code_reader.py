@@ -9,7 +9,6 @@ import ast
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from typing import Any
 
 from pipeline.files.digest import contents_of
 from pipeline.files.file_system import read_regular
+from pipeline.records import dataclass
 from pipeline.stage.code import Code, CodeState
 from pipeline.stage.counted import (
     Stamp,

@@ -6,11 +6,11 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pipeline.errors import StageError
+from pipeline.records import dataclass
 from pipeline.stage.values import PICTURE, Kind, kind_of
 from pipeline.types import FitBox, Item, Part
 

@@ -11,12 +11,13 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, BinaryIO, get_origin
 
 from pipeline.errors import FileFailure, Unreadable
+from pipeline.records import dataclass
 from pipeline.types import Picture
 
 # Raise this when `pipeline.images` or this module makes other bytes of the same input and options: it is part of every

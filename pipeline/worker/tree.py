@@ -6,7 +6,7 @@ import inspect
 import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pipeline.files.permissions import Permissions
 from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.records import dataclass
 from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.code_guard import guard
 from pipeline.stage.resolve import find, find_function
