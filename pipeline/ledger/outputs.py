@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL, Intents
 from pipeline.ledger.origins import ARE_FILES, kept_time
-from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, row_sum
+from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, SUM_FORMAT, packed, row_sum
 from pipeline.messages import Outcome, Result
 
 _COLUMNS = f"{RECORD_COLUMNS}, crc"
@@ -95,7 +95,7 @@ def _checked(rows: Iterable[tuple[Any, ...]]) -> Iterator[OutputRecord]:
     """Yield the records of rows that were read with their checksums. Raises DamagedRow."""
     make, crc32 = OutputRecord._make, zlib.crc32
     for row in rows:
-        if crc32(repr(row[:AT_WORK] + row[AT_WORK + 1 : -1]).encode()) != row[-1]:
+        if crc32(packed(row[:AT_WORK] + row[AT_WORK + 1 : -1], SUM_FORMAT)) != row[-1]:
             raise DamagedRow(f"the row of {row[1]!r} is not what was written")
         yield make(row[:-1])
 

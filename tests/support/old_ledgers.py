@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -283,6 +284,10 @@ def write_as(version: int, file: Path) -> None:
             columns = [row[1] for row in made.execute(f"PRAGMA main.table_info({table})")]
             values = [_AS_BEFORE.get(each, each) for each in columns] if table == "runs" and version < 4 else columns
             made.execute(f"INSERT INTO main.{table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM new.{table}")
+        if version == 5:  # the first with checksums
+            summed = ", ".join(_SUMMED_IN_5.split())
+            made.create_function("row_sum", -1, lambda *values: zlib.crc32(repr(values).encode()))
+            made.execute(f"UPDATE main.outputs SET crc = row_sum({summed})")
         made.commit()
         made.execute("DETACH new")
     for new in file.parent.glob("ledger-good*"):
@@ -290,5 +295,9 @@ def write_as(version: int, file: Path) -> None:
     old.replace(file)
 
 
+_SUMMED_IN_5 = """
+source target stage status source_size source_mtime_ns recipe reason size mtime_ns
+digest source_digest source_ctime_ns decree part recorded earlier
+"""
 # The columns of the table of runs that held something else.
 _AS_BEFORE = {"id": "name", "started": "started / 1e9", "ended": "ended / 1e9"}
