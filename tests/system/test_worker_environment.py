@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -45,10 +47,18 @@ def project(
     return made
 
 
+@pytest.fixture
+def own_forkserver() -> Iterator[None]:
+    """A server of this test's own: it has the environment of the moment in which it was started."""
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
 def test_each_worker_is_told_its_share_of_the_threads(
-    tmp_path: Path, context: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, context: str, own_forkserver: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By all variables, less those that the run's environment or `pool.env` has."""
     monkeypatch.setenv("MKL_NUM_THREADS", "5")
