@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.mounts import mounted
 from support.program import Pipeline, on_terminal, wait_until
 from support.project import ONE_STAGE, Project
 
@@ -98,3 +100,22 @@ def test_a_note_of_another_working_folder_or_path_is_not_asked(project: Project,
     assert pipeline(str(project.folder / "pipeline.yaml"), cwd=project.folder / "in").returncode == 0
     assert pipeline("pipeline.yaml", PYTHONPATH=f"{os.environ.get('PYTHONPATH', '')}:/elsewhere").returncode == 0
     assert quiet_runs(project) == before
+
+
+def test_the_order_of_mounts_makes_no_difference(tmp_path: Path, pipeline: Pipeline) -> None:
+    """A set of them comes in any order, another in each process; one that goes is noticed."""
+    project = Project(tmp_path, ONE_STAGE)
+    project.write("stages/upper.py", SLOW)
+    for name in "abcd":
+        (tmp_path / "in" / name).mkdir()
+    with ExitStack() as mounts:
+        for name in "abc":
+            (mounts.enter_context(mounted("tmpfs", tmp_path / "in" / name)) / "text").write_text("text")
+        with mounted("tmpfs", tmp_path / "in/d") as last:
+            (last / "text").write_text("text")
+            assert pipeline("pipeline.yaml").returncode == 0
+            for seed in "123":
+                assert pipeline("pipeline.yaml", PYTHONHASHSEED=seed).returncode == 0
+            assert quiet_runs(project) == 3
+        assert pipeline("pipeline.yaml").returncode == 4
+        assert quiet_runs(project) == 0

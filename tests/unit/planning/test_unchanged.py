@@ -24,6 +24,7 @@ from pipeline.operations.unchanged_note import answer_unchanged
 from pipeline.planning import unchanged
 from pipeline.planning.decisions import Orphan, text_of
 from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.ranges import Looked
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.selection import Selection
 from pipeline.report.summary import Summary
@@ -47,12 +48,14 @@ engine: serial
 """
 
 
-def planned(project: Project, *, everything: bool = False) -> tuple[Plan, Counter[tuple[str, str]], list[Orphan]]:
+def planned(
+    project: Project, *, everything: bool = False, looked: Looked | None = None
+) -> tuple[Plan, Counter[tuple[str, str]], list[Orphan]]:
     """A plan, its counts of outputs and of files, and its orphans; by spans, or with `everything` file by file."""
     config = load_config(project.folder / "pipeline.yaml")
     with ledger_of(project.folder) as ledger:
         leaves = output_specs(config, ledger, record=False)
-        plan = make_plan(config, ledger, leaves, Selection(), everything=everything)
+        plan = make_plan(config, ledger, leaves, Selection(), everything=everything, looked=looked)
         assert sum(plan.files.values()) == plan.sources
         files = {(f"{action} files", text_of(why)): count for (action, why), count in plan.files.items() if count}
         counts = plan.counts + plan.counts_of_groups
@@ -89,6 +92,50 @@ def test_a_change_is_judged_in_its_own_span_only(tmp_path: Path) -> None:
 
     assert plan.compared is not None and len(plan.compared) == 1
     assert counts["make", "source changed"] == 1
+
+
+def looked_at(project: Project) -> Looked:
+    """What the note tells of the files of a project where something has to be done."""
+    found = answer_unchanged(project.folder / "pipeline.yaml")
+    assert isinstance(found, Looked)
+    return found
+
+
+def test_what_was_just_looked_at_is_not_looked_at_again(tmp_path: Path) -> None:
+    """A change right after the look, in a range that was as before, waits for the next night; elsewhere it is met."""
+    project = made(tmp_path)
+    project.run()  # the first run has put the project on the path, which is part of the question
+    project.write(f"in/{max(FIRSTS)}", "another text")
+    looked = looked_at(project)
+    assert [each.first.decode() for each in looked.held] == ["0", *sorted(FIRSTS)[:-2]]
+    assert planned(project, looked=looked)[1] == planned(project, everything=True)[1]
+    project.write(f"in/{min(FIRSTS)}", "a later text")
+    project.write("in/b", "a later text")
+    _, counts, _ = planned(project, looked=looked)
+    assert counts["make", "source changed"] == 2
+    assert planned(project)[1]["make", "source changed"] == 3
+
+
+@pytest.mark.parametrize("change", ["another template", "less included", "other code", "another folder"])
+def test_what_was_looked_at_for_another_pipeline_tells_nothing(tmp_path: Path, change: str) -> None:
+    project = made(tmp_path)
+    project.run()  # the first run has put the project on the path, which is part of the question
+    project.write("in/5", "another text")
+    looked = looked_at(project)
+    CHANGES[change](project)
+    project._forget_modules()
+    assert planned(project, looked=looked)[1:] == planned(project, everything=True)[1:]
+
+
+def test_a_range_that_has_lost_its_first_source_is_judged_with_the_one_before(tmp_path: Path) -> None:
+    """Which then goes on into it."""
+    project = made(tmp_path)
+    project.run()  # the first run has put the project on the path, which is part of the question
+    (project.folder / "in" / sorted(FIRSTS)[2]).unlink()
+    looked = looked_at(project)
+    plan, counts, orphans = planned(project, looked=looked)
+    assert (counts, orphans) == planned(project, everything=True)[1:]
+    assert plan.compared is not None and [each.first for each in plan.compared] == [sorted(FIRSTS)[1].encode()]
 
 
 def test_other_names_of_stages_make_no_difference(tmp_path: Path) -> None:
