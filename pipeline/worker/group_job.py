@@ -20,7 +20,7 @@ from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
-from pipeline.worker.scratch import naming_of, peak_bytes, write_output
+from pipeline.worker.scratch import Scratch, naming_of, peak_bytes, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import BuiltStage, Tree
 
@@ -34,8 +34,8 @@ class GroupJobRunner:
         self._target = job.target
         self._stage = tree.stages[tree.index[self._target.stage]]
         self._kind = tree.member_kind(self._stage)
-        self._caller = StageCaller(tree, b"", b"", self._refuse_changed_input, enter, None)
-        self._scratch = self._caller.scratch
+        self._scratch = Scratch(tree.setup.scratch, tree.setup.folder, b"")
+        self._caller = StageCaller(tree, b"", b"", self._scratch, self._refuse_changed_input, enter, None)
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
         """The number of members that the stage has read."""

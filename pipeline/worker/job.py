@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
-from pipeline.worker.scratch import naming_of, peak_bytes, write_output
+from pipeline.worker.scratch import Scratch, naming_of, peak_bytes, write_output
 from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
@@ -56,10 +57,12 @@ class JobRunner:
         self._route = tree.routes[tuple([target.stage for target in job.targets])]
         self._path = tree.root_bytes + job.source.path
         self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources or job.is_digested)
+        self._scratch = Scratch(tree.setup.scratch, tree.setup.folder, self._path)
         if observer:
             self._steps = StepReporter(observer)
-        self._caller = StageCaller(tree, self._path, job.source.path, self._refuse_moved_under, enter, self._steps)
-        self._scratch = self._caller.scratch
+        # No method of this object: a cycle of references would keep it, and the contents of its source, for a while.
+        refuse_moved = partial(_refuse_moved_under, self._reading, self._scratch)
+        self._caller = StageCaller(tree, self._path, job.source.path, self._scratch, refuse_moved, enter, self._steps)
         self._results: dict[bytes, Result] = {}
 
     def run(self) -> Outcome:
@@ -256,19 +259,6 @@ class JobRunner:
 
     # -- a source that moves -------------------------------------------------------------------------------------------
 
-    def _refuse_moved_under(self, stage: BuiltStage, made: Any) -> None:
-        """Raise SourceMoved if the source changed or vanished while a stage had its path, after keeping what it made.
-
-        What was made of a source that is gone may be all that is left of it: a value goes to the scratch folder, which
-        is kept at the end.
-        """
-        moved = self._reading.moved()
-        if moved is None:
-            return
-        if moved.kind == "vanished" and stage.makes not in (None, PATH) and is_kind(made, stage.makes):
-            convert(made, stage.makes, PATH, self._scratch.new_file)
-        raise SourceMoved(moved.kind, f"{stage.name!r} ({stage.where})")
-
     def _unless_moved(self, name: GiveName) -> GiveName:
         """Return a function that names a temporary unless the source has moved; if it is gone, it is set aside."""
 
@@ -409,3 +399,17 @@ class JobRunner:
 
 def _accept() -> None:
     """Permit an output to be written: whoever gives it its name checks the source."""
+
+
+def _refuse_moved_under(reading: SourceReading, scratch: Scratch, stage: BuiltStage, made: Any) -> None:
+    """Raise SourceMoved if the source changed or vanished while a stage had its path, after keeping what it made.
+
+    What was made of a source that is gone may be all that is left of it: a value goes to the scratch folder, which
+    is kept at the end.
+    """
+    moved = reading.moved()
+    if moved is None:
+        return
+    if moved.kind == "vanished" and stage.makes not in (None, PATH) and is_kind(made, stage.makes):
+        convert(made, stage.makes, PATH, scratch.new_file)
+    raise SourceMoved(moved.kind, f"{stage.name!r} ({stage.where})")

@@ -124,10 +124,10 @@ class StageCaller:
     """Calls the stages of one job, announces each call to the supervisor, and checks its result."""
 
     def __init__(
-        self, tree: Tree, path: bytes, source: bytes, refuse_changed_input: RefuseChangedInput, enter: Enter,
-        steps: StepReporter | None,
+        self, tree: Tree, path: bytes, source: bytes, scratch: Scratch, refuse_changed_input: RefuseChangedInput,
+        enter: Enter, steps: StepReporter | None,
     ) -> None:  # fmt: skip
-        self.scratch = Scratch(tree.setup.scratch, tree.setup.folder, path)
+        self.scratch = scratch
         self.steps = steps
         """The receiver of every step; None in a run."""
         self._root = tree.root

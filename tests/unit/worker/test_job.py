@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import io
 import os
 import resource
@@ -19,6 +20,9 @@ from support.worker_bench import Bench, worker_bench
 from pipeline.files.atomic import temporary_for
 from pipeline.messages import Job, Result, Source, Target
 from pipeline.worker import main as worker
+from pipeline.worker.job import JobRunner
+from pipeline.worker.source import SourceReading
+from pipeline.worker.stage_call import StageCaller
 
 STAGES = '''
 import builtins, os
@@ -208,6 +212,19 @@ def test_the_source_is_read_once_for_all_who_want_the_same(bench: Bench) -> None
 
     assert opened.count(bytes(bench.root / "x.png")) == 2  # for its digest, and for the picture
     assert opened.count(bytes(bench.root / "x.txt")) == 1  # a stage is given the very text that was digested
+
+
+def test_a_job_that_has_ended_is_gone_at_once(bench: Bench) -> None:
+    """It holds the contents of its source, and the next job of a worker follows long before any cycle is looked for."""
+    bench.start(("upper", None), ("yes", None), ("same", "yes"), ("copied", None), ("no", None), ("fail", None))
+    bench.text("x.txt")
+    gc.disable()
+    try:
+        bench.work("x.txt", "upper", "same", "copied", "no", "fail")
+        left = [each for each in gc.get_objects() if isinstance(each, (JobRunner, StageCaller, SourceReading))]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_the_result_says_what_stat_says(bench: Bench) -> None:
