@@ -288,7 +288,11 @@ def _held_ranges(note: UnchangedNote, lock_fd: int) -> list[bool]:
     with beside(lambda: bytes(_held_within(note, ranges[middle:])), (lock_fd,)) as others:
         mine = _held_within(note, ranges[:middle])
         theirs = others()
-    return [*mine, *map(bool, theirs)] if mine and theirs else []
+    if not (mine and theirs):
+        return []
+    # The last of the first half ends where the second begins only if that has its first source still.
+    mine[-1] = mine[-1] and bool(theirs[0])
+    return [*mine, *map(bool, theirs)]
 
 
 def _held_within(note: UnchangedNote, within: range) -> list[bool]:
@@ -317,19 +321,14 @@ def _groups_are_same(note: UnchangedNote) -> bool:
 
 
 def _looked(note: UnchangedNote, held: Sequence[bool]) -> Looked | None:
-    """Return which ranges of files a plan need not look at.
-
-    A range whose next one is not as it was may go on into that, if that has lost its first source.
-    """
+    """Return which ranges of files a plan need not look at; None if it must look at all, to say what is left out."""
     if note.left_out:
         return None
-    afters = [os.fsencode(first) for first, *_ in note.ranges[1:]]
+    afters = [*(os.fsencode(first) for first, *_ in note.ranges[1:]), None]
     found = tuple(
         HeldRange(os.fsencode(first), after, bytes.fromhex(digest), [(os.fsencode(top), files) for top, files in tops])
-        for (first, digest, _, tops), after, is_held, is_next_held in zip(
-            note.ranges, [*afters, None], held, [*held[1:], True], strict=True
-        )
-        if is_held and is_next_held
+        for (first, digest, _, tops), after, is_held in zip(note.ranges, afters, held, strict=True)
+        if is_held
     )
     return Looked(_digests(note.outputs).tree, json.dumps(note.walk), found)
 

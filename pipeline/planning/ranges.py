@@ -76,7 +76,7 @@ class Looked:
     walk: str
     """The arguments of the walk, in JSON."""
     held: tuple[HeldRange, ...]
-    """The ranges that are as they were, in order; the next one of each is so, too, or it is the last of all."""
+    """The ranges that are as they were, in order."""
 
 
 def tops_of(sources: Sequence[Source]) -> list[FolderCount]:
