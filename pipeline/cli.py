@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -66,7 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outlive_readers()
     try:
         code = _flushed(_exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
-        return _leave(code) if pipeline.is_program and pipeline.has_run_stages else code
+        if pipeline.is_program:
+            gc.freeze()  # else Python would look through all that was imported once more before it ends
+            if pipeline.has_run_stages:
+                _leave(code)
+        return code
     except SystemExit as left:  # argparse has printed its help, or how a verb is used
         raise SystemExit(_flushed(left.code if isinstance(left.code, int) else int(left.code is not None))) from None
 

@@ -42,12 +42,12 @@ def seen(text: str) -> str:
 """
 # Writes what a process has imported when it ends; only the program itself comes to that.
 WITNESS = """
-import atexit, os, sys
+import atexit, gc, os, sys
 
 @atexit.register
 def tell():
     with open(os.path.join(os.environ["WITNESS"], str(os.getpid())), "w") as file:
-        file.write("\\n".join(sys.modules))
+        file.write("\\n".join([*sys.modules, *["garbage-is-collected"] * gc.isenabled()]))
 """
 # What a run that was told nothing new has no use for.
 HEAVY = {
@@ -77,7 +77,7 @@ def test_a_run_with_work_imports_no_more_than_it_needs(tmp_path: Path, pipeline:
         assert ended.returncode == 0, ended.stderr
         (witness,) = told.iterdir()
         imported = set(witness.read_text().split())
-        assert {"pipeline.operations.run", "pipeline.engines.pool", "sqlite3"} <= imported
+        assert {"pipeline.operations.run", "pipeline.engines.pool", "sqlite3", "garbage-is-collected"} <= imported
         assert HEAVY & imported == ({"argparse", "gettext"} if source == "b" else set())
         witness.unlink()
         told.rmdir()

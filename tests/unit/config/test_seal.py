@@ -230,26 +230,25 @@ def test_what_the_seal_keeps_is_what_was_read(example: Path, yaml: str) -> None:
     assert [stage.packed_options for stage in kept.stages] == [stage.packed_options for stage in read.stages]
 
 
-@pytest.mark.parametrize("kind", ["another class", "another version", "no pickle"])
-def test_a_seal_of_somebody_else_costs_a_reading(folder: Folder, kind: str, tmp_path: Path) -> None:
+def call_of(module: str, name: str, argument: str) -> bytes:
+    """A pickle that calls something with a text when it is unpacked."""
+    texts = [b"\x8c%c%s" % (len(each), each.encode()) for each in (module, name, argument)]
+    return b"\x80\x04%s%s\x93%s\x85R." % tuple(texts)
+
+
+@pytest.mark.parametrize("kind", ["another class", "a function", "what ours imports", "another version", "no pickle"])
+def test_a_seal_of_somebody_else_costs_a_reading(folder: Folder, kind: str) -> None:
     """What is in it is unpacked only into filemill's own classes, and nothing of it is run."""
     file = folder.path / ".pipeline/pipeline/reading.seal"
+    made = folder.path / "was-run"
     packed = {
-        "another class": pickle.dumps(Dangerous(tmp_path / "was-run")),
+        "another class": call_of("os", "mkdir", str(made)),
+        "a function": call_of("pipeline.files.atomic", "_make_folder", str(made)),
+        "what ours imports": call_of("pipeline.config.seal", "os.mkdir", str(made)),
         "another version": pickle.dumps({"config": None}),
         "no pickle": b"\x80\x05nothing of the kind",
     }[kind]
     file.write_bytes(hashlib.blake2b(packed, digest_size=16).digest() + packed)
     assert folder.imports() == 1
-    assert not (tmp_path / "was-run").exists()
+    assert not made.exists()
     assert folder.imports() == 0
-
-
-class Dangerous:
-    """An object that makes a file when it is unpickled."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.file),)
