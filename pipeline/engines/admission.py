@@ -1,0 +1,375 @@
+"""Admits jobs by the memory that they are expected to take, so that large ones have fewer neighbours.
+
+    Backlog -> sift -- most jobs ----------------------------> batch
+                 |
+                 +-- large ones, by class -> choose -> grant -> batch of one, with the memory that was granted
+
+A job is large if others like it took more than a worker's even share. It is admitted while its memory, that of all
+other large jobs in flight, and a usual amount for each other worker, fit into 80 % of what is free; where they only
+fit beside fewer others, no more of these are sent. A job that fits beside none, or of which only is known that it was
+too large, waits until all others have ended, and runs alone. What is free is read again all the time, as are the
+promises of other runs on the machine, so that they share it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from pipeline.engines import Peaks
+from pipeline.engines.attempts import Attempt
+from pipeline.engines.host import USED_SHARE, MemoryBound, memory_bounds
+from pipeline.engines.promises import PromiseBoard
+from pipeline.messages import AnyJob, Source
+from pipeline.text import format_bytes
+
+# Above this share of its memory a worker is killed; above all of it, it is replaced after its job.
+KILL_SHARE = 1.5
+# A job may take so much more than others like it before it counts as larger than expected.
+MARGIN = 1.2
+# How often what is free is read while a large job waits or runs: it takes about half a millisecond.
+REVIEW_S = 0.1
+# How long what is expected of a class of jobs is taken for granted; in between more of them end.
+EXPECTED_S = 1.0
+
+
+class JobClass(NamedTuple):
+    """Jobs that are expected to take the same memory: with the same outputs, and sources of similar size."""
+
+    stages: tuple[str, ...]
+    bits: int
+    """The number of bits of the source's size, or of the number of a group's members."""
+
+    @property
+    def size(self) -> int:
+        """The greatest size of the class."""
+        return (1 << self.bits) - 1
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The memory that one job in flight may take beyond a worker's share."""
+
+    job_class: JobClass
+    reserved_bytes: int
+    """The memory that is kept free for the job."""
+    kill_bytes: int | None
+    """The memory above which its worker is killed; None for the usual limit."""
+    remark: str
+    """The reason for which its worker is killed then."""
+    is_alone: bool = False
+    """True if no other job of this engine runs meanwhile."""
+
+
+class Grants:
+    """The grants of the jobs in flight, by the number of their batch; used by the supervisor's thread, too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_batch: dict[int, Grant] = {}
+        self.board: PromiseBoard | None = None
+        """Where other runs see what is promised to the jobs; None until there is a large one."""
+
+    def __len__(self) -> int:
+        return len(self._by_batch)
+
+    def __iter__(self) -> Iterator[Grant]:
+        return iter(list(self._by_batch.values()))
+
+    def get(self, batch: int) -> Grant | None:
+        """Return the grant of a batch; None for one without any."""
+        return self._by_batch.get(batch)
+
+    def add(self, batch: int, grant: Grant) -> None:
+        """Grant memory to a batch that is about to be sent, and promise it before all other runs."""
+        with self._lock:
+            self._by_batch[batch] = grant
+            self._publish({})
+
+    def remove(self, batch: int) -> None:
+        """Take back what was granted to a batch, if anything was."""
+        with self._lock:
+            self._by_batch.pop(batch, None)
+
+    def end(self, in_flight: Container[int]) -> list[Grant]:
+        """Remove and return the grants of batches that are in flight no more."""
+        with self._lock:
+            ended = {batch: self._by_batch.pop(batch) for batch in list(self._by_batch) if batch not in in_flight}
+            if ended:
+                self._publish({})
+        return list(ended.values())
+
+    def renew(self, held_bytes: Mapping[int, int]) -> None:
+        """Promise what the jobs are yet to take; `held_bytes` is what the worker of each batch holds."""
+        with self._lock:
+            self._publish(held_bytes)
+
+    def close(self) -> None:
+        """Withdraw all promises."""
+        with self._lock:
+            self._by_batch.clear()
+            if self.board:
+                self.board.withdraw()
+
+    def _publish(self, held_bytes: Mapping[int, int]) -> None:
+        if self.board:
+            left = [max(0, each.reserved_bytes - held_bytes.get(batch, 0)) for batch, each in self._by_batch.items()]
+            self.board.put(sum(left))
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The workers of an engine, and the memory that they may take."""
+
+    processes: int
+    share_bytes: int | None
+    """The memory that each worker may take; None for no limit."""
+    alone_bytes: int | None
+    """The memory that a job may take which runs while no other does; None for the same."""
+    is_shared: bool
+    """True if a job may take more than a share beside others, where these leave room; False if it must be alone."""
+
+
+class Admission:
+    """Keeps the large jobs of an engine, and decides when each may be sent and how many others meanwhile."""
+
+    def __init__(
+        self,
+        capacity: Capacity,
+        grants: Grants,
+        peaks: Peaks | None,
+        held_bytes: Callable[[], int],
+        bounds: Callable[[], list[MemoryBound]] = memory_bounds,
+    ) -> None:
+        """Keep no job yet.
+
+        Args:
+            capacity: The workers and their memory.
+            grants: The memory that is granted to jobs in flight.
+            peaks: What is known of the memory that jobs take; None if nothing ever is.
+            held_bytes: Returns what all workers of the engine hold at this moment.
+            bounds: Returns what is free at this moment.
+        """
+        self._capacity = capacity
+        self._grants = grants
+        self._peaks = peaks if capacity.share_bytes else None
+        self._held_bytes, self._bounds = held_bytes, bounds
+        self._share_bytes = capacity.share_bytes or 0
+        self._large_bytes = self._share_bytes * (1 if capacity.is_shared else KILL_SHARE)
+        self._alone: deque[Attempt] = deque()
+        self._waiting: dict[JobClass, deque[Attempt]] = {}
+        self._expected: dict[JobClass, int | None] = {}
+        """The memory that the jobs of each class that was met are expected to take; None if unknown."""
+        self._expected_at = 0.0
+        self._unknown: set[JobClass] = set()
+        """Classes of large jobs of which only is known that a worker was killed for what one took."""
+        self._room_bytes = 0
+        self._room_at = 0.0
+        self._held_back: int | None = None
+        """The number of other batches beside which the next large job fits; None if none waits for that alone."""
+
+    @property
+    def is_one_alone(self) -> bool:
+        """Return whether a job is in flight beside which no other may be sent."""
+        return any(grant.is_alone for grant in self._grants)
+
+    # -- which jobs are large ------------------------------------------------------------------------------------------
+
+    def sift(self, batch: list[Attempt]) -> list[Attempt]:
+        """Return the jobs of a batch that any worker may run; the large ones wait from now on."""
+        if self._peaks is None:
+            return batch
+        self._refresh()
+        kept = []
+        for attempt in batch:
+            job_class = class_of(attempt.remaining)
+            if self._is_large(job_class):
+                self._waiting.setdefault(job_class, deque()).append(attempt)
+            else:
+                kept.append(attempt)
+        return kept
+
+    def take_back(self) -> list[Attempt]:
+        """Remove and return the waiting jobs that, by what was learnt since, are not large."""
+        self._refresh()
+        usual = [job_class for job_class in self._waiting if not self._is_large(job_class)]
+        return [attempt for job_class in usual for attempt in self._waiting.pop(job_class)]
+
+    def add_alone(self, attempt: Attempt) -> None:
+        """Queue a job to be sent while no other job is running."""
+        self._alone.append(attempt)
+
+    def clear(self) -> Iterator[Attempt]:
+        """Remove and yield every job that waits."""
+        while self._alone:
+            yield self._alone.popleft()
+        while self._waiting:
+            yield from self._waiting.popitem()[1]
+
+    def on_killed(self, attempt: Attempt, batch: int, held_bytes: int) -> None:
+        """Learn that a worker was killed for the memory that a job took."""
+        self._grants.remove(batch)
+        if self._peaks is None:
+            return
+        job_class = class_of(attempt.remaining)
+        self._peaks.add_peak(job_class.stages, job_class.size, held_bytes)
+        self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        if self._is_large(job_class):
+            self._unknown.add(job_class)
+
+    def _is_large(self, job_class: JobClass) -> bool:
+        known = self._expected.get(job_class, -1)
+        if known == -1:
+            assert self._peaks
+            known = self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        return known is not None and known > self._large_bytes
+
+    def _refresh(self) -> None:
+        """Ask again what is expected of the classes that were met, unless that was done a moment ago."""
+        if self._peaks and time.monotonic() - self._expected_at > EXPECTED_S:
+            self._expected = {each: self._peaks.peak_bytes(each.stages, each.size) for each in self._expected}
+            self._expected_at = time.monotonic()
+
+    # -- when they are sent --------------------------------------------------------------------------------------------
+
+    def forget_ended(self, in_flight: Container[int]) -> None:
+        """Take back what was granted to batches that are in flight no more."""
+        for grant in self._grants.end(in_flight) if self._grants else ():
+            self._unknown.discard(grant.job_class)
+            self._room_at = 0.0
+
+    def most_usual(self, most: int) -> int:
+        """Return how many batches of jobs that are not large may be in flight, of `most` where memory is no matter."""
+        if self._held_back is not None:
+            return self._held_back
+        if not self._grants:
+            return most
+        beside = self._beside(self._spare_bytes())
+        return most if beside >= self._capacity.processes - len(self._grants) else beside
+
+    def take_large(self, batch: int, usual_in_flight: int, are_others_waiting: bool) -> Attempt | None:
+        """Remove and return a large job that fits now, whose memory is granted to a batch; None if there is none.
+
+        Args:
+            batch: The number of the batch in which the job will be sent.
+            usual_in_flight: The number of batches of other jobs in flight.
+            are_others_waiting: Whether such jobs wait. Then none is taken beside which no other fits.
+        """
+        self._held_back = None
+        seats = self._capacity.processes - len(self._grants) - 1
+        if not self._waiting or seats < 0:
+            return None
+        spare = self._spare_bytes()
+        for job_class in sorted(self._waiting, key=lambda each: self._expected.get(each) or 0, reverse=True):
+            needed = self._needed_bytes(job_class)
+            if needed is None or needed > spare:
+                continue
+            beside = self._beside(spare - needed)
+            if are_others_waiting and beside < min(1, seats):
+                continue
+            if beside < min(seats, usual_in_flight):
+                self._held_back = beside
+                return None
+            return self._take(batch, job_class, needed)
+        return None
+
+    def take_alone(self, batch: int) -> Attempt | None:
+        """Remove and return a job that runs while no other of this engine does; None if there is none.
+
+        Nor is there one while it would have to share the memory with a large job of another run.
+        """
+        with self._open_board().locked() if self._alone or self._waiting else nullcontext(False) as is_locked:
+            if not is_locked:
+                return None
+            queue = self._alone or max(self._waiting.items(), key=lambda each: self._expected.get(each[0]) or 0)[1]
+            grant = self._alone_grant(queue[0], is_large=queue is not self._alone)
+            if self._must_wait_for_others(grant.reserved_bytes):
+                return None
+            self._grants.add(batch, grant)
+        return self._pop(queue)
+
+    def _take(self, batch: int, job_class: JobClass, needed: int) -> Attempt | None:
+        """Remove and return a job if its memory can be had, now that no other run can take it meanwhile."""
+        with self._open_board().locked() as is_locked:
+            self._room_at = 0.0
+            if not is_locked or needed > self._spare_bytes():
+                return None
+            self._grants.add(batch, self._grant(job_class, needed))
+        return self._pop(self._waiting[job_class])
+
+    def _pop(self, queue: deque[Attempt]) -> Attempt:
+        attempt = queue.popleft()
+        self._waiting = {job_class: each for job_class, each in self._waiting.items() if each}
+        return attempt
+
+    def _grant(self, job_class: JobClass, needed: int) -> Grant:
+        kill_bytes = int(max(needed, self._share_bytes) * KILL_SHARE)
+        remark = f"more than {KILL_SHARE:g} times the {format_bytes(needed)} that were granted by what others took"
+        if self._capacity.alone_bytes and kill_bytes > self._capacity.alone_bytes:
+            return replace(self._alone_grant_of(job_class, needed), is_alone=False)
+        return Grant(job_class, needed, kill_bytes, remark)
+
+    def _alone_grant(self, attempt: Attempt, *, is_large: bool) -> Grant:
+        """Return the grant of a job that has all memory; one that is alone for another reason reserves none."""
+        job_class, whole = class_of(attempt.remaining), self._capacity.alone_bytes or 0
+        needed = self._needed_bytes(job_class) or whole if is_large or attempt.needs_memory else 0
+        return self._alone_grant_of(job_class, needed)
+
+    def _alone_grant_of(self, job_class: JobClass, needed: int) -> Grant:
+        whole = self._capacity.alone_bytes
+        remark = f"more than the {format_bytes(whole or 0)} that all workers may have together"
+        return Grant(job_class, needed, whole, remark, is_alone=True)
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    def _needed_bytes(self, job_class: JobClass) -> int | None:
+        """Return the memory to keep free for a large job; None if it must run alone."""
+        expected, whole = self._expected.get(job_class), self._capacity.alone_bytes or self._share_bytes
+        if expected is None or job_class in self._unknown or not self._capacity.is_shared:
+            return None
+        needed = int(expected * MARGIN)
+        return needed if needed <= whole else None
+
+    def _beside(self, spare_bytes: int) -> int:
+        """Return how many other workers have room for a job that is not large."""
+        usual = [self._share_bytes if each is None else each for each in self._expected.values()]
+        most = max((each for each in usual if each <= self._large_bytes), default=self._share_bytes)
+        return max(0, spare_bytes // max(1, most))
+
+    def _spare_bytes(self) -> int:
+        """Return the memory that no large job in flight, of this or another run, will take."""
+        if time.monotonic() - self._room_at > REVIEW_S:
+            whole = self._capacity.alone_bytes or self._share_bytes
+            self._room_bytes = min([whole, *(room - others for room, others in self._rooms())])
+            self._room_at = time.monotonic()
+        return self._room_bytes - sum(grant.reserved_bytes for grant in self._grants)
+
+    def _must_wait_for_others(self, needed: int) -> bool:
+        """Return whether another run will free the memory that a job lacks."""
+        return needed > 0 and any(room - others < needed for room, others in self._rooms() if others)
+
+    def _rooms(self) -> list[tuple[int, int]]:
+        """Return for each bound what this engine may take in all, and what of that other runs have promised."""
+        board, held_bytes = self._open_board(), self._held_bytes()
+        return [
+            (int(USED_SHARE * (bound.available_bytes + held_bytes)), board.others(bound.scope))
+            for bound in self._bounds()
+        ]
+
+    def _open_board(self) -> PromiseBoard:
+        if self._grants.board is None:
+            self._grants.board = PromiseBoard([bound.scope for bound in self._bounds()])
+        return self._grants.board
+
+
+def class_of(job: AnyJob) -> JobClass:
+    """Return the class of a job."""
+    origin, targets = job[0], job.targets
+    size = origin.size_bytes if isinstance(origin, Source) else origin.members
+    stages = (targets[0].stage,) if len(targets) == 1 else tuple([target.stage for target in targets])
+    return JobClass(stages, size.bit_length())
