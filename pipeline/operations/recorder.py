@@ -21,6 +21,7 @@ from pipeline.ledger.origins import key_of
 from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
+from pipeline.planning.learnt import Learnt
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
@@ -31,6 +32,8 @@ J = TypeVar("J", Job, GroupJob)
 
 # Seconds between commits of the ledger: what a killed run may have to redo.
 COMMIT_EVERY_S = 0.1
+# Seconds after which what was learnt of the cost of jobs is kept, for the run after a killed one.
+_KEEP_LEARNT_EVERY_S = 5.0
 # Jobs whose targets are recorded as intended together.
 _INTEND_AHEAD = 1024
 # How many files in a row may move under one stage: so many at a time are no accident of somebody else's.
@@ -91,6 +94,7 @@ class Recorder:
         observers: RunObserver,
         leaves: Sequence[OutputSpec],
         errors: Errors,
+        learnt: Learnt,
         parts: RecordedParts | None = None,
         root: bytes = b"",
     ) -> None:
@@ -120,7 +124,8 @@ class Recorder:
         """What the machine refused of single files, in words."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
-        self._committed_at = time.monotonic()
+        self._learnt = learnt
+        self._committed_at = self._learnt_kept_at = time.monotonic()
 
     def expect(self, files: int) -> None:
         """Count files whose jobs are about to be handed out."""
@@ -163,6 +168,7 @@ class Recorder:
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
         self._unreachable_in_a_row = 0
+        self._learnt.add(outcome)
         self._count_moved(outcome)
         failed_before = self._summary.failed
         self._record(outcome, is_attempt=True)
@@ -286,6 +292,9 @@ class Recorder:
 
     def commit(self) -> None:
         """Commit the recorded outcomes to the ledger."""
+        if time.monotonic() - self._learnt_kept_at > _KEEP_LEARNT_EVERY_S:
+            self._learnt.save(self._ledger)
+            self._learnt_kept_at = time.monotonic()
         self._ledger.commit()
         self._committed_at = time.monotonic()
 

@@ -66,7 +66,9 @@ def plan(context: RunContext) -> None:
         context.parts = RecordedParts(ledger, leaves, context.folder, root, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
     root = os.fsencode(config.inputs.root)
-    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts, root)
+    context.recorder = Recorder(
+        ledger, context.log, context.observers, leaves, config.errors, context.learnt, context.parts, root
+    )
     # Workers take a while to start, and may do so while it is found out what else there is for them.
     on_work = context.open_engine if config.engine == "pool" else None
     is_meant = context.request.confirmations.rebuild

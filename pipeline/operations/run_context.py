@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pipeline.config.model import Config
@@ -33,6 +34,7 @@ from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
+from pipeline.planning.learnt import Learnt
 from pipeline.planning.plan import Plan
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
@@ -88,6 +90,11 @@ class RunContext:
     """The number of files that went through the engine and the seconds it took, for estimates; None before any did."""
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
+
+    @cached_property
+    def learnt(self) -> Learnt:
+        """What jobs are expected to take, by what earlier runs and this one have learnt."""
+        return Learnt.load(self.ledger)
 
     @property
     def set_aside(self) -> SetAside:
@@ -222,6 +229,7 @@ def close_run(context: RunContext) -> None:
         ledger.begin()
         ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
         ledger.commit()
+    context.learnt.save(ledger)
     context.unchanged = note_of(context)
     if context.config.seal:
         context.state.keep_seal(context.config.seal)

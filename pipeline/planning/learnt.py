@@ -1,0 +1,239 @@
+"""What jobs are expected to take: seconds, memory and bytes written, by their outputs and the size of their source.
+
+It is learnt from the outcomes of jobs, and kept in the ledger as one fact of a few kilobytes, whatever the number of
+files: for each set of stages that jobs made outputs of, and each class of sizes (powers of two), a running mean.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from pipeline.ledger.ledger import Ledger
+from pipeline.messages import AnyJob, Origin, Outcome, Result, Source
+
+_FACT = "learnt"
+# A mean forgets slowly: after this many jobs the latest weighs as much as all others before it together.
+_REMEMBERED = 256
+# Of jobs that take less only every eighth is looked at, once so many were: they are many, and much alike.
+_CHEAP_S, _ENOUGH, _EVERY = 0.001, 512, 8
+# The peak of a class is the highest of the last one to two times so many jobs, so that it can fall again.
+_PEAKS = 64
+# A worker's peak is told again by later jobs, until one exceeds it; with several pools, those of a seat come in turn.
+_PEAKS_OF_SEAT = 8
+
+Stages = tuple[str, ...]
+
+
+@dataclass
+class SizeClass:
+    """What is known of the jobs with one set of outputs whose sources are within a factor of two in size."""
+
+    jobs: int = 0
+    mean_s: float = 0.0
+    variance_s2: float = 0.0
+    slowest_s: float = 0.0
+    mean_bytes_out: float = 0.0
+    peaks: int = 0
+    """The number of jobs that `peak_bytes` is the highest of, so far."""
+    peak_bytes: int = 0
+    """The most memory that a worker held after one of the latest jobs, and because of it; 0 if unknown."""
+    peak_bytes_before: int = 0
+    """The same of the jobs before those."""
+    peak_bytes_at_most: int | None = None
+    """The least that a worker held after such a job, perhaps because of another; None if unknown."""
+
+    def add(self, seconds: float, bytes_out: int) -> None:
+        """Take a job into account."""
+        self.jobs += 1
+        weight = 1 / min(self.jobs, _REMEMBERED)
+        off = seconds - self.mean_s
+        self.mean_s += weight * off
+        self.variance_s2 += weight * (off * (seconds - self.mean_s) - self.variance_s2)
+        self.mean_bytes_out += weight * (bytes_out - self.mean_bytes_out)
+        if seconds > self.slowest_s:
+            self.slowest_s = seconds
+
+    def add_peak(self, peak_bytes: int, *, is_its_own: bool) -> None:
+        """Take the memory of a worker into account, which the job needed itself, or needed no more than."""
+        if not is_its_own:
+            self.peak_bytes_at_most = min(self.peak_bytes_at_most or peak_bytes, peak_bytes)
+            return
+        if self.peaks == _PEAKS:
+            self.peaks, self.peak_bytes, self.peak_bytes_before = 0, 0, self.peak_bytes
+        self.peaks += 1
+        self.peak_bytes = max(self.peak_bytes, peak_bytes)
+
+    @property
+    def expected_peak_bytes(self) -> int | None:
+        """The memory that a worker is expected to hold after such a job; None if unknown."""
+        return max(self.peak_bytes, self.peak_bytes_before) or self.peak_bytes_at_most
+
+
+SizeClasses = dict[int, SizeClass]
+"""The classes of one set of outputs, by the number of bits of the size."""
+
+
+class Learnt:
+    """Learns from the outcomes of jobs, and tells what others are expected to take."""
+
+    def __init__(self) -> None:
+        self._classes: dict[Stages, SizeClasses] = {}
+        self._peaks_of_seat: dict[int, deque[int]] = {}
+        self._cheap = 0
+        self.has_news = False
+        """True if anything was learnt since it was loaded or saved."""
+
+    @classmethod
+    def load(cls, ledger: Ledger) -> Learnt:
+        """Return what earlier runs have learnt; nothing where the ledger has nothing to tell."""
+        learnt = cls()
+        try:
+            rows: list[tuple[Sequence[str], int, dict[str, Any]]] = ledger.facts.get(_FACT) or []
+            for stages, bits, fields in rows:
+                learnt._class_of(tuple(stages), int(bits), SizeClass(**fields))
+        except (ValueError, TypeError):  # it is no promise that a run rests on
+            return cls()
+        return learnt
+
+    def save(self, ledger: Ledger) -> None:
+        """Record all that is known, in place of what was, if there is anything new."""
+        if not self.has_news:
+            return
+        self.has_news = False
+        rows = [
+            (stages, bits, asdict(known))
+            for stages, classes in self._classes.items()
+            for bits, known in sorted(classes.items())
+        ]
+        ledger.facts.set(_FACT, rows)
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def add(self, outcome: Outcome) -> None:
+        """Learn from the outcome of a job; called for every job."""
+        seconds = outcome.seconds
+        if seconds < _CHEAP_S:
+            self._cheap += 1
+            if self._cheap > _ENOUGH and self._cheap % _EVERY:
+                return
+        results = outcome.results
+        if not results or outcome.environment or any(result.status == "failed" for result in results):
+            return  # it may have ended early
+        stages = (results[0].stage,) if len(results) == 1 else _in_order(result.stage for result in results)
+        known = self._class_of(stages, _size_of(outcome.origin).bit_length())
+        known.add(seconds, sum(map(_bytes_of, results)))
+        self.has_news = True
+        if outcome.peak_bytes:
+            self._add_peak(known, outcome.peak_bytes, outcome.seat)
+
+    def _add_peak(self, known: SizeClass, peak_bytes: int, seat: int | None) -> None:
+        told = self._peaks_of_seat.setdefault(-1 if seat is None else seat, deque(maxlen=_PEAKS_OF_SEAT))
+        is_its_own = peak_bytes not in told
+        if is_its_own:
+            told.append(peak_bytes)
+        known.add_peak(peak_bytes, is_its_own=is_its_own)
+
+    def add_peak(self, stages: Stages, size_bytes: int, peak_bytes: int) -> None:
+        """Learn that a job needed so much memory, or more, when its worker was killed for it."""
+        self._class_of(_in_order(stages), size_bytes.bit_length()).add_peak(peak_bytes, is_its_own=True)
+        self.has_news = True
+
+    def _class_of(self, stages: Stages, bits: int, known: SizeClass | None = None) -> SizeClass:
+        return self._classes.setdefault(stages, {}).setdefault(bits, known or SizeClass())
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is known."""
+        return not self._classes
+
+    @property
+    def slowest_s(self) -> float:
+        """The seconds of the slowest job that was ever met."""
+        return max((known.slowest_s for classes in self._classes.values() for known in classes.values()), default=0.0)
+
+    def seconds(self, stages: Stages, size_bytes: int) -> float | None:
+        """Return the seconds that a job is expected to take; None if nothing is known of such jobs.
+
+        Args:
+            stages: The stages whose outputs it makes.
+            size_bytes: The size of its source; for a group, the number of its members.
+        """
+        found = [_at(each, size_bytes.bit_length(), _mean_s) for each in self._known(stages)]
+        return sum(each for each in found if each is not None) if any(each is not None for each in found) else None
+
+    def peak_bytes(self, stages: Stages, size_bytes: int) -> int | None:
+        """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
+        found = [_at(each, size_bytes.bit_length(), _peak) for each in self._known(stages)]
+        return max((int(each) for each in found if each is not None), default=None)
+
+    def seconds_of(self, job: AnyJob) -> float | None:
+        """Return the seconds that a job is expected to take; None if nothing is known of such jobs."""
+        return self.seconds(_in_order(target.stage for target in job.targets), _size_of(job.origin))
+
+    def peak_bytes_of(self, job: AnyJob) -> int | None:
+        """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
+        return self.peak_bytes(_in_order(target.stage for target in job.targets), _size_of(job.origin))
+
+    def _known(self, stages: Stages) -> Iterator[SizeClasses]:
+        """Yield the classes whose sum tells of a set of outputs.
+
+        Where these were never made together, or in several pools, they are those of its largest parts, else those of
+        the least set that has them all.
+        """
+        wanted = _in_order(stages)
+        if exact := self._classes.get(wanted):
+            yield exact
+            return
+        left, found = set(wanted), False
+        for each in sorted(self._classes, key=len, reverse=True):
+            if left.issuperset(each):
+                left -= set(each)
+                found = True
+                yield self._classes[each]
+        if not found:
+            larger = [each for each in self._classes if set(wanted) <= set(each)]
+            if larger:
+                yield self._classes[min(larger, key=len)]
+
+
+def _mean_s(known: SizeClass) -> float | None:
+    return known.mean_s if known.jobs else None
+
+
+def _peak(known: SizeClass) -> float | None:
+    return known.expected_peak_bytes
+
+
+def _at(classes: SizeClasses, bits: int, value: Callable[[SizeClass], float | None]) -> float | None:
+    """Return the value of a class of sizes, or what those that are known suggest; None if nothing is known.
+
+    Between two of them, and above the largest two, it grows with the size; below the least it is that one's.
+    """
+    if (own := classes.get(bits)) and (exact := value(own)) is not None:
+        return exact
+    known = sorted((each, found) for each in classes if (found := value(classes[each])) is not None)
+    if not known:
+        return None
+    if bits < known[0][0] or len(known) == 1:
+        return known[0][1]
+    (lower, less), (upper, more) = next((pair for pair in pairwise(known) if bits < pair[1][0]), known[-2:])
+    line = less + (more - less) * (2.0**bits - 2.0**lower) / (2.0**upper - 2.0**lower)
+    return max(line, more) if bits > upper else line
+
+
+def _bytes_of(result: Result) -> int:
+    return sum(part.size_bytes for part in result.parts) if result.parts else result.size_bytes
+
+
+def _in_order(stages: Iterable[str]) -> Stages:
+    return tuple(sorted(set(stages)))
+
+
+def _size_of(origin: Origin) -> int:
+    return origin.size_bytes if isinstance(origin, Source) else origin.members
