@@ -18,6 +18,8 @@ from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
 
+# A rise of the peak that tells nothing: allocators take memory in such pieces.
+_RISE_BYTES = 1 << 20
 _numbers = count(1)
 
 
@@ -81,9 +83,43 @@ class Scratch:
             clear_scratch(self.folder, set_aside)
 
 
-def peak_bytes() -> int:
-    """Return the most memory that this process has held."""
+class PeakMeter:
+    """Tells the most memory that this process has held in each of its jobs."""
+
+    def __init__(self) -> None:
+        self._known_bytes = 0
+        """The peak before the job; a job that does not exceed it has none of its own."""
+        self._has_risen = False
+        self._can_reset = True
+
+    def begin(self) -> None:
+        """Begin anew, if the job before has raised the peak: what that held is free by now.
+
+        Telling the kernel so takes as long as a small job does, and after most of them there is no need.
+        """
+        if self._has_risen:
+            self._has_risen = False
+            try:
+                with open("/proc/self/clear_refs", "wb", buffering=0) as file:
+                    file.write(b"5")
+            except OSError:
+                self._can_reset = False
+            self._known_bytes = _peak_of_process()
+
+    def take(self) -> int | None:
+        """Return the most memory held since `begin`; None if it is unknown."""
+        peak = _peak_of_process()
+        if peak > self._known_bytes + _RISE_BYTES:
+            self._has_risen = True
+            return peak
+        return peak if self._can_reset else None
+
+
+def _peak_of_process() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
+
+
+peak_meter = PeakMeter()
 
 
 def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveName:
