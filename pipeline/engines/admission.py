@@ -4,10 +4,10 @@
                  |
                  +-- large ones, by class -> choose -> grant -> batch of one, with the memory that was granted
 
-A job is large if others like it took more than a worker's even share. It is admitted while its memory, that of all
-other large jobs in flight, and a usual amount for each other worker, fit into 80 % of what is free; where they only
-fit beside fewer others, no more of these are sent. A job that fits beside none, or of which only is known that it was
-too large, waits until all others have ended, and runs alone. What is free is read again all the time, as are the
+A job is large if others like it took a good part of a worker's even share. It is admitted while its memory, that of
+all other large jobs in flight, and a usual amount for each other worker, fit into 80 % of what is free; where they
+only fit beside fewer others, no more of these are sent. A job that fits beside none, or of which only is known that it
+was too large, waits until all others have ended, and runs alone. What is free is read again all the time, as are the
 promises of other runs on the machine, so that they share it.
 """
 
@@ -30,10 +30,16 @@ from pipeline.text import format_bytes
 
 # Above this share of its memory a worker is killed; above all of it, it is replaced after its job.
 KILL_SHARE = 1.5
+# A job that takes more than this part of a worker's share is large: four runs at once have room for what is less.
+LARGE_SHARE = 0.25
+# What a worker holds before it has any job, at least; it is no part of a job's memory.
+WORKER_BYTES = 64_000_000
 # A job may take so much more than others like it before it counts as larger than expected.
 MARGIN = 1.2
-# How often what is free is read while a large job waits or runs: it takes about half a millisecond.
+# How often it is read what is free and what other runs have promised, which may take a millisecond.
 REVIEW_S = 0.1
+# How often a job may run alone that the kernel has killed, since other runs on the machine took the memory.
+MAX_FORGIVEN = 3
 # How long what is expected of a class of jobs is taken for granted; in between more of them end.
 EXPECTED_S = 1.0
 
@@ -91,10 +97,10 @@ class Grants:
             self._by_batch[batch] = grant
             self._publish({})
 
-    def remove(self, batch: int) -> None:
-        """Take back what was granted to a batch, if anything was."""
+    def remove(self, batch: int) -> Grant | None:
+        """Take back and return what was granted to a batch, if anything was."""
         with self._lock:
-            self._by_batch.pop(batch, None)
+            return self._by_batch.pop(batch, None)
 
     def end(self, in_flight: Container[int]) -> list[Grant]:
         """Remove and return the grants of batches that are in flight no more."""
@@ -104,10 +110,15 @@ class Grants:
                 self._publish({})
         return list(ended.values())
 
-    def renew(self, held_bytes: Mapping[int, int]) -> None:
-        """Promise what the jobs are yet to take; `held_bytes` is what the worker of each batch holds."""
+    def renew(self, held_bytes: Mapping[int, int], *, is_here: bool) -> None:
+        """Promise what the jobs are yet to take.
+
+        Args:
+            held_bytes: What the worker of each batch holds.
+            is_here: Whether other runs are to know of this one even if it promises nothing.
+        """
         with self._lock:
-            self._publish(held_bytes)
+            self._publish(held_bytes, is_here)
 
     def close(self) -> None:
         """Withdraw all promises."""
@@ -116,10 +127,12 @@ class Grants:
             if self.board:
                 self.board.withdraw()
 
-    def _publish(self, held_bytes: Mapping[int, int]) -> None:
-        if self.board:
+    def _publish(self, held_bytes: Mapping[int, int], is_here: bool = False) -> None:
+        if self.board and (self._by_batch or is_here):
             left = [max(0, each.reserved_bytes - held_bytes.get(batch, 0)) for batch, each in self._by_batch.items()]
             self.board.put(sum(left))
+        elif self.board:
+            self.board.withdraw()
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ class Admission:
         capacity: Capacity,
         grants: Grants,
         peaks: Peaks | None,
-        held_bytes: Callable[[], int],
+        held_bytes: Callable[[], list[int]],
         bounds: Callable[[], list[MemoryBound]] = memory_bounds,
     ) -> None:
         """Keep no job yet.
@@ -152,7 +165,7 @@ class Admission:
             capacity: The workers and their memory.
             grants: The memory that is granted to jobs in flight.
             peaks: What is known of the memory that jobs take; None if nothing ever is.
-            held_bytes: Returns what all workers of the engine hold at this moment.
+            held_bytes: Returns what each worker of the engine holds at this moment.
             bounds: Returns what is free at this moment.
         """
         self._capacity = capacity
@@ -160,7 +173,7 @@ class Admission:
         self._peaks = peaks if capacity.share_bytes else None
         self._held_bytes, self._bounds = held_bytes, bounds
         self._share_bytes = capacity.share_bytes or 0
-        self._large_bytes = self._share_bytes * (1 if capacity.is_shared else KILL_SHARE)
+        self._large_bytes = self._share_bytes * KILL_SHARE
         self._alone: deque[Attempt] = deque()
         self._waiting: dict[JobClass, deque[Attempt]] = {}
         self._expected: dict[JobClass, int | None] = {}
@@ -169,7 +182,8 @@ class Admission:
         self._unknown: set[JobClass] = set()
         """Classes of large jobs of which only is known that a worker was killed for what one took."""
         self._room_bytes = 0
-        self._room_at = 0.0
+        self._room_at = self._others_at = 0.0
+        self._are_others = False
         self._held_back: int | None = None
         """The number of other batches beside which the next large job fits; None if none waits for that alone."""
 
@@ -212,8 +226,13 @@ class Admission:
             yield from self._waiting.popitem()[1]
 
     def on_killed(self, attempt: Attempt, batch: int, held_bytes: int) -> None:
-        """Learn that a worker was killed for the memory that a job took."""
-        self._grants.remove(batch)
+        """Learn that a worker was killed for the memory that a job took.
+
+        A job that ran alone, and yet was killed by the kernel while other runs had large jobs, may run alone again.
+        """
+        grant = self._grants.remove(batch)
+        if grant and grant.is_alone and held_bytes < (grant.kill_bytes or 0) and self._open_board().has_others:
+            attempt.needs_memory = attempt.tries > MAX_FORGIVEN
         if self._peaks is None:
             return
         job_class = class_of(attempt.remaining)
@@ -232,6 +251,9 @@ class Admission:
     def _refresh(self) -> None:
         """Ask again what is expected of the classes that were met, unless that was done a moment ago."""
         if self._peaks and time.monotonic() - self._expected_at > EXPECTED_S:
+            if self._capacity.is_shared:
+                own_bytes = max(WORKER_BYTES, min(self._held_bytes(), default=0))
+                self._large_bytes = min(self._share_bytes, own_bytes + self._share_bytes * LARGE_SHARE)
             self._expected = {each: self._peaks.peak_bytes(each.stages, each.size) for each in self._expected}
             self._expected_at = time.monotonic()
 
@@ -247,10 +269,12 @@ class Admission:
         """Return how many batches of jobs that are not large may be in flight, of `most` where memory is no matter."""
         if self._held_back is not None:
             return self._held_back
-        if not self._grants:
+        if self._peaks is None or not (self._grants or self._are_others_here()):
             return most
         beside = self._beside(self._spare_bytes())
-        return most if beside >= self._capacity.processes - len(self._grants) else beside
+        if beside >= self._capacity.processes - len(self._grants):
+            return most
+        return max(beside, 0 if self._grants else 1)
 
     def take_large(self, batch: int, usual_in_flight: int, are_others_waiting: bool) -> Attempt | None:
         """Remove and return a large job that fits now, whose memory is granted to a batch; None if there is none.
@@ -288,7 +312,7 @@ class Admission:
                 return None
             queue = self._alone or max(self._waiting.items(), key=lambda each: self._expected.get(each[0]) or 0)[1]
             grant = self._alone_grant(queue[0], is_large=queue is not self._alone)
-            if self._must_wait_for_others(grant.reserved_bytes):
+            if grant.reserved_bytes and self._must_wait_for_others(grant.reserved_bytes):
                 return None
             self._grants.add(batch, grant)
         return self._pop(queue)
@@ -345,25 +369,33 @@ class Admission:
         """Return the memory that no large job in flight, of this or another run, will take."""
         if time.monotonic() - self._room_at > REVIEW_S:
             whole = self._capacity.alone_bytes or self._share_bytes
-            self._room_bytes = min([whole, *(room - others for room, others in self._rooms())])
+            board, held_bytes = self._open_board(), sum(self._held_bytes())
+            for bound in self._bounds():
+                room = USED_SHARE * (bound.available_bytes + held_bytes) - sum(board.others(bound.scope))
+                whole = min(whole, int(room))
+            self._room_bytes = whole
             self._room_at = time.monotonic()
         return self._room_bytes - sum(grant.reserved_bytes for grant in self._grants)
 
     def _must_wait_for_others(self, needed: int) -> bool:
-        """Return whether another run will free the memory that a job lacks."""
-        return needed > 0 and any(room - others < needed for room, others in self._rooms() if others)
-
-    def _rooms(self) -> list[tuple[int, int]]:
-        """Return for each bound what this engine may take in all, and what of that other runs have promised."""
-        board, held_bytes = self._open_board(), self._held_bytes()
-        return [
-            (int(USED_SHARE * (bound.available_bytes + held_bytes)), board.others(bound.scope))
+        """Return whether a job lacks memory that the large jobs of another run have, or will take."""
+        board, held_bytes = self._open_board(), sum(self._held_bytes())
+        return any(
+            bound.available_bytes + held_bytes - sum(others) < needed
             for bound in self._bounds()
-        ]
+            if (others := board.others(bound.scope))
+        )
+
+    def _are_others_here(self) -> bool:
+        """Return whether another run has large jobs, as far as is known for a moment."""
+        if time.monotonic() - self._others_at > REVIEW_S:
+            self._are_others = self._open_board().has_others
+            self._others_at = time.monotonic()
+        return self._are_others
 
     def _open_board(self) -> PromiseBoard:
         if self._grants.board is None:
-            self._grants.board = PromiseBoard([bound.scope for bound in self._bounds()])
+            self._grants.board = PromiseBoard(lambda: [bound.scope for bound in self._bounds()])
         return self._grants.board
 
 

@@ -252,9 +252,9 @@ class PoolEngine:
         """Return the number of batches in flight whose jobs were granted no memory of their own."""
         return len(self._in_flight) - len(self._grants)
 
-    def _held_bytes(self) -> int:
-        """Return the memory that all workers hold at this moment."""
-        return sum(memory_bytes(worker.process.pid) for worker in list(self._session.workers)) if self._session else 0
+    def _held_bytes(self) -> list[int]:
+        """Return the memory that each worker holds at this moment."""
+        return [memory_bytes(worker.process.pid) for worker in list(self._session.workers)] if self._session else []
 
     # -- answers from the workers --------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from pipeline.engines import output_capture
-from pipeline.engines.admission import KILL_SHARE, Grants
+from pipeline.engines.admission import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grants
 from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.host import memory_kills
 from pipeline.engines.os_process import (
@@ -110,11 +110,20 @@ class Supervisor:
                     workers = list(self._session.workers) if self._session else []
                     for worker in workers:
                         self._check(worker)
-                    if self._grants:
-                        self._grants.renew({self._batch_of(worker): worker.held_bytes for worker in workers})
+                    self._promise(workers)
                 self._sleep([worker for worker in workers if not worker.process.is_given_up])
         except Exception as error:  # else nobody would notice a death from now on
             self.fail(error)
+
+    def _promise(self, workers: list[Worker]) -> None:
+        """Let other runs know what large jobs are yet to take, and that there is one even if nobody expected it."""
+        most = WORKER_BYTES + (self._limits.memory_bytes or 0) * LARGE_SHARE
+        at_work = {
+            now.batch: worker.held_bytes
+            for worker in workers
+            if (now := self._table.read(worker.slot.number)).state == State.WORKING
+        }
+        self._grants.renew(at_work, is_here=any(held > most for held in at_work.values()))
 
     def _sleep(self, workers: list[Worker]) -> None:
         """Wait for the next tick, or for a death."""
@@ -177,9 +186,6 @@ class Supervisor:
             return None, ""
         usual = format_bytes(self._limits.memory_bytes)
         return self._limits.memory_bytes * KILL_SHARE, f"more than {KILL_SHARE:g} times pool.max_memory of {usual}"
-
-    def _batch_of(self, worker: Worker) -> int:
-        return self._table.read(worker.slot.number).batch
 
     def _condemn(self, worker: Worker, reason: KillReason) -> None:
         """Have the worker write its stacks; a later check kills it unless it has finished the job by then."""
