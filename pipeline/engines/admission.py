@@ -13,27 +13,20 @@ promises of other runs on the machine, so that they share it.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from pipeline.engines import Peaks
 from pipeline.engines.attempts import Attempt
+from pipeline.engines.batching import Backlog
+from pipeline.engines.grants import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grant, Grants, JobClass, class_of
 from pipeline.engines.host import USED_SHARE, MemoryBound, memory_bounds
 from pipeline.engines.promises import PromiseBoard
-from pipeline.messages import AnyJob, Source
 from pipeline.text import format_bytes
 
-# Above this share of its memory a worker is killed; above all of it, it is replaced after its job.
-KILL_SHARE = 1.5
-# A job that takes more than this part of a worker's share is large: four runs at once have room for what is less.
-LARGE_SHARE = 0.25
-# What a worker holds before it has any job, at least; it is no part of a job's memory.
-WORKER_BYTES = 64_000_000
 # A job may take so much more than others like it before it counts as larger than expected.
 MARGIN = 1.2
 # How often it is read what is free and what other runs have promised, which may take a millisecond.
@@ -42,97 +35,6 @@ REVIEW_S = 0.1
 MAX_FORGIVEN = 3
 # How long what is expected of a class of jobs is taken for granted; in between more of them end.
 EXPECTED_S = 1.0
-
-
-class JobClass(NamedTuple):
-    """Jobs that are expected to take the same memory: with the same outputs, and sources of similar size."""
-
-    stages: tuple[str, ...]
-    bits: int
-    """The number of bits of the source's size, or of the number of a group's members."""
-
-    @property
-    def size(self) -> int:
-        """The greatest size of the class."""
-        return (1 << self.bits) - 1
-
-
-@dataclass(frozen=True)
-class Grant:
-    """The memory that one job in flight may take beyond a worker's share."""
-
-    job_class: JobClass
-    reserved_bytes: int
-    """The memory that is kept free for the job."""
-    kill_bytes: int | None
-    """The memory above which its worker is killed; None for the usual limit."""
-    remark: str
-    """The reason for which its worker is killed then."""
-    is_alone: bool = False
-    """True if no other job of this engine runs meanwhile."""
-
-
-class Grants:
-    """The grants of the jobs in flight, by the number of their batch; used by the supervisor's thread, too."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_batch: dict[int, Grant] = {}
-        self.board: PromiseBoard | None = None
-        """Where other runs see what is promised to the jobs; None until there is a large one."""
-
-    def __len__(self) -> int:
-        return len(self._by_batch)
-
-    def __iter__(self) -> Iterator[Grant]:
-        return iter(list(self._by_batch.values()))
-
-    def get(self, batch: int) -> Grant | None:
-        """Return the grant of a batch; None for one without any."""
-        return self._by_batch.get(batch)
-
-    def add(self, batch: int, grant: Grant) -> None:
-        """Grant memory to a batch that is about to be sent, and promise it before all other runs."""
-        with self._lock:
-            self._by_batch[batch] = grant
-            self._publish({})
-
-    def remove(self, batch: int) -> Grant | None:
-        """Take back and return what was granted to a batch, if anything was."""
-        with self._lock:
-            return self._by_batch.pop(batch, None)
-
-    def end(self, in_flight: Container[int]) -> list[Grant]:
-        """Remove and return the grants of batches that are in flight no more."""
-        with self._lock:
-            ended = {batch: self._by_batch.pop(batch) for batch in list(self._by_batch) if batch not in in_flight}
-            if ended:
-                self._publish({})
-        return list(ended.values())
-
-    def renew(self, held_bytes: Mapping[int, int], *, is_here: bool) -> None:
-        """Promise what the jobs are yet to take.
-
-        Args:
-            held_bytes: What the worker of each batch holds.
-            is_here: Whether other runs are to know of this one even if it promises nothing.
-        """
-        with self._lock:
-            self._publish(held_bytes, is_here)
-
-    def close(self) -> None:
-        """Withdraw all promises."""
-        with self._lock:
-            self._by_batch.clear()
-            if self.board:
-                self.board.withdraw()
-
-    def _publish(self, held_bytes: Mapping[int, int], is_here: bool = False) -> None:
-        if self.board and (self._by_batch or is_here):
-            left = [max(0, each.reserved_bytes - held_bytes.get(batch, 0)) for batch, each in self._by_batch.items()]
-            self.board.put(sum(left))
-        elif self.board:
-            self.board.withdraw()
 
 
 @dataclass(frozen=True)
@@ -149,10 +51,11 @@ class Capacity:
 
 
 class Admission:
-    """Keeps the large jobs of an engine, and decides when each may be sent and how many others meanwhile."""
+    """Decides which jobs are sent next: most in the order of the backlog, large ones when their memory can be had."""
 
     def __init__(
         self,
+        backlog: Backlog,
         capacity: Capacity,
         grants: Grants,
         peaks: Peaks | None,
@@ -162,12 +65,14 @@ class Admission:
         """Keep no job yet.
 
         Args:
+            backlog: The jobs that no worker has, large ones among them.
             capacity: The workers and their memory.
             grants: The memory that is granted to jobs in flight.
             peaks: What is known of the memory that jobs take; None if nothing ever is.
             held_bytes: Returns what each worker of the engine holds at this moment.
             bounds: Returns what is free at this moment.
         """
+        self._backlog = backlog
         self._capacity = capacity
         self._grants = grants
         self._peaks = peaks if capacity.share_bytes else None
@@ -187,14 +92,43 @@ class Admission:
         self._held_back: int | None = None
         """The number of other batches beside which the next large job fits; None if none waits for that alone."""
 
-    @property
-    def is_one_alone(self) -> bool:
-        """Return whether a job is in flight beside which no other may be sent."""
-        return any(grant.is_alone for grant in self._grants)
+    def next_batch(self, number: int, in_flight: Collection[int], most: int) -> list[Attempt]:
+        """Remove and return the jobs that are to be sent now as a batch; an empty list when none may be.
+
+        Args:
+            number: The number that the batch will have.
+            in_flight: The numbers of the batches in flight.
+            most: How many batches may be in flight where memory is no matter.
+        """
+        self._forget_ended(in_flight)
+        if any(grant.is_alone for grant in self._grants):
+            return []
+        self._take_back()
+        usual_in_flight = len(in_flight) - len(self._grants)
+        if large := self._next_large(number, usual_in_flight):
+            return [large]
+        while usual_in_flight < self._most_usual(most) and (batch := self._backlog.next_batch()):
+            if usual := self._sift(batch):
+                return usual
+        if not in_flight and (last := self._next_large(number, 0) or self._next_alone(number)):
+            return [last]
+        return []
+
+    def add_alone(self, attempt: Attempt) -> None:
+        """Queue a job to be sent while no other job is running."""
+        self._alone.append(attempt)
+
+    def clear(self) -> Iterator[Attempt]:
+        """Remove and yield every job that waits, those of the backlog included."""
+        yield from self._backlog.clear()
+        while self._alone:
+            yield self._alone.popleft()
+        while self._waiting:
+            yield from self._waiting.popitem()[1]
 
     # -- which jobs are large ------------------------------------------------------------------------------------------
 
-    def sift(self, batch: list[Attempt]) -> list[Attempt]:
+    def _sift(self, batch: list[Attempt]) -> list[Attempt]:
         """Return the jobs of a batch that any worker may run; the large ones wait from now on."""
         if self._peaks is None:
             return batch
@@ -208,22 +142,12 @@ class Admission:
                 kept.append(attempt)
         return kept
 
-    def take_back(self) -> list[Attempt]:
-        """Remove and return the waiting jobs that, by what was learnt since, are not large."""
-        self._refresh()
-        usual = [job_class for job_class in self._waiting if not self._is_large(job_class)]
-        return [attempt for job_class in usual for attempt in self._waiting.pop(job_class)]
-
-    def add_alone(self, attempt: Attempt) -> None:
-        """Queue a job to be sent while no other job is running."""
-        self._alone.append(attempt)
-
-    def clear(self) -> Iterator[Attempt]:
-        """Remove and yield every job that waits."""
-        while self._alone:
-            yield self._alone.popleft()
-        while self._waiting:
-            yield from self._waiting.popitem()[1]
+    def _take_back(self) -> None:
+        """Give those waiting jobs back to the backlog that, by what was learnt since, are not large."""
+        if self._waiting:
+            self._refresh()
+            for job_class in [each for each in self._waiting if not self._is_large(each)]:
+                self._backlog.put_back(self._waiting.pop(job_class))
 
     def on_killed(self, attempt: Attempt, batch: int, held_bytes: int) -> None:
         """Learn that a worker was killed for the memory that a job took.
@@ -259,13 +183,13 @@ class Admission:
 
     # -- when they are sent --------------------------------------------------------------------------------------------
 
-    def forget_ended(self, in_flight: Container[int]) -> None:
+    def _forget_ended(self, in_flight: Collection[int]) -> None:
         """Take back what was granted to batches that are in flight no more."""
         for grant in self._grants.end(in_flight) if self._grants else ():
             self._unknown.discard(grant.job_class)
             self._room_at = 0.0
 
-    def most_usual(self, most: int) -> int:
+    def _most_usual(self, most: int) -> int:
         """Return how many batches of jobs that are not large may be in flight, of `most` where memory is no matter."""
         if self._held_back is not None:
             return self._held_back
@@ -276,13 +200,10 @@ class Admission:
             return most
         return max(beside, 0 if self._grants else 1)
 
-    def take_large(self, batch: int, usual_in_flight: int, are_others_waiting: bool) -> Attempt | None:
-        """Remove and return a large job that fits now, whose memory is granted to a batch; None if there is none.
+    def _next_large(self, batch: int, usual_in_flight: int) -> Attempt | None:
+        """Remove and return a large job that fits now, and grant its memory to a batch; None if there is none.
 
-        Args:
-            batch: The number of the batch in which the job will be sent.
-            usual_in_flight: The number of batches of other jobs in flight.
-            are_others_waiting: Whether such jobs wait. Then none is taken beside which no other fits.
+        While other jobs wait, none is taken beside which no other fits.
         """
         self._held_back = None
         seats = self._capacity.processes - len(self._grants) - 1
@@ -294,7 +215,7 @@ class Admission:
             if needed is None or needed > spare:
                 continue
             beside = self._beside(spare - needed)
-            if are_others_waiting and beside < min(1, seats):
+            if self._backlog.has_waiting and beside < min(1, seats):
                 continue
             if beside < min(seats, usual_in_flight):
                 self._held_back = beside
@@ -302,7 +223,7 @@ class Admission:
             return self._take(batch, job_class, needed)
         return None
 
-    def take_alone(self, batch: int) -> Attempt | None:
+    def _next_alone(self, batch: int) -> Attempt | None:
         """Remove and return a job that runs while no other of this engine does; None if there is none.
 
         Nor is there one while it would have to share the memory with a large job of another run.
@@ -397,11 +318,3 @@ class Admission:
         if self._grants.board is None:
             self._grants.board = PromiseBoard(lambda: [bound.scope for bound in self._bounds()])
         return self._grants.board
-
-
-def class_of(job: AnyJob) -> JobClass:
-    """Return the class of a job."""
-    origin, targets = job[0], job.targets
-    size = origin.size_bytes if isinstance(origin, Source) else origin.members
-    stages = (targets[0].stage,) if len(targets) == 1 else tuple([target.stage for target in targets])
-    return JobClass(stages, size.bit_length())

@@ -31,10 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engines import Peaks, wire_format
-from pipeline.engines.admission import Admission, Capacity, Grants
+from pipeline.engines.admission import Admission, Capacity
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure
 from pipeline.engines.batching import Backlog, BatchSizer
 from pipeline.engines.context import prepare_start_method
+from pipeline.engines.grants import Grants
 from pipeline.engines.os_process import memory_bytes
 from pipeline.engines.pool_session import Closer, PoolSession
 from pipeline.engines.slots import SlotAllocator, SlotTable, State
@@ -135,7 +136,7 @@ class PoolEngine:
         self._grants = Grants()
         limits = settings.max_memory_bytes, settings.memory_alone_bytes
         capacity = Capacity(settings.processes, *limits, settings.is_memory_shared)
-        self._admission = Admission(capacity, self._grants, peaks, self._held_bytes)
+        self._admission = Admission(self._backlog, capacity, self._grants, peaks, self._held_bytes)
         self._in_flight: dict[int, list[Attempt]] = {}
         self._numbers = itertools.count()
         self._outcomes: list[Outcome] = []
@@ -192,7 +193,6 @@ class PoolEngine:
         self._is_draining = True
         if self._supervisor:
             self._allocator.table.drain()
-        self._drop(self._backlog.clear())
         self._drop(self._admission.clear())
 
     def close(self) -> None:
@@ -221,36 +221,13 @@ class PoolEngine:
     # -- jobs to the workers -------------------------------------------------------------------------------------------
 
     def _send_batches(self) -> None:
-        """Send batches until enough are in flight: large jobs while their memory can be had, others beside them."""
-        admission = self._admission
-        admission.forget_ended(self._in_flight)
-        if self._is_draining or self._failure or admission.is_one_alone:
+        """Send batches until enough are in flight, or no more jobs may run now."""
+        if self._is_draining or self._failure:
             return
-        self._backlog.put_back(admission.take_back())
-        self._send_large()
-        most = admission.most_usual(self._sizer.max_in_flight)
-        while self._usual_in_flight < most and (batch := self._backlog.next_batch()):
-            if usual := admission.sift(batch):
-                self._send(next(self._numbers), usual)
-        if not self._in_flight:
-            self._send_large()
-        if not self._in_flight and (alone := admission.take_alone(number := next(self._numbers))):
-            self._send(number, [alone])
-
-    def _send_large(self) -> None:
-        while large := self._admission.take_large(
-            number := next(self._numbers), self._usual_in_flight, self._backlog.has_waiting
-        ):
-            self._send(number, [large])
-
-    def _send(self, number: int, batch: list[Attempt]) -> None:
-        self._in_flight[number] = batch
-        self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
-
-    @property
-    def _usual_in_flight(self) -> int:
-        """Return the number of batches in flight whose jobs were granted no memory of their own."""
-        return len(self._in_flight) - len(self._grants)
+        most = self._sizer.max_in_flight
+        while batch := self._admission.next_batch(number := next(self._numbers), self._in_flight, most):
+            self._in_flight[number] = batch
+            self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
 
     def _held_bytes(self) -> list[int]:
         """Return the memory that each worker holds at this moment."""

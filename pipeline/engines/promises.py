@@ -123,7 +123,7 @@ class PromiseBoard:
         """Return a descriptor of the file that is locked; None where nothing can be shared."""
         with suppress(OSError):
             self._make_folder()
-            if fcntl and self._is_safe():
+            if self._is_safe():
                 return os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return None
 
@@ -133,6 +133,8 @@ class PromiseBoard:
 
     def _is_safe(self) -> bool:
         """Return whether nobody else can write to the folder. Raises OSError."""
+        if fcntl is None:
+            return False
         about = self._folder.lstat()
         return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o022
 

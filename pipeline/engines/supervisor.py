@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from pipeline.engines import output_capture
-from pipeline.engines.admission import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grants
 from pipeline.engines.attempts import WorkerFailure
+from pipeline.engines.grants import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grants
 from pipeline.engines.host import memory_kills
 from pipeline.engines.os_process import (
     DUMP_SIGNAL,

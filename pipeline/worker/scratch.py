@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,10 +88,12 @@ class PeakMeter:
     """Tells the most memory that this process has held in each of its jobs."""
 
     def __init__(self) -> None:
-        self._known_bytes = 0
+        self._before_bytes = 0
         """The peak before the job; a job that does not exceed it has none of its own."""
-        self._has_risen = False
-        self._can_reset = True
+        self._has_risen = True
+        """True if the peak may be that of an earlier job."""
+        self._is_exact = True
+        """True if the peak before the job was what the process held then, and none of long ago."""
 
     def begin(self) -> None:
         """Begin anew, if the job before has raised the peak: what that held is free by now.
@@ -99,24 +102,29 @@ class PeakMeter:
         """
         if self._has_risen:
             self._has_risen = False
-            try:
-                with open("/proc/self/clear_refs", "wb", buffering=0) as file:
-                    file.write(b"5")
-            except OSError:
-                self._can_reset = False
-            self._known_bytes = _peak_of_process()
+            with suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
+                file.write(b"5")
+            self._before_bytes = _peak_of_process()
+            self._is_exact = self._before_bytes <= _held_bytes() + _RISE_BYTES
 
     def take(self) -> int | None:
         """Return the most memory held since `begin`; None if it is unknown."""
         peak = _peak_of_process()
-        if peak > self._known_bytes + _RISE_BYTES:
+        if peak > self._before_bytes + _RISE_BYTES:
             self._has_risen = True
             return peak
-        return peak if self._can_reset else None
+        return peak if self._is_exact else None
 
 
 def _peak_of_process() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
+    # In KiB on Linux. It includes what the parent held of which this process was spawned.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def _held_bytes() -> int:
+    with suppress(OSError), open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+    return 0
 
 
 peak_meter = PeakMeter()
