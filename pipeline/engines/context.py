@@ -52,7 +52,9 @@ def prepare_start_method(method: str, preload: Sequence[str]) -> None:
             resource_tracker.ensure_running()
     if method == "forkserver":
         _keep_sockets_short()
-        multiprocessing.set_forkserver_preload(["pipeline.engines.fork_guard", *preload])
+        multiprocessing.set_forkserver_preload(
+            ["pipeline.engines.fork_guard", "pipeline.engines.worker_loop", *preload]
+        )
     if method == "fork":
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
 

@@ -218,7 +218,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
 #
 # table                                   created, filled and cleared by       read by others
 # plan, orphans, readings, past_failures  PlanTables, anew for each plan       GroupTables (orphans)
-# seen, moves                             PlanTables, anew for each plan       InputFolders (seen)
+# seen, moves, long_jobs                  PlanTables, anew for each plan       InputFolders (seen)
 # members, absent                         GroupTables, cleared to plan anew    -
 # listed                                  Ledger.list_sources, once            Ledger.outputs and .failures, if `listed`
 # changed                                 Failures, in the course of a run     -
@@ -233,6 +233,9 @@ CREATE TEMP TABLE plan (
     leads INTEGER, -- whether it is what is said of its source as a whole
     moved_from BLOB,
     vacant INTEGER -- whether nothing lies at the path
+);
+CREATE TEMP TABLE long_jobs ( -- the jobs that are handed out first, in this order, by one of the outputs of each
+    place INTEGER PRIMARY KEY, source BLOB NOT NULL UNIQUE, seq INTEGER NOT NULL
 );
 CREATE TEMP TABLE orphans (
     target BLOB PRIMARY KEY, source BLOB, stage TEXT, status TEXT, code TEXT, size INTEGER, mtime_ns INTEGER,

@@ -150,7 +150,7 @@ def run_jobs(context: RunContext) -> None:
     with Signals(context.request.grace_s) as signals:
         try:
             if plan.jobs:
-                jobs = plan.store.jobs()
+                jobs = plan.store.jobs(context.learnt)
                 jobs = context.recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
                 _job_loop(context, signals).run(jobs, plan.jobs)
             if plan.groups and not (signals.first or context.log.is_stopped):

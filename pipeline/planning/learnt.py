@@ -25,6 +25,9 @@ _PEAKS, _STRANGE = 20, 10
 # How many powers of two above the largest size that is known a peak is thought to grow with the size.
 _FORESEEN = 2
 
+# The largest file that is told from others, of a terabyte.
+_MOST_BITS = 41
+
 Stages = tuple[str, ...]
 
 
@@ -152,6 +155,23 @@ class Learnt:
         """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
         found = [_at(each, _foreseen(each, size_bytes.bit_length()), _peak) for each in self._known(stages)]
         return max((int(each) for each in found if each is not None), default=None)
+
+    def steps(self, stage: str, least_s: float) -> list[tuple[int, float]] | None:
+        """Return the seconds of a job with an output of a stage, by the least size of a source that takes as long.
+
+        They come with the largest size first, and those below `least_s` are left out. None if nothing is known.
+        """
+        if self.seconds((stage,), 0) is None:
+            return None
+        found: list[tuple[int, float]] = []
+        for bits in range(_MOST_BITS + 1):
+            seconds = self.seconds((stage,), (1 << bits) - 1) or 0.0
+            if found and found[-1][1] == seconds:
+                continue
+            found.append((1 << bits >> 1, seconds))
+        while found and found[0][1] < least_s:
+            found.pop(0)
+        return found[::-1]
 
     def seconds_of(self, job: AnyJob) -> float | None:
         """Return the seconds that a job is expected to take; None if nothing is known of such jobs."""

@@ -185,7 +185,9 @@ def where_defined(target: Callable[..., Any]) -> str:
     """Return the file and line where a function or class is written."""
     try:
         file = inspect.getsourcefile(target) or "?"
-        return f"{file}:{inspect.getsourcelines(target)[1]}"
+        # Each worker asks, and a function knows its line, while that of a class is sought in its source.
+        code = getattr(inspect.unwrap(target), "__code__", None)
+        return f"{file}:{code.co_firstlineno if code else inspect.getsourcelines(target)[1]}"
     except (OSError, TypeError):
         return f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', target)}"
 
