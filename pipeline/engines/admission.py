@@ -301,8 +301,10 @@ class Admission:
     def _must_wait_for_others(self, needed: int) -> bool:
         """Return whether a job lacks memory that the large jobs of another run have, or will take."""
         board, held_bytes = self._open_board(), sum(self._held_bytes())
+        # All that there may be for one job is 80 % of the memory already.
+        share = 1 if needed == self._capacity.alone_bytes else USED_SHARE
         return any(
-            bound.available_bytes + held_bytes - sum(others) < needed
+            share * (bound.available_bytes + held_bytes) - sum(others) < needed
             for bound in self._bounds()
             if (others := board.others(bound.scope))
         )
