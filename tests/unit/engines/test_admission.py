@@ -216,7 +216,7 @@ def test_what_turns_out_to_be_small_waits_no_more(make: Make) -> None:
 
 
 def test_an_explicit_limit_stays_one(make: Make) -> None:
-    """What is known to exceed it by far runs alone, without being killed first; what exceeds it less is as any other."""
+    """What is known to exceed it by far runs alone, and is not killed first; what exceeds it less is as any other."""
     engine = make(is_shared=False, share=200 * MB, learnt=learnt_from({MIDDLE: 290 * MB, HUGE: 310 * MB}))
     engine.add(HUGE, MIDDLE, MIDDLE)
     assert engine.send() == [MIDDLE] * 2
