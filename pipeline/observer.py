@@ -42,6 +42,9 @@ class RunObserver:
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         """Called about once a second, from a thread of its own, with the jobs that workers are running."""
 
+    def on_left(self, seconds: float) -> None:
+        """Called from that thread, before `on_in_hand`, with the seconds that are left, as soon as something tells."""
+
     def on_slow(self, text: str) -> None:
         """Called from that thread, once for a job that takes far longer than others, with a text that says so."""
 
@@ -79,6 +82,9 @@ class Observers(RunObserver):
 
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         self._tell("on_in_hand", jobs)
+
+    def on_left(self, seconds: float) -> None:
+        self._tell("on_left", seconds)
 
     def on_slow(self, text: str) -> None:
         self._tell("on_slow", text)

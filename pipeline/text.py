@@ -47,6 +47,20 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size_bytes:,.1f} TB"
 
 
+def format_duration(seconds: float) -> str:
+    """Return a time in a unit that suits it, such as `1.5 s`, `41 min` or `3.2 h`."""
+    if seconds < 1:
+        return "less than a second"
+    unit_s, name = unit_of_time(seconds)
+    return f"{seconds / unit_s:.{1 if seconds < 10 * unit_s else 0}f} {name}"
+
+
+def unit_of_time(seconds: float) -> tuple[int, str]:
+    """Return the seconds and the name of the largest unit of which a time has two; of a shorter one, the second."""
+    units = (86_400, "days"), (3600, "h"), (60, "min"), (1, "s")
+    return next(unit for unit in units if seconds >= 2 * unit[0] or unit[0] == 1)
+
+
 def local_time(at: float) -> str:
     """Return a time in seconds since 1970 as local date and time; as its number if its year has no date."""
     try:

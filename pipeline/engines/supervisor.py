@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from typing import Any
 
 from pipeline.engines import output_capture
 from pipeline.engines.attempts import WorkerFailure
@@ -78,6 +79,8 @@ class Supervisor:
         self._lock = threading.Lock()
         self._dead_starts = self._killed_starts = 0
         self._has_failed = False
+        self._ended: set[Any] = set()
+        """The sentinels of workers that had ended, or whose forkserver had, when that was last waited for."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="pool-supervisor")
         start_thread(self._thread)
@@ -117,6 +120,8 @@ class Supervisor:
 
     def _promise(self, workers: list[Worker]) -> None:
         """Let other runs know what large jobs are yet to take, and that there is one even if nobody expected it."""
+        if self._grants.board is None:
+            return
         most = WORKER_BYTES + (self._limits.memory_bytes or 0) * LARGE_SHARE
         at_work = {
             now.batch: worker.held_bytes
@@ -127,19 +132,25 @@ class Supervisor:
 
     def _sleep(self, workers: list[Worker]) -> None:
         """Wait for the next tick, or for a death."""
-        if wait([worker.process.sentinel for worker in workers], TICK_S) if workers else self._stop.wait(TICK_S):
+        self._ended = set(wait([worker.process.sentinel for worker in workers], TICK_S)) if workers else set()
+        if self._ended or (not workers and self._stop.wait(TICK_S)):
             time.sleep(0.001)
+
+    def _may_have_ended(self, worker: Worker) -> bool:
+        """Return whether a worker is to be looked at; the others need no system call each to tell that they live."""
+        return worker.process.is_given_up or worker.process.sentinel in self._ended
 
     def _check(self, worker: Worker) -> None:
         now = self._table.read(worker.slot.number)
-        if worker.process.is_dead:
+        may_have_ended = self._may_have_ended(worker)
+        if may_have_ended and worker.process.is_dead:
             self._reap(worker)
         elif worker.is_stuck:
             self._remove(worker)
             self.fail(EnvironmentFailure(worker.give_up()))
         elif worker.killed_at:
             worker.kill()
-        elif worker.process.is_abandoned:
+        elif may_have_ended and worker.process.is_abandoned:
             worker.was_abandoned = True
             worker.kill()
         elif worker.reason:

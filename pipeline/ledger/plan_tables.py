@@ -479,6 +479,14 @@ class PlanTables:
         found = self._all(f"SELECT DISTINCT stage FROM plan WHERE action = 'make' AND {ARE_FILES}")
         return [stage for (stage,) in found]
 
+    def sizes_to_make(self) -> list[tuple[str, int, bool, int]]:
+        """Count the outputs to make: stage, the bits of the size of the source, whether it is a group, how many."""
+        self._connection.create_function("bits", 1, int.bit_length, deterministic=True)
+        found = self._all(
+            f"SELECT stage, bits(source_size), {ARE_GROUPS}, count(*) FROM plan WHERE action = 'make' GROUP BY 1, 2, 3"
+        )
+        return [(stage, bits, bool(are_groups), outputs) for stage, bits, are_groups, outputs in found]
+
     def count_sources_to_make(self) -> int:
         """Count the files of which something is to be made."""
         which = f"action = 'make' AND {ARE_FILES}"

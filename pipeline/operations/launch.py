@@ -57,10 +57,7 @@ def engine_spec(
         from pipeline.engines.serial import SerialSpec
 
         return SerialSpec(blueprint.pack(), config.retry.max, config.retry.backoff_s, _infos(config))
-    from pipeline.engines.host import available_processes
-
-    pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
-    processes = {number: pool.processes or available_processes() for number, pool in pools.items()}
+    pools, processes = _pools(config), _processes(config)
     if len(pools) == 1:
         return _pool_spec(config, replace(blueprint, initializers=_initializers(config.pool)), config.pool, processes)
     from pipeline.engines.chained import ChainedSpec
@@ -70,6 +67,21 @@ def engine_spec(
         for number, pool in sorted(pools.items())
     ]
     return ChainedSpec(tuple(specs), _infos(config), MAX_IN_TRANSIT_PER_WORKER * sum(processes.values()))
+
+
+def _pools(config: Config) -> dict[int, Pool]:
+    return {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
+
+
+def _processes(config: Config) -> dict[int, int]:
+    from pipeline.engines.host import available_processes
+
+    return {number: pool.processes or available_processes() for number, pool in _pools(config).items()}
+
+
+def count_workers(config: Config) -> int:
+    """Return the number of jobs that run at a time."""
+    return 1 if config.engine == "serial" else sum(_processes(config).values())
 
 
 def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Mapping[int, int]) -> Spec:

@@ -24,12 +24,15 @@ from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.job_loop import JobLoop, Signals
+from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
+from pipeline.planning.estimate import Expected, efficiency
 from pipeline.planning.late_code import LateCode
 from pipeline.planning.lost_folders import describe
 from pipeline.planning.plan import make_plan
+from pipeline.planning.plan_store import LONG_S
 from pipeline.planning.recipe import output_specs
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
@@ -147,6 +150,7 @@ def run_jobs(context: RunContext) -> None:
     plan, began = context.plan, time.monotonic()
     if not plan.jobs and plan.groups is None:
         return
+    _expect(context)
     with Signals(context.request.grace_s) as signals:
         try:
             if plan.jobs:
@@ -167,8 +171,7 @@ def run_jobs(context: RunContext) -> None:
         context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
     elif signals.is_interrupted:
         context.log.stop(EnvironmentFailure.exit_code, "a stage raised Interrupted, by which only a signal ends a run")
-    if files := context.recorder.done_files:
-        context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
+    _keep_pace(context, time.monotonic() - began)
 
 
 def prune(context: RunContext) -> None:
@@ -203,6 +206,25 @@ def judge_lost_folders(context: RunContext) -> None:
 
 
 # -- what steps share -------------------------------------------------------------------------------------------------
+
+
+def _keep_pace(context: RunContext, seconds: float) -> None:
+    """Keep for the estimates of later runs what the engine did in so many seconds."""
+    if files := context.recorder.done_files:
+        context.work = {
+            "files": files,
+            "seconds": round(seconds, 3),
+            "busy_s": round(context.learnt.busy_s, 3),
+            "processes": count_workers(context.config),
+        }
+
+
+def _expect(context: RunContext) -> None:
+    """Estimate what the jobs take, if some take long enough for a person to wait for them."""
+    workers, expected = count_workers(context.config), Expected()
+    if context.learnt.slowest_s >= LONG_S:
+        expected = context.plan.store.expect(context.learnt, workers)
+    context.remaining.expect(expected, context.learnt, workers * efficiency(context.ledger))
 
 
 def _job_loop(context: RunContext, signals: Signals) -> JobLoop:

@@ -33,6 +33,7 @@ from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
+from pipeline.operations.remaining_time import RemainingTime
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
 from pipeline.planning.learnt import Learnt
 from pipeline.planning.plan import Plan
@@ -76,6 +77,7 @@ class RunContext:
     unclean_runs: list[str]
     """The ids of runs that may have left temporaries."""
     summary: Summary
+    remaining: RemainingTime
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
@@ -87,7 +89,10 @@ class RunContext:
     """True once there is a plan that every guard has passed."""
     engine: Engine | None = None
     work: dict[str, Any] | None = None
-    """The number of files that went through the engine and the seconds it took, for estimates; None before any did."""
+    """What the engine did, for estimates; None before it did anything.
+
+    The number of files, the seconds it took, those that all workers were at work together, and the number of workers.
+    """
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
 
@@ -176,13 +181,24 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 summary = Summary(run=state.run, pipeline=config.name)
                 log = RunLog(file, summary)
                 live = LiveProgress(state, summary, config.file.name)
-                observers = Observers([*request.observers, live], log.report_observer)
+                remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
+                observers = Observers([remaining, *request.observers, live], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 observers.on_start()
                 ledger.begin_run(state.run)
                 unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
                 context = RunContext(
-                    request, config, request.selection, state, ledger, log, observers, guards, unclean_runs, summary
+                    request,
+                    config,
+                    request.selection,
+                    state,
+                    ledger,
+                    log,
+                    observers,
+                    guards,
+                    unclean_runs,
+                    summary,
+                    remaining,
                 )
                 for warning in config.warnings:
                     context.note(warning)

@@ -77,6 +77,8 @@ class Learnt:
         self._cheap = 0
         self.has_news = False
         """True if anything was learnt since it was loaded or saved."""
+        self.busy_s = 0.0
+        """The seconds that all jobs took together since it was loaded."""
 
     @classmethod
     def load(cls, ledger: Ledger) -> Learnt:
@@ -107,6 +109,7 @@ class Learnt:
     def add(self, outcome: Outcome) -> None:
         """Learn from the outcome of a job; called for every job."""
         seconds = outcome.seconds
+        self.busy_s += seconds
         if seconds < _CHEAP_S:
             self._cheap += 1
             if self._cheap > _ENOUGH and self._cheap % _EVERY:
@@ -148,8 +151,20 @@ class Learnt:
             stages: The stages whose outputs it makes.
             size_bytes: The size of its source; for a group, the number of its members.
         """
-        found = [_at(each, size_bytes.bit_length(), _mean_s) for each in self._known(stages)]
-        return sum(each for each in found if each is not None) if any(each is not None for each in found) else None
+        return self._sum(stages, size_bytes, _mean_s)
+
+    def variance_s2(self, stages: Stages, size_bytes: int) -> float | None:
+        """Return the variance of these seconds from job to job."""
+        return self._sum(stages, size_bytes, _variance_s2)
+
+    def bytes_out(self, stages: Stages, size_bytes: int) -> float | None:
+        """Return the bytes that a job is expected to write; None if nothing is known of such jobs."""
+        return self._sum(stages, size_bytes, _mean_bytes_out)
+
+    def _sum(self, stages: Stages, size_bytes: int, value: Callable[[SizeClass], float | None]) -> float | None:
+        found = [_at(each, size_bytes.bit_length(), value) for each in self._known(stages)]
+        known = [each for each in found if each is not None]
+        return sum(known) if known else None
 
     def peak_bytes(self, stages: Stages, size_bytes: int) -> int | None:
         """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
@@ -176,6 +191,10 @@ class Learnt:
     def seconds_of(self, job: AnyJob) -> float | None:
         """Return the seconds that a job is expected to take; None if nothing is known of such jobs."""
         return self.seconds(_in_order(target.stage for target in job.targets), _size_of(job.origin))
+
+    def seconds_of_outcome(self, outcome: Outcome) -> float | None:
+        """Return the seconds that a job with this outcome was expected to take; None if nothing is known of such."""
+        return self.seconds(_in_order(result.stage for result in outcome.results), _size_of(outcome.origin))
 
     def peak_bytes_of(self, job: AnyJob) -> int | None:
         """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
@@ -205,6 +224,14 @@ class Learnt:
 
 def _mean_s(known: SizeClass) -> float | None:
     return known.mean_s if known.jobs else None
+
+
+def _variance_s2(known: SizeClass) -> float | None:
+    return known.variance_s2 if known.jobs else None
+
+
+def _mean_bytes_out(known: SizeClass) -> float | None:
+    return known.mean_bytes_out if known.jobs else None
 
 
 def _peak(known: SizeClass) -> float | None:

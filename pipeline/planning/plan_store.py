@@ -30,12 +30,13 @@ from pipeline.planning.decisions import (
     Rename,
     without_particulars,
 )
+from pipeline.planning.estimate import Expected, expect
 from pipeline.planning.learnt import Learnt
 
 # Outputs that are inserted together.
 _CHUNK = 500
-# A job that takes less is not worth an order of its own: that much a worker may well wait at the end.
-_LONG_S = 0.05
+# Seconds: a job that takes less is not worth an order of its own, nor an estimate.
+LONG_S = 0.05
 # So many jobs are put in order at most. If there are more, what is left is done in less than a thousandth of the time
 # that these take for each worker, whatever its order.
 _MOST_LONG_JOBS = 4096
@@ -319,14 +320,14 @@ class PlanStore:
     def _find_long_jobs(self, learnt: Learnt) -> int:
         """Choose the jobs that come first; return their number."""
         stages = self._tables.stages_to_make()
-        known = {stage: steps for stage in stages if (steps := learnt.steps(stage, _LONG_S)) is not None}
-        has_slow = learnt.slowest_s >= _LONG_S
+        known = {stage: steps for stage in stages if (steps := learnt.steps(stage, LONG_S)) is not None}
+        has_slow = learnt.slowest_s >= LONG_S
         if len(known) == len(stages) and not has_slow:
             return 0
         return self._tables.find_long_jobs(
             known,
             _GUESSED_S_PER_BYTE,
-            least_s=_LONG_S if known else _GUESSED_S_PER_BYTE * _SMALL_BYTES,
+            least_s=LONG_S if known else _GUESSED_S_PER_BYTE * _SMALL_BYTES,
             most=_MOST_LONG_JOBS * self._outputs_per_source,
             as_last_time=has_slow,
         )
@@ -389,6 +390,10 @@ class PlanStore:
         """Yield the counts of each action and reason; one may come several times, once for each set of particulars."""
         for action, reason, outputs, sources in self._tables.counts(of_groups=of_groups):
             yield Count(action, without_particulars(_reason(reason)), outputs, sources)
+
+    def expect(self, learnt: Learnt, processes: int) -> Expected:
+        """Return what the jobs of the plan are expected to take."""
+        return expect(self._tables.sizes_to_make(), learnt, processes)
 
     def count_jobs(self) -> int:
         """Count the sources with an output to make."""

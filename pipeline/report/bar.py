@@ -7,7 +7,10 @@ from typing import Any
 
 from pipeline.messages import Outcome
 from pipeline.observer import RunObserver
-from pipeline.text import indented
+from pipeline.text import format_duration, indented
+
+# What is left is told by the run itself: the bar could only go by the number of files.
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 
 
 class TerminalObserver(RunObserver):
@@ -22,7 +25,13 @@ class TerminalObserver(RunObserver):
         if self._has_bar and files:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=files, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=files, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True, bar_format=_FORMAT
+            )
+
+    def on_left(self, seconds: float) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{format_duration(seconds)} left", refresh=False)
 
     def on_outcome(self, outcome: Outcome) -> None:
         if outcome.goes_on:

@@ -22,6 +22,7 @@ from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.pool import PoolEngine
 from pipeline.engines.slots import State
 from pipeline.engines.supervisor import WorkerDeath
+from pipeline.engines.worker_process import start_lock
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.text import format_bytes
 
@@ -395,6 +396,44 @@ def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) ->
     assert time.monotonic() - began < 8, "the job takes a hundred"
     wait_until_gone(pids_in(tmp_path / "pids", 2))
     assert not threading.enumerate()[1:] or not any("pool" in t.name for t in threading.enumerate())
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_nobody_waits_for_the_start_of_workers(make: Make, method: str) -> None:
+    """While no worker can be started, the engine is opened, given jobs and polled; they are done once one can."""
+    engine = make(method)
+    with start_lock:
+        engine.warm_up()
+        engine.submit(job("ok"))
+        assert engine.poll(0.05) == [] and engine.busy
+    assert len(run(engine, [])) == 1
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_the_first_workers_work_while_others_start(make: Make, method: str) -> None:
+    """The last of many may start as late as it likes."""
+    engine = make(method, processes=4)
+    engine.warm_up()
+    assert engine._session is not None
+    wait_until(lambda: engine._session.workers)
+    with start_lock:
+        started = len(engine._session.workers)
+        assert len(run(engine, [job(f"ok {n}") for n in range(20)])) == 20
+        assert len(engine._session.workers) == started
+    wait_until(lambda: len(engine._session.workers) == 4)
+
+
+def test_many_that_are_still_starting_are_gone_after_close(make: Make, method: str) -> None:
+    """Those that had started are ended, and no other is started."""
+    engine = make(method, processes=12)
+    engine.warm_up()
+    assert engine._session is not None
+    session = engine._session
+    engine.close()
+    pids = [worker.process.pid for worker in session.workers]
+    wait_until_gone([pid for pid in pids if pid])
+    assert len(session.workers) == len(pids)
+    assert not any("pool" in thread.name for thread in threading.enumerate())
 
 
 def test_a_worker_that_cannot_be_killed_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
