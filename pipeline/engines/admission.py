@@ -59,7 +59,8 @@ class Admission:
         capacity: Capacity,
         grants: Grants,
         peaks: Peaks | None,
-        held_bytes: Callable[[], list[int]],
+        ready_bytes: Callable[[], int],
+        held_bytes: Callable[[], int],
         bounds: Callable[[], list[MemoryBound]] = memory_bounds,
     ) -> None:
         """Keep no job yet.
@@ -69,14 +70,15 @@ class Admission:
             capacity: The workers and their memory.
             grants: The memory that is granted to jobs in flight.
             peaks: What is known of the memory that jobs take; None if nothing ever is.
-            held_bytes: Returns what each worker of the engine holds at this moment.
+            ready_bytes: Returns what a worker of the engine holds before its first job; 0 if that is unknown.
+            held_bytes: Returns what all workers of the engine hold at this moment.
             bounds: Returns what is free at this moment.
         """
         self._backlog = backlog
         self._capacity = capacity
         self._grants = grants
         self._peaks = peaks if capacity.share_bytes else None
-        self._held_bytes, self._bounds = held_bytes, bounds
+        self._ready_bytes, self._held_bytes, self._bounds = ready_bytes, held_bytes, bounds
         self._share_bytes = capacity.share_bytes or 0
         self._large_bytes = self._share_bytes * KILL_SHARE
         self._alone: deque[Attempt] = deque()
@@ -176,7 +178,7 @@ class Admission:
         """Ask again what is expected of the classes that were met, unless that was done a moment ago."""
         if self._peaks and time.monotonic() - self._expected_at > EXPECTED_S:
             if self._capacity.is_shared:
-                own_bytes = max(WORKER_BYTES, min(self._held_bytes(), default=0))
+                own_bytes = max(WORKER_BYTES, self._ready_bytes())
                 self._large_bytes = min(self._share_bytes, own_bytes + self._share_bytes * LARGE_SHARE)
             self._expected = {each: self._peaks.peak_bytes(each.stages, each.size) for each in self._expected}
             self._expected_at = time.monotonic()
@@ -290,7 +292,7 @@ class Admission:
         """Return the memory that no large job in flight, of this or another run, will take."""
         if time.monotonic() - self._room_at > REVIEW_S:
             whole = self._capacity.alone_bytes or self._share_bytes
-            board, held_bytes = self._open_board(), sum(self._held_bytes())
+            board, held_bytes = self._open_board(), self._held_bytes()
             for bound in self._bounds():
                 room = USED_SHARE * (bound.available_bytes + held_bytes) - sum(board.others(bound.scope))
                 whole = min(whole, int(room))
@@ -300,7 +302,7 @@ class Admission:
 
     def _must_wait_for_others(self, needed: int) -> bool:
         """Return whether a job lacks memory that the large jobs of another run have, or will take."""
-        board, held_bytes = self._open_board(), sum(self._held_bytes())
+        board, held_bytes = self._open_board(), self._held_bytes()
         # All that there may be for one job is 80 % of the memory already.
         share = 1 if needed == self._capacity.alone_bytes else USED_SHARE
         return any(

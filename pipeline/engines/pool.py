@@ -136,7 +136,7 @@ class PoolEngine:
         self._grants = Grants()
         limits = settings.max_memory_bytes, settings.memory_alone_bytes
         capacity = Capacity(settings.processes, *limits, settings.is_memory_shared)
-        self._admission = Admission(self._backlog, capacity, self._grants, peaks, self._held_bytes)
+        self._admission = Admission(self._backlog, capacity, self._grants, peaks, self._ready_bytes, self._held_bytes)
         self._in_flight: dict[int, list[Attempt]] = {}
         self._numbers = itertools.count()
         self._outcomes: list[Outcome] = []
@@ -229,9 +229,13 @@ class PoolEngine:
             self._in_flight[number] = batch
             self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
 
-    def _held_bytes(self) -> list[int]:
-        """Return the memory that each worker holds at this moment."""
-        return [memory_bytes(worker.process.pid) for worker in list(self._session.workers)] if self._session else []
+    def _ready_bytes(self) -> int:
+        """Return the memory that a worker holds before its first job; 0 before any is ready."""
+        return self._allocator.table.ready_bytes() if self._session else 0
+
+    def _held_bytes(self) -> int:
+        """Return the memory that all workers hold at this moment."""
+        return sum(memory_bytes(worker.process.pid) for worker in list(self._session.workers)) if self._session else 0
 
     # -- answers from the workers --------------------------------------------------------------------------------------
 

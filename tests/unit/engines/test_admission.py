@@ -57,6 +57,7 @@ class Engine:
     share: int = 400 * MB
     alone: int = 800 * MB
     is_shared: bool = True
+    ready: int = 0
     machine: Machine = field(default_factory=Machine)
     learnt: Learnt = field(default_factory=lambda: learnt_from(PEAKS))
 
@@ -67,7 +68,7 @@ class Engine:
         self.grants.board = PromiseBoard(lambda: [""], self.folder)
         capacity = Capacity(self.processes, self.share, self.alone, self.is_shared)
         self.admission = Admission(
-            self.backlog, capacity, self.grants, self.learnt, lambda: [0] * self.processes, self.machine.bounds
+            self.backlog, capacity, self.grants, self.learnt, lambda: self.ready, lambda: 0, self.machine.bounds
         )
         self.numbers = count()
         self.in_flight: dict[int, list[Attempt]] = {}
@@ -213,6 +214,13 @@ def test_what_turns_out_to_be_small_waits_no_more(make: Make) -> None:
     for _ in range(20):
         engine.learnt.add(Outcome(Source(b"", HUGE, 0), (Result("up", b"", "done"),), 1.0, peak_bytes=60 * MB))
     assert engine.end(HUGE).send() == [HUGE] * 6
+
+
+@pytest.mark.parametrize(("peak", "ready", "sent"), [(330, 0, 2), (330, 300, 4), (450, 420, 1)])
+def test_what_a_worker_holds_anyway_is_no_part_of_a_job(make: Make, peak: int, ready: int, sent: int) -> None:
+    """Tiny files are not large because each worker has loaded a model, unless that exceeds its share."""
+    engine = make(learnt=learnt_from({SMALL: peak * MB}), ready=ready * MB).add(*[SMALL] * 4)
+    assert engine.send() == [SMALL] * sent
 
 
 def test_an_explicit_limit_stays_one(make: Make) -> None:
