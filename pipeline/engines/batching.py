@@ -49,14 +49,13 @@ class BatchSizer:
 
 
 class Backlog:
-    """The jobs that no worker has: those to be sent in order, alone, alone after a pause, or while no other runs."""
+    """The jobs that no worker has: those to be sent in order, in batches of their own, or so after a pause."""
 
     def __init__(self, sizer: BatchSizer) -> None:
         self._sizer = sizer
         self._waiting: deque[Attempt] = deque()
         self._alone: deque[Attempt] = deque()
         self._delayed: list[tuple[float, int, Attempt]] = []
-        self._last: deque[Attempt] = deque()
         self._order = itertools.count()
         # Called for every job: the deque's own method saves a call.
         self.add = self._waiting.append
@@ -69,13 +68,10 @@ class Backlog:
         """Queue a job to be sent in a batch of its own, after `pause_s`."""
         heapq.heappush(self._delayed, (time.monotonic() + pause_s, next(self._order), attempt))
 
-    def add_last(self, attempt: Attempt) -> None:
-        """Queue a job to be sent while no other job is running."""
-        self._last.append(attempt)
-
-    def next_last(self) -> list[Attempt]:
-        """Remove and return the next job that runs while no other does; an empty list when there is none."""
-        return [self._last.popleft()] if self._last else []
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether any job could be sent now."""
+        return bool(self._waiting or self._alone)
 
     def put_back(self, attempts: Iterable[Attempt]) -> None:
         """Queue jobs that were sent and not done, before all others."""
@@ -97,7 +93,5 @@ class Backlog:
             yield self._waiting.popleft()
         while self._alone:
             yield self._alone.popleft()
-        while self._last:
-            yield self._last.popleft()
         while self._delayed:
             yield self._delayed.pop()[2]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pipeline
+from pipeline.engines import Peaks
 from pipeline.engines.attempts import Attempt, NextStep
 from pipeline.engines.slots import NO_STAGE
 from pipeline.errors import WorkersFailed
@@ -55,7 +56,7 @@ class SerialSpec:
     stages: tuple[StageInfo, ...] = ()
     """The stages by their index; only to name the one that is being called."""
 
-    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> SerialEngine:
+    def open(self, folder: Path, close_fds: Sequence[int] = (), peaks: Peaks | None = None) -> SerialEngine:
         """Build the stages in this process."""
         return SerialEngine(self)
 

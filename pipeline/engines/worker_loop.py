@@ -19,6 +19,7 @@ from pipeline.engines.slots import (
     DRAINING,
     NO_STAGE,
     PLACE,
+    READY_BYTES,
     SINCE,
     STAGE,
     STAGE_SINCE,
@@ -65,6 +66,7 @@ class WorkerLoop:
         self._kept_children = children() if LINUX else set()
         slot = self._slot
         limit, held = slot.max_memory_bytes, memory_bytes()
+        self._words[self._at + READY_BYTES] = held
         if limit and held > limit:
             raise WorkersFailed(
                 f"a worker holds {format_bytes(held)} right after its start; pool.max_memory is {format_bytes(limit)}"

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.config.routes import fan_out_above
 from pipeline.config.threads import thread_limits
-from pipeline.engines import Engine, Spec
+from pipeline.engines import Engine, Peaks, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
 from pipeline.operations.early_start import preload_of
@@ -24,12 +24,18 @@ MAX_IN_TRANSIT_PER_WORKER = 8
 
 
 def open_engine(
-    config: Config, state: State, unclean_runs: list[str], *, code: CodeState, may_import_here: bool
+    config: Config,
+    state: State,
+    unclean_runs: list[str],
+    *,
+    code: CodeState,
+    may_import_here: bool,
+    peaks: Peaks | None = None,
 ) -> Engine:
     """Open the engine that the pipeline asks for. Raises `WorkersFailed`, or has the first `poll` raise it."""
     # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
     spec = engine_spec(config, state, unclean_runs, code=code, may_import_here=may_import_here)
-    return spec.open(state.slots, close_fds=(state.lock_fd,))
+    return spec.open(state.slots, (state.lock_fd,), peaks)
 
 
 def engine_spec(
@@ -93,6 +99,7 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
         timeout_s=config.timeout_s,
         max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(total),
         memory_alone_bytes=max(own * memory_share_bytes(total), pool.max_memory_bytes or 0),
+        is_memory_shared=pool.max_memory_bytes is None,
         start_timeout_s=pool.start_timeout_s,
         retries=config.retry.max,
         backoff_s=config.retry.backoff_s,

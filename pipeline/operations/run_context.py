@@ -131,7 +131,12 @@ class RunContext:
             with end_signals_blocked() if self.config.engine == "pool" else nullcontext():
                 try:
                     self.engine = open_engine(
-                        self.config, self.state, self.unclean_runs, code=self.code.state, may_import_here=here
+                        self.config,
+                        self.state,
+                        self.unclean_runs,
+                        code=self.code.state,
+                        may_import_here=here,
+                        peaks=self.learnt,
                     )
                 except WorkersFailed as error:
                     raise self.code.explain(error) from error

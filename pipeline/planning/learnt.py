@@ -6,9 +6,8 @@ files: for each set of stages that jobs made outputs of, and each class of sizes
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, field
 from itertools import pairwise
 from typing import Any
 
@@ -21,10 +20,11 @@ _FACT = "learnt"
 _REMEMBERED = 256
 # Of jobs that take less only every eighth is looked at, once so many were: they are many, and much alike.
 _CHEAP_S, _ENOUGH, _EVERY = 0.001, 512, 8
-# The peak of a class is the highest of the last one to two times so many jobs, so that it can fall again.
-_PEAKS = 64
-# A worker's peak is told again by later jobs, until one exceeds it; with several pools, those of a seat come in turn.
-_PEAKS_OF_SEAT = 8
+# The latest jobs of a class whose peaks are kept, and one in how many may need more than is expected of the class: else
+# a single strange file would make all that are of its size look as large.
+_PEAKS, _STRANGE = 20, 10
+# How many powers of two above the largest size that is known a peak is thought to grow with the size.
+_FORESEEN = 2
 
 # The largest file that is told from others, of a terabyte.
 _MOST_BITS = 41
@@ -41,14 +41,8 @@ class SizeClass:
     variance_s2: float = 0.0
     slowest_s: float = 0.0
     mean_bytes_out: float = 0.0
-    peaks: int = 0
-    """The number of jobs that `peak_bytes` is the highest of, so far."""
-    peak_bytes: int = 0
-    """The most memory that a worker held after one of the latest jobs, and because of it; 0 if unknown."""
-    peak_bytes_before: int = 0
-    """The same of the jobs before those."""
-    peak_bytes_at_most: int | None = None
-    """The least that a worker held after such a job, perhaps because of another; None if unknown."""
+    peaks: list[int] = field(default_factory=list)
+    """The most memory that a worker held in each of the latest jobs."""
 
     def add(self, seconds: float, bytes_out: int) -> None:
         """Take a job into account."""
@@ -61,20 +55,15 @@ class SizeClass:
         if seconds > self.slowest_s:
             self.slowest_s = seconds
 
-    def add_peak(self, peak_bytes: int, *, is_its_own: bool) -> None:
-        """Take the memory of a worker into account, which the job needed itself, or needed no more than."""
-        if not is_its_own:
-            self.peak_bytes_at_most = min(self.peak_bytes_at_most or peak_bytes, peak_bytes)
-            return
-        if self.peaks == _PEAKS:
-            self.peaks, self.peak_bytes, self.peak_bytes_before = 0, 0, self.peak_bytes
-        self.peaks += 1
-        self.peak_bytes = max(self.peak_bytes, peak_bytes)
+    def add_peak(self, peak_bytes: int) -> None:
+        """Take the memory of a job's worker into account."""
+        self.peaks.append(peak_bytes)
+        del self.peaks[:-_PEAKS]
 
     @property
     def expected_peak_bytes(self) -> int | None:
-        """The memory that a worker is expected to hold after such a job; None if unknown."""
-        return max(self.peak_bytes, self.peak_bytes_before) or self.peak_bytes_at_most
+        """The memory to which the workers of nine in ten such jobs keep; None if unknown."""
+        return sorted(self.peaks)[-1 - len(self.peaks) // _STRANGE] if self.peaks else None
 
 
 SizeClasses = dict[int, SizeClass]
@@ -86,7 +75,6 @@ class Learnt:
 
     def __init__(self) -> None:
         self._classes: dict[Stages, SizeClasses] = {}
-        self._peaks_of_seat: dict[int, deque[int]] = {}
         self._cheap = 0
         self.has_news = False
         """True if anything was learnt since it was loaded or saved."""
@@ -135,18 +123,11 @@ class Learnt:
         known.add(seconds, sum(map(_bytes_of, results)))
         self.has_news = True
         if outcome.peak_bytes:
-            self._add_peak(known, outcome.peak_bytes, outcome.seat)
-
-    def _add_peak(self, known: SizeClass, peak_bytes: int, seat: int | None) -> None:
-        told = self._peaks_of_seat.setdefault(-1 if seat is None else seat, deque(maxlen=_PEAKS_OF_SEAT))
-        is_its_own = peak_bytes not in told
-        if is_its_own:
-            told.append(peak_bytes)
-        known.add_peak(peak_bytes, is_its_own=is_its_own)
+            known.add_peak(outcome.peak_bytes)
 
     def add_peak(self, stages: Stages, size_bytes: int, peak_bytes: int) -> None:
         """Learn that a job needed so much memory, or more, when its worker was killed for it."""
-        self._class_of(_in_order(stages), size_bytes.bit_length()).add_peak(peak_bytes, is_its_own=True)
+        self._class_of(_in_order(stages), size_bytes.bit_length()).add_peak(peak_bytes)
         self.has_news = True
 
     def _class_of(self, stages: Stages, bits: int, known: SizeClass | None = None) -> SizeClass:
@@ -188,7 +169,7 @@ class Learnt:
 
     def peak_bytes(self, stages: Stages, size_bytes: int) -> int | None:
         """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
-        found = [_at(each, size_bytes.bit_length(), _peak) for each in self._known(stages)]
+        found = [_at(each, _foreseen(each, size_bytes.bit_length()), _peak) for each in self._known(stages)]
         return max((int(each) for each in found if each is not None), default=None)
 
     def steps(self, stage: str, least_s: float) -> list[tuple[int, float]] | None:
@@ -256,6 +237,11 @@ def _mean_bytes_out(known: SizeClass) -> float | None:
 
 def _peak(known: SizeClass) -> float | None:
     return known.expected_peak_bytes
+
+
+def _foreseen(classes: SizeClasses, bits: int) -> int:
+    """Return a class of sizes, or the largest of which what is known tells: a file far beyond that is best tried."""
+    return min(bits, max((each for each, known in classes.items() if known.peaks), default=bits) + _FORESEEN)
 
 
 def _at(classes: SizeClasses, bits: int, value: Callable[[SizeClass], float | None]) -> float | None:

@@ -20,7 +20,7 @@ from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
-from pipeline.worker.scratch import Scratch, naming_of, peak_bytes, write_output
+from pipeline.worker.scratch import Scratch, naming_of, peak_meter, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import BuiltStage, Tree
 
@@ -47,6 +47,7 @@ class GroupJobRunner:
 
     def run(self) -> Outcome:
         """Make the output of the group; any failure is in the outcome."""
+        peak_meter.begin()
         began_s, machine = time.perf_counter(), EnvironmentFailure("")
         remove_temporaries(self._target.path, self._tree.setup.unclean_runs)
         try:
@@ -70,7 +71,7 @@ class GroupJobRunner:
             machine.text,
             machine.refused,
             bytes_in=self._read_bytes,
-            peak_bytes=peak_bytes(),
+            peak_bytes=peak_meter.take(),
         )
 
     def _make(self) -> tuple[Any, ValueKind | None, Notes]:

@@ -23,7 +23,7 @@ from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
-from pipeline.worker.scratch import Scratch, naming_of, peak_bytes, write_output
+from pipeline.worker.scratch import Scratch, naming_of, peak_meter, write_output
 from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
@@ -68,6 +68,7 @@ class JobRunner:
     def run(self) -> Outcome:
         """Make the outputs of the job; any failure is in the outcome."""
         began_s = time.perf_counter()
+        peak_meter.begin()
         try:
             self._run()
         finally:
@@ -77,7 +78,7 @@ class JobRunner:
         reading = self._reading
         outcome = Outcome(
             reading.source, results, time.perf_counter() - began_s, self._environment, self._refused,
-            source_digest=reading.digest, peak_bytes=peak_bytes(),
+            source_digest=reading.digest, peak_bytes=peak_meter.take(),
         )  # fmt: skip
         if self._handed:
             outcome = outcome._replace(handed=self._handed)

@@ -6,6 +6,7 @@ import os
 import resource
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,8 @@ from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
 
+# A rise of the peak that tells nothing: allocators take memory in such pieces.
+_RISE_BYTES = 1 << 20
 _numbers = count(1)
 # In so much time no process takes more than some megabytes, even if it does nothing else.
 _PEAK_HOLDS_S = 0.001
@@ -86,24 +89,56 @@ class Scratch:
             clear_scratch(self.folder, set_aside)
 
 
-class PeakReader:
-    """Reads the most memory that this process has held, at most once in _PEAK_HOLDS_S."""
+class PeakMeter:
+    """Tells the most memory that this process has held in each of its jobs."""
 
     def __init__(self) -> None:
+        self._before_bytes = 0
+        """The peak before the job; a job that does not exceed it has none of its own."""
+        self._has_risen = True
+        """True if the peak may be that of an earlier job."""
+        self._is_exact = True
+        """True if the peak before the job was what the process held then, and none of long ago."""
+        self._peak_bytes = 0
         self._read_at_s = 0.0
-        self._bytes = 0
+        """When `_peak_bytes` was read."""
 
-    def read(self) -> int:
-        """Return the number of bytes."""
+    def begin(self) -> None:
+        """Begin anew, if the job before has raised the peak: what that held is free by now.
+
+        Telling the kernel so takes as long as a small job does, and after most of them there is no need.
+        """
+        if self._has_risen:
+            self._has_risen = False
+            with suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
+                file.write(b"5")
+            self._read_at_s = 0.0
+            self._before_bytes = self._read()
+            self._is_exact = self._before_bytes <= _held_bytes() + _RISE_BYTES
+
+    def take(self) -> int | None:
+        """Return the most memory held since `begin`, as of a millisecond ago at most; None if it is unknown."""
+        peak = self._read()
+        if peak > self._before_bytes + _RISE_BYTES:
+            self._has_risen = True
+            return peak
+        return peak if self._is_exact else None
+
+    def _read(self) -> int:
         if (now_s := time.perf_counter()) - self._read_at_s > _PEAK_HOLDS_S:
             self._read_at_s = now_s
-            self._bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
-        return self._bytes
+            # In KiB on Linux. It includes what the parent held of which this process was spawned.
+            self._peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        return self._peak_bytes
 
 
-_peak = PeakReader()
-peak_bytes = _peak.read
-"""Return the most memory that this process has held, as of a millisecond ago at most."""
+def _held_bytes() -> int:
+    with suppress(OSError), open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+    return 0
+
+
+peak_meter = PeakMeter()
 
 
 def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveName:

@@ -24,6 +24,7 @@ from pipeline.engines.slots import State
 from pipeline.engines.supervisor import WorkerDeath
 from pipeline.engines.worker_process import start_lock
 from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.planning.learnt import Learnt
 from pipeline.text import format_bytes
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -539,6 +540,41 @@ def test_a_large_file_runs_once_with_the_memory_of_all(make: Make, method: str) 
     assert {name for name, kind in kinds(found).items() if kind != "done"} == {names[1]}
     whole = format_bytes(limits["memory_alone_bytes"])
     assert texts(found)[names[1]].endswith(f"more than the {whole} that all workers may have together")
+
+
+def test_large_files_outlive_dead_workers_and_sessions(make: Make, method: str, tmp_path: Path) -> None:
+    """What was granted to a job is free again when its worker or the whole pool has died; in the end it is done."""
+    learnt = Learnt()
+    learnt.add_peak(("web",), 0, first_bytes(method) + 200_000_000)
+    whole = 2 * (first_bytes(method) + 300_000_000)
+    limits = {"max_memory_bytes": whole // 2, "memory_alone_bytes": whole, "is_memory_shared": True}
+    engine = make(method, peaks=learnt, **limits)
+    jobs = [job(f"ok {n}") for n in range(10)]
+    jobs += [job(f"once {tmp_path}/{how}{n} {how}") for n in range(3) for how in ("kill", "segv", "break_pool", "fail")]
+    granted = []
+    found = run(engine, jobs, each=lambda: granted.append(len(engine._grants)))
+    assert {kind for name, kind in kinds(found).items() if "fail" not in name} == {"done"}
+    assert len(found) == len(jobs) and max(granted) == 2
+    assert engine.poll(0) == [] and not engine._grants
+
+
+def test_a_drained_pool_drops_large_files_that_wait(make: Make, tmp_path: Path) -> None:
+    """Those in hand end, all others are dropped, and nothing is promised any more once it is closed."""
+    learnt = Learnt()
+    learnt.add_peak(("web",), 0, 10**12)  # more than any machine has: one after the other
+    engine = make(peaks=learnt, max_memory_bytes=10**9, memory_alone_bytes=2 * 10**9, is_memory_shared=True)
+    for number in range(5):
+        engine.submit(job(f"hold {tmp_path} {number}"))
+    wait_until(lambda: engine.poll(0.05) or list(tmp_path.glob("held-*")))
+    engine.drain()
+    (tmp_path / "go").touch()
+    found = []
+    wait_until(lambda: found.extend(engine.poll(0.05)) or not engine.busy)
+    assert [o.results[0].status for o in found] == ["done"]
+    assert len(list(tmp_path.glob("held-*"))) == 1
+    board = engine._grants.board
+    engine.close()
+    assert board and not board._file.exists()
 
 
 def test_a_signal_while_it_closes_leaves_nothing(make: Make, method: str, tmp_path: Path) -> None:
