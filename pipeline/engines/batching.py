@@ -29,11 +29,18 @@ class BatchSizer:
         self._processes = processes
         self._max_jobs = min(maxtasksperchild or MAX_JOBS_IN_BATCH, MAX_JOBS_IN_BATCH)
         self._mean_s: float | None = None
+        self._batch_s = 0.0
+        """The running mean of a batch's seconds."""
 
     def add_timing(self, jobs: int, seconds: float) -> None:
         """Take into account that `jobs` jobs of one batch took `seconds` in all."""
+        self._batch_s += LATEST_WEIGHT * (seconds - self._batch_s)
         mean_s = seconds / jobs
         self._mean_s = mean_s if self._mean_s is None else self._mean_s + LATEST_WEIGHT * (mean_s - self._mean_s)
+
+    def spare_s(self, in_flight: int) -> float:
+        """Return for how long workers have batches to go on with, where so many are in flight and no more are sent."""
+        return self._batch_s * (in_flight / self._processes - 1)
 
     @property
     def max_in_flight(self) -> int:

@@ -81,6 +81,7 @@ class WorkerLoop:
         words[at + BATCH] = number
         answers: list[Answer] = []
         began = now = time.monotonic_ns()
+        is_watched = False
         for place, job in enumerate(jobs):
             if slot.files_left is not None and slot.is_used_up:
                 break
@@ -94,11 +95,12 @@ class WorkerLoop:
             now = time.monotonic_ns()
             if slot.files_left is not None:
                 slot.files_left -= 1
-            if now - before > LONG_JOB_NS:
+            if is_watched := now - before > LONG_JOB_NS:
                 self._watch_memory()
         if slot.files_left is not None and not answers:
             slot.files_left -= 1  # Pool counts batches: if its count ran ahead, it would end us without our noticing
-        self._watch_memory()
+        if not is_watched:
+            self._watch_memory()
         return answers, (now - began) / 1e9
 
     def _run_one(self, job: AnyJob, before: int) -> Answer:
