@@ -30,14 +30,15 @@ from pipeline.worker.stage_call import Enter, announce_nothing
 from pipeline.worker.tree import Tree
 
 _tree: Tree | None = None
-_environment_before: dict[str, str | None] = {}
+_environment: dict[str, tuple[str, str | None]] = {}
+"""The variables that `start` has set, each with its value and the one before."""
 
 
 def start(packed: bytes) -> None:
     """Build the stages of this process, as the initializer of Pool. Raises any exception of theirs."""
-    global _tree, _environment_before
+    global _tree, _environment
     folder, code, environment, setup = pickle.loads(packed)
-    _environment_before = {name: os.environ.get(name) for name in environment}
+    _environment = {name: (value, os.environ.get(name)) for name, value in environment.items()}
     os.environ.update(environment)
     guard.start(code)
     set_stage_path(folder)
@@ -48,11 +49,14 @@ def start(packed: bytes) -> None:
 def stop() -> None:
     """Lift the restrictions on imports, and restore the environment, of a process that was a worker only for a time."""
     guard.stop()
-    for name, value in _environment_before.items():
-        if value is None:
-            os.environ.pop(name, None)
+    while _environment:
+        name, (value, before) = _environment.popitem()
+        if os.environ.get(name) != value:
+            continue  # somebody else has set it since: a run that its caller abandons may be closed long after
+        if before is None:
+            del os.environ[name]
         else:
-            os.environ[name] = value
+            os.environ[name] = before
 
 
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
