@@ -71,7 +71,9 @@ class Observers(RunObserver):
         self._observers = list(observers)
         self._on_failure = on_failure
         # Called for every file, and by most observers not at all.
-        self._of_outcomes = [each for each in self._observers if type(each).on_outcome is not RunObserver.on_outcome]
+        self._of_outcomes = [
+            each for each in self._observers if getattr(each.on_outcome, "__func__", None) is not RunObserver.on_outcome
+        ]
 
     def on_start(self) -> None:
         self._tell("on_start")

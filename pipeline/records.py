@@ -36,11 +36,30 @@ def _first_init(cls: Any, frozen: bool) -> Callable[..., None]:
     """Return an `__init__` that puts the real one in its place when it is called."""
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        cls.__init__ = _compile_init(cls, frozen)
-        cls.__init__(self, *args, **kwargs)
+        try:
+            cls.__init__ = _compile_init(cls, frozen)
+        except MemoryError:  # as after the import of a module that has used up what this process may have
+            _set_fields(cls, self, args, kwargs)
+        else:
+            cls.__init__(self, *args, **kwargs)
 
     __init__.__qualname__ = f"{cls.__qualname__}.__init__"
     return __init__
+
+
+def _set_fields(cls: Any, made: Any, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+    """Set the fields of a new object one by one, which takes next to no memory."""
+    fields = dataclasses.fields(cls)
+    given |= dict(zip([each.name for each in fields if each.init and not each.kw_only], args, strict=False))
+    for field in fields:
+        if field.name in given:
+            object.__setattr__(made, field.name, given[field.name])
+        elif field.default_factory is not dataclasses.MISSING:
+            object.__setattr__(made, field.name, field.default_factory())
+        elif field.default is not dataclasses.MISSING:
+            object.__setattr__(made, field.name, field.default)
+    if hasattr(cls, "__post_init__"):
+        made.__post_init__()
 
 
 def _compile_init(cls: Any, frozen: bool) -> Any:

@@ -17,10 +17,12 @@ THREAD_VARIABLES = (
 def thread_limits(cpus: int, workers: int, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables by which the workers' libraries together start about one thread for each CPU.
 
+    Those that the run has are told too: a forkserver has the environment of the moment at which it was started.
+
     Args:
         cpus: The number of CPUs that filemill may use.
         workers: The number of all workers.
         environment: The environment of the run, whose own variables count.
     """
     share = str(max(1, cpus // workers))
-    return {name: share for name in THREAD_VARIABLES if name not in environment}
+    return {name: environment.get(name, share) for name in THREAD_VARIABLES}

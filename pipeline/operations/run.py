@@ -34,10 +34,10 @@ from pipeline.planning.estimate import Expected, efficiency
 from pipeline.planning.first_run import is_first_run, why_whole_plan
 from pipeline.planning.late_code import LateCode
 from pipeline.planning.lost_folders import describe
-from pipeline.planning.plan import make_plan
+from pipeline.planning.plan import Plan, make_plan
 from pipeline.planning.plan_store import LONG_S
 from pipeline.planning.ranges import Looked
-from pipeline.planning.recipe import output_specs
+from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
@@ -67,28 +67,15 @@ def plan(context: RunContext) -> None:
     late = LateCode(config, ledger)
     context.code = CodeWatch(config, late)
     leaves = output_specs(config, ledger, record=True, late=late)
+    root = os.fsencode(config.inputs.root)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
         claimed = claimed_folders(config.output_folders, context.state.id)
-        root = os.fsencode(config.inputs.root)
         context.parts = RecordedParts(ledger, leaves, context.folder, root, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
-    root = os.fsencode(config.inputs.root)
     context.recorder = Recorder(
         ledger, context.log, context.observers, leaves, config.errors, context.learnt, context.parts, root
     )
-    templates = list(config.output_folders.values())
-    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets)
-    # Workers take a while to start, and may do so while it is found out what else there is for them.
-    on_work = context.open_engine if config.engine == "pool" else None
-    # After a change of the code everything is looked at again.
-    looked = context.request.looked if config is context.request.config else None
-    is_first = not why_whole_plan(config, leaves) and is_first_run(config, ledger, selection)
-    with EarlyJobs(context) if is_first else nullcontext() as context.early:
-        context.plan = make_plan(
-            config, ledger, leaves, selection, record=True, looked=looked,
-            is_loss_meant=context.request.confirmations.rebuild, on_work=on_work, taker=context.early,
-        )  # fmt: skip
-    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, context.plan.store.targets)
+    context.plan = _plan_jobs(context, leaves)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
     for note in guards.notes:
@@ -206,6 +193,25 @@ def judge_lost_folders(context: RunContext) -> None:
 
 
 # -- what steps share -------------------------------------------------------------------------------------------------
+
+
+def _plan_jobs(context: RunContext, leaves: tuple[OutputSpec, ...]) -> Plan:
+    """Make the plan; a first run may have jobs of it done meanwhile."""
+    config, ledger, selection, request = context.config, context.ledger, context.selection, context.request
+    templates = list(config.output_folders.values())
+    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets)
+    is_first = not why_whole_plan(config, leaves) and is_first_run(config, ledger, selection)
+    with EarlyJobs(context) if is_first else nullcontext() as context.early:
+        plan = make_plan(
+            config, ledger, leaves, selection, record=True, is_loss_meant=request.confirmations.rebuild,
+            # Workers take a while to start, and may do so while it is found out what else there is for them.
+            on_work=context.open_engine if config.engine == "pool" else None,
+            # After a change of the code everything is looked at again.
+            looked=request.looked if config is request.config else None,
+            taker=context.early,
+        )  # fmt: skip
+    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, plan.store.targets)
+    return plan
 
 
 def _expect(context: RunContext) -> None:

@@ -29,6 +29,7 @@ from pipeline.planning.late_code import LateCode
 from pipeline.records import dataclass
 from pipeline.stage import values
 from pipeline.stage.code import Code
+from pipeline.stage.counted import is_of_kernel
 from pipeline.stage.recognition import reading_kind
 from pipeline.stage.values import Kind
 
@@ -154,7 +155,7 @@ Digest = Callable[[Path], str]
 # Where the programs of the system lie, and those of Python's own installation.
 _SYSTEM = (
     *("/bin/", "/sbin/", "/lib/", "/lib64/", "/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"),
-    *("/usr/share/", "/proc/", "/dev/", "/sys/"),
+    "/usr/share/",
     *(os.path.join(each, "") for each in {sys.prefix, sys.base_prefix} - {"/usr", "/usr/local", "/"}),
 )
 
@@ -296,7 +297,8 @@ def _names_a_users_file(text: str) -> bool:
 
     A relative text may be anything; a stage that wants a path has an option of that type.
     """
-    return os.path.isabs(text) and not text.startswith(_SYSTEM) and os.path.isfile(text)
+    is_of_system = text.startswith(_SYSTEM) or is_of_kernel(text)
+    return os.path.isabs(text) and not is_of_system and os.path.isfile(text)
 
 
 def contents_read(config: Config) -> list[str]:

@@ -24,6 +24,7 @@ from pipeline.stage.counted import (
     digest_of_bytes,
     file_of,
     is_installed,
+    is_of_kernel,
     module_counts,
     places_of,
     stamp_of,
@@ -225,7 +226,7 @@ class CodeReader:
 
 
 def _is_a_users(path: str) -> bool:
-    return counts(path) and not path.endswith(".pyc") and not path.startswith(("/proc/", "/dev/", "/sys/"))
+    return counts(path) and not path.endswith(".pyc") and not is_of_kernel(path)
 
 
 def _packages_above(module: ModuleType) -> list[str]:

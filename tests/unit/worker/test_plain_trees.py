@@ -41,7 +41,7 @@ def decoded(data: bytes) -> str:
 
 @called
 def copied(item: Item[Path]) -> Path:
-    made = item.scratch / "copied"
+    made = item.scratch / f"copied-{len(CALLS)}"
     made.write_bytes(item.value.read_bytes())
     return made
 
