@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import sys
@@ -44,6 +45,10 @@ LONG_JOB_NS = 1_000_000
 SHORT_JOB_NS = 100_000
 # How long the processes that a job left behind may take to die of SIGKILL.
 SWEEP_S = 2.0
+
+
+# Python's own, which the process that this one is a copy of may have raised for itself.
+_GC_THRESHOLDS = 700, 10, 10
 
 
 class WorkerLoop:
@@ -151,6 +156,7 @@ _loop: WorkerLoop | None = None
 def start(functions: bytes, blueprint: bytes) -> None:
     """Run the user's initializer for Pool; when it raises, stay alive, or Pool would start others for ever."""
     global _loop
+    gc.set_threshold(*_GC_THRESHOLDS)
     slot = slots.current()
     assert slot is not None
     try:

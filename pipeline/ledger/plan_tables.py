@@ -106,7 +106,7 @@ Record = tuple[Any, ...]
 
 
 class PlanTables:
-    """The tables of one plan; creating them begins the transaction that `commit` ends."""
+    """The tables of one plan; creating them begins the transaction in which they are filled."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -358,11 +358,6 @@ class PlanTables:
     def delete_orphans(self) -> None:
         """Delete every orphan."""
         self._connection.execute("DELETE FROM orphans")
-
-    def commit(self) -> None:
-        """End the transaction in which the tables were filled; jobs of the plan that are done already may have."""
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
 
     # -- while the plan is carried out ---------------------------------------------------------------------------------
 

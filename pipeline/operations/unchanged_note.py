@@ -305,6 +305,9 @@ def _held_within(note: UnchangedNote, within: range) -> list[bool]:
     held = dict.fromkeys(within, False)
     for sources, after in ranges_of(walk.within(begin, end)):
         number = numbers.get(sources[0].path)
+        # A new range shows in the one before it, which ends earlier; but for one before all others.
+        if number is None and sources[0].path < firsts[0]:
+            return []
         if number is not None:
             _, digest, layout, _ = note.ranges[number]
             is_next = (after or end) == (firsts[number + 1] if number + 1 < len(firsts) else None)

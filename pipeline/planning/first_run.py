@@ -94,7 +94,8 @@ class FirstJobs:
         self._specs = specs
         self._freshness = freshness
         self._folders = OutputFolders()
-        self._have_rivals = any(each.template.rivals != "none" for each in specs if isinstance(each.template, Template))
+        self.have_rivals = any(each.template.rivals != "none" for each in specs if isinstance(each.template, Template))
+        """True if the outputs of several sources may have one path."""
         self._waiting: list[_Waiting] = []
         """Those that the walk may still bring rivals of; each of them begins as the one before it does."""
 
@@ -125,10 +126,6 @@ class FirstJobs:
 
         `job` is None for a source that is decided about elsewhere, and may contend with others.
         """
-        if not self._have_rivals:
-            if job:
-                yield job, True
-            return
         yield from self._passed(source.path)
         stem = _stem_of(source.path)
         there = next((each for each in self._waiting if each.stem == stem), None)

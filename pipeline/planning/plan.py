@@ -410,6 +410,9 @@ class FilePlanner:
 
     def decide_range(self, sources: Iterable[Source], within: Range) -> None:
         """Decide about the sources of a range, and about its records without a source."""
+        if self.taker:
+            self._decide_first_ones(sources)
+            return
         outputs, failures = self._ledger.outputs, self._ledger.failures
         self._decide_all(sources, outputs.all(*within, of_files=True), failures.all(*within, of_files=True))
 
@@ -425,7 +428,7 @@ class FilePlanner:
         failures = RecordCursor(failed, self._orphans.failure)
         for source, recorded, failed_before in self._freshness.sources.read_ahead(self._met(sources, rows, failures)):
             plan.sources += 1
-            if self._decide_first(source) if self.taker else self._decide(source, recorded, failed_before):
+            if self._decide(source, recorded, failed_before):
                 plan.jobs += 1
                 if self._on_work:
                     self._on_work()
@@ -477,19 +480,24 @@ class FilePlanner:
             self._add_leftovers(decisions, rows, recorded, failures)
         return action == "make"
 
-    def _decide_first(self, source: Source) -> bool:
-        """Have the job of a source that nothing is recorded of be done now, or add it to the plan; is there one?"""
-        assert self.taker
-        job = self._first_jobs.job_of(source)
-        if job and not job.targets:
-            self._plan.count_unmatched(source)
-            return False
-        for each, is_alone in self._first_jobs.in_turn(source, job):
-            self._add_first(each, is_alone=is_alone)
-        if job is None:
-            self.taker.go_on()
-            return self._decide(source, [], [])
-        return True
+    def _decide_first_ones(self, sources: Iterable[Source]) -> None:
+        """Have the jobs of sources that nothing is recorded of be done now, or add them to the plan."""
+        plan, first = self._plan, self._first_jobs
+        for source in sources:
+            plan.sources += 1
+            job = first.job_of(source)
+            if job and not job.targets:
+                plan.count_unmatched(source)
+                continue
+            if first.have_rivals:
+                for each, is_alone in first.in_turn(source, job):
+                    self._add_first(each, is_alone=is_alone)
+            elif job:
+                self._add_first(job, is_alone=True)
+            if job is None:
+                self._decide(source, [], [])
+                if self.taker:
+                    self.taker.go_on()
 
     def _add_first(self, job: Job, *, is_alone: bool) -> None:
         """Have a job be done now if no other source contends with it and there is room, else add it to the plan."""

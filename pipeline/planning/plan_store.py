@@ -256,7 +256,7 @@ class PlanStore:
             self._tables.spare_old_outputs()
         else:
             self._tables.delete_orphans()
-        self._tables.commit()
+        self._ledger.commit()
 
     def settle_groups(self) -> None:
         """End the filling with the outputs of groups; call it after `settle`."""

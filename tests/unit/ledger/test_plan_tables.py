@@ -53,7 +53,7 @@ def test_what_is_read_in_chunks_may_be_written_meanwhile(tables: PlanTables) -> 
     names = [b"%04d" % number for number in range(1200)]
     tables.insert_outputs(output(name) for name in names)
     tables.index_targets()
-    tables.commit()
+    tables._connection.execute("COMMIT")
     found = []
     for seq, source, *_ in tables.outputs_to_make(late=False):
         found.append(source)
@@ -196,7 +196,7 @@ def test_a_job_is_as_long_as_the_longest_of_its_outputs(tables: PlanTables) -> N
 def test_what_a_job_took_last_time_counts_more_than_its_size(tables: PlanTables, ledger: Ledger) -> None:
     """As long as its source has the same size."""
     tables.insert_outputs([sized(b"a", 5000), sized(b"b", 10), sized(b"c", 10), sized(b"d", 9000), sized(b"e", 10)])
-    tables.commit()
+    tables._connection.execute("COMMIT")
     for source, size, seconds in ((b"b", 10, 3.0), (b"c", 11, 9.0), (b"d", 9000, 0.0)):
         ledger._connection.execute(
             "INSERT INTO outputs (target, source, stage, status, source_size, at_work, seconds)"

@@ -65,6 +65,7 @@ def planned(
 
 def made(folder: Path, yaml: str = ONE_STAGE, names: list[str] = NAMES) -> Project:
     """A project whose files are all done, and known as spans."""
+    folder.mkdir(exist_ok=True)
     project = Project(folder, yaml)
     for name in names:
         project.write(f"in/{name}", f"text {name}")
@@ -195,6 +196,19 @@ def run_as_noted(project: Project) -> None:
     if isinstance(noted, Summary):
         own = {"run": "", "seconds": 0}
         assert noted.as_json() | own == ran.as_json() | own and noted.notes == ran.notes
+
+
+@pytest.mark.parametrize("many", [3, 9])
+def test_a_new_file_that_begins_a_range_is_met_wherever_it_lies(tmp_path: Path, many: int) -> None:
+    """Before all others, between them and behind them; by one process and, of many ranges, by two."""
+    ranges = (n for n in map(str, itertools.count()) if not zlib.crc32(n.encode()) & 0x3FF)
+    names = list(itertools.islice(ranges, many + 1))
+    for new in names:
+        project = made(tmp_path / new, names=[name for name in names if name != new])
+        assert isinstance(answer_unchanged(project.folder / "pipeline.yaml"), Summary)
+        project.write(f"in/{new}", "text")
+        assert not isinstance(answer_unchanged(project.folder / "pipeline.yaml"), Summary), new
+        assert (project.run().done, project.run().up_to_date) == (1, len(names))
 
 
 @settings(max_examples=examples(40), deadline=None)
