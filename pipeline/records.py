@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 
 def _dataclass(given: type | None = None, /, *, frozen: bool = False, eq: bool = True, kw_only: bool = False) -> Any:
-    """Make a class a dataclass; the arguments are those of `dataclasses.dataclass`."""
+    """Make a class a dataclass; the arguments are three of those of `dataclasses.dataclass`."""
 
     def decorate(cls: Any) -> Any:
         own = set(vars(cls))

@@ -80,4 +80,5 @@ def _line(name: str, standing: str, fields: dict[str, Any]) -> str:
         return f"{name}: planning {who}"
     failed = f", {fields['failed']:,} outputs failed" if fields["failed"] else ""
     left = f", {format_duration(fields['left_s'])} left" if "left_s" in fields else ""
-    return f"{name}: running {who}, {fields['through']:,} of {fields['planned']:,} files{failed}{left}"
+    of_all = f" of {fields['planned']:,}" if fields["planned"] else ""  # a first run that still lists its files
+    return f"{name}: running {who}, {fields['through']:,}{of_all} files{failed}{left}"

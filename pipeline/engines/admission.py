@@ -30,7 +30,7 @@ from pipeline.text import format_bytes
 
 # A job may take so much more than others like it before it counts as larger than expected.
 MARGIN = 1.2
-# How often it is read what is free and what other runs have promised, which may take a millisecond.
+# Seconds for which a reading of the free memory and of other runs' promises holds; one may take a millisecond.
 REVIEW_S = 0.1
 # How often a job may run alone that the kernel has killed, since other runs on the machine took the memory.
 MAX_FORGIVEN = 3
@@ -169,10 +169,10 @@ class Admission:
             self._unknown.add(job_class)
 
     def _is_large(self, job_class: JobClass) -> bool:
-        known = self._expected.get(job_class, -1)
-        if known == -1:
+        if job_class not in self._expected:
             assert self._peaks
-            known = self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+            self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        known = self._expected[job_class]
         return known is not None and known > self._large_bytes
 
     def _refresh(self) -> None:
@@ -265,7 +265,7 @@ class Admission:
     def _alone_grant(self, attempt: Attempt, *, is_large: bool) -> Grant:
         """Return the grant of a job that has all memory; one that is alone for another reason reserves none."""
         job_class, whole = class_of(attempt.remaining), self._capacity.alone_bytes or 0
-        needed = self._needed_bytes(job_class) or whole if is_large or attempt.needs_memory else 0
+        needed = (self._needed_bytes(job_class) or whole) if is_large or attempt.needs_memory else 0
         return self._alone_grant_of(job_class, needed)
 
     def _alone_grant_of(self, job_class: JobClass, needed: int) -> Grant:

@@ -111,7 +111,7 @@ class Grants:
 
 def class_of(job: AnyJob) -> JobClass:
     """Return the class of a job."""
-    origin, targets = job[0], job.targets
+    origin, targets = job.origin, job.targets
     size = origin.size_bytes if isinstance(origin, Source) else origin.members
     stages = (targets[0].stage,) if len(targets) == 1 else tuple([target.stage for target in targets])
     return JobClass(stages, size.bit_length())

@@ -82,7 +82,7 @@ class PromiseBoard:
 
     @property
     def has_others(self) -> bool:
-        """Return whether any other engine has large jobs."""
+        """True if any other engine has large jobs."""
         return any(True for _ in self._read_others())
 
     def others(self, scope: str) -> list[int]:

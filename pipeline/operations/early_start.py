@@ -11,7 +11,7 @@ _WORKER = "pipeline.worker.main"
 
 
 def start_forkserver(config: Config) -> None:
-    """Start the forkserver of a pipeline that has workers of one."""
+    """Start the forkserver, if workers of the pipeline are to be forked from one."""
     pools = (config.pool, *(stage.pool for stage in config.stages if stage.pool))
     if config.engine == "pool" and any(pool.context == "forkserver" for pool in pools):
         start_early(preload_of(config))

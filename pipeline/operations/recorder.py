@@ -278,7 +278,8 @@ class Recorder:
             return
         allowance, failed = self._errors.allowance(self.planned_files), self._summary.failed_files
         if allowance is not None and failed > allowance and not self._log.is_stopped:
-            text = f"{failed:,} of {self.planned_files:,} files failed already, and errors.max is {self._errors.max}"
+            of_all = f" of {self.planned_files:,}" if self._is_whole else ""
+            text = f"{failed:,}{of_all} files failed already, and errors.max is {self._errors.max}"
             why = f"{text}; what was in hand was finished, and the same line does the rest"
             self._log.stop(PolicyStop.exit_code, why)
 

@@ -27,6 +27,8 @@ class RemainingTime(RunObserver):
         self._mean = 1.0
         """What a file counts for of which nothing is known."""
         self._planned = self._done = 0.0
+        self._done_before = 0.0
+        """What had ended when the plan was whole; how long that took tells nothing."""
         self._at_once_s: float | None = None
         """Seconds that one unit of what is left takes, by what earlier runs took; None if unknown."""
         self._began: float | None = None
@@ -42,12 +44,14 @@ class RemainingTime(RunObserver):
         """
         self._planned, self._done = 0.0, float(done)
         self._learnt, self._mean, self._at_once_s, self._began = None, 1.0, None, None
+        self._done_before = self._done
         if not expected.jobs:
             return
         self._at_once_s = expected.busy_s / expected.jobs / workers
         if expected.slowest_s > _ALIKE * expected.quickest_s:
             self._learnt, self._mean, self._at_once_s = learnt, expected.busy_s / expected.jobs, 1 / workers
             self._done = done * self._mean
+        self._done_before = self._done
 
     @property
     def left_s(self) -> float | None:
@@ -55,8 +59,9 @@ class RemainingTime(RunObserver):
         if self._began is None:
             return None
         left, spent_s = max(0.0, self._planned - self._done), time.monotonic() - self._began
-        if self._done and (spent_s > _KNOWN_AFTER_S or self._at_once_s is None):
-            return left * spent_s / self._done
+        done = self._done - self._done_before
+        if done and (spent_s > _KNOWN_AFTER_S or self._at_once_s is None):
+            return left * spent_s / done
         return None if self._at_once_s is None else left * self._at_once_s
 
     def on_planned(self, files: int) -> None:

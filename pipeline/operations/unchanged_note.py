@@ -7,8 +7,9 @@ It never answers "changed": whatever is odd leaves the answer to an ordinary run
 
     the question    the file and its text, the working folder, `sys.path`, and the modules of Python and filemill
     the reading     what the pipeline was read from (`Evidence`), and all else whose contents count as code
-    the memory      the files in the state folder, and the owner files in the output folders, by their stamps
-    the places      the inodes of the folders, what is mounted there, the host, and that it was not restarted since
+    the memory      the files in the state folder, by their stamps
+    the places      the inodes of the folders, what is mounted there, their owner files, the host, and that it was not
+                    restarted since
     the files       the digest of every range of sources, with their outputs, in the walk of the ordinary run, and
                     that of the outputs of groups
 

@@ -21,9 +21,9 @@ from pipeline.planning.plan_store import size_beyond_a_block
 _HELD_BACK_S = 0.05
 # Seconds between two turns of the loop while the plan is made.
 _TURN_EVERY_S = 0.01
-# Jobs that wait for room in the engine. Others are stored with the plan, unless those that were taken are done within
-# so many seconds: to wait for that costs less than to store them.
+# So many jobs wait for room in the engine, and more of them are stored with the plan...
 _MAX_WAITING = 4096
+# ...unless those that were taken are expected to end within so many seconds: to wait for that costs less.
 _MAX_WAIT_S = 1.0
 
 
@@ -43,6 +43,8 @@ class Work:
         self._stack = ExitStack()
         self._loop: JobLoop | None = None
         self._began = 0.0
+        """When the loop was opened; 0 before, and once it is closed."""
+        self._busy_before_s = 0.0
 
     def __enter__(self) -> Work:
         return self
@@ -51,6 +53,7 @@ class Work:
         """Return the loop, which is opened by the first call."""
         if self._loop is None:
             context, self._began = self._context, time.monotonic()
+            self._busy_before_s = context.learnt.busy_s
             self._stack.enter_context(self._signals)
             loop = JobLoop(
                 context.open_engine(), context.recorder, context.log, context.observers, context.guards, context.code,
@@ -97,7 +100,7 @@ class Work:
             context.work_done = {
                 "files": files,
                 "seconds": round(time.monotonic() - self._began, 3),
-                "busy_s": round(context.learnt.busy_s, 3),
+                "busy_s": round(context.learnt.busy_s - self._busy_before_s, 3),
                 "processes": count_workers(context.config),
             }
 
@@ -118,7 +121,7 @@ class EarlyJobs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Where the plan fails, let the jobs in hand end, and be recorded."""
+        """Where the plan fails, and not a turn of the loop, let the jobs in hand end, and be recorded."""
         if isinstance(error, (FilemillError, OSError)) and self._has_begun and not self._is_turning:
             self._context.work.loop().finish()
 
@@ -162,6 +165,7 @@ class EarlyJobs:
         if loop.must_end:
             loop.finish()
             loop.raise_changed()
+            self._context.summary.sources = self._taken
             raise RunStopped
         self._is_turning = False
         self._next_turn = time.monotonic() + _TURN_EVERY_S

@@ -30,7 +30,7 @@ from pipeline.records import dataclass
 
 
 class JobTaker(Protocol):
-    """Does jobs while the plan that they are of is still being made."""
+    """Receives jobs of a plan that is not whole yet, and has them done."""
 
     def take(self, job: Job) -> bool:
         """Take a job that no other source contends with; return False where there is no room for it now."""
@@ -62,7 +62,7 @@ def describe_streaming(config: Config, specs: Sequence[OutputSpec]) -> str:
     """Return a sentence that says whether the pipeline streams, and why if it does not."""
     if why := why_whole_plan(config, specs):
         return f"does not stream, but makes a whole plan first: {why}"
-    return "streams: a first run makes outputs while its files are still being listed"
+    return "a first run streams: it makes outputs while its files are still being listed"
 
 
 def is_first_run(config: Config, ledger: Ledger, selection: Selection) -> bool:
@@ -140,7 +140,10 @@ class FirstJobs:
         yield from self._passed(None)
 
     def _passed(self, path: bytes | None) -> Iterator[tuple[Job, bool]]:
-        """Yield the jobs of which the walk, in byte order, brings no rival after a path: a slash follows a dot."""
+        """Yield the jobs of which the walk brings no rival after a path.
+
+        It goes in byte order, and `/` is the byte after `.`, so that every STEM.* lies before STEM/.
+        """
         while self._waiting and (path is None or self._waiting[-1].stem + b"/" <= path):
             last = self._waiting.pop()
             for job in last.jobs:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import AnyJob, Origin, Outcome, Result, Source
+from pipeline.messages import Origin, Outcome, Result, Source
 from pipeline.records import dataclass
 
 _FACT = "learnt"
@@ -189,17 +189,9 @@ class Learnt:
             found.pop(0)
         return found[::-1]
 
-    def seconds_of(self, job: AnyJob) -> float | None:
-        """Return the seconds that a job is expected to take; None if nothing is known of such jobs."""
-        return self.seconds(_in_order(target.stage for target in job.targets), _size_of(job.origin))
-
     def seconds_of_outcome(self, outcome: Outcome) -> float | None:
         """Return the seconds that a job with this outcome was expected to take; None if nothing is known of such."""
         return self.seconds(_in_order(result.stage for result in outcome.results), _size_of(outcome.origin))
-
-    def peak_bytes_of(self, job: AnyJob) -> int | None:
-        """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
-        return self.peak_bytes(_in_order(target.stage for target in job.targets), _size_of(job.origin))
 
     def _known(self, stages: Stages) -> Iterator[SizeClasses]:
         """Yield the classes whose sum tells of a set of outputs.

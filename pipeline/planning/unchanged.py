@@ -122,7 +122,8 @@ class RangeDigests(DiskDigests):
         is_whole = len(taken) + len(compared.others) == compared.sources and len(known) <= _MOST_RECORDS
         if not is_whole or len(taken) > len({source for source, _, _ in taken}):
             return None
-        for by_output in (self._by_name(known), self._by_target(known)):
+        for find in (self._by_name, self._by_target):
+            by_output = find(known)
             if by_output is not None and (found := self._range(compared, taken, by_output, expects)):
                 return found
         return None

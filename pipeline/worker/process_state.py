@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# Without the wrapper of `signal`, which makes an enum of each handler and takes 10 to 20 times as long.
 import _locale
+
+# Without the wrapper of `signal`, which makes an enum of each handler and takes 10 to 20 times as long.
 import _signal  # type: ignore[import-not-found]
 import fcntl
 import gc
@@ -22,6 +23,8 @@ from typing import Any
 
 # No stage keeps more files open than this, or than half of what the system allows: the rest is a leak.
 _MOST_OPEN = 4096
+# Below so many open files there is no need to ask what the limit is.
+_FEW_OPEN = _MOST_OPEN // 16
 # The umask while it is read: a file that is made at that moment is closed to others, and never open to them.
 _READING_UMASK = 0o077
 # As plain numbers: converting those of an enum would take most of the time of asking for all handlers.
@@ -59,7 +62,10 @@ def _identify_marked(descriptors: Sequence[int]) -> list[Any]:
 
 
 class _Glance:
-    """The whole state, in the form that takes the least time to compare with the present one, after every call."""
+    """The whole state, in the form that takes the least time to compare with the present one, after every call.
+
+    It holds every part that `ProcessState` keeps: what a glance does not compare is never set back.
+    """
 
     def __init__(self, descriptors: tuple[int, ...], threads: int, *, may_mark: bool) -> None:
         """Raises OSError, ValueError or AttributeError where something is closed or gone, which each part tells."""
@@ -213,16 +219,16 @@ class ProcessState:
 
     @property
     def may_leak(self) -> bool:
-        """True if so many descriptors may be open that `leaked` must tell; it spares nearly every call that look."""
+        """True if so many descriptors are open that `leaked` must look; cheap enough for every call."""
         try:
             os.close(number := os.dup(2))
         except OSError:
             return True
-        return number >= _MOST_OPEN // 16
+        return number >= _FEW_OPEN
 
     def leaked(self) -> int:
         """Return the number of open descriptors if there are more than any stage keeps, else 0."""
-        if not self._kept or _lowest_free() < _MOST_OPEN // 16:
+        if not self._kept or _lowest_free() < _FEW_OPEN:
             return 0
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = _MOST_OPEN if soft < 0 else min(soft // 2, _MOST_OPEN)

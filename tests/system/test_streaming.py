@@ -261,7 +261,7 @@ WHY = {
 def test_plan_says_that_a_pipeline_streams(project: Project, template: str, capsys: pytest.CaptureFixture[str]) -> None:
     project.edit("pipeline.yaml", "out/{dir}/{name}", template)
     assert main(["plan", str(project.folder / "pipeline.yaml"), "-v"]) == 0
-    assert "streams: a first run makes outputs while its files are still being listed" in capsys.readouterr().out
+    assert "a first run streams: it makes outputs while its files are still being listed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("template", WHY)

@@ -8,7 +8,7 @@ import pytest
 from support.project import Project, ledger_of
 
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import Group, GroupJob, Job, Outcome, Result, Source, Target
+from pipeline.messages import Group, Outcome, Result, Source
 from pipeline.planning.learnt import Learnt
 
 MB = 1 << 20
@@ -132,8 +132,8 @@ def test_a_kill_teaches() -> None:
 def test_a_group_goes_by_its_members() -> None:
     """Their number is what the plan knows of it."""
     learnt = learnt_from(Outcome(Group("sheet", None, 100), (Result("sheet", b"out", "done"),), 2.0))
-    assert learnt.seconds_of(GroupJob(Group("sheet", None, 120), Target("sheet", b"out"))) == pytest.approx(2.0)
-    assert learnt.seconds_of(GroupJob(Group("up", None, 120), Target("up", b"out"))) is None
+    assert learnt.seconds(("sheet",), 120) == pytest.approx(2.0)
+    assert learnt.seconds(("up",), 120) is None
 
 
 def test_it_is_kept_in_the_ledger() -> None:
@@ -169,5 +169,4 @@ def test_runs_learn(tmp_path: Path) -> None:
     assert project.run().done == 2
     with ledger_of(tmp_path) as ledger:
         learnt = Learnt.load(ledger)
-    job = Job(Source(b"c", 100, 0), (Target("up", b"c"),))
-    assert 0 < (learnt.seconds_of(job) or 0) < 10 and (learnt.peak_bytes_of(job) or 0) > MB
+    assert 0 < (learnt.seconds(("up",), 100) or 0) < 10 and (learnt.peak_bytes(("up",), 100) or 0) > MB
