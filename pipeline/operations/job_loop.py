@@ -133,6 +133,7 @@ class JobLoop:
         next_job = partial(next, jobs, None)
         while self.take_turn(next_job, on_outcome=on_outcome) or self._engine.busy:
             pass
+        self._recorder.record_unnamed()
         self._end_jobs()
         self.raise_changed()
 
@@ -142,6 +143,7 @@ class JobLoop:
             self._drain()
         while self._engine.busy:
             self.take_turn()
+        self._recorder.record_unnamed()
 
     def raise_changed(self) -> None:
         """Raise CodeChanged if the code has changed; no job may be in hand."""

@@ -113,6 +113,10 @@ class Recorder:
         self._errors = errors
         self._root = root
         self._leaves = leaves
+        self.is_streaming = False
+        """True while jobs run whose rivals are neither on record nor in the plan yet."""
+        self._unnamed: list[Outcome] = []
+        """The outcomes of jobs whose path another has that is not known yet."""
         self.made: Counter[int] = Counter()
         """The number of outputs made, by the number of their recipe."""
         self._parts = parts
@@ -173,6 +177,9 @@ class Recorder:
         if outcome.refused:
             self._record_refused(outcome)
             return
+        if self.is_streaming and any(each.taken_by and not self._rival_of(each) for each in outcome.results):
+            self._unnamed.append(outcome)
+            return
         if outcome.environment:
             self._log.stop(EnvironmentFailure.exit_code, outcome.environment)
             # What the machine did not let us write is no attempt of the file's.
@@ -186,6 +193,15 @@ class Recorder:
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
         self._end(outcome)
+
+    def record_unnamed(self) -> None:
+        """Record the outcomes that waited until all others are on record, since another job may have their path."""
+        self.is_streaming = False
+        if self._unnamed and self.same_files:
+            self.same_files.read_again()
+        for outcome in self._unnamed:
+            self.record(outcome)
+        self._unnamed.clear()
 
     def _record_done(self, outcome: Outcome) -> None:
         """Record the outcome of a job that made all it was to make: what `record` does for almost every file."""
@@ -305,13 +321,17 @@ class Recorder:
 
     def _name_rival(self, outcome: Outcome, result: Result) -> Result:
         """Return a result with the name of the source whose output has the same path, if a run made that."""
-        target = self._key(result.stage, result.path)
-        found = self.same_files.find(result.taken_by, target) if result.taken_by and self.same_files else None
+        found = self._rival_of(result)
         if found is None:
             return result
         other, source = found
         rival = os.fsdecode(source) if source != key_of(outcome.origin) else ""
         return result._replace(text=text_of(Reason("collision", (rival, os.fsdecode(other)))), code="")
+
+    def _rival_of(self, result: Result) -> tuple[bytes, bytes] | None:
+        """Return target and source of the output that has a result's path, if it is on record or planned."""
+        target = self._key(result.stage, result.path)
+        return self.same_files.find(result.taken_by, target) if result.taken_by and self.same_files else None
 
     def commit_if_due(self) -> None:
         """Commit to the ledger, unless that was done a moment ago."""

@@ -129,6 +129,7 @@ class EarlyJobs:
         """Take a job; return False where so many wait that it is stored with the plan."""
         if not self._taken:
             self._context.open_engine()
+            self._context.recorder.is_streaming = True
         while len(self._waiting) >= _MAX_WAITING:
             if not self._is_quick():
                 self.go_on()

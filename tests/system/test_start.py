@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.program import Pipeline, wait_until
+from support.program import ROOT, Pipeline, wait_until
 from support.project import Project
 
 YAML = """
@@ -69,7 +69,7 @@ def test_a_run_with_work_imports_no_more_than_it_needs(tmp_path: Path, pipeline:
     made = project(tmp_path / "project")
     made.write("../witness/sitecustomize.py", WITNESS)
     told = tmp_path / "told"
-    environment = {"PYTHONPATH": f"{tmp_path / 'witness'}:{os.environ['PYTHONPATH']}", "WITNESS": str(told)}
+    environment = {"PYTHONPATH": f"{tmp_path / 'witness'}:{ROOT}", "WITNESS": str(told)}
     for source in ("a", "b", "c"):  # the first time it is read, the second time by other words
         told.mkdir()
         made.write(f"in/{source}", source)
