@@ -41,10 +41,12 @@ _READ_BYTES = 1 << 16
 _ABOVE_STREAMS = 3
 # With this exit code a child ends that cannot say any more why.
 CUT_OFF = 74
-# The classes that an answer may be made of, beside our own.
+_PATHS = {"Path", "PosixPath", "PurePosixPath", "PurePath"}
+# The classes that an answer may be made of, beside our own; Python 3.13 says of paths where they are defined.
 _PLAIN = {
     "builtins": {"set", "frozenset", "complex", "bytearray", "slice", "range", "KeyboardInterrupt"},
-    "pathlib": {"Path", "PosixPath", "PurePosixPath", "PurePath"},
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,
     "collections": {"OrderedDict", "Counter", "defaultdict"},
     "pipeline.stage.values": {"_same_kind"},
 }

@@ -395,3 +395,44 @@ def test_a_run_over_a_part_forgets_all(tmp_path: Path) -> None:
 
     assert counts == planned(project, everything=True)[1]
     assert plan.compared
+
+
+SKIPPED_LINES = """
+from collections.abc import Iterator
+from pipeline import Skip
+def lines(text: str) -> Iterator[str]:
+    if text.startswith("skip"):
+        raise Skip("not wanted")
+    yield from text.splitlines()
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "stage", "change"),
+    [
+        ("none", "upper", lambda file: file.unlink()),
+        ("'out/{dir}/{stem}/{part}.txt'", "lines", lambda file: file.unlink()),
+        ("'out/{dir}/{stem}/{part}.txt'", "lines", lambda file: file.write_text("skip it")),
+        ("'out/{dir}/{name}'", "upper", lambda file: file.write_text("skip it")),
+    ],
+)
+def test_what_is_pruned_leaves_nothing_that_every_run_looks_at(
+    tmp_path: Path, output: str, stage: str, change: Callable[[Path], object]
+) -> None:
+    """Records of what has no file, and of parts, are forgotten with it, and the note answers again."""
+    yaml = (
+        f"inputs: in\nstages: [{{name: up, uses: {stage}, output: {output}}}]\nprune: {{max: 100%}}\nengine: serial\n"
+    )
+    project = Project(tmp_path, yaml)
+    project.write("stages/upper.py", MOODY)
+    project.write("stages/lines.py", SKIPPED_LINES)
+    for name in ("a", "b", "c"):
+        project.write(f"in/{name}", f"text {name}\nand more")
+    for _ in range(2):
+        assert project.run().exit == 0
+    assert isinstance(answer_unchanged(tmp_path / "pipeline.yaml"), Summary)
+    change(tmp_path / "in/b")
+    for _ in range(2):
+        assert project.run().exit == 0
+    assert isinstance(answer_unchanged(tmp_path / "pipeline.yaml"), Summary)
+    assert not any(name.startswith("b") for name in project.outputs())
