@@ -5,11 +5,13 @@
     python bench/scale.py --counts 1000000       a million; half an hour
     python bench/scale.py --folder /var/tmp      on a disk; the default is memory (/dev/shm)
     python bench/scale.py --flat                 all of them in one folder
+    python bench/scale.py --shapes               other shapes of outputs and ways to start workers, and 12 pictures
     python bench/scale.py --quick                300 files, in seconds
 
 Each text is read, put into capitals and written: `cold`. Then the same line again: `no-op`. The bare Pool script and
 the walks know nothing of what was done before; they are what the work itself costs. Those that make files take turns in
-each round; of the runs that find nothing to do the fastest counts. What is not installed is named and left out.
+each round; of the runs that find nothing to do the fastest counts. What is not installed is named and left out. After
+that filemill finds one new file, and then one file in a hundred changed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,20 @@ from pathlib import Path
 
 from choices import add_choice
 from resizing import meter
-from scaling.contenders import CHUNK_1, DEBIAN, MAKERS, PYPI, QUICK, RSYNC, WALKED, WALKS, Contender
+from scaling.contenders import (
+    CHUNK_1,
+    DEBIAN,
+    FILEMILL,
+    MAKERS,
+    PYPI,
+    PYTHON,
+    QUICK,
+    RSYNC,
+    SHAPES,
+    WALKED,
+    WALKS,
+    Contender,
+)
 
 REPOSITORY = Path(__file__).parent.parent
 _IN_A_FOLDER = 1000
@@ -41,6 +56,9 @@ class Figures:
     cold: list[meter.Cost] = field(default_factory=list)
     no_op: list[meter.Cost] = field(default_factory=list)
     plan: list[meter.Cost] = field(default_factory=list)
+    one_new: list[meter.Cost] = field(default_factory=list)
+    changed: list[meter.Cost] = field(default_factory=list)
+    """With one file in a hundred changed."""
 
     @property
     def cold_s(self) -> float:
@@ -64,6 +82,8 @@ def main() -> int:
     meter.prove()
     for count in options.counts:
         _report(count, _measure(count, options), options)
+    if options.shapes:
+        _report_pictures(options)
     return 0
 
 
@@ -77,7 +97,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000], metavar="N")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the files are made")
     parser.add_argument("--flat", action="store_true", help="in one folder, not a thousand in each")
-    add_choice(parser, "--only", [each.name for each in (*MAKERS, *WALKS)])
+    parser.add_argument("--shapes", action="store_true", help="other shapes of outputs too")
+    add_choice(parser, "--only", [each.name for each in (*MAKERS, *SHAPES, *WALKS)])
     parser.add_argument("--rounds", type=int, default=3, help="cold runs of each, and no-op runs")
     options = parser.parse_args()
     if options.quick:
@@ -98,7 +119,8 @@ def _set_up() -> None:
 
 def _measure(count: int, options: argparse.Namespace) -> dict[str, Figures]:
     """Let all contenders do their work over so many files."""
-    chosen = [each for each in (*MAKERS, *WALKS) if not options.only or each.name in options.only]
+    known = (*MAKERS, *(SHAPES if options.shapes or options.only else ()), *WALKS)
+    chosen = [each for each in known if not options.only or each.name in options.only]
     for each in chosen:
         if each.version is None:
             print(f"not installed, left out: {each.name}", file=sys.stderr)
@@ -135,11 +157,59 @@ def _measure_one(contender: Contender, home: Path, count: int, figures: Figures)
     contender.prepare(home)
     figures.cold.append(_run(contender.command, home))
     made = sum(1 for path in (home / "out").rglob("*") if path.is_file() and path.name != ".filemill")
-    assert made == count, f"{contender.name} made {made} of {count}"
+    assert made == count * contender.makes, f"{contender.name} made {made} of {count * contender.makes}"
     # The first run after one that made something may have more to look at than that of any other night.
     figures.no_op += [_run(contender.command, home) for _ in range(2 if contender.remembers else 0)]
     if contender.plan:
         figures.plan.append(_run(contender.plan, home))
+    if contender.command[: len(FILEMILL)] == FILEMILL:
+        _measure_changes(contender, home, figures)
+
+
+def _measure_changes(contender: Contender, home: Path, figures: Figures) -> None:
+    """A run with one new file, and one with a file in a hundred changed; all sources are as before afterwards."""
+    some = sorted((home / "in").rglob("*.txt"))[::100]
+    new = some[len(some) // 2].with_name("new.txt")
+    new.write_text("new\n")
+    figures.one_new.append(_run(contender.command, home))
+    texts = [path.read_text() for path in some]
+    for path, text in zip(some, texts, strict=True):
+        path.write_text(f"{text}and more\n")
+    figures.changed.append(_run(contender.command, home))
+    new.unlink()
+    for path, text in zip(some, texts, strict=True):
+        path.write_text(text)
+
+
+def _report_pictures(options: argparse.Namespace) -> None:
+    """Print what a run over twelve pictures costs that finds nothing to do, beside Python's start."""
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
+        home = Path(folder)
+        (home / "in").mkdir()
+        subprocess.run([PYTHON, "-c", _DRAW], cwd=home, check=True)
+        (home / "pipeline.yaml").write_text(_PICTURES)
+        command = [*FILEMILL, "pipeline.yaml"]
+        _run(command, home)
+        ours, starts = [], []
+        for _ in range(5 * options.rounds):
+            starts.append(_run([PYTHON, "-c", "pass"], home))
+            ours.append(_run(command, home))
+    ours_s, start_s = (min(cost.wall_s for cost in costs) for costs in (ours, starts))
+    print(f"\n12 pictures, two outputs, no-op: {ours_s:.3f} s, {ours_s / start_s:.1f} times `python -c pass`")
+
+
+_DRAW = """
+from PIL import Image
+for number in range(12):
+    Image.new("RGB", (64, 64), (number, 0, 0)).save(f"in/{number}.png")
+"""
+_PICTURES = """
+inputs: in
+stages:
+  - {name: web, uses: resize, with: {width: 32}, output: 'out/web/{name}'}
+  - {name: thumb, from: web, uses: resize, with: {width: 8}, output: 'out/thumb/{name}'}
+pool: {processes: 2}
+"""
 
 
 def _run(command: list[str], home: Path) -> meter.Cost:
@@ -156,12 +226,16 @@ def _report(count: int, figures: dict[str, Figures], options: argparse.Namespace
     print(f"\n{count:,} files in {where}, in {options.folder}\n")
     print("|  | cold, s | us a file | CPU us | no-op, s | us a file | CPU us | largest process, MB | version |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|---|")
-    versions = {each.name: each.version for each in (*MAKERS, *WALKS)}
+    versions = {each.name: each.version for each in (*MAKERS, *SHAPES, *WALKS)}
     for name, its in figures.items():
         cells = _cells(sorted(its.cold, key=lambda cost: cost.wall_s)[len(its.cold) // 2 :][:1], count)
         cells += _cells(sorted(its.no_op, key=lambda cost: cost.wall_s)[:1], count)
         print(f"| {name} | {' | '.join(cells)} | {its.largest_bytes / 1e6:.0f} | {versions[name]} |", flush=True)
     print()
+    for name, its in figures.items():
+        if its.one_new:
+            new_s, changed_s = (min(cost.wall_s for cost in costs) for costs in (its.one_new, its.changed))
+            print(f"* {name}: no-op {its.no_op_s:.2f} s, one new file {new_s:.2f} s, 1 % changed {changed_s:.2f} s")
     for line in _ratios(figures):
         print(line)
 

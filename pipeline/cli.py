@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import gc
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pipeline
 
@@ -28,6 +28,11 @@ from pipeline import __version__
 from pipeline.errors import EnvironmentFailure, FilemillError, UsageError
 from pipeline.stdio import discard_stdout, open_missing, outlive_readers, print_error
 from pipeline.text import did_you_mean, program
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pipeline.planning.ranges import Looked
 
 VERBS = {
     "run": "bring every output up to date (the default)",
@@ -62,7 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outlive_readers()
     try:
         code = _flushed(_exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
-        return _leave(code) if pipeline.is_program and pipeline.has_run_stages else code
+        if pipeline.is_program:
+            gc.freeze()  # else Python would look through all that was imported once more before it ends
+            if pipeline.has_run_stages:
+                _leave(code)
+        return code
     except SystemExit as left:  # argparse has printed its help, or how a verb is used
         raise SystemExit(_flushed(left.code if isinstance(left.code, int) else int(left.code is not None))) from None
 
@@ -117,14 +126,56 @@ def _execute(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
+    plain, looked = _plain_run(rest) if verb == "run" else None, None
+    if plain and (looked := _answer_unchanged(**plain)) is True:
+        return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
-    parsed = _parse(verb, command, rest)
+    parsed = command.plain_arguments(**plain) if plain else _parse(verb, command, rest)
+    parsed.looked = looked
     _make_streams_lenient(is_json=getattr(parsed, "json", False))
     code: int = command.execute(parsed)
     return code
 
 
+# The options of `run` that change nothing of what it does.
+_ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
+
+
+def _plain_run(words: list[str]) -> dict[str, Any] | None:
+    """Return the options of a run in which none matters, which argparse need not be imported to read; else None."""
+    said, files = {_ONLY_SAYS.get(each) for each in words}, [each for each in words if each not in _ONLY_SAYS]
+    if len(files) > 1 or any(each.startswith("-") or not each for each in files):
+        return None
+    file = files[0] if files else "pipeline.yaml"
+    return {"file": file, "quiet": "quiet" in said, "verbose": "verbose" in said}
+
+
+def _answer_unchanged(file: str, *, quiet: bool, verbose: bool) -> Literal[True] | Looked | None:
+    """Answer a run from the note of the one before.
+
+    Returns True if that could be done; else which files need not be looked at, if that is known.
+    """
+    from pathlib import Path
+
+    from pipeline.commands import importing
+
+    with importing():
+        from pipeline.operations.unchanged_note import answer_unchanged
+        from pipeline.planning.ranges import Looked
+
+    answer = answer_unchanged(Path(file))
+    if answer is None or isinstance(answer, Looked):
+        return answer
+    from pipeline.report.summary import print_summary
+
+    _make_streams_lenient(is_json=False)
+    print_summary(answer, is_quiet=quiet, is_verbose=verbose)
+    return True
+
+
 def _parse(verb: str, command: ModuleType, arguments: list[str]) -> argparse.Namespace:
+    import argparse  # here, since a run without options needs none
+
     parser = argparse.ArgumentParser(prog=f"{program()} {verb}", description=command.__doc__, allow_abbrev=False)
     parser.add_argument("pipeline", nargs="?", metavar="PIPELINE.yaml", help="default: ./pipeline.yaml")
     parser.add_argument("-f", "--file", help="the pipeline file, whatever its suffix")

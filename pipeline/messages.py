@@ -246,7 +246,7 @@ class Outcome(NamedTuple):
     bytes_in: int = 0
     """The total size of the members of a group that were read; 0 for a source."""
     peak_bytes: int | None = None
-    """The most memory that the worker had held by the end of the job; None if unknown."""
+    """The most memory that the worker held during the job; None if unknown."""
     seat: int | None = None
     """The number of the worker's slot."""
 

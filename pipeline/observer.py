@@ -31,7 +31,10 @@ class RunObserver:
         """Called when the run holds its lock and begins to plan."""
 
     def on_planned(self, files: int) -> None:
-        """Called before `files` files are handed to the engine, and once more for the groups made of them."""
+        """Called once it is known that `files` files are handed to the engine, and once more for groups made of them.
+
+        A first run may have handed out some of them before.
+        """
 
     def on_step(self, step: Step) -> None:
         """Called after a stage was called, a value converted or an output written in this process."""
@@ -41,6 +44,9 @@ class RunObserver:
 
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         """Called about once a second, from a thread of its own, with the jobs that workers are running."""
+
+    def on_left(self, seconds: float) -> None:
+        """Called from that thread, before `on_in_hand`, with the seconds that are left, as soon as something tells."""
 
     def on_slow(self, text: str) -> None:
         """Called from that thread, once for a job that takes far longer than others, with a text that says so."""
@@ -64,6 +70,10 @@ class Observers(RunObserver):
     def __init__(self, observers: Iterable[RunObserver], on_failure: Callable[[RunObserver, Exception], None]) -> None:
         self._observers = list(observers)
         self._on_failure = on_failure
+        # Called for every file, and by most observers not at all.
+        self._of_outcomes = [
+            each for each in self._observers if getattr(each.on_outcome, "__func__", None) is not RunObserver.on_outcome
+        ]
 
     def on_start(self) -> None:
         self._tell("on_start")
@@ -75,10 +85,17 @@ class Observers(RunObserver):
         self._tell("on_step", step)
 
     def on_outcome(self, outcome: Outcome) -> None:
-        self._tell("on_outcome", outcome)
+        for observer in self._of_outcomes:
+            try:
+                observer.on_outcome(outcome)
+            except Exception as error:
+                self._leave_out(observer, error)
 
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         self._tell("on_in_hand", jobs)
+
+    def on_left(self, seconds: float) -> None:
+        self._tell("on_left", seconds)
 
     def on_slow(self, text: str) -> None:
         self._tell("on_slow", text)
@@ -100,6 +117,10 @@ class Observers(RunObserver):
             try:
                 getattr(observer, event)(*details)
             except Exception as error:
-                if observer in self._observers:  # else another thread has left it out
-                    self._observers.remove(observer)
-                self._on_failure(observer, error)
+                self._leave_out(observer, error)
+
+    def _leave_out(self, observer: RunObserver, error: Exception) -> None:
+        if observer in self._observers:  # else another thread has left it out
+            self._observers.remove(observer)
+        self._of_outcomes = [each for each in self._of_outcomes if each is not observer]
+        self._on_failure(observer, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import sys
@@ -47,6 +46,20 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size_bytes:,.1f} TB"
 
 
+def format_duration(seconds: float) -> str:
+    """Return a time in a unit that suits it, such as `1.5 s`, `41 min` or `3.2 h`."""
+    if seconds < 1:
+        return "less than a second"
+    unit_s, name = unit_of_time(seconds)
+    return f"{seconds / unit_s:.{1 if seconds < 10 * unit_s else 0}f} {name}"
+
+
+def unit_of_time(seconds: float) -> tuple[int, str]:
+    """Return the seconds and the name of the largest unit of which a time has two; of a shorter one, the second."""
+    units = (86_400, "days"), (3600, "h"), (60, "min"), (1, "s")
+    return next(unit for unit in units if seconds >= 2 * unit[0] or unit[0] == 1)
+
+
 def local_time(at: float) -> str:
     """Return a time in seconds since 1970 as local date and time; as its number if its year has no date."""
     try:
@@ -78,6 +91,8 @@ def as_json(path: bytes, key: str = "source") -> dict[str, str]:
     try:
         return {key: path.decode("utf-8")}
     except UnicodeDecodeError:
+        import base64
+
         return {key: path.decode("utf-8", "backslashreplace"), f"{key}_b64": base64.b64encode(path).decode()}
 
 

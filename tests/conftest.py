@@ -6,20 +6,29 @@ import compileall
 import os
 import shutil
 import signal
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.pool_engines import make, method
 from support.program import ROOT, Pipeline
+from support.warm_start import run_cold, run_warm
 
 __all__ = ["make", "method"]  # fixtures of the pool's tests
+
+
+# Every run forces its files to the disk and waits for it, longer than for all else where the disk is slow; in memory it
+# does not wait. What disks do is tried on file systems of their own: see support/mounts.py and the drills.
+_IN_MEMORY, _ROOM_BYTES = "/dev/shm", 2 << 30
+if os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _IN_MEMORY)
 
 
 # A stage that a test edits twice within a second must not come from a cache; and no process of the hundreds that the
 # tests start shall have to compile the program itself.
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+sys.dont_write_bytecode = False  # that of the tests themselves is kept: else each process of theirs compiles them all
 for package in ("pipeline", "stages"):
     compileall.compile_dir(ROOT / package, quiet=1)
 
@@ -43,25 +52,16 @@ def example(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(name="pipeline_process")
-def run_in_process_of_its_own(tmp_path: Path) -> Pipeline:
-    """Runs `python -m pipeline ...` in the test's folder, without a terminal."""
-
-    def run(*arguments: str | bytes, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments],
-            cwd=cwd,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=100,
-        )
-
-    return run
+@pytest.fixture
+def pipeline_process(tmp_path: Path) -> Pipeline:
+    """Runs `python -m pipeline ...` in the test's folder as a new process, where its start is the point."""
+    return partial(run_cold, cwd=tmp_path)
 
 
 @pytest.fixture
-def pipeline(pipeline_process: Pipeline) -> Pipeline:
-    """Runs `python -m pipeline ...`, also where a folder's tests call it in their own process."""
-    return pipeline_process
+def pipeline(tmp_path: Path) -> Pipeline:
+    """Runs `python -m pipeline ...` in the test's folder in a process of its own, which costs half of a new one.
+
+    A folder's tests may call the program in their own process instead.
+    """
+    return partial(run_warm, cwd=tmp_path)

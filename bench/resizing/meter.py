@@ -28,6 +28,8 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 # Seconds between two looks at the memory: a picture takes longer, and looking costs the command next to nothing.
 _SAMPLE_EVERY_S = 0.1
+# The meter's own option, before the command.
+_UNSAMPLED = "--no-memory"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,12 @@ class Cost:
     said: str
 
 
-def measure(command: list[str], *, cwd: Path, env: dict[str, str] | None = None) -> Cost:
-    """Run a command to its end, and its descendants to theirs. Its stdout is thrown away."""
-    meter = [sys.executable, "-S", "-E", __file__, *command]
+def measure(command: list[str], *, cwd: Path, env: dict[str, str] | None = None, samples_memory: bool = True) -> Cost:
+    """Run a command to its end, and its descendants to theirs. Its stdout is thrown away.
+
+    Sampling the memory of many processes takes a good part of a core; `peak_bytes` is 0 without it.
+    """
+    meter = [sys.executable, "-S", "-E", __file__, *([] if samples_memory else [_UNSAMPLED]), *command]
     with (cwd / "said.txt").open("w+b") as said:
         run = subprocess.run(
             meter, cwd=cwd, env={**_environment(), **(env or {})}, stdout=subprocess.PIPE, stderr=said, check=True
@@ -75,6 +80,8 @@ def prove() -> None:
 
 
 def _main(command: list[str]) -> None:
+    samples_memory = command[0] != _UNSAMPLED
+    command = command[not samples_memory :]
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
     ended = threading.Event()
@@ -82,14 +89,16 @@ def _main(command: list[str]) -> None:
     sampler = threading.Thread(target=_sample, args=(ended, peaks))
     began_s = time.monotonic()
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    sampler.start()
+    if samples_memory:
+        sampler.start()
     code = child.wait()
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
     wall_s = time.monotonic() - began_s
     ended.set()
-    sampler.join()
+    if samples_memory:
+        sampler.join()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cost = {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": wall_s, "peak_bytes": peaks[0], "exit_code": code}
     print(json.dumps(cost | {"largest_bytes": used.ru_maxrss * 1024}))

@@ -18,8 +18,51 @@ import pipeline
 PYPI = ("doit", "snakemake")
 DEBIAN = ("make", "ninja-build", "parallel", "rsync")
 
-UPPER = "def upper(text: str) -> str:\n    return text.upper()\n"
+UPPER = """
+from collections.abc import Iterator
+from pathlib import Path
+from pipeline import Item
+def upper(text: str) -> str:
+    return text.upper()
+def parts(text: str) -> Iterator[str]:
+    yield from (text, text.upper(), text.lower())
+def names(items: Iterator[Item[Path]]) -> str:
+    return "".join(f"{item.source}\\n" for item in items)
+"""
 PIPELINE = "inputs: in\nstages:\n  - {name: up, uses: upper, output: 'out/{dir}/{name}'}\npool: {processes: 2}\n"
+# The same text in other shapes of outputs.
+_UP = "{{name: {0}, from: inputs, uses: 'stages.upper:upper', output: {1}}}"
+_SHEET = "{name: sheet, from: up, uses: 'stages.upper:names', gather: true, group: '{dir}', output: 'sheets/{dir}.txt'}"
+
+
+def _pipeline(*stages: str, more: str = "") -> str:
+    listed = "".join(f"  - {each}\n" for each in stages)
+    return f"inputs: in\n{more}stages:\n{listed}pool: {{processes: 2}}\n"
+
+
+def _up(output: str, name: str = "up") -> str:
+    return _UP.format(name, output)
+
+
+SHAPED = {
+    "three outputs": (_pipeline(*(_up(f"'out/{each}/{{dir}}/{{name}}'", each) for each in ("a", "b", "c"))), 3),
+    "match": (
+        _pipeline(
+            *(
+                _up(f"'out/{{dir}}/{{name}}', match: ['*[{digits}].txt']", name)
+                for name, digits in (("even", "02468"), ("odd", "13579"))
+            )
+        ),
+        1,
+    ),
+    "three parts": (_pipeline("{name: up, uses: 'stages.upper:parts', output: 'out/{dir}/{stem}-{part}.txt'}"), 3),
+    "output: none": (_pipeline(_up("none")), 0),
+    "groups": (_pipeline(_up("'out/{dir}/{name}'"), _SHEET), 1),
+    "changed_by: hash": (_pipeline(_up("'out/{dir}/{name}'"), more="changed_by: hash\n"), 1),
+    "fork": (PIPELINE.replace("processes: 2", "processes: 2, context: fork"), 1),
+    "spawn": (PIPELINE.replace("processes: 2", "processes: 2, context: spawn"), 1),
+}
+"""For each shape its pipeline, and how many files it makes of each source below `out`."""
 POOL = """
 import multiprocessing, os, sys
 def work(path):
@@ -84,6 +127,8 @@ class Contender:
     prepare: Callable[[Path], None] = lambda home: None
     plan: list[str] | None = None
     """The command that says what a run would do."""
+    makes: int = 1
+    """The number of files below `out` that it makes of each source."""
 
     @property
     def version(self) -> str | None:
@@ -112,10 +157,14 @@ def _ninja(home: Path) -> None:
             file.write(f"build out/{name}: up in/{name}\n")
 
 
-def _project(home: Path) -> None:
+def _project(home: Path, text: str = PIPELINE) -> None:
     (home / "stages").mkdir()
     (home / "stages" / "upper.py").write_text(UPPER)
-    (home / "pipeline.yaml").write_text(PIPELINE)
+    (home / "pipeline.yaml").write_text(text)
+
+
+def _shaped(text: str) -> Callable[[Path], None]:
+    return lambda home: _project(home, text)
 
 
 def _write(name: str, text: str) -> Callable[[Path], None]:
@@ -131,10 +180,11 @@ def _xargs(program: str, *options: str) -> list[str]:
 
 CHUNK_1, CHUNK_64 = "bare Pool script, chunk 1", "bare Pool script, chunk 64"
 WALKED, RSYNC = "Python walk with stat", "rsync -a --dry-run"
+_RUN = [*FILEMILL, "pipeline.yaml"]
 _SNAKEMAKE = [PYTHON, "-m", "snakemake", "-q", "all", "-j2"]
 
 MAKERS = (
-    Contender("filemill", "py:filemill", [*FILEMILL, "pipeline.yaml"], 10**7, True, _project, [*FILEMILL, "plan"]),
+    Contender("filemill", "py:filemill", _RUN, 10**7, True, _project, [*FILEMILL, "plan"]),
     Contender(CHUNK_1, "python", [PYTHON, "pool.py", "1"], 10**7, False, _write("pool.py", POOL)),
     Contender(CHUNK_64, "python", [PYTHON, "pool.py", "64"], 10**7, False, _write("pool.py", POOL)),
     Contender("doit -n2", "py:doit", [PYTHON, "-m", "doit", "-v0", "-n2"], 10_000, True, _write("dodo.py", DOIT)),
@@ -143,6 +193,10 @@ MAKERS = (
     Contender("xargs -P2", "xargs", _xargs("xargs", "-0", "-n1", "-P2"), 10_000),
     Contender("GNU parallel -j2", "parallel", _xargs("parallel", "-0", "-q", "-j2"), 1000),
     Contender("snakemake -j2", "py:snakemake", _SNAKEMAKE, 1000, True, _write("Snakefile", SNAKEMAKE)),
+)
+SHAPES = tuple(
+    Contender(f"filemill, {name}", "py:filemill", _RUN, 10**7, True, _shaped(text), makes=makes)
+    for name, (text, makes) in SHAPED.items()
 )
 WALKS = (
     Contender("find -printf", "find", ["find", "in", "-printf", r"%p %s %T@\n"], 10**7),

@@ -16,9 +16,10 @@ from pipeline.ledger.origins import origin_of
 from pipeline.text import as_json, counted, shown
 
 if TYPE_CHECKING:
+    from pipeline.config.model import Config
+    from pipeline.ledger.ledger import Ledger
     from pipeline.messages import Origin
     from pipeline.planning.decisions import Action, Code
-    from pipeline.planning.estimate import Pace
     from pipeline.planning.orphans import Fate
     from pipeline.planning.plan import Plan
 
@@ -44,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.routes import describe_route
     from pipeline.ledger.session import open_to_read
     from pipeline.operations.guards import guards_of
-    from pipeline.planning.estimate import last_pace
+    from pipeline.planning.first_run import describe_streaming
     from pipeline.planning.lost_folders import describe
     from pipeline.planning.orphans import fates
     from pipeline.planning.plan import make_plan
@@ -70,13 +71,14 @@ def execute(arguments: argparse.Namespace) -> int:
         ):
             print(line, file=sys.stderr)
         if arguments.verbose and not arguments.json:
-            print(*describe_route(config), sep="\n", end="\n\n")
+            print(*describe_route(config), describe_streaming(config, leaves), sep="\n", end="\n\n")
         if not arguments.json:
             _print_counts(plan)
-            _print_estimate(plan, last_pace(ledger))
             _print_orphans(fates(plan.store, config.folder))
         if details:
             _print_decisions(plan, fates(plan.store, config.folder), arguments.json)
+        if not arguments.json:
+            _print_estimate(plan, config, ledger)
     return 0
 
 
@@ -110,12 +112,20 @@ def _print_counts(plan: Plan) -> None:
         print(f"{plan.unmatched.total():>9,} {0:>9}  unmatched, no stage reads them: {kinds_of(plan.unmatched)}")
 
 
-def _print_estimate(plan: Plan, pace: Pace | None) -> None:
-    """Print the estimated duration of a run, if there is work and the pace is known."""
-    from pipeline.planning.estimate import estimate
+def _print_estimate(plan: Plan, config: Config, ledger: Ledger) -> None:
+    """Print what a run is expected to take, if there is work and anything is known of such work."""
+    from pipeline.files.file_system import free_bytes
+    from pipeline.operations.launch import count_workers
+    from pipeline.planning.estimate import describe, efficiency
+    from pipeline.planning.learnt import Learnt
 
-    if pace and plan.jobs + plan.jobs_of_groups:
-        print(estimate(plan.jobs + plan.jobs_of_groups, pace))
+    learnt = Learnt.load(ledger)
+    if learnt.is_empty or not plan.jobs + plan.jobs_of_groups:
+        return
+    workers = count_workers(config)
+    rooms = [free for folder in config.output_folders if (free := free_bytes(folder)) is not None]
+    if said := describe(plan.store.expect(learnt, workers), workers, efficiency(ledger), min(rooms, default=None)):
+        print(f"expected: {said}")
 
 
 def _described(action: Action, why: str) -> str:

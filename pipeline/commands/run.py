@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from pipeline.commands import importing
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable
+    from pathlib import Path
 
     from pipeline.config.model import Config
     from pipeline.operations.guards import Confirmations
     from pipeline.planning.selection import Selection
     from pipeline.report.bar import TerminalObserver
     from pipeline.report.summary import Summary
+
+
+# Seconds that jobs in hand may still take after a signal.
+_GRACE_S = 20.0
+
+
+def plain_arguments(file: str, *, quiet: bool, verbose: bool) -> Any:
+    """Return what the parser of `add_arguments` does where nothing else was said, without importing argparse."""
+    return SimpleNamespace(
+        pipeline=file, file=file, quiet=quiet, verbose=verbose, grace=_GRACE_S, set=[], only=[],
+        **dict.fromkeys(("processes", "engine", "limit", "files_from", "sample", "output_root", "seed")),
+        **dict.fromkeys(("dry_run", "json", "retry_failed", "force", "rebuild", "take_over"), False),
+    )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grace",
         type=_seconds,
-        default=20.0,
+        default=_GRACE_S,
         metavar="SECONDS",
         help="how long jobs in hand may still take after a signal",
     )
@@ -60,6 +76,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
+    import argparse
+
     try:
         seconds = float(text)
     except ValueError:
@@ -70,6 +88,8 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
+    import argparse
+
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number from 1 is needed, not {text!r}")
     return int(text)
@@ -121,16 +141,15 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the pipeline, and print the summary."""
     from pathlib import Path
 
-    from pipeline.config.load import Loading, load_config
-
     _refuse_half_a_sample(arguments)
     file, edits = Path(arguments.file), edits_of(arguments)
-    loading = Loading(file, edits)
-    from pipeline.operations.run import run
-    from pipeline.report.bar import terminal_observers
-    from pipeline.report.summary import print_summary
+    with importing():
+        config = _load(file, edits)
+        from pipeline.config.load import load_config
+        from pipeline.operations.run import run
+        from pipeline.report.bar import terminal_observers
+        from pipeline.report.summary import print_summary
 
-    config = loading.config()
     is_quiet = arguments.quiet or arguments.json
     observers = terminal_observers(is_quiet=is_quiet, is_verbose=arguments.verbose)
     if arguments.sample is not None:
@@ -139,11 +158,33 @@ def execute(arguments: argparse.Namespace) -> int:
         selection, confirmations = selection_of(arguments), confirmations_of(arguments)
         # The names of files are read once only.
         reload = None if selection.names is not None else lambda: load_config(file, edits)
-        summary = run(config, selection, observers, grace_s=arguments.grace, confirmations=confirmations, reload=reload)
+        summary = run(
+            config,
+            selection,
+            observers,
+            grace_s=arguments.grace,
+            confirmations=confirmations,
+            reload=reload,
+            looked=arguments.looked,
+        )
     if arguments.json:
         print(json.dumps(summary.as_json()))
     print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)
     return summary.exit
+
+
+def _load(file: Path, edits: list[str]) -> Config:
+    """Load the pipeline, and have its forkserver get ready while the rest is imported."""
+    from pipeline.config.load import Loading
+
+    loading = Loading(file, edits)
+    if not loading.is_sealed:  # another process reads the pipeline meanwhile
+        import pipeline.operations.run  # noqa: F401
+    config = loading.config()
+    from pipeline.operations.early_start import start_forkserver
+
+    start_forkserver(config)
+    return config
 
 
 def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:

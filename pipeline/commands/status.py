@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text import local_time, printable, shown
+from pipeline.text import format_duration, local_time, printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,4 +79,6 @@ def _line(name: str, standing: str, fields: dict[str, Any]) -> str:
     if fields["stage"] == "planning":
         return f"{name}: planning {who}"
     failed = f", {fields['failed']:,} outputs failed" if fields["failed"] else ""
-    return f"{name}: running {who}, {fields['through']:,} of {fields['planned']:,} files{failed}"
+    left = f", {format_duration(fields['left_s'])} left" if "left_s" in fields else ""
+    of_all = f" of {fields['planned']:,}" if fields["planned"] else ""  # a first run that still lists its files
+    return f"{name}: running {who}, {fields['through']:,}{of_all} files{failed}{left}"

@@ -6,12 +6,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.document import read_document
 from pipeline.errors import ConfigError, StageError
 from pipeline.files.file_system import read_regular
+from pipeline.records import dataclass
 from pipeline.stage import describe as about
 from pipeline.stage.isolation import announce_place
 from pipeline.stage.resolve import BUNDLED, find, set_stage_path

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import yaml
 
-from pipeline.config.load import MAX_BYTES
+from pipeline.config.evidence import MAX_BYTES
 from pipeline.errors import ConfigError
+from pipeline.records import dataclass
 from pipeline.stage.options import Place
 from pipeline.text import did_you_mean
 

@@ -6,19 +6,18 @@ import io
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.config.evidence import MAX_BYTES, question
 from pipeline.config.model import Config
-from pipeline.config.seal import question, seal_of, sealed_reading
+from pipeline.config.seal import seal_reading, sealed_reading
 from pipeline.errors import ConfigError, EnvironmentFailure
 from pipeline.files.file_system import open_regular
+from pipeline.records import dataclass
 from pipeline.stage import isolation
 from pipeline.stage.counted import Stamp
 from pipeline.text import program
 
-# Far above any pipeline a person writes, far below what would keep the parser busy for a second.
-MAX_BYTES = 1 << 20
 # How often code is read again that somebody writes to meanwhile, before the workers are left to find that out.
 _MAX_READINGS = 3
 
@@ -63,6 +62,11 @@ class Loading:
         if self._sealed is None:
             isolation.prepare(_READ)
 
+    @property
+    def is_sealed(self) -> bool:
+        """Return whether the pipeline is known from an earlier reading, so that no process reads it."""
+        return self._sealed is not None
+
     def config(self, *, reads_inputs: bool = True) -> Config:
         """Return the pipeline; see `load_config`."""
         if self._sealed is not None:
@@ -81,11 +85,10 @@ class Loading:
         assert config is not None  # a file that does not fit has complaints
         if reading.has_moved:
             return config
-        seal = seal_of(
+        return seal_reading(
             self._asked, read_ns, config, reading.stamps, reading.folders, reading.listed,
             reading.written, reading.places, reading.patterns,
         )  # fmt: skip
-        return replace(config, seal=seal)
 
 
 def load_config(file: Path, edits: Sequence[str] = (), *, reads_inputs: bool = True) -> Config:

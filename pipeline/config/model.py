@@ -8,10 +8,10 @@ same fields and those that depend on the whole pipeline. Nothing here imports py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pipeline.config.units import (
     TEXT,
@@ -31,9 +31,13 @@ from pipeline.config.units import (
 )
 from pipeline.files.template import GroupTemplate, Template
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.records import dataclass
 from pipeline.stage.code import NO_CODE, NO_STATE, Code, CodeState
 from pipeline.stage.signature import Contract
 from pipeline.types import FitBox
+
+if TYPE_CHECKING:
+    from pipeline.config.evidence import Evidence
 
 
 def _unresolved_template(text: str) -> Template:
@@ -102,10 +106,19 @@ class Pool(YamlMapping):
     """A function beside this file, as `module:function`, that runs once in each worker before the stages are built."""
     initargs: tuple[Any, ...] = ()
     """The arguments of the initializer. By default there are none."""
+    env: dict[str, str | int] = field(default_factory=dict)
+    """The variables of the environment of each worker, such as OMP_NUM_THREADS. By default those that limit the threads
+    of libraries to the worker's share of the CPUs.
+    """
     max_memory_bytes: Bytes | None = None
     """The memory that a worker may use, such as 2GiB. By default an even share of 80 % of the memory there is."""
     start_timeout_s: Seconds = 600.0
     """The time, such as 60s, that a worker may take to get ready. By default 10m."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of `env` with their values as texts."""
+        return {name: str(value) for name, value in self.env.items()}
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,11 @@ class Errors(YamlMapping):
     """The failed files, as a number or a share such as 5%, beyond which a run is stopped. By default any may fail."""
     hold_after: Count | Never = 3
     """The number of failed runs after which a file is held, or `never`. By default 3."""
+
+    @property
+    def is_share(self) -> bool:
+        """True if the limit depends on the number of planned files."""
+        return isinstance(self.max, Share)
 
     def allowance(self, planned: int) -> int | None:
         """Return the number of planned files that may fail; None for no limit."""
@@ -262,6 +280,8 @@ class Config(PipelineEntry):
     """The state of all files of code when they were read."""
     seal: bytes = field(default=b"", repr=False, compare=False)
     """The seal of this reading, which the next run keeps in the state folder; empty if it is there already."""
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+    """What the pipeline was read from; None where that cannot tell whether a reading would find the same."""
     unseen: tuple[str, ...] = ()
     """Lines of the stages' code that load or read files which do not count, since the code does not tell which."""
     picture_suffixes: frozenset[bytes] = frozenset()

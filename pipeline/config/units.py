@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
+
+from pipeline.records import dataclass
 
 _NUMBER = r"[0-9]+(\.[0-9]+)?"
 # At least one pixel.

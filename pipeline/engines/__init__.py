@@ -6,6 +6,7 @@ worker     a process that runs jobs
 session    a `multiprocessing.Pool` and its workers, replaced when it is broken
 batch      the jobs sent to a worker in one message
 in flight  sent to a worker, and not answered yet
+grant      the memory that a large job may take beyond a worker's share, while it is in flight
 slot       a row of shared memory in which a worker reports what it is doing
 attempt    the record of one job so far
 """
@@ -17,6 +18,18 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.messages import AnyJob, InHand, Outcome
+
+
+class Peaks(Protocol):
+    """What is known of the memory that jobs take; it learns from their outcomes elsewhere."""
+
+    def peak_bytes(self, stages: tuple[str, ...], size_bytes: int) -> int | None:
+        """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
+        ...
+
+    def add_peak(self, stages: tuple[str, ...], size_bytes: int, peak_bytes: int) -> None:
+        """Learn that a job needed so much memory, or more, when its worker was killed for it."""
+        ...
 
 
 class Engine(Protocol):
@@ -67,12 +80,13 @@ class Engine(Protocol):
 class Spec(Protocol):
     """Frozen data that describes an engine, and can be pickled and opened by another process or on another machine."""
 
-    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> Engine:
+    def open(self, folder: Path, close_fds: Sequence[int] = (), peaks: Peaks | None = None) -> Engine:
         """Open the engine that this describes.
 
         Args:
             folder: Where the engine keeps files of its own while it is open, such as what jobs print; made if missing.
             close_fds: Descriptors of this process that a forked worker must close, such as that of a lock.
+            peaks: What is known of the memory that jobs take; None if nothing is.
 
         Raises:
             WorkersFailed: the stages cannot be built; an engine with workers has its first `poll` raise that.

@@ -6,8 +6,9 @@ worker while the other branches can still be completed. An `Attempt` combines al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
@@ -69,11 +70,14 @@ class Attempt:
     peak_bytes: int | None = None
     """The most of all tries."""
 
+    results: Mapping[str, list[Result]] = MappingProxyType({})
+    """The latest results of each stage."""
+    retries_left = 0
+
     def __init__(self, job: AnyJob, retries_left: int = 0) -> None:
         self.job = self.remaining = job
-        self.retries_left = retries_left
-        self.results: dict[str, list[Result]] = {}
-        """The latest results of each stage."""
+        if retries_left:
+            self.retries_left = retries_left
 
     def is_settled_by(self, outcome: Outcome) -> bool:
         """Return whether `outcome` can be delivered unchanged: true for nearly every job, and therefore fast."""
@@ -97,7 +101,7 @@ class Attempt:
         latest: dict[str, list[Result]] = {}
         for result in outcome.results:
             latest.setdefault(result.stage, []).append(result)
-        self.results.update(latest)
+        self.results = {**self.results, **latest}
         return self._next_step({result.stage: result.kind for result in outcome.results if result.status == "failed"})
 
     def add_failure(self, failure: WorkerFailure, stages: Sequence[StageInfo]) -> NextStep:
@@ -116,7 +120,7 @@ class Attempt:
         text = failure_text(failure, stages)
         for target in lost:
             failed = Result(target.stage, target.path, "failed", text, failure.kind, failure.detail)
-            self.results[target.stage] = [failed]
+            self.results = {**self.results, target.stage: [failed]}
         self.has_failed_once = self.needs_memory = self.is_suspect = False
         kept = {target.stage for target in self.remaining.targets} - {target.stage for target in lost}
         if not kept:

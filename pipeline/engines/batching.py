@@ -29,11 +29,18 @@ class BatchSizer:
         self._processes = processes
         self._max_jobs = min(maxtasksperchild or MAX_JOBS_IN_BATCH, MAX_JOBS_IN_BATCH)
         self._mean_s: float | None = None
+        self._batch_s = 0.0
+        """The running mean of a batch's seconds."""
 
     def add_timing(self, jobs: int, seconds: float) -> None:
         """Take into account that `jobs` jobs of one batch took `seconds` in all."""
+        self._batch_s += LATEST_WEIGHT * (seconds - self._batch_s)
         mean_s = seconds / jobs
         self._mean_s = mean_s if self._mean_s is None else self._mean_s + LATEST_WEIGHT * (mean_s - self._mean_s)
+
+    def spare_s(self, in_flight: int) -> float:
+        """Return for how long workers have batches to go on with, where so many are in flight and no more are sent."""
+        return self._batch_s * (in_flight / self._processes - 1)
 
     @property
     def max_in_flight(self) -> int:
@@ -49,14 +56,13 @@ class BatchSizer:
 
 
 class Backlog:
-    """The jobs that no worker has: those to be sent in order, alone, alone after a pause, or while no other runs."""
+    """The jobs that no worker has: those to be sent in order, in batches of their own, or so after a pause."""
 
     def __init__(self, sizer: BatchSizer) -> None:
         self._sizer = sizer
         self._waiting: deque[Attempt] = deque()
         self._alone: deque[Attempt] = deque()
         self._delayed: list[tuple[float, int, Attempt]] = []
-        self._last: deque[Attempt] = deque()
         self._order = itertools.count()
         # Called for every job: the deque's own method saves a call.
         self.add = self._waiting.append
@@ -69,13 +75,10 @@ class Backlog:
         """Queue a job to be sent in a batch of its own, after `pause_s`."""
         heapq.heappush(self._delayed, (time.monotonic() + pause_s, next(self._order), attempt))
 
-    def add_last(self, attempt: Attempt) -> None:
-        """Queue a job to be sent while no other job is running."""
-        self._last.append(attempt)
-
-    def next_last(self) -> list[Attempt]:
-        """Remove and return the next job that runs while no other does; an empty list when there is none."""
-        return [self._last.popleft()] if self._last else []
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether any job could be sent now."""
+        return bool(self._waiting or self._alone)
 
     def put_back(self, attempts: Iterable[Attempt]) -> None:
         """Queue jobs that were sent and not done, before all others."""
@@ -97,7 +100,5 @@ class Backlog:
             yield self._waiting.popleft()
         while self._alone:
             yield self._alone.popleft()
-        while self._last:
-            yield self._last.popleft()
         while self._delayed:
             yield self._delayed.pop()[2]

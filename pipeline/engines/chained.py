@@ -13,11 +13,11 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engines import Engine, Spec
+from pipeline.engines import Engine, Peaks, Spec
 from pipeline.messages import AnyJob, GroupJob, Handed, InHand, Job, Outcome, Source, StageInfo, Target
+from pipeline.records import dataclass
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class ChainedSpec:
     max_in_transit: int
     """The greatest number of jobs that pass between engines and are started but not finished."""
 
-    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> ChainedEngine:
+    def open(self, folder: Path, close_fds: Sequence[int] = (), peaks: Peaks | None = None) -> ChainedEngine:
         """Open all engines, each in a folder of its own below `folder`."""
-        engines = [spec.open(folder / str(number), close_fds) for number, spec in enumerate(self.specs)]
+        engines = [spec.open(folder / str(number), close_fds, peaks) for number, spec in enumerate(self.specs)]
         return ChainedEngine(engines, self.stages, self.max_in_transit)
 
 

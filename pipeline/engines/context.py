@@ -24,6 +24,12 @@ from pipeline.engines.worker_process import PROCESS_TYPES, ProcessOwner, WorkerP
 _MAX_SOCKET_BYTES = 107
 _NAME_BYTES = 32
 _SHORT_FOLDER = "/tmp"
+# What every worker of a forkserver imports beside its stages; the first keeps the forkserver alive.
+_PRELOAD = (
+    "pipeline.engines.fork_guard", "pipeline.engines.worker_loop", "pipeline.engines.worker_process",
+    "multiprocessing.pool", "multiprocessing.popen_forkserver", "multiprocessing.sharedctypes",
+    "multiprocessing.synchronize",
+)  # fmt: skip
 
 
 def pool_context(method: str, owner: ProcessOwner) -> BaseContext:
@@ -52,7 +58,7 @@ def prepare_start_method(method: str, preload: Sequence[str]) -> None:
             resource_tracker.ensure_running()
     if method == "forkserver":
         _keep_sockets_short()
-        multiprocessing.set_forkserver_preload(["pipeline.engines.fork_guard", *preload])
+        multiprocessing.set_forkserver_preload([*_PRELOAD, *preload])
     if method == "fork":
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
 

@@ -6,6 +6,7 @@ Multiprocessing's own loop would end with a traceback, and all workers with it, 
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 
@@ -14,6 +15,7 @@ _fork = os.fork
 
 def _fork_or_go_on() -> int:
     """Fork; where that is refused, close what the client sent, which tells it, and wait for the next one."""
+    gc.freeze()  # so that no worker copies the memory that it shares with us
     try:
         pid = _fork()
     except OSError as error:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.records import dataclass
+
 CGROUP = Path("/sys/fs/cgroup")
+# Of the memory of the machine or of a control group: the rest is for the parent, other programs, and surprises.
+USED_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class MemoryBound:
+    """The memory that is free at this moment in the machine, or in a control group that has a limit."""
+
+    scope: str
+    """The folder of the group; empty for the machine."""
+    available_bytes: int
+    """What processes can still take, including the room of file contents that the kernel may drop."""
 
 
 def available_processes() -> int:
@@ -50,14 +65,81 @@ def _own_groups(mark: str, root: Path) -> list[Path]:
 
 def memory_share_bytes(processes: int) -> int:
     """Return the memory that each of `processes` workers may use, so that a fifth of all memory stays free."""
-    return int(0.8 * _available_memory_bytes() / processes)
+    return int(USED_SHARE * _total_memory_bytes() / processes)
 
 
-def _available_memory_bytes() -> int:
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    limits = [folder / "memory.max" for folder in _own_groups("0::", CGROUP)]
-    limits += [folder / "memory.limit_in_bytes" for folder in _own_groups(":memory:", CGROUP / "memory")]
-    for limit in limits:
+def memory_bounds() -> list[MemoryBound]:
+    """Return what is free in the machine, in our control group and in all groups above it."""
+    bounds, machine = [MemoryBound("", _free_in_machine())], _machine_bytes()
+    for group in _memory_groups():
+        with suppress(OSError, ValueError):  # the word "max" is no number: no limit
+            limit, used = int(group.limit.read_text()), int(group.used.read_text())
+            if limit < machine:
+                bounds.append(MemoryBound(str(group.folder), max(0, limit - used + _cached_bytes(group))))
+    return bounds
+
+
+def memory_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory, in our control group where there is one."""
+    for group in _memory_groups():
+        if group.kills.exists():
+            return _field(group.kills, "oom_kill")
+    return _field("/proc/vmstat", "oom_kill")
+
+
+def _total_memory_bytes() -> int:
+    found = [_machine_bytes()]
+    for group in _memory_groups():
         with suppress(OSError, ValueError):
-            found.append(int(limit.read_text()))  # the word "max" is no number: no limit
+            found.append(int(group.limit.read_text()))
     return min(found)
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _free_in_machine() -> int:
+    return _field("/proc/meminfo", "MemAvailable:") << 10 or _machine_bytes()
+
+
+@dataclass(frozen=True)
+class _MemoryGroup:
+    """The files of a control group that tell of its memory."""
+
+    folder: Path
+    limit: Path
+    used: Path
+    kills: Path
+    cached: tuple[str, ...]
+    """The lines of memory.stat with the contents of files that the kernel drops when it needs room."""
+
+
+def _memory_groups() -> Iterator[_MemoryGroup]:
+    """Yield our own control group and all groups above it, of either version."""
+    for folder in _own_groups("0::", CGROUP):
+        used, kills = folder / "memory.current", folder / "memory.events"
+        yield _MemoryGroup(folder, folder / "memory.max", used, kills, ("inactive_file", "active_file"))
+    for folder in _own_groups(":memory:", CGROUP / "memory"):
+        used, kills = folder / "memory.usage_in_bytes", folder / "memory.oom_control"
+        cached = "total_inactive_file", "total_active_file"
+        yield _MemoryGroup(folder, folder / "memory.limit_in_bytes", used, kills, cached)
+
+
+def _cached_bytes(group: _MemoryGroup) -> int:
+    return sum(_field(group.folder / "memory.stat", name) for name in group.cached)
+
+
+def _field(file: Path | str, name: str) -> int:
+    """Return the number after a name in a file of the kernel; 0 if there is none."""
+    for line in _lines(file):
+        words = line.split()
+        if words[0] == name:
+            return int(words[1])
+    return 0
+
+
+def _lines(file: Path | str) -> list[str]:
+    with suppress(OSError):
+        return Path(file).read_text().splitlines()
+    return []

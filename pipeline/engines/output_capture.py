@@ -52,15 +52,23 @@ def take() -> str:
     """Remove and return what this worker has printed since the last call. Raises OSError if its file was closed."""
     if _fd is None:
         return ""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError):  # a thread of a stage has closed or unset it
-            stream.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, ValueError):  # a thread of a stage has closed or unset one
+        _flush_each()
     size_bytes = os.lseek(_fd, 0, os.SEEK_END)  # cheaper than fstat
     if size_bytes == 0:
         return ""
     text = _read(_fd, size_bytes)
     os.ftruncate(_fd, 0)
     return text
+
+
+def _flush_each() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.flush()
 
 
 def _opened(number: int, fd: int) -> TextIO:

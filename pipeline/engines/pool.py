@@ -27,13 +27,15 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engines import wire_format
+from pipeline.engines import Peaks, wire_format
+from pipeline.engines.admission import Admission, Capacity
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure
 from pipeline.engines.batching import Backlog, BatchSizer
 from pipeline.engines.context import prepare_start_method
+from pipeline.engines.grants import Grants
+from pipeline.engines.os_process import memory_bytes
 from pipeline.engines.pool_session import Closer, PoolSession
 from pipeline.engines.slots import SlotAllocator, SlotTable, State
 from pipeline.engines.supervisor import TICK_S, Limits, Supervisor, WorkerDeath
@@ -41,10 +43,14 @@ from pipeline.engines.worker_loop import Work
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
+from pipeline.records import dataclass
 
 # Jobs in memory: room for all batches in flight and for a backlog that shows when the end is near.
 WINDOW_PER_WORKER = 2048
 MAX_WINDOW = 16384
+# Replies are gathered for so long where workers have enough to go on with: to take each by itself, a thousand times a
+# second, costs the parent more than the rest of its work.
+GATHER_S = 0.003
 # When every worker has been idle for this long although batches are in flight, these were lost in the pool's pipes.
 STALL_S = 10.0
 # After so many sessions in a row that broke without a reply or a job to blame, the engine fails, and opens no other.
@@ -68,6 +74,8 @@ class PoolSettings:
 
     None for the same limit as before.
     """
+    is_memory_shared: bool = False
+    """True if a job that is known to need more than `max_memory_bytes` may have that beside fewer other jobs."""
     start_timeout_s: float = 600.0
     retries: int = 0
     """The number of times that a job is tried again after an exception."""
@@ -97,15 +105,17 @@ class PoolSpec:
         if "__main__" in (self.start.__module__, self.work.__module__):
             raise ValueError("start and work must be importable by name: workers never import __main__")
 
-    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> PoolEngine:
+    def open(self, folder: Path, close_fds: Sequence[int] = (), peaks: Peaks | None = None) -> PoolEngine:
         """Open the engine; its workers start with the first job, or at `warm_up`."""
-        return PoolEngine(self, folder, tuple(close_fds))
+        return PoolEngine(self, folder, tuple(close_fds), peaks)
 
 
 class PoolEngine:
     """An `Engine` over the processes of a Pool."""
 
-    def __init__(self, spec: PoolSpec, folder: Path, close_fds: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, spec: PoolSpec, folder: Path, close_fds: tuple[int, ...] = (), peaks: Peaks | None = None
+    ) -> None:
         self._settings = settings = spec.settings
         self._stages = spec.stages
         self._initargs = pickle.dumps((spec.start, spec.work)), spec.blueprint
@@ -126,10 +136,14 @@ class PoolEngine:
         self._unfinished = 0
         self._sizer = BatchSizer(settings.processes, settings.maxtasksperchild)
         self._backlog = Backlog(self._sizer)
+        self._grants = Grants()
+        limits = settings.max_memory_bytes, settings.memory_alone_bytes
+        capacity = Capacity(settings.processes, *limits, settings.is_memory_shared)
+        self._admission = Admission(self._backlog, capacity, self._grants, peaks, self._ready_bytes, self._held_bytes)
         self._in_flight: dict[int, list[Attempt]] = {}
         self._numbers = itertools.count()
         self._outcomes: list[Outcome] = []
-        self._is_draining = self._is_one_alone = False
+        self._is_draining = False
 
     @property
     def has_room(self) -> bool:
@@ -159,6 +173,9 @@ class PoolEngine:
             self._handle_events()
             self._send_batches()
             self._receive(0 if self._outcomes else min(TICK_S, deadline - time.monotonic()))
+            if self._outcomes and timeout_s and self._sizer.spare_s(len(self._in_flight)) > 4 * GATHER_S:
+                time.sleep(GATHER_S)
+                self._receive(0)
             if self._session and self._is_stalled(self._session):
                 self._rebuild([])
             if self._outcomes or not self._unfinished or time.monotonic() >= deadline:
@@ -182,7 +199,7 @@ class PoolEngine:
         self._is_draining = True
         if self._supervisor:
             self._allocator.table.drain()
-        self._drop(self._backlog.clear())
+        self._drop(self._admission.clear())
 
     def close(self) -> None:
         """End every worker, killing at once those that are running a job; idle ones leave by themselves.
@@ -204,31 +221,27 @@ class PoolEngine:
             self._session.close()
             self._session = None
         supervisor.stop()
+        self._grants.close()
         self._allocator.remove_captures()
 
     # -- jobs to the workers -------------------------------------------------------------------------------------------
 
     def _send_batches(self) -> None:
-        """Send batches until enough are in flight."""
-        if self._is_draining or self._failure or (self._is_one_alone and self._in_flight):
+        """Send batches until enough are in flight, or no more jobs may run now."""
+        if self._is_draining or self._failure:
             return
-        self._run_one_alone(False)
-        while len(self._in_flight) < self._sizer.max_in_flight and not self._is_one_alone:
-            batch = self._backlog.next_batch()
-            if not batch and not self._in_flight:
-                batch = self._backlog.next_last()
-                self._run_one_alone(bool(batch))
-            if not batch:
-                break
-            number = next(self._numbers)
+        most = self._sizer.max_in_flight
+        while batch := self._admission.next_batch(number := next(self._numbers), self._in_flight, most):
             self._in_flight[number] = batch
             self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
 
-    def _run_one_alone(self, is_so: bool) -> None:
-        """Set whether the job that is sent next runs while no other does, with the memory of all workers."""
-        self._is_one_alone = is_so
-        if self._supervisor:
-            self._supervisor.is_one_alone = is_so
+    def _ready_bytes(self) -> int:
+        """Return the memory that a worker holds before its first job; 0 before any is ready."""
+        return self._allocator.table.ready_bytes() if self._session else 0
+
+    def _held_bytes(self) -> int:
+        """Return the memory that all workers hold at this moment."""
+        return sum(memory_bytes(worker.process.pid) for worker in list(self._session.workers)) if self._session else 0
 
     # -- answers from the workers --------------------------------------------------------------------------------------
 
@@ -251,16 +264,19 @@ class PoolEngine:
         answers = wire_format.unpack_answers([attempt.remaining for attempt in batch], packed)
         if answers:
             self._sizer.add_timing(len(answers), seconds)
+        settled = []
         for attempt, answer in zip(batch, answers, strict=False):
-            self._on_answer(attempt, answer)
+            if not isinstance(answer, WorkerFailure) and attempt.is_settled_by(answer):
+                settled.append(answer)
+            else:
+                self._on_answer(attempt, answer)
+        self._outcomes += settled
+        self._unfinished -= len(settled)
         self._put_back(batch[len(answers) :])
 
     def _on_answer(self, attempt: Attempt, answer: wire_format.Answer) -> None:
         if isinstance(answer, WorkerFailure):
             self._advance(attempt, attempt.add_failure(answer, self._stages))
-        elif attempt.is_settled_by(answer):
-            self._unfinished -= 1
-            self._outcomes.append(answer)
         else:
             self._advance(attempt, attempt.add_outcome(answer))
 
@@ -272,7 +288,7 @@ class PoolEngine:
         elif step is NextStep.RUN_ALONE:
             self._backlog.add_alone(attempt)
         elif step is NextStep.RUN_LAST:
-            self._backlog.add_last(attempt)
+            self._admission.add_alone(attempt)
         else:
             self._backlog.add_delayed(attempt, self._settings.backoff_s * 2 ** (attempt.retries_taken - 1))
 
@@ -350,6 +366,8 @@ class PoolEngine:
         batch = self._in_flight.pop(death.last.batch, [])
         if batch:
             guilty = batch.pop(death.last.place)
+            if death.failure.kind == "memory":
+                self._admission.on_killed(guilty, death.last.batch, death.held_bytes)
             self._advance(guilty, guilty.add_failure(death.failure, self._stages))
             self._put_back_interrupted(batch)
 
@@ -423,8 +441,8 @@ class PoolEngine:
             table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch, self._set_aside
         )
         stage_s = tuple(stage.timeout_s for stage in self._stages)
-        limits = Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit, settings.memory_alone_bytes)
-        return Supervisor(self._allocator, limits)
+        limits = Limits(settings.timeout_s, stage_s, settings.start_timeout_s, limit)
+        return Supervisor(self._allocator, limits, self._grants)
 
     def _close_session(self) -> None:
         assert self._session

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import TimeoutError as NothingYet
 from multiprocessing.pool import TERMINATE, Pool
 from typing import Any
@@ -21,6 +20,7 @@ from pipeline.engines.worker_process import WorkerProcess, start_lock
 from pipeline.errors import WorkersFailed
 from pipeline.files.process_limits import describe_refusal, is_start_refused, start_thread
 from pipeline.messages import FailureKind
+from pipeline.records import dataclass
 
 # A worker that SIGKILL has not ended after this long is stuck in the kernel, for instance on a dead network disk.
 STUCK_S = 10.0
@@ -78,6 +78,39 @@ class Worker:
         return f"worker {pid} has survived SIGKILL for {STUCK_S:g} s: {describe_wait(pid)}"
 
 
+class _Placeholder:
+    """Stands in Pool's list for workers that are not started yet, as one that has ended."""
+
+    exitcode = 0
+
+    def join(self, timeout: float | None = None) -> None:
+        """Return at once."""
+
+
+class _Crew(Pool):
+    """A Pool whose first workers are started by the thread that replaces dead ones, so that nobody waits for them.
+
+    The first of many are at work while the others start. Forked ones are started at once all the same, since they are
+    copies of whatever this process is doing.
+    """
+
+    _pool: list[Any]
+    _inqueue: BatchQueue
+    _outqueue: BatchQueue
+
+    def __init__(self, session: PoolSession, method: str, *settings: Any) -> None:
+        self._session, self._method = session, method
+        super().__init__(*settings)
+
+    def _repopulate_pool(self) -> None:
+        """Start the workers, or have them started; Pool calls this once, before it starts its threads."""
+        self._session.take_queues(self._inqueue, self._outqueue)
+        if self._method == "fork":
+            super()._repopulate_pool()  # type: ignore[misc]
+        else:
+            self._pool.append(_Placeholder())
+
+
 class PoolSession:
     """A Pool that receives numbered batches, and its workers; the `ProcessOwner` of their processes."""
 
@@ -99,12 +132,17 @@ class PoolSession:
         context = pool_context(method, self)
         before = set(threading.enumerate())
         try:
-            self._pool = Pool(processes, worker_loop.start, initargs, maxtasksperchild, context)
+            self._pool = _Crew(self, method, processes, worker_loop.start, initargs, maxtasksperchild, context)
         except (OSError, RuntimeError):  # or there was no room for one of its threads
             self.kill()
             raise
         self._threads = [thread for thread in set(threading.enumerate()) - before if "(_handle_" in thread.name]
         self._replies = self._pool.imap_unordered(worker_loop.run_batch, iter(self._batches.get, None))
+
+    def take_queues(self, batches: BatchQueue, replies: BatchQueue) -> None:
+        """Take the queues that Pool has made for its workers."""
+        self._queues = batches, replies
+        replies.silence_reader()
 
     @property
     def is_sound(self) -> bool:
@@ -177,9 +215,6 @@ class PoolSession:
 
     def create(self, process_type: type[WorkerProcess], *args: Any, **kwargs: Any) -> WorkerProcess:
         """Create a process for Pool, after waiting for a free slot, which holds back a storm of replacements."""
-        if not self._queues:
-            self._queues = kwargs["args"][:2]
-            self._queues[1].silence_reader()
         process = process_type(*args, **kwargs)
         process.owner = self
         while not self.is_closing:

@@ -6,15 +6,16 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import pipeline
+from pipeline.engines import Peaks
 from pipeline.engines.attempts import Attempt, NextStep
 from pipeline.engines.slots import NO_STAGE
 from pipeline.errors import WorkersFailed
 from pipeline.messages import AnyJob, InHand, Outcome, StageInfo
+from pipeline.records import dataclass
 from pipeline.stdio import stdout_to_stderr
 from pipeline.worker import main as worker
 from pipeline.worker.process_state import process_state
@@ -55,7 +56,7 @@ class SerialSpec:
     stages: tuple[StageInfo, ...] = ()
     """The stages by their index; only to name the one that is being called."""
 
-    def open(self, folder: Path, close_fds: Sequence[int] = ()) -> SerialEngine:
+    def open(self, folder: Path, close_fds: Sequence[int] = (), peaks: Peaks | None = None) -> SerialEngine:
         """Build the stages in this process."""
         return SerialEngine(self)
 

@@ -2,9 +2,9 @@
 
 A slot is a row of 64-bit words that its worker writes, and that the parent may read at any time:
 
-    state  since  batch  place  stage  stage_since  pid
+    state  since  batch  place  stage  stage_since  pid  ready_bytes
 
-The last word is the parent's: the process id of the worker that it has started. A process that finds another number
+The word `pid` is the parent's: the process id of the worker that it has started. A process that finds another number
 there is unknown to the parent, since the forkserver died before it could tell it, and takes part in nothing.
 
 The state decides what a death costs. A worker that dies WORKING holds no lock of the pool, so only its batch is lost.
@@ -19,13 +19,13 @@ import os
 import queue
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.files.set_aside import clear_scratch_folders
+from pipeline.records import dataclass
 
 
 class State(IntEnum):
@@ -45,8 +45,8 @@ class State(IntEnum):
     """The state of a worker that ends since its job has closed descriptors that the worker needs."""
 
 
-WIDTH = 7
-STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE, PID = range(WIDTH)
+WIDTH = 8
+STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE, PID, READY_BYTES = range(WIDTH)
 NO_STAGE = -1
 # How often a worker that has just started looks whether the parent knows it.
 ADMISSION_POLL_S = 0.001
@@ -84,11 +84,16 @@ class SlotTable:
     def reset(self, number: int) -> None:
         """Prepare a slot for a worker that is about to start."""
         at = first_word(number)
-        self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0, 0]
+        self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0, 0, 0]
 
     def admit(self, number: int, pid: int) -> None:
         """Let the process `pid`, and no other, be the worker of slot `number`."""
         self.words[first_word(number) + PID] = pid
+
+    def ready_bytes(self) -> int:
+        """Return the least memory that a worker held when it was ready for its first job; 0 before any is."""
+        told = (self.words[first_word(number) + READY_BYTES] for number in range(self.count))
+        return min(filter(None, told), default=0)
 
     def read(self, number: int) -> Snapshot:
         """Return the current words of slot `number`."""

@@ -7,11 +7,13 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import wait
+from typing import Any
 
 from pipeline.engines import output_capture
 from pipeline.engines.attempts import WorkerFailure
+from pipeline.engines.grants import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grants
+from pipeline.engines.host import memory_kills
 from pipeline.engines.os_process import (
     DUMP_SIGNAL,
     KILL_SIGNAL,
@@ -23,6 +25,8 @@ from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.process_limits import start_thread
+from pipeline.messages import FailureKind
+from pipeline.records import dataclass
 from pipeline.text import format_bytes, indented
 
 # How often the limits are checked; a death is noticed at once.
@@ -31,8 +35,6 @@ TICK_S = 0.05
 DUMP_S = 1.0
 # A worker whose threads or exit functions do not end by then is killed.
 LEAVE_S = 10.0
-# Above this share of max_memory a worker is killed; above max_memory it is replaced after its job.
-KILL_SHARE = 1.5
 # After so many deaths of starting workers, with none ready in between, the engine fails instead of trying again...
 MAX_DEAD_STARTS = 3
 # ...or after so many when they were killed from outside, for instance by the kernel when it is out of memory.
@@ -47,8 +49,6 @@ class Limits:
     stage_s: tuple[float | None, ...]
     start_s: float
     memory_bytes: int | None
-    memory_alone_bytes: int | None = None
-    """The memory of a worker whose job runs while no other does."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class WorkerDeath:
 
     last: Snapshot
     failure: WorkerFailure
+    held_bytes: int = 0
+    """The memory that the worker held when that was last read."""
 
 
 Event = WorkerDeath | Exception
@@ -65,10 +67,11 @@ Event = WorkerDeath | Exception
 class Supervisor:
     """Watches the workers of one session at a time, and reports what happens to them in `events`."""
 
-    def __init__(self, allocator: SlotAllocator, limits: Limits) -> None:
+    def __init__(self, allocator: SlotAllocator, limits: Limits, grants: Grants) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.is_one_alone = False
-        """True while one job runs and no other, which may then have the memory of all workers."""
+        self._grants = grants
+        self._memory_kills = memory_kills()
+        """How many kills by the kernel for want of memory are explained."""
         self._allocator = allocator
         self._table = allocator.table
         self._limits = limits
@@ -76,6 +79,8 @@ class Supervisor:
         self._lock = threading.Lock()
         self._dead_starts = self._killed_starts = 0
         self._has_failed = False
+        self._ended: set[Any] = set()
+        """The sentinels of workers that had ended, or whose forkserver had, when that was last waited for."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="pool-supervisor")
         start_thread(self._thread)
@@ -108,25 +113,44 @@ class Supervisor:
                     workers = list(self._session.workers) if self._session else []
                     for worker in workers:
                         self._check(worker)
+                    self._promise(workers)
                 self._sleep([worker for worker in workers if not worker.process.is_given_up])
         except Exception as error:  # else nobody would notice a death from now on
             self.fail(error)
 
+    def _promise(self, workers: list[Worker]) -> None:
+        """Let other runs know what large jobs are yet to take, and that there is one even if nobody expected it."""
+        if self._grants.board is None:
+            return
+        most = WORKER_BYTES + (self._limits.memory_bytes or 0) * LARGE_SHARE
+        at_work = {
+            now.batch: worker.held_bytes
+            for worker in workers
+            if (now := self._table.read(worker.slot.number)).state == State.WORKING
+        }
+        self._grants.renew(at_work, is_here=any(held > most for held in at_work.values()))
+
     def _sleep(self, workers: list[Worker]) -> None:
         """Wait for the next tick, or for a death."""
-        if wait([worker.process.sentinel for worker in workers], TICK_S) if workers else self._stop.wait(TICK_S):
+        self._ended = set(wait([worker.process.sentinel for worker in workers], TICK_S)) if workers else set()
+        if self._ended or (not workers and self._stop.wait(TICK_S)):
             time.sleep(0.001)
+
+    def _may_have_ended(self, worker: Worker) -> bool:
+        """Return whether a worker is to be looked at; the others need no system call each to tell that they live."""
+        return worker.process.is_given_up or worker.process.sentinel in self._ended
 
     def _check(self, worker: Worker) -> None:
         now = self._table.read(worker.slot.number)
-        if worker.process.is_dead:
+        may_have_ended = self._may_have_ended(worker)
+        if may_have_ended and worker.process.is_dead:
             self._reap(worker)
         elif worker.is_stuck:
             self._remove(worker)
             self.fail(EnvironmentFailure(worker.give_up()))
         elif worker.killed_at:
             worker.kill()
-        elif worker.process.is_abandoned:
+        elif may_have_ended and worker.process.is_abandoned:
             worker.was_abandoned = True
             worker.kill()
         elif worker.reason:
@@ -160,15 +184,19 @@ class Supervisor:
             text = f"took longer than {stage_s:g} s"
             return KillReason("timeout", text, "the stage's own limit", *at, now.stage_since_ns)
         worker.held_bytes = memory_bytes(worker.process.pid) or worker.held_bytes  # a dying process has none
-        if limits.memory_alone_bytes and self.is_one_alone:
-            if worker.held_bytes <= limits.memory_alone_bytes:
-                return None
-            remark = f"more than the {format_bytes(limits.memory_alone_bytes)} that all workers may have together"
-            return KillReason("memory", f"killed at {format_bytes(worker.held_bytes)} of memory", remark, *at)
-        if limits.memory_bytes and worker.held_bytes > limits.memory_bytes * KILL_SHARE:
-            remark = f"more than {KILL_SHARE:g} times pool.max_memory of {format_bytes(limits.memory_bytes)}"
+        most_bytes, remark = self._memory_limit(now.batch)
+        if most_bytes is not None and worker.held_bytes > most_bytes:
             return KillReason("memory", f"killed at {format_bytes(worker.held_bytes)} of memory", remark, *at)
         return None
+
+    def _memory_limit(self, batch: int) -> tuple[float | None, str]:
+        """Return the memory above which a job of this batch costs its worker, and why; None for no limit."""
+        if (grant := self._grants.get(batch)) and grant.kill_bytes:
+            return grant.kill_bytes, grant.remark
+        if not self._limits.memory_bytes:
+            return None, ""
+        usual = format_bytes(self._limits.memory_bytes)
+        return self._limits.memory_bytes * KILL_SHARE, f"more than {KILL_SHARE:g} times pool.max_memory of {usual}"
 
     def _condemn(self, worker: Worker, reason: KillReason) -> None:
         """Have the worker write its stacks; a later check kills it unless it has finished the job by then."""
@@ -198,7 +226,14 @@ class Supervisor:
         else:
             self._dead_starts = self._killed_starts = 0
         if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
-            self.events.put(WorkerDeath(last, _failure_of(worker, last, code, output)))
+            failure = _failure_of(worker, last, code, output, self._is_memory_kill(code))
+            self.events.put(WorkerDeath(last, failure, worker.held_bytes))
+
+    def _is_memory_kill(self, code: int) -> bool:
+        """Return whether the kernel has killed more processes for want of memory than deaths were explained by that."""
+        is_one = code == -KILL_SIGNAL and memory_kills() > self._memory_kills
+        self._memory_kills += is_one
+        return is_one
 
     def _remove(self, worker: Worker) -> None:
         assert self._session is not None
@@ -231,7 +266,7 @@ def _is_still_running(reason: KillReason, now: Snapshot) -> bool:
     return is_same_job and reason.stage_since_ns in (None, now.stage_since_ns)
 
 
-def _failure_of(worker: Worker, last: Snapshot, code: int, output: str) -> WorkerFailure:
+def _failure_of(worker: Worker, last: Snapshot, code: int, output: str, is_memory_kill: bool) -> WorkerFailure:
     reason = worker.reason
     if reason and _is_still_running(reason, last):
         return WorkerFailure(reason.kind, last.stage, reason.text, reason.remark, output=output)
@@ -244,5 +279,6 @@ def _failure_of(worker: Worker, last: Snapshot, code: int, output: str) -> Worke
     remark = "after the last call of a stage" if last.state == State.IDLE else ""
     if code == -KILL_SIGNAL:
         held = f"; the worker held {format_bytes(worker.held_bytes)}" if worker.held_bytes else ""
-        remark = f"perhaps out of memory{held}"
-    return WorkerFailure("crashed", last.stage, describe_exit(code), remark, output=output)
+        remark = f"since the machine was out of memory{held}" if is_memory_kill else f"perhaps out of memory{held}"
+    kind: FailureKind = "memory" if is_memory_kill else "crashed"
+    return WorkerFailure(kind, last.stage, describe_exit(code), remark, output=output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import sys
@@ -19,6 +20,7 @@ from pipeline.engines.slots import (
     DRAINING,
     NO_STAGE,
     PLACE,
+    READY_BYTES,
     SINCE,
     STAGE,
     STAGE_SINCE,
@@ -39,10 +41,14 @@ Work = Callable[[AnyJob, Enter], Outcome]
 LONG_BATCH_NS = 100_000_000
 # After a job that took longer than this, the cost of reading our memory does not matter.
 LONG_JOB_NS = 1_000_000
-# No process can have been started in less; not looking for any saves most of the time of a job that does nothing.
-SHORT_JOB_NS = 50_000
+# No process can have been started in less: to copy the page tables of one with Python in it takes longer.
+SHORT_JOB_NS = 100_000
 # How long the processes that a job left behind may take to die of SIGKILL.
 SWEEP_S = 2.0
+
+
+# Python's own, which the process that this one is a copy of may have raised for itself.
+_GC_THRESHOLDS = 700, 10, 10
 
 
 class WorkerLoop:
@@ -56,6 +62,7 @@ class WorkerLoop:
         self._words = memoryview(slot.table.words).cast("B").cast("q")
         self._at = slots.first_word(slot.number)
         self._kept_children: set[int] = set()
+        self._announce = self._enter  # the very same for every job
 
     def initialize(self, functions: bytes, blueprint: bytes) -> None:
         """Run the initializer; the processes that it starts are kept, unlike those that a job leaves behind."""
@@ -64,6 +71,7 @@ class WorkerLoop:
         self._kept_children = children() if LINUX else set()
         slot = self._slot
         limit, held = slot.max_memory_bytes, memory_bytes()
+        self._words[self._at + READY_BYTES] = held
         if limit and held > limit:
             raise WorkersFailed(
                 f"a worker holds {format_bytes(held)} right after its start; pool.max_memory is {format_bytes(limit)}"
@@ -78,8 +86,11 @@ class WorkerLoop:
         words[at + BATCH] = number
         answers: list[Answer] = []
         began = now = time.monotonic_ns()
+        is_watched = False
         for place, job in enumerate(jobs):
-            if slot.is_used_up or words[DRAINING] or now - began > LONG_BATCH_NS:
+            if slot.files_left is not None and slot.is_used_up:
+                break
+            if words[DRAINING] or now - began > LONG_BATCH_NS:
                 break
             words[at + STAGE] = NO_STAGE
             words[at + SINCE] = before = now
@@ -89,17 +100,18 @@ class WorkerLoop:
             now = time.monotonic_ns()
             if slot.files_left is not None:
                 slot.files_left -= 1
-            if now - before > LONG_JOB_NS:
+            if is_watched := now - before > LONG_JOB_NS:
                 self._watch_memory()
         if slot.files_left is not None and not answers:
             slot.files_left -= 1  # Pool counts batches: if its count ran ahead, it would end us without our noticing
-        self._watch_memory()
+        if not is_watched:
+            self._watch_memory()
         return answers, (now - began) / 1e9
 
     def _run_one(self, job: AnyJob, before: int) -> Answer:
         answer: Answer
         try:
-            answer = self._work(job, self._enter)
+            answer = self._work(job, self._announce)
         except BaseException as error:
             answer = self._failure(error)
         if is_out_of_memory(answer):
@@ -112,9 +124,7 @@ class WorkerLoop:
             output = output_capture.take()
         except OSError:
             self._end_spoilt()
-        if isinstance(answer, WorkerFailure):
-            return answer._replace(output=output)
-        return answer._replace(output=output, seat=self._slot.number)
+        return answer._replace(output=output) if output else answer
 
     def _end_spoilt(self) -> NoReturn:
         """End this worker, which can neither take batches nor answer them any more."""
@@ -122,8 +132,9 @@ class WorkerLoop:
         os._exit(1)
 
     def _enter(self, stage: int) -> None:
-        self._words[self._at + STAGE_SINCE] = time.monotonic_ns()
-        self._words[self._at + STAGE] = stage
+        words, at = self._words, self._at
+        words[at + STAGE_SINCE] = time.monotonic_ns()
+        words[at + STAGE] = stage
 
     def _failure(self, error: BaseException) -> WorkerFailure:
         text = one_line(traceback.format_exception_only(error)[-1])
@@ -145,6 +156,7 @@ _loop: WorkerLoop | None = None
 def start(functions: bytes, blueprint: bytes) -> None:
     """Run the user's initializer for Pool; when it raises, stay alive, or Pool would start others for ever."""
     global _loop
+    gc.set_threshold(*_GC_THRESHOLDS)
     slot = slots.current()
     assert slot is not None
     try:
@@ -170,7 +182,7 @@ def run_batch(batch: tuple[int, bytes]) -> tuple[int, bytes, float]:
     try:
         number, jobs = batch[0], wire_format.unpack_jobs(batch[1])
         answers, seconds = _loop.run(number, jobs)
-        reply = number, wire_format.pack_answers(jobs, answers), seconds
+        reply = number, wire_format.pack_answers(jobs, answers, slot.number), seconds
     except BaseException:  # Pool would hand it to the parent, where no file can be blamed for it
         traceback.print_exc()
         os._exit(1)

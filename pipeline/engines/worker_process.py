@@ -21,9 +21,6 @@ from pipeline.engines.os_process import DUMP_SIGNAL, LINUX
 from pipeline.engines.queues import open_queues
 from pipeline.engines.slots import Slot
 
-# Workers are many: libraries that would each start a thread per CPU are told to use one.
-ONE_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
-
 # Seconds to wait before a start that failed is tried again: a lack of processes or descriptors may pass.
 START_PAUSES_S = (0.0, 0.1, 0.5, 2.0)
 
@@ -163,8 +160,6 @@ class WorkerProcess(BaseProcess):
             threading.Thread(target=os_process.exit_after_parent, daemon=True).start()
         if getattr(self, "_start_method", None) == "fork":
             self._close_inherited()
-        for name in ONE_THREAD_VARIABLES:
-            os.environ.setdefault(name, "1")
         self.slot.wait_for_admission()
         super().run()
 

@@ -64,17 +64,34 @@ def run_apart(run: str, source: bytes) -> str:
 _ANY = Permissions()
 
 
-class _Folder(NamedTuple):
-    """A folder of outputs, by what it gives to new files."""
+class _Modes(NamedTuple):
+    """The modes of a new file with certain permissions in a certain kind of folder."""
 
-    has_default_list: bool
-    """True if an access control list decides about the permissions of new files, and not the umask."""
-    group: int | None
-    """The group of new files; None if it is that of the process."""
+    at_creation: int
+    wanted: int | None
+    """The mode that the file must have, whatever umask a stage has set; None where its folder decides."""
 
 
-# The one object for nearly all folders, of which there may be very many.
-_USUAL = _Folder(has_default_list=False, group=None)
+class _FolderKind:
+    """A kind of output folders, by what they give to new files."""
+
+    def __init__(self, has_default_list: bool, group: int | None, own_group: int, umask: int) -> None:
+        self._has_default_list = has_default_list
+        """True if an access control list decides about the permissions of new files, and not the umask."""
+        self.group = group
+        """The group of new files; None if it is that of the process, `own_group`."""
+        self._group_of_files = own_group if group is None else group
+        self._umask = umask
+        self._modes: dict[Permissions, _Modes] = {}
+
+    def modes(self, permissions: Permissions) -> _Modes:
+        """Return the modes of a new file; there are few permissions among many files."""
+        found = self._modes.get(permissions)
+        if found is None:
+            bits = permissions.of_group(self._group_of_files).bits
+            decided = None if self._has_default_list else bits & ~self._umask
+            found = self._modes[permissions] = _Modes(bits, bits if permissions.is_exact else decided)
+        return found
 
 
 class Committer:
@@ -83,8 +100,9 @@ class Committer:
     def __init__(self, run: str, claimed: Sequence[bytes] = ()) -> None:
         self._run = run
         self._claimed = claimed
-        self._umask = current_umask()
-        self._folders: dict[bytes, _Folder] = {}
+        self._umask, self._group = current_umask(), os.getegid()
+        self._folders: dict[bytes, _FolderKind] = {}
+        self._kinds: dict[tuple[bool, int | None], _FolderKind] = {}
 
     def apart(self, source: bytes) -> Committer:
         """Return a committer whose temporaries no other source shares, since two sources may make the same part."""
@@ -102,13 +120,12 @@ class Committer:
     ) -> Committed:
         """Commit bytes; `name` renames the complete file."""
         temporary = temporary_for(target, self._run)
-        fd = self._create(temporary, permissions)
+        fd, mode = self._create(temporary, permissions)
         try:
             try:
                 _write_all(fd, data)
                 found = os.fstat(fd)
-                mode = self._mode_of(temporary, permissions)
-                if mode not in (None, found.st_mode & 0o777):
+                if mode is not None and mode != found.st_mode & 0o777:
                     _set_mode(fd, mode, permissions)
             finally:
                 os.close(fd)
@@ -129,12 +146,13 @@ class Committer:
     ) -> Committed:
         """Commit the file that `write` writes to."""
         temporary = temporary_for(target, self._run)
-        file = open(self._create(temporary, permissions), "wb")
+        fd, mode = self._create(temporary, permissions)
+        file = open(fd, "wb")
         try:
             with file:
                 write(file)
                 file.flush()
-                if (mode := self._mode_of(temporary, permissions)) is not None:
+                if mode is not None:
                     _set_mode(file.fileno(), mode, permissions)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
@@ -155,8 +173,8 @@ class Committer:
         control lists or the group of the folder would be others than those of a new file.
         """
         temporary = temporary_for(target, self._run)
-        folder, mode = self._folder(os.path.dirname(target)), self._mode_of(temporary, permissions)
-        found = os.lstat(path)
+        folder, found = self._folder(os.path.dirname(target)), os.lstat(path)
+        mode = folder.modes(permissions).wanted
         if found.st_nlink > 1 or mode is None or has_access_list(os.fspath(path)):
             return None
         try:
@@ -173,45 +191,38 @@ class Committer:
             _discard(temporary)
             raise
 
-    def _create(self, temporary: bytes, permissions: Permissions) -> int:
-        """Create a temporary, and its folder if there is none; return its descriptor."""
+    def _create(self, temporary: bytes, permissions: Permissions) -> tuple[int, int | None]:
+        """Create a temporary, and its folder if there is none; return its descriptor, and the mode that it must get."""
         folder = temporary[: temporary.rindex(b"/")]
-        self._folder(folder)
+        kind = self._folders.get(folder) or self._folder(folder)
+        at_creation, wanted = kind.modes(permissions)
         try:
-            return os.open(temporary, _NEW, permissions.of_group(self._group_in(folder)).bits)
+            return os.open(temporary, _NEW, at_creation), wanted
         except FileNotFoundError:  # someone removed the folder that we had made
             del self._folders[folder]
-            self._folder(folder)
+            at_creation, wanted = self._folder(folder).modes(permissions)
         except FileExistsError:  # this run's own, of a worker that died with it
             os.unlink(temporary)
-        return os.open(temporary, _NEW, permissions.of_group(self._group_in(folder)).bits)
+        return os.open(temporary, _NEW, at_creation), wanted
 
-    def _group_in(self, folder: bytes) -> int:
-        """Return the group of new files in a folder."""
-        group = self._folder(folder).group
-        return os.getegid() if group is None else group
-
-    def _mode_of(self, temporary: bytes, permissions: Permissions) -> int | None:
-        """Return the mode that an output must have, whatever umask a stage has set; None where its folder decides."""
-        if permissions.is_exact:
-            return permissions.bits
-        folder = temporary[: temporary.rindex(b"/")]
-        if self._folder(folder).has_default_list:
-            return None
-        return permissions.of_group(self._group_in(folder)).bits & ~self._umask
-
-    def _folder(self, path: bytes) -> _Folder:
-        """Return a folder of outputs, which is made at the first call if there is none."""
-        folder = self._folders.get(path)
-        if folder is None:
+    def _folder(self, path: bytes) -> _FolderKind:
+        """Return the kind of a folder of outputs, which is made at the first call if there is none."""
+        kind = self._folders.get(path)
+        if kind is None:
             self._refuse_strange(path)
             _make_folder(path)
             self._refuse_strange(path)
-            found = os.stat(path)
-            group = found.st_gid if found.st_mode & stat.S_ISGID else None
-            folder = _Folder(has_default_list(path), group)
-            self._folders[path] = folder = _USUAL if folder == _USUAL else folder
-        return folder
+            kind = self._folders[path] = self._kind_of(path)
+        return kind
+
+    def _kind_of(self, path: bytes) -> _FolderKind:
+        """Return the kind of a folder; the one object for all of a kind, since there may be very many folders."""
+        found = os.stat(path)
+        group = found.st_gid if found.st_mode & stat.S_ISGID else None
+        key = has_default_list(path), group
+        if (kind := self._kinds.get(key)) is None:
+            kind = self._kinds[key] = _FolderKind(*key, self._group, self._umask)
+        return kind
 
     def _refuse_strange(self, path: bytes) -> None:
         """Raise an error where an output folder is gone, or a link that the run does not know leads out of it."""

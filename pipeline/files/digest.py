@@ -42,22 +42,9 @@ def read(path: str | bytes | Path) -> Reading:
     return Reading(*stamp, digest, is_same and age_ns > _AT_REST_NS)
 
 
-def digest_of_small(path: str | Path, size_bytes: int) -> bytes:
-    """Return the digest of a file of known size, read at once; empty if it cannot be read or has another size.
-
-    It costs a tenth of `read`, which tells more.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        data = os.read(fd, size_bytes + 1)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-    return hashlib.blake2b(data, digest_size=16).digest() if len(data) == size_bytes else b""
+def digest_of_data(data: bytes) -> bytes:
+    """Return the digest of a file's contents, in the form of a `Reading`."""
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def contents_of(file: Path) -> str:

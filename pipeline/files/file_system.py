@@ -181,13 +181,13 @@ def blame_machine(error: BaseException, path: bytes | str | Path, causes: Collec
     return error
 
 
-def is_of_file(error: BaseException, path: str) -> bool:
+def is_of_file(error: BaseException, path: bytes) -> bool:
     """Return whether a stage that was given a path may have met an error in opening or reading that file."""
     if not isinstance(error, OSError):
         return False
     if error.filename is None:  # it was open already
         return error.errno in _DISK
-    return isinstance(error.filename, (str, bytes, os.PathLike)) and os.fsencode(error.filename) == os.fsencode(path)
+    return isinstance(error.filename, (str, bytes, os.PathLike)) and os.fsencode(error.filename) == path
 
 
 def _is_of_folder(error: OSError, path: bytes | str | Path) -> bool:
@@ -211,11 +211,26 @@ def _particulars(number: int | None, path: bytes | str | Path) -> str:
     return describe_room(path) if number in WRITING - _DENIED else ""
 
 
-def describe_room(path: bytes | str | Path) -> str:
-    """Describe the file system of a path and its free space, in brackets; empty where it cannot be known."""
+def _nearest_folder(path: bytes | str | Path) -> bytes:
+    """Return the path, or the folder above it that exists; empty for the working folder."""
     place = os.fsencode(path)
     while not os.path.isdir(place) and place not in (b"", b"/"):
         place = os.path.dirname(place)
+    return place
+
+
+def free_bytes(path: bytes | str | Path) -> int | None:
+    """Return the free space of the file system on which a path is or would be; None where it cannot be known."""
+    try:
+        found = os.statvfs(_nearest_folder(path) or b".")
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def describe_room(path: bytes | str | Path) -> str:
+    """Describe the file system of a path and its free space, in brackets; empty where it cannot be known."""
+    place = _nearest_folder(path)
     try:
         found = os.statvfs(place or b".")
     except OSError:

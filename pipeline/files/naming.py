@@ -31,8 +31,10 @@ def name_new(temporary: bytes, target: bytes) -> None:
     except OSError:  # such as a file system without links
         _rename_new(temporary, target)
         return
-    with suppress(FileNotFoundError):  # any other error stops the run, and the next one clears up
+    try:
         os.unlink(temporary)
+    except FileNotFoundError:  # any other error stops the run, and the next one clears up
+        pass
 
 
 def _rename_new(old: bytes, new: bytes) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.errors import EnvironmentFailure
 from pipeline.files.file_system import describe, read_regular
 from pipeline.files.sync import replace_durably
 from pipeline.files.template import OWNER_FILE
+from pipeline.records import dataclass
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ def claimed_folders(folders: Iterable[bytes], state_id: str) -> frozenset[bytes]
     """Return those of some output folders whose owner files have our state's id."""
     owners = {folder: _read_owner_file(Path(os.fsdecode(folder))) or {} for folder in folders}
     return frozenset(folder for folder, said in owners.items() if state_id and said.get("state") == state_id)
+
+
+def is_empty_but_for_owner(folder: bytes) -> bool:
+    """Return whether an output folder is not there, or holds nothing but its owner file."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(os.fsdecode(entry.name) == OWNER_FILE for entry in entries)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def claim(

@@ -6,7 +6,6 @@ It keeps what outputs are about to replace, as links or copies, and what was mad
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -57,6 +56,8 @@ class SetAside:
             except FileExistsError:
                 raise
             except OSError:  # another file system, or one without links
+                import shutil  # here, as below: a run that sets nothing aside needs none
+
                 shutil.copy2(target, place + b".new")  # half a copy would be taken for a whole one by a retry
                 os.rename(place + b".new", place)
 
@@ -73,6 +74,8 @@ class SetAside:
         while os.path.lexists(place):
             place = b"%s-%d%s" % (stem, next(numbers), ending)
         try:
+            import shutil
+
             shutil.move(os.fsdecode(file), os.fsdecode(place))
         except OSError:
             with suppress(OSError):  # half a copy
@@ -99,9 +102,9 @@ class SetAside:
 _MARK = ".source"
 
 
-def mark_scratch(folder: Path, base: Path, source: str) -> None:
+def mark_scratch(folder: Path, base: Path, source: bytes) -> None:
     """Note the source of the job that has a scratch folder. Raises OSError."""
-    base_bytes, path = os.path.join(os.fsencode(base), b""), os.fsencode(source)
+    base_bytes, path = os.path.join(os.fsencode(base), b""), source
     is_below = path.startswith(base_bytes)
     mark = os.fsencode(folder) + os.fsencode(_MARK)
     with suppress(FileNotFoundError):

@@ -13,7 +13,6 @@ import re
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure, UsageError
@@ -21,10 +20,15 @@ from pipeline.files.file_system import describe, mount_of, open_regular, read_re
 from pipeline.files.removal import remove_tree
 from pipeline.files.set_aside import clear_scratch_folders
 from pipeline.files.sync import replace_durably, replace_file
+from pipeline.records import dataclass
 from pipeline.text import counted, shown
 
 # What was read of the pipeline, as config/seal.py has it.
 SEAL_FILE = "reading.seal"
+# What a run that left nothing to be done says to the next one, as operations/unchanged_note.py has it.
+NOTE_FILE = "unchanged.note"
+# The runs that this note has answered, as quiet_runs.py has them.
+QUIET_RUNS_FILE = "quiet-runs"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -43,7 +47,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 # The names of ours in a state folder; those of the ledger, its copies and what SQLite has beside them begin alike. Its
 # own temporaries are no matter: they are removed before they are written, and whoever cannot do that says so.
 _FOLDERS = ("runs", "scratch", "slots", "set-aside")
-_FILES = ("lock", "id", "id.new", "progress.json", "progress.new", SEAL_FILE, f"{SEAL_FILE}.new")
+_FILES = ("lock", "id", "id.new", "progress.json", "progress.new", SEAL_FILE, f"{SEAL_FILE}.new",
+          NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE)  # fmt: skip
 _LEDGER = re.compile(r"ledger.*(?<!\.new)")
 # What lies in a folder that is empty otherwise: a disk's own, and what keeps it in git.
 _NOTHING = {"lost+found", ".gitignore", ".gitkeep"}
@@ -120,6 +125,17 @@ class State:
         with suppress(OSError):
             replace_file(self.folder / SEAL_FILE, seal, self.folder / f"{SEAL_FILE}.new")
 
+    def keep_note(self, note: bytes) -> None:
+        """Keep the note that nothing is left to be done. Raises OSError.
+
+        What lies there after a power cut is of another start of the machine, and so nothing is synced.
+        """
+        replace_file(self.folder / NOTE_FILE, note, self.folder / f"{NOTE_FILE}.new")
+
+    def remove_note(self) -> None:
+        """Remove that note, before anything is done. Raises OSError."""
+        (self.folder / NOTE_FILE).unlink(missing_ok=True)
+
     def hold_lock(self) -> None:
         """Make the lock file again if it was removed, so that no other run can begin. Raises OSError."""
         if _is_the_file(self.lock_fd, self.folder / "lock"):
@@ -161,6 +177,19 @@ def open_state(folder: Path, pipeline: str) -> State:
     except OSError as error:
         said = describe(error, error.filename or folder)
         raise EnvironmentFailure(f"the state folder {folder} cannot be used: {said}") from error
+
+
+def reopen_state(folder: Path) -> State | None:
+    """Lock a state folder of ours as it is; None where that is not possible at once. Raises OSError."""
+    try:
+        lock_fd = _lock(folder, "")
+    except (AlreadyRunning, EnvironmentFailure):
+        return None
+    try:
+        return State(folder, known_identity(folder), _new_run(folder), lock_fd)
+    except BaseException:
+        os.close(lock_fd)
+        raise
 
 
 # -- what is ours ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,6 +60,14 @@ class Store(Protocol):
             Twice as many numbers as sources; `NO_FILE_STAT` for an output that is not there.
         """
 
+    def stat_below(self, folder: bytes, paths: Sequence[bytes]) -> list[int]:
+        """Return the sizes and then the times of outputs as `stat_many` does, by their paths below a folder.
+
+        Args:
+            folder: The absolute folder.
+            paths: Each begins with a slash, unless the folder ends in one.
+        """
+
     def remove(self, path: bytes) -> None:
         """Remove an output. Raises OSError."""
 
@@ -96,36 +104,18 @@ class LocalStore:
         return os.path.join(os.fsdecode(root), "")
 
     def stat_many(self, template: Template, sources: Sequence[bytes]) -> list[int]:
-        """Return the sizes of outputs and then their times, in the form of `Store.stat_many`.
+        """Return the sizes of outputs and then their times, in the form of `Store.stat_many`."""
+        split = template.folder_and_name
+        if split is None:
+            filled = map(template.fill, sources)
+            return _stat_in_folders(path.rpartition(b"/")[::2] for path in filled)
+        if not split.keeps_name:
+            return _stat_in_folders(map(template.fill_folder_and_name, sources))
+        return _stat_in_folders(_beside_each_other(template, sources))
 
-        The outputs' folders are kept open, which halves the cost; listing them would only add to it.
-        """
-        sizes, times = list[int](), list[int]()
-        split, stat_of, regular = template.folder_and_name, os.stat, stat.S_IFREG
-        before, folder, fd = b"/", b"", -1
-        try:
-            for source in sources:
-                # Mostly the source's own name, in the folder of the source before.
-                above, _, name = source.rpartition(b"/")
-                if above != before or split is None or not split.keeps_name:
-                    before = above
-                    place, name = template.fill_folder_and_name(source)
-                    if place != folder:
-                        folder, fd = place, _open_folder(place, fd)
-                try:
-                    found = stat_of(name, dir_fd=fd) if fd >= 0 else None
-                except OSError:
-                    found = None
-                if found is not None and found.st_mode & _TYPE == regular:
-                    sizes.append(found.st_size)
-                    times.append(found.st_mtime_ns)
-                else:
-                    sizes.append(NO_FILE_STAT)
-                    times.append(NO_FILE_STAT)
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        return sizes + times
+    def stat_below(self, folder: bytes, paths: Sequence[bytes]) -> list[int]:
+        """Return the sizes and then the times of outputs, in the form of `Store.stat_below`."""
+        return _stat_in_folders((folder + above, name) for above, _, name in (each.rpartition(b"/") for each in paths))
 
     def claim(
         self,
@@ -139,6 +129,45 @@ class LocalStore:
         from pipeline.files.ownership import claim  # a worker never claims
 
         claim(Path(os.fsdecode(root)), owner, run, run_name, links)
+
+
+def _beside_each_other(template: Template, sources: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the folder and the name of outputs that keep their sources' names."""
+    before, folder = b"/", b""
+    for source in sources:
+        above, _, name = source.rpartition(b"/")
+        if above != before:
+            before = above
+            folder, name = template.fill_folder_and_name(source)
+        yield folder, name
+
+
+def _stat_in_folders(places: Iterable[tuple[bytes, bytes]]) -> list[int]:
+    """Return the sizes and then the times of files, each given by its folder and its name.
+
+    The folder is kept open for those that come together, which halves the cost; listing it would only add to it.
+    """
+    sizes, times = list[int](), list[int]()
+    stat_of, regular = os.stat, stat.S_IFREG
+    before, fd = b"", -1
+    try:
+        for folder, name in places:
+            if folder != before:
+                before, fd = folder, _open_folder(folder, fd)
+            try:
+                found = stat_of(name, dir_fd=fd) if fd >= 0 else None
+            except OSError:
+                found = None
+            if found is not None and found.st_mode & _TYPE == regular:
+                sizes.append(found.st_size)
+                times.append(found.st_mtime_ns)
+            else:
+                sizes.append(NO_FILE_STAT)
+                times.append(NO_FILE_STAT)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return sizes + times
 
 
 def _open_folder(folder: bytes, before: int) -> int:

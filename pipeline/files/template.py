@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pipeline.errors import FileFailure
 from pipeline.files.naming import resolve_folder
+from pipeline.records import dataclass
 
 FIELDS = ("dir", "name", "stem", "suffix", "part")
 _FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)
@@ -113,6 +114,17 @@ class Template:
         if any(piece == ("dir",) or (isinstance(piece, str) and "/" in piece) for piece in pieces):
             return None
         return FolderAndName(in_dir, _format_of(pieces))
+
+    @cached_property
+    def rivals(self) -> Literal["none", "same stem", "any"]:
+        """Which other sources may have the same output: none, those in the same folder with the same stem, or any."""
+        first, after, *_ = [*self.pieces, "", ""]
+        if first != ("dir",) or str(after)[:1] != "/":
+            return "any"
+        names = [piece[0] for piece in self.pieces[1:] if isinstance(piece, tuple) and piece != ("part",)]
+        if names == ["name"] or (names == ["stem", "suffix"] and b"%(stem)b%(suffix)b" in self._format):
+            return "none"
+        return "same stem" if names in (["stem"], ["stem", "suffix"]) else "any"
 
     def fill_folder_and_name(self, source: bytes) -> tuple[bytes, bytes]:
         """Return the absolute folder and the name of a source's output, of which `fill` must accept the path."""
@@ -319,6 +331,15 @@ def _is_around(one: bytes, other: bytes) -> bool:
     """Return whether two folders are the same, or one lies in the other."""
     one, other = os.path.join(one, b""), os.path.join(other, b"")
     return one.startswith(other) or other.startswith(one)
+
+
+def may_meet(one: Template, other: Template) -> bool:
+    """Return whether an output of one template and one of the other, of whatever sources, may have the same path."""
+    if not _is_around(one.folder, other.folder):
+        return False
+    ends = [each.pieces[-1] for each in (one, other)]
+    texts = [each for each in ends if isinstance(each, str)]
+    return len(texts) < 2 or texts[0].endswith(texts[1]) or texts[1].endswith(texts[0])
 
 
 def always_same(one: Template, other: Template) -> bool:

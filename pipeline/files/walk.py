@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -93,17 +93,25 @@ class Walk:
         """The folder of the last name looked up, and the reason why the walk does not enter it; empty if it does."""
 
     def __iter__(self) -> Iterator[Source]:
-        folders = [self._entries(b"")]
+        return self.within(b"", None)
+
+    def within(self, first: bytes, after: bytes | None) -> Iterator[Source]:
+        """Yield the sources from one path on, up to and without another; None where there is no end.
+
+        Several such walks over parts of the root, one after the other, are one walk. Folders in which such a part ends
+        are listed in full; no file outside the part is looked at.
+        """
+        folders = [self._entries(b"", first, after)]
         while folders:
             found = next(folders[-1], None)
             if found is None:
                 folders.pop()
             elif isinstance(found, bytes):
-                folders.append(self._entries(found))
+                folders.append(self._entries(found, first, after))
             else:
                 yield from found
 
-    def _entries(self, folder: bytes) -> Iterator[bytes | list[Source]]:
+    def _entries(self, folder: bytes, first: bytes, after: bytes | None) -> Iterator[bytes | list[Source]]:
         """Yield the sources of one folder in lists, and between them the paths of its folders, which end in "/".
 
         Only names are kept in memory, for folders of a million files. The folder is open while its files are looked at,
@@ -113,7 +121,7 @@ class Walk:
         files: list[Source] = []
         takes_all = self._included is None and self._excluded is None
         try:
-            for name in self._names(folder):
+            for name in _names_within(self._names(folder), folder, first, after):
                 path = folder + name
                 if name[-1] == _SLASH:
                     if self._counts(path):
@@ -180,8 +188,9 @@ class Walk:
         at = bisect_left(names, _OWNER_FILE)
         if at < len(names) and names[at].rstrip(b"\0") == _OWNER_FILE:
             if folder:
-                self.owned[folder] = _whose(self._root + folder)
-                self.leave_out(folder, self.owned[folder])
+                if folder not in self.owned:
+                    self.owned[folder] = _whose(self._root + folder)
+                    self.leave_out(folder, self.owned[folder])
                 return []
             del names[at]
         return names
@@ -303,6 +312,23 @@ class Walk:
         self.left_out[reason] += 1
         if self.left_out[reason] <= _NAMED:
             self.left_out_names.append((path, reason))
+
+
+def _names_within(names: list[bytes], folder: bytes, first: bytes, after: bytes | None) -> list[bytes]:
+    """Return the sorted names in a folder of which any path within a part of the walk can begin."""
+    begin, end = 0, len(names)
+    if first.startswith(folder) and first != folder:
+        begin = bisect_left(names, _first_component(first, folder))
+    if after is not None and after.startswith(folder):
+        component = _first_component(after, folder)
+        end = (bisect_right if component.endswith(b"/") else bisect_left)(names, component)
+    return names[begin:end] if (begin, end) != (0, len(names)) else names
+
+
+def _first_component(path: bytes, folder: bytes) -> bytes:
+    """Return the name that a path has in a folder above it, with a slash if it is that of a folder."""
+    below = path[len(folder) :]
+    return below[: below.find(b"/") + 1] or below
 
 
 def _is_owner_file(entry: os.DirEntry[bytes]) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from PIL import Image
 
 from pipeline.images import refuse_if_too_large
 from pipeline.images.several import note_others, places_of
 from pipeline.notes import note
+from pipeline.records import dataclass
 
 # A TIFF's pages are no animation.
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO, Any, ClassVar
 
@@ -16,6 +15,7 @@ from PIL import Image, ImageFile, ImageMath, ImagePalette
 
 from pipeline.errors import Unreadable
 from pipeline.images import refuse_if_too_large
+from pipeline.records import dataclass
 
 # Bytes of the header of the file, of the oldest header of a bitmap, of Windows' newer ones, and of the longest.
 _FILE_HEADER, CORE_BYTES, _WINDOWS, _LONGEST = 14, 12, (40, 52, 56, 108, 124), 124

@@ -10,7 +10,6 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal, TypeVar
@@ -37,6 +36,7 @@ from pipeline.images.scans import without_ac_scans
 from pipeline.images.several import is_as_opened, note_others, places_of
 from pipeline.images.tiff import as_stated
 from pipeline.notes import note
+from pipeline.records import dataclass
 from pipeline.types import FitBox, Picture
 
 Side = TypeVar("Side", int, float)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pipeline.images.jpeg_xl import is_jpeg_xl
+from pipeline.records import dataclass
 
 # Bytes of a file's beginning in which an extra knows its format.
 HEAD_BYTES = 128

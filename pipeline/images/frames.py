@@ -10,7 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import IO, Any
 
@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 from pipeline.errors import Unreadable
 from pipeline.images import Size, refuse_if_too_large
 from pipeline.images.color import to_plain
+from pipeline.records import dataclass
 
 # What becomes of a frame when the next is due (GIF89a, 23.c.iv; 4 is what some encoders write for 3).
 _KEEP, _CLEAR, _RESTORE = 1, 2, 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO
 
 from PIL import Image, ImageFile
@@ -19,6 +19,7 @@ from pipeline.images.bmp import CORE_BYTES, HEADERS_BYTES, DibFile, Header
 from pipeline.images.png import open_png
 from pipeline.images.png_chunks import SIGNATURE
 from pipeline.notes import note
+from pipeline.records import dataclass
 
 MAGIC = (b"\0\0\1\0", b"\0\0\2\0")
 # Bytes of the header of the file, and of an entry of the directory behind it.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from PIL import ExifTags, Image
 
 from pipeline.images.png import add_late_texts
 from pipeline.images.tiff import TiffFile
+from pipeline.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from pipeline.records import dataclass
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _SOF2, _SOS, _EOI = 0xC2, 0xDA, 0xD9

@@ -14,7 +14,6 @@ import sys
 from array import array
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import IO, Any
 
@@ -24,6 +23,7 @@ from pipeline.errors import Unreadable
 from pipeline.images import Size, refuse_if_too_large
 from pipeline.images.color import floats_to_eight_bits, guessed_range, to_plain, to_srgb
 from pipeline.images.kinds import raw_in_tiff
+from pipeline.records import dataclass
 
 # Pages of one file. Scanners and microscopes stay below; finding a page takes time in proportion to those before it.
 MAX_PAGES = 10_000

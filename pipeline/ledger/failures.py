@@ -13,11 +13,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
 from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Outcome, Result
+from pipeline.records import dataclass
 from pipeline.text import in_general
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.

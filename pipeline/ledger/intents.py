@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pipeline.ledger.schema import SUMMED_COLUMNS
@@ -59,13 +59,14 @@ class Intents:
         self._of_other_runs: dict[bytes, Intent] | None = None
         self._has_parts = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM part_intents)").fetchone()[0])
 
-    def add(self, intents: list[Intent]) -> None:
-        """Record that these outputs are ours to write, before they are written."""
-        fields = (each for intent in intents for each in (intent.target, intent.source, intent.stage.encode()))
-        values = b"\0".join(fields), time.time_ns()
-        cursor = self._connection.execute("INSERT INTO intents (outputs, since) VALUES (?, ?)", values)
+    def add(self, intents: Sequence[tuple[bytes, bytes, str]]) -> None:
+        """Record that outputs, each by its target, source and stage, are ours to write, before they are written."""
+        packed = b"\0".join([b"%b\0%b\0%b" % (target, source, stage.encode()) for target, source, stage in intents])
+        cursor = self._connection.execute(
+            "INSERT INTO intents (outputs, since) VALUES (?, ?)", (packed, time.time_ns())
+        )
         row = int(cursor.lastrowid or 0)
-        self._row_of.update(dict.fromkeys((intent.target for intent in intents), row))
+        self._row_of.update(dict.fromkeys([target for target, _, _ in intents], row))
         self._open[row] = len(intents)
 
     def end(self, targets: Iterable[bytes]) -> None:

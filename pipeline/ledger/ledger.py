@@ -128,13 +128,12 @@ class Ledger:
         """Record that the targets of jobs are ours to write, before they are written."""
         self.has_news = True
         self.outputs.flush()
-        intents = [
-            Intent(key(target.stage, target.path), key_of(job.origin), target.stage)
-            for job in jobs
-            for target in job.targets
-        ]
+        intents: list[tuple[bytes, bytes, str]] = []
+        for job in jobs:
+            source = key_of(job.origin)
+            intents += [(key(target.stage, target.path), source, target.stage) for target in job.targets]
         self.intents.add(intents)
-        self.outputs.set_in_flight(intent.target for intent in intents)
+        self.outputs.set_in_flight(target for target, _, _ in intents)
         now = time.time_ns()
         self.intents.add_parts(
             PartIntent(
@@ -345,10 +344,12 @@ class UnchangedRange(NamedTuple):
     digest: bytes
     counts: dict[str, tuple[int, int]]
     """The numbers of up-to-date outputs for each reason, and of sources whose foremost reason that is."""
+    layout: bytes = b""
+    """Which files belong to the range, as planning/ranges.py has it; empty where the templates tell."""
 
 
 class UnchangedRanges:
-    """The ledger's table of unchanged ranges."""
+    """The ledger's table of unchanged ranges; what is known of the outputs of groups is one of them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -359,13 +360,24 @@ class UnchangedRanges:
         if found is None:
             return None
         counts = {why: (outputs, files) for why, (outputs, files) in json.loads(found[4]).items()}
-        return UnchangedRange._make((*found[:4], counts))
+        return UnchangedRange._make((*found[:4], counts, found[5]))
+
+    def any_within(self, first: bytes, after: bytes | None) -> bool:
+        """Return whether any range of files begins with `first` or later, and before `after`."""
+        which = f"SELECT EXISTS (SELECT 1 FROM spans {between(after, 'first')} AND first != X'2F')"
+        return bool(self._connection.execute(which, (first, after)).fetchone()[0])
 
     def add(self, ranges: Iterable[UnchangedRange]) -> None:
         """Record ranges, in place of those that begin with the same source."""
-        rows = ((*each[:4], json.dumps(each.counts)) for each in ranges)
-        self._connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?)", rows)
+        rows = ((*each[:4], json.dumps(each.counts), each.layout) for each in ranges)
+        self._connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def delete(self, first: bytes = b"", after: bytes | None = None) -> None:
         """Delete the ranges that begin with `first` or later, and before `after`; all of them by default."""
         self._connection.execute(f"DELETE FROM spans {between(after, 'first')}", (first, after))
+
+    def delete_around(self, source: bytes) -> None:
+        """Delete the range in which a source is, of which a record was deleted."""
+        self._connection.execute(
+            "DELETE FROM spans WHERE first = (SELECT max(first) FROM spans WHERE first <= ?)", (source,)
+        )

@@ -7,7 +7,7 @@ written, and vanish with the connection. Who may do what to them is said in `sch
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.ledger.input_folders import ROOT, ROOT_FILES
@@ -93,12 +93,20 @@ _DECISION = (
     "seq, source, source_size, source_mtime_ns, stage, action, reason, path, target, rival, owned, moved_from, vacant"
 )
 
+_TO_MAKE = (
+    "plan.seq, plan.source, plan.source_size, plan.source_mtime_ns, plan.stage, path, vacant, plan.target, plan.reason"
+)
+_IS_AHEAD = f"+action = 'make' AND NOT late AND {ARE_FILES.replace('source', 'plan.source')}"
+
+CostSteps = Sequence[tuple[int, float]]
+"""The seconds of a job from a size of its source on, the largest size first; below the least size it takes none."""
+
 Record = tuple[Any, ...]
 """A row of a table, its columns in the order of `schema.py` or of the method's docstring."""
 
 
 class PlanTables:
-    """The tables of one plan; creating them begins the transaction that `commit` ends."""
+    """The tables of one plan; creating them begins the transaction in which they are filled."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -351,10 +359,6 @@ class PlanTables:
         """Delete every orphan."""
         self._connection.execute("DELETE FROM orphans")
 
-    def commit(self) -> None:
-        """End the transaction in which the tables were filled."""
-        self._connection.execute("COMMIT")
-
     # -- while the plan is carried out ---------------------------------------------------------------------------------
 
     def make_instead(self, seq: int, reason: str, orphan: bytes, code: str) -> None:
@@ -380,13 +384,61 @@ class PlanTables:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
+    def find_long_jobs(
+        self, costs: Mapping[str, CostSteps], s_per_byte: float, *, least_s: float, most: int, as_last_time: bool
+    ) -> int:
+        """Choose the jobs to be handed out first, those that are expected to take longest; return their number.
+
+        Args:
+            costs: The expected cost of each stage's job by the size of its source.
+            s_per_byte: The cost of a job of any other stage.
+            least_s: The cost below which jobs are alike.
+            most: How many are chosen at most, for each output of a source.
+            as_last_time: Whether what the job took last time is taken instead, where its source has the same size.
+        """
+        cases = " ".join(f"WHEN ? THEN {_by_size(steps)}" for steps in costs.values())
+        by_size = (
+            f"CASE plan.stage {cases} ELSE {s_per_byte!r} * plan.source_size END"
+            if costs
+            else (f"{s_per_byte!r} * plan.source_size")
+        )
+        cost, past = by_size, ""
+        if as_last_time:
+            past = " LEFT JOIN outputs ON outputs.target = plan.target AND outputs.source_size = plan.source_size"
+            cost = f"coalesce(outputs.seconds, {by_size})"
+        self._connection.execute("DELETE FROM long_jobs")
+        longest = (
+            f"SELECT plan.source AS source, seq, plan.source_size AS size, {cost} AS cost FROM plan{past}"
+            f" WHERE {_IS_AHEAD} AND cost >= ? ORDER BY cost DESC, size DESC LIMIT ?"
+        )
+        found = self._connection.execute(
+            "INSERT INTO long_jobs SELECT NULL, source, min(seq) FROM"
+            f" ({longest}) GROUP BY source ORDER BY max(cost) DESC, size DESC, min(seq)",
+            (*costs, least_s, most),
+        )
+        return found.rowcount
+
+    def outputs_of_long_jobs(self, distance: int) -> Iterator[Record]:
+        """Yield what `outputs_to_make` does of the jobs that are handed out first; those of one lie at most so far."""
+        # The plus signs keep SQLite from making an index of the whole plan for it.
+        near = "plan.seq BETWEEN long_jobs.seq - ?1 AND long_jobs.seq + ?1 AND +plan.source = long_jobs.source"
+        which = f"place > ?2 AND place <= ?2 + {_CHUNK} AND {_IS_AHEAD} ORDER BY place, plan.seq"
+        read, before = f"SELECT {_TO_MAKE} FROM long_jobs CROSS JOIN plan ON {near} WHERE {which}", 0
+        last = self._all("SELECT count(*) FROM long_jobs")[0][0]
+        while before < last:
+            yield from self._all(read, distance, before)
+            before += _CHUNK
+
     def outputs_to_make(self, *, late: bool, of_groups: bool = False) -> Iterator[Record]:
-        """Yield `seq`, source, size, mtime_ns, stage, path, whether it is vacant, target and reason of each to make."""
+        """Yield `seq`, source, size, mtime_ns, stage, path, whether it is vacant, target and reason of each to make.
+
+        Those of the jobs that are handed out first are left out.
+        """
         which = f"{ARE_GROUPS if of_groups else ARE_FILES} AND {'late' if late else 'NOT late'}"
+        if not late and not of_groups and self._all("SELECT EXISTS (SELECT 1 FROM long_jobs)")[0][0]:
+            which += " AND NOT EXISTS (SELECT 1 FROM long_jobs WHERE long_jobs.source = plan.source)"
         return self._chunks(
-            "SELECT seq, source, source_size, source_mtime_ns, stage, path, vacant, target, reason FROM plan"
-            f" WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq",
-            0,
+            f"SELECT {_TO_MAKE} FROM plan WHERE seq > ? AND action = 'make' AND {which} ORDER BY seq", 0
         )
 
     def decisions(self, action: str | None, of_groups: bool | None) -> Iterator[Record]:
@@ -417,6 +469,19 @@ class PlanTables:
         """Count outputs, and the sources they stand for, by action and reason: those of groups, or those of files."""
         which = f"WHERE {ARE_GROUPS if of_groups else ARE_FILES} GROUP BY action, reason ORDER BY min(seq)"
         return self._all(f"SELECT action, reason, count(*), sum(leads) FROM plan {which}")
+
+    def stages_to_make(self) -> list[str]:
+        """Return the stages with an output of a file to make."""
+        found = self._all(f"SELECT DISTINCT stage FROM plan WHERE action = 'make' AND {ARE_FILES}")
+        return [stage for (stage,) in found]
+
+    def sizes_to_make(self) -> list[tuple[str, int, bool, int]]:
+        """Count the outputs to make: stage, the bits of the size of the source, whether it is a group, how many."""
+        self._connection.create_function("bits", 1, int.bit_length, deterministic=True)
+        found = self._all(
+            f"SELECT stage, bits(source_size), {ARE_GROUPS}, count(*) FROM plan WHERE action = 'make' GROUP BY 1, 2, 3"
+        )
+        return [(stage, bits, bool(are_groups), outputs) for stage, bits, are_groups, outputs in found]
 
     def count_sources_to_make(self) -> int:
         """Count the files of which something is to be made."""
@@ -468,6 +533,14 @@ class PlanTables:
 
     def _all(self, statement: str, *values: object) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
+
+
+def _by_size(steps: CostSteps) -> str:
+    """Return the expression for the cost of a job by the size of its source."""
+    if not steps:
+        return "0.0"
+    cases = " ".join(f"WHEN plan.source_size >= {size} THEN {seconds!r}" for size, seconds in steps)
+    return f"CASE {cases} ELSE 0.0 END"
 
 
 def _within(folder: bytes) -> tuple[str, tuple[bytes, ...]]:

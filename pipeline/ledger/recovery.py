@@ -8,13 +8,13 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure
 from pipeline.files.atomic import TEMPORARY_PREFIX, run_of
-from pipeline.files.clocks import CLOCK_SLACK_NS
+from pipeline.files.clocks import CLOCK_SLACK_NS, boot_id
 from pipeline.files.ownership import claimed_run
 from pipeline.files.state_dir import State, known_identity, logs_of_runs, without_locks
 from pipeline.files.sync import replace_file
@@ -29,9 +29,10 @@ from pipeline.ledger.checkpoint import (
     size_of,
 )
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.runs import RunRow, Window, boot_id, boot_time_ns
+from pipeline.ledger.runs import RunRow, Window, boot_time_ns
 from pipeline.ledger.schema import create, has_lost_tables
 from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
+from pipeline.records import dataclass
 from pipeline.text import shown
 
 # The time in the name of a damaged file, as a pattern of glob, so that no copy of a person's is taken for one.

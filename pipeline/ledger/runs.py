@@ -7,11 +7,11 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.files.clocks import may_be_since
+from pipeline.files.clocks import boot_id, may_be_since
+from pipeline.files.quiet_runs import QuietRun
 from pipeline.messages import KILLED
 
 # Higher than the number of any run.
@@ -54,14 +54,6 @@ class RunRow(NamedTuple):
         return self.ended or self.synced_until
 
 
-def boot_id() -> str:
-    """Return the id of this start of the machine; empty if the kernel does not tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
 def boot_time_ns() -> int:
     """Return when this machine was started, in nanoseconds since 1970."""
     return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -92,6 +84,29 @@ class Runs:
             (self.number, name, now, boot_id(), now, *(window or (None, None, None)), os.uname().nodename,
              json.dumps(_versions())),
         )  # fmt: skip
+
+    def add_quiet(self, runs: Sequence[QuietRun]) -> None:
+        """Record runs that found nothing to do after the last one on record; not those after any other.
+
+        After the ledger of an older backup they would tell of a time up to which all is known.
+        """
+        last = self.last()
+        if last is None or last["exit"] != 0 or last["ended"] is None:
+            return
+        known = self.names()
+        for run in runs:
+            if run.after == last["run"] and run.name not in known:
+                seconds = round((run.ended_ns - run.started_ns) / 1e9, 3)
+                counts = dict.fromkeys(("done", "skipped", "failed", "held", "pruned", "exit"), 0)
+                summary = counts | {
+                    "run": run.name, "up_to_date": run.up_to_date, "sources": run.sources, "seconds": seconds,
+                }  # fmt: skip
+                self._connection.execute(
+                    "INSERT INTO runs (id, name, started, boot, synced_until, ended, exit, summary, host, versions)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+                    (self.last_number() + 1, run.name, run.started_ns, boot_id(), run.ended_ns, run.ended_ns,
+                     json.dumps(summary), os.uname().nodename, json.dumps(_versions())),
+                )  # fmt: skip
 
     def set_outcome(self, exit_code: int, summary: dict[str, Any], *, swept: bool) -> None:
         """Record how the run went; `swept` if it has redone all that earlier runs could have left behind."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.files.file_system import open_regular
+from pipeline.files.quiet_runs import forget_quiet_runs, quiet_runs
 from pipeline.files.state_dir import State, refuse_irregular
 from pipeline.ledger.checkpoint import Checkpoints, copy_of, keep_copy, log_of, mark_as_suspect
 from pipeline.ledger.ledger import Ledger
@@ -46,9 +47,11 @@ def open_to_write(state: State, folders: Sequence[bytes] = (), *, is_run: bool =
         folders: The output folders. What is written below them is synced every few seconds.
         is_run: Whether the writer is a run, which makes a new copy only if there is anything new to keep.
     """
+    state.remove_note()
     ledger = _open(state, folders)
     try:
         state.prepare()
+        _bring_in_quiet_runs(state, ledger)
         for note in ledger.notes:
             print(note, file=sys.stderr)
         checkpoints = Checkpoints(state, ledger, folders)
@@ -153,6 +156,17 @@ def _open(state: State, folders: Sequence[bytes]) -> Ledger:
         return ledger
     except sqlite3.Error as error:
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error
+
+
+def _bring_in_quiet_runs(state: State, ledger: Ledger) -> None:
+    """Record the runs that needed no ledger, unless it is uncertain whether they ran after the last one on record."""
+    quiet = list(quiet_runs(state.folder))
+    if quiet and ledger.window is None:
+        ledger.begin()
+        ledger.runs.add_quiet(quiet)
+        ledger.commit()
+    if quiet:
+        forget_quiet_runs(state.folder)
 
 
 def _end(state: State, ledger: Ledger, checkpoints: Checkpoints, *, is_run: bool) -> None:

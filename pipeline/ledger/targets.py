@@ -38,6 +38,12 @@ class Targets:
         among = f"{self._folded} WHERE name = ? ORDER BY target"
         return self._connection.execute(f"SELECT target, source FROM {among}", (_fold(target),)).fetchall()
 
+    def read_again(self) -> None:
+        """Have the next call of `like` read the whole table again."""
+        if self._is_folded:
+            self._connection.execute(f"DROP TABLE temp.{self._folded}")
+            self._is_folded = False
+
     def _fold_all(self) -> None:
         self._flush()
         self._connection.execute(f"CREATE TEMP TABLE {self._folded} (name BLOB, target BLOB, source BLOB)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config.model import Config, StageConfig
@@ -32,6 +32,7 @@ from pipeline.planning.plan import Plan, make_plan, walk_of
 from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recipe_diff import as_written, contents_within, differences_from
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 from pipeline.stage.code import Code
 from pipeline.stage.recognition import can_be
 from pipeline.text import counted, shown
@@ -124,7 +125,7 @@ class Explainer:
         self._ledger = ledger
         self._leaves = output_specs(config, ledger, record=False)
         self._of_files = tuple(leaf for leaf in self._leaves if not leaf.gathers)
-        self._plan: Plan = make_plan(config, ledger, self._leaves, Selection())
+        self._plan: Plan = make_plan(config, ledger, self._leaves, Selection(), every_group=True)
         self._root = os.path.join(os.fsencode(config.inputs.root), b"")
 
     # -- which file --------------------------------------------------------------------------------------------------

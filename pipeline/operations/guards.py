@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from pipeline.ledger.recovery import CLAIMS
 from pipeline.planning.plan import Plan
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 from pipeline.text import program, shown
 
 # The one folder that an empty disk has of itself.
@@ -95,6 +95,8 @@ class Guards:
         """The disks in output folders that are mounted when the run begins, by their places."""
         self._input_disks: dict[Path, int | None] = {}
         """The disks of inputs that are mounted when the run begins."""
+        self._has_begun = False
+        """True once the output folders are claimed for this run's work."""
         self.notes: list[str] = []
         """Notes about oddities that do not stop a run."""
 
@@ -157,11 +159,11 @@ class Guards:
             place = folder.as_bytes
             store_of(place).claim(place, self._owner, run, self._ledger.run, links.get(place))
 
-    def _find_links(self, plan: Plan) -> dict[bytes, dict[str, str]]:
+    def _find_links(self, to_write: Iterable[bytes]) -> dict[bytes, dict[str, str]]:
         """Return the links through which the run may write, by the output folder: those met now or in runs before."""
         roots = [folder.as_bytes for folder in self._folders]
         before = (os.path.join(root, os.fsencode(link), b"") for root in roots for link in listed_links(root))
-        paths = chain(before, plan.store.paths_to_write())
+        paths = chain(before, to_write)
         return find_links(roots, paths, os.fsencode(self._config.inputs.root))
 
     def _identity(self) -> dict[str, str]:
@@ -306,14 +308,10 @@ class Guards:
         The ledger's row of the run, and its number in every owner file, are on the disk before any output is made, so
         that the next run detects the loss of either.
         """
-        run = self._ledger.runs.number if plan.has_work else None
-        if run is not None:
-            claims = {str(folder.path): run for folder in self._folders}
-            self._ledger.begin()
-            self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
-            self._ledger.make_durable()
-        links = self._find_links(plan) if run is not None else _NO_LINKS
-        self._claim(self._folders, run, links)
+        if plan.has_work and not self._has_begun:
+            self.begin_work(plan.store.paths_to_write())
+        elif not plan.has_work:
+            self._claim(self._folders)
         mounts = MountPoints()
         for folder in self._folders:
             self._known_folders[folder.written] = {
@@ -332,6 +330,16 @@ class Guards:
         for name, value in facts.items():
             self._ledger.facts.set(name, value)
         self._ledger.commit()
+
+    def begin_work(self, paths: Iterable[bytes] = ()) -> None:
+        """Claim the output folders for this run, which is about to write to paths, and have the disk know of it."""
+        self._has_begun = True
+        run = self._ledger.runs.number
+        claims = {str(folder.path): run for folder in self._folders}
+        self._ledger.begin()
+        self._ledger.facts.set(CLAIMS, (self._ledger.facts.get(CLAIMS) or {}) | claims)
+        self._ledger.make_durable()
+        self._claim(self._folders, run, self._find_links(paths))
 
     def _note_input_folders(self, plan: Plan, selection: Selection) -> None:
         """Record where files were seen, and which folders are lost; what an empty folder tells is recorded nowhere."""

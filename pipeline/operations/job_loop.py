@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -80,7 +81,11 @@ class Signals:
 
 
 class JobLoop:
-    """Runs jobs on an engine until all have ended, or the run must stop or be planned anew."""
+    """Context manager that runs jobs on an engine, in turns, until all have ended or the run must stop.
+
+    Its exit ends the jobs in hand for the ledger where the run does not wait for them. Raises CodeChanged once the jobs
+    in hand have ended.
+    """
 
     def __init__(
         self,
@@ -101,48 +106,81 @@ class JobLoop:
         self._code = code
         self._signals = signals
         self._is_followed = is_followed
+        self._hands = HandWatch(engine, observers, log, signals.repeat_late)
+        self._is_draining = False
+        self._is_open = False
+        """True from the first turn until the jobs have ended."""
         self._late: list[str] = []
         """The files of code that calls of stages were the first to load."""
 
-    def run(self, jobs: Iterator[AnyJob], count: int, on_outcome: Callable[[Outcome], None] | None = None) -> None:
-        """Run `count` jobs; `on_outcome` is called after each outcome is recorded.
+    def __enter__(self) -> JobLoop:
+        self._hands.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._hands.__exit__(kind, error, at)
+        try:
+            if isinstance(error, (Interrupted, EnvironmentFailure)):
+                self._recorder.cut_off(self._engine.in_hand())
+        finally:
+            self._end_jobs()
+
+    def run(self, jobs: Iterator[AnyJob], on_outcome: Callable[[Outcome], None] | None = None) -> None:
+        """Run jobs, and those in hand, until all have ended; `on_outcome` is called after each outcome is recorded.
 
         Raises Interrupted, and CodeChanged once the jobs in hand have ended.
         """
-        self._recorder.expect(count)
-        try:
-            with HandWatch(self._engine, self._observers, self._log, self._signals.repeat_late) as hands:
-                self._run(jobs, hands, on_outcome)
-        except (Interrupted, EnvironmentFailure):
-            self._recorder.cut_off(self._engine.in_hand())
-            raise
-        finally:
-            self._observers.on_jobs_ended()
-            self._note_late()
+        next_job = partial(next, jobs, None)
+        while self.take_turn(next_job, on_outcome=on_outcome) or self._engine.busy:
+            pass
+        self._recorder.record_unnamed()
+        self._end_jobs()
+        self.raise_changed()
+
+    def finish(self) -> None:
+        """Wait for the jobs in hand, and start no others."""
+        if not self._is_draining:
+            self._drain()
+        while self._engine.busy:
+            self.take_turn()
+        self._recorder.record_unnamed()
+
+    def raise_changed(self) -> None:
+        """Raise CodeChanged if the code has changed; no job may be in hand."""
         if self._code.changed:
             raise CodeChanged(self._code.changed)
 
-    def _run(self, jobs: Iterator[AnyJob], hands: HandWatch, on_outcome: Callable[[Outcome], None] | None) -> None:
-        is_draining = is_fed = False
-        while self._engine.busy or not is_fed:
-            if not is_draining and (self._signals.first or self._log.is_stopped or self._code.changed):
-                self._drain()
-                is_draining = is_fed = True
-            self._check_limits()
-            is_fed = is_fed or not self._feed(jobs)
-            for outcome in self._poll():
-                hands.add(outcome)
-                self._record(outcome)
-                if on_outcome:
-                    on_outcome(outcome)
-            self._check_folders()
-            self._recorder.stop_consumer()
-            self._recorder.commit_if_due()
+    @property
+    def must_end(self) -> bool:
+        """True if no more jobs may be started."""
+        return bool(self._signals.first or self._log.is_stopped or self._code.changed)
 
-    def _poll(self) -> list[Outcome]:
+    def take_turn(
+        self,
+        next_job: Callable[[], AnyJob | None] = lambda: None,
+        wait_s: float = COMMIT_EVERY_S,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> bool:
+        """Hand out jobs while there is room, and record what has ended; return whether there may be more jobs."""
+        self._is_open = True
+        if self.must_end and not self._is_draining:
+            self._drain()
+        self._check_limits()
+        may_be_more = not self._is_draining and self._feed(next_job)
+        for outcome in self._poll(wait_s):
+            self._hands.add(outcome)
+            self._record(outcome)
+            if on_outcome:
+                on_outcome(outcome)
+        self._check_folders()
+        self._recorder.stop_consumer()
+        self._recorder.commit_if_due()
+        return may_be_more
+
+    def _poll(self, wait_s: float) -> list[Outcome]:
         """Return the outcomes that have arrived. Raises CodeChanged where no worker can start with the present code."""
         try:
-            outcomes = self._engine.poll(COMMIT_EVERY_S)
+            outcomes = self._engine.poll(wait_s)
         except WorkersFailed as error:
             raise self._code.explain(error) from error
         if outcomes:
@@ -166,16 +204,24 @@ class JobLoop:
             note = f"loaded only when a stage was called, and part of its code from now on: {', '.join(names)}{more}"
             self._log.note(note)
             self._observers.on_note(note)
+            self._late.clear()
 
-    def _feed(self, jobs: Iterator[AnyJob]) -> bool:
+    def _feed(self, next_job: Callable[[], AnyJob | None]) -> bool:
         """Hand out jobs while the engine has room; return whether there may be more."""
         while self._engine.has_room:
-            if (job := next(jobs, None)) is None:
+            if (job := next_job()) is None:
                 return False
             self._engine.submit(job)
         return True
 
+    def _end_jobs(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._observers.on_jobs_ended()
+            self._note_late()
+
     def _drain(self) -> None:
+        self._is_draining = True
         if self._signals.first:
             self._observers.on_signal(self._signals.name)
         self._engine.drain()

@@ -9,11 +9,12 @@ from typing import Any
 
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.config.routes import fan_out_above
-from pipeline.engines import Engine, Spec
+from pipeline.config.threads import thread_limits
+from pipeline.engines import Engine, Peaks, Spec
 from pipeline.files.state_dir import State
 from pipeline.messages import StageInfo
+from pipeline.operations.early_start import preload_of
 from pipeline.stage.code import NO_STATE, CodeState
-from pipeline.stage.values import IMAGE, PICTURE
 from pipeline.worker import main as worker
 from pipeline.worker.tree import StageSetup, WorkerSetup
 
@@ -23,12 +24,18 @@ MAX_IN_TRANSIT_PER_WORKER = 8
 
 
 def open_engine(
-    config: Config, state: State, unclean_runs: list[str], *, code: CodeState, may_import_here: bool
+    config: Config,
+    state: State,
+    unclean_runs: list[str],
+    *,
+    code: CodeState,
+    may_import_here: bool,
+    peaks: Peaks | None = None,
 ) -> Engine:
     """Open the engine that the pipeline asks for. Raises `WorkersFailed`, or has the first `poll` raise it."""
     # A forked worker that kept the lock's descriptor would hold the lock after the parent's death.
     spec = engine_spec(config, state, unclean_runs, code=code, may_import_here=may_import_here)
-    return spec.open(state.slots, close_fds=(state.lock_fd,))
+    return spec.open(state.slots, (state.lock_fd,), peaks)
 
 
 def engine_spec(
@@ -50,10 +57,7 @@ def engine_spec(
         from pipeline.engines.serial import SerialSpec
 
         return SerialSpec(blueprint.pack(), config.retry.max, config.retry.backoff_s, _infos(config))
-    from pipeline.engines.host import available_processes
-
-    pools = {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
-    processes = {number: pool.processes or available_processes() for number, pool in pools.items()}
+    pools, processes = _pools(config), _processes(config)
     if len(pools) == 1:
         return _pool_spec(config, replace(blueprint, initializers=_initializers(config.pool)), config.pool, processes)
     from pipeline.engines.chained import ChainedSpec
@@ -65,12 +69,29 @@ def engine_spec(
     return ChainedSpec(tuple(specs), _infos(config), MAX_IN_TRANSIT_PER_WORKER * sum(processes.values()))
 
 
+def _pools(config: Config) -> dict[int, Pool]:
+    return {0: config.pool} | {number: stage.pool for number, stage in own_pools(config.stages).items() if stage.pool}
+
+
+def _processes(config: Config) -> dict[int, int]:
+    from pipeline.engines.host import available_processes
+
+    return {number: pool.processes or available_processes() for number, pool in _pools(config).items()}
+
+
+def count_workers(config: Config) -> int:
+    """Return the number of jobs that run at a time."""
+    return 1 if config.engine == "serial" else sum(_processes(config).values())
+
+
 def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Mapping[int, int]) -> Spec:
     """Describe the engine of one pool; `processes` has the number of workers of every engine."""
-    from pipeline.engines.host import memory_share_bytes
+    from pipeline.engines.host import available_processes, memory_share_bytes
     from pipeline.engines.pool import PoolSettings, PoolSpec
 
     own, total = processes[blueprint.engine or 0], sum(processes.values())
+    threads = thread_limits(available_processes(), total, os.environ)
+    blueprint = replace(blueprint, environment=threads | pool.environment)
     settings = PoolSettings(
         processes=own,
         maxtasksperchild=pool.maxtasksperchild,
@@ -78,10 +99,11 @@ def _pool_spec(config: Config, blueprint: WorkerSetup, pool: Pool, processes: Ma
         timeout_s=config.timeout_s,
         max_memory_bytes=pool.max_memory_bytes or memory_share_bytes(total),
         memory_alone_bytes=max(own * memory_share_bytes(total), pool.max_memory_bytes or 0),
+        is_memory_shared=pool.max_memory_bytes is None,
         start_timeout_s=pool.start_timeout_s,
         retries=config.retry.max,
         backoff_s=config.retry.backoff_s,
-        preload=_modules_for_pictures(config),
+        preload=preload_of(config),
     )
     scratch, set_aside = blueprint.scratch, blueprint.set_aside
     return PoolSpec(settings, _infos(config), worker.start, blueprint.pack(), worker.work, scratch, set_aside)
@@ -115,14 +137,9 @@ def engines_of(stages: Sequence[StageConfig]) -> list[int]:
     return found
 
 
-def _modules_for_pictures(config: Config) -> tuple[str, ...]:
-    """Return the modules that every worker of a pipeline over pictures will import; none for other pipelines."""
-    has_pictures = any({each.stage.takes, each.stage.makes} & {IMAGE, PICTURE} for each in config.stages)
-    return ("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()
-
-
 def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> WorkerSetup:
     """Return the workers' settings, as plain data."""
+    pools = (config.pool, *(stage.pool for stage in own_pools(config.stages).values() if stage.pool))
     stages = tuple(
         StageSetup(
             name=stage.name,
@@ -145,7 +162,8 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         run=state.run,
         unclean_runs=tuple(unclean_runs),
         stages=stages,
-        initializers=_initializers(config.pool, *(stage.pool for stage in own_pools(config.stages).values())),
+        environment={name: value for pool in pools for name, value in pool.environment.items()},
+        initializers=_initializers(*pools),
         limits=config.inputs.limits,
         hashes_sources=config.changed_by == "hash",
         set_aside=state.set_aside,

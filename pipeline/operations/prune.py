@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from pipeline.config.model import Prune
@@ -17,9 +17,11 @@ from pipeline.errors import PolicyStop, UsageError
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.ownership import OwnedFolders
 from pipeline.files.store import store_of
+from pipeline.files.template import NO_FILE_KEY
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.orphans import Fate, fates
 from pipeline.planning.plan_store import PlanStore
+from pipeline.records import dataclass
 from pipeline.text import counted, shown
 
 # Seconds between commits of the ledger, as in a run.
@@ -81,7 +83,8 @@ class Pruner:
             if folder != place:
                 self._owned.remove_if_empty(folder)
                 folder = place
-            if fate.action == "keep" or not self._owned.is_ours(place):
+            has_file = not fate.orphan.target.startswith(NO_FILE_KEY)
+            if fate.action == "keep" or (has_file and not self._owned.is_ours(place)):
                 pruned.kept += 1
             elif fate.action == "forget" or self._remove(fate, pruned):
                 self._forget(fate)
@@ -106,10 +109,13 @@ class Pruner:
 
     def _forget(self, fate: Fate) -> None:
         self._ledger.has_news = True
-        if fate.orphan.code == "skipped_now":  # the record of the skip stays
-            self._ledger.outputs.forget_file(fate.orphan.target)
+        self._ledger.unchanged.delete_around(fate.orphan.source)
+        outputs, target = self._ledger.outputs, fate.orphan.target
+        # The record of the skip stays; that of all its parts is one, and those of single parts are none.
+        if fate.orphan.code == "skipped_now" and not ((record := outputs.get(target)) and record.part):
+            outputs.forget_file(target)
         else:
-            self._ledger.outputs.delete([fate.orphan.target])
+            outputs.delete([target])
 
 
 def is_confirmed(*, yes: bool) -> bool:

@@ -21,6 +21,7 @@ from pipeline.ledger.origins import key_of
 from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
+from pipeline.planning.learnt import Learnt
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
@@ -31,8 +32,10 @@ J = TypeVar("J", Job, GroupJob)
 
 # Seconds between commits of the ledger: what a killed run may have to redo.
 COMMIT_EVERY_S = 0.1
+# Seconds after which what was learnt of the cost of jobs is kept, for the run after a killed one.
+_KEEP_LEARNT_EVERY_S = 5.0
 # Jobs whose targets are recorded as intended together.
-_INTEND_AHEAD = 1024
+INTEND_AHEAD = 1024
 # How many files in a row may move under one stage: so many at a time are no accident of somebody else's.
 _MAX_MOVED = 3
 # How many files in a row may be unreadable by the machine's fault: so many are no bad sectors, the disk is gone.
@@ -91,11 +94,14 @@ class Recorder:
         observers: RunObserver,
         leaves: Sequence[OutputSpec],
         errors: Errors,
+        learnt: Learnt,
         parts: RecordedParts | None = None,
         root: bytes = b"",
     ) -> None:
         self.planned_files = 0
         """The number of files planned for the run."""
+        self._is_whole = False
+        """True once it is known how many files the run has work for."""
         self.done_files = 0
         """The number of planned files that have ended, whatever their results."""
         self._ledger = ledger
@@ -107,6 +113,10 @@ class Recorder:
         self._errors = errors
         self._root = root
         self._leaves = leaves
+        self.is_streaming = False
+        """True while jobs run whose rivals are neither on record nor in the plan yet."""
+        self._unnamed: list[Outcome] = []
+        """The outcomes of jobs whose path another has that is not known yet."""
         self.made: Counter[int] = Counter()
         """The number of outputs made, by the number of their recipe."""
         self._parts = parts
@@ -120,20 +130,27 @@ class Recorder:
         """What the machine refused of single files, in words."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
-        self._committed_at = time.monotonic()
+        self._learnt = learnt
+        self._committed_at = self._learnt_kept_at = time.monotonic()
 
     def expect(self, files: int) -> None:
-        """Count files whose jobs are about to be handed out."""
+        """Count the files of the plan, once it is whole, or its groups."""
         self.planned_files += files
+        self._is_whole = True
         self._observers.on_planned(files)
+        self._check_errors()
 
     def intended(self, jobs: Iterator[J]) -> Iterator[J]:
         """Yield the jobs, each after its targets are recorded as intended."""
-        while ahead := list(islice(jobs, _INTEND_AHEAD)):
-            self._ledger.begin()
-            self._ledger.intend(ahead, self._key)
-            self.commit()
+        while ahead := list(islice(jobs, INTEND_AHEAD)):
+            self.intend(ahead)
             yield from ahead
+
+    def intend(self, jobs: Sequence[J]) -> None:
+        """Record the targets of jobs as intended, before the jobs are handed out."""
+        self._ledger.begin()
+        self._ledger.intend(jobs, self._key)
+        self.commit()
 
     def cut_off(self, jobs: Sequence[InHand]) -> None:
         """Record the jobs that workers are running as the run ends without waiting for them; it counts no attempt."""
@@ -154,8 +171,14 @@ class Recorder:
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
+        if _is_plain(outcome) and not (self._moved_in_a_row or self._failed_on_their_way):
+            self._record_done(outcome)
+            return
         if outcome.refused:
             self._record_refused(outcome)
+            return
+        if self.is_streaming and any(each.taken_by and not self._rival_of(each) for each in outcome.results):
+            self._unnamed.append(outcome)
             return
         if outcome.environment:
             self._log.stop(EnvironmentFailure.exit_code, outcome.environment)
@@ -163,12 +186,36 @@ class Recorder:
             kept = tuple(result for result in outcome.results if result.status != "failed")
             outcome = outcome._replace(results=kept)
         self._unreachable_in_a_row = 0
+        self._learnt.add(outcome)
         self._count_moved(outcome)
         failed_before = self._summary.failed
         self._record(outcome, is_attempt=True)
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
         self._end(outcome)
+
+    def record_unnamed(self) -> None:
+        """Record the outcomes that waited until all others are on record, since another job may have their path."""
+        self.is_streaming = False
+        if self._unnamed and self.same_files:
+            self.same_files.read_again()
+        for outcome in self._unnamed:
+            self.record(outcome)
+        self._unnamed.clear()
+
+    def _record_done(self, outcome: Outcome) -> None:
+        """Record the outcome of a job that made all it was to make: what `record` does for almost every file."""
+        self._unreachable_in_a_row = 0
+        self._learnt.add(outcome)
+        self._ledger.begin()
+        if self._parts:
+            self._parts.update(outcome)
+        self._ledger.record(outcome, self._key, self._recipes, True)
+        self._summary.done += len(outcome.results)
+        for result in outcome.results:
+            self.made[self._recipes[result.stage]] += 1
+        self.done_files += 1
+        self._observers.on_outcome(outcome)
 
     def _record_refused(self, outcome: Outcome) -> None:
         """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
@@ -243,9 +290,12 @@ class Recorder:
             self._check_errors()
 
     def _check_errors(self) -> None:
+        if not self._is_whole and self._errors.is_share:
+            return
         allowance, failed = self._errors.allowance(self.planned_files), self._summary.failed_files
         if allowance is not None and failed > allowance and not self._log.is_stopped:
-            text = f"{failed:,} of {self.planned_files:,} files failed already, and errors.max is {self._errors.max}"
+            of_all = f" of {self.planned_files:,}" if self._is_whole else ""
+            text = f"{failed:,}{of_all} files failed already, and errors.max is {self._errors.max}"
             why = f"{text}; what was in hand was finished, and the same line does the rest"
             self._log.stop(PolicyStop.exit_code, why)
 
@@ -271,13 +321,17 @@ class Recorder:
 
     def _name_rival(self, outcome: Outcome, result: Result) -> Result:
         """Return a result with the name of the source whose output has the same path, if a run made that."""
-        target = self._key(result.stage, result.path)
-        found = self.same_files.find(result.taken_by, target) if result.taken_by and self.same_files else None
+        found = self._rival_of(result)
         if found is None:
             return result
         other, source = found
         rival = os.fsdecode(source) if source != key_of(outcome.origin) else ""
         return result._replace(text=text_of(Reason("collision", (rival, os.fsdecode(other)))), code="")
+
+    def _rival_of(self, result: Result) -> tuple[bytes, bytes] | None:
+        """Return target and source of the output that has a result's path, if it is on record or planned."""
+        target = self._key(result.stage, result.path)
+        return self.same_files.find(result.taken_by, target) if result.taken_by and self.same_files else None
 
     def commit_if_due(self) -> None:
         """Commit to the ledger, unless that was done a moment ago."""
@@ -286,6 +340,9 @@ class Recorder:
 
     def commit(self) -> None:
         """Commit the recorded outcomes to the ledger."""
+        if time.monotonic() - self._learnt_kept_at > _KEEP_LEARNT_EVERY_S:
+            self._learnt.save(self._ledger)
+            self._learnt_kept_at = time.monotonic()
         self._ledger.commit()
         self._committed_at = time.monotonic()
 
@@ -297,6 +354,16 @@ class Recorder:
 
     def _key(self, stage: str, path: bytes) -> bytes:
         return self._templates[stage].key(path)
+
+
+def _is_plain(outcome: Outcome) -> bool:
+    """Return whether each result is one output that was made, of which there is nothing to be said."""
+    if outcome.environment or outcome.refused or outcome.goes_on:
+        return False
+    for result in outcome.results:
+        if result.status != "done" or result.parts or result.notes or result.taken_by:
+            return False
+    return True
 
 
 def _gravity(exit_code: int) -> int:

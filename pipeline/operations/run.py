@@ -11,26 +11,33 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import CodeChanged, EnvironmentFailure, PolicyStop
+from pipeline.errors import CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
-from pipeline.messages import FailureKind, Outcome, Result
+from pipeline.messages import FailureKind, Job, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
-from pipeline.operations.job_loop import JobLoop, Signals
+from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import Recorder
 from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
+from pipeline.operations.work import EarlyJobs, Work
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
+from pipeline.planning.estimate import Expected, efficiency
+from pipeline.planning.first_run import is_first_run, why_whole_plan
 from pipeline.planning.late_code import LateCode
 from pipeline.planning.lost_folders import describe
-from pipeline.planning.plan import make_plan
-from pipeline.planning.recipe import output_specs
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan_store import LONG_S
+from pipeline.planning.ranges import Looked
+from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
@@ -60,19 +67,15 @@ def plan(context: RunContext) -> None:
     late = LateCode(config, ledger)
     context.code = CodeWatch(config, late)
     leaves = output_specs(config, ledger, record=True, late=late)
+    root = os.fsencode(config.inputs.root)
     if context.unclean_runs or any(leaf.has_parts for leaf in leaves):
         claimed = claimed_folders(config.output_folders, context.state.id)
-        root = os.fsencode(config.inputs.root)
         context.parts = RecordedParts(ledger, leaves, context.folder, root, claimed, force=selection.force)
         context.parts.recover(context.unclean_runs)
-    root = os.fsencode(config.inputs.root)
-    context.recorder = Recorder(ledger, context.log, context.observers, leaves, config.errors, context.parts, root)
-    # Workers take a while to start, and may do so while it is found out what else there is for them.
-    on_work = context.open_engine if config.engine == "pool" else None
-    is_meant = context.request.confirmations.rebuild
-    context.plan = make_plan(config, ledger, leaves, selection, record=True, is_loss_meant=is_meant, on_work=on_work)
-    templates = list(config.output_folders.values())
-    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, context.plan.store.targets)
+    context.recorder = Recorder(
+        ledger, context.log, context.observers, leaves, config.errors, context.learnt, context.parts, root
+    )
+    context.plan = _plan_jobs(context, leaves)
     guards.check_plan(context.plan, selection)
     guards.settle(context.plan, selection)
     for note in guards.notes:
@@ -84,6 +87,8 @@ def record_plan(context: RunContext) -> None:
     """Record the outputs that need no worker, those up to date, held or refused."""
     context.summary.sources, context.summary.kinds_unmatched = context.plan.sources, context.plan.unmatched
     _count_planned(context.summary, context.plan.counts)
+    if context.plan.groups is None:  # those that were passed over
+        _count_planned(context.summary, context.plan.counts_of_groups)
     numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
     context.summary.up_to_date -= sum(context.made_before[number] for number in numbers)
     _record_refused(context, of_groups=False)
@@ -107,7 +112,7 @@ def clear_up(context: RunContext) -> None:
             ledger.outputs.delete([orphan.target])
     ledger.failures.forget(plan.store.past_failures())
     plan.store.keep_readings()
-    for within in [(b"", None)] if plan.compared is None else plan.compared:
+    for within in [(b"", None)] if plan.compared is None else [each.within for each in plan.compared]:
         ledger.unchanged.delete(*within)
     context.recorder.commit()
 
@@ -142,31 +147,18 @@ def rename(context: RunContext) -> None:
 
 def run_jobs(context: RunContext) -> None:
     """Make the outputs of files, and then those of groups."""
-    plan, began = context.plan, time.monotonic()
+    plan, recorder, work = context.plan, context.recorder, context.work
     if not plan.jobs and plan.groups is None:
         return
-    with Signals(context.request.grace_s) as signals:
-        try:
-            if plan.jobs:
-                jobs = plan.store.jobs()
-                jobs = context.recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
-                _job_loop(context, signals).run(jobs, plan.jobs)
-            if plan.groups and not (signals.first or context.log.is_stopped):
-                _run_groups(context, plan.groups, signals)
-        finally:
-            if context.engine:
-                context.engine.close()
-    if refused := context.recorder.refused:
-        more = f", and {len(refused) - 1:,} more like it" if len(refused) > 1 else ""
-        text = f"{refused[0]}{more}; it is no attempt, and all other files were done"
-        context.log.stop(EnvironmentFailure.exit_code, text)
-    if signals.first:
-        cut = ", what was in hand was cut off" if signals.is_interrupted else ""
-        context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
-    elif signals.is_interrupted:
-        context.log.stop(EnvironmentFailure.exit_code, "a stage raised Interrupted, by which only a signal ends a run")
-    if files := context.recorder.done_files:
-        context.work = {"files": files, "seconds": round(time.monotonic() - began, 3)}
+    _expect(context)
+    if plan.jobs:
+        jobs: Iterator[Job] = plan.store.jobs(context.learnt)
+        jobs = recorder.intended(context.parts.with_parts(jobs) if context.parts else jobs)
+        recorder.expect(plan.jobs)
+        work.loop().run(chain(context.early.rest() if context.early else (), jobs))
+    if plan.groups and not work.is_stopped:
+        _run_groups(context, plan.groups)
+    work.end()
 
 
 def prune(context: RunContext) -> None:
@@ -203,20 +195,35 @@ def judge_lost_folders(context: RunContext) -> None:
 # -- what steps share -------------------------------------------------------------------------------------------------
 
 
-def _job_loop(context: RunContext, signals: Signals) -> JobLoop:
-    return JobLoop(
-        context.open_engine(),
-        context.recorder,
-        context.log,
-        context.observers,
-        context.guards,
-        context.code,
-        signals,
-        context.request.is_followed,
-    )
+def _plan_jobs(context: RunContext, leaves: tuple[OutputSpec, ...]) -> Plan:
+    """Make the plan; a first run may have jobs of it done meanwhile."""
+    config, ledger, selection, request = context.config, context.ledger, context.selection, context.request
+    templates = list(config.output_folders.values())
+    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets)
+    is_first = not why_whole_plan(config, leaves) and is_first_run(config, ledger, selection)
+    with EarlyJobs(context) if is_first else nullcontext() as context.early:
+        plan = make_plan(
+            config, ledger, leaves, selection, record=True, is_loss_meant=request.confirmations.rebuild,
+            # Workers take a while to start, and may do so while it is found out what else there is for them.
+            on_work=context.open_engine if config.engine == "pool" else None,
+            # After a change of the code everything is looked at again.
+            looked=request.looked if config is request.config else None,
+            taker=context.early,
+        )  # fmt: skip
+    context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets, plan.store.targets)
+    return plan
 
 
-def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> None:
+def _expect(context: RunContext) -> None:
+    """Estimate what the jobs take, if some take long enough for a person to wait for them."""
+    workers, expected = count_workers(context.config), Expected()
+    if context.learnt.slowest_s >= LONG_S:
+        expected = context.plan.store.expect(context.learnt, workers)
+    done = context.recorder.done_files
+    context.remaining.expect(expected, context.learnt, workers * efficiency(context.ledger), done=done)
+
+
+def _run_groups(context: RunContext, groups: GroupPlanner) -> None:
     """Make the outputs of groups, from the members that exist now."""
     plan, recorder = context.plan, context.recorder
     recorder.commit()
@@ -231,8 +238,8 @@ def _run_groups(context: RunContext, groups: GroupPlanner, signals: Signals) -> 
     if count := plan.jobs_of_groups:
         scratch = os.fsencode(context.state.scratch)
         jobs = groups.with_members(recorder.intended(plan.store.jobs_of_groups()), scratch)
-        loop = _job_loop(context, signals)
-        loop.run(jobs, count, lambda outcome: groups.remove_members_file(outcome, scratch))
+        recorder.expect(count)
+        context.work.loop().run(jobs, lambda outcome: groups.remove_members_file(outcome, scratch))
 
 
 def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> None:
@@ -278,8 +285,9 @@ def _follow_steps(context: RunContext) -> None:
     """Take every step, and begin again with the new code where the code changes meanwhile."""
     for changes in range(1, MAX_CHANGES + 1):
         try:
-            for step in STEPS:
-                step(context)
+            with Work(context) as context.work:
+                for step in STEPS:
+                    step(context)
             return
         except CodeChanged as changed:
             if changes == MAX_CHANGES:
@@ -297,6 +305,7 @@ def run(
     is_followed: Callable[[], bool] | None = None,
     reload: Callable[[], Config] | None = None,
     may_import_here: bool = True,
+    looked: Looked | None = None,
 ) -> Summary:
     """Bring every selected output up to date.
 
@@ -310,6 +319,7 @@ def run(
         reload: Function that loads the pipeline again where its code changes during the run; without it the run then
             stops with exit code 3.
         may_import_here: Whether a serial run may import the stages into this process; else it has one worker.
+        looked: What was found by who has looked at all files just before.
 
     Returns:
         The summary, whose `exit` is the exit code.
@@ -319,7 +329,7 @@ def run(
     """
     began = time.monotonic()
     request = RunRequest(
-        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here
+        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here, looked
     )
     with open_run(request) as context:
         with end_run_on_error(context):

@@ -13,8 +13,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
@@ -32,13 +33,21 @@ from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
-from pipeline.planning.plan import Plan
+from pipeline.operations.remaining_time import RemainingTime
+from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
+from pipeline.planning.learnt import Learnt
+from pipeline.planning.plan import Plan, settled_groups
+from pipeline.planning.ranges import Looked
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import settled_ranges
+from pipeline.records import dataclass
 from pipeline.report.live import LiveProgress
 from pipeline.report.summary import Summary
 from pipeline.text import counted, shown
+
+if TYPE_CHECKING:
+    from pipeline.operations.work import EarlyJobs, Work
 
 # How many of the files that were set aside are named.
 _NAMED = 20
@@ -56,6 +65,7 @@ class RunRequest:
     is_followed: Callable[[], bool] | None
     reload: Callable[[], Config] | None = None
     may_import_here: bool = True
+    looked: Looked | None = None
 
 
 @dataclass
@@ -73,18 +83,34 @@ class RunContext:
     unclean_runs: list[str]
     """The ids of runs that may have left temporaries."""
     summary: Summary
+    remaining: RemainingTime
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
+    work: Work = field(init=False)
+    early: EarlyJobs | None = None
+    """The jobs of a first run that were taken before the plan was whole; None in any other."""
     parts: RecordedParts | None = None
     """The records of outputs in parts; None where there can be none."""
+    unchanged: UnchangedNote | None = None
+    """What the next run is told if nothing is left to be done; None where it must look for itself."""
     is_planned: bool = False
     """True once there is a plan that every guard has passed."""
+    has_begun: bool = False
+    """True once a job was handed out, be it before the plan was whole."""
     engine: Engine | None = None
-    work: dict[str, Any] | None = None
-    """The number of files that went through the engine and the seconds it took, for estimates; None before any did."""
+    work_done: dict[str, Any] | None = None
+    """What the engine did, for estimates; None before it did anything.
+
+    The number of files, the seconds it took, those that all workers were at work together, and the number of workers.
+    """
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
+
+    @cached_property
+    def learnt(self) -> Learnt:
+        """What jobs are expected to take, by what earlier runs and this one have learnt."""
+        return Learnt.load(self.ledger)
 
     @property
     def set_aside(self) -> SetAside:
@@ -105,7 +131,12 @@ class RunContext:
             with end_signals_blocked() if self.config.engine == "pool" else nullcontext():
                 try:
                     self.engine = open_engine(
-                        self.config, self.state, self.unclean_runs, code=self.code.state, may_import_here=here
+                        self.config,
+                        self.state,
+                        self.unclean_runs,
+                        code=self.code.state,
+                        may_import_here=here,
+                        peaks=self.learnt,
                     )
                 except WorkersFailed as error:
                     raise self.code.explain(error) from error
@@ -161,17 +192,30 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 summary = Summary(run=state.run, pipeline=config.name)
                 log = RunLog(file, summary)
                 live = LiveProgress(state, summary, config.file.name)
-                observers = Observers([*request.observers, live], log.report_observer)
+                remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
+                observers = Observers([remaining, *request.observers, live], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 observers.on_start()
                 ledger.begin_run(state.run)
                 unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
                 context = RunContext(
-                    request, config, request.selection, state, ledger, log, observers, guards, unclean_runs, summary
+                    request,
+                    config,
+                    request.selection,
+                    state,
+                    ledger,
+                    log,
+                    observers,
+                    guards,
+                    unclean_runs,
+                    summary,
+                    remaining,
                 )
                 for warning in config.warnings:
                     context.note(warning)
                 yield context
+            if context.unchanged:
+                keep_note(context.unchanged, state)
         except (sqlite3.Error, OSError) as error:
             text = f"the state in {state.folder} cannot be kept: {_describe(error, state)}"
             raise EnvironmentFailure(text) from error
@@ -183,12 +227,14 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
     try:
         yield
     except (FilemillError, sqlite3.Error, OSError) as error:
-        is_refused = not context.is_planned and not isinstance(error, WorkersFailed)
-        if isinstance(error, FilemillError) and (is_refused or not isinstance(error, EnvironmentFailure)):
+        is_begun = context.is_planned or context.has_begun or isinstance(error, WorkersFailed)
+        may_end_here = isinstance(error, EnvironmentFailure) or (context.has_begun and not context.is_planned)
+        if isinstance(error, FilemillError) and not (is_begun and may_end_here):
             _record_refusal(context, error)
             raise
         context.ledger.is_suspect = isinstance(error, sqlite3.Error) and is_damage(error)
-        context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
+        exit_code = error.exit_code if isinstance(error, FilemillError) else EnvironmentFailure.exit_code
+        context.log.stop(exit_code, _describe(error, context.state))
     except Exception as error:
         context.log.write(traceback.format_exc())
         if not is_start_refused(error):
@@ -215,14 +261,20 @@ def close_run(context: RunContext) -> None:
     _note_next_steps(context)
     if plan and plan.compared and summary.exit in (0, 1):
         ledger.begin()
-        ledger.unchanged.add(settled_ranges(ledger, plan.specs, plan.compared))
+        ledger.unchanged.add(settled_ranges(context.config, ledger, plan.specs, plan.compared))
+        if summary.exit == 0 and (groups := settled_groups(context.config, ledger, plan)):
+            ledger.unchanged.add([groups])
         ledger.commit()
+    context.learnt.save(ledger)
+    context.unchanged = note_of(context)
     if context.config.seal:
         context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in (0, 1)
-    ledger.end_run(summary.exit, summary.as_json() | ({"work": context.work} if context.work else {}), swept=swept)
+    ledger.end_run(
+        summary.exit, summary.as_json() | ({"work": context.work_done} if context.work_done else {}), swept=swept
+    )
     context.observers.on_end()
 
 

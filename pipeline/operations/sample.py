@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import relocate
@@ -18,6 +17,7 @@ from pipeline.operations.guards import Confirmations
 from pipeline.operations.run import run
 from pipeline.planning.plan import walk_of
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 from pipeline.report.summary import Summary
 from pipeline.stage.recognition import can_be, reading_kind
 from pipeline.text import counted

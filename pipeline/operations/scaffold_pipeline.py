@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.files.walk import Walk
 from pipeline.images.extras import EXTRAS
 from pipeline.operations.missing_extras import describe_missing
+from pipeline.records import dataclass
 from pipeline.text import counted, program, shown
 
 # Files that are sorted by kind; the rest are most likely of the same kinds.

@@ -10,7 +10,7 @@ import os
 import pdb
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ from pipeline.messages import Job, Outcome, Source, Target
 from pipeline.observer import RunObserver, Step
 from pipeline.operations.launch import worker_setup_of
 from pipeline.planning.plan import walk_of
+from pipeline.records import dataclass
 from pipeline.stage.resolve import set_stage_path
 from pipeline.text import counted, did_you_mean, shown
 from pipeline.worker.job import JobRunner

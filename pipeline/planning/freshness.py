@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
@@ -52,6 +52,7 @@ from pipeline.planning.recipe import OutputSpec, take_parts
 from pipeline.planning.recipe_diff import differences_from
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
+from pipeline.records import dataclass
 from pipeline.stage.recognition import can_be
 
 Answer = tuple[Action, Reason]
@@ -202,7 +203,7 @@ class Freshness:
         specs = self._specs
         if not self._takes_any:
             specs = [spec for spec in specs if self.is_taken(source, spec) or _was_made(source, spec, recorded)]
-        if self._settle_ns and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns:
+        if self.is_settling(source):
             return self._leave_alone(source, specs, recorded)
         decisions, forced = [], self._context.is_forced
         for spec in specs:
@@ -222,6 +223,10 @@ class Freshness:
             decision = self.decide_at(source, spec, record, path, target, change)
             decisions.append(self.after_failure(decision, spec, failures) if failures else decision)
         return decisions
+
+    def is_settling(self, source: Source) -> bool:
+        """Return whether the source was modified just now, and is left for the next run."""
+        return bool(self._settle_ns) and 0 <= time.time_ns() - source.mtime_ns < self._settle_ns
 
     def is_taken(self, source: Source, spec: OutputSpec) -> bool:
         """Return whether the stage that reads the source for an output can take it, by its suffix and first bytes."""

@@ -13,7 +13,6 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import groupby
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
@@ -24,6 +23,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Source
 from pipeline.planning.decisions import OrphanCode
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.ranges import FolderCount, tops_of
 from pipeline.text import counted, shown
 
 # So many files of one folder are not removed at once without a word.
@@ -106,17 +106,20 @@ class SeenFolders:
 
     def add(self, sources: Sequence[Source]) -> None:
         """Count sources, which come in byte order."""
-        self._has_files = True
-        first = _top_of(sources[0])
-        if first and first == _top_of(sources[-1]):  # most often all are in one folder, and need no look at each
-            self._count(first, len(sources))
-        elif not first and b"/" not in b"".join([source.path for source in sources]):
-            self._root_files += len(sources)
-        else:
-            for folder, among in groupby(map(_top_of, sources)):
-                self._count(folder, sum(1 for _ in among))
+        self.add_counts(tops_of(sources))
         if self._nested:
             self._find_nested(sources)
+
+    def add_counts(self, tops: Iterable[FolderCount]) -> None:
+        """Count sources by the folders below the root in which they are; not where mount points lie below these."""
+        self._has_files = True
+        for folder, files in tops:
+            self._count(folder, files)
+
+    @property
+    def needs_sources(self) -> bool:
+        """True if it is not enough to know how many sources each folder below the root has."""
+        return bool(self._nested)
 
     def _find_nested(self, sources: Sequence[Source]) -> None:
         for folder in tuple(self._nested):
@@ -153,10 +156,6 @@ class SeenFolders:
         """Return the path of a folder if it is a mount point, else nothing."""
         path = _path(self._root, folder)
         return path if path in self._mounts else b""
-
-
-def _top_of(source: Source) -> bytes:
-    return source.path[: source.path.find(b"/") + 1]
 
 
 def _path(root: bytes, folder: bytes) -> bytes:

@@ -9,32 +9,43 @@ Memory does not depend on the number of files: outputs that are up to date are c
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.config.model import Config
-from pipeline.files.store import store_of
 from pipeline.files.walk import Walk, matcher
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger, UnchangedRange
 from pipeline.ledger.origins import GROUPS
 from pipeline.ledger.outputs import OutputRecord
-from pipeline.messages import Source
-from pipeline.planning.decisions import Action, Code, Decision, Reason, foremost, without_particulars
+from pipeline.messages import Job, Source
+from pipeline.planning.decisions import NEW, Action, Code, Decision, Reason, foremost, without_particulars
 from pipeline.planning.file_state import Met
+from pipeline.planning.first_run import FirstJobs, JobTaker
 from pipeline.planning.freshness import Freshness
 from pipeline.planning.lost_folders import LostFolder, SeenFolders, find_lost
 from pipeline.planning.orphans import OrphanCollector, RecordCursor
 from pipeline.planning.plan_store import PlanStore
+from pipeline.planning.ranges import FolderCount, HeldRange, Looked, ranges_of, tops_of, walk_by
 from pipeline.planning.recipe import OutputSpec
 from pipeline.planning.renames import RenameFinder, SourceFollower
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import FileList, Selection
-from pipeline.planning.unchanged import Range, RangeDigests, ranges_of, reason_in_range
+from pipeline.planning.unchanged import (
+    ComparedRange,
+    GroupDigests,
+    Range,
+    RangeDigests,
+    digest_of_ranges,
+    reason_in_range,
+    unmatched_kind,
+)
+from pipeline.records import dataclass
 from pipeline.stage.recognition import suffix_of
 from pipeline.text import shown
 
@@ -42,6 +53,14 @@ if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
 
 _EVERYTHING: Range = b"", None
+
+
+class WalkedRange(NamedTuple):
+    """A range of the walk, by which it is found again in the ledger."""
+
+    first: bytes
+    tops: list[FolderCount]
+    """How many sources each folder below the root has in it."""
 
 
 @dataclass
@@ -62,13 +81,19 @@ class Plan:
     """The number of sources that no stage reads, by their suffix without its dot."""
     meets_known: bool = False
     """True if any source of the walk has an output on record."""
-    compared: list[Range] | None = None
+    compared: list[ComparedRange] | None = None
     """The ranges that were compared file by file, which a run may find unchanged; None where none could be passed over.
     """
+    ranges: list[WalkedRange] = field(default_factory=list)
+    """All ranges of the walk, in order; none where no range could be passed over."""
+    other_sources: list[Source] | None = None
+    """The sources of the range in hand that no stage takes; None where ranges are not passed over."""
     lost: list[LostFolder] = field(default_factory=list)
     """The folders whose known files are gone or left out, for no reason that the plan knows of."""
     is_loss_meant: bool = False
     """True if those files were removed on purpose, so that their outputs are orphans."""
+    jobs_taken: int = 0
+    """The number of jobs that were handed out while the plan was made; they are counted, and not in the store."""
     groups: GroupPlanner | None = None
     """The planner of the outputs of groups; None without groups, and where only some of the files are selected."""
     counts_of_groups: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
@@ -77,15 +102,26 @@ class Plan:
     def pass_over(self, unchanged: UnchangedRange) -> None:
         """Count a range of sources whose outputs are all up to date."""
         self.sources += unchanged.sources
-        self.meets_known = True
         for kept, (outputs, files) in unchanged.counts.items():
+            if (kind := unmatched_kind(kept)) is not None:
+                self.unmatched[kind] += files
+                continue
             reason = reason_in_range(kept)
             self.counts["up-to-date", reason] += outputs
             self.files["up-to-date", reason] += files
+            self.meets_known = True
+
+    def pass_over_groups(self, unchanged: UnchangedRange) -> None:
+        """Count the outputs of groups, which are all up to date."""
+        self.groups = None
+        for kept, (outputs, _) in unchanged.counts.items():
+            self.counts_of_groups["up-to-date", reason_in_range(kept)] += outputs
 
     def count_unmatched(self, source: Source) -> None:
         """Count a source that no stage reads."""
-        self.unmatched[shown(suffix_of(source.path)[1:]) or "without suffix"] += 1
+        self.unmatched[_kind_of(source)] += 1
+        if self.other_sources is not None:
+            self.other_sources.append(source)
 
     def settle(self, *, keep_orphans: bool) -> None:
         """Refuse the outputs that collide, and count all stored decisions."""
@@ -135,9 +171,12 @@ def make_plan(
     selection: Selection,
     *,
     everything: bool = False,
+    every_group: bool = False,
     record: bool = False,
     is_loss_meant: bool = False,
     on_work: Callable[[], object] | None = None,
+    taker: JobTaker | None = None,
+    looked: Looked | None = None,
 ) -> Plan:
     """Compare the sources with the ledger and decide about every output.
 
@@ -147,9 +186,12 @@ def make_plan(
         specs: The outputs of the tree.
         selection: The files to process.
         everything: Whether outputs that are up to date are stored too, to be shown.
+        every_group: Whether outputs of groups that are up to date are stored too, where all of them are.
         record: Whether the digests of sources that were read are stored, for a run to put into the ledger.
         is_loss_meant: Whether known files that are gone were removed on purpose.
         on_work: Function that is called once, at the first source with an output to make.
+        taker: Who does jobs while the plan is made, which only a first run allows; see first_run.py.
+        looked: What was found by who has looked at all files just before.
     """
     respell(config, ledger)
     walk, root = walk_of(config), os.fsencode(config.inputs.root)
@@ -157,13 +199,14 @@ def make_plan(
     plan = Plan(PlanStore(ledger, len(specs)), specs, walk)
     plan.groups = _group_planner(config, ledger, plan, selection, record=record)
     planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
+    planner.taker = taker
     if listed is not None:
         planner.decide_list(planner.seen.watch(listed))
-    elif everything or selection.is_partial or not _may_pass_over(config, planner.specs, selection):
+    elif everything or selection.is_partial or not _may_pass_over(config, selection):
         planner.decide_range(planner.seen.watch(walk), _EVERYTHING)
     else:
-        planner.decide_changed_ranges()
-    planner.seen.end()
+        planner.decide_changed_ranges(looked)
+    planner.end()
     if not selection.is_partial:
         planner.follow_moved()
     # Where no known file is met, be it that all are in folders of other pipelines, a guard stops the run.
@@ -174,21 +217,65 @@ def make_plan(
         for each in plan.kept:
             plan.store.keep(each.folder, each.code)
     if plan.groups:
-        plan.groups.plan()
+        if not every_group and (known := _unchanged_groups(config, ledger, plan)):
+            plan.pass_over_groups(known)
+        else:
+            if plan.compared is not None:
+                plan.compared.append(ComparedRange(GROUPS))
+            plan.groups.plan()
     plan.settle(keep_orphans=not selection.is_partial)
     return plan
 
 
 def walk_of(config: Config) -> Walk:
     """Return the walk over the input root, which leaves out our own output folders and state."""
+    return walk_by(walk_arguments(config))
+
+
+def walk_arguments(config: Config) -> dict[str, Any]:
+    """Return the arguments of the walk, as JSON can hold them."""
     own = {*config.output_folders, os.fsencode(config.state), *config.other_folders}
-    root = os.fsencode(config.inputs.root)
-    return store_of(root).walk(root, config.inputs.include, config.inputs.exclude, own)
+    return {
+        "root": str(config.inputs.root),
+        "include": list(config.inputs.include),
+        "exclude": list(config.inputs.exclude),
+        "without": sorted(map(os.fsdecode, own)),
+    }
 
 
-def _may_pass_over(config: Config, specs: Sequence[OutputSpec], selection: Selection) -> bool:
-    """Return whether ranges of sources may be compared by one digest, that of the sizes and times of plain files."""
-    return not selection.force and config.changed_by != "hash" and all(spec.is_plain for spec in specs)
+def _may_pass_over(config: Config, selection: Selection) -> bool:
+    """Return whether ranges of sources may be compared by one digest, which has no more than sizes and times."""
+    return not selection.force and config.changed_by != "hash"
+
+
+def _unchanged_groups(config: Config, ledger: Ledger, plan: Plan) -> UnchangedRange | None:
+    """Return what is recorded of the outputs of all groups, if they and all files are as they were; else None."""
+    if plan.compared != [] or plan.lost or plan.walk.unlisted:
+        return None
+    known = ledger.unchanged.get(GROUPS[0])
+    if known is None:
+        return None
+    members = _digest_of_recorded(ledger, plan)
+    return known if GroupDigests(config, plan.specs).found([], known.layout, members) == known.digest else None
+
+
+def settled_groups(config: Config, ledger: Ledger, plan: Plan) -> UnchangedRange | None:
+    """Return the outputs of all groups, if a run without failures has left all of them, and all files, up to date."""
+    if plan.groups is None or plan.compared is None:
+        return None
+    is_open = any(n for (action, _), n in plan.counts_of_groups.items() if action not in ("up-to-date", "make"))
+    has_failed = next(ledger.failures.all(*GROUPS), None) is not None
+    members = _digest_of_recorded(ledger, plan)
+    if is_open or has_failed or not members or next(plan.store.orphans(), None) is not None:
+        return None
+    outputs = plan.counts_of_groups.total()
+    return GroupDigests(config, plan.specs).recorded(ledger.outputs.all(*GROUPS), outputs, members)
+
+
+def _digest_of_recorded(ledger: Ledger, plan: Plan) -> bytes:
+    """Return the digest of all ranges of a plan, as they are on record; empty where one is not."""
+    known = [ledger.unchanged.get(each.first) for each in plan.ranges]
+    return digest_of_ranges([each.digest for each in known if each]) if all(known) else b""
 
 
 def _group_planner(
@@ -205,6 +292,10 @@ def _group_planner(
 
 def _has_recorded_groups(ledger: Ledger) -> bool:
     return any(next(records, None) for records in (ledger.outputs.all(*GROUPS), ledger.failures.all(*GROUPS)))
+
+
+def _kind_of(source: Source) -> str:
+    return shown(suffix_of(source.path)[1:]) or "without suffix"
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -241,6 +332,9 @@ class FilePlanner:
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work = on_work
+        self.taker: JobTaker | None = None
+        """Who does jobs while the plan is made; None where the plan must be whole first."""
+        self._first_jobs = FirstJobs(self.specs, self._freshness)
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
@@ -253,41 +347,72 @@ class FilePlanner:
 
     # -- which sources -------------------------------------------------------------------------------------------------
 
-    def decide_changed_ranges(self) -> None:
+    def decide_changed_ranges(self, looked: Looked | None) -> None:
         """Pass over the unchanged ranges of the walk, and decide about the others file by file."""
-        plan, digests, begin = self._plan, RangeDigests(self.specs), b""
+        plan, digests = self._plan, RangeDigests(self._config, self.specs)
         plan.compared = []
-        for sources, after in ranges_of(plan.walk):
-            self.seen.add(sources)
-            taken, others = self._taken(sources)
-            first = taken[0].path if taken else b""
-            known = self._ledger.unchanged.get(first) if taken else None
-            if known and (known.after, known.digest) == (after, digests.found(taken)):
-                if begin < first:  # records before the first source of all are of files that are gone
-                    self.decide_range((), (begin, first))
-                plan.pass_over(known)
-                plan.sources += len(others)
-                for source in others:
-                    plan.count_unmatched(source)
-            else:
-                self.decide_range(sources, (begin, after))
-                plan.compared.append((begin, after))
-            begin = after or b""
-        if not plan.sources:
-            self.decide_range((), _EVERYTHING)
+        begin: bytes | None = b""
+        for held, known in self._still_held(looked, digests):
+            if begin != held.first:
+                self._decide_part(digests, begin or b"", held.first)
+            self.seen.add_counts(held.tops)
+            plan.pass_over(known)
+            plan.ranges.append(WalkedRange(held.first, held.tops))
+            begin = held.after
+        if begin is not None:
+            self._decide_part(digests, begin, None)
 
-    def _taken(self, sources: list[Source]) -> tuple[list[Source], list[Source]]:
-        """Return the sources that a stage can take, and the others."""
-        if any(spec.reads is None for spec in self.specs):
-            return sources, []
-        others = [each for each in sources if not any(self._freshness.is_taken(each, spec) for spec in self.specs)]
-        if not others:
-            return sources, []
-        without = set(others)
-        return [each for each in sources if each not in without], others
+    def _still_held(self, looked: Looked | None, digests: RangeDigests) -> Iterator[tuple[HeldRange, UnchangedRange]]:
+        """Yield the ranges that need not be looked at, since that was done just before, with what is recorded of them.
+
+        It tells nothing where mount points lie in deeper folders, of which the sources must be known.
+        """
+        if looked is None or looked.tree != digests.tree or self.seen.needs_sources:
+            return
+        if looked.walk == json.dumps(walk_arguments(self._config)):
+            for held in looked.held:
+                known = self._ledger.unchanged.get(held.first)
+                if known and (known.after, known.digest) == (held.after, held.digest):
+                    yield held, known
+
+    def _decide_part(self, digests: RangeDigests, begin: bytes, end: bytes | None) -> None:
+        """Walk over a part of the root, pass over the unchanged ranges in it, and decide about the others."""
+        plan, at, is_empty = self._plan, begin, True
+        for sources, next_one in ranges_of(plan.walk.within(begin, end)):
+            self.seen.add(sources)
+            first, after = sources[0].path, next_one or end
+            if at < first and self._is_any_known((at, first)):  # only before the first source of the part
+                self._compare((), (at, first))
+            known = self._ledger.unchanged.get(first)
+            if known and known.after == after and digests.found(sources, known.layout) == known.digest:
+                plan.pass_over(known)
+            else:
+                self._compare(sources, (first, after))
+            plan.ranges.append(WalkedRange(first, tops_of(sources)))
+            at, is_empty = after or b"", False
+        if is_empty and self._is_any_known((begin, end)):
+            self._compare((), (begin, end))
+
+    def _is_any_known(self, within: Range) -> bool:
+        """Return whether the ledger has anything of files within a range."""
+        records = self._ledger.outputs.all(*within, of_files=True), self._ledger.failures.all(*within, of_files=True)
+        return any(next(each, None) for each in records) or self._ledger.unchanged.any_within(*within)
+
+    def _compare(self, sources: Sequence[Source], within: Range) -> None:
+        """Decide about a range file by file, and have the run see whether all of it is settled then."""
+        plan = self._plan
+        assert plan.compared is not None
+        plan.other_sources = []
+        self.decide_range(sources, within)
+        others, plan.other_sources = plan.other_sources, None
+        compared = ComparedRange.of(within, sources, others, _kind_of) if sources else ComparedRange(within)
+        plan.compared.append(compared)
 
     def decide_range(self, sources: Iterable[Source], within: Range) -> None:
         """Decide about the sources of a range, and about its records without a source."""
+        if self.taker:
+            self._decide_first_ones(sources)
+            return
         outputs, failures = self._ledger.outputs, self._ledger.failures
         self._decide_all(sources, outputs.all(*within, of_files=True), failures.all(*within, of_files=True))
 
@@ -325,6 +450,12 @@ class FilePlanner:
             if not self._selected or self._selected(source.path):
                 yield source, recorded, failed
 
+    def end(self) -> None:
+        """Say that the walk is at its end."""
+        for job, is_alone in self._first_jobs.rest():
+            self._add_first(job, is_alone=is_alone)
+        self.seen.end()
+
     def follow_moved(self) -> None:
         """Have the outputs of sources follow that are known under another path, once all sources are known."""
         follower = SourceFollower(self._config, self._ledger, self.specs, self._plan.store, self._freshness)
@@ -348,6 +479,41 @@ class FilePlanner:
         if rows or failures:
             self._add_leftovers(decisions, rows, recorded, failures)
         return action == "make"
+
+    def _decide_first_ones(self, sources: Iterable[Source]) -> None:
+        """Have the jobs of sources that nothing is recorded of be done now, or add them to the plan."""
+        plan, first = self._plan, self._first_jobs
+        for source in sources:
+            plan.sources += 1
+            job = first.job_of(source)
+            if job and not job.targets:
+                plan.count_unmatched(source)
+                continue
+            if first.have_rivals:
+                for each, is_alone in first.in_turn(source, job):
+                    self._add_first(each, is_alone=is_alone)
+            elif job:
+                self._add_first(job, is_alone=True)
+            if job is None:
+                self._decide(source, [], [])
+                if self.taker:
+                    self.taker.go_on()
+
+    def _add_first(self, job: Job, *, is_alone: bool) -> None:
+        """Have a job be done now if no other source contends with it and there is room, else add it to the plan."""
+        plan = self._plan
+        if is_alone and self.taker and self.taker.take(job):
+            plan.jobs_taken += 1
+            plan.meets_known = True  # of what is handed out something is recorded
+            plan.counts["make", NEW] += len(job.targets)
+            plan.files["make", NEW] += 1
+            return
+        keys = {spec.stage: spec.template.key for spec in self.specs}
+        decisions = [
+            Decision(job.source, each.stage, "make", NEW, each.path, keys[each.stage](each.path), is_vacant=True)
+            for each in job.targets
+        ]
+        self._add(decisions, is_late=False)
 
     def _add(self, decisions: list[Decision], *, is_late: bool) -> Action:
         """Store or count the decisions about one source; return the foremost action.

@@ -30,9 +30,25 @@ from pipeline.planning.decisions import (
     Rename,
     without_particulars,
 )
+from pipeline.planning.estimate import Expected, expect
+from pipeline.planning.learnt import Learnt
 
 # Outputs that are inserted together.
 _CHUNK = 500
+# Seconds: a job that takes less is not worth an order of its own, nor an estimate.
+LONG_S = 0.05
+# So many jobs are put in order at most. If there are more, what is left is done in less than a thousandth of the time
+# that these take for each worker, whatever its order.
+_MOST_LONG_JOBS = 4096
+# What a job is taken to cost of which nothing is known, beside others of which it is...
+_GUESSED_S_PER_BYTE = 5e-8
+# ...and where nothing is known of any: files that take one block on a disk are alike.
+_SMALL_BYTES = 4097
+
+
+def size_beyond_a_block(job: Job) -> int:
+    """Return by what jobs are put in order of which nothing is known: small files are alike."""
+    return job.source.size_bytes if job.source.size_bytes >= _SMALL_BYTES else 0
 
 
 class Count(NamedTuple):
@@ -240,7 +256,7 @@ class PlanStore:
             self._tables.spare_old_outputs()
         else:
             self._tables.delete_orphans()
-        self._tables.commit()
+        self._ledger.commit()
 
     def settle_groups(self) -> None:
         """End the filling with the outputs of groups; call it after `settle`."""
@@ -294,11 +310,32 @@ class PlanStore:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def jobs(self) -> Iterator[Job]:
-        """Yield a job for each source with outputs to make, in byte order; sources that failed before come last."""
-        yield from self._jobs(late=False)
+    def jobs(self, learnt: Learnt | None = None) -> Iterator[Job]:
+        """Yield a job for each source with outputs to make; sources that failed before come last.
+
+        The longest come first, so that no worker is left alone with one at the end: by what was learnt, by the size of
+        the source where nothing was. All others come in byte order, in which a file system serves them best.
+        """
+        if self._find_long_jobs(learnt or Learnt()):
+            yield from self._jobs_of(self._tables.outputs_of_long_jobs(self._outputs_per_source))
+        yield from self._jobs_of(self._tables.outputs_to_make(late=False))
         if self._has_late:
-            yield from self._jobs(late=True)
+            yield from self._jobs_of(self._tables.outputs_to_make(late=True))
+
+    def _find_long_jobs(self, learnt: Learnt) -> int:
+        """Choose the jobs that come first; return their number."""
+        stages = self._tables.stages_to_make()
+        known = {stage: steps for stage in stages if (steps := learnt.steps(stage, LONG_S)) is not None}
+        has_slow = learnt.slowest_s >= LONG_S
+        if len(known) == len(stages) and not has_slow:
+            return 0
+        return self._tables.find_long_jobs(
+            known,
+            _GUESSED_S_PER_BYTE,
+            least_s=LONG_S if known else _GUESSED_S_PER_BYTE * _SMALL_BYTES,
+            most=_MOST_LONG_JOBS * self._outputs_per_source,
+            as_last_time=has_slow,
+        )
 
     def jobs_of_groups(self) -> Iterator[GroupJob]:
         """Yield a job for each output of a group to make."""
@@ -308,9 +345,10 @@ class PlanStore:
                 assert isinstance(group, Group)
                 yield GroupJob(group, self._target(*output))
 
-    def _jobs(self, *, late: bool) -> Iterator[Job]:
+    def _jobs_of(self, outputs: Iterable[tuple[Any, ...]]) -> Iterator[Job]:
+        """Yield a job for the outputs of each source, which come one after the other."""
         source, targets, is_digested = Source(b"", 0, 0), list[Target](), False
-        for _, path, size_bytes, mtime_ns, *output in self._tables.outputs_to_make(late=late):
+        for _, path, size_bytes, mtime_ns, *output in outputs:
             if path != source.path:
                 if targets:
                     yield Job(source, tuple(targets), is_digested=is_digested)
@@ -357,6 +395,10 @@ class PlanStore:
         """Yield the counts of each action and reason; one may come several times, once for each set of particulars."""
         for action, reason, outputs, sources in self._tables.counts(of_groups=of_groups):
             yield Count(action, without_particulars(_reason(reason)), outputs, sources)
+
+    def expect(self, learnt: Learnt, processes: int) -> Expected:
+        """Return what the jobs of the plan are expected to take."""
+        return expect(self._tables.sizes_to_make(), learnt, processes)
 
     def count_jobs(self) -> int:
         """Count the sources with an output to make."""

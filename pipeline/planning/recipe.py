@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +19,17 @@ from typing import Any
 
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.config.routes import route_of
+from pipeline.config.threads import THREAD_VARIABLES
 from pipeline.files.digest import contents_of
 from pipeline.files.template import ALL_PARTS, NoFile, Template
 from pipeline.files.walk import Match, matcher
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.planning.late_code import LateCode
+from pipeline.records import dataclass
 from pipeline.stage import values
 from pipeline.stage.code import Code
+from pipeline.stage.counted import is_of_kernel
 from pipeline.stage.recognition import reading_kind
 from pipeline.stage.values import Kind
 
@@ -152,7 +155,7 @@ Digest = Callable[[Path], str]
 # Where the programs of the system lie, and those of Python's own installation.
 _SYSTEM = (
     *("/bin/", "/sbin/", "/lib/", "/lib64/", "/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"),
-    *("/usr/share/", "/proc/", "/dev/", "/sys/"),
+    "/usr/share/",
     *(os.path.join(each, "") for each in {sys.prefix, sys.base_prefix} - {"/usr", "/usr/local", "/"}),
 )
 
@@ -177,6 +180,7 @@ def recipe_for(
     }
     if config.pool.initializer:
         parts["initializer"] = _of_initializer(config.pool, config.initializer_code, files)
+    parts |= _environment(config.pool)
     if config.depends:
         parts["depends"] = files.contents_of_all(config.depends)
     if config.versions:
@@ -225,7 +229,13 @@ def _of_stage(stage: StageConfig, files: _Files, late_code: Mapping[str, str]) -
         parts["depends"] = files.contents_of_all(stage.depends)
     if stage.pool and stage.pool.initializer:
         parts["initializer"] = _of_initializer(stage.pool, stage.initializer_code, files)
-    return parts
+    return parts | _environment(stage.pool)
+
+
+def _environment(pool: Pool | None) -> dict[str, Any]:
+    """Return the part for the environment of a pool's workers, without how many threads there are; usually empty."""
+    own = {name: text for name, text in pool.environment.items() if name not in THREAD_VARIABLES} if pool else {}
+    return {"env": own} if own else {}
 
 
 def _of_initializer(pool: Pool, code: Code, files: _Files) -> dict[str, Any]:
@@ -287,7 +297,8 @@ def _names_a_users_file(text: str) -> bool:
 
     A relative text may be anything; a stage that wants a path has an option of that type.
     """
-    return os.path.isabs(text) and not text.startswith(_SYSTEM) and os.path.isfile(text)
+    is_of_system = text.startswith(_SYSTEM) or is_of_kernel(text)
+    return os.path.isabs(text) and not is_of_system and os.path.isfile(text)
 
 
 def contents_read(config: Config) -> list[str]:

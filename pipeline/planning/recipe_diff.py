@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.records import dataclass
 from pipeline.text import shown
 
 if TYPE_CHECKING:
     from pipeline.planning.recipe import OutputSpec
 
 Part = Literal[
-    "code", "options", "decoding", "depends", "save", "initializer", "initargs", "libraries", "values", "stages"
+    "code", "options", "decoding", "depends", "save", "initializer", "initargs", "env", "libraries", "values", "stages"
 ]
 """The named parts of a recipe; `stages` is the length of the route."""
 
@@ -60,6 +60,8 @@ def _differences(
     for change in _changed_files(old.get("depends", {}), new.get("depends", {})):
         yield Difference("", "depends", f"depends: {change}")
     yield from _of_initializer(old.get("initializer"), new.get("initializer"))
+    for change in _changes(old.get("env", {}), new.get("env", {}), absent="none"):
+        yield Difference("", "env", f"env: {change}")
     for change in _changes(old.get("libraries", {}), new.get("libraries", {}), absent="none"):
         yield Difference("", "libraries", change)
     if old.get("values") != new["values"]:
@@ -84,6 +86,8 @@ def _of_stage(before: dict[str, Any], after: dict[str, Any], name: str, file: st
     for change in _changes(before.get("decoding", {}), after.get("decoding", {})):
         yield Difference(name, "decoding", f"{name}: decoded {change}")
     yield from _of_initializer(before.get("initializer"), after.get("initializer"), name)
+    for change in _changes(before.get("env", {}), after.get("env", {}), absent="none"):
+        yield Difference(name, "env", f"{name}: env: {change}")
 
 
 def _of_initializer(

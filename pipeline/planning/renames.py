@@ -23,7 +23,6 @@ from pipeline.files.file_system import is_gone
 from pipeline.files.naming import is_one_entry, name_new
 from pipeline.files.ownership import OwnedFolders
 from pipeline.files.template import NO_FILE_KEY
-from pipeline.ledger.intents import Intent
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.messages import Source
@@ -257,7 +256,7 @@ class Renamer:
         done = 0
         for batch in self._batches():
             self._ledger.begin()
-            self._ledger.intents.add([Intent(each.target, each.source, each.stage) for each in batch])
+            self._ledger.intents.add([(each.target, each.source, each.stage) for each in batch])
             self._ledger.commit()
             self._ledger.begin()
             for _, of_source in groupby(batch, key=lambda rename: rename.source):

@@ -22,6 +22,11 @@ class SameFileFinder:
         self._targets = targets
         self._resolved: dict[bytes, bytes] = {}
 
+    def read_again(self) -> None:
+        """Take into account what was recorded since the first search."""
+        for targets in self._targets:
+            targets.read_again()
+
     def find(self, path: bytes, target: bytes) -> tuple[bytes, bytes] | None:
         """Return target and source of what lies at a path whose own target is another; None where nothing does."""
         real = self._resolve(path)

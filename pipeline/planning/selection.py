@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
 
@@ -18,6 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.files.walk import NOT_THERE, OUTSIDE, Walk
 from pipeline.ledger.ledger import Ledger
 from pipeline.messages import Source
+from pipeline.records import dataclass
 
 # Bytes: no name is longer, so one of them, or what ends the first, is in the beginning of any list.
 _LONGEST_NAME = 4096

@@ -7,7 +7,10 @@ from typing import Any
 
 from pipeline.messages import Outcome
 from pipeline.observer import RunObserver
-from pipeline.text import indented
+from pipeline.text import format_duration, indented
+
+# What is left is told by the run itself: the bar could only go by the number of files.
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 
 
 class TerminalObserver(RunObserver):
@@ -17,12 +20,21 @@ class TerminalObserver(RunObserver):
         self._has_bar = has_bar
         self._is_verbose = is_verbose
         self._bar: Any = None
+        self._early = 0
+        """The number of files that ended before it was known how many there are."""
 
     def on_planned(self, files: int) -> None:
         if self._has_bar and files:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=files, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=files, initial=self._early, unit="file", file=sys.stderr, leave=False, dynamic_ncols=True,
+                bar_format=_FORMAT,
+            )  # fmt: skip
+
+    def on_left(self, seconds: float) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{format_duration(seconds)} left", refresh=False)
 
     def on_outcome(self, outcome: Outcome) -> None:
         if outcome.goes_on:
@@ -31,6 +43,8 @@ class TerminalObserver(RunObserver):
             self._print(f"{outcome.origin} printed:\n{indented(outcome.output)}")
         if self._bar is not None:
             self._bar.update()
+        else:
+            self._early += 1
 
     def on_signal(self, name: str) -> None:
         if self._has_bar:
@@ -42,7 +56,7 @@ class TerminalObserver(RunObserver):
     def on_jobs_ended(self) -> None:
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
+            self._bar, self._early = None, 0
 
     def _print(self, text: str) -> None:
         if self._bar is None:

@@ -58,13 +58,18 @@ class LiveProgress(RunObserver):
     def on_outcome(self, outcome: Outcome) -> None:
         self._done_files += not outcome.goes_on
 
+    def on_left(self, seconds: float) -> None:
+        self._fields["left_s"] = round(seconds, 1)
+
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         self._fields["in_hand"] = [each.as_json() for each in jobs]
         self._update("running")
 
     def on_end(self) -> None:
         summary = self._summary
-        fields = {"stage": "ended", "at": time.time(), "stopped": summary.stopped, "in_hand": []} | summary.as_json()
+        fields = {"stage": "ended", "at": time.time(), "planned": self._planned_files, "through": self._done_files}
+        fields |= {"stopped": summary.stopped, "in_hand": []} | summary.as_json()
+        self._fields.pop("left_s", None)
         self._write(fields | {"said": summary.lines()[0]})
 
     def _update(self, phase: str) -> None:

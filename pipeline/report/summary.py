@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pipeline.messages import MOVED, Origin, Outcome, Result
+from pipeline.records import dataclass
 from pipeline.text import in_general, indented, printable, program
 
 # What a failure is counted as, where its text has figures of its own.

@@ -88,6 +88,8 @@ class CodeGuard:
 
     def take_late(self) -> tuple[LateFile, ...]:
         """Return the files that were loaded since the last time and that the plan did not know."""
+        if not self._late:
+            return ()
         late, self._late = tuple(self._late), []
         return late
 

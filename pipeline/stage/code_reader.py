@@ -9,7 +9,6 @@ import ast
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from typing import Any
 
 from pipeline.files.digest import contents_of
 from pipeline.files.file_system import read_regular
+from pipeline.records import dataclass
 from pipeline.stage.code import Code, CodeState
 from pipeline.stage.counted import (
     Stamp,
@@ -24,6 +24,7 @@ from pipeline.stage.counted import (
     digest_of_bytes,
     file_of,
     is_installed,
+    is_of_kernel,
     module_counts,
     places_of,
     stamp_of,
@@ -225,7 +226,7 @@ class CodeReader:
 
 
 def _is_a_users(path: str) -> bool:
-    return counts(path) and not path.endswith(".pyc") and not path.startswith(("/proc/", "/dev/", "/sys/"))
+    return counts(path) and not path.endswith(".pyc") and not is_of_kernel(path)
 
 
 def _packages_above(module: ModuleType) -> list[str]:

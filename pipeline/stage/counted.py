@@ -42,6 +42,11 @@ def counts(path: str) -> bool:
     return folder not in _BUNDLED_FOLDERS or os.path.splitext(name)[0] not in _BUNDLED_NAMES
 
 
+def is_of_kernel(path: str) -> bool:
+    """Return whether a path is of a file system of the kernel's own; /dev/shm holds people's files as any disk does."""
+    return path.startswith(("/proc/", "/sys/", "/dev/")) and not path.startswith("/dev/shm/")
+
+
 @cache
 def is_installed(path: str) -> bool:
     """Return whether a file belongs to an installed distribution."""

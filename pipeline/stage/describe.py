@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import StageError
+from pipeline.records import dataclass
 from pipeline.stage.options import json_schema
 from pipeline.stage.signature import Stage
 from pipeline.stage.values import IMAGE

@@ -6,10 +6,10 @@ import ast
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 
+from pipeline.records import dataclass
 from pipeline.stage.counted import file_of, places_of
 
 # Calls that load what only the call knows, unless a text is all that they are given.

@@ -41,11 +41,14 @@ _READ_BYTES = 1 << 16
 _ABOVE_STREAMS = 3
 # With this exit code a child ends that cannot say any more why.
 CUT_OFF = 74
-# The classes that an answer may be made of, beside our own.
+_PATHS = {"Path", "PosixPath", "PurePosixPath", "PurePath"}
+# The classes that an answer may be made of, beside our own; Python 3.13 says of paths where they are defined.
 _PLAIN = {
     "builtins": {"set", "frozenset", "complex", "bytearray", "slice", "range", "KeyboardInterrupt"},
-    "pathlib": {"Path", "PosixPath", "PurePosixPath", "PurePath"},
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,
     "collections": {"OrderedDict", "Counter", "defaultdict"},
+    "pipeline.stage.values": {"_same_kind"},
 }
 
 
@@ -464,8 +467,12 @@ class _Unpickler(pickle.Unpickler):
     """Unpacks plain data and filemill's own classes, and imports nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if name in _PLAIN.get(module, ()) or module == "pipeline" or module.startswith("pipeline."):
+        if name in _PLAIN.get(module, ()):
             return super().find_class(module, name)
+        if module.startswith("pipeline.") and "." not in name:  # a dot would lead to what the module has imported
+            found = super().find_class(module, name)
+            if isinstance(found, type) and found.__module__ == module:
+                return found
         raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
 
 

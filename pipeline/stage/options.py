@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import UnionType
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from pipeline.errors import StageError
+from pipeline.records import dataclass
 from pipeline.text import did_you_mean
 
 # pydantic's types of error -> what is needed, in the words of YAML.

@@ -23,6 +23,11 @@ BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
 """The folder of the stages that come with the program."""
 
 
+# A megabyte in small pieces, which is given back where an import has used up the memory that a process may have: Python
+# keeps it for what else is small, such as the complaint about that import.
+_SPARE_PIECES, _SPARE_PIECE_BYTES = 2500, 400
+
+
 def set_stage_path(folder: Path) -> None:
     """Put the pipeline's own `stages/` and the bundled one on `stages.__path__`, and its folder on `sys.path`.
 
@@ -198,11 +203,13 @@ def _import_file(file: Path) -> python_types.ModuleType:
 
 
 def _import(module_name: str) -> python_types.ModuleType:
+    spare = [bytes(_SPARE_PIECE_BYTES) for _ in range(_SPARE_PIECES)]
     try:
         return importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module may even call sys.exit()
+        spare.clear()
         raise _not_imported(error, module_name) from error
 
 

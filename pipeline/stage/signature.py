@@ -6,10 +6,11 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.errors import StageError
+from pipeline.records import dataclass
 from pipeline.stage.values import PICTURE, Kind, kind_of
 from pipeline.types import FitBox, Item, Part
 
@@ -109,7 +110,7 @@ class Stage(Contract):
         Raises StageError where the constructor does.
         """
         if not inspect.isclass(self.target):
-            return lambda value: self.target(value, **options)
+            return partial(self.target, **options) if options else self.target
         try:
             return typing.cast("Callable[[Any], Any]", self.target(**options))
         except (Exception, SystemExit) as error:
@@ -185,7 +186,9 @@ def where_defined(target: Callable[..., Any]) -> str:
     """Return the file and line where a function or class is written."""
     try:
         file = inspect.getsourcefile(target) or "?"
-        return f"{file}:{inspect.getsourcelines(target)[1]}"
+        # Each worker asks, and a function knows its line, while that of a class is sought in its source.
+        code = getattr(inspect.unwrap(target), "__code__", None)
+        return f"{file}:{code.co_firstlineno if code else inspect.getsourcelines(target)[1]}"
     except (OSError, TypeError):
         return f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', target)}"
 

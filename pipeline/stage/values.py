@@ -11,12 +11,13 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, BinaryIO, get_origin
 
 from pipeline.errors import FileFailure, Unreadable
+from pipeline.records import dataclass
 from pipeline.types import Picture
 
 # Raise this when `pipeline.images` or this module makes other bytes of the same input and options: it is part of every
@@ -43,12 +44,14 @@ class Kind:
     """The suffixes that an output of this kind may have; empty for any."""
     encode: Callable[[Any], bytes] | None = None
     """Function that returns the bytes of an output; None for a kind that is written to a file directly."""
+    decode: Callable[[bytes], Any] | None = None
+    """Function that returns the value of a file with these contents; None for a kind that is read from the file."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _same_kind, (self.name, self.scratch_suffix, self.suffixes)
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def _read_bytes(path: bytes | str | Path) -> bytes:
     """Return the contents of a file, without a file object, which would cost more than reading a small file."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may have become a FIFO since it was met
     try:
@@ -64,7 +67,7 @@ def _read_bytes(path: str | Path) -> bytes:
         os.close(fd)
 
 
-def _read_text(path: str | Path) -> str:
+def _read_text(path: bytes | str | Path) -> str:
     return _decode(_read_bytes(path))
 
 
@@ -145,12 +148,14 @@ def _write_never(value: Any, file: BinaryIO) -> None:
 
 
 PATH = Kind("Path", lambda path: path, _write_path, "")
-BYTES = Kind("bytes", _read_bytes, _write_bytes, ".bin", encode=bytes)
-TEXT = Kind("str", _read_text, _write_text, ".txt", encode=_encode)
+BYTES = Kind("bytes", _read_bytes, _write_bytes, ".bin", encode=bytes, decode=bytes)
+TEXT = Kind("str", _read_text, _write_text, ".txt", encode=_encode, decode=_decode)
 IMAGE = Kind("Image.Image", _load_image, _write_png, ".png", copy=lambda image: image.copy())
 # What a stage makes whose output is in the picture's own colors: it has their profile in its info.
 IMAGE_IN_OWN_COLORS = replace(IMAGE, name="Image.Image in its own colors")
 PICTURE = Kind("Picture", _open_picture, _write_never, "")
+
+PICTURES = (PICTURE, IMAGE, IMAGE_IN_OWN_COLORS)
 
 _KINDS: dict[type, Kind] = {Path: PATH, bytes: BYTES, str: TEXT, Picture: PICTURE}
 _BUILT_IN = (PATH, BYTES, TEXT, IMAGE, PICTURE)
@@ -256,6 +261,11 @@ def convert(value: Any, have: Kind, want: Kind, scratch: Scratch) -> Any:
     with open(path, "xb") as file:
         have.write(value, file)
     return path
+
+
+def is_unchanged(have: Kind, want: Kind) -> bool:
+    """Return whether `convert` returns every value as it is."""
+    return have is want and (have.name, want.name) not in _IN_MEMORY
 
 
 def is_kind(value: Any, kind: Kind) -> bool:

@@ -52,7 +52,7 @@ class FanOut:
             check_returned(stage, value)
             if self._caller.steps:
                 self._caller.steps.made(stage.name, value, self.part)
-            return *self._caller.accept(stage, value), notes | noted
+            return self._caller.accept(stage, value), stage.passes_on, notes | noted
 
     def write(
         self, target: Target, write: Callable[[bytes, GiveName], tuple[Committed, Notes]] | None, notes: Notes

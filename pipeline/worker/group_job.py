@@ -20,7 +20,7 @@ from pipeline.stage.values import BYTES, PATH, PICTURE, TEXT, convert
 from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Item, Skip
-from pipeline.worker.scratch import naming_of, peak_bytes, write_output
+from pipeline.worker.scratch import Scratch, naming_of, peak_meter, write_output
 from pipeline.worker.stage_call import Enter, StageCaller, check_returned, error_line, failed, prepare, skipped
 from pipeline.worker.tree import BuiltStage, Tree
 
@@ -34,8 +34,8 @@ class GroupJobRunner:
         self._target = job.target
         self._stage = tree.stages[tree.index[self._target.stage]]
         self._kind = tree.member_kind(self._stage)
-        self._caller = StageCaller(tree, "", b"", self._refuse_changed_input, enter, None)
-        self._scratch = self._caller.scratch
+        self._scratch = Scratch(tree.setup.scratch, tree.setup.folder, b"")
+        self._caller = StageCaller(tree, b"", b"", self._scratch, self._refuse_changed_input, enter, None)
         self._folder = os.path.join(os.fsencode(tree.setup.folder), b"")
         self._read_count = 0
         """The number of members that the stage has read."""
@@ -47,6 +47,7 @@ class GroupJobRunner:
 
     def run(self) -> Outcome:
         """Make the output of the group; any failure is in the outcome."""
+        peak_meter.begin()
         began_s, machine = time.perf_counter(), EnvironmentFailure("")
         remove_temporaries(self._target.path, self._tree.setup.unclean_runs)
         try:
@@ -70,7 +71,7 @@ class GroupJobRunner:
             machine.text,
             machine.refused,
             bytes_in=self._read_bytes,
-            peak_bytes=peak_bytes(),
+            peak_bytes=peak_meter.take(),
         )
 
     def _make(self) -> tuple[Any, ValueKind | None, Notes]:
@@ -86,7 +87,7 @@ class GroupJobRunner:
             check_returned(self._stage, made)
             if self._stage.is_filter:
                 return made, None, notes
-            return *self._caller.accept(self._stage, made), notes
+            return self._caller.accept(self._stage, made), self._stage.passes_on, notes
 
     def _commit(self, value: Any, kind: ValueKind | None, notes: Notes) -> Result:
         target, save = self._target, self._stage.setup.save
@@ -98,7 +99,7 @@ class GroupJobRunner:
         try:
             committed, notes = write_output(
                 self._tree.committer, target.path, value, kind, notes, self._refuse_changed, name,
-                permissions=self._stage.permissions(self._most_permissions), save=save, source="", may_move=may_move,
+                permissions=self._stage.permissions(self._most_permissions), save=save, source=b"", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
             raise blame_machine(error, target.path, WRITING) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from pipeline.stage.values import Kind as ValueKind
 from pipeline.text import shown
 from pipeline.types import Skip
 from pipeline.worker.fan_out import FanOut
-from pipeline.worker.scratch import naming_of, peak_bytes, write_output
+from pipeline.worker.scratch import Scratch, naming_of, peak_meter, write_output
 from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
@@ -31,44 +31,57 @@ from pipeline.worker.tree import BuiltStage, Tree
 
 
 class JobRunner:
-    """Runs one job: gives each value to the stages that read it, and commits those that are outputs."""
+    """Runs one job: gives each value to the stages that read it, and commits those that are outputs.
+
+    There is one for every job, so the constructor sets only what nearly every job needs.
+    """
+
+    _environment = ""
+    """The text of an error of the machine, such as a full disk; empty if there was none."""
+    _refused: Literal["", "source", "folder"] = ""
+    """What alone the machine refused, if there was such an error."""
+    _moved_under = ""
+    """The first stage under which the source changed or vanished."""
+    _handed: tuple[Handed, ...] = ()
+    """The values left for other engines."""
+    _fan_out: FanOut | None = None
+    """The fan-out whose parts are being processed; None outside a fan-out."""
+    _steps: StepReporter | None = None
+    """The receiver of every step; None in a run."""
+    _most: Permissions | None = None
+    """The permissions that no output of the source exceeds unless the pipeline says so; None before the first."""
 
     def __init__(self, tree: Tree, job: Job, enter: Enter, observer: RunObserver | None = None) -> None:
         self._tree = tree
         self._job = job
         self._route = tree.routes[tuple([target.stage for target in job.targets])]
-        self._path = tree.root + os.fsdecode(job.source.path)
+        self._path = tree.root_bytes + job.source.path
         self._reading = SourceReading(self._path, job.source, hashes=tree.setup.hashes_sources or job.is_digested)
-        self._steps = StepReporter(observer) if observer else None
-        self._caller = StageCaller(tree, self._path, job.source.path, self._refuse_moved_under, enter, self._steps)
-        self._scratch = self._caller.scratch
+        self._scratch = Scratch(tree.setup.scratch, tree.setup.folder, self._path)
+        if observer:
+            self._steps = StepReporter(observer)
+        # No method of this object: a cycle of references would keep it, and the contents of its source, for a while.
+        refuse_moved = partial(_refuse_moved_under, self._reading, self._scratch)
+        self._caller = StageCaller(tree, self._path, job.source.path, self._scratch, refuse_moved, enter, self._steps)
         self._results: dict[bytes, Result] = {}
-        self._environment = ""
-        """The text of an error of the machine, such as a full disk; empty if there was none."""
-        self._refused: Literal["", "source", "folder"] = ""
-        """What alone the machine refused, if there was such an error."""
-        self._moved_under = ""
-        """The first stage under which the source changed or vanished."""
-        self._handed: list[Handed] = []
-        """The values left for other engines."""
-        self._fan_out: FanOut | None = None
-        """The fan-out whose parts are being processed; None outside a fan-out."""
 
     def run(self) -> Outcome:
         """Make the outputs of the job; any failure is in the outcome."""
         began_s = time.perf_counter()
+        peak_meter.begin()
         try:
             self._run()
         finally:
-            self._remove_scratch()
+            if self._scratch.folder:
+                self._remove_scratch()
         results = tuple([self._results[each.path] for each in self._job.targets if each.path in self._results])
         reading = self._reading
         outcome = Outcome(
             reading.source, results, time.perf_counter() - began_s, self._environment, self._refused,
-            source_digest=reading.digest, peak_bytes=peak_bytes(),
+            source_digest=reading.digest, peak_bytes=peak_meter.take(),
         )  # fmt: skip
         if self._handed:
-            outcome = outcome._replace(handed=tuple(self._handed))
+            outcome = outcome._replace(handed=self._handed)
         if (read := reading.contents) is not None and read.was_at_rest:
             outcome = outcome._replace(source_ctime_ns=read.ctime_ns)
         return outcome
@@ -82,7 +95,7 @@ class JobRunner:
             return
         with limited_to(setup.limits):
             if begin is None:
-                source = Path(self._path) if self._route.needs_path else self._path
+                source = self._source_file if self._route.needs_path else self._path
                 self._pass_on(None, source, PATH, {})
             else:
                 self._resume(begin)
@@ -109,21 +122,29 @@ class JobRunner:
             return True
         return False
 
-    @cached_property
+    @property
+    def _source_file(self) -> Path:
+        return Path(os.fsdecode(self._path))
+
+    @property
     def _most_permissions(self) -> Permissions:
-        """The permissions that no output of the source exceeds unless the pipeline says so."""
-        return permissions_of(self._path, self._reading.mode, self._reading.group)
+        if self._most is None:
+            self._most = permissions_of(self._path, self._reading.mode, self._reading.group)
+        return self._most
 
     # -- values --------------------------------------------------------------------------------------------------------
 
     def _pass_on(self, parent: int | None, value: Any, kind: ValueKind, notes: Notes) -> None:
         """Call every stage that reads a value, and pass on the value that each makes."""
-        if self._route.readers_elsewhere:
+        route = self._route
+        if route.readers_elsewhere:
             self._hand_over(parent, value, kind, notes)
-        readers = self._route.readers.get(parent)
+        readers = route.readers.get(parent)
         if not readers:
             return
-        shared = SharedValue(value, kind, notes, [stage.takes or kind for stage in readers], self._scratch.new_file)
+        contents = self._reading.data if parent is None else None
+        wanted = [stage.takes or kind for stage in readers]
+        shared = SharedValue(value, kind, notes, wanted, self._scratch.new_file, contents)
         for position, stage in enumerate(readers):
             if self._fan_out is not None and not self._unfinished_below(stage):
                 continue  # an earlier part of the output has failed, and so nothing of it is kept
@@ -239,19 +260,6 @@ class JobRunner:
 
     # -- a source that moves -------------------------------------------------------------------------------------------
 
-    def _refuse_moved_under(self, stage: BuiltStage, made: Any) -> None:
-        """Raise SourceMoved if the source changed or vanished while a stage had its path, after keeping what it made.
-
-        What was made of a source that is gone may be all that is left of it: a value goes to the scratch folder, which
-        is kept at the end.
-        """
-        moved = self._reading.moved()
-        if moved is None:
-            return
-        if moved.kind == "vanished" and stage.makes not in (None, PATH) and is_kind(made, stage.makes):
-            convert(made, stage.makes, PATH, self._scratch.new_file)
-        raise SourceMoved(moved.kind, f"{stage.name!r} ({stage.where})")
-
     def _unless_moved(self, name: GiveName) -> GiveName:
         """Return a function that names a temporary unless the source has moved; if it is gone, it is set aside."""
 
@@ -271,21 +279,21 @@ class JobRunner:
         EnvironmentFailure then, which tells that name.
         """
         try:
-            self._tree.set_aside.keep_made(file, os.fsencode(self._path), os.path.splitext(target)[1])
+            self._tree.set_aside.keep_made(file, self._path, os.path.splitext(target)[1])
         except OSError as error:
             folder = os.path.dirname(file)
             if self._scratch.folder and self._scratch.holds(Path(os.fsdecode(file))):
                 raise  # its folder is left for the next run
-            name = os.path.basename(os.fsencode(self._path))
+            name = os.path.basename(self._path)
             kept = os.path.join(folder, b".kept-%d-%s" % (time.monotonic_ns(), name))
             os.rename(file, kept)
-            said = f"what was made of {shown(os.fsencode(self._path))}, which is gone, is kept as {shown(kept)}"
+            said = f"what was made of {shown(self._path)}, which is gone, is kept as {shown(kept)}"
             raise EnvironmentFailure(f"{describe(error, self._tree.setup.set_aside)}; {said}") from error
 
     def _remove_scratch(self) -> None:
         """Remove the scratch folder; if the source is gone, the files in it are set aside, else the source itself."""
         try:
-            for file in self._scratch.files() if self._scratch.folder else ():
+            for file in self._scratch.files():
                 if self._reading.is_source(file):
                     self._keep(file, file)
             self._scratch.remove(self._tree.setup.set_aside)
@@ -297,7 +305,7 @@ class JobRunner:
     def _resume(self, begin: Begin) -> None:
         """Continue with a value from another engine."""
         try:
-            value, kind = take(begin, Path(self._path))
+            value, kind = take(begin, self._source_file)
         except OSError as error:
             refused = blame_machine(error, begin.file, READING)
             for target in self._job.targets:
@@ -312,7 +320,7 @@ class JobRunner:
             stages = tuple(dict.fromkeys(target.stage for each in readers for target in self._unfinished_below(each)))
             if not stages:
                 continue
-            is_source = kind is PATH and str(value) == self._path
+            is_source = kind is PATH and os.fsencode(value) == self._path
             file = Path() if is_source else self._handed_file(value, kind)
             try:
                 if not is_source:
@@ -325,7 +333,7 @@ class JobRunner:
                     self._fail_below(stage, blame_machine(error, file, WRITING))
                 continue
             begin = Begin(parent, b"" if is_source else os.fsencode(file), kind.name, tuple(notes.items()))
-            self._handed.append(Handed(engine, begin, stages))
+            self._handed += (Handed(engine, begin, stages),)
 
     def _handed_file(self, value: Any, kind: ValueKind) -> Path:
         suffix = value.suffix if kind is PATH else kind.scratch_suffix
@@ -392,3 +400,17 @@ class JobRunner:
 
 def _accept() -> None:
     """Permit an output to be written: whoever gives it its name checks the source."""
+
+
+def _refuse_moved_under(reading: SourceReading, scratch: Scratch, stage: BuiltStage, made: Any) -> None:
+    """Raise SourceMoved if the source changed or vanished while a stage had its path, after keeping what it made.
+
+    What was made of a source that is gone may be all that is left of it: a value goes to the scratch folder, which
+    is kept at the end.
+    """
+    moved = reading.moved()
+    if moved is None:
+        return
+    if moved.kind == "vanished" and stage.makes not in (None, PATH) and is_kind(made, stage.makes):
+        convert(made, stage.makes, PATH, scratch.new_file)
+    raise SourceMoved(moved.kind, f"{stage.name!r} ({stage.where})")

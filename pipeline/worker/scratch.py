@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,19 +20,24 @@ from pipeline.messages import Target
 from pipeline.notes import Notes, collected
 from pipeline.stage.values import PATH, Kind, write
 
+# A rise of the peak that tells nothing: allocators take memory in such pieces.
+_RISE_BYTES = 1 << 20
 _numbers = count(1)
+# In so much time no process takes more than some megabytes, even if it does nothing else.
+_PEAK_HOLDS_S = 0.001
 
 
 class Scratch:
     """The temporary folder of one job, below the run's; created when it is first needed, removed with the job."""
 
-    def __init__(self, above: Path, base: Path, source: str) -> None:
+    folder: Path | None = None
+    """The path of the folder; None until it has been needed."""
+    _count = 0
+    _part_files: tuple[Path, ...] = ()
+
+    def __init__(self, above: Path, base: Path, source: bytes) -> None:
         """Create no folder yet; `base` is the pipeline's folder, and `source` empty for a group."""
         self._above, self._base, self._source = above, base, source
-        self.folder: Path | None = None
-        """The path of the folder; None until it has been needed."""
-        self._count = 0
-        self._part_files: list[Path] = []
 
     def create(self) -> Path:
         """Return the folder, creating it if it is missing. Raises EnvironmentFailure."""
@@ -57,7 +64,7 @@ class Scratch:
     def add_part_file(self, path: Path) -> None:
         """Remember a file that a stage made of the current part."""
         if self.holds(path):
-            self._part_files.append(path)
+            self._part_files += (path,)
 
     def begin_part(self) -> int:
         """Return the mark for `end_part` that separates the files of a new part from earlier files."""
@@ -68,8 +75,9 @@ class Scratch:
         for number in range(begun + 1, self._count + 1):
             for file in self.create().glob(f"value-{number}.*"):
                 file.unlink(missing_ok=True)
-        while self._part_files:
-            self._part_files.pop().unlink(missing_ok=True)
+        for file in self._part_files:
+            file.unlink(missing_ok=True)
+        self._part_files = ()
 
     def files(self) -> list[bytes]:
         """Return the paths of the regular files in the folder that are not empty, in byte order."""
@@ -81,9 +89,56 @@ class Scratch:
             clear_scratch(self.folder, set_aside)
 
 
-def peak_bytes() -> int:
-    """Return the most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # in KiB on Linux
+class PeakMeter:
+    """Tells the most memory that this process has held in each of its jobs."""
+
+    def __init__(self) -> None:
+        self._before_bytes = 0
+        """The peak before the job; a job that does not exceed it has none of its own."""
+        self._has_risen = True
+        """True if the peak may be that of an earlier job."""
+        self._is_exact = True
+        """True if the peak before the job was what the process held then, and none of long ago."""
+        self._peak_bytes = 0
+        self._read_at_s = 0.0
+        """When `_peak_bytes` was read."""
+
+    def begin(self) -> None:
+        """Begin anew, if the job before has raised the peak: what that held is free by now.
+
+        Telling the kernel so takes as long as a small job does, and after most of them there is no need.
+        """
+        if self._has_risen:
+            self._has_risen = False
+            with suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
+                file.write(b"5")
+            self._read_at_s = 0.0
+            self._before_bytes = self._read()
+            self._is_exact = self._before_bytes <= _held_bytes() + _RISE_BYTES
+
+    def take(self) -> int | None:
+        """Return the most memory held since `begin`, as of a millisecond ago at most; None if it is unknown."""
+        peak = self._read()
+        if peak > self._before_bytes + _RISE_BYTES:
+            self._has_risen = True
+            return peak
+        return peak if self._is_exact else None
+
+    def _read(self) -> int:
+        if (now_s := time.perf_counter()) - self._read_at_s > _PEAK_HOLDS_S:
+            self._read_at_s = now_s
+            # In KiB on Linux. It includes what the parent held of which this process was spawned.
+            self._peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        return self._peak_bytes
+
+
+def _held_bytes() -> int:
+    with suppress(OSError), open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+    return 0
+
+
+peak_meter = PeakMeter()
 
 
 def naming_of(target: Target, set_aside: SetAside, *, is_again: bool) -> GiveName:
@@ -110,7 +165,7 @@ def write_output(
     *,
     permissions: Permissions,
     save: Mapping[str, Any],
-    source: str,
+    source: bytes,
     may_move: bool,
 ) -> tuple[Committed, Notes]:
     """Commit a value as an output; return its record for the ledger, and its notes with those of the writing.
@@ -125,7 +180,7 @@ def write_output(
     suffix = os.path.splitext(os.fsdecode(path))[1]
 
     def fill(file: BinaryIO) -> None:
-        write(value, kind, file, suffix, dict(save), Path(source))
+        write(value, kind, file, suffix, dict(save), Path(os.fsdecode(source)))
 
     with collected() as noted:
         return committer.write(path, fill, check, name, permissions), notes | noted

@@ -10,7 +10,6 @@ import os
 import stat
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from pipeline.errors import FileFailure, SourceMoved
 from pipeline.files import digest
@@ -25,6 +24,10 @@ _SMALL_BYTES = 1 << 20
 # A source that is still young after so many waits for a tick is being written all the time.
 _TRIES = 3
 
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # it may have become a FIFO since it was met
+# The bits of a mode that say what it is the mode of.
+_TYPE = 0o170000
+
 # How stat says that there is no file any more, or no folder that it could be in.
 GONE = (FileNotFoundError, NotADirectoryError)
 
@@ -32,37 +35,63 @@ GONE = (FileNotFoundError, NotADirectoryError)
 class SourceReading:
     """Watches one source from `begin` on, so that no output made from two versions of it is recorded."""
 
-    def __init__(self, path: str | Path, planned: Source, *, hashes: bool = False) -> None:
+    mode = group = 0
+    """The mode of the source at `begin`, and the number of its group."""
+    data: bytes | None = None
+    """The contents of the source; None for one that is large or cannot be read, or if sources are hashed."""
+    contents: digest.Reading | None = None
+    """The digest of the source with its times; None unless sources are hashed."""
+    digest = b""
+    """The digest of the source; empty for one that is large, unless sources are hashed."""
+    _file = 0, 0
+    """The device and the number of the file."""
+
+    def __init__(self, path: bytes, planned: Source, *, hashes: bool = False) -> None:
         self._path = path
         self.source = planned
         """The identity of the source when the run was planned, and from `begin` on at that time."""
-        self.mode = self.group = 0
-        """The mode of the source at `begin`, and the number of its group."""
         self._hashes = hashes
-        self.contents: digest.Reading | None = None
-        """The digest of the source with its times; None unless sources are hashed."""
-        self.digest = b""
-        """The digest of the source; empty for one that is large, unless sources are hashed."""
-        self._file = 0, 0
-        """The device and the number of the file."""
 
     def begin(self) -> None:
         """Take the current identity of the source. Raises one of GONE, OSError, FileFailure, SourceMoved."""
         for _ in range(_TRIES):
-            found = self._look()
-            self.source = Source(self.source.path, found.st_size, found.st_mtime_ns)
-            self._file = found.st_dev, found.st_ino
-            self.mode, self.group = found.st_mode, found.st_gid
-            age_ns, tick_ns = time.time_ns() - self.source.mtime_ns, _tick_ns(self.source)
-            if abs(age_ns) >= tick_ns:
-                if self._hashes:
+            now_ns = time.time_ns()  # before the source is looked at, so that each later write shows
+            found, wait_ns = self._look_and_read(now_ns)
+            size_bytes, mtime_ns = found.st_size, found.st_mtime_ns
+            if size_bytes != self.source.size_bytes or mtime_ns != self.source.mtime_ns:
+                self.source = Source(self.source.path, size_bytes, mtime_ns)
+            if not wait_ns:
+                self._file = found.st_dev, found.st_ino
+                self.mode, self.group = found.st_mode, found.st_gid
+                if self.data is not None:
+                    self.digest = digest.digest_of_data(self.data)
+                elif self._hashes:
                     self.contents = digest.read(self._path)
                     self.digest = self.contents.digest
-                elif found.st_size <= _SMALL_BYTES:
-                    self.digest = digest.digest_of_small(self._path, found.st_size)
                 return
-            time.sleep((tick_ns - age_ns) / 1e9)
+            time.sleep(wait_ns / 1e9)
         raise SourceMoved("changed")
+
+    def _look_and_read(self, now_ns: int) -> tuple[os.stat_result, int]:
+        """Return the state of the source, and the nanoseconds to wait before it can be read.
+
+        If it is small and can be read now, it is, so that no stage need open it again.
+        """
+        try:
+            fd = os.open(self._path, _READING)
+        except OSError:  # it is gone, or may not be read, which is no matter to a stage that wants its name alone
+            found = self._look()
+            return found, _wait_ns(found.st_mtime_ns, now_ns)
+        try:
+            found = os.fstat(fd)
+            if found.st_mode & _TYPE != stat.S_IFREG:
+                raise _irregular()
+            wait_ns = _wait_ns(found.st_mtime_ns, now_ns)
+            if not wait_ns and found.st_size <= _SMALL_BYTES and not self._hashes:
+                self.data = _read_whole(fd, found.st_size)
+            return found, wait_ns
+        finally:
+            os.close(fd)
 
     def moved(self) -> SourceMoved | None:
         """Return the change of the source since `begin`, or None."""
@@ -105,10 +134,29 @@ class SourceReading:
 
     def _look(self) -> os.stat_result:
         found = os.stat(self._path)
-        if not stat.S_ISREG(found.st_mode):  # to open a FIFO would be to wait for ever
-            raise FileFailure("is no regular file any more")
+        if found.st_mode & _TYPE != stat.S_IFREG:
+            raise _irregular()
         return found
 
 
-def _tick_ns(source: Source) -> int:
-    return _TICK_NS if source.mtime_ns % 1_000_000_000 else _COARSE_TICK_NS
+def _irregular() -> FileFailure:
+    """Return the error of a source that is a FIFO now, for instance, which nobody could read to its end."""
+    return FileFailure("is no regular file any more")
+
+
+def _read_whole(fd: int, size_bytes: int) -> bytes | None:
+    """Return the contents of a file of known size, read at once; None if it cannot be read, or has another size."""
+    try:
+        data = os.read(fd, size_bytes + 1)
+    except OSError:
+        return None
+    return data if len(data) == size_bytes else None
+
+
+def _wait_ns(mtime_ns: int, now_ns: int) -> int:
+    """Return the nanoseconds until the tick is over in which a file was modified; 0 if it is, or far ahead."""
+    age_ns = now_ns - mtime_ns
+    if age_ns >= _COARSE_TICK_NS:  # as nearly all are
+        return 0
+    tick_ns = _TICK_NS if mtime_ns % 1_000_000_000 else _COARSE_TICK_NS
+    return tick_ns - age_ns if abs(age_ns) < tick_ns else 0

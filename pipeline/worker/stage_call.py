@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from _thread import _count as count_threads  # what threading counts, which takes a lock for it
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,25 +49,48 @@ class SharedValue:
     """
 
     def __init__(
-        self, value: Any, kind: ValueKind, notes: Notes, wanted: list[ValueKind], new_file: Callable[[str], Path]
+        self,
+        value: Any,
+        kind: ValueKind,
+        notes: Notes,
+        wanted: Sequence[ValueKind],
+        new_file: Callable[[str], Path],
+        contents: bytes | None = None,
     ) -> None:
         self.kind = kind
         self.wanted = wanted
         """The kind that each consumer wants, in the order in which they are called."""
         self._new_file = new_file
+        self._contents = contents
+        """The contents of the file that the value is, if they were read already."""
         self._loaded: dict[ValueKind, Any] = {kind: value}
-        self._notes: dict[ValueKind, Notes] = {kind: notes}
+        self._notes = notes
+        self._notes_by_kind: dict[ValueKind, Notes] | None = None
+        """The notes on the value up to its conversion to a kind; None before any conversion is noted apart."""
 
     def take(self, position: int) -> Any:
-        """Return the value for the consumer at this position, converted to the kind that it takes."""
-        wanted = self.wanted[position]
-        if wanted not in self._loaded:
+        """Return the value for the consumer at this position, converted to the kind that it takes.
+
+        What the conversion notes for a sole consumer is left to whoever collects the notes on its call.
+        """
+        wanted, loaded = self.wanted[position], self._loaded
+        if len(self.wanted) == 1:
+            if wanted is not self.kind:
+                loaded[wanted] = self._convert(wanted)
+            return loaded[wanted]
+        if wanted not in loaded:
             if wanted is PATH:
-                return convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
+                return self._convert(wanted)
             with collected() as notes:
-                converted = convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
-            self._loaded[wanted], self._notes[wanted] = converted, self._notes[self.kind] | notes
-        return wanted.copy(self._loaded[wanted]) if self._is_needed_after(position, wanted) else self._loaded[wanted]
+                loaded[wanted] = self._convert(wanted)
+            if notes:
+                self._notes_by_kind = (self._notes_by_kind or {}) | {wanted: self._notes | notes}
+        return wanted.copy(loaded[wanted]) if self._is_needed_after(position, wanted) else loaded[wanted]
+
+    def _convert(self, wanted: ValueKind) -> Any:
+        if self._contents is not None and wanted.decode is not None:
+            return wanted.decode(self._contents)
+        return convert(self._loaded[self.kind], self.kind, wanted, self._new_file)
 
     def after_filter(self, position: int, taken: Any) -> Any:
         """Return the value that is passed on after a filter at this position: the value before the filter."""
@@ -77,7 +101,7 @@ class SharedValue:
 
     def notes(self, kind: ValueKind) -> Notes:
         """Return the notes on the value up to its conversion to this kind."""
-        return self._notes.get(kind, self._notes[self.kind])
+        return self._notes_by_kind.get(kind, self._notes) if self._notes_by_kind else self._notes
 
     def shared_path(self, position: int) -> Path | None:
         """Return the file for the consumer at this position if other consumers share it, else None."""
@@ -100,10 +124,10 @@ class StageCaller:
     """Calls the stages of one job, announces each call to the supervisor, and checks its result."""
 
     def __init__(
-        self, tree: Tree, path: str, source: bytes, refuse_changed_input: RefuseChangedInput, enter: Enter,
-        steps: StepReporter | None,
+        self, tree: Tree, path: bytes, source: bytes, scratch: Scratch, refuse_changed_input: RefuseChangedInput,
+        enter: Enter, steps: StepReporter | None,
     ) -> None:  # fmt: skip
-        self.scratch = Scratch(tree.setup.scratch, tree.setup.folder, path)
+        self.scratch = scratch
         self.steps = steps
         """The receiver of every step; None in a run."""
         self._root = tree.root
@@ -121,15 +145,20 @@ class StageCaller:
         try:
             with collected() as noted:
                 given = self._take(stage, value, position)
-                made = self.call(stage, self._argument(stage, given, wanted, part), wanted, value.shared_path(position))
-                check_returned(stage, made)
+                argument = given if stage.is_given_as_taken else self._argument(stage, given, wanted, part)
+                made = self.call(stage, argument, wanted, value.shared_path(position) if wanted is PATH else None)
+                if stage.makes is None or not is_kind(made, stage.makes):
+                    check_returned(stage, made)
                 if stage.makes is None:  # whatever it noted, the value goes on untouched
                     return value.after_filter(position, given), value.kind, value.notes(value.kind)
                 if wanted is PATH:
                     refuse_given(stage, given, made)
                 if part is not None and stage.makes is PATH:
                     self.scratch.add_part_file(made)
-                return *self.accept(stage, made), value.notes(wanted) | noted
+                if not stage.is_passed_on_as_made:
+                    made = self.accept(stage, made)
+            notes = value.notes(wanted)
+            return made, stage.passes_on, notes | noted if noted else notes
         finally:
             value.release(position)
 
@@ -164,23 +193,32 @@ class StageCaller:
         `shared_path` is the file given to the stage, if other stages read it too.
         """
         if self.steps:
-            self.steps.start_clock()
+            return self._call_in_steps(self.steps, stage, argument, wanted, shared_path)
+        made = self._call_and_check(stage, argument, shared_path)
+        if wanted is PATH:
+            self._refuse_changed_input(stage, made)
+        return made
+
+    def _call_in_steps(
+        self, steps: StepReporter, stage: BuiltStage, argument: Any, wanted: ValueKind, shared_path: Path | None
+    ) -> Any:
+        """Call a stage as `call` does, and report how that ends."""
+        steps.start_clock()
         try:
             made = self._call_and_check(stage, argument, shared_path)
             if wanted is PATH:
                 self._refuse_changed_input(stage, made)
         except BaseException as error:
-            if self.steps:
-                text = error_text(error) if isinstance(error, Skip) else error_line(error)
-                self.steps.raised(stage.name, text, error)
+            text = error_text(error) if isinstance(error, Skip) else error_line(error)
+            steps.raised(stage.name, text, error)
             raise
-        if self.steps and not stage.fans_out:
-            self.steps.made(stage.name, made)
+        if not stage.fans_out:
+            steps.made(stage.name, made)
         return made
 
     def _call_and_check(self, stage: BuiltStage, argument: Any, shared_path: Path | None) -> Any:
         """Announce and make a call; raise FileFailure if the stage changed its process or a shared file."""
-        threads = threading.active_count()
+        threads = count_threads()
         if shared_path and not self.scratch.holds(shared_path):
             shared_path = None
         before = _state_of(shared_path) if shared_path else None
@@ -190,22 +228,22 @@ class StageCaller:
         finally:
             changed = process_state.restore()
             self._enter(-1)
-        refuse_changed_process(stage, changed)
+        if changed or process_state.may_leak:
+            refuse_changed_process(stage, changed)
         if shared_path and _state_of(shared_path) != before:
             text = f"stage {stage.name!r} changed its input, which other stages read too"
             raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
-        if threading.active_count() > threads:
+        if count_threads() > threads:
             refuse_leaked_threads(stage)
         return made
 
-    def accept(self, stage: BuiltStage, made: Any) -> tuple[Any, ValueKind]:
-        """Return a stage's result as the value to pass on, with its kind. Raises FileFailure for an unusable file."""
+    def accept(self, stage: BuiltStage, made: Any) -> Any:
+        """Return a stage's result as the value to pass on. Raises FileFailure for an unusable file."""
         makes = stage.makes
         assert makes is not None
         if makes is PATH:
-            check_path(stage.name, made, self._root, self._path)
-        kind = IMAGE_IN_OWN_COLORS if makes is IMAGE and stage.setup.own_colors else makes
-        return convert(made, makes, kind, self.scratch.new_file), kind
+            check_path(stage.name, made, self._root, os.fsdecode(self._path))
+        return convert(made, makes, stage.passes_on, self.scratch.new_file)
 
     def _take(self, stage: BuiltStage, value: SharedValue, position: int) -> Any:
         """Take the stage's share of a value; an error of the machine on the way is not blamed on the stage."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from pipeline.files.permissions import Permissions
 from pipeline.files.set_aside import SetAside
 from pipeline.files.store import store_of
 from pipeline.images import DEFAULT_LIMITS, Limits
+from pipeline.records import dataclass
 from pipeline.stage.code import NO_STATE, CodeState
 from pipeline.stage.code_guard import guard
 from pipeline.stage.resolve import find, find_function
 from pipeline.stage.signature import Stage
-from pipeline.stage.values import BYTES, PATH, TEXT, Kind
+from pipeline.stage.values import BYTES, IMAGE, IMAGE_IN_OWN_COLORS, PATH, PICTURES, TEXT, Kind, is_unchanged
 from pipeline.types import FitBox
 
 
@@ -59,6 +61,8 @@ class WorkerSetup:
     unclean_runs: tuple[str, ...]
     """The ids of killed runs whose temporaries may still lie beside the targets."""
     stages: tuple[StageSetup, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    """The variables of the environment that are set before anything of the user's is imported."""
     initializers: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """The functions that are called before the stages are built, each with its arguments."""
     limits: Limits = DEFAULT_LIMITS
@@ -75,7 +79,7 @@ class WorkerSetup:
 
     def pack(self) -> bytes:
         """Pickle the setup; options are pickled apart, since their classes may be importable only from its folder."""
-        return pickle.dumps((self.folder, self.code, pickle.dumps(self)))
+        return pickle.dumps((self.folder, self.code, self.environment, pickle.dumps(self)))
 
 
 class BuiltStage:
@@ -88,7 +92,13 @@ class BuiltStage:
         self.where = signature.where
         self.takes = signature.takes
         self.makes = signature.makes
+        makes = signature.makes or PATH
+        self.passes_on = IMAGE_IN_OWN_COLORS if makes is IMAGE and setup.own_colors else makes
+        """The kind of the value that is passed on; of no meaning for a filter."""
+        self.is_passed_on_as_made = makes is not PATH and is_unchanged(makes, self.passes_on)
         self.wants_item = signature.wants_item
+        self.is_given_as_taken = not self.wants_item and self.takes not in (None, *PICTURES)
+        """True if the value needs no preparation beyond its conversion."""
         self.fans_out = signature.fans_out
         guard.enter(index)  # a class may load more code when it is built
         self.function: Callable[[Any], Any] = (
@@ -167,6 +177,7 @@ class Tree:
         self.ancestry = {stage.name: self._ancestry(stage.index) for stage in self.stages}
         """The indexes of a stage and of its ancestors, by the name of the stage."""
         self.root = store_of(setup.root).read(setup.root)
+        self.root_bytes = os.fsencode(self.root)
         self.committer = store_of(*setup.output_folders).put(setup.run, setup.output_folders)
         self.routes = Routes(self)
 

@@ -14,7 +14,9 @@ import pytest
 from support.program import Pipeline, on_terminal, wait_until
 from support.project import Project
 
+from pipeline import cli
 from pipeline.cli import main
+from pipeline.commands import run as run_verb
 
 YAML = """\
 inputs: in
@@ -284,3 +286,23 @@ def test_a_bug_of_ours_is_owned_up_to(capsys: pytest.CaptureFixture[str]) -> Non
     log = Path(said.partition("traceback in ")[2].rstrip(")\n"))
     assert "surprise" in log.read_text()
     os.unlink(log)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["photos.yaml"], ["-q"], ["--verbose", "photos.yaml"], ["photos.yaml", "-v", "-q"]]
+)
+def test_without_argparse_a_run_is_read_as_with_it(words: list[str]) -> None:
+    """A run without an option that matters is read by hand; the parser would have found the same."""
+    plain = cli._plain_run(words)
+    assert plain
+    assert vars(run_verb.plain_arguments(**plain)) | {"pipeline": None} == vars(cli._parse("run", run_verb, words)) | {
+        "pipeline": None
+    }
+
+
+@pytest.mark.parametrize(
+    "words", [["a.yaml", "b.yaml"], ["-j2"], ["-f", "a.yaml"], ["--force"], ["-qv"], ["--"], [""], ["--help"]]
+)
+def test_everything_else_is_read_by_argparse(words: list[str]) -> None:
+    """It has the words for what is wrong, and knows each option's values."""
+    assert cli._plain_run(words) is None

@@ -24,6 +24,8 @@ from pipeline.engines.os_process import describe_wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+# .ci/run takes few rounds, with one way of starting processes; FULL=1 takes all.
+FEW, MANY = pytest.param(10, id="few"), pytest.param(60, id="many")
 DRILL = ROOT / "tests" / "support" / "pool_drill.py"
 
 
@@ -44,10 +46,11 @@ class Killer(threading.Thread):
                 self.kills -= 1
 
 
-def test_random_kills_lose_nothing(make: Make, method: str) -> None:
-    """60 workers are killed during 20,000 small jobs: none is lost, none doubled, and it does not hang."""
+@pytest.mark.parametrize("kills", [FEW, MANY])
+def test_random_kills_lose_nothing(make: Make, method: str, kills: int) -> None:
+    """Workers are killed during 20,000 small jobs: none is lost, none doubled, and it does not hang."""
     engine = make(method)
-    killer = Killer(engine, 60, 0.2 if method == "fork" else 0.4)
+    killer = Killer(engine, kills, 0.2 if method == "fork" else 0.4)
     killer.start()
     count = 0
 
@@ -79,13 +82,14 @@ def test_the_holder_of_the_lock_is_killed(make: Make, method: str) -> None:
         assert len(run(engine, [job(f"ok {n}") for n in range(100)], most_s=20)) == 100
 
 
-def test_rebuilds_leave_nothing_behind(make: Make, method: str) -> None:
-    """100 forced rebuilds: no thread, process or file descriptor more than after the first."""
+@pytest.mark.parametrize("rounds", [FEW, MANY])
+def test_rebuilds_leave_nothing_behind(make: Make, method: str, rounds: int) -> None:
+    """Forced rebuilds: no thread, process or file descriptor more than after the first."""
     engine = make(method)
     counts = []
-    for round_ in range(100):
+    for round_ in range(rounds):
         run(engine, [job("ok 1"), job("ok 2")], most_s=20)
-        if round_ < 4 or round_ > 95:
+        if round_ < 4 or round_ >= rounds - 4:
             time.sleep(0.2)
             gc.collect()
             counts.append((threading.active_count(), len(os.listdir("/proc/self/fd")), len(_children())))
@@ -109,13 +113,16 @@ def test_a_killed_forkserver_costs_nothing(make: Make) -> None:
     assert len(run(engine, [job(f"ok {n}") for n in range(300)])) == 300
 
 
-def test_the_forkserver_is_killed_while_its_workers_start(make: Make) -> None:
+@pytest.mark.parametrize("kills", [FEW, MANY])
+def test_the_forkserver_is_killed_while_its_workers_start(make: Make, kills: int) -> None:
     """Workers that are not yet the leaders of a group outlive it: they are found, and take no batch away."""
     from multiprocessing import forkserver
 
-    for number in range(60):
+    for number in range(kills):
         engine = make("forkserver")
-        killer = threading.Timer(number * 0.01, lambda: os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL))
+        killer = threading.Timer(
+            number * 0.6 / kills, lambda: os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        )
         engine.warm_up()
         killer.start()
         assert len(run(engine, [job(f"sleep 0.002 {n}") for n in range(50)], most_s=20)) == 50
@@ -143,9 +150,10 @@ class Drill:
         return [int(pid) for file in self.folder.glob("pids*") for pid in file.read_text().split()]
 
 
-def test_nobody_outlives_the_parent(method: str, tmp_path: Path) -> None:
-    """The parent is killed, twenty times: its processes are gone, and the lock is free."""
-    for n in range(20):
+@pytest.mark.parametrize("kills", [FEW, MANY])
+def test_nobody_outlives_the_parent(method: str, tmp_path: Path, kills: int) -> None:
+    """The parent is killed, again and again: its processes are gone, and the lock is free."""
+    for n in range(kills):
         folder = tmp_path / str(n)
         folder.mkdir()
         drill = Drill(method, folder, 100)

@@ -193,6 +193,8 @@ def kill_after(process: subprocess.Popen[str], seconds: float, *, group: bool = 
 # -- strace ------------------------------------------------------------------------------------------------------------
 
 STRACE = shutil.which("strace")
+# Of all processes; it stops them at the calls that are traced, and not at every one. It injects no signals then.
+FOLLOWING = ("-f", "--seccomp-bpf", "-qq")
 
 # System calls that change what is on disk: between two of them nothing new can be left behind.
 CHANGING = (
@@ -206,15 +208,16 @@ def can_inject() -> bool:
     """Whether strace is installed and may trace, which some containers forbid."""
     if STRACE is None:
         return False
-    traced = [STRACE, "-f", "-o", os.devnull, "-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=9", "true"]
-    return subprocess.run(traced, capture_output=True).returncode == 0
+    traced = [[*injecting("rename", what, 9), "true"] for what in ("signal=KILL", "error=EIO")]
+    return all(subprocess.run(each, capture_output=True).returncode == 0 for each in traced)
 
 
 def injecting(call: str, what: str, number: int, log: str = os.devnull) -> tuple[str, ...]:
     """Return the strace command under which the `number`th such call of each process fails or kills it."""
     assert STRACE
     inject = f"inject={call}:{what}:when={number}"
-    return (STRACE, "-f", "-qq", "-o", log, "-e", f"trace={call}", "-e", "signal=none", "-e", inject)
+    following = ("-f", "-qq") if what.startswith("signal=") else FOLLOWING
+    return (STRACE, *following, "-o", log, "-e", f"trace={call}", "-e", "signal=none", "-e", inject)
 
 
 def calls_below(project: Gallery, *arguments: str) -> Iterator[tuple[str, int]]:
@@ -225,7 +228,7 @@ def calls_below(project: Gallery, *arguments: str) -> Iterator[tuple[str, int]]:
     assert STRACE
     log = project.folder / "trace"
     trace = f"trace={','.join(CHANGING)}"
-    before = (STRACE, "-f", "-y", "-qq", "-s", "256", "-o", str(log), "-e", trace, "-e", "signal=none")
+    before = (STRACE, *FOLLOWING, "-y", "-s", "256", "-o", str(log), "-e", trace, "-e", "signal=none")
     project.forget()
     assert project.finish(*arguments, before=before) == 0
     counts: dict[tuple[str, str], int] = {}

@@ -38,12 +38,13 @@ def make(tmp_path: Path) -> Iterator[Make]:
         blueprint: bytes = b"",
         stages=pool_jobs.STAGES,
         close_fds=(),
+        peaks=None,
         **settings,
     ) -> PoolEngine:
         folder = tmp_path / f"engine{len(engines)}"
         settings = {"processes": 2, **settings}
         spec = PoolSpec(PoolSettings(context=method, **settings), tuple(stages), pool_jobs.start, blueprint, work)
-        made = spec.open(folder, close_fds)
+        made = spec.open(folder, close_fds, peaks)
         engines.append(made)
         return made
 

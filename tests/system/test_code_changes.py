@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.program import wait_until
 from support.project import Project
+from support.warm_start import run_warm
 
 from pipeline import load, run
 from pipeline.files.state_dir import open_state
@@ -73,9 +74,9 @@ def started(folder: Path) -> subprocess.Popen[str]:
 
 
 def plan(folder: Path) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", "plan"], cwd=folder, capture_output=True, text=True, timeout=100, check=True
-    ).stdout
+    planned = run_warm("plan", cwd=folder)
+    assert planned.returncode == 0, planned.stderr
+    return planned.stdout
 
 
 def log_of(folder: Path) -> str:

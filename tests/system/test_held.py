@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from subprocess import run as run_process
 
 from support.project import Project
+from support.warm_start import run_warm
 
 YAML = """
 inputs: in
@@ -41,9 +40,7 @@ def project_of(folder: Path, files: int) -> Project:
 
 def say(project: Project, *arguments: str) -> tuple[int, str, str]:
     """Run the program; return its exit code, stdout and stderr."""
-    done = run_process(
-        [sys.executable, "-m", "pipeline", *arguments], cwd=project.folder, capture_output=True, text=True, check=False
-    )
+    done = run_warm(*arguments, cwd=project.folder)
     return done.returncode, done.stdout, done.stderr
 
 

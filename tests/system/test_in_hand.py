@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.program import wait_until
 from support.project import Project
+from support.warm_start import run_warm
 
 from pipeline.config.load import load_config
 from pipeline.observer import RunObserver
@@ -54,8 +55,9 @@ def project(tmp_path: Path, engine: str) -> Project:
 
 def say(project: Project, *arguments: str) -> str:
     """Run the program; return its stdout."""
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True).stdout
+    done = run_warm(*arguments, cwd=project.folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @contextmanager

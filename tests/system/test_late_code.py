@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.program import wait_until
 from support.project import Project
+from support.warm_start import run_warm
 
 YAML = """
 inputs: in
@@ -55,9 +56,7 @@ def project_in(folder: Path, stage: str = BY_NAME, yaml: str = YAML) -> Project:
 
 
 def program(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments], cwd=folder, capture_output=True, text=True, timeout=100
-    )
+    done = run_warm(*arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -373,16 +374,17 @@ def test_a_long_tmpdir_is_no_reason_to_stop(
 
 
 @pytest.mark.parametrize("context", METHODS)
-def test_shared_memory_without_room_ends_the_run_by_its_name(tmp_path: Path, context: str) -> None:
+def test_shared_memory_without_room_ends_the_run_by_its_name(context: str) -> None:
     """Exit 3, and a sentence that says where to make room."""
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("needs root and unshare")
-    project(tmp_path, context)
-    (tmp_path / "in" / "a.txt").write_text("fine\n")
-    fill = "mount -t tmpfs -o size=4k none /dev/shm && head -c 4096 /dev/zero >/dev/shm/full"
-    command = f"{fill} && exec {sys.executable} -m pipeline"
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=100
-    )
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # that of the tests may lie in shared memory itself
+        project(Path(folder), context)
+        (Path(folder) / "in" / "a.txt").write_text("fine\n")
+        fill = "mount -t tmpfs -o size=4k none /dev/shm && head -c 4096 /dev/zero >/dev/shm/full"
+        command = f"{fill} && exec {sys.executable} -m pipeline"
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=100
+        )
     assert done.returncode == 3, done.stderr
     assert "make room" in done.stderr and "/dev/shm" in done.stderr and "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ EVENTS: dict[str, tuple[object, ...]] = {
     "on_step": (Step("up", "made", "str", 0.1),),
     "on_outcome": (Outcome(Source(b"a", 1, 1), ()),),
     "on_in_hand": ([],),
+    "on_left": (12.5,),
     "on_slow": ("slow",),
     "on_signal": ("SIGTERM",),
     "on_jobs_ended": (),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
 import shutil
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from support.program import Pipeline
+from support.docs import blocks
+from support.program import ROOT, Pipeline
+
+from pipeline.config.load import Loading, load_config
+from pipeline.files.state_dir import SEAL_FILE
 
 YAML = """
 inputs: in
@@ -197,3 +204,51 @@ def test_wherever_the_state_is(tmp_path: Path, pipeline: Pipeline, words: str) -
     folder.run()
     folder.run()
     assert folder.imports() == ("'" in words)
+
+
+PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in ("tutorial.md", "stages.md")]
+PIPELINES = [
+    (ROOT / "pipeline.yaml").read_text(),
+    *dict.fromkeys(chain.from_iterable(blocks("yaml", page.read_text()) for page in PAGES)),
+]
+
+
+@pytest.mark.parametrize("yaml", PIPELINES, ids=lambda yaml: hashlib.sha256(yaml.encode()).hexdigest()[:6])
+def test_what_the_seal_keeps_is_what_was_read(example: Path, yaml: str) -> None:
+    """To the last field, for every pipeline that the documentation shows."""
+    file = example / "pipeline.yaml"
+    file.write_text(yaml)
+    read = load_config(file)
+    assert read.seal
+    read.state.mkdir(parents=True)
+    (read.state / SEAL_FILE).write_bytes(read.seal)
+    again = Loading(file)
+    assert again.is_sealed
+    kept = again.config()
+    assert kept == read and repr(kept) == repr(read)
+    assert kept.evidence and read.evidence and kept.evidence.holds() and kept.evidence.asked == read.evidence.asked
+    assert [stage.packed_options for stage in kept.stages] == [stage.packed_options for stage in read.stages]
+
+
+def call_of(module: str, name: str, argument: str) -> bytes:
+    """A pickle that calls something with a text when it is unpacked."""
+    texts = [b"\x8c%c%s" % (len(each), each.encode()) for each in (module, name, argument)]
+    return b"\x80\x04%s%s\x93%s\x85R." % tuple(texts)
+
+
+@pytest.mark.parametrize("kind", ["another class", "a function", "what ours imports", "another version", "no pickle"])
+def test_a_seal_of_somebody_else_costs_a_reading(folder: Folder, kind: str) -> None:
+    """What is in it is unpacked only into filemill's own classes, and nothing of it is run."""
+    file = folder.path / ".pipeline/pipeline/reading.seal"
+    made = folder.path / "was-run"
+    packed = {
+        "another class": call_of("os", "mkdir", str(made)),
+        "a function": call_of("pipeline.files.atomic", "_make_folder", str(made)),
+        "what ours imports": call_of("pipeline.config.seal", "os.mkdir", str(made)),
+        "another version": pickle.dumps({"config": None}),
+        "no pickle": b"\x80\x05nothing of the kind",
+    }[kind]
+    file.write_bytes(hashlib.blake2b(packed, digest_size=16).digest() + packed)
+    assert folder.imports() == 1
+    assert not made.exists()
+    assert folder.imports() == 0

@@ -29,17 +29,6 @@ def attempts(count: int) -> list[Attempt]:
     return [Attempt(job(str(number))) for number in range(count)]
 
 
-def test_what_needs_all_memory_waits_for_the_others() -> None:
-    """It is in no batch, and is dropped with all others."""
-    backlog, [first, second] = Backlog(sizer()), attempts(2)
-    backlog.add(first)
-    backlog.add_last(second)
-    assert names(backlog.next_batch()) == ["0"] and backlog.next_batch() == []
-    assert names(backlog.next_last()) == ["1"] and backlog.next_last() == []
-    backlog.add_last(second)
-    assert names(list(backlog.clear())) == ["1"] and backlog.next_last() == []
-
-
 def names(batch: list[Attempt]) -> list[str]:
     return [attempt.job.source.path.decode() for attempt in batch]
 

@@ -77,6 +77,42 @@ def test_a_memory_limit_of_version_1_counts(groups: Path) -> None:
     assert host.memory_share_bytes(2) == 400_000_000
 
 
+def test_what_is_free_in_a_group_of_version_2(groups: Path) -> None:
+    """Its limit without what is used, except for contents of files that the kernel may drop; if it has a limit."""
+    folder = own("memory.max", "1000", groups)
+    write(folder / "memory.current", "700")
+    write(folder / "memory.stat", "anon 500\ninactive_file 30\nactive_file 20")
+    machine, *others = host.memory_bounds()
+    assert machine.scope == "" and 0 < machine.available_bytes < 1 << 50
+    assert others == [host.MemoryBound(str(folder), 350)]
+    write(folder / "memory.max", "max")
+    assert [each.scope for each in host.memory_bounds()] == [""]
+
+
+def test_what_is_free_in_a_group_of_version_1(groups: Path) -> None:
+    """Without a limit the kernel writes a number that no machine has; what is over the limit is not free."""
+    folder = groups / "memory"
+    write(folder / "memory.limit_in_bytes", "1000")
+    write(folder / "memory.usage_in_bytes", "700")
+    write(folder / "memory.stat", "cache 400\ninactive_file 1\ntotal_inactive_file 30\ntotal_active_file 20")
+    assert host.MemoryBound(str(folder), 350) in host.memory_bounds()
+    write(folder / "memory.usage_in_bytes", "2000")
+    assert host.MemoryBound(str(folder), 0) in host.memory_bounds()
+    write(folder / "memory.limit_in_bytes", "9223372036854771712")
+    assert [each.scope for each in host.memory_bounds()] == [""]
+
+
+@pytest.mark.parametrize("file", ["memory.events", "memory/memory.oom_control"])
+def test_kills_of_the_kernel_are_counted(groups: Path, file: str) -> None:
+    """Those of our own group, whichever version it is of; without a group those of the machine."""
+    of_machine = host.memory_kills()
+    assert of_machine >= 0
+    version_2 = host._own_groups("0::", groups)[0]
+    target = version_2 / file if "/" not in file else host._own_groups(":memory:", groups / "memory")[0] / file[7:]
+    write(target, f"low 0\noom 8\noom_kill {of_machine + 7}")
+    assert host.memory_kills() == of_machine + 7
+
+
 def test_this_machine_makes_sense() -> None:
     """At least one process, no more than there are CPUs, and memory for each."""
     assert 1 <= host.available_processes() <= (os.cpu_count() or 1)

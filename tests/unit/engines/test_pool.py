@@ -22,7 +22,9 @@ from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.pool import PoolEngine
 from pipeline.engines.slots import State
 from pipeline.engines.supervisor import WorkerDeath
+from pipeline.engines.worker_process import start_lock
 from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.planning.learnt import Learnt
 from pipeline.text import format_bytes
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -259,13 +261,9 @@ def test_programs_of_the_initializer_stay(make: Make, method: str) -> None:
     wait_until_gone([pid])
 
 
-def test_workers_have_no_terminal_and_one_thread(make: Make, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """stdin is empty, and libraries are told to use one thread unless the user said otherwise."""
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    found = texts(run(make(method), [job("stdin"), job("environment")]))
-    assert found["stdin"] == "0"
-    assert method == "forkserver" or found["environment"] == "1 3"  # that server may be older than this test
+def test_workers_have_no_terminal(make: Make, method: str) -> None:
+    """stdin is empty."""
+    assert texts(run(make(method), [job("stdin")])) == {"stdin": "0"}
 
 
 # Imported by a forkserver: the first one ends after it has forked, and before it has told the number of the child.
@@ -401,6 +399,44 @@ def test_close_kills_what_is_at_work(make: Make, method: str, tmp_path: Path) ->
     assert not threading.enumerate()[1:] or not any("pool" in t.name for t in threading.enumerate())
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_nobody_waits_for_the_start_of_workers(make: Make, method: str) -> None:
+    """While no worker can be started, the engine is opened, given jobs and polled; they are done once one can."""
+    engine = make(method)
+    with start_lock:
+        engine.warm_up()
+        engine.submit(job("ok"))
+        assert engine.poll(0.05) == [] and engine.busy
+    assert len(run(engine, [])) == 1
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_the_first_workers_work_while_others_start(make: Make, method: str) -> None:
+    """The last of many may start as late as it likes."""
+    engine = make(method, processes=4)
+    engine.warm_up()
+    assert engine._session is not None
+    wait_until(lambda: engine._session.workers)
+    with start_lock:
+        started = len(engine._session.workers)
+        assert len(run(engine, [job(f"ok {n}") for n in range(20)])) == 20
+        assert len(engine._session.workers) == started
+    wait_until(lambda: len(engine._session.workers) == 4)
+
+
+def test_many_that_are_still_starting_are_gone_after_close(make: Make, method: str) -> None:
+    """Those that had started are ended, and no other is started."""
+    engine = make(method, processes=12)
+    engine.warm_up()
+    assert engine._session is not None
+    session = engine._session
+    engine.close()
+    pids = [worker.process.pid for worker in session.workers]
+    wait_until_gone([pid for pid in pids if pid])
+    assert len(session.workers) == len(pids)
+    assert not any("pool" in thread.name for thread in threading.enumerate())
+
+
 def test_a_worker_that_cannot_be_killed_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stuck in the kernel, it would be waited for without end; a signal that does nothing stands in."""
     engine = make(timeout_s=0.2)
@@ -504,6 +540,41 @@ def test_a_large_file_runs_once_with_the_memory_of_all(make: Make, method: str) 
     assert {name for name, kind in kinds(found).items() if kind != "done"} == {names[1]}
     whole = format_bytes(limits["memory_alone_bytes"])
     assert texts(found)[names[1]].endswith(f"more than the {whole} that all workers may have together")
+
+
+def test_large_files_outlive_dead_workers_and_sessions(make: Make, method: str, tmp_path: Path) -> None:
+    """What was granted to a job is free again when its worker or the whole pool has died; in the end it is done."""
+    learnt = Learnt()
+    learnt.add_peak(("web",), 0, first_bytes(method) + 200_000_000)
+    whole = 2 * (first_bytes(method) + 300_000_000)
+    limits = {"max_memory_bytes": whole // 2, "memory_alone_bytes": whole, "is_memory_shared": True}
+    engine = make(method, peaks=learnt, **limits)
+    jobs = [job(f"ok {n}") for n in range(10)]
+    jobs += [job(f"once {tmp_path}/{how}{n} {how}") for n in range(3) for how in ("kill", "segv", "break_pool", "fail")]
+    granted = []
+    found = run(engine, jobs, each=lambda: granted.append(len(engine._grants)))
+    assert {kind for name, kind in kinds(found).items() if "fail" not in name} == {"done"}
+    assert len(found) == len(jobs) and max(granted) == 2
+    assert engine.poll(0) == [] and not engine._grants
+
+
+def test_a_drained_pool_drops_large_files_that_wait(make: Make, tmp_path: Path) -> None:
+    """Those in hand end, all others are dropped, and nothing is promised any more once it is closed."""
+    learnt = Learnt()
+    learnt.add_peak(("web",), 0, 10**12)  # more than any machine has: one after the other
+    engine = make(peaks=learnt, max_memory_bytes=10**9, memory_alone_bytes=2 * 10**9, is_memory_shared=True)
+    for number in range(5):
+        engine.submit(job(f"hold {tmp_path} {number}"))
+    wait_until(lambda: engine.poll(0.05) or list(tmp_path.glob("held-*")))
+    engine.drain()
+    (tmp_path / "go").touch()
+    found = []
+    wait_until(lambda: found.extend(engine.poll(0.05)) or not engine.busy)
+    assert [o.results[0].status for o in found] == ["done"]
+    assert len(list(tmp_path.glob("held-*"))) == 1
+    board = engine._grants.board
+    engine.close()
+    assert board and not board._file.exists()
 
 
 def test_a_signal_while_it_closes_leaves_nothing(make: Make, method: str, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_slot_that_is_given_again_says_nothing_of_the_last_worker(tmp_path: Pa
     slot = allocator.allocate(0)
     assert slot
     at = first_word(slot.number)
-    table.words[at : at + WIDTH] = [State.WORKING, 1, 2, 3, 4, 5, 6]
+    table.words[at : at + WIDTH] = [State.WORKING, 1, 2, 3, 4, 5, 6, 7]
     assert table.read(0) == (State.WORKING, 1, 2, 3, 4, 5)
     allocator.release(slot)
     began = time.monotonic_ns()

@@ -185,3 +185,22 @@ def test_names_left_out_are_bounded(tmp_path: Path) -> None:
 def test_any_name_can_be_matched(name: bytes) -> None:
     """No name is too odd for a pattern."""
     assert matcher(["*"])(name) and matcher(["*.TXT"])(name + b".txt")
+
+
+@pytest.mark.parametrize("include", [(), ("*",)])
+def test_walks_over_parts_of_the_root_are_one_walk(tmp_path: Path, include: tuple[str, ...]) -> None:
+    """Wherever it is divided, also within a folder, at one, at a link, and where nothing lies."""
+    for name in ("!", "a.b/c", "a/b.c/d", "a/b/c", "a/b0", "a0", "b/a", "b/z", "c", "zz/y/x/w", "é/ü"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "b/link").symlink_to("a")
+    root = os.fsencode(tmp_path)
+    whole = list(Walk(root, include))
+    paths = [each.path for each in whole]
+    assert b"b/link" in paths and len(paths) > 8
+    for at in [*paths, *(path + b"0" for path in paths), *(path[:-1] for path in paths), b"a/", b"b", b"zz/y/"]:
+        if at:
+            walk = Walk(root, include)
+            before, after = list(walk.within(b"", at)), list(walk.within(at, None))
+            assert [*before, *after] == whole
+            assert all(each.path < at for each in before) and all(each.path >= at for each in after)

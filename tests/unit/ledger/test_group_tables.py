@@ -73,8 +73,9 @@ def test_members_are_taken_from_what_was_made(ledger: Ledger, tables: GroupTable
 
 
 def test_creating_them_leaves_the_plan_to_be_filled(tmp_path: Path) -> None:
-    """The tables of the plan are filled in one transaction, which `commit` ends."""
+    """The tables of the plan are filled in one transaction, which the ledger's `commit` ends."""
     with closing(Ledger(tmp_path / "l")) as ledger:
-        plan = ledger.create_plan_tables()
+        ledger.create_plan_tables()
         ledger.create_group_tables()
-        plan.commit()
+        assert ledger._connection.in_transaction
+        ledger.commit()

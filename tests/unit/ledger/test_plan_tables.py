@@ -53,7 +53,7 @@ def test_what_is_read_in_chunks_may_be_written_meanwhile(tables: PlanTables) -> 
     names = [b"%04d" % number for number in range(1200)]
     tables.insert_outputs(output(name) for name in names)
     tables.index_targets()
-    tables.commit()
+    tables._connection.execute("COMMIT")
     found = []
     for seq, source, *_ in tables.outputs_to_make(late=False):
         found.append(source)
@@ -152,3 +152,73 @@ def test_past_failures_are_kept_for_the_run(tables: PlanTables) -> None:
     """A plan that only looks forgets nothing."""
     tables.insert_past_failure(b"a", "up")
     assert tables.past_failures() == [(b"a", "up")]
+
+
+# -- the jobs that come first ------------------------------------------------------------------------------------------
+
+BY_SIZE = [(8192, 5.0), (4096, 1.0)]
+
+
+def sized(source: bytes, size: int, **more: object) -> tuple[object, ...]:
+    return (source, size, *output(source, **more)[2:])  # type: ignore[arg-type]
+
+
+def order_of(tables: PlanTables, distance: int = 2) -> list[tuple[bytes, str]]:
+    """Source and stage of all outputs to make, in the order in which they are handed out."""
+    rows = [*tables.outputs_of_long_jobs(distance), *tables.outputs_to_make(late=False)]
+    return [(row[1], row[4]) for row in rows]
+
+
+def test_the_longest_come_first(tables: PlanTables) -> None:
+    """With all outputs of their source; of equal cost the larger source, then byte order; each once."""
+    tables.insert_outputs(
+        [
+            sized(b"a", 10), sized(b"b", 4096), sized(b"b", 4096, stage="other"), sized(b"c", 9000),
+            sized(b"d", 5000), sized(b"e", 5000), sized(b"f", 10**6, code="held", action="held"),
+            sized(b"g", 10**6, late=True), sized(b"/up/h", 10**6),
+        ]
+    )  # fmt: skip
+    assert tables.find_long_jobs({"up": BY_SIZE}, 0.0, least_s=0.5, most=100, as_last_time=False) == 4
+    assert order_of(tables) == [
+        (b"c", "up"), (b"d", "up"), (b"e", "up"), (b"b", "up"), (b"b", "other"), (b"a", "up"),
+    ]  # fmt: skip
+    assert [row[1] for row in tables.outputs_to_make(late=True)] == [b"g"]
+    assert [row[1] for row in tables.outputs_to_make(late=False, of_groups=True)] == [b"/up/h"]
+
+
+def test_a_job_is_as_long_as_the_longest_of_its_outputs(tables: PlanTables) -> None:
+    """A stage of which nothing is known costs by the byte."""
+    tables.insert_outputs([sized(b"a", 5000), sized(b"b", 100), sized(b"b", 100, stage="new"), sized(b"c", 9000)])
+    assert tables.find_long_jobs({"up": BY_SIZE}, 0.03, least_s=0.5, most=100, as_last_time=False) == 3
+    assert order_of(tables) == [(b"c", "up"), (b"b", "up"), (b"b", "new"), (b"a", "up")]
+
+
+def test_what_a_job_took_last_time_counts_more_than_its_size(tables: PlanTables, ledger: Ledger) -> None:
+    """As long as its source has the same size."""
+    tables.insert_outputs([sized(b"a", 5000), sized(b"b", 10), sized(b"c", 10), sized(b"d", 9000), sized(b"e", 10)])
+    tables._connection.execute("COMMIT")
+    for source, size, seconds in ((b"b", 10, 3.0), (b"c", 11, 9.0), (b"d", 9000, 0.0)):
+        ledger._connection.execute(
+            "INSERT INTO outputs (target, source, stage, status, source_size, at_work, seconds)"
+            " VALUES (?, ?, 'up', 'done', ?, 0, ?)",
+            (b"out/" + source, source, size, seconds),
+        )
+    assert tables.find_long_jobs({"up": BY_SIZE}, 0.0, least_s=0.5, most=100, as_last_time=True) == 2
+    assert [source for source, _ in order_of(tables)] == [b"b", b"a", b"c", b"d", b"e"]
+
+
+def test_so_many_are_chosen_at_most(tables: PlanTables) -> None:
+    """And all of them come, though they are read in chunks while rows change."""
+    tables.insert_outputs(sized(b"%04d" % number, 5000 + number) for number in range(1500))
+    assert tables.find_long_jobs({"up": BY_SIZE}, 0.0, least_s=0.5, most=1200, as_last_time=False) == 1200
+    found = [source for source, _ in order_of(tables)]
+    longest = [b"%04d" % number for number in range(1499, -1, -1)]
+    assert sorted(found) == sorted(longest)
+    assert found[1200:] == sorted(set(longest) - set(found[:1200]))
+
+
+def test_of_nothing_known_the_largest_come_first(tables: PlanTables) -> None:
+    """And without a stage whose cost is known."""
+    tables.insert_outputs([sized(b"a", 10), sized(b"b", 5000), sized(b"c", 9000)])
+    assert tables.find_long_jobs({}, 1e-3, least_s=4.0, most=10, as_last_time=False) == 2
+    assert [source for source, _ in order_of(tables)] == [b"c", b"b", b"a"]

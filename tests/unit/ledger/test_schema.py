@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,7 @@ from support.program import ROOT
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.schema import VERSION
+from pipeline.ledger.schema import VERSION, row_sum
 
 SQL = re.compile(
     r"\b(SELECT\b.+\bFROM|INSERT (OR \w+ )?INTO|DELETE FROM|UPDATE \w+ SET|CREATE (TEMP )?(TABLE|INDEX)|PRAGMA \w)",
@@ -47,7 +48,7 @@ def tables_of(connection: sqlite3.Connection) -> dict[str, set[tuple[object, ...
     return {name: {row[1:] for row in connection.execute(f"PRAGMA table_info({name})")} for (name,) in names}
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_older_file_gets_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
     """Nothing of the program needs to know from which version a file came."""
     file = tmp_path / "l"
@@ -77,3 +78,16 @@ def test_a_file_from_between_two_versions_is_taken_over(tmp_path: Path, column: 
         connection.executescript(f"{OLD_SCHEMAS[3]} ALTER TABLE outputs DROP COLUMN {column}; PRAGMA user_version=3")
     with closing(Ledger(tmp_path / "l")) as ledger:
         assert list(ledger.outputs.all()) == []
+
+
+def test_the_checksum_of_a_row_depends_on_its_values_only() -> None:
+    """Not on whether Python keeps a text once, nor on how often anything refers to a value."""
+    text = "".join(["do", "ne"])
+    for values in ((b"a", "done", 1, 2**40, None, -1, ""), (b"a", text, 1, 2**40, None, -1, "")):
+        assert row_sum(*values) == row_sum(*[*values]) == zlib.crc32(_DONE)
+
+
+_DONE = (
+    b"(\x07\x00\x00\x00s\x01\x00\x00\x00au\x04\x00\x00\x00donei\x01\x00\x00\x00"
+    b"l\x03\x00\x00\x00\x00\x00\x00\x00\x00\x04Ni\xff\xff\xff\xffu\x00\x00\x00\x00"
+)

@@ -41,12 +41,14 @@ def test_a_bar_counts_the_files_that_are_through(monkeypatch: pytest.MonkeyPatch
     (observer,) = terminal_observers(is_quiet=False)
     observer.on_planned(2)
     assert "0/2" in terminal.getvalue()
+    observer.on_left(754.0)
     for goes_on in (True, False):
         observer.on_outcome(OUTCOME._replace(goes_on=goes_on))
     observer.on_signal("SIGINT")
     observer.on_jobs_ended()
     shown = terminal.getvalue()
     assert "SIGINT: finishing what is in hand; a second one stops at once" in shown
+    assert "13 min left" in shown
     assert "1/2" in shown and "2/2" not in shown and shown.endswith("\r") and "hello" not in shown
 
 

@@ -53,9 +53,14 @@ def test_a_run_is_told_from_its_start_to_its_end(tmp_path: Path, live: LiveProgr
     live.on_in_hand([])
     fields = read_progress(tmp_path)[1]
     assert (fields["stage"], fields["planned"], fields["through"], fields["done"]) == ("running", 2, 1, 1)
+    assert "left_s" not in fields
+    live.on_left(12.34)
+    live.on_in_hand([])
+    assert read_progress(tmp_path)[1]["left_s"] == 12.3
     summary.exit, summary.stopped = 4, "too many failed"
     live.on_end()
     standing, fields = read_progress(tmp_path)
+    assert "left_s" not in fields
     assert (standing, fields["exit"], fields["stopped"]) == ("ended", 4, "too many failed")
     assert fields["said"].startswith("photos: 1 done")
 

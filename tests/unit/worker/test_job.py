@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import io
 import os
 import resource
@@ -10,6 +11,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,6 +20,9 @@ from support.worker_bench import Bench, worker_bench
 from pipeline.files.atomic import temporary_for
 from pipeline.messages import Job, Result, Source, Target
 from pipeline.worker import main as worker
+from pipeline.worker.job import JobRunner
+from pipeline.worker.source import SourceReading
+from pipeline.worker.stage_call import StageCaller
 
 STAGES = '''
 import builtins, os
@@ -190,13 +195,36 @@ def test_only_what_is_wanted_is_made(bench: Bench) -> None:
 
 def test_the_source_is_read_once_for_all_who_want_the_same(bench: Bench) -> None:
     """Two stages that want the picture loaded share one decoding: the second is served though the file is gone."""
-    bench.start(("load-a", None), ("load-b", None))
+    bench.start(("load-a", None), ("load-b", None), ("upper", None), ("same", None))
     bench.picture("x.png")
-    opened: list[str] = []
-    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
-    bench.work("x.png", "load-a", "load-b", suffix=".png")
+    bench.text("x.txt")
+    for name in ("x.png", "x.txt"):
+        os.utime(bench.root / name, (1e9, 1e9))
+    opened: list[bytes] = []
 
-    assert opened.count(str(bench.root / "x.png")) == 2  # for its digest, and for the picture
+    def note(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(args[0], (str, bytes)):
+            opened.append(os.fsencode(args[0]))
+
+    sys.addaudithook(note)
+    bench.work("x.png", "load-a", "load-b", suffix=".png")
+    bench.work("x.txt", "upper", "same")
+
+    assert opened.count(bytes(bench.root / "x.png")) == 2  # for its digest, and for the picture
+    assert opened.count(bytes(bench.root / "x.txt")) == 1  # a stage is given the very text that was digested
+
+
+def test_a_job_that_has_ended_is_gone_at_once(bench: Bench) -> None:
+    """It holds the contents of its source, and the next job of a worker follows long before any cycle is looked for."""
+    bench.start(("upper", None), ("yes", None), ("same", "yes"), ("copied", None), ("no", None), ("fail", None))
+    bench.text("x.txt")
+    gc.disable()
+    try:
+        bench.work("x.txt", "upper", "same", "copied", "no", "fail")
+        left = [each for each in gc.get_objects() if isinstance(each, (JobRunner, StageCaller, SourceReading))]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_the_result_says_what_stat_says(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import locale
 import os
@@ -66,12 +67,15 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
+@pytest.mark.parametrize("is_worker", [False, True])
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_is_said_once_and_set_back(tmp_path: Path, what: str) -> None:
+def test_a_change_is_said_once_and_set_back(tmp_path: Path, what: str, is_worker: bool) -> None:
     """After it all is as before, so that nothing is said of the next call."""
     change, text = CHANGES[what]
 
     def check(state: ProcessState) -> None:
+        if is_worker:
+            state.keep([os.open(tmp_path, os.O_RDONLY)])
         before = _seen()
         change()
         assert state.restore() == text
@@ -113,6 +117,18 @@ def test_the_loss_of_a_needed_descriptor_ends_the_process(tmp_path: Path) -> Non
         assert state.restore() == "" and not lost
         os.dup2(1, needed)
         assert state.restore() and lost and state.is_spoilt
+
+    in_a_child(tmp_path / "raised", check)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such marks")
+def test_only_the_files_of_a_worker_are_marked(tmp_path: Path) -> None:
+    """Those of a terminal are the shell's as well."""
+
+    def check(state: ProcessState) -> None:
+        assert [fcntl.fcntl(number, fcntl.F_GETSIG) for number in range(3)] == [0, 0, 0]
+        state.keep([os.open(tmp_path, os.O_RDONLY)])
+        assert 0 not in [fcntl.fcntl(number, fcntl.F_GETSIG) for number in range(3)]
 
     in_a_child(tmp_path / "raised", check)
 

@@ -1,0 +1,325 @@
+"""Admits jobs by the memory that they are expected to take, so that large ones have fewer neighbours.
+
+    Backlog -> sift -- most jobs ----------------------------> batch
+                 |
+                 +-- large ones, by class -> choose -> grant -> batch of one, with the memory that was granted
+
+A job is large if others like it took a good part of a worker's even share. It is admitted while its memory, that of
+all other large jobs in flight, and a usual amount for each other worker, fit into 80 % of what is free; where they
+only fit beside fewer others, no more of these are sent. A job that fits beside none, or of which only is known that it
+was too large, waits until all others have ended, and runs alone. What is free is read again all the time, as are the
+promises of other runs on the machine, so that they share it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+
+from pipeline.engines import Peaks
+from pipeline.engines.attempts import Attempt
+from pipeline.engines.batching import Backlog
+from pipeline.engines.grants import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grant, Grants, JobClass, class_of
+from pipeline.engines.host import USED_SHARE, MemoryBound, memory_bounds
+from pipeline.engines.promises import PromiseBoard
+from pipeline.records import dataclass
+from pipeline.text import format_bytes
+
+# A job may take so much more than others like it before it counts as larger than expected.
+MARGIN = 1.2
+# Seconds for which a reading of the free memory and of other runs' promises holds; one may take a millisecond.
+REVIEW_S = 0.1
+# How often a job may run alone that the kernel has killed, since other runs on the machine took the memory.
+MAX_FORGIVEN = 3
+# How long what is expected of a class of jobs is taken for granted; in between more of them end.
+EXPECTED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The workers of an engine, and the memory that they may take."""
+
+    processes: int
+    share_bytes: int | None
+    """The memory that each worker may take; None for no limit."""
+    alone_bytes: int | None
+    """The memory that a job may take which runs while no other does; None for the same."""
+    is_shared: bool
+    """True if a job may take more than a share beside others, where these leave room; False if it must be alone."""
+
+
+class Admission:
+    """Decides which jobs are sent next: most in the order of the backlog, large ones when their memory can be had."""
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        capacity: Capacity,
+        grants: Grants,
+        peaks: Peaks | None,
+        ready_bytes: Callable[[], int],
+        held_bytes: Callable[[], int],
+        bounds: Callable[[], list[MemoryBound]] = memory_bounds,
+    ) -> None:
+        """Keep no job yet.
+
+        Args:
+            backlog: The jobs that no worker has, large ones among them.
+            capacity: The workers and their memory.
+            grants: The memory that is granted to jobs in flight.
+            peaks: What is known of the memory that jobs take; None if nothing ever is.
+            ready_bytes: Returns what a worker of the engine holds before its first job; 0 if that is unknown.
+            held_bytes: Returns what all workers of the engine hold at this moment.
+            bounds: Returns what is free at this moment.
+        """
+        self._backlog = backlog
+        self._capacity = capacity
+        self._grants = grants
+        self._peaks = peaks if capacity.share_bytes else None
+        self._ready_bytes, self._held_bytes, self._bounds = ready_bytes, held_bytes, bounds
+        self._share_bytes = capacity.share_bytes or 0
+        self._large_bytes = self._share_bytes * KILL_SHARE
+        self._alone: deque[Attempt] = deque()
+        self._waiting: dict[JobClass, deque[Attempt]] = {}
+        self._expected: dict[JobClass, int | None] = {}
+        """The memory that the jobs of each class that was met are expected to take; None if unknown."""
+        self._expected_at = 0.0
+        self._unknown: set[JobClass] = set()
+        """Classes of large jobs of which only is known that a worker was killed for what one took."""
+        self._room_bytes = 0
+        self._room_at = self._others_at = 0.0
+        self._are_others = False
+        self._held_back: int | None = None
+        """The number of other batches beside which the next large job fits; None if none waits for that alone."""
+
+    def next_batch(self, number: int, in_flight: Collection[int], most: int) -> list[Attempt]:
+        """Remove and return the jobs that are to be sent now as a batch; an empty list when none may be.
+
+        Args:
+            number: The number that the batch will have.
+            in_flight: The numbers of the batches in flight.
+            most: How many batches may be in flight where memory is no matter.
+        """
+        self._forget_ended(in_flight)
+        if any(grant.is_alone for grant in self._grants):
+            return []
+        self._take_back()
+        usual_in_flight = len(in_flight) - len(self._grants)
+        if large := self._next_large(number, usual_in_flight):
+            return [large]
+        while usual_in_flight < self._most_usual(most) and (batch := self._backlog.next_batch()):
+            if usual := self._sift(batch):
+                return usual
+        if not in_flight and (last := self._next_large(number, 0) or self._next_alone(number)):
+            return [last]
+        return []
+
+    def add_alone(self, attempt: Attempt) -> None:
+        """Queue a job to be sent while no other job is running."""
+        self._alone.append(attempt)
+
+    def clear(self) -> Iterator[Attempt]:
+        """Remove and yield every job that waits, those of the backlog included."""
+        yield from self._backlog.clear()
+        while self._alone:
+            yield self._alone.popleft()
+        while self._waiting:
+            yield from self._waiting.popitem()[1]
+
+    # -- which jobs are large ------------------------------------------------------------------------------------------
+
+    def _sift(self, batch: list[Attempt]) -> list[Attempt]:
+        """Return the jobs of a batch that any worker may run; the large ones wait from now on."""
+        if self._peaks is None:
+            return batch
+        self._refresh()
+        kept = []
+        for attempt in batch:
+            job_class = class_of(attempt.remaining)
+            if self._is_large(job_class):
+                self._waiting.setdefault(job_class, deque()).append(attempt)
+            else:
+                kept.append(attempt)
+        return kept
+
+    def _take_back(self) -> None:
+        """Give those waiting jobs back to the backlog that, by what was learnt since, are not large."""
+        if self._waiting:
+            self._refresh()
+            for job_class in [each for each in self._waiting if not self._is_large(each)]:
+                self._backlog.put_back(self._waiting.pop(job_class))
+
+    def on_killed(self, attempt: Attempt, batch: int, held_bytes: int) -> None:
+        """Learn that a worker was killed for the memory that a job took.
+
+        A job that ran alone, and yet was killed by the kernel while other runs had large jobs, may run alone again.
+        """
+        grant = self._grants.remove(batch)
+        if grant and grant.is_alone and held_bytes < (grant.kill_bytes or 0) and self._open_board().has_others:
+            attempt.needs_memory = attempt.tries > MAX_FORGIVEN
+        if self._peaks is None:
+            return
+        job_class = class_of(attempt.remaining)
+        self._peaks.add_peak(job_class.stages, job_class.size, held_bytes)
+        self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        if self._is_large(job_class):
+            self._unknown.add(job_class)
+
+    def _is_large(self, job_class: JobClass) -> bool:
+        if job_class not in self._expected:
+            assert self._peaks
+            self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        known = self._expected[job_class]
+        return known is not None and known > self._large_bytes
+
+    def _refresh(self) -> None:
+        """Ask again what is expected of the classes that were met, unless that was done a moment ago."""
+        if self._peaks and time.monotonic() - self._expected_at > EXPECTED_S:
+            if self._capacity.is_shared:
+                own_bytes = max(WORKER_BYTES, self._ready_bytes())
+                self._large_bytes = min(self._share_bytes, own_bytes + self._share_bytes * LARGE_SHARE)
+            self._expected = {each: self._peaks.peak_bytes(each.stages, each.size) for each in self._expected}
+            self._expected_at = time.monotonic()
+
+    # -- when they are sent --------------------------------------------------------------------------------------------
+
+    def _forget_ended(self, in_flight: Collection[int]) -> None:
+        """Take back what was granted to batches that are in flight no more."""
+        for grant in self._grants.end(in_flight) if self._grants else ():
+            self._unknown.discard(grant.job_class)
+            self._room_at = 0.0
+
+    def _most_usual(self, most: int) -> int:
+        """Return how many batches of jobs that are not large may be in flight, of `most` where memory is no matter."""
+        if self._held_back is not None:
+            return self._held_back
+        if self._peaks is None or not (self._grants or self._are_others_here()):
+            return most
+        beside = self._beside(self._spare_bytes())
+        if beside >= self._capacity.processes - len(self._grants):
+            return most
+        return max(beside, 0 if self._grants else 1)
+
+    def _next_large(self, batch: int, usual_in_flight: int) -> Attempt | None:
+        """Remove and return a large job that fits now, and grant its memory to a batch; None if there is none.
+
+        While other jobs wait, none is taken beside which no other fits.
+        """
+        self._held_back = None
+        seats = self._capacity.processes - len(self._grants) - 1
+        if not self._waiting or seats < 0:
+            return None
+        spare = self._spare_bytes()
+        for job_class in sorted(self._waiting, key=lambda each: self._expected.get(each) or 0, reverse=True):
+            needed = self._needed_bytes(job_class)
+            if needed is None or needed > spare:
+                continue
+            beside = self._beside(spare - needed)
+            if self._backlog.has_waiting and beside < min(1, seats):
+                continue
+            if beside < min(seats, usual_in_flight):
+                self._held_back = beside
+                return None
+            return self._take(batch, job_class, needed)
+        return None
+
+    def _next_alone(self, batch: int) -> Attempt | None:
+        """Remove and return a job that runs while no other of this engine does; None if there is none.
+
+        Nor is there one while it would have to share the memory with a large job of another run.
+        """
+        with self._open_board().locked() if self._alone or self._waiting else nullcontext(False) as is_locked:
+            if not is_locked:
+                return None
+            queue = self._alone or max(self._waiting.items(), key=lambda each: self._expected.get(each[0]) or 0)[1]
+            grant = self._alone_grant(queue[0], is_large=queue is not self._alone)
+            if grant.reserved_bytes and self._must_wait_for_others(grant.reserved_bytes):
+                return None
+            self._grants.add(batch, grant)
+        return self._pop(queue)
+
+    def _take(self, batch: int, job_class: JobClass, needed: int) -> Attempt | None:
+        """Remove and return a job if its memory can be had, now that no other run can take it meanwhile."""
+        with self._open_board().locked() as is_locked:
+            self._room_at = 0.0
+            if not is_locked or needed > self._spare_bytes():
+                return None
+            self._grants.add(batch, self._grant(job_class, needed))
+        return self._pop(self._waiting[job_class])
+
+    def _pop(self, queue: deque[Attempt]) -> Attempt:
+        attempt = queue.popleft()
+        self._waiting = {job_class: each for job_class, each in self._waiting.items() if each}
+        return attempt
+
+    def _grant(self, job_class: JobClass, needed: int) -> Grant:
+        kill_bytes = int(max(needed, self._share_bytes) * KILL_SHARE)
+        remark = f"more than {KILL_SHARE:g} times the {format_bytes(needed)} that were granted by what others took"
+        if self._capacity.alone_bytes and kill_bytes > self._capacity.alone_bytes:
+            return replace(self._alone_grant_of(job_class, needed), is_alone=False)
+        return Grant(job_class, needed, kill_bytes, remark)
+
+    def _alone_grant(self, attempt: Attempt, *, is_large: bool) -> Grant:
+        """Return the grant of a job that has all memory; one that is alone for another reason reserves none."""
+        job_class, whole = class_of(attempt.remaining), self._capacity.alone_bytes or 0
+        needed = (self._needed_bytes(job_class) or whole) if is_large or attempt.needs_memory else 0
+        return self._alone_grant_of(job_class, needed)
+
+    def _alone_grant_of(self, job_class: JobClass, needed: int) -> Grant:
+        whole = self._capacity.alone_bytes
+        remark = f"more than the {format_bytes(whole or 0)} that all workers may have together"
+        return Grant(job_class, needed, whole, remark, is_alone=True)
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    def _needed_bytes(self, job_class: JobClass) -> int | None:
+        """Return the memory to keep free for a large job; None if it must run alone."""
+        expected, whole = self._expected.get(job_class), self._capacity.alone_bytes or self._share_bytes
+        if expected is None or job_class in self._unknown or not self._capacity.is_shared:
+            return None
+        needed = int(expected * MARGIN)
+        return needed if needed <= whole else None
+
+    def _beside(self, spare_bytes: int) -> int:
+        """Return how many other workers have room for a job that is not large."""
+        usual = [self._share_bytes if each is None else each for each in self._expected.values()]
+        most = max((each for each in usual if each <= self._large_bytes), default=self._share_bytes)
+        return max(0, spare_bytes // max(1, most))
+
+    def _spare_bytes(self) -> int:
+        """Return the memory that no large job in flight, of this or another run, will take."""
+        if time.monotonic() - self._room_at > REVIEW_S:
+            whole = self._capacity.alone_bytes or self._share_bytes
+            board, held_bytes = self._open_board(), self._held_bytes()
+            for bound in self._bounds():
+                room = USED_SHARE * (bound.available_bytes + held_bytes) - sum(board.others(bound.scope))
+                whole = min(whole, int(room))
+            self._room_bytes = whole
+            self._room_at = time.monotonic()
+        return self._room_bytes - sum(grant.reserved_bytes for grant in self._grants)
+
+    def _must_wait_for_others(self, needed: int) -> bool:
+        """Return whether a job lacks memory that the large jobs of another run have, or will take."""
+        board, held_bytes = self._open_board(), self._held_bytes()
+        # All that there may be for one job is 80 % of the memory already.
+        share = 1 if needed == self._capacity.alone_bytes else USED_SHARE
+        return any(
+            share * (bound.available_bytes + held_bytes) - sum(others) < needed
+            for bound in self._bounds()
+            if (others := board.others(bound.scope))
+        )
+
+    def _are_others_here(self) -> bool:
+        """Return whether another run has large jobs, as far as is known for a moment."""
+        if time.monotonic() - self._others_at > REVIEW_S:
+            self._are_others = self._open_board().has_others
+            self._others_at = time.monotonic()
+        return self._are_others
+
+    def _open_board(self) -> PromiseBoard:
+        if self._grants.board is None:
+            self._grants.board = PromiseBoard(lambda: [bound.scope for bound in self._bounds()])
+        return self._grants.board
