@@ -101,9 +101,8 @@ class UnchangedNote:
 
 def note_of(context: RunContext) -> UnchangedNote | None:
     """Return the note of a run whose ledger is about to be closed; None unless it has left nothing to be done."""
-    # What a run has imported, and who asks the note need not.
+    # The run has these loaded; whoever only asks the note must not load them.
     from pipeline.planning.plan import walk_arguments
-    from pipeline.planning.recipe import contents_read
     from pipeline.planning.unchanged import GroupDigests, RangeDigests, digest_of_ranges
 
     config, evidence = context.config, context.config.evidence
@@ -113,13 +112,11 @@ def note_of(context: RunContext) -> UnchangedNote | None:
     groups = context.ledger.unchanged.get(GROUPS[0])
     if not ranges or (groups is None and any(spec.gathers for spec in plan.specs)):
         return None
-    left_out = walk.describe_left_out()
     code = context.code.state.stamps
     paths = sorted({*code, *(os.path.join(path[:-3], "__init__.py") for path in code if path.endswith(".py"))})
     contents = {path: code.get(path, stamp_of(path)) for path in paths if path not in evidence.stamps}
-    summary, began_ns = context.summary, time.time_ns() - round(context.summary.seconds * 1e9)
-    young = [path for path, stamp in contents.items() if stamp and is_young(stamp, began_ns)]
-    if not set(young) <= set(contents_read(config)):
+    summary, digests = context.summary, _young_digests(context, contents)
+    if digests is None:
         return None
     folders = list(config.output_folders)
     try:
@@ -131,7 +128,7 @@ def note_of(context: RunContext) -> UnchangedNote | None:
         yaml=config.file.name,
         evidence=evidence.as_json(),
         contents=contents,
-        digests={path: context.ledger.file_digests.digest(Path(path)) for path in young},
+        digests=digests,
         state=str(config.state),
         places=places,
         walk=walk_arguments(config),
@@ -148,17 +145,31 @@ def note_of(context: RunContext) -> UnchangedNote | None:
             ]
             for each, known in zip(plan.ranges, ranges, strict=True)
         ],
-        left_out=left_out,
-        said={
-            "pipeline": summary.pipeline,
-            "up_to_date": sum(
-                outputs for known in (*ranges, *([groups] if groups else [])) for outputs, _ in known.counts.values()
-            ),
-            "sources": summary.sources,
-            "kinds_unmatched": dict(summary.kinds_unmatched),
-            "notes": summary.notes,
-        },
+        left_out=walk.describe_left_out(),
+        said=_said(summary, [*ranges, *([groups] if groups else [])]),
     )
+
+
+def _young_digests(context: RunContext, contents: dict[str, Any]) -> dict[str, str] | None:
+    """Return the digest of each file whose stamp is too young to be enough; None if one was not read by this run."""
+    from pipeline.planning.recipe import contents_read
+
+    began_ns = time.time_ns() - round(context.summary.seconds * 1e9)
+    young = [path for path, stamp in contents.items() if stamp and is_young(stamp, began_ns)]
+    if not set(young) <= set(contents_read(context.config)):
+        return None
+    return {path: context.ledger.file_digests.digest(Path(path)) for path in young}
+
+
+def _said(summary: Summary, ranges: Sequence[UnchangedRange]) -> dict[str, Any]:
+    """Return the fields of a summary that the next one has too, which finds every output of these ranges up to date."""
+    return {
+        "pipeline": summary.pipeline,
+        "up_to_date": sum(outputs for known in ranges for outputs, _ in known.counts.values()),
+        "sources": summary.sources,
+        "kinds_unmatched": dict(summary.kinds_unmatched),
+        "notes": summary.notes,
+    }
 
 
 def _ranges_on_record(context: RunContext) -> list[UnchangedRange]:

@@ -198,8 +198,9 @@ def make_plan(
     listed = None if selection.names is None else FileList(root, walk, ledger, selection.names)
     plan = Plan(PlanStore(ledger, len(specs)), specs, walk)
     plan.groups = _group_planner(config, ledger, plan, selection, record=record)
-    planner = FilePlanner(config, ledger, plan, selection, everything=everything, record=record, on_work=on_work)
-    planner.taker = taker
+    planner = FilePlanner(
+        config, ledger, plan, selection, everything=everything, record=record, on_work=on_work, taker=taker
+    )
     if listed is not None:
         planner.decide_list(planner.seen.watch(listed))
     elif everything or selection.is_partial or not _may_pass_over(config, selection):
@@ -314,6 +315,7 @@ class FilePlanner:
         everything: bool,
         record: bool,
         on_work: Callable[[], object] | None,
+        taker: JobTaker | None,
     ) -> None:
         self._plan = plan
         self._config = config
@@ -332,7 +334,7 @@ class FilePlanner:
         self._selected = matcher(selection.only) if selection.only else None
         self._everything = everything
         self._on_work = on_work
-        self.taker: JobTaker | None = None
+        self.taker = taker
         """Who does jobs while the plan is made; None where the plan must be whole first."""
         self._first_jobs = FirstJobs(self.specs, self._freshness)
 
