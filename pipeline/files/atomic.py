@@ -119,6 +119,17 @@ class Committer:
         permissions: Permissions = _ANY,
     ) -> Committed:
         """Commit bytes; `name` renames the complete file."""
+        temporary, committed = self.write_temporary(target, data, permissions)
+        try:
+            check()
+            (name or give_name)(temporary, target)
+        except BaseException:
+            discard(temporary)
+            raise
+        return committed
+
+    def write_temporary(self, target: bytes, data: bytes, permissions: Permissions = _ANY) -> tuple[bytes, Committed]:
+        """Write an output that has not got its name yet; return the path of the temporary, and its record."""
         temporary = temporary_for(target, self._run)
         fd, mode = self._create(temporary, permissions)
         try:
@@ -129,12 +140,11 @@ class Committer:
                     _set_mode(fd, mode, permissions)
             finally:
                 os.close(fd)
-            check()
-            (name or give_name)(temporary, target)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
-        return Committed(found.st_size, found.st_mtime_ns, hashlib.blake2b(data, digest_size=_DIGEST_SIZE).digest())
+        digest = hashlib.blake2b(data, digest_size=_DIGEST_SIZE).digest()
+        return temporary, Committed(found.st_size, found.st_mtime_ns, digest)
 
     def write(
         self,
@@ -156,7 +166,7 @@ class Committer:
                     _set_mode(file.fileno(), mode, permissions)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
 
     def move(
@@ -188,7 +198,7 @@ class Committer:
         try:
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
 
     def _create(self, temporary: bytes, permissions: Permissions) -> tuple[int, int | None]:
@@ -275,7 +285,7 @@ def digest_of(path: bytes) -> bytes:
 def remove_temporaries(target: bytes, runs: Sequence[str]) -> None:
     """Remove the temporaries that unclean runs left beside a target."""
     for run in runs:
-        _discard(temporary_for(target, run))
+        discard(temporary_for(target, run))
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -292,7 +302,8 @@ def give_name(temporary: bytes, target: bytes) -> None:
         raise FileFailure(f"{NO_FILE}: {shown(target)}") from None
 
 
-def _discard(path: bytes) -> None:
+def discard(path: bytes) -> None:
+    """Remove a temporary that is not to get its name."""
     try:
         os.unlink(path)
     except OSError:  # there is none, or none that could be removed: no reason to hide what went wrong before

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
@@ -28,6 +28,27 @@ from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
+
+
+class Taken(NamedTuple):
+    """What was done of a job when it turned out to need a JobRunner."""
+
+    began_s: float
+    found: os.stat_result
+    """The state of the source when it was read."""
+    data: bytes
+    """The contents of the source."""
+    source_digest: bytes
+    results: Sequence[Result]
+    """The results of the outputs that are committed."""
+    stage: BuiltStage
+    """The stage that was called last."""
+    value: Any
+    """What the stage made; of no meaning where it raised."""
+    notes: Notes
+    """The notes on the value."""
+    error: BaseException | None
+    """What the stage raised."""
 
 
 class JobRunner:
@@ -65,12 +86,15 @@ class JobRunner:
         self._caller = StageCaller(tree, self._path, job.source.path, self._scratch, refuse_moved, enter, self._steps)
         self._results: dict[bytes, Result] = {}
 
-    def run(self) -> Outcome:
-        """Make the outputs of the job; any failure is in the outcome."""
-        began_s = time.perf_counter()
-        peak_meter.begin()
+    def run(self, taken: Taken | None = None) -> Outcome:
+        """Make the outputs of the job, or those that are left to make; any failure is in the outcome."""
+        began_s = time.perf_counter() if taken is None else taken.began_s
         try:
-            self._run()
+            if taken is None:
+                peak_meter.begin()
+                self._run()
+            else:
+                self._go_on(taken)
         finally:
             if self._scratch.folder:
                 self._remove_scratch()
@@ -99,6 +123,16 @@ class JobRunner:
                 self._pass_on(None, source, PATH, {})
             else:
                 self._resume(begin)
+
+    def _go_on(self, taken: Taken) -> None:
+        """Go on after the call of a stage."""
+        self._reading.resume(taken.found, taken.data, taken.source_digest)
+        self._results.update({each.path: each for each in taken.results})
+        with limited_to(self._tree.setup.limits):
+            if taken.error is None:
+                self._finish(taken.stage, taken.value, taken.stage.passes_on, taken.notes)
+            else:
+                self._end_below(taken.stage, taken.error)
 
     def _begin_reading(self, begin: Begin | None) -> bool:
         """Take the present state of the source; return whether it can be read, else all targets have failed."""
@@ -154,12 +188,10 @@ class JobRunner:
                     continue
                 part = self._fan_out.part if self._fan_out else None
                 made = self._caller.run(stage, shared, position, part)
-            except Skip as skip:
-                self._skip_below(stage, skip)
             except Interrupted:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
-                self._fail_below(stage, self._blame(error))
+                self._end_below(stage, error)
             else:
                 self._finish(stage, *made)
 
@@ -349,6 +381,13 @@ class JobRunner:
             for target in self._job.targets
             if stage.index in ancestry[target.stage] and target.path not in self._results
         ]
+
+    def _end_below(self, stage: BuiltStage, error: BaseException) -> None:
+        """Skip or fail what is at or below a stage, which has raised an exception."""
+        if isinstance(error, Skip):
+            self._skip_below(stage, error)
+        else:
+            self._fail_below(stage, self._blame(error))
 
     def _skip_below(self, stage: BuiltStage, skip: Skip) -> None:
         moved = self._reading.moved()
