@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import FilemillError, Interrupted
-from pipeline.files.atomic import Committed, discard, give_name
+from pipeline.files.atomic import discard, give_name
 from pipeline.files.digest import digest_of_data
 from pipeline.files.naming import name_new
-from pipeline.files.permissions import Permissions, permissions_of
+from pipeline.files.permissions import permissions_of
 from pipeline.images import limited_to
 from pipeline.messages import Job, Outcome, Result, Source, Target
 from pipeline.notes import Notes, collected
@@ -28,7 +28,8 @@ from pipeline.worker.source import read_as_planned
 from pipeline.worker.stage_call import Enter, call_and_check, check_returned
 from pipeline.worker.tree import BuiltStage, Route, Tree
 
-ShortWay = Callable[[Job, Enter], Outcome]
+Run = Callable[[Job, Enter], Outcome]
+"""A function that makes the outputs of a job."""
 
 # Does what `_make` of a named tuple does, in a third of its time.
 _made: Any = tuple.__new__
@@ -41,103 +42,27 @@ _done: tuple[Any, ...] = tuple(Result("", b"", "done"))
 _DONE, _NO_PARTS = _done[2:6], _done[9:]
 
 
-def short_way(tree: Tree, route: Route) -> ShortWay | None:
-    """Return the function that runs the jobs of a route; None if each of them needs a JobRunner."""
-    chain = _chain(tree, route)
-    if not chain:
-        return None
-    steps = [(stage, kind, kind.encode, route.targets.get(stage.index)) for stage, kind in chain]
-    decode: Any = chain[0][0].takes and chain[0][0].takes.decode
-    root, limits = tree.root_bytes, tree.setup.limits
-
-    def run(job: Job, enter: Enter) -> Outcome:
-        planned, targets = job[0], job[1]
-        began_s = time.perf_counter()
-        path = root + planned[0]
-        read = read_as_planned(path, planned) if job[2:] == _USUAL else None
-        try:
-            value = None if read is None else decode(read[1])
-        except FilemillError:
-            read = None
-        if read is None:
-            return JobRunner(tree, job, enter).run()
-        found, data = read
-        peak_meter.begin()
-        digest, notes = digest_of_data(data), Notes()
-        results: tuple[Any, ...] = ()
-        with limited_to(limits):
-            for stage, kind, encode, position in steps:
-                try:
-                    with collected() as noted:
-                        value = call_and_check(stage, value, enter)
-                        if not is_kind(value, kind):
-                            check_returned(stage, value)
-                    if noted:
-                        notes = notes | noted
-                except Interrupted:
-                    raise
-                except BaseException as error:
-                    taken = Taken(began_s, found, data, digest, results, stage, None, notes, error)
-                    return JobRunner(tree, job, enter).run(taken)
-                if position is None:
-                    continue
-                try:
-                    most = permissions_of(path, found.st_mode, found.st_gid)
-                    record = _commit(targets[position], encode(value), stage.permissions(most), path, planned)
-                except Exception:  # it is written once more, where all that can go wrong is told apart
-                    taken = Taken(began_s, found, data, digest, results, stage, value, notes, None)
-                    return JobRunner(tree, job, enter).run(taken)
-                said = _NO_PARTS if not notes else ((), tuple(notes.items()), *_NO_PARTS[2:])
-                results += (_made(Result, targets[position][:2] + _DONE + record + said),)
-        outcome: Outcome = _made(
-            Outcome,
-            (planned, results, time.perf_counter() - began_s, *_NOTHING_SAID, digest, *_NOTHING_ELSE, peak_meter.take())
-            + _NO_SEAT,
-        )
-        return outcome
-
-    def _commit(target: Target, data: bytes, permissions: Permissions, path: bytes, planned: Source) -> Committed:
-        """Commit an output. Raises an exception where anything is unusual; there is no trace of the output then."""
-        if target.digests is not None:
-            raise _Unusual
-        temporary, committed = tree.committer.write_temporary(target.path, data, permissions)
-        try:
-            found = os.stat(path)
-            if found.st_size != planned[1] or found.st_mtime_ns != planned[2] or not stat.S_ISREG(found.st_mode):
-                raise _Unusual
-            (name_new if target.is_new else give_name)(temporary, target.path)
-        except BaseException:
-            discard(temporary)
-            raise
-        return committed
-
-    return run
-
-
-class Ways(dict[tuple[str, ...], ShortWay]):
+class Runs(dict[tuple[str, ...], Run]):
     """The function that runs a job, by the names of the stages whose outputs it makes."""
 
     def __init__(self, tree: Tree) -> None:
         super().__init__()
         self._tree = tree
 
-    def __missing__(self, names: tuple[str, ...]) -> ShortWay:
-        way = self[names] = short_way(self._tree, self._tree.routes[names]) or self._long_way
-        return way
+    def __missing__(self, names: tuple[str, ...]) -> Run:
+        route = self._tree.routes[names]
+        chain = chain_of(self._tree, route)
+        run = self[names] = ShortWay(self._tree, route, chain).run if chain else self._run_long
+        return run
 
-    def _long_way(self, job: Job, enter: Enter) -> Outcome:
+    def _run_long(self, job: Job, enter: Enter) -> Outcome:
         return JobRunner(self._tree, job, enter).run()
 
 
-class _Unusual(Exception):
-    """The short way ends here."""
-
-
-def _chain(tree: Tree, route: Route) -> list[tuple[BuiltStage, Kind]]:
-    """Return the stages of a route that is a chain which the short way can take, each with the kind that it makes."""
+def chain_of(tree: Tree, route: Route) -> list[tuple[BuiltStage, Kind]]:
+    """Return the stages of a route that a short way can take, each with the kind that it makes; empty if none can."""
     chain: list[tuple[BuiltStage, Kind]] = []
-    setup = tree.setup
-    if setup.hashes_sources or setup.unclean_runs or route.readers_elsewhere:
+    if tree.setup.hashes_sources or tree.setup.unclean_runs or route.readers_elsewhere:
         return []
     readers, given = route.readers.get(None, []), None
     while readers:
@@ -151,3 +76,88 @@ def _chain(tree: Tree, route: Route) -> list[tuple[BuiltStage, Kind]]:
         chain.append((stage, kind))
         readers, given = route.readers.get(stage.index, []), kind
     return chain
+
+
+class ShortWay:
+    """Runs the jobs of one route."""
+
+    def __init__(self, tree: Tree, route: Route, chain: list[tuple[BuiltStage, Kind]]) -> None:
+        self._tree = tree
+        self._steps: list[tuple[BuiltStage, Kind, Any, int | None]] = [
+            (stage, kind, kind.encode, route.targets.get(stage.index)) for stage, kind in chain
+        ]
+        self._decode: Any = chain[0][0].takes and chain[0][0].takes.decode
+
+    def run(self, job: Job, enter: Enter) -> Outcome:
+        """Make the outputs of the job; any failure is in the outcome."""
+        began_s = time.perf_counter()
+        given = self._read(job) if job[2:] == _USUAL else None
+        if given is None:
+            return JobRunner(self._tree, job, enter).run()
+        return self._pass_on(job, enter, began_s, *given)
+
+    def _read(self, job: Job) -> tuple[os.stat_result, bytes, Any] | None:
+        """Return the state, the contents and the value of the source; None for an unusual one."""
+        source = job[0]
+        read = read_as_planned(self._tree.root_bytes + source[0], source)
+        try:
+            return read and (*read, self._decode(read[1]))
+        except FilemillError:
+            return None
+
+    def _pass_on(
+        self, job: Job, enter: Enter, began_s: float, found: os.stat_result, data: bytes, value: Any
+    ) -> Outcome:
+        peak_meter.begin()
+        digest, notes = digest_of_data(data), Notes()
+        results: tuple[Any, ...] = ()
+        with limited_to(self._tree.setup.limits):
+            for stage, kind, encode, position in self._steps:
+                is_made = False
+                try:
+                    with collected() as noted:
+                        value = call_and_check(stage, value, enter)
+                        if not is_kind(value, kind):
+                            check_returned(stage, value)
+                    notes = notes | noted if noted else notes
+                    is_made = True
+                    if position is not None:
+                        results += (self._commit(job, job[1][position], stage, encode(value), found, notes),)
+                except Interrupted:
+                    raise
+                except BaseException as error:
+                    # An output is then written once more, where all that can go wrong is told apart.
+                    taken = Taken(
+                        began_s, found, data, digest, results, stage, value, notes, None if is_made else error
+                    )
+                    return JobRunner(self._tree, job, enter).run(taken)
+        seconds = time.perf_counter() - began_s
+        head = job[0], results, seconds, *_NOTHING_SAID
+        outcome: Outcome = _made(Outcome, (*head, digest, *_NOTHING_ELSE, peak_meter.take(), *_NO_SEAT))
+        return outcome
+
+    def _commit(
+        self, job: Job, target: Target, stage: BuiltStage, data: bytes, found: os.stat_result, notes: Notes
+    ) -> Result:
+        """Commit an output. Raises an exception where anything is unusual; there is no trace of the output then."""
+        source = job[0]
+        path = self._tree.root_bytes + source[0]
+        if target.digests is not None:
+            raise _Unusual
+        permissions = stage.permissions(permissions_of(path, found.st_mode, found.st_gid))
+        temporary, committed = self._tree.committer.write_temporary(target.path, data, permissions)
+        try:
+            now = os.stat(path)
+            if now.st_size != source[1] or now.st_mtime_ns != source[2] or not stat.S_ISREG(now.st_mode):
+                raise _Unusual
+            (name_new if target.is_new else give_name)(temporary, target.path)
+        except BaseException:
+            discard(temporary)
+            raise
+        said = _NO_PARTS if not notes else ((), tuple(notes.items()), *_NO_PARTS[2:])
+        result: Result = _made(Result, (*target[:2], *_DONE, *committed, *said))
+        return result
+
+
+class _Unusual(Exception):
+    """The short way ends here."""

@@ -155,8 +155,9 @@ def read_as_planned(path: bytes, planned: Source) -> tuple[os.stat_result, bytes
     try:
         found = os.fstat(fd)
         size_bytes, mtime_ns = found.st_size, found.st_mtime_ns
-        is_usual = found.st_mode & _TYPE == stat.S_IFREG and now_ns - mtime_ns >= _COARSE_TICK_NS
-        if not is_usual or size_bytes > _SMALL_BYTES or size_bytes != planned[1] or mtime_ns != planned[2]:
+        if size_bytes != planned[1] or mtime_ns != planned[2] or found.st_mode & _TYPE != stat.S_IFREG:
+            return None
+        if size_bytes > _SMALL_BYTES or _wait_ns(mtime_ns, now_ns):
             return None
         data = os.read(fd, size_bytes + 1)
     except OSError:
