@@ -109,8 +109,7 @@ class Ledger:
     def commit(self) -> None:
         """Commit the open transaction, if there is one."""
         if self._connection.in_transaction:
-            if self.outputs.pending:
-                self.outputs.flush()
+            self.outputs.flush()
             if self.failures.past:
                 self.failures.flush()
             self._connection.execute("COMMIT")
@@ -171,6 +170,18 @@ class Ledger:
             for part in result.parts:
                 one = Result(result.stage, part.path, "done", "", None, "", *part[2:])
                 self.outputs.add(origin, outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
+
+    def record_made(self, outcomes: Sequence[Outcome], key: TargetKey, recipes: dict[str, int]) -> None:
+        """Record jobs of which each result is one output that was made, as `record` does one by one."""
+        self.has_news = True
+        made = []
+        for outcome in outcomes:
+            origin = columns_of(outcome.origin)
+            for result in outcome.results:
+                made.append((origin, outcome, result, key(result.stage, result.path), recipes[result.stage]))
+                if self.failures.has_any:
+                    self.failures.forget_later(origin[0], result.stage)
+        self.outputs.add_made(made)
 
     def _record_failure(self, outcome: Outcome, result: Result, target: bytes, recipe: int | None, tried: bool) -> None:
         self.outputs.flush()

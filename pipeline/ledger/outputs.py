@@ -23,9 +23,9 @@ _EMPTY = {"reason": "''", "at_work": "0"} | dict.fromkeys(
     ("source_ctime_ns", "decree", "part", "earlier", "annotations"), "NULL"
 )
 _ALL_COLUMNS = f"{RECORD_COLUMNS}, {_STATISTICS}"
-_PLAIN_VALUES = ", ".join(_EMPTY.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
+_MADE_VALUES = ", ".join(_EMPTY.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
 _INSERT = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES (?{', ?' * _ALL_COLUMNS.count(',')})"
-_INSERT_PLAIN = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES ({_PLAIN_VALUES})"
+_INSERT_MADE = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES ({_MADE_VALUES})"
 # "0" is the character after "/".
 _DONE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
 # Bytes of a digest, and how many of earlier contents are kept.
@@ -111,6 +111,8 @@ class Outputs:
         # Rows are inserted together, which costs a third of inserting each by itself.
         self.pending: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
         """Records that are written by the next `flush`, each with what it cost to make the output."""
+        self._made: list[tuple[Any, ...]] = []
+        """Values of _INSERT_MADE, written so, too."""
         self.run: int | None = None
         """The number of the run that is on."""
 
@@ -224,24 +226,52 @@ class Outputs:
         cost = (outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
         self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
+    def add_made(self, made: Iterable[tuple[tuple[bytes, int, int], Outcome, Result, bytes, int]]) -> None:
+        """Record outputs as done, each with what `add` is given; they are written together with the next `flush`."""
+        now, run, rows = time.time_ns(), self.run, self._made
+        for (source, source_size, source_mtime_ns), outcome, result, target, recipe in made:
+            digest = result.digest or None
+            size = result.size_bytes if digest else None
+            mtime_ns = kept_time(result.mtime_ns) if digest else None
+            source_digest = outcome.source_digest or None
+            head = (source, target, result.stage, "done", source_size, source_mtime_ns, recipe)
+            file = (size, mtime_ns, digest, source_digest)
+            crc = row_sum(*head, "", *file, None, None, None, now, None)
+            bytes_in = outcome.bytes_in if outcome.source is None else source_size
+            rows.append(
+                (*head, *file, now, crc, run, outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in, size)
+            )
+
     def flush(self) -> None:
-        """Write the records that `add` has collected."""
+        """Write the records that `add` and `add_made` have collected."""
+        if self._made:
+            self._write_made()
         if not self.pending:
             return
         which = (record for record, _ in self.pending if record[3] == "skipped" or not self._was_empty)
         before = self._files_of([record[1] for record in which])
         now = time.time_ns()
-        if not before and all(map(_is_plain, self.pending)):
-            self._connection.executemany(_INSERT_PLAIN, [_plain_row(*each, now, self.run) for each in self.pending])
-        else:
-            rows = []
-            for record, costs in self.pending:
-                rows.append(row := _row(record, before.get(record[1]), now, self.run, costs))
-                before[record[1]] = (row[8], row[9], row[11], row[17])
-            self._connection.executemany(_INSERT, rows)
+        rows = []
+        for record, costs in self.pending:
+            rows.append(row := _row(record, before.get(record[1]), now, self.run, costs))
+            before[record[1]] = (row[8], row[9], row[11], row[17])
+        self._connection.executemany(_INSERT, rows)
         self._intents.end(record[1] for record, _ in self.pending)
         self._intents.delete_ended()
         self.pending.clear()
+
+    def _write_made(self) -> None:
+        """Write what `add_made` has collected; of what has a record, the digests before are kept."""
+        made, self._made = self._made, []
+        if not self._was_empty:
+            before = self._files_of([row[1] for row in made])
+            for row in made if before else ():
+                if row[1] in before:
+                    self.pending.append(_as_pending(row))
+            made = [row for row in made if row[1] not in before] if before else made
+        self._connection.executemany(_INSERT_MADE, made)
+        self._intents.end([row[1] for row in made])
+        self._intents.delete_ended()
 
     def _files_of(self, targets: list[bytes]) -> dict[bytes, tuple[Any, ...]]:
         """Return what is recorded of the files of outputs: size, mtime_ns, digest, and the digests before."""
@@ -317,16 +347,10 @@ class Outputs:
         self._connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
 
 
-def _is_plain(pending: tuple[tuple[Any, ...], tuple[Any, ...]]) -> bool:
-    """Return whether what `add` has collected leaves the columns empty that a plain row does."""
-    _, _, _, _, _, _, _, reason, _, _, _, _, _, source_ctime_ns, decree, part = pending[0]
-    return not reason and source_ctime_ns is None and decree is None and part is None
-
-
-def _plain_row(record: tuple[Any, ...], costs: tuple[Any, ...], now_ns: int, run: int | None) -> tuple[Any, ...]:
-    """Return the values of _INSERT_PLAIN."""
-    crc = row_sum(*record[:AT_WORK], *record[AT_WORK + 1 :], now_ns, None)
-    return (*record[:7], *record[8:10], *record[11:13], now_ns, crc, run, *costs[:5])
+def _as_pending(made: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the values of _INSERT_MADE as `add` would have collected them."""
+    size, mtime_ns, digest, source_digest = made[7:11]
+    return (*made[:7], "", size, mtime_ns, 0, digest, source_digest, None, None, None), (*made[14:], None)
 
 
 def _row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from pipeline.engines import Engine
@@ -36,13 +36,14 @@ class HandWatch:
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="hand-watch")
 
-    def add(self, outcome: Outcome) -> None:
-        """Learn from an outcome how long jobs usually take."""
-        for result in outcome.results:
-            if result.status == "done":
-                spent = self._spent[result.stage]
-                spent[0] += 1
-                spent[1] += outcome.seconds
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Learn from outcomes how long jobs usually take."""
+        for outcome in outcomes:
+            for result in outcome.results:
+                if result.status == "done":
+                    spent = self._spent[result.stage]
+                    spent[0] += 1
+                    spent[1] += outcome.seconds
 
     def __enter__(self) -> HandWatch:
         self._thread.start()

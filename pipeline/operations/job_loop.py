@@ -167,10 +167,11 @@ class JobLoop:
             self._drain()
         self._check_limits()
         may_be_more = not self._is_draining and self._feed(next_job)
-        for outcome in self._poll(wait_s):
-            self._hands.add(outcome)
-            self._record(outcome)
-            if on_outcome:
+        if outcomes := self._poll(wait_s):
+            self._hands.add(outcomes)
+            self._record(outcomes)
+        if on_outcome:
+            for outcome in outcomes:
                 on_outcome(outcome)
         self._check_folders()
         self._recorder.stop_consumer()
@@ -187,15 +188,18 @@ class JobLoop:
             self._code.check_tables()
         return outcomes
 
-    def _record(self, outcome: Outcome) -> None:
-        if outcome.late_code:
-            self._late += self._code.on_loaded_late(outcome.late_code)
-        if outcome.changed_code:
-            self._code.on_loaded(outcome.changed_code)
-        if outcome.changed_code or self._code.is_spoilt:
-            self._recorder.record_as_stale(outcome)
-        else:
-            self._recorder.record(outcome)
+    def _record(self, outcomes: list[Outcome]) -> None:
+        current = []
+        for outcome in outcomes:
+            if outcome.late_code:
+                self._late += self._code.on_loaded_late(outcome.late_code)
+            if outcome.changed_code:
+                self._code.on_loaded(outcome.changed_code)
+            if outcome.changed_code or self._code.is_spoilt:
+                self._recorder.record_as_stale(outcome)
+            else:
+                current.append(outcome)
+        self._recorder.record_all(current)
 
     def _note_late(self) -> None:
         if self._late:

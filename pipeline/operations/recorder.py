@@ -169,11 +169,26 @@ class Recorder:
         """Record an output that the plan refused, so that no worker tried to make it."""
         self._record(outcome, is_attempt=False)
 
+    def record_all(self, outcomes: Sequence[Outcome]) -> None:
+        """Record the outcomes of jobs, all of which have mostly made all that they were to make."""
+        is_odd = self._parts or self._moved_in_a_row or self._failed_on_their_way
+        if is_odd or not all(map(_is_plain, outcomes)):
+            for outcome in outcomes:
+                self.record(outcome)
+            return
+        self._unreachable_in_a_row = 0
+        self._ledger.begin()
+        self._ledger.record_made(outcomes, self._key, self._recipes)
+        for outcome in outcomes:
+            self._learnt.add(outcome)
+            self._summary.done += len(outcome.results)
+            for result in outcome.results:
+                self.made[self._recipes[result.stage]] += 1
+            self._observers.on_outcome(outcome)
+        self.done_files += len(outcomes)
+
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
-        if _is_plain(outcome) and not (self._moved_in_a_row or self._failed_on_their_way):
-            self._record_done(outcome)
-            return
         if outcome.refused:
             self._record_refused(outcome)
             return
@@ -202,20 +217,6 @@ class Recorder:
         for outcome in self._unnamed:
             self.record(outcome)
         self._unnamed.clear()
-
-    def _record_done(self, outcome: Outcome) -> None:
-        """Record the outcome of a job that made all it was to make: what `record` does for almost every file."""
-        self._unreachable_in_a_row = 0
-        self._learnt.add(outcome)
-        self._ledger.begin()
-        if self._parts:
-            self._parts.update(outcome)
-        self._ledger.record(outcome, self._key, self._recipes, True)
-        self._summary.done += len(outcome.results)
-        for result in outcome.results:
-            self.made[self._recipes[result.stage]] += 1
-        self.done_files += 1
-        self._observers.on_outcome(outcome)
 
     def _record_refused(self, outcome: Outcome) -> None:
         """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
@@ -358,7 +359,7 @@ class Recorder:
 
 def _is_plain(outcome: Outcome) -> bool:
     """Return whether each result is one output that was made, of which there is nothing to be said."""
-    if outcome.environment or outcome.refused or outcome.goes_on:
+    if outcome.environment or outcome.refused or outcome.goes_on or outcome.source_ctime_ns is not None:
         return False
     for result in outcome.results:
         if result.status != "done" or result.parts or result.notes or result.taken_by:
