@@ -6,24 +6,26 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL, Intents
 from pipeline.ledger.origins import ARE_FILES, kept_time
 from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, SUM_FORMAT, packed, row_sum
-from pipeline.messages import Outcome, Result
+from pipeline.messages import Job, Outcome, Result
 
 _COLUMNS = f"{RECORD_COLUMNS}, crc"
 _STATISTICS = "crc, run, seat, seconds, peak_bytes, bytes_in, bytes_out, annotations"
 # Most rows are of an output in one file with nothing before it, and leave these columns empty: to bind a NULL takes as
 # long as to bind a number, and all of them together a third of the whole.
-_EMPTY = {"reason": "''", "at_work": "0"} | dict.fromkeys(
+_NOT_BOUND = {"status": "'done'", "reason": "''", "at_work": "0"} | dict.fromkeys(
     ("source_ctime_ns", "decree", "part", "earlier", "annotations"), "NULL"
 )
+# What was read is the source, and what was written is the file: ?4 is `source_size` and ?7 is `size`.
+_NOT_BOUND |= {"bytes_in": "?4", "bytes_out": "?7"}
 _ALL_COLUMNS = f"{RECORD_COLUMNS}, {_STATISTICS}"
-_MADE_VALUES = ", ".join(_EMPTY.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
+_MADE_VALUES = ", ".join(_NOT_BOUND.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
 _INSERT = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES (?{', ?' * _ALL_COLUMNS.count(',')})"
 _INSERT_MADE = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES ({_MADE_VALUES})"
 # "0" is the character after "/".
@@ -34,6 +36,10 @@ _DIGEST_BYTES, _EARLIER = 16, 3
 _TOGETHER = 500
 
 
+TargetKey = Callable[[str, bytes], bytes]
+"""Gives the key under which the ledger keeps an output, for a stage and a path."""
+MadeRow = tuple[Any, ...]
+"""The seconds, the source's digest and the peak of memory of a job, and size, time and digest of each file it made."""
 OutputStatus = Literal["intended", "done", "skipped"]
 """The state of an output; one that is only intended was handed out, and its end is not recorded."""
 
@@ -226,21 +232,30 @@ class Outputs:
         cost = (outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
         self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
-    def add_made(self, made: Iterable[tuple[tuple[bytes, int, int], Outcome, Result, bytes, int]]) -> None:
-        """Record outputs as done, each with what `add` is given; they are written together with the next `flush`."""
-        now, run, rows = time.time_ns(), self.run, self._made
-        for (source, source_size, source_mtime_ns), outcome, result, target, recipe in made:
-            digest = result.digest or None
-            size = result.size_bytes if digest else None
-            mtime_ns = kept_time(result.mtime_ns) if digest else None
-            source_digest = outcome.source_digest or None
-            head = (source, target, result.stage, "done", source_size, source_mtime_ns, recipe)
-            file = (size, mtime_ns, digest, source_digest)
-            crc = row_sum(*head, "", *file, None, None, None, now, None)
-            bytes_in = outcome.bytes_in if outcome.source is None else source_size
-            rows.append(
-                (*head, *file, now, crc, run, outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in, size)
-            )
+    def add_made(
+        self, jobs: Sequence[Job], rows: Sequence[MadeRow], seat: int, key: TargetKey, recipes: dict[str, int]
+    ) -> None:
+        """Record the outputs of jobs as done; they are written together with the next `flush`."""
+        now, run, add, crc32 = time.time_ns(), self.run, self._made.append, zlib.crc32
+        for (source, targets, *_), (seconds, source_digest, peak_bytes, *files) in zip(jobs, rows, strict=True):
+            path, source_size, source_mtime_ns = source
+            source_mtime_ns, at = kept_time(source_mtime_ns), 0
+            for stage, place, *_ in targets:
+                size, mtime_ns, digest = files[at : at + 3]
+                at += 3
+                target, recipe = key(stage, place), recipes[stage]
+                if digest:
+                    mtime_ns = kept_time(mtime_ns)
+                else:  # there is no file
+                    size = mtime_ns = digest = None
+                summed = (
+                    path, target, stage, "done", source_size, source_mtime_ns, recipe, "", size, mtime_ns,
+                    digest, source_digest or None, None, None, None, now, None,
+                )  # fmt: skip
+                add((
+                    path, target, stage, source_size, source_mtime_ns, recipe, size, mtime_ns, digest,
+                    source_digest or None, now, crc32(packed(summed, SUM_FORMAT)), run, seat, seconds, peak_bytes,
+                ))  # fmt: skip
 
     def flush(self) -> None:
         """Write the records that `add` and `add_made` have collected."""
@@ -349,8 +364,9 @@ class Outputs:
 
 def _as_pending(made: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return the values of _INSERT_MADE as `add` would have collected them."""
-    size, mtime_ns, digest, source_digest = made[7:11]
-    return (*made[:7], "", size, mtime_ns, 0, digest, source_digest, None, None, None), (*made[14:], None)
+    source_size, size = made[3], made[6]
+    record = (*made[:3], "done", *made[3:6], "", *made[6:8], 0, *made[8:10], None, None, None)
+    return record, (*made[13:], source_size, size, None)
 
 
 def _row(

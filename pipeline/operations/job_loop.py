@@ -10,12 +10,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
 from pipeline.engines import Engine
+from pipeline.engines.made_jobs import MadeJobs
 from pipeline.errors import CodeChanged, EnvironmentFailure, Interrupted, WorkersFailed
 from pipeline.messages import AnyJob, Outcome
 from pipeline.observer import RunObserver
@@ -178,7 +179,7 @@ class JobLoop:
         self._recorder.commit_if_due()
         return may_be_more
 
-    def _poll(self, wait_s: float) -> list[Outcome]:
+    def _poll(self, wait_s: float) -> Sequence[Outcome]:
         """Return the outcomes that have arrived. Raises CodeChanged where no worker can start with the present code."""
         try:
             outcomes = self._engine.poll(wait_s)
@@ -188,8 +189,10 @@ class JobLoop:
             self._code.check_tables()
         return outcomes
 
-    def _record(self, outcomes: list[Outcome]) -> None:
-        current = []
+    def _record(self, outcomes: Sequence[Outcome]) -> None:
+        if isinstance(outcomes, MadeJobs) and not self._code.is_spoilt:
+            self._recorder.record_made(outcomes)
+            return
         for outcome in outcomes:
             if outcome.late_code:
                 self._late += self._code.on_loaded_late(outcome.late_code)
@@ -198,8 +201,7 @@ class JobLoop:
             if outcome.changed_code or self._code.is_spoilt:
                 self._recorder.record_as_stale(outcome)
             else:
-                current.append(outcome)
-        self._recorder.record_all(current)
+                self._recorder.record(outcome)
 
     def _note_late(self) -> None:
         if self._late:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TextIO, TypeVar
 
 from pipeline.config.model import Errors
+from pipeline.engines.made_jobs import MadeJobs
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import has_no_file
@@ -169,23 +170,23 @@ class Recorder:
         """Record an output that the plan refused, so that no worker tried to make it."""
         self._record(outcome, is_attempt=False)
 
-    def record_all(self, outcomes: Sequence[Outcome]) -> None:
-        """Record the outcomes of jobs, all of which have mostly made all that they were to make."""
-        is_odd = self._parts or self._moved_in_a_row or self._failed_on_their_way
-        if is_odd or not all(map(_is_plain, outcomes)):
+    def record_made(self, outcomes: MadeJobs) -> None:
+        """Record the outcomes of jobs that made all that they were to make."""
+        if self._parts or self._moved_in_a_row or self._failed_on_their_way:
             for outcome in outcomes:
                 self.record(outcome)
             return
         self._unreachable_in_a_row = 0
         self._ledger.begin()
-        self._ledger.record_made(outcomes, self._key, self._recipes)
-        for outcome in outcomes:
-            self._learnt.add(outcome)
-            self._summary.done += len(outcome.results)
-            for result in outcome.results:
-                self.made[self._recipes[result.stage]] += 1
-            self._observers.on_outcome(outcome)
+        for jobs, rows, seat in outcomes.batches:
+            self._ledger.record_made(jobs, rows, seat, self._key, self._recipes)
+        for stages, of_jobs in outcomes.by_stages.items():
+            self._learnt.add_made(stages, of_jobs)
+            self._summary.done += len(stages) * len(of_jobs)
+            for stage in stages:
+                self.made[self._recipes[stage]] += len(of_jobs)
         self.done_files += len(outcomes)
+        self._observers.on_outcomes(outcomes)
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
@@ -355,16 +356,6 @@ class Recorder:
 
     def _key(self, stage: str, path: bytes) -> bytes:
         return self._templates[stage].key(path)
-
-
-def _is_plain(outcome: Outcome) -> bool:
-    """Return whether each result is one output that was made, of which there is nothing to be said."""
-    if outcome.environment or outcome.refused or outcome.goes_on or outcome.source_ctime_ns is not None:
-        return False
-    for result in outcome.results:
-        if result.status != "done" or result.parts or result.notes or result.taken_by:
-            return False
-    return True
 
 
 def _gravity(exit_code: int) -> int:
