@@ -23,6 +23,7 @@ from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Res
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.learnt import Learnt
+from pipeline.planning.made_ranges import MadeRanges
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
@@ -116,6 +117,8 @@ class Recorder:
         self._leaves = leaves
         self.is_streaming = False
         """True while jobs run whose rivals are neither on record nor in the plan yet."""
+        self.made_ranges: MadeRanges | None = None
+        """The ranges of a first run; None in any other."""
         self._unnamed: list[Outcome] = []
         """The outcomes of jobs whose path another has that is not known yet."""
         self.made: Counter[int] = Counter()
@@ -183,6 +186,8 @@ class Recorder:
         for stages, of_jobs in outcomes.by_stages.items():
             self._learnt.add_made(stages, of_jobs)
             self._summary.done += len(stages) * len(of_jobs)
+            if self.made_ranges:
+                self.made_ranges.add(stages, of_jobs)
             for stage in stages:
                 self.made[self._recipes[stage]] += len(of_jobs)
         self.done_files += len(outcomes)
