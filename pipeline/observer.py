@@ -42,6 +42,11 @@ class RunObserver:
     def on_outcome(self, outcome: Outcome) -> None:
         """Called after the outcome of a job was recorded in the ledger."""
 
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Called in place of `on_outcome` with many outcomes, each of a job that has ended and made all its outputs."""
+        for outcome in outcomes:
+            self.on_outcome(outcome)
+
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         """Called about once a second, from a thread of its own, with the jobs that workers are running."""
 
@@ -88,6 +93,13 @@ class Observers(RunObserver):
         for observer in self._of_outcomes:
             try:
                 observer.on_outcome(outcome)
+            except Exception as error:
+                self._leave_out(observer, error)
+
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        for observer in self._of_outcomes:
+            try:
+                observer.on_outcomes(outcomes)
             except Exception as error:
                 self._leave_out(observer, error)
 

@@ -56,8 +56,10 @@ class Engine(Protocol):
         """Accept one job."""
         ...
 
-    def poll(self, timeout_s: float) -> list[Outcome]:
+    def poll(self, timeout_s: float) -> Sequence[Outcome]:
         """Return the outcomes that have arrived, waiting at most `timeout_s` for the first.
+
+        They come as `MadeJobs` where the engine knows of all of them that they are such.
 
         Raises:
             WorkersFailed: no worker can be started.

@@ -136,14 +136,14 @@ class Admission:
         if self._peaks is None:
             return batch
         self._refresh()
-        kept = []
-        for attempt in batch:
-            job_class = class_of(attempt.remaining)
-            if self._is_large(job_class):
+        classes = [class_of(attempt.remaining) for attempt in batch]
+        large = {each for each in set(classes) if self._is_large(each)}
+        if not large:  # as nearly always
+            return batch
+        for attempt, job_class in zip(batch, classes, strict=True):
+            if job_class in large:
                 self._waiting.setdefault(job_class, deque()).append(attempt)
-            else:
-                kept.append(attempt)
-        return kept
+        return [attempt for attempt, job_class in zip(batch, classes, strict=True) if job_class not in large]
 
     def _take_back(self) -> None:
         """Give those waiting jobs back to the backlog that, by what was learnt since, are not large."""

@@ -6,26 +6,28 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL, Intents
 from pipeline.ledger.origins import ARE_FILES, kept_time
 from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, SUM_FORMAT, packed, row_sum
-from pipeline.messages import Outcome, Result
+from pipeline.messages import Job, Outcome, Result
 
 _COLUMNS = f"{RECORD_COLUMNS}, crc"
 _STATISTICS = "crc, run, seat, seconds, peak_bytes, bytes_in, bytes_out, annotations"
 # Most rows are of an output in one file with nothing before it, and leave these columns empty: to bind a NULL takes as
 # long as to bind a number, and all of them together a third of the whole.
-_EMPTY = {"reason": "''", "at_work": "0"} | dict.fromkeys(
+_NOT_BOUND = {"status": "'done'", "reason": "''", "at_work": "0"} | dict.fromkeys(
     ("source_ctime_ns", "decree", "part", "earlier", "annotations"), "NULL"
 )
+# What was read is the source, and what was written is the file: ?4 is `source_size` and ?7 is `size`.
+_NOT_BOUND |= {"bytes_in": "?4", "bytes_out": "?7"}
 _ALL_COLUMNS = f"{RECORD_COLUMNS}, {_STATISTICS}"
-_PLAIN_VALUES = ", ".join(_EMPTY.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
+_MADE_VALUES = ", ".join(_NOT_BOUND.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
 _INSERT = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES (?{', ?' * _ALL_COLUMNS.count(',')})"
-_INSERT_PLAIN = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES ({_PLAIN_VALUES})"
+_INSERT_MADE = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES ({_MADE_VALUES})"
 # "0" is the character after "/".
 _DONE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
 # Bytes of a digest, and how many of earlier contents are kept.
@@ -34,6 +36,10 @@ _DIGEST_BYTES, _EARLIER = 16, 3
 _TOGETHER = 500
 
 
+TargetKey = Callable[[str, bytes], bytes]
+"""Gives the key under which the ledger keeps an output, for a stage and a path."""
+MadeRow = tuple[Any, ...]
+"""The seconds, the source's digest and the peak of memory of a job, and size, time and digest of each file it made."""
 OutputStatus = Literal["intended", "done", "skipped"]
 """The state of an output; one that is only intended was handed out, and its end is not recorded."""
 
@@ -111,6 +117,8 @@ class Outputs:
         # Rows are inserted together, which costs a third of inserting each by itself.
         self.pending: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
         """Records that are written by the next `flush`, each with what it cost to make the output."""
+        self._made: list[tuple[Any, ...]] = []
+        """Values of _INSERT_MADE, written so, too."""
         self.run: int | None = None
         """The number of the run that is on."""
 
@@ -224,24 +232,61 @@ class Outputs:
         cost = (outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
         self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
+    def add_made(
+        self, jobs: Sequence[Job], rows: Sequence[MadeRow], seat: int, key: TargetKey, recipes: dict[str, int]
+    ) -> None:
+        """Record the outputs of jobs as done; they are written together with the next `flush`."""
+        now, run, add, crc32 = time.time_ns(), self.run, self._made.append, zlib.crc32
+        for (source, targets, *_), (seconds, source_digest, peak_bytes, *files) in zip(jobs, rows, strict=True):
+            path, source_size, source_mtime_ns = source
+            source_mtime_ns, at = kept_time(source_mtime_ns), 0
+            for stage, place, *_ in targets:
+                size, mtime_ns, digest = files[at : at + 3]
+                at += 3
+                target, recipe = key(stage, place), recipes[stage]
+                if digest:
+                    mtime_ns = kept_time(mtime_ns)
+                else:  # there is no file
+                    size = mtime_ns = digest = None
+                summed = (
+                    path, target, stage, "done", source_size, source_mtime_ns, recipe, "", size, mtime_ns,
+                    digest, source_digest or None, None, None, None, now, None,
+                )  # fmt: skip
+                add((
+                    path, target, stage, source_size, source_mtime_ns, recipe, size, mtime_ns, digest,
+                    source_digest or None, now, crc32(packed(summed, SUM_FORMAT)), run, seat, seconds, peak_bytes,
+                ))  # fmt: skip
+
     def flush(self) -> None:
-        """Write the records that `add` has collected."""
+        """Write the records that `add` and `add_made` have collected."""
+        if self._made:
+            self._write_made()
         if not self.pending:
             return
         which = (record for record, _ in self.pending if record[3] == "skipped" or not self._was_empty)
         before = self._files_of([record[1] for record in which])
         now = time.time_ns()
-        if not before and all(map(_is_plain, self.pending)):
-            self._connection.executemany(_INSERT_PLAIN, [_plain_row(*each, now, self.run) for each in self.pending])
-        else:
-            rows = []
-            for record, costs in self.pending:
-                rows.append(row := _row(record, before.get(record[1]), now, self.run, costs))
-                before[record[1]] = (row[8], row[9], row[11], row[17])
-            self._connection.executemany(_INSERT, rows)
+        rows = []
+        for record, costs in self.pending:
+            rows.append(row := _row(record, before.get(record[1]), now, self.run, costs))
+            before[record[1]] = (row[8], row[9], row[11], row[17])
+        self._connection.executemany(_INSERT, rows)
         self._intents.end(record[1] for record, _ in self.pending)
         self._intents.delete_ended()
         self.pending.clear()
+
+    def _write_made(self) -> None:
+        """Write what `add_made` has collected; of what has a record, the digests before are kept."""
+        made, self._made = self._made, []
+        if not self._was_empty:
+            before = self._files_of([row[1] for row in made])
+            for row in made if before else ():
+                if row[1] in before:
+                    self.pending.append(_as_pending(row))
+            made = [row for row in made if row[1] not in before] if before else made
+        self._connection.executemany(_INSERT_MADE, made)
+        self._intents.end([row[1] for row in made])
+        self._intents.delete_ended()
 
     def _files_of(self, targets: list[bytes]) -> dict[bytes, tuple[Any, ...]]:
         """Return what is recorded of the files of outputs: size, mtime_ns, digest, and the digests before."""
@@ -317,16 +362,11 @@ class Outputs:
         self._connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
 
 
-def _is_plain(pending: tuple[tuple[Any, ...], tuple[Any, ...]]) -> bool:
-    """Return whether what `add` has collected leaves the columns empty that a plain row does."""
-    _, _, _, _, _, _, _, reason, _, _, _, _, _, source_ctime_ns, decree, part = pending[0]
-    return not reason and source_ctime_ns is None and decree is None and part is None
-
-
-def _plain_row(record: tuple[Any, ...], costs: tuple[Any, ...], now_ns: int, run: int | None) -> tuple[Any, ...]:
-    """Return the values of _INSERT_PLAIN."""
-    crc = row_sum(*record[:AT_WORK], *record[AT_WORK + 1 :], now_ns, None)
-    return (*record[:7], *record[8:10], *record[11:13], now_ns, crc, run, *costs[:5])
+def _as_pending(made: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the values of _INSERT_MADE as `add` would have collected them."""
+    source_size, size = made[3], made[6]
+    record = (*made[:3], "done", *made[3:6], "", *made[6:8], 0, *made[8:10], None, None, None)
+    return record, (*made[13:], source_size, size, None)
 
 
 def _row(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
 from pipeline.errors import EnvironmentFailure, FilemillError
-from pipeline.messages import Job
+from pipeline.messages import Job, Source
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import INTEND_AHEAD
 from pipeline.operations.run_context import RunContext
 from pipeline.planning.plan_store import size_beyond_a_block
+from pipeline.planning.unchanged import ComparedRange
 
 # For so many seconds of a plan no job is handed out, since workers take as long to start: a plan that is whole by then
 # is handed out in the best order, and all guards have spoken.
@@ -144,6 +145,11 @@ class EarlyJobs:
         """Return whether the jobs that were taken end so soon that it is best to wait for them."""
         done, seconds = self._context.recorder.done_files, time.monotonic() - self._began
         return seconds * (self._taken - done) < _MAX_WAIT_S * done if done else seconds < _MAX_WAIT_S
+
+    def expect(self, compared: ComparedRange, sources: Sequence[Source]) -> None:
+        """Have a range of sources be digested while its outputs are recorded."""
+        if made := self._context.recorder.made_ranges:
+            made.expect(compared, sources)
 
     def go_on(self) -> None:
         """Take a turn of the loop if it is time. Raises RunStopped and what a turn of the loop raises."""

@@ -118,12 +118,34 @@ class Learnt:
         results = outcome.results
         if not results or outcome.environment or any(result.status == "failed" for result in results):
             return  # it may have ended early
-        stages = (results[0].stage,) if len(results) == 1 else _in_order(result.stage for result in results)
-        known = self._class_of(stages, _size_of(outcome.origin).bit_length())
-        known.add(seconds, sum(map(_bytes_of, results)))
+        stages, bytes_out = _in_order(result.stage for result in results), sum(map(_bytes_of, results))
+        self._add(stages, _size_of(outcome.origin), seconds, bytes_out, outcome.peak_bytes)
+
+    def add_made(self, stages: Stages, of_jobs: Sequence[tuple[Source, Sequence[Any]]]) -> None:
+        """Learn from jobs that made all that they were to make, as `add` does from each.
+
+        Args:
+            stages: The stages of which each of them made an output.
+            of_jobs: The source of each, with its seconds, source_digest, peak_bytes, and size, time and digest of each
+                output.
+        """
+        stages, cheap = _in_order(stages), self._cheap
+        for source, row in of_jobs:
+            seconds = row[0]
+            self.busy_s += seconds
+            if seconds < _CHEAP_S:
+                cheap += 1
+                if cheap > _ENOUGH and cheap % _EVERY:
+                    continue
+            self._add(stages, source.size_bytes, seconds, sum(row[3::3]), row[2])
+        self._cheap = cheap
+
+    def _add(self, stages: Stages, size_bytes: int, seconds: float, bytes_out: int, peak_bytes: int | None) -> None:
+        known = self._class_of(stages, size_bytes.bit_length())
+        known.add(seconds, bytes_out)
         self.has_news = True
-        if outcome.peak_bytes:
-            known.add_peak(outcome.peak_bytes)
+        if peak_bytes:
+            known.add_peak(peak_bytes)
 
     def add_peak(self, stages: Stages, size_bytes: int, peak_bytes: int) -> None:
         """Learn that a job needed so much memory, or more, when its worker was killed for it."""

@@ -84,7 +84,7 @@ class PlanStore:
         self._has_late = False
         self.has_renames = False
         """True if an output may have to be renamed."""
-        self._has_gone = self._has_excluded = self._has_new = False
+        self._has_gone = self._has_excluded = self._has_new = self._has_readings = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
@@ -165,10 +165,12 @@ class PlanStore:
     def add_reading(self, row: OutputRecord, mtime_ns: int, reading: Reading | None) -> None:
         """Add the digest and times of a source that was read and has its recorded contents."""
         read = (reading.digest, kept_time(reading.ctime_ns)) if reading else (None, None)
+        self._has_readings = True
         self._tables.insert_reading(row.target, kept_time(mtime_ns), *read)
 
     def add_touched(self, row: OutputRecord, mtime_ns: int) -> None:
         """Add an output that has its recorded contents but another time."""
+        self._has_readings = True
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
     # -- sources that were moved ---------------------------------------------------------------------------------------
@@ -241,7 +243,8 @@ class PlanStore:
 
     def keep_readings(self) -> None:
         """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""
-        self._tables.keep_readings()
+        if self._has_readings:  # else SQLite would go through all outputs to find none
+            self._tables.keep_readings()
 
     def settle(self, *, keep_orphans: bool) -> None:
         """End the filling, and refuse targets that two sources claim; a source that already has its output keeps it."""

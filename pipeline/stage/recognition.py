@@ -59,7 +59,7 @@ def can_be(kind: Kind, root: bytes, path: bytes, picture_suffixes: Container[byt
     A file that cannot be opened may be: whoever reads it says why it cannot.
     """
     suffix = suffix_of(path)
-    if suffix not in _no_texts() if kind is TEXT else suffix in _PICTURES or suffix in picture_suffixes:
+    if is_enough(kind, suffix, picture_suffixes):
         return True
     if kind is not TEXT and (suffix in _RAW or suffix.endswith(_COPIES)):
         return False
@@ -70,6 +70,11 @@ def can_be(kind: Kind, root: bytes, path: bytes, picture_suffixes: Container[byt
     if kind is TEXT:
         return b"\0" not in head
     return any(head.startswith(each, at) for at, each in _BEGINNINGS) or extra_for(head) is not None
+
+
+def is_enough(kind: Kind, suffix: bytes, picture_suffixes: Container[bytes] = ()) -> bool:
+    """Return whether any file with a suffix, as `suffix_of` returns it, may be of the kind that a stage reads."""
+    return suffix not in _no_texts() if kind is TEXT else suffix in _PICTURES or suffix in picture_suffixes
 
 
 def suffix_of(path: bytes) -> bytes:

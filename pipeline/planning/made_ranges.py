@@ -1,0 +1,85 @@
+"""Digests ranges of sources while a first run makes their outputs, so that their records need not be read again.
+
+    plan     --> a range, once all its sources are handed out ----+
+                                                                  +--> all are made: the digest of the range
+    recorder --> what each job has made, as it is recorded -------+
+
+Where anything else became of a source, or one takes long, nothing is told of its range: it is found by its records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.ledger.ledger import UnchangedRange
+from pipeline.messages import Source
+from pipeline.planning.ranges import RangeFiles
+from pipeline.planning.unchanged import ComparedRange, RangeDigests
+from pipeline.records import dataclass
+
+# So many sources are kept in mind at most, however many are at work or waiting.
+_MOST = 1 << 16
+
+
+@dataclass
+class _OpenRange:
+    """A range of which not all outputs are made."""
+
+    compared: ComparedRange
+    taken: list[Source]
+    """The sources that a stage takes."""
+    look_at: int
+    """How many jobs must have been taken in before all outputs may be made."""
+
+
+class MadeRanges:
+    """The ranges of a run that began with an empty ledger."""
+
+    def __init__(self, digests: RangeDigests) -> None:
+        self._digests = digests
+        self._stages = tuple(spec.stage for spec in digests.specs)
+        # Where every source has one file of each output, its records are known by what was made.
+        self._tells = all(spec.is_plain for spec in digests.specs)
+        self._open: list[_OpenRange] = []
+        """The ranges of which not all outputs are made."""
+        self._added = 0
+        self._made: dict[bytes, Sequence[Any]] = {}
+        self.found: dict[bytes, UnchangedRange] = {}
+        """The ranges of which all outputs were made, by their first source."""
+
+    def expect(self, compared: ComparedRange, sources: Sequence[Source]) -> None:
+        """Follow a range, of which some outputs may have been made by now."""
+        if self._tells and compared.first:
+            taken = RangeFiles.of(list(sources), compared.others).taken
+            self._open.append(_OpenRange(compared, taken, self._added))
+
+    def add(self, stages: tuple[str, ...], of_jobs: Sequence[tuple[Source, Sequence[Any]]]) -> None:
+        """Take in what jobs made of their sources; it must be recorded by now.
+
+        Args:
+            stages: The stages of which each of them made an output.
+            of_jobs: The source of each, with its seconds, source_digest, peak_bytes, and size, time and digest of each
+                output.
+        """
+        if not self._tells or stages != self._stages:
+            return
+        self._made.update([(source.path, row) for source, row in of_jobs])
+        self._added += len(of_jobs)
+        self._open = [each for each in self._open if self._added < each.look_at or not self._has_ended(each)]
+        if len(self._made) > _MOST:
+            self._made.clear()
+            self._open.clear()
+
+    def _has_ended(self, each: _OpenRange) -> bool:
+        """Find the digest of a range, and forget its sources, if all of its outputs are made."""
+        made, compared, taken = self._made, each.compared, each.taken
+        rows = [row for path, _, _ in taken if (row := made.get(path))]
+        each.look_at = self._added + len(taken) - len(rows)
+        if len(rows) < len(taken):
+            return False
+        if found := self._digests.made(compared, taken, rows):
+            self.found[compared.first] = found
+        for path, _, _ in taken:
+            del made[path]
+        return True
