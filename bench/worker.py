@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import multiprocessing
 import os
 import pickle
 import statistics
@@ -60,7 +59,7 @@ def start(base: Path) -> None:
         base, bytes(base / "in"), base / "scratch", "20260101T000000-abcdef", (), stages,
         output_folders=(bytes(base / "out"),), set_aside=base / "aside",
     )  # fmt: skip
-    slot = Slot(SlotTable(multiprocessing.get_context("fork"), 1), 0, base / "slot.txt", max_memory_bytes=8 << 30)
+    slot = Slot(SlotTable(1), 0, base / "slot.txt", max_memory_bytes=8 << 30)
     slot.pipes = (*os.pipe(), os.pipe()[0])
     slots.occupy(slot)
     output_capture.redirect(slot.capture)

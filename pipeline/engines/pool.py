@@ -22,7 +22,6 @@ from __future__ import annotations
 import atexit
 import errno
 import itertools
-import multiprocessing
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -454,7 +453,7 @@ class PoolEngine:
     def _open_supervisor(self) -> Supervisor:
         settings = self._settings
         # Twice as many slots as workers: a replacement may start before its predecessor is reaped.
-        table = SlotTable(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
+        table = SlotTable(2 * settings.processes + 2)
         limit = settings.max_memory_bytes
         self._allocator = SlotAllocator(
             table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch, self._set_aside
