@@ -10,10 +10,10 @@ Where anything else became of a source, or one takes long, nothing is told of it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.ledger.ledger import UnchangedRange
-from pipeline.messages import Source
+from pipeline.ledger.outputs import MadeRow
+from pipeline.messages import Job, Source
 from pipeline.planning.ranges import RangeFiles
 from pipeline.planning.unchanged import ComparedRange, RangeDigests
 from pipeline.records import dataclass
@@ -44,7 +44,7 @@ class MadeRanges:
         self._tells = all(spec.is_plain for spec in digests.specs)
         self._open: list[_OpenRange] = []
         """The ranges of which not all outputs are made."""
-        self._made: dict[bytes, Sequence[Any]] = {}
+        self._made: dict[bytes, MadeRow] = {}
         self.found: dict[bytes, UnchangedRange] = {}
         """The ranges of which all outputs were made, by their first source."""
 
@@ -56,17 +56,11 @@ class MadeRanges:
             if sum(len(each.taken) for each in self._open) > _MOST:
                 self._forget()
 
-    def add(self, stages: tuple[str, ...], of_jobs: Sequence[tuple[Source, Sequence[Any]]]) -> None:
-        """Take in what jobs made of their sources; it must be recorded by now.
-
-        Args:
-            stages: The stages of which each of them made an output.
-            of_jobs: The source of each, with its seconds, source_digest, peak_bytes, and size, time and digest of each
-                output.
-        """
+    def add(self, stages: tuple[str, ...], jobs: Sequence[Job], rows: Sequence[MadeRow]) -> None:
+        """Take in what jobs have made, each of them an output of each of these stages; it must be recorded by now."""
         if not self._tells or stages != self._stages:
             return
-        self._made.update([(source.path, row) for source, row in of_jobs])
+        self._made.update(zip([job.source.path for job in jobs], rows, strict=True))
         self._open = [each for each in self._open if not self._has_ended(each)]
         if len(self._made) > _MOST:
             self._forget()
