@@ -33,6 +33,15 @@ class MadeBatch(NamedTuple):
     seat: int
 
 
+class MadeGroup(NamedTuple):
+    """Jobs of one batch that made outputs of the same stages, as MadeBatch has them."""
+
+    stages: tuple[str, ...]
+    jobs: Sequence[Job]
+    rows: Sequence[Row]
+    seat: int
+
+
 class MadeJobs(Sequence[Outcome]):
     """The outcomes of jobs that made a file of each target, and of which there is nothing else to be said.
 
@@ -54,17 +63,19 @@ class MadeJobs(Sequence[Outcome]):
         return list(self)[index]
 
     @cached_property
-    def by_stages(self) -> dict[tuple[str, ...], list[tuple[Source, Row]]]:
-        """The source and the row of each job, by the stages of which it made outputs."""
-        found: dict[tuple[str, ...], list[tuple[Source, Row]]] = {}
-        for jobs, rows, _ in self.batches:
-            stages = [tuple([target.stage for target in job.targets]) for job in jobs]
-            sources = zip([job.source for job in jobs], rows, strict=True)
-            if stages.count(stages[0]) == len(stages):  # as nearly always
-                found.setdefault(stages[0], []).extend(sources)
+    def groups(self) -> list[MadeGroup]:
+        """The jobs of each batch that made outputs of the same stages; nearly always these are all of a batch."""
+        found = []
+        for jobs, rows, seat in self.batches:
+            only = [job.targets[0].stage for job in jobs if len(job.targets) == 1]
+            if only and only.count(only[0]) == len(jobs):
+                found.append(MadeGroup((only[0],), jobs, rows, seat))
                 continue
-            for of_job, each in zip(stages, sources, strict=True):
-                found.setdefault(of_job, []).append(each)
+            by_stages: dict[tuple[str, ...], list[tuple[Job, Row]]] = {}
+            for job, row in zip(jobs, rows, strict=True):
+                by_stages.setdefault(tuple([target.stage for target in job.targets]), []).append((job, row))
+            for stages, those in by_stages.items():
+                found.append(MadeGroup(stages, [job for job, _ in those], [row for _, row in those], seat))
         return found
 
 

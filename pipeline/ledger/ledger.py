@@ -162,11 +162,18 @@ class Ledger:
                 self.outputs.add(origin, outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
 
     def record_made(
-        self, jobs: Sequence[Job], rows: Sequence[MadeRow], seat: int, key: TargetKey, recipes: dict[str, int]
+        self,
+        stages: Sequence[str],
+        jobs: Sequence[Job],
+        rows: Sequence[MadeRow],
+        seat: int,
+        key: TargetKey,
+        recipes: dict[str, int],
     ) -> None:
         """Record jobs that made a file of each target, as `record` does one by one.
 
         Args:
+            stages: The stages of the targets of each job.
             jobs: The jobs, all of which one worker has run.
             rows: What each of them made; see `MadeRow`.
             seat: The number of the worker's slot.
@@ -174,11 +181,11 @@ class Ledger:
             recipes: The number of each stage's recipe.
         """
         self.has_news = True
-        self.outputs.add_made(jobs, rows, seat, key, recipes)
+        self.outputs.add_made(stages, jobs, rows, seat, key, recipes)
         if self.failures.has_any:
             for job in jobs:
-                for target in job.targets:
-                    self.failures.forget_later(job.source.path, target.stage)
+                for stage in stages:
+                    self.failures.forget_later(job.source.path, stage)
 
     def _record_failure(self, outcome: Outcome, result: Result, target: bytes, recipe: int | None, tried: bool) -> None:
         self.outputs.flush()

@@ -7,27 +7,30 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any, Literal, NamedTuple
 
 from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL, Intents
-from pipeline.ledger.origins import ARE_FILES, kept_time
+from pipeline.ledger.origins import ARE_FILES, kept_time, kept_times
 from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, SUM_FORMAT, packed, row_sum
 from pipeline.messages import Job, Outcome, Result
 
 _COLUMNS = f"{RECORD_COLUMNS}, crc"
 _STATISTICS = "crc, run, seat, seconds, peak_bytes, bytes_in, bytes_out, annotations"
-# Most rows are of an output in one file with nothing before it, and leave these columns empty: to bind a NULL takes as
-# long as to bind a number, and all of them together a third of the whole.
-_NOT_BOUND = {"status": "'done'", "reason": "''", "at_work": "0"} | dict.fromkeys(
-    ("source_ctime_ns", "decree", "part", "earlier", "annotations"), "NULL"
-)
-# What was read is the source, and what was written is the file: ?4 is `source_size` and ?7 is `size`.
-_NOT_BOUND |= {"bytes_in": "?4", "bytes_out": "?7"}
 _ALL_COLUMNS = f"{RECORD_COLUMNS}, {_STATISTICS}"
-_MADE_VALUES = ", ".join(_NOT_BOUND.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
 _INSERT = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES (?{', ?' * _ALL_COLUMNS.count(',')})"
-_INSERT_MADE = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES ({_MADE_VALUES})"
+# Most rows are of an output in one file with nothing before it, and differ in these columns only: to bind a NULL takes
+# as long as to bind a number, and all of them together a third of the whole.
+_MADE_COLUMNS = (
+    "source", "target", "stage", "source_size", "source_mtime_ns", "recipe", "size", "mtime_ns", "digest",
+    "source_digest", "recorded", "crc", "run", "seat", "seconds", "peak_bytes",
+)  # fmt: skip
+_CONSTANTS = {"status": "'done'", "reason": "''", "at_work": "0"}
+# What was read is the source, and what was written is the file.
+_SAME = {"bytes_in": "source_size", "bytes_out": "size"}
+# So many such rows are inserted by one statement, whose beginning and end take a sixth of the time of a row.
+_ROWS_TOGETHER = 8
 # "0" is the character after "/".
 _DONE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
 # Bytes of a digest, and how many of earlier contents are kept.
@@ -42,6 +45,23 @@ MadeRow = tuple[Any, ...]
 """The seconds, the source's digest and the peak of memory of a job, and size, time and digest of each file it made."""
 OutputStatus = Literal["intended", "done", "skipped"]
 """The state of an output; one that is only intended was handed out, and its end is not recorded."""
+
+
+def _insert_made(rows: int) -> str:
+    """Return the statement that inserts so many rows, of which it takes `_MADE_COLUMNS` one after the other."""
+
+    def value(column: str, row: int) -> str:
+        column = _SAME.get(column, column)
+        if column not in _MADE_COLUMNS:
+            return _CONSTANTS.get(column, "NULL")
+        return f"?{row * len(_MADE_COLUMNS) + _MADE_COLUMNS.index(column) + 1}"
+
+    columns = _ALL_COLUMNS.split(", ")
+    values = (f"({', '.join(value(column, row) for column in columns)})" for row in range(rows))
+    return f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES {', '.join(values)}"
+
+
+_INSERT_MADE, _INSERT_MADE_TOGETHER = _insert_made(1), _insert_made(_ROWS_TOGETHER)
 
 
 class DamagedRow(sqlite3.DatabaseError):
@@ -118,7 +138,7 @@ class Outputs:
         self.pending: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
         """Records that are written by the next `flush`, each with what it cost to make the output."""
         self._made: list[tuple[Any, ...]] = []
-        """Values of _INSERT_MADE, written so, too."""
+        """Values of `_MADE_COLUMNS`, written so, too."""
         self.run: int | None = None
         """The number of the run that is on."""
 
@@ -233,29 +253,43 @@ class Outputs:
         self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
     def add_made(
-        self, jobs: Sequence[Job], rows: Sequence[MadeRow], seat: int, key: TargetKey, recipes: dict[str, int]
+        self,
+        stages: Sequence[str],
+        jobs: Sequence[Job],
+        rows: Sequence[MadeRow],
+        seat: int,
+        key: TargetKey,
+        recipes: dict[str, int],
     ) -> None:
-        """Record the outputs of jobs as done; they are written together with the next `flush`."""
-        now, run, add, crc32 = time.time_ns(), self.run, self._made.append, zlib.crc32
-        for (source, targets, *_), (seconds, source_digest, peak_bytes, *files) in zip(jobs, rows, strict=True):
-            path, source_size, source_mtime_ns = source
-            source_mtime_ns, at = kept_time(source_mtime_ns), 0
-            for stage, place, *_ in targets:
-                size, mtime_ns, digest = files[at : at + 3]
-                at += 3
-                target, recipe = key(stage, place), recipes[stage]
-                if digest:
-                    mtime_ns = kept_time(mtime_ns)
-                else:  # there is no file
-                    size = mtime_ns = digest = None
-                summed = (
-                    path, target, stage, "done", source_size, source_mtime_ns, recipe, "", size, mtime_ns,
-                    digest, source_digest or None, None, None, None, now, None,
-                )  # fmt: skip
-                add((
-                    path, target, stage, source_size, source_mtime_ns, recipe, size, mtime_ns, digest,
-                    source_digest or None, now, crc32(packed(summed, SUM_FORMAT)), run, seat, seconds, peak_bytes,
-                ))  # fmt: skip
+        """Record outputs of jobs as done, one of each stage; they are written together with the next `flush`.
+
+        They are put together column by column, which takes half the time of row by row.
+        """
+        paths, sizes, times = zip(*[job.source for job in jobs], strict=True)
+        times = kept_times(times)
+        seconds, source_digests, peaks, *files = zip(*rows, strict=True)
+        source_digests = tuple([each or None for each in source_digests])
+        now, run, of_worker, none = repeat(time.time_ns()), repeat(self.run), repeat(seat), repeat(None)
+        for at, name in enumerate(stages):
+            written, written_at, digests = files[3 * at : 3 * at + 3]
+            written_at = kept_times(written_at)
+            if not all(digests):  # as of a stage that leaves no file
+                of_files = zip(written, written_at, digests, strict=True)
+                kept = [each if each[2] else (None,) * 3 for each in of_files]
+                written, written_at, digests = zip(*kept, strict=True)
+            targets = [key(name, job.targets[at].path) for job in jobs]
+            stage, recipe = repeat(name), repeat(recipes[name])
+            summed = zip(
+                paths, targets, stage, repeat("done"), sizes, times, recipe, repeat(""), written, written_at, digests,
+                source_digests, none, none, none, now, none,
+                strict=False,
+            )  # fmt: skip
+            sums = map(zlib.crc32, map(packed, summed, repeat(SUM_FORMAT)))
+            self._made += zip(
+                paths, targets, stage, sizes, times, recipe, written, written_at, digests, source_digests, now, sums,
+                run, of_worker, seconds, peaks,
+                strict=False,
+            )  # fmt: skip
 
     def flush(self) -> None:
         """Write the records that `add` and `add_made` have collected."""
@@ -284,7 +318,10 @@ class Outputs:
                 if row[1] in before:
                     self.pending.append(_as_pending(row))
             made = [row for row in made if row[1] not in before] if before else made
-        self._connection.executemany(_INSERT_MADE, made)
+        whole = len(made) // _ROWS_TOGETHER * _ROWS_TOGETHER
+        together = (made[at : at + _ROWS_TOGETHER] for at in range(0, whole, _ROWS_TOGETHER))
+        self._connection.executemany(_INSERT_MADE_TOGETHER, map(tuple, map(chain.from_iterable, together)))
+        self._connection.executemany(_INSERT_MADE, made[whole:])
         self._intents.end([row[1] for row in made])
         self._intents.delete_ended()
 
@@ -363,7 +400,7 @@ class Outputs:
 
 
 def _as_pending(made: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return the values of _INSERT_MADE as `add` would have collected them."""
+    """Return the values of `_MADE_COLUMNS` as `add` would have collected them."""
     source_size, size = made[3], made[6]
     record = (*made[:3], "done", *made[3:6], "", *made[6:8], 0, *made[8:10], None, None, None)
     return record, (*made[13:], source_size, size, None)

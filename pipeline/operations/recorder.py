@@ -181,15 +181,14 @@ class Recorder:
             return
         self._unreachable_in_a_row = 0
         self._ledger.begin()
-        for jobs, rows, seat in outcomes.batches:
-            self._ledger.record_made(jobs, rows, seat, self._key, self._recipes)
-        for stages, of_jobs in outcomes.by_stages.items():
-            self._learnt.add_made(stages, of_jobs)
-            self._summary.done += len(stages) * len(of_jobs)
+        for stages, jobs, rows, seat in outcomes.groups:
+            self._ledger.record_made(stages, jobs, rows, seat, self._key, self._recipes)
+            self._learnt.add_made(stages, jobs, rows)
             if self.made_ranges:
-                self.made_ranges.add(stages, of_jobs)
+                self.made_ranges.add(stages, jobs, rows)
+            self._summary.done += len(stages) * len(jobs)
             for stage in stages:
-                self.made[self._recipes[stage]] += len(of_jobs)
+                self.made[self._recipes[stage]] += len(jobs)
         self.done_files += len(outcomes)
         self._observers.on_outcomes(outcomes)
 

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import Origin, Outcome, Result, Source
+from pipeline.ledger.outputs import MadeRow
+from pipeline.messages import Job, Origin, Outcome, Result, Source
 from pipeline.records import dataclass
 
 _FACT = "learnt"
@@ -121,23 +122,17 @@ class Learnt:
         stages, bytes_out = _in_order(result.stage for result in results), sum(map(_bytes_of, results))
         self._add(stages, _size_of(outcome.origin), seconds, bytes_out, outcome.peak_bytes)
 
-    def add_made(self, stages: Stages, of_jobs: Sequence[tuple[Source, Sequence[Any]]]) -> None:
-        """Learn from jobs that made all that they were to make, as `add` does from each.
-
-        Args:
-            stages: The stages of which each of them made an output.
-            of_jobs: The source of each, with its seconds, source_digest, peak_bytes, and size, time and digest of each
-                output.
-        """
+    def add_made(self, stages: Stages, jobs: Sequence[Job], rows: Sequence[MadeRow]) -> None:
+        """Learn from jobs that made an output of each of these stages, as `add` does from each."""
         stages, cheap = _in_order(stages), self._cheap
-        for source, row in of_jobs:
+        for job, row in zip(jobs, rows, strict=True):
             seconds = row[0]
             self.busy_s += seconds
             if seconds < _CHEAP_S:
                 cheap += 1
                 if cheap > _ENOUGH and cheap % _EVERY:
                     continue
-            self._add(stages, source.size_bytes, seconds, sum(row[3::3]), row[2])
+            self._add(stages, job.source.size_bytes, seconds, sum(row[3::3]), row[2])
         self._cheap = cheap
 
     def _add(self, stages: Stages, size_bytes: int, seconds: float, bytes_out: int, peak_bytes: int | None) -> None:

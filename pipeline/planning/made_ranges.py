@@ -10,16 +10,17 @@ Where anything else became of a source, or one takes long, nothing is told of it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.ledger.ledger import UnchangedRange
-from pipeline.messages import Source
+from pipeline.ledger.outputs import MadeRow
+from pipeline.messages import Job, Source
 from pipeline.planning.ranges import RangeFiles
 from pipeline.planning.unchanged import ComparedRange, RangeDigests
 from pipeline.records import dataclass
 
-# So many sources are kept in mind at most, however many are at work or waiting.
-_MOST = 1 << 16
+# So many sources, and what was made of as many, are kept in mind at most: where the plan is far ahead of the jobs, the
+# records are read after all. It is more than are at work, and wait for that, at a time.
+_MOST = 1 << 15
 
 
 @dataclass
@@ -29,8 +30,8 @@ class _OpenRange:
     compared: ComparedRange
     taken: list[Source]
     """The sources that a stage takes."""
-    look_at: int
-    """How many jobs must have been taken in before all outputs may be made."""
+    ended: int = 0
+    """How many of them, from the first on, are known to have ended."""
 
 
 class MadeRanges:
@@ -43,8 +44,7 @@ class MadeRanges:
         self._tells = all(spec.is_plain for spec in digests.specs)
         self._open: list[_OpenRange] = []
         """The ranges of which not all outputs are made."""
-        self._added = 0
-        self._made: dict[bytes, Sequence[Any]] = {}
+        self._made: dict[bytes, MadeRow] = {}
         self.found: dict[bytes, UnchangedRange] = {}
         """The ranges of which all outputs were made, by their first source."""
 
@@ -52,34 +52,32 @@ class MadeRanges:
         """Follow a range, of which some outputs may have been made by now."""
         if self._tells and compared.first:
             taken = RangeFiles.of(list(sources), compared.others).taken
-            self._open.append(_OpenRange(compared, taken, self._added))
+            self._open.append(_OpenRange(compared, taken))
+            if sum(len(each.taken) for each in self._open) > _MOST:
+                self._forget()
 
-    def add(self, stages: tuple[str, ...], of_jobs: Sequence[tuple[Source, Sequence[Any]]]) -> None:
-        """Take in what jobs made of their sources; it must be recorded by now.
-
-        Args:
-            stages: The stages of which each of them made an output.
-            of_jobs: The source of each, with its seconds, source_digest, peak_bytes, and size, time and digest of each
-                output.
-        """
+    def add(self, stages: tuple[str, ...], jobs: Sequence[Job], rows: Sequence[MadeRow]) -> None:
+        """Take in what jobs have made, each of them an output of each of these stages; it must be recorded by now."""
         if not self._tells or stages != self._stages:
             return
-        self._made.update([(source.path, row) for source, row in of_jobs])
-        self._added += len(of_jobs)
-        self._open = [each for each in self._open if self._added < each.look_at or not self._has_ended(each)]
+        self._made.update(zip([job.source.path for job in jobs], rows, strict=True))
+        self._open = [each for each in self._open if not self._has_ended(each)]
         if len(self._made) > _MOST:
-            self._made.clear()
-            self._open.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._made.clear()
+        self._open.clear()
 
     def _has_ended(self, each: _OpenRange) -> bool:
         """Find the digest of a range, and forget its sources, if all of its outputs are made."""
-        made, compared, taken = self._made, each.compared, each.taken
-        rows = [row for path, _, _ in taken if (row := made.get(path))]
-        each.look_at = self._added + len(taken) - len(rows)
-        if len(rows) < len(taken):
+        made, taken, at = self._made, each.taken, each.ended
+        while at < len(taken) and taken[at].path in made:
+            at += 1
+        each.ended = at
+        if at < len(taken):
             return False
-        if found := self._digests.made(compared, taken, rows):
-            self.found[compared.first] = found
-        for path, _, _ in taken:
-            del made[path]
+        rows = [made.pop(path) for path, _, _ in taken]
+        if found := self._digests.made(each.compared, taken, rows):
+            self.found[each.compared.first] = found
         return True

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import chain, islice
-from typing import Any
 
 import pipeline
 from pipeline.config.model import Config
@@ -25,7 +24,7 @@ from pipeline.files.store import NO_FILE_STAT
 from pipeline.files.template import NO_FILE_KEY, NoFile, Template
 from pipeline.ledger.ledger import Ledger, UnchangedRange
 from pipeline.ledger.origins import GROUPS
-from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.outputs import MadeRow, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
 from pipeline.planning.ranges import DiskDigests, Layout, digest_of_sources
@@ -133,12 +132,10 @@ class RangeDigests(DiskDigests):
                 return found
         return None
 
-    def made(
-        self, compared: ComparedRange, taken: Sequence[Source], rows: Sequence[Sequence[Any]]
-    ) -> UnchangedRange | None:
+    def made(self, compared: ComparedRange, taken: Sequence[Source], rows: Sequence[MadeRow]) -> UnchangedRange | None:
         """Return the range of sources whose outputs were all made, each as one file where its template leads.
 
-        A row has size, time and digest of each output, after three fields of the job's. None if one has no file.
+        None if one has no file.
         """
         columns = list(zip(*rows, strict=True))
         if not all(map(all, columns[5::3])):
