@@ -6,8 +6,8 @@ from pipeline.config.model import Config
 from pipeline.engines.forkserver import start_early
 from pipeline.stage.values import IMAGE, PICTURE
 
-# The module of the functions that a worker runs.
-_WORKER = "pipeline.worker.main"
+# The module of the functions that a worker runs, and the one that is to be imported after all others.
+_WORKER, _LAST = "pipeline.worker.main", "pipeline.worker.fork_template"
 
 
 def start_forkserver(config: Config) -> None:
@@ -20,4 +20,4 @@ def start_forkserver(config: Config) -> None:
 def preload_of(config: Config) -> tuple[str, ...]:
     """Return the modules that every worker of a pipeline imports, among them those for pictures if it has any."""
     has_pictures = any({each.stage.takes, each.stage.makes} & {IMAGE, PICTURE} for each in config.stages)
-    return (_WORKER, "pipeline.images.decode", "pipeline.images.encode") if has_pictures else (_WORKER,)
+    return (_WORKER, *(("pipeline.images.decode", "pipeline.images.encode") if has_pictures else ()), _LAST)
