@@ -1,4 +1,4 @@
-"""Starts what a run needs anyway, and what takes a while to get ready, before the rest of the run is imported."""
+"""Starts what a run needs anyway, and what takes a while to get ready, before anything is opened."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ def start_forkserver(config: Config) -> None:
     """Start the forkserver, if workers of the pipeline are to be forked from one."""
     pools = (config.pool, *(stage.pool for stage in config.stages if stage.pool))
     if config.engine == "pool" and any(pool.context == "forkserver" for pool in pools):
+        import pipeline.engines.pool  # noqa: F401, which the forkserver would import as well
+
         start_early(preload_of(config))
 
 
