@@ -5,8 +5,9 @@ They are named tuples, since a frozen dataclass takes three times as long to mak
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from pipeline.records import NamedTuple
 from pipeline.text import as_json, shown
 
 Status = Literal["done", "skipped", "failed"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.messages import InHand, Outcome
+from pipeline.records import NamedTuple
 
 
 class Step(NamedTuple):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
+from pipeline.records import NamedTuple
 from pipeline.text import shortened
 
 

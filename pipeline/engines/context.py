@@ -29,7 +29,6 @@ _PRELOAD = (
     "pipeline.engines.fork_guard", "pipeline.engines.worker_loop", "pipeline.engines.worker_process",
     "multiprocessing.pool", "multiprocessing.popen_forkserver", "multiprocessing.synchronize",
 )  # fmt: skip
-_PRELOAD_LAST = "pipeline.engines.fork_template"
 
 
 def pool_context(method: str, owner: ProcessOwner) -> BaseContext:
@@ -58,7 +57,7 @@ def prepare_start_method(method: str, preload: Sequence[str]) -> None:
             resource_tracker.ensure_running()
     if method == "forkserver":
         _keep_sockets_short()
-        multiprocessing.set_forkserver_preload([*_PRELOAD, *preload, _PRELOAD_LAST])
+        multiprocessing.set_forkserver_preload([*_PRELOAD, *preload])
     if method == "fork":
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
 

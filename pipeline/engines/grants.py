@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Iterator, Mapping
-from typing import NamedTuple
 
 from pipeline.engines.promises import PromiseBoard
 from pipeline.messages import AnyJob, Source
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 
 # Above this share of its memory a worker is killed; above all of it, it is replaced after its job.
 KILL_SHARE = 1.5

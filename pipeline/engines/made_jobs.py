@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.messages import Job, Outcome, Result, Source
+from pipeline.records import NamedTuple
 
 Row = tuple[Any, ...]
 

@@ -23,10 +23,10 @@ from contextlib import suppress
 from enum import IntEnum
 from multiprocessing.heap import Arena
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.files.set_aside import clear_scratch_folders
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 
 
 class State(IntEnum):

@@ -23,11 +23,45 @@ from pipeline.engines.slots import Slot
 
 # Seconds to wait before a start that failed is tried again: a lack of processes or descriptors may pass.
 START_PAUSES_S = (0.0, 0.1, 0.5, 2.0)
+# How long Python lets a thread keep the interpreter that another waits for, while workers are started. To start one
+# takes several system calls, after each of which the thread would wait for 5 ms, longer than for all the rest together.
+PROMPT_S = 0.0001
 
 # Starting is one at a time: a process forked by another thread would inherit half-made pipes.
 start_lock = threading.Lock()
 # Two threads that ask for one exit code at once would race for the pipe of a forkserver.
 _exit_code_lock = threading.Lock()
+
+
+class _PromptThreads:
+    """Context manager, which may be entered by several threads: threads give way to each other after PROMPT_S."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entered = 0
+        self._usual_s = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._entered:
+                self._usual_s = sys.getswitchinterval()
+                sys.setswitchinterval(PROMPT_S)
+            self._entered += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                sys.setswitchinterval(self._usual_s)
+
+    def forget(self) -> None:
+        """In a process that was forked by such a thread: none of them is here."""
+        if self._entered:
+            sys.setswitchinterval(self._usual_s)
+        self.__init__()  # type: ignore[misc]
+
+
+prompt_threads = _PromptThreads()
 
 
 class ProcessOwner(Protocol):
@@ -159,15 +193,16 @@ class WorkerProcess(BaseProcess):
         else:
             threading.Thread(target=os_process.exit_after_parent, daemon=True).start()
         if getattr(self, "_start_method", None) == "fork":
-            self._close_inherited()
+            self._undo_inherited()
         self.slot.wait_for_admission()
         super().run()
 
-    def _close_inherited(self) -> None:
-        """Close what only a fork inherits: the run's lock, and other engines' pipes, which would stay open."""
+    def _undo_inherited(self) -> None:
+        """Undo what only a fork inherits: the run's lock, other engines' pipes, which would stay open, a setting."""
         for fd in self.slot.close_fds if self.slot else ():
             with suppress(OSError):
                 os.close(fd)
+        prompt_threads.forget()
         own = self._args[:2]  # type: ignore[attr-defined]
         for queue in list(open_queues):
             if not any(queue is mine for mine in own):

@@ -13,12 +13,13 @@ import stat
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from pipeline.errors import EnvironmentFailure, FileFailure
 from pipeline.files.file_system import open_regular
 from pipeline.files.permissions import Permissions, current_umask, has_access_list, has_default_list
 from pipeline.files.template import OWNER_FILE
+from pipeline.records import NamedTuple
 from pipeline.text import NO_FILE, shown
 
 TEMPORARY_PREFIX = b".filemill-"

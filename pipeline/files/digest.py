@@ -10,9 +10,9 @@ import hashlib
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.files.file_system import READING, blame_machine, open_regular
+from pipeline.records import NamedTuple
 
 # Nanoseconds: the coarsest clock of any file system, that of FAT.
 _AT_REST_NS = 2_000_000_000

@@ -12,9 +12,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from pipeline.ledger.schema import SUMMED_COLUMNS
+from pipeline.records import NamedTuple
 
 _INSERT_RECORD = """
 INSERT OR IGNORE INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, ?, 'intended', ?)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.files.sync import sync_folder
@@ -27,6 +27,7 @@ from pipeline.ledger.runs import Runs, Window
 from pipeline.ledger.schema import LISTED_TABLE, VERSION, TooOld, create_or_upgrade
 from pipeline.ledger.targets import Targets
 from pipeline.messages import KILLED, AnyJob, Job, Outcome, Result, Source
+from pipeline.records import NamedTuple
 
 if TYPE_CHECKING:
     from pipeline.ledger.group_tables import GroupTables

@@ -8,13 +8,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL, Intents
 from pipeline.ledger.origins import ARE_FILES, kept_time, kept_times
 from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, SUM_FORMAT, packed, row_sum
 from pipeline.messages import Job, Outcome, Result
+from pipeline.records import NamedTuple
 
 _COLUMNS = f"{RECORD_COLUMNS}, crc"
 _STATISTICS = "crc, run, seat, seconds, peak_bytes, bytes_in, bytes_out, annotations"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
@@ -26,6 +26,7 @@ from pipeline.planning.decisions import Decision
 from pipeline.planning.file_state import digest_at
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
+from pipeline.records import NamedTuple
 
 How = Literal["to be made", "to be moved", "failed"]
 

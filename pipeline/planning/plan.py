@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.model import Config
 from pipeline.files.walk import Walk, matcher
@@ -45,7 +45,7 @@ from pipeline.planning.unchanged import (
     reason_in_range,
     unmatched_kind,
 )
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 from pipeline.stage.recognition import suffix_of
 from pipeline.text import shown
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
@@ -32,6 +32,7 @@ from pipeline.planning.decisions import (
 )
 from pipeline.planning.estimate import Expected, expect
 from pipeline.planning.learnt import Learnt
+from pipeline.records import NamedTuple
 
 # Outputs that are inserted together.
 _CHUNK = 500

@@ -16,14 +16,14 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import FileFailure
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.origins import kept_time
 from pipeline.messages import Source
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from pipeline.files.walk import Walk

@@ -9,9 +9,9 @@ import sys
 from functools import cache
 from importlib.util import cache_from_source
 from types import ModuleType
-from typing import NamedTuple
 
 import pipeline
+from pipeline.records import NamedTuple
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OURS = os.path.dirname(os.path.abspath(pipeline.__file__))

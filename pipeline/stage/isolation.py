@@ -26,10 +26,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pipeline
 from pipeline.errors import EnvironmentFailure
+from pipeline.records import NamedTuple
 
 if TYPE_CHECKING:
     import socket

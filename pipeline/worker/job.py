@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import Committed, GiveName, remove_temporaries
@@ -17,6 +17,7 @@ from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver
+from pipeline.records import NamedTuple
 from pipeline.stage.handoff import put, take
 from pipeline.stage.values import PATH, convert, is_kind
 from pipeline.stage.values import Kind as ValueKind
