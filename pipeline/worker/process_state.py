@@ -321,19 +321,23 @@ def _is_closed(stream: Any) -> bool:
 def _restore_streams(was: list[tuple[Any, bool]]) -> str:
     """Set back the streams; one that was closed is opened again."""
     names = []
-    for number, (name, (stream, was_closed)) in enumerate(zip(_STREAMS, was, strict=True)):
+    # By the closed one, which stdout and stderr share in the serial engine: it is that of stderr, so that comes first.
+    reopened: dict[int, Any] = {}
+    for number, (name, (stream, was_closed)) in reversed([*enumerate(zip(_STREAMS, was, strict=True))]):
         is_closed = _is_closed(stream) and not was_closed
         if getattr(sys, name) is stream and not is_closed:
             continue
         if is_closed:
-            mode = "w" if number else "r"
-            new = open(number, mode, 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            if id(stream) not in reopened:
+                mode = "w" if number else "r"
+                reopened[id(stream)] = open(number, mode, 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            new = reopened[id(stream)]
             if getattr(sys, f"__{name}__") is stream:
                 setattr(sys, f"__{name}__", new)
             stream = new
         setattr(sys, name, stream)
         names.append(f"sys.{name}")
-    return " and ".join(names)
+    return " and ".join(reversed(names))
 
 
 def _folder() -> str:
