@@ -119,7 +119,7 @@ def _glance(descriptors: Sequence[int], threads: int, *, may_mark: bool) -> Call
                 and _signal.getitimer(signal.ITIMER_PROF) == _NO_TIMER
                 and poller.poll(0) == is_unused
             )
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RuntimeError):  # the last where two threads poll at once
             return False
 
     return is_as_now
