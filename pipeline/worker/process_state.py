@@ -146,7 +146,7 @@ class ProcessState:
             (_streams, _restore_streams),
             (_folder, _restore_folder),
             (lambda: _umask(self._threads), _restore_umask),
-            (_user, _restore_user),
+            (_user, self._restore_user),
             (_limits, _restore_limits),
             (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
             (_environment, self._restore_environment),
@@ -252,6 +252,13 @@ class ProcessState:
             else:
                 os.close(number)
         return f"file descriptor {' and '.join(map(str, numbers))}"
+
+    def _restore_user(self, was: tuple[int, int]) -> str:
+        """Set back the effective user and group, which is not possible if the real ones were changed, too."""
+        os.seteuid(was[0])
+        os.setegid(was[1])
+        self.is_spoilt = True  # Linux has forgotten that this process shall die with its parent
+        return "the user"
 
     def _restore_interpreter(self, was: tuple[int, bool]) -> str:
         """Set back what no module has set that was imported for the first time."""
@@ -382,13 +389,6 @@ def _restore_umask(was: int) -> str:
 
 def _user() -> tuple[int, int]:
     return os.geteuid(), os.getegid()
-
-
-def _restore_user(was: tuple[int, int]) -> str:
-    """Set back the effective user and group, which is not possible if the real ones were changed, too."""
-    os.seteuid(was[0])
-    os.setegid(was[1])
-    return "the user"
 
 
 def _limits() -> list[tuple[int, int]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,8 +66,10 @@ def change(text: str) -> str:
     umask = os.umask(0o77)
     os.umask(umask)
     seen = (
+        os.getpid(),
         [(each.st_dev, each.st_ino) for each in map(os.fstat, range(3))],
-        [(each.fileno(), each.closed) for each in (sys.stdin, sys.stdout, sys.stderr)],
+        [each.closed for each in (sys.stdin, sys.stdout, sys.stderr)],
+        [each.fileno() for each in (sys.stdout, sys.stderr)],  # stdin may be /dev/null by another number
         (os.getcwd(), umask, os.geteuid(), os.getegid(), sorted(os.environ.items()), locale.setlocale(locale.LC_ALL)),
         [str(signal.getsignal(each)) for each in signal.valid_signals()],
         signal.pthread_sigmask(signal.SIG_BLOCK, ()),
@@ -80,7 +82,7 @@ def change(text: str) -> str:
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "pread"), reason="needs the calls of a Unix")
+@pytest.mark.skipif(sys.platform != "linux", reason="some of the changes are those of Linux")
 @pytest.mark.parametrize("engine", ["pool", "serial"])
 def test_each_change_costs_the_file_whose_call_made_it(tmp_path: Path, pipeline: Pipeline, engine: str) -> None:
     """Of hundreds of fast calls in one process, the first as well as the hundredth, by Python as well as by C."""
@@ -102,4 +104,8 @@ def test_each_change_costs_the_file_whose_call_made_it(tmp_path: Path, pipeline:
         name: f"stage 'change' left {what.strip()} changed for the next files" for name, what in guilty.items()
     }
     outputs = {path.name: path.read_text() for path in (tmp_path / "out").glob("[0-9]*")}
-    assert len(outputs) == 500 - len(guilty) and len(set(outputs.values())) == 1
+    assert len(outputs) == 500 - len(guilty)
+    states = set(outputs.values())
+    assert len(states) == len({state.partition(",")[0] for state in states}), "what a process sees does not change"
+    # Only a change of the user costs the worker, too: it would not die with its parent any more.
+    assert len(states) <= 1 + (engine == "pool") * sum(what.strip() == "the user" for what in guilty.values())

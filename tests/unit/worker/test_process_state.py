@@ -48,6 +48,7 @@ def limit_to(limit: int, soft: int) -> None:
 
 
 LIBC = ctypes.CDLL(None)
+LAST = max(signal.valid_signals())
 INTERPRETER = "the recursion limit or the garbage collector"
 CHANGES: dict[str, tuple[Callable[[], object], str]] = {
     "closes stdin": (lambda: sys.stdin.close(), "sys.stdin"),
@@ -69,7 +70,7 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
         "which signals are blocked",
     ),
-    "last handler": (lambda: signal.signal(signal.SIGRTMAX, print), f"the handler of {signal.SIGRTMAX.name}"),
+    "last handler": (lambda: signal.signal(LAST, print), f"the handler of {getattr(LAST, 'name', LAST)}"),
     "recursion": (lambda: sys.setrecursionlimit(5000), INTERPRETER),
     "collector": (lambda: gc.disable(), INTERPRETER),
     "limit": (lambda: limit_to(resource.RLIMIT_NOFILE, 200), "a limit of resources"),
@@ -107,7 +108,8 @@ def test_a_change_is_said_once_and_set_back(tmp_path: Path, what: str, is_worker
             if is_guilty := number in (0, 100, 101, 120):
                 change()
             assert state.restore() == (text if is_guilty else "")
-            assert not state.is_spoilt and not state.may_leak
+            # Of a change of the user there are traces that cannot be set back.
+            assert state.is_spoilt == (text == "the user") and not state.may_leak
         assert _seen() == before
         for stream in (sys.stdout, sys.stderr):
             print("written", file=stream, flush=True)
