@@ -51,9 +51,10 @@ class MadeJobs(Sequence[Outcome]):
 
     def __init__(self, batches: Iterable[MadeBatch]) -> None:
         self.batches = tuple(batches)
+        self._count = sum([len(batch.rows) for batch in self.batches])
 
     def __len__(self) -> int:
-        return sum(len(batch.rows) for batch in self.batches)
+        return self._count
 
     def __iter__(self) -> Iterator[Outcome]:
         for jobs, rows, seat in self.batches:

@@ -110,8 +110,8 @@ class FirstJobs:
         """The folder of the source in hand, which ends in a slash."""
         self._enough = [set[bytes]() for _ in specs]
         """For each output suffixes of which every file is taken."""
-        self._places: list[tuple[bytes, bool]] = []
-        """For each output what `_place_in` finds of the sources in that folder."""
+        self._places: list[tuple[OutputSpec, set[bytes], bytes, bool]] = []
+        """Each output with those suffixes, and what `_place_in` finds of the sources in that folder."""
         self.have_rivals = any(each.template.rivals != "none" for each in specs if isinstance(each.template, Template))
         """True if the outputs of several sources may have one path."""
         self._waiting: list[_Waiting] = []
@@ -128,9 +128,11 @@ class FirstJobs:
         at = path.rfind(b"/") + 1
         folder, name = path[:at], path[at:]
         if folder != self._folder:
-            self._folder, self._places = folder, [_place_in(spec, path, name) for spec in self._specs]
+            self._folder = folder
+            of_specs = zip(self._specs, self._enough, strict=True)
+            self._places = [(spec, enough, *_place_in(spec, path, name)) for spec, enough in of_specs]
         suffix = name[name.rfind(b".") :]  # without a dot the last byte, which is as good
-        for spec, (place, is_there), enough in zip(self._specs, self._places, self._enough, strict=True):
+        for spec, enough, place, is_there in self._places:
             if suffix not in enough and not self._is_taken(source, spec, suffix, enough):
                 continue
             if spec.matches and not spec.matches(path):

@@ -21,6 +21,8 @@ from pipeline.records import dataclass
 # So many sources, and what was made of as many, are kept in mind at most: where the plan is far ahead of the jobs, the
 # records are read after all. It is more than are at work, and wait for that, at a time.
 _MOST = 1 << 15
+# So many jobs end between two looks at the ranges that are open.
+_LOOK_EVERY = 512
 
 
 @dataclass
@@ -45,8 +47,15 @@ class MadeRanges:
         self._open: list[_OpenRange] = []
         """The ranges of which not all outputs are made."""
         self._made: dict[bytes, MadeRow] = {}
-        self.found: dict[bytes, UnchangedRange] = {}
+        self._found: dict[bytes, UnchangedRange] = {}
+        self._not_looked_at = 0
+        """How many jobs have ended since the ranges were looked at."""
+
+    @property
+    def found(self) -> dict[bytes, UnchangedRange]:
         """The ranges of which all outputs were made, by their first source."""
+        self._look()
+        return self._found
 
     def expect(self, compared: ComparedRange, sources: Sequence[Source]) -> None:
         """Follow a range, of which some outputs may have been made by now."""
@@ -61,9 +70,15 @@ class MadeRanges:
         if not self._tells or stages != self._stages:
             return
         self._made.update(zip([job.source.path for job in jobs], rows, strict=True))
-        self._open = [each for each in self._open if not self._has_ended(each)]
+        self._not_looked_at += len(rows)
+        if self._not_looked_at >= _LOOK_EVERY:
+            self._look()
         if len(self._made) > _MOST:
             self._forget()
+
+    def _look(self) -> None:
+        self._not_looked_at = 0
+        self._open = [each for each in self._open if not self._has_ended(each)]
 
     def _forget(self) -> None:
         self._made.clear()
@@ -79,5 +94,5 @@ class MadeRanges:
             return False
         rows = [made.pop(path) for path, _, _ in taken]
         if found := self._digests.made(each.compared, taken, rows):
-            self.found[each.compared.first] = found
+            self._found[each.compared.first] = found
         return True

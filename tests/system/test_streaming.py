@@ -286,7 +286,7 @@ def ranges_of(project: Project, monkeypatch: pytest.MonkeyPatch) -> tuple[set[by
     def note(made: MadeRanges, each: ComparedRange, sources: Sequence[Source]) -> None:
         compared.append(each)
         expect(made, each, sources)
-        made.found = found
+        made._found = found
 
     monkeypatch.setattr(MadeRanges, "expect", note)
     config = load_config(project.folder / "pipeline.yaml")
