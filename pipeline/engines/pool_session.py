@@ -17,7 +17,7 @@ from pipeline.engines.context import pool_context
 from pipeline.engines.os_process import describe_wait, kill_group
 from pipeline.engines.queues import BatchQueue
 from pipeline.engines.slots import Slot, SlotAllocator, State
-from pipeline.engines.worker_process import WorkerProcess, prompt_threads, start_lock
+from pipeline.engines.worker_process import WorkerProcess, start_lock
 from pipeline.errors import WorkersFailed
 from pipeline.files.process_limits import describe_refusal, is_start_refused, start_thread
 from pipeline.messages import FailureKind
@@ -130,12 +130,6 @@ class _Crew(Pool):
             super()._repopulate_pool()  # type: ignore[misc]
         else:
             self._pool.append(_Placeholder())
-
-    @staticmethod
-    def _maintain_pool(*arguments: Any) -> None:
-        """Replace workers that have ended; a thread of Pool calls this from time to time, and first of all."""
-        with prompt_threads:
-            Pool._maintain_pool(*arguments)  # type: ignore[attr-defined]
 
     def stop_replacing(self) -> None:
         """End the thread that replaces workers, which would look at each of them whenever one ends."""

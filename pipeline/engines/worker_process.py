@@ -23,45 +23,14 @@ from pipeline.engines.slots import Slot
 
 # Seconds to wait before a start that failed is tried again: a lack of processes or descriptors may pass.
 START_PAUSES_S = (0.0, 0.1, 0.5, 2.0)
-# How long Python lets a thread keep the interpreter that another waits for, while workers are started. To start one
-# takes several system calls, after each of which the thread would wait for 5 ms, longer than for all the rest together.
+# How long Python lets a thread keep the interpreter that another waits for, while a worker is started. That takes some
+# system calls, and after each of them the thread would wait for 5 ms if others work: longer than for all the rest.
 PROMPT_S = 0.0001
 
 # Starting is one at a time: a process forked by another thread would inherit half-made pipes.
 start_lock = threading.Lock()
 # Two threads that ask for one exit code at once would race for the pipe of a forkserver.
 _exit_code_lock = threading.Lock()
-
-
-class _PromptThreads:
-    """Context manager, which may be entered by several threads: threads give way to each other after PROMPT_S."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._entered = 0
-        self._usual_s = 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._entered:
-                self._usual_s = sys.getswitchinterval()
-                sys.setswitchinterval(PROMPT_S)
-            self._entered += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._entered -= 1
-            if not self._entered:
-                sys.setswitchinterval(self._usual_s)
-
-    def forget(self) -> None:
-        """In a process that was forked by such a thread: none of them is here."""
-        if self._entered:
-            sys.setswitchinterval(self._usual_s)
-        self.__init__()  # type: ignore[misc]
-
-
-prompt_threads = _PromptThreads()
 
 
 class ProcessOwner(Protocol):
@@ -107,13 +76,14 @@ class WorkerProcess(BaseProcess):
         owner: ProcessOwner = self.__dict__.pop("owner")
         refusal: Exception | None = None
         for pause_s in START_PAUSES_S:
-            time.sleep(pause_s)
+            if pause_s:
+                time.sleep(pause_s)
             with start_lock:
                 if owner.is_closing:
                     refusal = None
                     break
                 try:
-                    with os_process.end_signals_blocked(), os_process.our_import_path(), _main_hidden():
+                    with os_process.end_signals_blocked(), os_process.our_import_path(), _main_hidden(), _prompt():
                         super().start()
                     self._open_pidfd()
                     return owner.on_started(self)
@@ -202,7 +172,7 @@ class WorkerProcess(BaseProcess):
         for fd in self.slot.close_fds if self.slot else ():
             with suppress(OSError):
                 os.close(fd)
-        prompt_threads.forget()
+        sys.setswitchinterval(_switch_interval_s)
         own = self._args[:2]  # type: ignore[attr-defined]
         for queue in list(open_queues):
             if not any(queue is mine for mine in own):
@@ -215,6 +185,22 @@ for _method in multiprocessing.get_all_start_methods():
     _process: Any = getattr(multiprocessing.get_context(_method), "Process")  # noqa: B009, typeshed lacks it
     PROCESS_TYPES[_method] = type(_name, (WorkerProcess, _process), {"__module__": __name__})
     globals()[_name] = PROCESS_TYPES[_method]
+
+
+_switch_interval_s = 0.0
+"""How long Python lets a thread keep the interpreter while no worker is started."""
+
+
+@contextmanager
+def _prompt() -> Iterator[None]:
+    """Have threads give way to each other after PROMPT_S; one process is started at a time."""
+    global _switch_interval_s
+    _switch_interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(PROMPT_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(_switch_interval_s)
 
 
 @contextmanager
