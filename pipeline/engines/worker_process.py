@@ -150,7 +150,8 @@ class WorkerProcess(BaseProcess):
         assert self.slot
         batches, replies = self._args[:2]  # type: ignore[attr-defined]
         self.slot.pipes = batches.receiving_fd, replies.sending_fd
-        if parent := multiprocessing.parent_process():
+        # Elsewhere than on Linux a worker learns from it that its parent is gone.
+        if not LINUX and (parent := multiprocessing.parent_process()):
             self.slot.pipes += (parent.sentinel,)
         slots.occupy(self.slot)
         output_capture.redirect(self.slot.capture)
