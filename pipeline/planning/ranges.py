@@ -16,13 +16,8 @@ import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-<<<<<<< HEAD
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
-=======
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
->>>>>>> parent
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import FileFailure
 from pipeline.files.store import store_of
