@@ -7,7 +7,6 @@ no reader ever sees half a file under its final name. Its digest is taken during
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import EnvironmentFailure, FileFailure
+from pipeline.files import hashlib
 from pipeline.files.file_system import open_regular
 from pipeline.files.permissions import Permissions, current_umask, has_access_list, has_default_list
 from pipeline.files.template import OWNER_FILE

@@ -9,7 +9,6 @@ Nothing here imports SQLite, so that who only asks whether anything has changed 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
@@ -20,6 +19,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import FileFailure
+from pipeline.files import hashlib
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.origins import kept_time

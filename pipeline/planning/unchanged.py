@@ -10,7 +10,6 @@ outputs of all groups together are a range without sources, whose digest depends
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from itertools import chain, islice
 import pipeline
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
+from pipeline.files import hashlib
 from pipeline.files.store import NO_FILE_STAT
 from pipeline.files.template import NO_FILE_KEY, NoFile, Template
 from pipeline.ledger.ledger import Ledger, UnchangedRange

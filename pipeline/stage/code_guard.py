@@ -10,7 +10,6 @@ A load that differs from the plan is remembered, since the importer may catch th
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -55,7 +54,10 @@ class CodeGuard:
         self._judged = 0 if _modules_that(module_counts) else len(self._modules)
 
     def start(self, state: CodeState) -> None:
-        """Start to guard these files, in place of those of another run in this process."""
+        """Start to guard these files, in place of those of another run in this process.
+
+        `set_stage_path` is called next, and has the import system look again for all that it may remember.
+        """
         self.changed, self._state = "", state
         self._late, self._stamps, self._stage = [], {}, -1
         SourceFileLoader.source_to_code = _source_to_code  # type: ignore[method-assign, assignment]
@@ -64,7 +66,6 @@ class CodeGuard:
         if len(sys.modules) != self._judged:
             self._forget_modules()
         self._judged = 0
-        importlib.invalidate_caches()
 
     def _forget_modules(self) -> None:
         forget_stages()

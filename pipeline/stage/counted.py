@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
@@ -11,6 +10,7 @@ from importlib.util import cache_from_source
 from types import ModuleType
 
 import pipeline
+from pipeline.files import hashlib
 from pipeline.records import NamedTuple
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})

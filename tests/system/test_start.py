@@ -52,7 +52,7 @@ def tell():
 # What a run that was told nothing new has no use for.
 HEAVY = {
     "pydantic", "pydantic_core", "yaml", "argparse", "gettext", "importlib.metadata", "email", "PIL", "tqdm",
-    "pathspec", "pipeline.config.read", "pipeline.config.schema", "pipeline.config.document",
+    "pathspec", "_hashlib", "pipeline.config.read", "pipeline.config.schema", "pipeline.config.document",
     "pipeline.stage.options",
 }  # fmt: skip
 
