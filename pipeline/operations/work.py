@@ -116,7 +116,7 @@ class EarlyJobs:
         self._taken = 0
         self._began = time.monotonic()
         self._first_done: tuple[int, float] | None = None
-        """How many jobs had ended when the first had, and when."""
+        """How many jobs had ended when it was first asked of any, and when that was."""
         self._next_turn = self._began + _HELD_BACK_S
         self._has_begun = self._is_turning = False
 

@@ -32,6 +32,8 @@ from pipeline.stage.recognition import suffix_of
 
 # Does what `_make` of a named tuple does, in a third of its time.
 _made: Any = tuple.__new__
+# Suffixes that are kept in mind; some files have a date there, or a number.
+_MOST_SUFFIXES = 256
 # What a target has after `is_new`, and a job after its targets.
 _NO_MORE = tuple(Target("", b""))[3:]
 _PLAIN_JOB = tuple(Job(Source(b"", 0, 0), ()))[2:]
@@ -154,7 +156,8 @@ class FirstJobs:
     def _is_taken(self, source: Source, spec: OutputSpec, suffix: bytes, enough: set[bytes]) -> bool:
         """Return whether a stage can take a source, and add its suffix to those that are enough to tell, if it is."""
         if self._freshness.is_enough(suffix_of(source.path), spec):
-            enough.add(suffix)
+            if len(enough) < _MOST_SUFFIXES:
+                enough.add(suffix)
             return True
         return self._freshness.is_taken(source, spec)
 

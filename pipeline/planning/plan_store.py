@@ -104,11 +104,13 @@ class PlanStore:
             self.has_renames = True
         if not is_owned:
             self._has_new = True
+        source, size, mtime_ns = columns_of(origin)
+        # For values of bytes and truth values the sqlite3 module looks for an adapter, and takes three times as long.
         self._waiting.append(
             (
-                *columns_of(origin), stage, action,
-                _written(code, detail), path, target, rival, is_owned, late, leads,
-                moved_from, is_vacant,
+                bytearray(source), size, mtime_ns, stage, action,
+                _written(code, detail), bytearray(path), bytearray(target), rival, int(is_owned), int(late), int(leads),
+                moved_from, int(is_vacant),
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
