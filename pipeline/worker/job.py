@@ -50,6 +50,8 @@ class Taken(NamedTuple):
     """The notes on the value."""
     error: BaseException | None
     """What the stage raised."""
+    refused: BaseException | None
+    """What prevented that its value was committed; None if that is yet to be tried, or was not to be."""
 
 
 class JobRunner:
@@ -130,10 +132,14 @@ class JobRunner:
         self._reading.resume(taken.found, taken.data, taken.source_digest)
         self._results.update({each.path: each for each in taken.results})
         with limited_to(self._tree.setup.limits):
-            if taken.error is None:
+            if taken.error is not None:
+                self._end_below(taken.stage, taken.error)
+            elif taken.refused is None:
                 self._finish(taken.stage, taken.value, taken.stage.passes_on, taken.notes)
             else:
-                self._end_below(taken.stage, taken.error)
+                target = self._job.targets[self._route.targets[taken.stage.index]]
+                self._fail(target, blame_machine(taken.refused, target.path, WRITING))
+                self._pass_on(taken.stage.index, taken.value, taken.stage.passes_on, taken.notes)
 
     def _begin_reading(self, begin: Begin | None) -> bool:
         """Take the present state of the source; return whether it can be read, else all targets have failed."""

@@ -8,7 +8,6 @@ has made or raised, so that no stage is called twice.
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,7 @@ from pipeline.notes import Notes, collected
 from pipeline.stage.values import Kind, is_kind
 from pipeline.worker.job import JobRunner, Taken
 from pipeline.worker.scratch import peak_meter
-from pipeline.worker.source import read_as_planned
+from pipeline.worker.source import is_as_planned, read_as_planned
 from pipeline.worker.stage_call import Enter, call_and_check, check_returned
 from pipeline.worker.tree import BuiltStage, Route, Tree
 
@@ -125,11 +124,12 @@ class ShortWay:
                         results += (self._commit(job, job[1][position], stage, encode(value), found, notes),)
                 except Interrupted:
                     raise
+                except _Unusual:
+                    taken = Taken(began_s, found, data, digest, results, stage, value, notes, None, None)
+                    return JobRunner(self._tree, job, enter).run(taken)
                 except BaseException as error:
-                    # An output is then written once more, where all that can go wrong is told apart.
-                    taken = Taken(
-                        began_s, found, data, digest, results, stage, value, notes, None if is_made else error
-                    )
+                    raised = (None, error) if is_made else (error, None)
+                    taken = Taken(began_s, found, data, digest, results, stage, value, notes, *raised)
                     return JobRunner(self._tree, job, enter).run(taken)
         seconds = time.perf_counter() - began_s
         head = job[0], results, seconds, *_NOTHING_SAID
@@ -139,7 +139,7 @@ class ShortWay:
     def _commit(
         self, job: Job, target: Target, stage: BuiltStage, data: bytes, found: os.stat_result, notes: Notes
     ) -> Result:
-        """Commit an output. Raises an exception where anything is unusual; there is no trace of the output then."""
+        """Commit an output. Raises _Unusual where it is to be written otherwise, or the source has moved."""
         source = job[0]
         path = self._tree.root_bytes + source[0]
         if target.digests is not None:
@@ -147,8 +147,7 @@ class ShortWay:
         permissions = stage.permissions(permissions_of(path, found.st_mode, found.st_gid))
         temporary, committed = self._tree.committer.write_temporary(target.path, data, permissions)
         try:
-            now = os.stat(path)
-            if now.st_size != source[1] or now.st_mtime_ns != source[2] or not stat.S_ISREG(now.st_mode):
+            if not is_as_planned(path, source):
                 raise _Unusual
             (name_new if target.is_new else give_name)(temporary, target.path)
         except BaseException:
@@ -160,4 +159,4 @@ class ShortWay:
 
 
 class _Unusual(Exception):
-    """The short way ends here."""
+    """The short way ends here; of the output there is no trace."""

@@ -167,6 +167,16 @@ def read_as_planned(path: bytes, planned: Source) -> tuple[os.stat_result, bytes
     return (found, data) if len(data) == size_bytes else None
 
 
+def is_as_planned(path: bytes, planned: Source) -> bool:
+    """Return whether a source is there, and as planned."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    same = found.st_size == planned[1] and found.st_mtime_ns == planned[2]
+    return same and found.st_mode & _TYPE == stat.S_IFREG
+
+
 def _irregular() -> FileFailure:
     """Return the error of a source that is a FIFO now, for instance, which nobody could read to its end."""
     return FileFailure("is no regular file any more")
