@@ -34,6 +34,8 @@ MARGIN = 1.2
 REVIEW_S = 0.1
 # How often a job may run alone that the kernel has killed, since other runs on the machine took the memory.
 MAX_FORGIVEN = 3
+# Memory that any job may take without a claim: as much as a worker may hold, free, from the job before.
+LEAST_CLAIM_BYTES = 16_000_000
 # How long what is expected of a class of jobs is taken for granted; in between more of them end.
 EXPECTED_S = 1.0
 
@@ -117,6 +119,19 @@ class Admission:
             return [last]
         return []
 
+    def allowed_bytes(self, batch: int) -> int | None:
+        """Return what each job of a batch may take without a claim, beyond what its worker holds; None for any."""
+        grant = self._grants.get(batch)
+        if self._peaks is None or (grant and grant.is_alone):
+            return None
+        if grant:
+            return max(grant.job_class.claimed_bytes, grant.reserved_bytes - self._own_bytes)
+        return max(LEAST_CLAIM_BYTES, int(self._large_bytes) - self._own_bytes)
+
+    def add_large(self, attempt: Attempt) -> None:
+        """Queue a job to be sent once the memory that it has claimed can be had."""
+        self._waiting.setdefault(class_of(attempt), deque()).append(attempt)
+
     def add_alone(self, attempt: Attempt) -> None:
         """Queue a job to be sent while no other job is running."""
         self._alone.append(attempt)
@@ -138,7 +153,7 @@ class Admission:
         self._refresh()
         kept = []
         for attempt in batch:
-            job_class = class_of(attempt.remaining)
+            job_class = class_of(attempt)
             if self._is_large(job_class):
                 self._waiting.setdefault(job_class, deque()).append(attempt)
             else:
@@ -162,26 +177,35 @@ class Admission:
             attempt.needs_memory = attempt.tries > MAX_FORGIVEN
         if self._peaks is None:
             return
-        job_class = class_of(attempt.remaining)
+        job_class = class_of(attempt)
         self._peaks.add_peak(job_class.stages, job_class.size, held_bytes)
-        self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        self._expected[job_class] = self._expect(job_class)
         if self._is_large(job_class):
             self._unknown.add(job_class)
 
     def _is_large(self, job_class: JobClass) -> bool:
         if job_class not in self._expected:
-            assert self._peaks
-            self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+            self._expected[job_class] = self._expect(job_class)
         known = self._expected[job_class]
-        return known is not None and known > self._large_bytes
+        return bool(job_class.claimed_bytes) or (known is not None and known > self._large_bytes)
+
+    def _expect(self, job_class: JobClass) -> int | None:
+        """Return the memory that jobs are expected to take, at least what they claim; None if unknown."""
+        assert self._peaks
+        known = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        return max(known or 0, self._own_bytes + job_class.claimed_bytes) if job_class.claimed_bytes else known
+
+    @property
+    def _own_bytes(self) -> int:
+        """What a worker holds before its first job."""
+        return max(WORKER_BYTES, self._ready_bytes())
 
     def _refresh(self) -> None:
         """Ask again what is expected of the classes that were met, unless that was done a moment ago."""
         if self._peaks and time.monotonic() - self._expected_at > EXPECTED_S:
             if self._capacity.is_shared:
-                own_bytes = max(WORKER_BYTES, self._ready_bytes())
-                self._large_bytes = min(self._share_bytes, own_bytes + self._share_bytes * LARGE_SHARE)
-            self._expected = {each: self._peaks.peak_bytes(each.stages, each.size) for each in self._expected}
+                self._large_bytes = min(self._share_bytes, self._own_bytes + self._share_bytes * LARGE_SHARE)
+            self._expected = {each: self._expect(each) for each in self._expected}
             self._expected_at = time.monotonic()
 
     # -- when they are sent --------------------------------------------------------------------------------------------
@@ -264,7 +288,7 @@ class Admission:
 
     def _alone_grant(self, attempt: Attempt, *, is_large: bool) -> Grant:
         """Return the grant of a job that has all memory; one that is alone for another reason reserves none."""
-        job_class, whole = class_of(attempt.remaining), self._capacity.alone_bytes or 0
+        job_class, whole = class_of(attempt), self._capacity.alone_bytes or 0
         needed = (self._needed_bytes(job_class) or whole) if is_large or attempt.needs_memory else 0
         return self._alone_grant_of(job_class, needed)
 
@@ -285,7 +309,11 @@ class Admission:
 
     def _beside(self, spare_bytes: int) -> int:
         """Return how many other workers have room for a job that is not large."""
-        usual = [self._share_bytes if each is None else each for each in self._expected.values()]
+        usual = [
+            self._share_bytes if known is None else known
+            for each, known in self._expected.items()
+            if not each.claimed_bytes
+        ]
         most = max((each for each in usual if each <= self._large_bytes), default=self._share_bytes)
         return max(0, spare_bytes // max(1, most))
 

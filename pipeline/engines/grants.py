@@ -6,8 +6,9 @@ import threading
 from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
+from pipeline.engines.attempts import Attempt
 from pipeline.engines.promises import PromiseBoard
-from pipeline.messages import AnyJob, Source
+from pipeline.messages import Source
 from pipeline.records import dataclass
 
 # Above this share of its memory a worker is killed; above all of it, it is replaced after its job.
@@ -16,6 +17,8 @@ KILL_SHARE = 1.5
 LARGE_SHARE = 0.25
 # What a worker holds before it has any job, at least; it is no part of a job's memory.
 WORKER_BYTES = 64_000_000
+# Claims are alike that differ by less than one part in sixteen.
+_CLAIM_BITS = 5
 
 
 class JobClass(NamedTuple):
@@ -24,6 +27,8 @@ class JobClass(NamedTuple):
     stages: tuple[str, ...]
     bits: int
     """The number of bits of the source's size, or of the number of a group's members."""
+    claimed_bytes: int = 0
+    """What they have claimed to take beyond what a worker holds anyway, rounded up; 0 for nothing."""
 
     @property
     def size(self) -> int:
@@ -109,9 +114,13 @@ class Grants:
             self.board.withdraw()
 
 
-def class_of(job: AnyJob) -> JobClass:
-    """Return the class of a job."""
+def class_of(attempt: Attempt) -> JobClass:
+    """Return the class of the job that an attempt is to make."""
+    job, claimed_bytes = attempt.remaining, attempt.claimed_bytes
     origin, targets = job.origin, job.targets
     size = origin.size_bytes if isinstance(origin, Source) else origin.members
     stages = (targets[0].stage,) if len(targets) == 1 else tuple([target.stage for target in targets])
-    return JobClass(stages, size.bit_length())
+    if claimed_bytes:
+        step = max(1, 1 << claimed_bytes.bit_length() >> _CLAIM_BITS)
+        claimed_bytes = -(-claimed_bytes // step) * step
+    return JobClass(stages, size.bit_length(), claimed_bytes)

@@ -37,7 +37,7 @@ _BEFORE_MADE, _AFTER_MADE = slice(2, 6), slice(9, None)
 _done: Row = tuple(Result("", b"", "done"))
 _DONE, _NOTHING_ELSE = _done[_BEFORE_MADE], _done[_AFTER_MADE]
 # What an outcome has between its seconds and its source_digest, and between that and its peak_bytes.
-_SAID, _MORE = slice(3, 6), slice(7, 13)
+_SAID, _MORE = slice(3, 6), slice(7, 14)
 _plain: Row = tuple(Outcome(Source(b"", 0, 0), ()))
 _NOTHING_SAID, _NO_MORE = _plain[_SAID], _plain[_MORE]
 

@@ -54,7 +54,7 @@ class Engine:
 
     folder: Path
     processes: int = 2
-    share: int = 400 * MB
+    share: int | None = 400 * MB
     alone: int = 800 * MB
     is_shared: bool = True
     ready: int = 0
@@ -221,6 +221,47 @@ def test_what_a_worker_holds_anyway_is_no_part_of_a_job(make: Make, peak: int, r
     """Tiny files are not large because each worker has loaded a model, unless that exceeds its share."""
     engine = make(learnt=learnt_from({SMALL: peak * MB}), ready=ready * MB).add(*[SMALL] * 4)
     assert engine.send() == [SMALL] * sent
+
+
+def claim(engine: Engine, size: int, claimed_bytes: int) -> None:
+    """Have a job in flight come back with a claim."""
+    [attempt] = engine.in_flight.pop(engine.number_of(size))
+    assert claimed_bytes > (engine.admission.allowed_bytes(0) or 0)
+    attempt.claimed_bytes = claimed_bytes
+    engine.admission.add_large(attempt)
+
+
+def test_jobs_that_claim_too_much_for_two_run_one_at_a_time(make: Make) -> None:
+    """Beside others of their size, whose claims are small, though nothing else is known of them."""
+    engine = make(learnt=learnt_from({SMALL: 50 * MB})).add(*[HUGE] * 3, *[SMALL] * 10)
+    assert engine.send() == [HUGE] * 3 + [SMALL] * 3
+    for _ in range(2):
+        claim(engine, HUGE, 400 * MB)
+    engine.end(SMALL, SMALL, HUGE)
+    assert sorted(engine.send())[-2:] == [SMALL, HUGE]
+    [grant] = engine.grants
+    assert grant.reserved_bytes > 464 * MB
+    number = engine.number_of(HUGE)
+    assert (engine.admission.allowed_bytes(number) or 0) >= 400 * MB
+    engine.end(*[size for size in engine.sizes if size == SMALL])
+    engine.send()
+    assert engine.sizes.count(HUGE) == 1
+    assert HUGE in engine.end(HUGE).send()
+
+
+def test_who_claims_more_than_there_is_runs_alone(make: Make) -> None:
+    """And may take whatever there is, without a further claim."""
+    engine = make(learnt=learnt_from({SMALL: 50 * MB})).add(HUGE)
+    engine.send()
+    claim(engine, HUGE, 2000 * MB)
+    assert engine.send() == [HUGE]
+    [grant] = engine.grants
+    assert grant.is_alone and engine.admission.allowed_bytes(engine.number_of(HUGE)) is None
+
+
+def test_nothing_is_claimed_where_nothing_is_limited(make: Make) -> None:
+    """As in a pool whose share of the memory is unknown."""
+    assert make(share=None).admission.allowed_bytes(0) is None
 
 
 def test_an_explicit_limit_stays_one(make: Make) -> None:
