@@ -27,6 +27,10 @@ class Peaks(Protocol):
         """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
         ...
 
+    def is_foreseen(self, stages: tuple[str, ...], size_bytes: int) -> bool:
+        """Return whether such jobs took so much with sources that are as large, or nearly so."""
+        ...
+
     def add_peak(self, stages: tuple[str, ...], size_bytes: int, peak_bytes: int) -> None:
         """Learn that a job needed so much memory, or more, when its worker was killed for it."""
         ...

@@ -57,6 +57,8 @@ class Grants:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_batch: dict[int, Grant] = {}
+        self.held_bytes: Mapping[int, int] = {}
+        """What the worker of each batch in hand held when that was last read."""
         self.board: PromiseBoard | None = None
         """Where other runs see what is promised to the jobs; None until there is a large one."""
 
@@ -97,6 +99,7 @@ class Grants:
             is_here: Whether other runs are to know of this one even if it promises nothing.
         """
         with self._lock:
+            self.held_bytes = held_bytes
             self._publish(held_bytes, is_here)
 
     def close(self) -> None:
