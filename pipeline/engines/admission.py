@@ -39,8 +39,9 @@ REVIEW_S = 0.1
 MAX_FORGIVEN = 3
 # Memory that any job may take without a claim: as much as a worker may hold, free, from the job before.
 LEAST_CLAIM_BYTES = 16_000_000
-# Sources of fewer bits are never on trial: they are many, and what is made of less than 64 KiB is seldom large.
-TRIED_BITS = 17
+# Sources are not on trial of which so many times the size fit into a worker's share: no common compression makes a file
+# smaller than by a thousand, and of what it holds there are some copies.
+MOST_TIMES = 4096
 # What was known of one size is taken to hold for sizes of so many bits more, as the memory grows with the size.
 FORESEEN_BITS = 2
 # A job on trial is taken to have reached its peak when it holds hardly more than so long ago. On a busy machine it may
@@ -254,7 +255,7 @@ class Admission:
         assert self._peaks
         stages, bits, claimed_bytes = job_class
         return (
-            bits >= TRIED_BITS
+            job_class.size * MOST_TIMES > self._share_bytes
             and not claimed_bytes
             and self._capacity.is_shared
             and self._capacity.processes > 1
