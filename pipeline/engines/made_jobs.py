@@ -18,7 +18,7 @@ BEFORE_MADE, AFTER_MADE = slice(2, 6), slice(9, None)
 _done: Row = tuple(Result("", b"", "done"))
 DONE, NOTHING_ELSE = _done[BEFORE_MADE], _done[AFTER_MADE]
 # What an outcome has between its seconds and its source_digest, and between that and its peak_bytes.
-SAID, MORE = slice(3, 6), slice(7, 13)
+SAID, MORE = slice(3, 6), slice(7, Outcome._fields.index("peak_bytes"))
 _plain: Row = tuple(Outcome(Source(b"", 0, 0), ()))
 NOTHING_SAID, NO_MORE = _plain[SAID], _plain[MORE]
 

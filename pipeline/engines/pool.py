@@ -244,7 +244,8 @@ class PoolEngine:
         most = self._sizer.max_in_flight
         while batch := self._admission.next_batch(number := next(self._numbers), self._in_flight, most):
             self._in_flight[number] = batch
-            self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
+            jobs = wire_format.pack_jobs([attempt.remaining for attempt in batch])
+            self._open_session().send(number, jobs, self._admission.allowed_bytes(number))
 
     def _ready_bytes(self) -> int:
         """Return the memory that a worker holds before its first job; 0 before any is ready."""
@@ -305,6 +306,8 @@ class PoolEngine:
             self._drop([attempt])
         elif step is NextStep.RUN_ALONE:
             self._backlog.add_alone(attempt)
+        elif step is NextStep.RUN_LARGE:
+            self._admission.add_large(attempt)
         elif step is NextStep.RUN_LAST:
             self._admission.add_alone(attempt)
         else:

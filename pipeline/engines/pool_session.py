@@ -154,7 +154,7 @@ class PoolSession:
         self._allocator = allocator
         self._fail = fail
         self._queues: tuple[BatchQueue, ...] = ()
-        self._batches: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[tuple[int, bytes, int | None] | None] = queue.SimpleQueue()
         context = pool_context(method, self)
         before = set(threading.enumerate())
         try:
@@ -175,9 +175,9 @@ class PoolSession:
         """Return whether Pool's own threads are running, without which nothing is sent, received or replaced."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def send(self, number: int, jobs: bytes) -> None:
-        """Send a batch to the worker that is free first."""
-        self._batches.put((number, jobs))
+    def send(self, number: int, jobs: bytes, allowed_bytes: int | None) -> None:
+        """Send a batch to the worker that is free first, with the memory that each of its jobs may take."""
+        self._batches.put((number, jobs, allowed_bytes))
 
     def receive(self, timeout_s: float) -> tuple[int, bytes, float] | None:
         """Return the next result of `worker_loop.run_batch`, or None when none arrives within `timeout_s`."""

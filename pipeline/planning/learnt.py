@@ -189,6 +189,14 @@ class Learnt:
         found = [_at(each, _foreseen(each, size_bytes.bit_length()), _peak) for each in self._known(stages)]
         return max((int(each) for each in found if each is not None), default=None)
 
+    def is_foreseen(self, stages: Stages, size_bytes: int) -> bool:
+        """Return whether the peaks of such jobs are known, with sources that are as large, or nearly so."""
+        bits = size_bytes.bit_length()
+        found = [
+            max((each for each, known in classes.items() if known.peaks), default=0) for classes in self._known(stages)
+        ]
+        return bool(found) and bits <= min(found) + _FORESEEN
+
     def steps(self, stage: str, least_s: float) -> list[tuple[int, float]] | None:
         """Return the seconds of a job with an output of a stage, by the least size of a source that takes as long.
 

@@ -35,7 +35,8 @@ _made: Any = tuple.__new__
 # What a usual job has behind its targets, and the outcome of one around its digest and its peak.
 _USUAL = tuple(Job(Source(b"", 0, 0), ()))[2:]
 _plain: tuple[Any, ...] = tuple(Outcome(Source(b"", 0, 0), ()))
-_NOTHING_SAID, _NOTHING_ELSE, _NO_SEAT = _plain[3:6], _plain[7:13], _plain[14:]
+_peak = Outcome._fields.index("peak_bytes")
+_NOTHING_SAID, _NOTHING_ELSE, _NO_SEAT = _plain[3:6], _plain[7:_peak], _plain[_peak + 1 :]
 # What a result has around its record, where nothing was noted.
 _done: tuple[Any, ...] = tuple(Result("", b"", "done"))
 _DONE, _NO_PARTS = _done[2:6], _done[9:]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from pipeline.allowance import MoreMemoryNeeded
 from pipeline.errors import FileFailure, FilemillError, NotOurs, SourceMoved
 from pipeline.files.file_system import READING, WRITING, blame_machine
 from pipeline.messages import FailureKind, Result, Target
@@ -372,7 +373,7 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     if stage and not isinstance(error, FilemillError):
         text = f"{text} (in stage {stage!r})"
     kind: FailureKind = "error" if isinstance(error, Exception) else "crashed"
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, MoreMemoryNeeded)):
         kind = "memory"
     if isinstance(error, SourceMoved):
         kind = error.kind

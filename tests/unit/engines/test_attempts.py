@@ -194,3 +194,32 @@ def test_a_stage_takes_all_below_it(stage: int, names: set[str]) -> None:
 def test_the_text_names_the_stage(stage: int, remark: str, text: str) -> None:
     """Where, and what is known beyond that."""
     assert failure_text(WorkerFailure("crashed", stage, "killed", remark), STAGES) == text
+
+
+def test_who_claims_memory_has_not_failed() -> None:
+    """What was made is kept, what was not is made once the memory can be had, without a try of its own."""
+    attempt = Attempt(job("x", "web", "print"))
+    claim = outcome(attempt, done("web"), failed("print", "memory"), claimed_bytes=300)
+    assert not attempt.is_settled_by(claim)
+    assert attempt.add_outcome(claim) is NextStep.RUN_LARGE
+    assert (attempt.claimed_bytes, remaining(attempt), attempt.is_answered) == (300, ["print"], False)
+    assert not (attempt.needs_memory or attempt.remaining.is_again)
+    assert attempt.add_outcome(outcome(attempt, failed("print", "memory"))) is NextStep.RUN_LAST
+    assert attempt.add_outcome(outcome(attempt, done("print"))) is NextStep.DELIVER
+    assert statuses(attempt) == {"web": "done", "print": "done"}
+
+
+def test_a_claim_that_a_stage_has_caught_counts_all_the_same() -> None:
+    """All is made again, over what the worker may have named."""
+    attempt = Attempt(job("x", "web"))
+    caught = outcome(attempt, done("web"), claimed_bytes=300)
+    assert not attempt.is_settled_by(caught)
+    assert attempt.add_outcome(caught) is NextStep.RUN_LARGE
+    assert (remaining(attempt), attempt.remaining.is_again, attempt.is_answered) == (["web"], True, False)
+
+
+def test_a_full_disk_is_no_matter_of_memory() -> None:
+    """What the machine refused is told at once."""
+    attempt = Attempt(job("x", "web"))
+    claim = outcome(attempt, failed("web", "memory"), claimed_bytes=300, environment="disk full")
+    assert attempt.add_outcome(claim) is NextStep.DELIVER
