@@ -95,7 +95,7 @@ def main() -> None:
         replies = dict[int, bytes]()
         steps: dict[str, Callable[[int], object]] = {
             "parent, packing jobs": lambda n: packed.__setitem__(n, wire_format.pack_jobs(batches[n])),
-            "worker": lambda n: replies.__setitem__(n, worker_loop.run_batch((n, packed[n]))[1]),
+            "worker": lambda n: replies.__setitem__(n, worker_loop.run_batch((n, packed[n], None))[1]),
             "parent, unpacking answers": lambda n: wire_format.unpack_answers(batches[n], replies[n]),
         }
         for name, run in steps.items():
