@@ -23,7 +23,8 @@ class Allowance:
         """Raise MoreMemoryNeeded if a job may not take so much memory."""
         if self.allowed_bytes is not None and wanted_bytes > self.allowed_bytes:
             self.claimed_bytes = max(self.claimed_bytes, int(wanted_bytes))
-            raise MoreMemoryNeeded(f"{wanted_bytes / 1e6:.0f} MB")
+            wanted, allowed = (f"{each / 1e6:,.0f} MB" for each in (wanted_bytes, self.allowed_bytes))
+            raise MoreMemoryNeeded(f"needs {wanted}, and may take {allowed} now; the file is done again once it may")
 
     def take_claim(self) -> int:
         """Return what was claimed and refused, and forget it."""

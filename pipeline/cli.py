@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pipeline
@@ -54,10 +54,11 @@ VERBS = {
 
 
 def be_program() -> NoReturn:
-    """Run the command line of this process, and end it: `python -m pipeline`, and the console script."""
+    """Run `main`, and end this process: for `python -m pipeline`, and the console script."""
     code = main()
-    if not _is_followed():
-        atexit._run_exitfuncs()
+    run_exit_functions = getattr(atexit, "_run_exitfuncs", None)  # no part of what Python documents
+    if run_exit_functions and not _is_needed_after(sys._getframe(1)):
+        run_exit_functions()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         # Python would free all that was imported, object by object, which takes longer than a good part of a short run.
@@ -65,10 +66,17 @@ def be_program() -> NoReturn:
     sys.exit(code)
 
 
-def _is_followed() -> bool:
-    """Return whether something goes on after the program: another thread, a profiler, or a person at the prompt."""
+def _is_needed_after(frame: FrameType | None) -> bool:
+    """Return whether something goes on after the program: another thread, a person at the prompt, or who has called it.
+
+    Python itself calls it by way of three frames at most; a profiler, or another runner of modules, has its own below.
+    """
+    frames = 0
+    while frame:
+        frame, frames = frame.f_back, frames + 1
     others = [each for each in threading.enumerate() if each is not threading.main_thread()]
-    return bool(sys.getprofile() or sys.gettrace() or sys.flags.inspect or not all(each.daemon for each in others))
+    is_watched = frames > 3 or sys.getprofile() or sys.gettrace()
+    return bool(is_watched or sys.flags.inspect or not all(each.daemon for each in others))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

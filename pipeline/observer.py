@@ -78,7 +78,10 @@ class Observers(RunObserver):
         self._on_failure = on_failure
         # Called for every file, and by most observers not at all.
         self._of_outcomes = [
-            each for each in self._observers if getattr(each.on_outcome, "__func__", None) is not RunObserver.on_outcome
+            each
+            for each in self._observers
+            if getattr(each.on_outcome, "__func__", None) is not RunObserver.on_outcome
+            or getattr(each.on_outcomes, "__func__", None) is not RunObserver.on_outcomes
         ]
 
     def on_start(self) -> None:

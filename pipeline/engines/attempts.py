@@ -93,14 +93,13 @@ class Attempt:
 
     def add_outcome(self, outcome: Outcome) -> NextStep:
         """Merge in the outcome of the remaining targets."""
+        has_claimed = bool(outcome.claimed_bytes and not outcome.environment)
+        # A stage has caught what ended its call, and may have made anything of that: nothing that was made counts.
+        is_void = has_claimed and not any(result.kind == "memory" for result in outcome.results)
         lost: set[str] = set()
-        if outcome.claimed_bytes and not outcome.environment:
+        if has_claimed:
             self.claimed_bytes = max(self.claimed_bytes, outcome.claimed_bytes)
             lost = {result.stage for result in outcome.results if result.kind in ("memory", "error")}
-            if not any(result.kind == "memory" for result in outcome.results):
-                # A stage has caught what ended its call, and may have made anything of that: nothing of it counts.
-                self.mark_again()
-                return NextStep.RUN_LARGE
         self.first_outcome = self.first_outcome or outcome
         self.seat = outcome.seat
         self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
@@ -108,9 +107,12 @@ class Attempt:
         self.environment, self.refused = outcome.environment, outcome.refused
         self.changed_code = outcome.changed_code
         self.late_code += outcome.late_code
-        self.handed += outcome.handed
         self._add_output(outcome.output)
         self.tries += 1
+        if is_void:
+            self.mark_again()
+            return NextStep.RUN_LARGE
+        self.handed += outcome.handed
         latest: dict[str, list[Result]] = {}
         for result in outcome.results:
             if result.stage not in lost:
@@ -167,6 +169,7 @@ class Attempt:
             handed=self.handed,
             changed_code=self.changed_code,
             late_code=self.late_code,
+            claimed_bytes=0,
             peak_bytes=self.peak_bytes,
             seat=self.seat,
         )

@@ -62,7 +62,11 @@ class MadeJobs(Sequence[Outcome]):
                 yield outcome_of(job, row, seat)
 
     def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
+        return self._outcomes[index]
+
+    @cached_property
+    def _outcomes(self) -> list[Outcome]:
+        return list(self)
 
     @cached_property
     def groups(self) -> list[MadeGroup]:

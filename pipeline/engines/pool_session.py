@@ -91,9 +91,11 @@ def still_alive(workers: list[Worker], timeout_s: float) -> list[Worker]:
     # A system call for each of many workers, whenever one ends, would take longer than to end them all.
     if timeout_s and wait(sentinels, timeout_s) and len(sentinels) > 1:
         time.sleep(GATHER_ENDS_S)
-    for sentinel in wait(sentinels, 0) if sentinels else ():
-        worker = sentinels[sentinel]  # type: ignore[index]
+    hung_up = [sentinels[each] for each in wait(sentinels, 0)] if sentinels else []  # type: ignore[index]
+    for worker in hung_up:
         worker.has_ended = worker.process.is_dead
+    if timeout_s and not all(worker.has_ended for worker in hung_up):  # its forkserver was killed, and it is alive
+        time.sleep(GATHER_ENDS_S)
     return [worker for worker in sentinels.values() if not worker.has_ended]
 
 
@@ -132,7 +134,11 @@ class _Crew(Pool):
             self._pool.append(_Placeholder())
 
     def stop_replacing(self) -> None:
-        """End the thread that replaces workers, which would look at each of them whenever one ends."""
+        """End the thread that replaces workers, which would look at each of them whenever one ends.
+
+        It waits for `_change_notifier` and ends by its own `_state`, as in Pool's `_handle_workers`. At its end it
+        tells the sending thread to end, which then sends each worker the word to leave.
+        """
         self._worker_handler._state = TERMINATE
         self._change_notifier.put(None)
 

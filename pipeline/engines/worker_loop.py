@@ -155,7 +155,10 @@ class WorkerLoop:
 
 
 def _peak_bytes() -> int:
-    """Return the most memory that this process has held, which takes one system call; what it holds now takes three."""
+    """Return at least as much memory as this process has held, which takes one system call, not three as what it holds.
+
+    The system counts it in KiB on Linux, and in bytes elsewhere.
+    """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 

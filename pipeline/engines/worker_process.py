@@ -188,7 +188,7 @@ for _method in multiprocessing.get_all_start_methods():
     globals()[_name] = PROCESS_TYPES[_method]
 
 
-_switch_interval_s = 0.0
+_switch_interval_s = sys.getswitchinterval()
 """How long Python lets a thread keep the interpreter while no worker is started."""
 
 

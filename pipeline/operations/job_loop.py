@@ -127,7 +127,7 @@ class JobLoop:
             self._end_jobs()
 
     def run(self, jobs: Iterator[AnyJob], on_outcome: Callable[[Outcome], None] | None = None) -> None:
-        """Run jobs, and those in hand, until all have ended; `on_outcome` is called after each outcome is recorded.
+        """Run jobs, and those in hand, until all have ended; `on_outcome` is called for each that is recorded.
 
         Raises Interrupted, and CodeChanged once the jobs in hand have ended.
         """

@@ -62,7 +62,7 @@ class CodeGuard:
         self._late, self._stamps, self._stage = [], {}, -1
         SourceFileLoader.source_to_code = _source_to_code  # type: ignore[method-assign, assignment]
         SourceFileLoader.get_data = _get_allowed_data  # type: ignore[method-assign, assignment]
-        # To go through the names alone would take a worker as long as most of its start.
+        # To go through the names alone would take a worker as long as most of its start. Nobody removes any in between.
         if len(sys.modules) != self._judged:
             self._forget_modules()
         self._judged = 0

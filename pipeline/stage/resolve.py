@@ -208,7 +208,10 @@ def _import_file(file: Path) -> python_types.ModuleType:
 
 
 def hold_spare_memory() -> None:
-    """Hold memory for what is to be said about an import that has used up all; whoever is forked later has it, too."""
+    """Hold memory for what is to be said about an import that has used up all; whoever is forked later has it, too.
+
+    It is held to the end of the process: a stage may import more in any call.
+    """
     if not _spare:
         _spare.extend([bytes(_SPARE_PIECE_BYTES) for _ in range(_SPARE_PIECES)])
 

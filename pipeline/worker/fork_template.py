@@ -11,7 +11,7 @@ def _stage(text: str, *, option: str = "") -> str:
     return text + option
 
 
-guard.judge_modules()
 hold_spare_memory()
 # What takes long the first time, such as to compile a class of records, has been done where workers come from.
 read_signature("", _stage, __name__)
+guard.judge_modules()  # at last, since what comes before it may import more

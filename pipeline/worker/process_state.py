@@ -11,6 +11,7 @@ import gc
 import locale
 import os
 import resource
+import select
 import signal
 import sys
 from _thread import _count as count_threads  # what threading counts, which takes a lock for it
@@ -18,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from select import POLLNVAL, poll
 from typing import Any
 
 # No stage keeps more files open than this, or than half of what the system allows: the rest is a leak.
@@ -83,9 +83,9 @@ def _glance(descriptors: Sequence[int], threads: int, *, may_mark: bool) -> Call
     recursion_limit, collects = sys.getrecursionlimit(), gc.isenabled()
     if [*map(_signal.getitimer, _TIMERS)] != [_NO_TIMER] * len(_TIMERS):
         raise ValueError("a timer that runs is never as it was")
-    poller = poll()  # tells with one system call that a descriptor is closed, without an exception for it
+    poller = select.poll()  # tells with one system call that a descriptor is closed, without an exception for it
     poller.register(unused := _unused_descriptor(), 0)
-    is_unused = [(unused, POLLNVAL)]
+    is_unused = [(unused, select.POLLNVAL)]
 
     def is_as_now() -> bool:
         try:

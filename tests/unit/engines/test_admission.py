@@ -170,6 +170,7 @@ def test_a_trial_teaches_what_is_large(make: Make) -> None:
 
 def test_a_trial_that_takes_no_more_memory_is_not_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it holds by then is what the others are expected to take; it keeps that, and no more is kept for it."""
+    monkeypatch.setattr(admission, "STEADY_S", float("inf"))
     engine = make(learnt=Learnt(), processes=4).add(*[HUGE] * 10)
     assert engine.send() == [HUGE]
     number = engine.number_of(HUGE)

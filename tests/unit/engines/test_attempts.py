@@ -8,7 +8,7 @@ from support.pool_jobs import STAGES, job
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure, failure_text, with_descendants
 from pipeline.engines.output_capture import KEPT_BYTES
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Begin, FailureKind, Group, GroupJob, Handed, Outcome, Result, Source, Target
+from pipeline.messages import Begin, FailureKind, Group, GroupJob, Handed, LateFile, Outcome, Result, Source, Target
 
 DECODE, WEB, THUMB, PRINT = range(4)
 CRASH = WorkerFailure("crashed", WEB, "killed by SIGSEGV")
@@ -212,10 +212,15 @@ def test_who_claims_memory_has_not_failed() -> None:
 def test_a_claim_that_a_stage_has_caught_counts_all_the_same() -> None:
     """All is made again, over what the worker may have named."""
     attempt = Attempt(job("x", "web"))
-    caught = outcome(attempt, done("web"), claimed_bytes=300)
+    late = LateFile(0, "plugin.py", "digest")
+    caught = outcome(attempt, done("web"), claimed_bytes=300, late_code=(late,))
     assert not attempt.is_settled_by(caught)
     assert attempt.add_outcome(caught) is NextStep.RUN_LARGE
     assert (remaining(attempt), attempt.remaining.is_again, attempt.is_answered) == (["web"], True, False)
+    again = outcome(attempt, done("web"))
+    assert not attempt.is_settled_by(again), "it would not tell what was loaded, which no worker says twice"
+    assert attempt.add_outcome(again) is NextStep.DELIVER
+    assert (attempt.outcome().late_code, attempt.outcome().claimed_bytes) == ((late,), 0)
 
 
 def test_a_full_disk_is_no_matter_of_memory() -> None:
