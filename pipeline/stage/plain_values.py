@@ -52,7 +52,10 @@ def plain_text(pattern: str, make: Callable[[str], Any] = str) -> Parse:
     def parse(value: Any) -> Any:
         text = _text(value)
         is_right = re.fullmatch(pattern, text) and (text.isascii() or not is_of_letters)
-        return make(text) if is_right else _refuse()
+        try:
+            return make(text) if is_right else _refuse()
+        except (ValueError, OverflowError):  # more than any number
+            raise NotPlain from None
 
     return parse
 
@@ -162,9 +165,10 @@ def _mapping(key: Any, entry: Any) -> Parse:
 def _union(*kinds: Any) -> Parse:
     """Return a parser of what one of the types takes; of what several do, pydantic says which.
 
-    A text is a text where it might be a path, too.
+    A text is a text where it might be a path, too, if that comes after it: the first of both decides.
     """
-    parsers = [parser_of(each) for each in kinds if not (each is Path and str in kinds)]
+    texts = [each for each in kinds if each in (str, Path)]
+    parsers = [parser_of(each) for each in kinds if not (each is Path and texts[0] is str)]
 
     def parse(value: Any) -> Any:
         found = []
@@ -204,9 +208,10 @@ def _condition(kind: Any, given: Any) -> Callable[[Any], bool]:
     types = sys.modules.get("annotated_types")  # else nobody can have given one
     bounds = (("Ge", "ge"), ("Gt", "gt"), ("Le", "le"), ("Lt", "lt")) if kind in (int, float) else ()
     for name, word in bounds:
-        if type(given) is getattr(types, name, None) and type(getattr(given, word)) in (int, float):
+        if type(given) is getattr(types, name, None) and type(getattr(given, word)) in (int, kind):
             return partial(_compares, getattr(operator, word), getattr(given, word))
-    if type(given) is getattr(types, "MinLen", None) and get_origin(kind) in (list, tuple, frozenset):
+    is_least = type(given) is getattr(types, "MinLen", None) and given.min_length >= 0
+    if is_least and get_origin(kind) in (list, tuple, frozenset):
         return partial(_has_entries, given.min_length)
     if type(given) is getattr(types, "Predicate", None) and kind is str:
         return lambda value: bool(given.func(value))

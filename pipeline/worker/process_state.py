@@ -141,13 +141,14 @@ class ProcessState:
         """True if the last call was met with so many open files that `leaked` must look."""
         self._is_as_kept: Callable[[], bool] | None = None
         self._parts: tuple[tuple[Callable[[], Any], Callable[[Any], str]], ...] = (
+            # A limit first, under which the others might not be read.
+            (_limits, _restore_limits),
             (lambda: _identities(self._needed), self._lose),
             (lambda: _identities(range(3)), self._restore_descriptors),
             (_streams, _restore_streams),
             (_folder, _restore_folder),
             (lambda: _umask(self._threads), _restore_umask),
             (_user, self._restore_user),
-            (_limits, _restore_limits),
             (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
             (_environment, self._restore_environment),
             (lambda: [*map(_signal.getsignal, _SIGNALS)], _restore_handlers),
@@ -206,15 +207,17 @@ class ProcessState:
         if os.getpid() != self._pid:  # a stage has forked, and its child came back in our place
             os._exit(1)
         for number, (read, restore) in enumerate(self._parts):
-            if read() == kept[number]:
-                continue
             try:
+                if read() == kept[number]:
+                    continue
                 if text := restore(kept[number]):
                     changed.append(text)
+                kept[number] = read()
             except (OSError, ValueError, TypeError) as error:
                 self.is_spoilt = True
                 changed.append(f"what cannot be set back ({error})")
-            kept[number] = read()
+                with suppress(OSError):
+                    kept[number] = read()
         self._modules = len(sys.modules)
         self._glance()
         return ", ".join(changed)

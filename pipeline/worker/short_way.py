@@ -86,6 +86,9 @@ class ShortWay:
         self._steps: list[tuple[BuiltStage, Kind, Any, int | None]] = [
             (stage, kind, kind.encode, route.targets.get(stage.index)) for stage, kind in chain
         ]
+        places = [position for *_, position in self._steps if position is not None]
+        self._is_in_order = places == sorted(places)
+        """True if the outputs are made in the order of the job's targets, in which the results are told."""
         self._decode: Any = chain[0][0].takes and chain[0][0].takes.decode
 
     def run(self, job: Job, enter: Enter) -> Outcome:
@@ -132,6 +135,9 @@ class ShortWay:
                     raised = (None, error) if is_made else (error, None)
                     taken = Taken(began_s, found, data, digest, results, stage, value, notes, *raised)
                     return JobRunner(self._tree, job, enter).run(taken)
+        if not self._is_in_order:
+            paths = [target.path for target in job.targets]
+            results = tuple(sorted(results, key=lambda result: paths.index(result.path)))
         seconds = time.perf_counter() - began_s
         head = job[0], results, seconds, *_NOTHING_SAID
         outcome: Outcome = _made(Outcome, (*head, digest, *_NOTHING_ELSE, peak_meter.take(), *_NO_SEAT))

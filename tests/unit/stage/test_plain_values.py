@@ -29,9 +29,13 @@ ANNOTATIONS: list[Any] = [
     Literal["a", "five"], int | None, str | None, Literal["a"] | None, list[str | None], Color, Color | None,
     Annotated[int, Gt(0), Le(5)], Annotated[float, Ge(0), Lt(1)] | None, Annotated[tuple[str, ...], MinLen(2)],
     frozenset[Literal["a", "five"]], Literal["strip"] | Annotated[frozenset[Literal["a", "five"]], MinLen(1)],
-    str | Path, tuple[str | Path, ...], int | float,
+    str | Path, tuple[str | Path, ...], int | float, Path | str, Path | str | None, list[Path | str], Path | None,
+    int | Path | str, None | str | Path,
 ]  # fmt: skip
-NOT_PLAIN: list[Any] = [list, tuple[int, str], bytes, complex, Literal[1], dict[int, int], "int", None]
+NOT_PLAIN: list[Any] = [
+    list, tuple[int, str], bytes, complex, Literal[1], dict[int, int], "int", None, Annotated[int, Gt(0.5)],
+    Annotated[list[int], MinLen(-1)],
+]  # fmt: skip
 WORDS = ["", "a", "five", "strip", "5", "5s", "5%", "true", "é", "a\n", "a\0b", "\udc80", "in/{dir}/{name}"]
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(WORDS), st.text(),

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,24 @@ def test_open_files_are_a_leak_from_half_the_limit_on(tmp_path: Path) -> None:
         assert last == 297, "300 files are open"
         assert state.restore() == "" and state.may_leak
         assert state.leaked() == 300 and state.is_spoilt
+
+    in_a_child(tmp_path / "raised", check)
+
+
+def test_a_limit_of_open_files_under_which_nothing_can_be_opened_is_set_back(tmp_path: Path) -> None:
+    """While threads of the stage run, the umask is read from a file."""
+
+    def check(state: ProcessState) -> None:
+        state.keep()
+        end = threading.Event()
+        thread = threading.Thread(target=end.wait)
+        thread.start()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit_to(resource.RLIMIT_NOFILE, 3)
+        assert state.restore() == "a limit of resources" and not state.is_spoilt
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == before and state.restore() == ""
+        end.set()
+        thread.join()
 
     in_a_child(tmp_path / "raised", check)
 

@@ -239,6 +239,11 @@ def test_whatever_a_source_holds(both: Both, stages: Any, data: bytes) -> None:
     both.run(*stages, data=data)
 
 
+def test_results_are_told_in_the_order_of_the_targets(both: Both) -> None:
+    """Whatever the order in which they are made."""
+    both.run(("upper", None), ("encoded", "upper"), ("decoded", "encoded"), wanted=("decoded", "upper", "encoded"))
+
+
 def test_a_plain_job_needs_no_runner(both: Both) -> None:
     """A file, new or not, takes the short way."""
     assert not both.run(("upper", None)).runners
