@@ -579,12 +579,12 @@ def test_a_drained_pool_drops_large_files_that_wait(make: Make, tmp_path: Path) 
 
 
 def claiming(make: Make, **more: Any) -> PoolEngine:
-    """An engine of two workers whose jobs may take 186 MB without a claim."""
+    """An engine of two workers whose jobs may take 16 MB at least, and 250 at most, without a claim."""
     limits = {"max_memory_bytes": 10**9, "memory_alone_bytes": 2 * 10**9, "is_memory_shared": True}
     return make(peaks=Learnt(), **limits, **more)
 
 
-@pytest.mark.parametrize(("megabytes", "begun"), [(100, 1), (400, 2), (5000, 2)])
+@pytest.mark.parametrize(("megabytes", "begun"), [(16, 1), (400, 2), (5000, 2)])
 def test_a_claim_is_granted_in_the_end(make: Make, tmp_path: Path, megabytes: int, begun: int) -> None:
     """At once if it is small, else once so much can be had, and alone where it never can; no worker is replaced."""
     file = tmp_path / "begun"
