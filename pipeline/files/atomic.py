@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from pipeline.errors import EnvironmentFailure, FileFailure
 from pipeline.files import hashlib
-from pipeline.files.file_system import open_regular
+from pipeline.files.file_system import WRITING, blame_machine, open_regular
 from pipeline.files.permissions import Permissions, current_umask, has_access_list, has_default_list
 from pipeline.files.template import OWNER_FILE
 from pipeline.records import NamedTuple
@@ -201,6 +201,15 @@ class Committer:
         except BaseException:
             discard(temporary)
             raise
+
+    def blame(self, error: BaseException, target: bytes) -> BaseException:
+        """Return why an output was not committed: `error`, or that its folder was lost in the midst of it."""
+        if isinstance(error, FileNotFoundError):
+            try:
+                self._refuse_strange(os.path.dirname(target))
+            except (EnvironmentFailure, FileFailure) as lost:
+                return lost
+        return blame_machine(error, target, WRITING)
 
     def _create(self, temporary: bytes, permissions: Permissions) -> tuple[int, int | None]:
         """Create a temporary, and its folder if there is none; return its descriptor, and the mode that it must get."""

@@ -138,7 +138,7 @@ class JobRunner:
                 self._finish(taken.stage, taken.value, taken.stage.passes_on, taken.notes)
             else:
                 target = self._job.targets[self._route.targets[taken.stage.index]]
-                self._fail(target, blame_machine(taken.refused, target.path, WRITING))
+                self._fail(target, self._tree.committer.blame(taken.refused, target.path))
                 self._pass_on(taken.stage.index, taken.value, taken.stage.passes_on, taken.notes)
 
     def _begin_reading(self, begin: Begin | None) -> bool:
@@ -219,7 +219,7 @@ class JobRunner:
                 try:
                     self._results[target.path] = fan_out.commit(target, self._reading.refuse_moved)
                 except BaseException as error:
-                    self._fail(target, blame_machine(error, target.path, WRITING))
+                    self._fail(target, self._tree.committer.blame(error, target.path))
         finally:
             try:
                 if self._reading.has_vanished:
@@ -246,7 +246,7 @@ class JobRunner:
                         target.stage, target.path, "done", "", None, "", *committed, (), said
                     )
             except BaseException as error:
-                self._fail(target, blame_machine(error, target.path, WRITING))
+                self._fail(target, self._tree.committer.blame(error, target.path))
         self._pass_on(stage.index, value, kind, notes)
 
     def _run_part(self, fan_out: FanOut, stage: BuiltStage, parts: Iterator[Any], notes: Notes) -> bool:
