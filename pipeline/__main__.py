@@ -17,6 +17,6 @@ def search_working_folder_last() -> None:
 if __name__ == "__main__":
     search_working_folder_last()
 
-    from pipeline.cli import main
+    from pipeline.cli import be_program
 
-    sys.exit(main())
+    be_program()

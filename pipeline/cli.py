@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import gc
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pipeline
@@ -52,6 +53,32 @@ VERBS = {
 }
 
 
+def be_program() -> NoReturn:
+    """Run `main`, and end this process: for `python -m pipeline`, and the console script."""
+    code = main()
+    run_exit_functions = getattr(atexit, "_run_exitfuncs", None)  # no part of what Python documents
+    if run_exit_functions and not _is_needed_after(sys._getframe(1)):
+        run_exit_functions()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        # Python would free all that was imported, object by object, which takes longer than a good part of a short run.
+        _leave(code)
+    sys.exit(code)
+
+
+def _is_needed_after(frame: FrameType | None) -> bool:
+    """Return whether something goes on after the program: another thread, a person at the prompt, or who has called it.
+
+    Python itself calls it by way of three frames at most; a profiler, or another runner of modules, has its own below.
+    """
+    frames = 0
+    while frame:
+        frame, frames = frame.f_back, frames + 1
+    others = [each for each in threading.enumerate() if each is not threading.main_thread()]
+    is_watched = frames > 3 or sys.getprofile() or sys.gettrace()
+    return bool(is_watched or sys.flags.inspect or not all(each.daemon for each in others))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit code; errors are printed, and only argparse raises SystemExit.
 
@@ -67,10 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outlive_readers()
     try:
         code = _flushed(_exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
-        if pipeline.is_program:
-            gc.freeze()  # else Python would look through all that was imported once more before it ends
-            if pipeline.has_run_stages:
-                _leave(code)
+        if pipeline.is_program and pipeline.has_run_stages:
+            _leave(code)
         return code
     except SystemExit as left:  # argparse has printed its help, or how a verb is used
         raise SystemExit(_flushed(left.code if isinstance(left.code, int) else int(left.code is not None))) from None

@@ -5,8 +5,9 @@ They are named tuples, since a frozen dataclass takes three times as long to mak
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from pipeline.records import NamedTuple
 from pipeline.text import as_json, shown
 
 Status = Literal["done", "skipped", "failed"]
@@ -245,6 +246,8 @@ class Outcome(NamedTuple):
     """The files of code that were loaded since the worker's last outcome and that the plan did not know."""
     bytes_in: int = 0
     """The total size of the members of a group that were read; 0 for a source."""
+    claimed_bytes: int = 0
+    """The memory without which the job could not be done, as a stage claimed; 0 if none was refused."""
     peak_bytes: int | None = None
     """The most memory that the worker held during the job; None if unknown."""
     seat: int | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.messages import InHand, Outcome
+from pipeline.records import NamedTuple
 
 
 class Step(NamedTuple):
@@ -42,6 +43,11 @@ class RunObserver:
     def on_outcome(self, outcome: Outcome) -> None:
         """Called after the outcome of a job was recorded in the ledger."""
 
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Called in place of `on_outcome` with many outcomes, each of a job that has ended and made all its outputs."""
+        for outcome in outcomes:
+            self.on_outcome(outcome)
+
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         """Called about once a second, from a thread of its own, with the jobs that workers are running."""
 
@@ -72,7 +78,10 @@ class Observers(RunObserver):
         self._on_failure = on_failure
         # Called for every file, and by most observers not at all.
         self._of_outcomes = [
-            each for each in self._observers if getattr(each.on_outcome, "__func__", None) is not RunObserver.on_outcome
+            each
+            for each in self._observers
+            if getattr(each.on_outcome, "__func__", None) is not RunObserver.on_outcome
+            or getattr(each.on_outcomes, "__func__", None) is not RunObserver.on_outcomes
         ]
 
     def on_start(self) -> None:
@@ -88,6 +97,13 @@ class Observers(RunObserver):
         for observer in self._of_outcomes:
             try:
                 observer.on_outcome(outcome)
+            except Exception as error:
+                self._leave_out(observer, error)
+
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        for observer in self._of_outcomes:
+            try:
+                observer.on_outcomes(outcomes)
             except Exception as error:
                 self._leave_out(observer, error)
 

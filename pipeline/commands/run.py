@@ -174,12 +174,13 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _load(file: Path, edits: list[str]) -> Config:
-    """Load the pipeline, and have its forkserver get ready while the rest is imported."""
+    """Load the pipeline, and start its forkserver."""
     from pipeline.config.load import Loading
 
     loading = Loading(file, edits)
-    if not loading.is_sealed:  # another process reads the pipeline meanwhile
-        import pipeline.operations.run  # noqa: F401
+    # Meanwhile another process reads the pipeline, unless it is known; and the forkserver is a copy that has all this.
+    import pipeline.operations.run  # noqa: F401
+
     config = loading.config()
     from pipeline.operations.early_start import start_forkserver
 

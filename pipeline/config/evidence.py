@@ -11,7 +11,6 @@ Nothing here imports the classes of a pipeline, so that who only asks whether an
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pipeline
+from pipeline.files import hashlib
 from pipeline.files.file_system import open_regular
 from pipeline.files.template import TemplateError, parse_template
 from pipeline.records import dataclass
@@ -201,7 +201,7 @@ def is_young(stamp: Stamp, at_ns: int) -> bool:
 def _digest_of(path: str) -> str:
     try:
         with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
     except OSError:
         return ""
 

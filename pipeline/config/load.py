@@ -60,7 +60,8 @@ class Loading:
         self._asked = question(file, self._edits, self._text)
         self._sealed = sealed_reading(self._asked, self._text)
         if self._sealed is None:
-            isolation.prepare(_READ)
+            self._read_ns = time.time_ns()
+            isolation.prepare(_READ, file, self._text, self._edits, {})
 
     @property
     def is_sealed(self) -> bool:
@@ -71,7 +72,6 @@ class Loading:
         """Return the pipeline; see `load_config`."""
         if self._sealed is not None:
             return self._sealed
-        read_ns = time.time_ns()
         reading = _read_pipeline(self._file, self._text, self._edits)
         config = reading.config
         if config and reading.is_only_root_missing and os.path.exists(config.state / "ledger.sqlite"):
@@ -86,7 +86,7 @@ class Loading:
         if reading.has_moved:
             return config
         return seal_reading(
-            self._asked, read_ns, config, reading.stamps, reading.folders, reading.listed,
+            self._asked, self._read_ns, config, reading.stamps, reading.folders, reading.listed,
             reading.written, reading.places, reading.patterns,
         )  # fmt: skip
 

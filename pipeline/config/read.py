@@ -18,7 +18,7 @@ from pipeline.config.assembly import Assembler
 from pipeline.config.document import Document, apply_edit, read_document
 from pipeline.config.load import Reading
 from pipeline.config.model import Config, PipelineEntry, StageConfig
-from pipeline.config.schema import parse_pipeline, vocabulary
+from pipeline.config.schema import parse_pipeline
 from pipeline.config.stage_finder import StageFinder
 from pipeline.stage.code import CodeState
 from pipeline.stage.code_reader import CodeReader
@@ -27,8 +27,6 @@ from pipeline.stage.isolation import announce_place
 from pipeline.stage.options import Place, absolute, plain
 from pipeline.stage.recorder import Recorder
 from pipeline.stage.signature import Stage, said
-
-vocabulary()  # built once, where the processes that read come from
 
 
 def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mapping[Place, str]) -> Reading:

@@ -1,19 +1,21 @@
-"""Parses a document into a `PipelineEntry` with pydantic, and rewords its complaints."""
+"""Parses a document into a `PipelineEntry`; what is not plainly right, pydantic does, whose complaints are reworded."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, get_args, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pipeline.config import units
 from pipeline.config.document import SHORT_FORMS, Document
 from pipeline.config.model import PipelineEntry
 from pipeline.config.units import yaml_word
-from pipeline.stage.options import Place, adapter_of, describe, problems_of
+from pipeline.stage.options import Place
+from pipeline.stage.plain_values import NotPlain, parser_of
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 # What a text of each pattern must be, for the messages.
 _NEEDED = {form.pattern: form.needed for form in (units.TEXT, units.NAME, units.FUNCTION)}
@@ -22,6 +24,8 @@ _NEEDED = {form.pattern: form.needed for form in (units.TEXT, units.NAME, units.
 @cache
 def vocabulary() -> TypeAdapter[PipelineEntry]:
     """Return the pydantic adapter of `PipelineEntry`, built at the first call."""
+    from pipeline.stage.validation import adapter_of
+
     return adapter_of(PipelineEntry)
 
 
@@ -30,6 +34,17 @@ def parse_pipeline(document: Document) -> PipelineEntry | None:
     _write_out_short_forms(document)
     if document.data.get("stages") == []:
         document.complain(("stages",), "stages: at least one is needed")
+    try:
+        return parser_of(PipelineEntry)(document.data)  # type: ignore[no-any-return]
+    except NotPlain:
+        return _parse_strictly(document)
+
+
+def _parse_strictly(document: Document) -> PipelineEntry | None:
+    from pydantic import ValidationError
+
+    from pipeline.stage.validation import problems_of
+
     try:
         return vocabulary().validate_json(json.dumps(document.data))
     except ValidationError as error:
@@ -60,6 +75,8 @@ def _describe(error: Any) -> str:
     is_amount = error["type"] == "amount"
     needed: str = error["msg"] if is_amount else _NEEDED.get(error.get("ctx", {}).get("pattern", ""), "")
     if not needed:
+        from pipeline.stage.validation import describe
+
         return describe(error)
     value = error["input"]
     return f"{needed}, not {value!r}" if isinstance(value, (str, int, float)) else needed

@@ -6,7 +6,6 @@ of another version, or not there costs the start of a process.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import time
@@ -26,6 +25,7 @@ from pipeline.config.evidence import (
     names_in,
 )
 from pipeline.config.model import Config
+from pipeline.files import hashlib
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import SEAL_FILE
 from pipeline.records import dataclass

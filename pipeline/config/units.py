@@ -1,15 +1,18 @@
-"""Annotations by which pydantic parses the keys, texts, amounts and percentages of pipeline.yaml.
+"""Annotations by which the keys, texts, amounts and percentages of pipeline.yaml are parsed.
 
-pydantic is not imported here: it calls an annotation's `__get_pydantic_core_schema__`.
+Each says how it is parsed where it is plainly right, by `plain_parser`, and how pydantic does it, which is not imported
+here: it calls `__get_pydantic_core_schema__`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 from pipeline.records import dataclass
+from pipeline.stage.plain_values import Parse, PlainType, plain_mapping, plain_number, plain_text
 
 _NUMBER = r"[0-9]+(\.[0-9]+)?"
 # At least one pixel.
@@ -25,14 +28,20 @@ def yaml_word(name: str) -> str:
     return _WORDS.get(name, name.removesuffix("_s").removesuffix("_bytes"))
 
 
-class YamlMapping:
-    """A dataclass that pydantic parses from a mapping of the YAML, strictly, by the YAML's words for its fields."""
+class YamlMapping(PlainType):
+    """A dataclass that is parsed from a mapping of the YAML, strictly, by the YAML's words for its fields."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "alias_generator": yaml_word}
 
+    @classmethod
+    def plain_parser(cls) -> Parse:
+        hints, known = get_type_hints(cls, include_extras=True), fields(cls)  # type: ignore[arg-type]
+        needed = {yaml_word(each.name) for each in known if each.default is each.default_factory is MISSING}
+        return plain_mapping(cls, {yaml_word(each.name): (each.name, hints[each.name]) for each in known}, needed)
+
 
 @dataclass(frozen=True, eq=False)
-class Form:
+class Form(PlainType):
     """A text that must match a pattern."""
 
     pattern: str
@@ -40,6 +49,9 @@ class Form:
     """The phrase by which a message describes a valid text."""
     make: Callable[[str], Any] = str
     """Function that returns the value of the text."""
+
+    def plain_parser(self) -> Parse:
+        return plain_text(self.pattern, self.make)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Return pydantic's schema of the text."""
@@ -50,7 +62,7 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Amount:
+class Amount(PlainType):
     """A number with its unit, such as 60s; the value is counted in the base unit."""
 
     units: Mapping[str, float]
@@ -76,6 +88,9 @@ class Amount:
         unit, size = whole[-1]
         return f"{amount / size:g}{unit}"
 
+    def plain_parser(self) -> Parse:
+        return plain_text(self.pattern, self.parse)
+
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Return pydantic's schema, whose error message describes a valid text."""
         from pydantic_core import core_schema
@@ -86,7 +101,7 @@ class Amount:
 
 
 @dataclass(frozen=True)
-class Share:
+class Share(PlainType):
     """A percentage of a number of files, as the YAML has it, such as 0.5%."""
 
     text: str
@@ -101,6 +116,10 @@ class Share:
         return self.text
 
     @classmethod
+    def plain_parser(cls) -> Parse:
+        return plain_text(rf"^{_NUMBER}%$", cls)
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         """Return pydantic's schema, whose error message describes a valid text."""
         from pydantic_core import core_schema
@@ -111,10 +130,13 @@ class Share:
 
 
 @dataclass(frozen=True, eq=False)
-class _Whole:
+class _Whole(PlainType):
     """A whole number with a lower bound."""
 
     least: int
+
+    def plain_parser(self) -> Parse:
+        return plain_number(self.least)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
@@ -122,8 +144,12 @@ class _Whole:
         return core_schema.int_schema(ge=self.least)
 
 
-class _Never:
+class _Never(PlainType):
     """The word `never`, whose value is None."""
+
+    @staticmethod
+    def plain_parser() -> Parse:
+        return plain_text("never", lambda word: None)
 
     @staticmethod
     def __get_pydantic_core_schema__(source: Any, handler: Any) -> Any:
@@ -133,15 +159,25 @@ class _Never:
         return core_schema.no_info_after_validator_function(lambda word: None, never)
 
 
-class _Octal:
+class _Octal(PlainType):
     """The permissions of a file, in octal; who owns it may read it."""
 
+    _PATTERN = r"^0?[4-7][0-7]{2}$"
+
+    @classmethod
+    def plain_parser(cls) -> Parse:
+        return plain_text(cls._PATTERN, cls._parse)
+
     @staticmethod
-    def __get_pydantic_core_schema__(source: Any, handler: Any) -> Any:
+    def _parse(text: str) -> int:
+        return int(text, 8)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
 
-        text = core_schema.str_schema(pattern=r"^0?[4-7][0-7]{2}$")
-        mode = core_schema.no_info_after_validator_function(lambda text: int(text, 8), text)
+        text = core_schema.str_schema(pattern=cls._PATTERN)
+        mode = core_schema.no_info_after_validator_function(cls._parse, text)
         needed = "an octal mode in quotes is needed, by which the owner may read, such as '0640'"
         return core_schema.custom_error_schema(mode, "amount", custom_error_message=needed)
 
@@ -177,4 +213,4 @@ Bytes = Annotated[int, SIZE]
 Count = Annotated[int, _Whole(1)]
 CountOrZero = Annotated[int, _Whole(0)]
 Pixels = Count | Annotated[int, PIXELS]
-Never = Annotated[None, _Never]
+Never = Annotated[None, _Never()]

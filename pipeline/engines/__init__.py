@@ -7,6 +7,8 @@ session    a `multiprocessing.Pool` and its workers, replaced when it is broken
 batch      the jobs sent to a worker in one message
 in flight  sent to a worker, and not answered yet
 grant      the memory that a large job may take beyond a worker's share, while it is in flight
+claim      the memory that a job in hand is about to take, where that is more than it was sent with
+trial      the first job of a size of which nothing is known, while it is in flight
 slot       a row of shared memory in which a worker reports what it is doing
 attempt    the record of one job so far
 """
@@ -25,6 +27,10 @@ class Peaks(Protocol):
 
     def peak_bytes(self, stages: tuple[str, ...], size_bytes: int) -> int | None:
         """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
+        ...
+
+    def is_foreseen(self, stages: tuple[str, ...], size_bytes: int) -> bool:
+        """Return whether such jobs took so much with sources that are as large, or nearly so."""
         ...
 
     def add_peak(self, stages: tuple[str, ...], size_bytes: int, peak_bytes: int) -> None:
@@ -56,8 +62,10 @@ class Engine(Protocol):
         """Accept one job."""
         ...
 
-    def poll(self, timeout_s: float) -> list[Outcome]:
+    def poll(self, timeout_s: float) -> Sequence[Outcome]:
         """Return the outcomes that have arrived, waiting at most `timeout_s` for the first.
+
+        They come as `MadeJobs` where the engine knows of all of them that they are such.
 
         Raises:
             WorkersFailed: no worker can be started.

@@ -9,6 +9,10 @@ all other large jobs in flight, and a usual amount for each other worker, fit in
 only fit beside fewer others, no more of these are sent. A job that fits beside none, or of which only is known that it
 was too large, waits until all others have ended, and runs alone. What is free is read again all the time, as are the
 promises of other runs on the machine, so that they share it.
+
+A job may claim, before it takes it, more than it was sent with; it comes back, and is large from then on. Of jobs that
+claim nothing, and of which nothing is known, the first of a size is on trial: it is granted as much as a worker may
+have before it is killed, and others of that size wait until it has ended, or until what it holds grows no more.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 
 from pipeline.engines import Peaks
@@ -34,6 +37,18 @@ MARGIN = 1.2
 REVIEW_S = 0.1
 # How often a job may run alone that the kernel has killed, since other runs on the machine took the memory.
 MAX_FORGIVEN = 3
+# Memory that any job may take without a claim: as much as a worker may hold, free, from the job before.
+LEAST_CLAIM_BYTES = 16_000_000
+# Sources are not on trial of which so many times the size fit into a worker's share: no common compression makes a file
+# smaller than by a thousand, and of what it holds there are some copies.
+MOST_TIMES = 4096
+# What was known of one size is taken to hold for sizes of so many bits more, as the memory grows with the size.
+FORESEEN_BITS = 2
+# A job on trial is taken to have reached its peak when it holds hardly more than so long ago. On a busy machine it may
+# take a good part of that to get a turn.
+STEADY_S, STEADY_SHARE = 0.5, 1.02
+# What a job took that has ended is known so much later at most; if it is not, since it failed, it never will be.
+TOLD_S = 0.3
 # How long what is expected of a class of jobs is taken for granted; in between more of them end.
 EXPECTED_S = 1.0
 
@@ -49,6 +64,18 @@ class Capacity:
     """The memory that a job may take which runs while no other does; None for the same."""
     is_shared: bool
     """True if a job may take more than a share beside others, where these leave room; False if it must be alone."""
+
+
+@dataclass
+class Trial:
+    """The first job of a size of which nothing is known, in flight."""
+
+    batch: int
+    job_class: JobClass
+    held_bytes: int = 0
+    since: float = 0.0
+    """When its worker was seen to hold so much, or when it has ended."""
+    has_ended: bool = False
 
 
 class Admission:
@@ -89,6 +116,12 @@ class Admission:
         self._expected_at = 0.0
         self._unknown: set[JobClass] = set()
         """Classes of large jobs of which only is known that a worker was killed for what one took."""
+        self._untried: set[JobClass] = set()
+        """Classes that were met, and wait for the trial of one of their jobs, or of larger ones."""
+        self._trial: Trial | None = None
+        self._tried_bits: dict[tuple[str, ...], int] = {}
+        self._steady: dict[JobClass, int] = {}
+        """What a job on trial was seen to hold, of each class of which nothing else is known yet."""
         self._room_bytes = 0
         self._room_at = self._others_at = 0.0
         self._are_others = False
@@ -104,6 +137,8 @@ class Admission:
             most: How many batches may be in flight where memory is no matter.
         """
         self._forget_ended(in_flight)
+        if self._trial:
+            self._watch_trial(self._trial, in_flight)
         if any(grant.is_alone for grant in self._grants):
             return []
         self._take_back()
@@ -116,6 +151,19 @@ class Admission:
         if not in_flight and (last := self._next_large(number, 0) or self._next_alone(number)):
             return [last]
         return []
+
+    def allowed_bytes(self, batch: int) -> int | None:
+        """Return what each job of a batch may take without a claim, beyond what its worker holds; None for any."""
+        grant = self._grants.get(batch)
+        if self._peaks is None or (grant and grant.is_alone):
+            return None
+        if grant:
+            return max(grant.job_class.claimed_bytes, grant.reserved_bytes - self._own_bytes)
+        return max(LEAST_CLAIM_BYTES, int(self._large_bytes) - self._own_bytes)
+
+    def add_large(self, attempt: Attempt) -> None:
+        """Queue a job to be sent once the memory that it has claimed can be had."""
+        self._waiting.setdefault(class_of(attempt), deque()).append(attempt)
 
     def add_alone(self, attempt: Attempt) -> None:
         """Queue a job to be sent while no other job is running."""
@@ -136,14 +184,14 @@ class Admission:
         if self._peaks is None:
             return batch
         self._refresh()
-        kept = []
-        for attempt in batch:
-            job_class = class_of(attempt.remaining)
-            if self._is_large(job_class):
+        classes = [class_of(attempt) for attempt in batch]
+        large = {each for each in set(classes) if self._is_large(each)}
+        if not large:  # as nearly always
+            return batch
+        for attempt, job_class in zip(batch, classes, strict=True):
+            if job_class in large:
                 self._waiting.setdefault(job_class, deque()).append(attempt)
-            else:
-                kept.append(attempt)
-        return kept
+        return [attempt for attempt, job_class in zip(batch, classes, strict=True) if job_class not in large]
 
     def _take_back(self) -> None:
         """Give those waiting jobs back to the backlog that, by what was learnt since, are not large."""
@@ -162,27 +210,81 @@ class Admission:
             attempt.needs_memory = attempt.tries > MAX_FORGIVEN
         if self._peaks is None:
             return
-        job_class = class_of(attempt.remaining)
+        job_class = class_of(attempt)
         self._peaks.add_peak(job_class.stages, job_class.size, held_bytes)
-        self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        self._expected[job_class] = self._expect(job_class)
         if self._is_large(job_class):
             self._unknown.add(job_class)
 
     def _is_large(self, job_class: JobClass) -> bool:
         if job_class not in self._expected:
-            assert self._peaks
-            self._expected[job_class] = self._peaks.peak_bytes(job_class.stages, job_class.size)
+            self._expected[job_class] = self._expect(job_class)
+            if self._needs_trial(job_class):
+                self._untried.add(job_class)
         known = self._expected[job_class]
-        return known is not None and known > self._large_bytes
+        is_special = job_class.claimed_bytes or job_class in self._untried
+        return bool(is_special) or (known is not None and known > self._large_bytes)
+
+    def _expect(self, job_class: JobClass) -> int | None:
+        """Return the memory that jobs are expected to take, at least what they claim; None if unknown."""
+        assert self._peaks
+        known = self._peaks.peak_bytes(job_class.stages, job_class.size)
+        least = self._own_bytes + job_class.claimed_bytes if job_class.claimed_bytes else 0
+        if (steady := self._steady.get(job_class)) and not self._peaks.is_foreseen(job_class.stages, job_class.size):
+            least = max(least, steady)
+        return max(known or 0, least) or None
+
+    @property
+    def _own_bytes(self) -> int:
+        """What a worker holds before its first job."""
+        return max(WORKER_BYTES, self._ready_bytes())
 
     def _refresh(self) -> None:
         """Ask again what is expected of the classes that were met, unless that was done a moment ago."""
         if self._peaks and time.monotonic() - self._expected_at > EXPECTED_S:
             if self._capacity.is_shared:
-                own_bytes = max(WORKER_BYTES, self._ready_bytes())
-                self._large_bytes = min(self._share_bytes, own_bytes + self._share_bytes * LARGE_SHARE)
-            self._expected = {each: self._peaks.peak_bytes(each.stages, each.size) for each in self._expected}
+                self._large_bytes = min(self._share_bytes, self._own_bytes + self._share_bytes * LARGE_SHARE)
+            self._expected = {each: self._expect(each) for each in self._expected}
+            self._untried = {each for each in self._untried if self._needs_trial(each)}
             self._expected_at = time.monotonic()
+
+    # -- jobs of which nothing is known --------------------------------------------------------------------------------
+
+    def _needs_trial(self, job_class: JobClass) -> bool:
+        """Return whether nothing is known of a class, nor of one that is nearly as large, that others could rely on."""
+        assert self._peaks
+        stages, bits, claimed_bytes = job_class
+        return (
+            job_class.size * MOST_TIMES > self._share_bytes
+            and not claimed_bytes
+            and self._capacity.is_shared
+            and self._capacity.processes > 1
+            and bits > self._tried_bits.get(stages, 0) + FORESEEN_BITS
+            and not self._peaks.is_foreseen(stages, job_class.size)
+        )
+
+    def _watch_trial(self, trial: Trial, in_flight: Collection[int]) -> None:
+        """End a trial once it is known what the job took, or what it holds grows no more."""
+        now, job_class = time.monotonic(), trial.job_class
+        if trial.batch not in in_flight:
+            if not trial.has_ended:
+                trial.has_ended, trial.since = True, now
+            is_known = self._peaks and self._peaks.is_foreseen(job_class.stages, job_class.size)
+            if is_known or now - trial.since > TOLD_S:
+                self._end_trial(job_class)
+            return
+        held = self._grants.held_bytes.get(trial.batch, 0)
+        if held > trial.held_bytes * STEADY_SHARE:
+            trial.held_bytes, trial.since = held, now
+        elif held and now - trial.since > STEADY_S:
+            self._steady[job_class] = trial.held_bytes
+            self._end_trial(job_class)
+            self._grants.add(trial.batch, Grant(job_class, int(trial.held_bytes * MARGIN), None, ""))
+
+    def _end_trial(self, job_class: JobClass) -> None:
+        self._trial = None
+        self._tried_bits[job_class.stages] = max(job_class.bits, self._tried_bits.get(job_class.stages, 0))
+        self._expected_at = 0.0  # all that waited for it is looked at again
 
     # -- when they are sent --------------------------------------------------------------------------------------------
 
@@ -213,9 +315,9 @@ class Admission:
         if not self._waiting or seats < 0:
             return None
         spare = self._spare_bytes()
-        for job_class in sorted(self._waiting, key=lambda each: self._expected.get(each) or 0, reverse=True):
+        for job_class in sorted(self._waiting, key=self._rank, reverse=True):
             needed = self._needed_bytes(job_class)
-            if needed is None or needed > spare:
+            if needed is None or needed > spare or (self._trial and job_class in self._untried):
                 continue
             beside = self._beside(spare - needed)
             if self._backlog.has_waiting and beside < min(1, seats):
@@ -231,14 +333,20 @@ class Admission:
 
         Nor is there one while it would have to share the memory with a large job of another run.
         """
-        with self._open_board().locked() if self._alone or self._waiting else nullcontext(False) as is_locked:
+        largest = max(self._waiting, key=self._rank, default=None)
+        if self._trial and largest in self._untried:
+            largest = None  # once it is known what the trial has told
+        queue = self._alone or (self._waiting[largest] if largest else None)
+        if queue is None:
+            return None
+        with self._open_board().locked() as is_locked:
             if not is_locked:
                 return None
-            queue = self._alone or max(self._waiting.items(), key=lambda each: self._expected.get(each[0]) or 0)[1]
             grant = self._alone_grant(queue[0], is_large=queue is not self._alone)
             if grant.reserved_bytes and self._must_wait_for_others(grant.reserved_bytes):
                 return None
             self._grants.add(batch, grant)
+            self._begin_trial(batch, grant.job_class)
         return self._pop(queue)
 
     def _take(self, batch: int, job_class: JobClass, needed: int) -> Attempt | None:
@@ -248,7 +356,16 @@ class Admission:
             if not is_locked or needed > self._spare_bytes():
                 return None
             self._grants.add(batch, self._grant(job_class, needed))
+            self._begin_trial(batch, job_class)
         return self._pop(self._waiting[job_class])
+
+    def _begin_trial(self, batch: int, job_class: JobClass) -> None:
+        if job_class in self._untried:
+            self._trial = Trial(batch, job_class)
+
+    def _rank(self, job_class: JobClass) -> tuple[int, int]:
+        """Return how large a class is, by what is expected of it and else by the sizes of its sources."""
+        return self._expected.get(job_class) or 0, job_class.bits
 
     def _pop(self, queue: deque[Attempt]) -> Attempt:
         attempt = queue.popleft()
@@ -256,6 +373,8 @@ class Admission:
         return attempt
 
     def _grant(self, job_class: JobClass, needed: int) -> Grant:
+        if job_class in self._untried:
+            return Grant(job_class, needed, None, "")
         kill_bytes = int(max(needed, self._share_bytes) * KILL_SHARE)
         remark = f"more than {KILL_SHARE:g} times the {format_bytes(needed)} that were granted by what others took"
         if self._capacity.alone_bytes and kill_bytes > self._capacity.alone_bytes:
@@ -264,7 +383,7 @@ class Admission:
 
     def _alone_grant(self, attempt: Attempt, *, is_large: bool) -> Grant:
         """Return the grant of a job that has all memory; one that is alone for another reason reserves none."""
-        job_class, whole = class_of(attempt.remaining), self._capacity.alone_bytes or 0
+        job_class, whole = class_of(attempt), self._capacity.alone_bytes or 0
         needed = (self._needed_bytes(job_class) or whole) if is_large or attempt.needs_memory else 0
         return self._alone_grant_of(job_class, needed)
 
@@ -278,6 +397,8 @@ class Admission:
     def _needed_bytes(self, job_class: JobClass) -> int | None:
         """Return the memory to keep free for a large job; None if it must run alone."""
         expected, whole = self._expected.get(job_class), self._capacity.alone_bytes or self._share_bytes
+        if job_class in self._untried:
+            return min(whole, int(self._share_bytes * KILL_SHARE))
         if expected is None or job_class in self._unknown or not self._capacity.is_shared:
             return None
         needed = int(expected * MARGIN)
@@ -285,7 +406,11 @@ class Admission:
 
     def _beside(self, spare_bytes: int) -> int:
         """Return how many other workers have room for a job that is not large."""
-        usual = [self._share_bytes if each is None else each for each in self._expected.values()]
+        usual = [
+            self._share_bytes if known is None else known
+            for each, known in self._expected.items()
+            if not each.claimed_bytes
+        ]
         most = max((each for each in usual if each <= self._large_bytes), default=self._share_bytes)
         return max(0, spare_bytes // max(1, most))
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.messages import AnyJob, FailureKind, Handed, Job, LateFile, Outcome, Result, StageInfo
+from pipeline.records import NamedTuple
 from pipeline.text import shortened
 
 
@@ -36,6 +37,8 @@ class NextStep(Enum):
     DELIVER = auto()
     RUN_ALONE = auto()
     """The job is sent in a batch of its own, so that the death of its worker costs no other job."""
+    RUN_LARGE = auto()
+    """The job is sent in a batch of its own, once the memory that it has claimed can be had."""
     RUN_LAST = auto()
     """The job is sent while no other job is running: it has the memory of all workers, and the blame is its own."""
     RUN_LATER = auto()
@@ -58,6 +61,8 @@ class Attempt:
     """True if the remaining targets have cost a worker, or run out of memory, once."""
     needs_memory: bool = False
     """True if a try ran out of memory, or was killed for what it took."""
+    claimed_bytes: int = 0
+    """The memory beyond what a worker holds anyway that the job is known to take; 0 if nothing was claimed."""
     is_suspect: bool = False
     """True if several workers died together, one of them with this job."""
     tries: int = 0
@@ -84,10 +89,17 @@ class Attempt:
         for result in outcome.results:
             if result.status == "failed":
                 return False
-        return not self.tries
+        return not (self.tries or outcome.claimed_bytes)
 
     def add_outcome(self, outcome: Outcome) -> NextStep:
         """Merge in the outcome of the remaining targets."""
+        has_claimed = bool(outcome.claimed_bytes and not outcome.environment)
+        # A stage has caught what ended its call, and may have made anything of that: nothing that was made counts.
+        is_void = has_claimed and not any(result.kind == "memory" for result in outcome.results)
+        lost: set[str] = set()
+        if has_claimed:
+            self.claimed_bytes = max(self.claimed_bytes, outcome.claimed_bytes)
+            lost = {result.stage for result in outcome.results if result.kind in ("memory", "error")}
         self.first_outcome = self.first_outcome or outcome
         self.seat = outcome.seat
         self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes or 0) or None
@@ -95,13 +107,20 @@ class Attempt:
         self.environment, self.refused = outcome.environment, outcome.refused
         self.changed_code = outcome.changed_code
         self.late_code += outcome.late_code
-        self.handed += outcome.handed
         self._add_output(outcome.output)
         self.tries += 1
+        if is_void:
+            self.mark_again()
+            return NextStep.RUN_LARGE
+        self.handed += outcome.handed
         latest: dict[str, list[Result]] = {}
         for result in outcome.results:
-            latest.setdefault(result.stage, []).append(result)
+            if result.stage not in lost:
+                latest.setdefault(result.stage, []).append(result)
         self.results = {**self.results, **latest}
+        if lost:
+            self._keep_only(lost)
+            return NextStep.RUN_LARGE
         return self._next_step({result.stage: result.kind for result in outcome.results if result.status == "failed"})
 
     def add_failure(self, failure: WorkerFailure, stages: Sequence[StageInfo]) -> NextStep:
@@ -150,6 +169,7 @@ class Attempt:
             handed=self.handed,
             changed_code=self.changed_code,
             late_code=self.late_code,
+            claimed_bytes=0,
             peak_bytes=self.peak_bytes,
             seat=self.seat,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pipeline.engines.attempts import Attempt
 
 # A batch should take this long: sending it then costs next to nothing, and no worker waits for another.
-BATCH_S = 0.02
+BATCH_S = 0.05
 # Beyond this size a larger batch saves nothing more.
 MAX_JOBS_IN_BATCH = 256
 # Batches in flight: enough to keep a worker busy while the consumer writes to its ledger...

@@ -27,8 +27,7 @@ _SHORT_FOLDER = "/tmp"
 # What every worker of a forkserver imports beside its stages; the first keeps the forkserver alive.
 _PRELOAD = (
     "pipeline.engines.fork_guard", "pipeline.engines.worker_loop", "pipeline.engines.worker_process",
-    "multiprocessing.pool", "multiprocessing.popen_forkserver", "multiprocessing.sharedctypes",
-    "multiprocessing.synchronize",
+    "multiprocessing.pool", "multiprocessing.popen_forkserver", "multiprocessing.synchronize",
 )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import atexit
 import errno
 import itertools
-import multiprocessing
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure
 from pipeline.engines.batching import Backlog, BatchSizer
 from pipeline.engines.context import prepare_start_method
 from pipeline.engines.grants import Grants
+from pipeline.engines.made_jobs import MadeJobs
 from pipeline.engines.os_process import memory_bytes
 from pipeline.engines.pool_session import Closer, PoolSession
 from pipeline.engines.slots import SlotAllocator, SlotTable, State
@@ -143,6 +143,7 @@ class PoolEngine:
         self._in_flight: dict[int, list[Attempt]] = {}
         self._numbers = itertools.count()
         self._outcomes: list[Outcome] = []
+        self._made: list[MadeJobs] = []
         self._is_draining = False
 
     @property
@@ -151,7 +152,7 @@ class PoolEngine:
 
     @property
     def busy(self) -> bool:
-        return bool(self._unfinished or self._outcomes)
+        return bool(self._unfinished or self._has_outcomes)
 
     def warm_up(self) -> None:
         with suppress(WorkersFailed):
@@ -161,7 +162,7 @@ class PoolEngine:
         self._unfinished += 1
         self._backlog.add(Attempt(job, self._settings.retries))
 
-    def poll(self, timeout_s: float) -> list[Outcome]:
+    def poll(self, timeout_s: float) -> Sequence[Outcome]:
         """Return the outcomes that have arrived, waiting at most `timeout_s` for the first.
 
         Raises:
@@ -172,17 +173,27 @@ class PoolEngine:
         while True:
             self._handle_events()
             self._send_batches()
-            self._receive(0 if self._outcomes else min(TICK_S, deadline - time.monotonic()))
-            if self._outcomes and timeout_s and self._sizer.spare_s(len(self._in_flight)) > 4 * GATHER_S:
+            self._receive(0 if self._has_outcomes else min(TICK_S, deadline - time.monotonic()))
+            if self._has_outcomes and timeout_s and self._sizer.spare_s(len(self._in_flight)) > 4 * GATHER_S:
                 time.sleep(GATHER_S)
                 self._receive(0)
             if self._session and self._is_stalled(self._session):
                 self._rebuild([])
-            if self._outcomes or not self._unfinished or time.monotonic() >= deadline:
+            if self._has_outcomes or not self._unfinished or time.monotonic() >= deadline:
                 break
         self._send_batches()
+        return self._take_outcomes()
+
+    @property
+    def _has_outcomes(self) -> bool:
+        return bool(self._outcomes or self._made)
+
+    def _take_outcomes(self) -> Sequence[Outcome]:
         outcomes, self._outcomes = self._outcomes, []
-        return outcomes
+        made, self._made = self._made, []
+        if outcomes or not made:
+            return [*itertools.chain.from_iterable(made), *outcomes]
+        return MadeJobs(batch for each in made for batch in each.batches)
 
     def in_hand(self) -> list[InHand]:
         session, now, found = self._session, time.monotonic_ns(), []
@@ -233,7 +244,8 @@ class PoolEngine:
         most = self._sizer.max_in_flight
         while batch := self._admission.next_batch(number := next(self._numbers), self._in_flight, most):
             self._in_flight[number] = batch
-            self._open_session().send(number, wire_format.pack_jobs([attempt.remaining for attempt in batch]))
+            jobs = wire_format.pack_jobs([attempt.remaining for attempt in batch])
+            self._open_session().send(number, jobs, self._admission.allowed_bytes(number))
 
     def _ready_bytes(self) -> int:
         """Return the memory that a worker holds before its first job; 0 before any is ready."""
@@ -264,6 +276,14 @@ class PoolEngine:
         answers = wire_format.unpack_answers([attempt.remaining for attempt in batch], packed)
         if answers:
             self._sizer.add_timing(len(answers), seconds)
+        if isinstance(answers, MadeJobs) and not any(attempt.tries for attempt in batch):
+            self._made.append(answers)
+            self._unfinished -= len(answers)
+        else:
+            self._settle(batch, answers)
+        self._put_back(batch[len(answers) :])
+
+    def _settle(self, batch: list[Attempt], answers: Sequence[wire_format.Answer]) -> None:
         settled = []
         for attempt, answer in zip(batch, answers, strict=False):
             if not isinstance(answer, WorkerFailure) and attempt.is_settled_by(answer):
@@ -272,7 +292,6 @@ class PoolEngine:
                 self._on_answer(attempt, answer)
         self._outcomes += settled
         self._unfinished -= len(settled)
-        self._put_back(batch[len(answers) :])
 
     def _on_answer(self, attempt: Attempt, answer: wire_format.Answer) -> None:
         if isinstance(answer, WorkerFailure):
@@ -287,6 +306,8 @@ class PoolEngine:
             self._drop([attempt])
         elif step is NextStep.RUN_ALONE:
             self._backlog.add_alone(attempt)
+        elif step is NextStep.RUN_LARGE:
+            self._admission.add_large(attempt)
         elif step is NextStep.RUN_LAST:
             self._admission.add_alone(attempt)
         else:
@@ -435,7 +456,7 @@ class PoolEngine:
     def _open_supervisor(self) -> Supervisor:
         settings = self._settings
         # Twice as many slots as workers: a replacement may start before its predecessor is reaped.
-        table = SlotTable(multiprocessing.get_context(settings.context), 2 * settings.processes + 2)
+        table = SlotTable(2 * settings.processes + 2)
         limit = settings.max_memory_bytes
         self._allocator = SlotAllocator(
             table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch, self._set_aside

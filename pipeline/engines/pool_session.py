@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import TimeoutError as NothingYet
+from multiprocessing.connection import wait
 from multiprocessing.pool import TERMINATE, Pool
 from typing import Any
 
@@ -26,6 +27,10 @@ from pipeline.records import dataclass
 STUCK_S = 10.0
 # How long idle workers may take to leave by themselves, so that what their stages registered with atexit runs.
 LEAVE_S = 5.0
+# How often a worker is killed again that is still there.
+KILL_AGAIN_S = 0.01
+# When one of several workers has ended, others are waited for so long before they are looked at.
+GATHER_ENDS_S = 0.001
 # How long Pool's threads may take to end once all workers are dead; they are daemons, so they delay nothing.
 TERMINATE_S = 5.0
 # How often a process that waits for a free slot checks whether it is still wanted.
@@ -62,6 +67,8 @@ class Worker:
     killed_at: float | None = None
     was_abandoned: bool = False
     """True if the worker was killed because its forkserver died, which is no fault of its job."""
+    has_ended: bool = False
+    """True once `still_alive` has found the worker dead."""
 
     def kill(self) -> None:
         self.killed_at = self.killed_at or time.monotonic()
@@ -76,6 +83,20 @@ class Worker:
         self.process.is_given_up = True
         pid = self.process.pid or 0
         return f"worker {pid} has survived SIGKILL for {STUCK_S:g} s: {describe_wait(pid)}"
+
+
+def still_alive(workers: list[Worker], timeout_s: float) -> list[Worker]:
+    """Wait until a worker has ended, and maybe others with it, or for so long; return those that have not."""
+    sentinels = {worker.process.sentinel: worker for worker in workers if not worker.has_ended}
+    # A system call for each of many workers, whenever one ends, would take longer than to end them all.
+    if timeout_s and wait(sentinels, timeout_s) and len(sentinels) > 1:
+        time.sleep(GATHER_ENDS_S)
+    hung_up = [sentinels[each] for each in wait(sentinels, 0)] if sentinels else []  # type: ignore[index]
+    for worker in hung_up:
+        worker.has_ended = worker.process.is_dead
+    if timeout_s and not all(worker.has_ended for worker in hung_up):  # its forkserver was killed, and it is alive
+        time.sleep(GATHER_ENDS_S)
+    return [worker for worker in sentinels.values() if not worker.has_ended]
 
 
 class _Placeholder:
@@ -95,6 +116,8 @@ class _Crew(Pool):
     """
 
     _pool: list[Any]
+    _worker_handler: Any
+    _change_notifier: Any
     _inqueue: BatchQueue
     _outqueue: BatchQueue
 
@@ -109,6 +132,15 @@ class _Crew(Pool):
             super()._repopulate_pool()  # type: ignore[misc]
         else:
             self._pool.append(_Placeholder())
+
+    def stop_replacing(self) -> None:
+        """End the thread that replaces workers, which would look at each of them whenever one ends.
+
+        It waits for `_change_notifier` and ends by its own `_state`, as in Pool's `_handle_workers`. At its end it
+        tells the sending thread to end, which then sends each worker the word to leave.
+        """
+        self._worker_handler._state = TERMINATE
+        self._change_notifier.put(None)
 
 
 class PoolSession:
@@ -128,7 +160,7 @@ class PoolSession:
         self._allocator = allocator
         self._fail = fail
         self._queues: tuple[BatchQueue, ...] = ()
-        self._batches: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[tuple[int, bytes, int | None] | None] = queue.SimpleQueue()
         context = pool_context(method, self)
         before = set(threading.enumerate())
         try:
@@ -149,9 +181,9 @@ class PoolSession:
         """Return whether Pool's own threads are running, without which nothing is sent, received or replaced."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def send(self, number: int, jobs: bytes) -> None:
-        """Send a batch to the worker that is free first."""
-        self._batches.put((number, jobs))
+    def send(self, number: int, jobs: bytes, allowed_bytes: int | None) -> None:
+        """Send a batch to the worker that is free first, with the memory that each of its jobs may take."""
+        self._batches.put((number, jobs, allowed_bytes))
 
     def receive(self, timeout_s: float) -> tuple[int, bytes, float] | None:
         """Return the next result of `worker_loop.run_batch`, or None when none arrives within `timeout_s`."""
@@ -162,37 +194,38 @@ class PoolSession:
     def kill(self) -> list[str]:
         """Kill every worker and start no other; return a sentence for each that does not die."""
         workers = self._stop_starting()
-        while alive := [worker for worker in workers if not worker.process.is_dead]:
+        alive = still_alive(workers, 0)
+        while alive:
             if any(worker.is_stuck for worker in alive):
                 return [worker.give_up() for worker in alive]
             for worker in alive:
                 worker.kill()
-            time.sleep(0.002)
+            alive = still_alive(alive, KILL_AGAIN_S)
         for worker in workers:
             kill_group(worker.process.pid)
         return []
 
     def let_idle_workers_leave(self) -> None:
         """Wait until idle workers have left by themselves, unless that takes too long or one died holding the lock."""
-        workers = self._stop_starting()
+        workers = alive = self._stop_starting()
+        self._pool.stop_replacing()
         for worker in workers:
             if self._allocator.table.read(worker.slot.number).state == State.STARTING:
                 worker.kill()  # it may load for minutes, and has registered nothing with atexit yet
             self._queues[0].put(None)
         deadline = time.monotonic() + LEAVE_S
-        while time.monotonic() < deadline:
-            dead = [worker for worker in workers if worker.process.is_dead]
-            if len(dead) == len(workers) or any(w.process.exitcode and not w.killed_at for w in dead):
+        while alive and (left_s := deadline - time.monotonic()) > 0:
+            before, alive = alive, still_alive(alive, left_s)
+            if any(each.has_ended and each.process.exitcode and not each.killed_at for each in before):
                 break
-            time.sleep(0.002)
 
     def close(self) -> list[str]:
         """Kill the remaining workers and end Pool's threads; return a sentence for each worker that does not die."""
         stuck = self.kill()
-        self._batches.put(None)
         if self._queues:
             self._queues[0].stop_reading()
             self._queues[1].stop_writing()
+        self._batches.put(None)  # after which the thread that sent them may write to the queues that are cut now
         ending = threading.Thread(target=self._end_pool, daemon=True, name="pool-terminate")
         try:
             start_thread(ending)

@@ -18,14 +18,15 @@ from __future__ import annotations
 import os
 import queue
 import time
+from array import array
 from contextlib import suppress
 from enum import IntEnum
-from multiprocessing.context import BaseContext
+from multiprocessing.heap import Arena
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.files.set_aside import clear_scratch_folders
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 
 
 class State(IntEnum):
@@ -46,6 +47,7 @@ class State(IntEnum):
 
 
 WIDTH = 8
+_WORD_BYTES = 8
 STATE, SINCE, BATCH, PLACE, STAGE, STAGE_SINCE, PID, READY_BYTES = range(WIDTH)
 NO_STAGE = -1
 # How often a worker that has just started looks whether the parent knows it.
@@ -73,9 +75,13 @@ class Snapshot(NamedTuple):
 class SlotTable:
     """All the slots of an engine, and the word DRAINING."""
 
-    def __init__(self, context: BaseContext, count: int) -> None:
+    def __init__(self, count: int, memory: Arena | None = None) -> None:
         self.count = count
-        self.words: Any = context.RawArray("q", 1 + count * WIDTH)
+        self._memory = memory or Arena((1 + count * WIDTH) * _WORD_BYTES)
+        self.words = memoryview(self._memory.buffer).cast("q")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.count, self._memory)
 
     def drain(self) -> None:
         """Tell every worker to start no further job."""
@@ -84,7 +90,7 @@ class SlotTable:
     def reset(self, number: int) -> None:
         """Prepare a slot for a worker that is about to start."""
         at = first_word(number)
-        self.words[at : at + WIDTH] = [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0, 0, 0]
+        self.words[at : at + WIDTH] = array("q", [State.STARTING, time.monotonic_ns(), -1, -1, NO_STAGE, 0, 0, 0])
 
     def admit(self, number: int, pid: int) -> None:
         """Let the process `pid`, and no other, be the worker of slot `number`."""
@@ -98,7 +104,7 @@ class SlotTable:
     def read(self, number: int) -> Snapshot:
         """Return the current words of slot `number`."""
         at = first_word(number)
-        state, *rest = self.words[at : at + PID]
+        state, *rest = self.words[at : at + PID].tolist()
         return Snapshot(State(state), *rest)
 
 

@@ -9,18 +9,29 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pipeline.engines.attempts import WorkerFailure
+from pipeline.engines.made_jobs import (
+    AFTER_MADE,
+    BEFORE_MADE,
+    DONE,
+    MADE,
+    MORE,
+    NAMES,
+    NO_MORE,
+    NOTHING_ELSE,
+    NOTHING_SAID,
+    SAID,
+    MadeBatch,
+    MadeJobs,
+    Row,
+    made,
+    outcome_of,
+)
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import AnyJob, Job, Outcome, Result, Source, Target
+from pipeline.messages import AnyJob, Job, Outcome, Source, Target
 
 Answer = Outcome | WorkerFailure
-
-Row = tuple[Any, ...]
-
-# Does what `_make` of a named tuple does, in a third of its time.
-_made: Any = tuple.__new__
 
 # A row of a job has the fields of its source, and for each target these: stage, path and is_new, and digests.
 _SOURCE_WIDTH, _TARGET_WIDTH = len(Source._fields), 4
@@ -29,17 +40,6 @@ _BETWEEN = slice(3, -1)
 _NO_PARTS = tuple(Target("", b""))[_BETWEEN]
 _REST_OF_JOB = slice(2, None)
 _PLAIN_JOB = tuple(Job(Source(b"", 0, 0), ()))[_REST_OF_JOB]
-
-# A row of an answer has seconds, source_digest and peak_bytes, and for each result size_bytes, mtime_ns and digest.
-_ANSWER_WIDTH, _MADE_WIDTH = 3, 3
-_NAMES, _MADE = slice(0, 2), slice(6, 9)
-_BEFORE_MADE, _AFTER_MADE = slice(2, 6), slice(9, None)
-_done: Row = tuple(Result("", b"", "done"))
-_DONE, _NOTHING_ELSE = _done[_BEFORE_MADE], _done[_AFTER_MADE]
-# What an outcome has between its seconds and its source_digest, and between that and its peak_bytes.
-_SAID, _MORE = slice(3, 6), slice(7, 13)
-_plain: Row = tuple(Outcome(Source(b"", 0, 0), ()))
-_NOTHING_SAID, _NO_MORE = _plain[_SAID], _plain[_MORE]
 
 
 def pack_jobs(jobs: Sequence[AnyJob]) -> bytes:
@@ -71,10 +71,10 @@ def _row_of_job(job: AnyJob) -> Row | None:
 
 def _job(row: Row) -> Job:
     targets = [
-        _made(Target, (*row[at : at + 3], *_NO_PARTS, row[at + 3]))
+        made(Target, (*row[at : at + 3], *_NO_PARTS, row[at + 3]))
         for at in range(_SOURCE_WIDTH, len(row), _TARGET_WIDTH)
     ]
-    job: Job = _made(Job, (_made(Source, row[:_SOURCE_WIDTH]), tuple(targets), *_PLAIN_JOB))
+    job: Job = made(Job, (made(Source, row[:_SOURCE_WIDTH]), tuple(targets), *_PLAIN_JOB))
     return job
 
 
@@ -91,14 +91,16 @@ def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer], seat: int) -
         return pickle.dumps((seat, rows, {place: _sendable(answer) for place, answer in others.items()}))
 
 
-def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> list[Answer]:
-    """Return the answers that `pack_answers` serialized."""
+def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> Sequence[Answer]:
+    """Return the answers that `pack_answers` serialized, as MadeJobs where there is a row of each."""
     try:
         seat, rows, others = pickle.loads(data)
     except Exception as error:
         return [WorkerFailure("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
+    if rows and not others:
+        return MadeJobs([MadeBatch(jobs[: len(rows)], rows, seat)])  # type: ignore[arg-type]  # groups have no rows
     return [
-        _outcome(job, row, seat) if row else _whole(others, place, seat)
+        outcome_of(job, row, seat) if row else _whole(others, place, seat)
         for place, (job, row) in enumerate(zip(jobs, rows, strict=False))
     ]
 
@@ -109,28 +111,15 @@ def _row_of_answer(job: AnyJob, answer: Answer) -> Row | None:
         return None
     targets: Sequence[Row] = job.targets
     results: Sequence[Row] = answer.results
-    is_plain = answer[_SAID] == _NOTHING_SAID and answer[_MORE] == _NO_MORE and answer.origin == job.source
+    is_plain = answer[SAID] == NOTHING_SAID and answer[MORE] == NO_MORE and answer.origin == job.source
     if not is_plain or len(targets) != len(results):
         return None
     row: Row = (answer.seconds, answer.source_digest, answer.peak_bytes)
     for target, result in zip(targets, results, strict=True):
-        if result[_BEFORE_MADE] != _DONE or result[_AFTER_MADE] != _NOTHING_ELSE or result[_NAMES] != target[_NAMES]:
+        if result[BEFORE_MADE] != DONE or result[AFTER_MADE] != NOTHING_ELSE or result[NAMES] != target[NAMES]:
             return None
-        row += result[_MADE]
+        row += result[MADE]
     return row
-
-
-def _outcome(job: Row, row: Row, seat: int) -> Outcome:
-    targets: Sequence[Row] = job[1]
-    at, results = _ANSWER_WIDTH, []
-    for target in targets:
-        results.append(_made(Result, target[_NAMES] + _DONE + row[at : at + _MADE_WIDTH] + _NOTHING_ELSE))
-        at += _MADE_WIDTH
-    seconds, source_digest, peak_bytes = row[:_ANSWER_WIDTH]
-    outcome: Outcome = _made(
-        Outcome, (job[0], tuple(results), seconds, *_NOTHING_SAID, source_digest, *_NO_MORE, peak_bytes, seat)
-    )
-    return outcome
 
 
 def _whole(others: Mapping[int, Answer], place: int, seat: int) -> Answer:

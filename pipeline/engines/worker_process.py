@@ -23,6 +23,9 @@ from pipeline.engines.slots import Slot
 
 # Seconds to wait before a start that failed is tried again: a lack of processes or descriptors may pass.
 START_PAUSES_S = (0.0, 0.1, 0.5, 2.0)
+# How long Python lets a thread keep the interpreter that another waits for, while a worker is started. That takes some
+# system calls, and after each of them the thread would wait for 5 ms if others work: longer than for all the rest.
+PROMPT_S = 0.0001
 
 # Starting is one at a time: a process forked by another thread would inherit half-made pipes.
 start_lock = threading.Lock()
@@ -73,13 +76,14 @@ class WorkerProcess(BaseProcess):
         owner: ProcessOwner = self.__dict__.pop("owner")
         refusal: Exception | None = None
         for pause_s in START_PAUSES_S:
-            time.sleep(pause_s)
+            if pause_s:
+                time.sleep(pause_s)
             with start_lock:
                 if owner.is_closing:
                     refusal = None
                     break
                 try:
-                    with os_process.end_signals_blocked(), os_process.our_import_path(), _main_hidden():
+                    with os_process.end_signals_blocked(), os_process.our_import_path(), _main_hidden(), _prompt():
                         super().start()
                     self._open_pidfd()
                     return owner.on_started(self)
@@ -146,7 +150,8 @@ class WorkerProcess(BaseProcess):
         assert self.slot
         batches, replies = self._args[:2]  # type: ignore[attr-defined]
         self.slot.pipes = batches.receiving_fd, replies.sending_fd
-        if parent := multiprocessing.parent_process():
+        # Elsewhere than on Linux a worker learns from it that its parent is gone.
+        if not LINUX and (parent := multiprocessing.parent_process()):
             self.slot.pipes += (parent.sentinel,)
         slots.occupy(self.slot)
         output_capture.redirect(self.slot.capture)
@@ -159,15 +164,16 @@ class WorkerProcess(BaseProcess):
         else:
             threading.Thread(target=os_process.exit_after_parent, daemon=True).start()
         if getattr(self, "_start_method", None) == "fork":
-            self._close_inherited()
+            self._undo_inherited()
         self.slot.wait_for_admission()
         super().run()
 
-    def _close_inherited(self) -> None:
-        """Close what only a fork inherits: the run's lock, and other engines' pipes, which would stay open."""
+    def _undo_inherited(self) -> None:
+        """Undo what only a fork inherits: the run's lock, other engines' pipes, which would stay open, a setting."""
         for fd in self.slot.close_fds if self.slot else ():
             with suppress(OSError):
                 os.close(fd)
+        sys.setswitchinterval(_switch_interval_s)
         own = self._args[:2]  # type: ignore[attr-defined]
         for queue in list(open_queues):
             if not any(queue is mine for mine in own):
@@ -180,6 +186,22 @@ for _method in multiprocessing.get_all_start_methods():
     _process: Any = getattr(multiprocessing.get_context(_method), "Process")  # noqa: B009, typeshed lacks it
     PROCESS_TYPES[_method] = type(_name, (WorkerProcess, _process), {"__module__": __name__})
     globals()[_name] = PROCESS_TYPES[_method]
+
+
+_switch_interval_s = sys.getswitchinterval()
+"""How long Python lets a thread keep the interpreter while no worker is started."""
+
+
+@contextmanager
+def _prompt() -> Iterator[None]:
+    """Have threads give way to each other after PROMPT_S; one process is started at a time."""
+    global _switch_interval_s
+    _switch_interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(PROMPT_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(_switch_interval_s)
 
 
 @contextmanager

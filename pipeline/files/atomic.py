@@ -7,18 +7,19 @@ no reader ever sees half a file under its final name. Its digest is taken during
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from pipeline.errors import EnvironmentFailure, FileFailure
-from pipeline.files.file_system import open_regular
+from pipeline.files import hashlib
+from pipeline.files.file_system import WRITING, blame_machine, open_regular
 from pipeline.files.permissions import Permissions, current_umask, has_access_list, has_default_list
 from pipeline.files.template import OWNER_FILE
+from pipeline.records import NamedTuple
 from pipeline.text import NO_FILE, shown
 
 TEMPORARY_PREFIX = b".filemill-"
@@ -119,6 +120,17 @@ class Committer:
         permissions: Permissions = _ANY,
     ) -> Committed:
         """Commit bytes; `name` renames the complete file."""
+        temporary, committed = self.write_temporary(target, data, permissions)
+        try:
+            check()
+            (name or give_name)(temporary, target)
+        except BaseException:
+            discard(temporary)
+            raise
+        return committed
+
+    def write_temporary(self, target: bytes, data: bytes, permissions: Permissions = _ANY) -> tuple[bytes, Committed]:
+        """Write an output that has not got its name yet; return the path of the temporary, and its record."""
         temporary = temporary_for(target, self._run)
         fd, mode = self._create(temporary, permissions)
         try:
@@ -129,12 +141,11 @@ class Committer:
                     _set_mode(fd, mode, permissions)
             finally:
                 os.close(fd)
-            check()
-            (name or give_name)(temporary, target)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
-        return Committed(found.st_size, found.st_mtime_ns, hashlib.blake2b(data, digest_size=_DIGEST_SIZE).digest())
+        digest = hashlib.blake2b(data, digest_size=_DIGEST_SIZE).digest()
+        return temporary, Committed(found.st_size, found.st_mtime_ns, digest)
 
     def write(
         self,
@@ -156,7 +167,7 @@ class Committer:
                     _set_mode(file.fileno(), mode, permissions)
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
 
     def move(
@@ -188,8 +199,17 @@ class Committer:
         try:
             return _reveal(temporary, target, check, name or give_name)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
+
+    def blame(self, error: BaseException, target: bytes) -> BaseException:
+        """Return why an output was not committed: `error`, or that its folder was lost in the midst of it."""
+        if isinstance(error, FileNotFoundError):
+            try:
+                self._refuse_strange(os.path.dirname(target))
+            except (EnvironmentFailure, FileFailure) as lost:
+                return lost
+        return blame_machine(error, target, WRITING)
 
     def _create(self, temporary: bytes, permissions: Permissions) -> tuple[int, int | None]:
         """Create a temporary, and its folder if there is none; return its descriptor, and the mode that it must get."""
@@ -275,7 +295,7 @@ def digest_of(path: bytes) -> bytes:
 def remove_temporaries(target: bytes, runs: Sequence[str]) -> None:
     """Remove the temporaries that unclean runs left beside a target."""
     for run in runs:
-        _discard(temporary_for(target, run))
+        discard(temporary_for(target, run))
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -292,7 +312,8 @@ def give_name(temporary: bytes, target: bytes) -> None:
         raise FileFailure(f"{NO_FILE}: {shown(target)}") from None
 
 
-def _discard(path: bytes) -> None:
+def discard(path: bytes) -> None:
+    """Remove a temporary that is not to get its name."""
     try:
         os.unlink(path)
     except OSError:  # there is none, or none that could be removed: no reason to hide what went wrong before

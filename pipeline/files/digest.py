@@ -6,13 +6,13 @@ so a file that was changed shortly before it was read is read again the next tim
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
+from pipeline.files import hashlib
 from pipeline.files.file_system import READING, blame_machine, open_regular
+from pipeline.records import NamedTuple
 
 # Nanoseconds: the coarsest clock of any file system, that of FAT.
 _AT_REST_NS = 2_000_000_000

@@ -9,10 +9,10 @@ import stat
 from collections.abc import Collection
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.errors import EnvironmentFailure, FolderDenied, SourceUnreachable
 from pipeline.files.process_limits import describe_refusal, is_start_refused
+from pipeline.records import NamedTuple
 from pipeline.text import shown
 
 _MOUNTS = Path("/proc/self/mountinfo")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+
+from pipeline.records import NamedTuple
 
 
 class Member(NamedTuple):

@@ -11,7 +11,6 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from pipeline.errors import FileFailure, NotOurs
 from pipeline.files.atomic import TEMPORARY_PREFIX, Check, Committed, GiveName, give_name, run_of
@@ -21,6 +20,7 @@ from pipeline.files.set_aside import SetAside
 from pipeline.files.template import check_components
 from pipeline.messages import MadePart, Target
 from pipeline.notes import Notes
+from pipeline.records import NamedTuple
 from pipeline.text import shown
 
 # Digits of a part's index, so that names sort as the parts come.

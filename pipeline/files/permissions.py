@@ -6,7 +6,8 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from pipeline.records import NamedTuple
 
 ALL = 0o666
 """The permissions of an output of which nothing but the folder decides."""

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import QUIET_RUNS_FILE
+from pipeline.records import NamedTuple
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAME = r"\d{8}-\d{6}-[0-9a-f]{4}"

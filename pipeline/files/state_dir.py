@@ -256,7 +256,11 @@ def refuse_irregular(folder: Path) -> None:
 
 def logs_of_runs(folder: Path) -> list[Path]:
     """Return the logs of the runs in a state folder, the oldest first; no other file that lies beside them."""
-    return [log for log in sorted((folder / "runs").glob("*.log")) if _RUN.fullmatch(log.stem)]
+    try:
+        names = os.listdir(folder / "runs")
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    return [folder / "runs" / each for each in sorted(names) if each.endswith(".log") and _RUN.fullmatch(each[:-4])]
 
 
 # -- the lock ----------------------------------------------------------------------------------------------------------

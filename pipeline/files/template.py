@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 from pipeline.errors import FileFailure
 from pipeline.files.naming import resolve_folder
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 
 FIELDS = ("dir", "name", "stem", "suffix", "part")
 _FIELDS_SHOWN = ", ".join(f"{{{each}}}" for each in FIELDS)

@@ -45,9 +45,10 @@ from __future__ import annotations
 import importlib
 import math
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import Unreadable
+from pipeline.records import NamedTuple
 
 if TYPE_CHECKING:
     from pipeline.images.animation import Animation, Timing, map_frames, still

@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable, Iterator
-from typing import IO, NamedTuple
+from typing import IO
 
 from PIL import AvifImagePlugin, Image, ImageFile
 
 from pipeline.images import refuse_if_too_large
 from pipeline.images.encodings import numbered_profile
 from pipeline.notes import note
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 
 # The weights of red and blue in the luma of a matrix (ITU-T H.273, table 4): those that libyuv converts.
 _WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}

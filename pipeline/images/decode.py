@@ -21,7 +21,7 @@ from pipeline.images import Box, Size, refuse_if_too_large, rounded_side
 from pipeline.images.allocation import keep_freed_memory
 from pipeline.images.animation import Animation, count_frames, map_frames, read_first, read_frames
 from pipeline.images.color import in_own_colors, in_srgb, to_plain, to_srgb
-from pipeline.images.costs import is_affordable, refuse_if_too_costly
+from pipeline.images.costs import USUAL_BYTES, claim_decoding, is_affordable, refuse_if_too_costly
 from pipeline.images.density import remember as remember_density
 from pipeline.images.diagnosis import refuse_raw, refuse_unread_kind, unidentified, unreadable_if_damaged
 from pipeline.images.endings import ends_early
@@ -87,7 +87,9 @@ class OpenedPicture(Picture):
         upright: bool = False,
         reopen: Callable[[], Image.Image] | None = None,
         file: Path | bytes | None = None,
+        bytes_a_pixel: float = USUAL_BYTES,
     ) -> None:
+        self._bytes_a_pixel = bytes_a_pixel
         self._image = image
         self._reopen = reopen
         self._file = file
@@ -141,6 +143,9 @@ class OpenedPicture(Picture):
             is_animation = isinstance(self._image, Animation)
             self._is_still = not is_animation and (len(self._places) == 1 or self.format not in _SOUGHT)
             if not self._is_still:
+                if frames == "all" and not is_animation and self.format != "TIFF":  # whose pages are no frames
+                    made = len(self._places) * math.prod(stored_size or self._stored)
+                    claim_decoding(self._stored, self._bytes_a_pixel, made)
                 return read(self._image, make)
             note_others(self._image, len(self._places))
             return make(self._image)
@@ -239,13 +244,17 @@ class OpenedPicture(Picture):
 
     def _decode(self, frame: Image.Image, size: Size | None, box: Box, gap: float) -> _Pixels:
         """Decode a frame; the first frame of a file is kept for later readers that need no finer one."""
+        made = math.prod(size or self._stored)
         # A file of several frames has one place for their pixels.
         if frame is not self._image or not self._is_still:
+            claim_decoding(self._stored, self._bytes_a_pixel, made)
             return _Pixels(to_plain(frame))
         scale = self._scale(size, box, gap) if size else 1
         # Where it cannot be decoded once more, what there is must do.
         if self._decoded is None or (self._decoded.scale != scale and self._reopen):
             self._decoded = self._shared = None
+            bytes_a_pixel = max(self._bytes_a_pixel, self._fast_png_bytes or 0)
+            claim_decoding(self._stored, bytes_a_pixel, made, scale)
             self._decoded = self._decode_at(scale)
         return self._decoded
 
@@ -312,7 +321,7 @@ class OpenedPicture(Picture):
         # None where it is decoded already. What a stage opened is closed by decoding it.
         file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
         faster = None
-        if file and self._image.format == "PNG" and self._affords_fast_png(file):
+        if file and self._fast_png_bytes:
             faster = read_png(file)
         elif file and self._image.format == "JPEG" and "progressive" in self._image.info and scale == 8:
             file.seek(0)
@@ -323,12 +332,20 @@ class OpenedPicture(Picture):
             self._is_used = True
         return faster
 
-    def _affords_fast_png(self, file: IO[bytes]) -> bool:
-        """Return whether the faster decoder keeps the limits, which has the whole file in memory besides."""
+    @property
+    def _fast_png_bytes(self) -> float | None:
+        """The bytes that a pixel takes in the faster decoder, which has the whole file in memory besides.
+
+        None where it is not used, since it would not keep the limits or the picture is of another kind.
+        """
+        file: IO[bytes] | None = getattr(self._image, "fp", None) if self._reopen else None
+        if file is None or self._image.format != "PNG":
+            return None
         here = file.tell()
         file_bytes = file.seek(0, io.SEEK_END)
         file.seek(here)
-        return is_affordable(self._stored, FAST_BYTES_A_PIXEL + file_bytes / math.prod(self._stored))
+        needed = FAST_BYTES_A_PIXEL + file_bytes / math.prod(self._stored)
+        return needed if is_affordable(self._stored, needed) else None
 
 
 def open_picture(file: Path | bytes) -> OpenedPicture:
@@ -361,11 +378,11 @@ def open_picture(file: Path | bytes) -> OpenedPicture:
         if image.format == "GIF":
             _note_missing_end(image.fp)  # type: ignore[attr-defined]
         refuse_if_too_large(image.size)
-        refuse_if_too_costly(image)
+        bytes_a_pixel = refuse_if_too_costly(image)
         if image.format == "TIFF":
             refuse_raw(image)
         refuse_unread_kind(image, file)
-        opened = OpenedPicture(image, reopen=reopen, file=file)
+        opened = OpenedPicture(image, reopen=reopen, file=file, bytes_a_pixel=bytes_a_pixel)
         if isinstance(file, Path):
             remember_density(file, image)
         return opened

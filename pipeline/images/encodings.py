@@ -6,9 +6,9 @@ import itertools
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 from pipeline.notes import note
+from pipeline.records import NamedTuple
 
 Curve = Callable[[float], float]
 """A function from a stored value to light, both from 0 to 1."""

@@ -7,12 +7,13 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import IO, NamedTuple
+from typing import IO
 
 from PIL import Image, ImageChops, Jpeg2KImagePlugin
 
 from pipeline.errors import Unreadable
 from pipeline.images import Size
+from pipeline.records import NamedTuple
 
 MAGIC = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
 """What a codestream begins with, and a JP2."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import Unreadable
-from pipeline.images.costs import refuse_if_format_too_costly
+from pipeline.images.costs import claim_decoding, refuse_if_format_too_costly
 from pipeline.images.encodings import numbered_profile
 from pipeline.images.endings import ends_early
 from pipeline.images.extras import HEAD_BYTES, Extra, extra_for
@@ -96,6 +96,7 @@ def _open_jpeg_xl(file: Path | bytes) -> Image.Image:
     """Open a JPEG XL, which its reader decodes at once, once its size was compared with the limits."""
     if size := size_of(file):
         refuse_if_format_too_costly(_JPEG_XL, size)
+        claim_decoding(size, 8, 0)
     try:
         image = _open(file, [_JPEG_XL])
     except (OSError, MemoryError):

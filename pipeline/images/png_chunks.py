@@ -9,12 +9,13 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from PIL import PngImagePlugin
 
 from pipeline.errors import Unreadable
 from pipeline.notes import note
+from pipeline.records import NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD = struct.Struct(">I4s")

@@ -25,6 +25,10 @@ _REACH = 3
 _LEAST_GAP = 2.0
 # A JPEG's decoder averages, too: for the fast Lanczos to no less than this many times the size.
 _FAST_GAP = 1.5
+# Bytes between pixels that have the same place in a processor's first cache, and how many such it holds at least.
+_COLLISION_BYTES, _WAYS = 4096, 8
+# Columns of a band whose rows, of 4 bytes a pixel or of 1, are no multiple of a good part of that.
+_BAND_COLUMNS = 1000
 # Multiplied by the alpha, so that the colour behind transparent pixels does not bleed into those beside them.
 _PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 # Rows of a picture with alpha that are premultiplied at a time: small beside the picture, large beside a call.
@@ -74,12 +78,29 @@ def _pillows_lanczos(image: Image.Image, size: Size, box: Box, gap: float) -> Im
     reduced = _averaged(image, (left, top, right, bottom), across, down)
     inner = ((box[0] - left) / across, (box[1] - top) / down, (box[2] - left) / across, (box[3] - top) / down)
     if scales[1] > 1:
-        # From top to bottom first, as libvips and cykooz-resizer do, which takes less time and leaves text sharper.
-        reduced = reduced.resize(
-            (reduced.width, size[1]), Image.Resampling.LANCZOS, (0, inner[1], reduced.width, inner[3])
-        )
+        # From top to bottom first, as libvips and cykooz-resizer do, which leaves text sharper.
+        reduced = _shortened(reduced, size[1], inner[1], inner[3])
         inner = inner[0], 0, inner[2], size[1]
-    return reduced.resize(size, Image.Resampling.LANCZOS, inner).convert(image.mode)
+    made = reduced.resize(size, Image.Resampling.LANCZOS, inner)
+    return made if made.mode == image.mode else made.convert(image.mode)  # which would copy it
+
+
+def _shortened(image: Image.Image, rows: int, top: float, bottom: float) -> Image.Image:
+    """Resample an image from top to bottom only, in bands of columns where that takes less time."""
+
+    def shorten(columns: Image.Image) -> Image.Image:
+        return columns.resize((columns.width, rows), Image.Resampling.LANCZOS, (0, top, columns.width, bottom))
+
+    row_bytes = image.width if image.mode == "L" else 4 * image.width
+    if row_bytes % _COLLISION_BYTES or 2 * _REACH * (bottom - top) / rows <= _WAYS:
+        return shorten(image)
+    # The pixels of a column that are read together have one place in the cache and push each other out: it takes half
+    # as long again, and with greys three times as long. In narrower rows they lie elsewhere.
+    shortened = Image.new(image.mode, (image.width, rows))
+    for left in range(0, image.width, _BAND_COLUMNS):
+        band = image.crop((left, 0, min(image.width, left + _BAND_COLUMNS), image.height))
+        shortened.paste(shorten(band), (left, 0))
+    return shortened
 
 
 def _averaged(image: Image.Image, part: tuple[int, int, int, int], across: int, down: int) -> Image.Image:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.ledger.origins import ARE_FILES
 from pipeline.ledger.schema import ABSENT_TABLE, MEMBERS_TABLE
+from pipeline.records import NamedTuple
 
 _PRESENT = "SELECT grp, output, 1 AS present, '' AS how FROM members WHERE stage = ?1"
 _ABSENT = "SELECT grp, output, 0 AS present, how FROM absent WHERE stage = ?1 AND grp != X''"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from pipeline.records import NamedTuple
 
 ROOT = b""
 """The name under which the root itself is kept; those of its folders end in a slash."""

@@ -12,9 +12,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from pipeline.ledger.schema import SUMMED_COLUMNS
+from pipeline.records import NamedTuple
 
 _INSERT_RECORD = """
 INSERT OR IGNORE INTO outputs (target, source, stage, status, at_work) VALUES (?, ?, ?, 'intended', ?)
@@ -59,15 +59,17 @@ class Intents:
         self._of_other_runs: dict[bytes, Intent] | None = None
         self._has_parts = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM part_intents)").fetchone()[0])
 
-    def add(self, intents: Sequence[tuple[bytes, bytes, str]]) -> None:
-        """Record that outputs, each by its target, source and stage, are ours to write, before they are written."""
-        packed = b"\0".join([b"%b\0%b\0%b" % (target, source, stage.encode()) for target, source, stage in intents])
-        cursor = self._connection.execute(
-            "INSERT INTO intents (outputs, since) VALUES (?, ?)", (packed, time.time_ns())
-        )
+    def add(self, fields: Sequence[bytes]) -> None:
+        """Record that outputs are ours to write, before they are written.
+
+        They are given by target, source and stage of the first, then those of the second, and so on.
+        """
+        targets = fields[::3]
+        insert = "INSERT INTO intents (outputs, since) VALUES (?, ?)"
+        cursor = self._connection.execute(insert, (b"\0".join(fields), time.time_ns()))
         row = int(cursor.lastrowid or 0)
-        self._row_of.update(dict.fromkeys([target for target, _, _ in intents], row))
-        self._open[row] = len(intents)
+        self._row_of.update(dict.fromkeys(targets, row))
+        self._open[row] = len(targets)
 
     def end(self, targets: Iterable[bytes]) -> None:
         """Note that outputs have ended, and that the ledger says how."""

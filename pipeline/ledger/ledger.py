@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EnvironmentFailure
 from pipeline.files.sync import sync_folder
@@ -21,12 +21,13 @@ from pipeline.ledger.file_digests import FileDigests
 from pipeline.ledger.input_folders import InputFolders
 from pipeline.ledger.intents import Intent, Intents, PartIntent
 from pipeline.ledger.origins import columns_of, key_of
-from pipeline.ledger.outputs import Outputs
+from pipeline.ledger.outputs import MadeRow, Outputs, TargetKey
 from pipeline.ledger.plan_tables import PlanTables
 from pipeline.ledger.runs import Runs, Window
 from pipeline.ledger.schema import LISTED_TABLE, VERSION, TooOld, create_or_upgrade
 from pipeline.ledger.targets import Targets
-from pipeline.messages import KILLED, AnyJob, Outcome, Result
+from pipeline.messages import KILLED, AnyJob, Job, Outcome, Result, Source
+from pipeline.records import NamedTuple
 
 if TYPE_CHECKING:
     from pipeline.ledger.group_tables import GroupTables
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 # Seconds that another process may keep the file locked: as long as it takes to die.
 _TIMEOUT_S = 1.0
-
-TargetKey = Callable[[str, bytes], bytes]
-"""Gives the key under which the ledger keeps an output, for a stage and a path."""
 
 
 class Ledger:
@@ -109,8 +107,7 @@ class Ledger:
     def commit(self) -> None:
         """Commit the open transaction, if there is one."""
         if self._connection.in_transaction:
-            if self.outputs.pending:
-                self.outputs.flush()
+            self.outputs.flush()
             if self.failures.past:
                 self.failures.flush()
             self._connection.execute("COMMIT")
@@ -128,25 +125,18 @@ class Ledger:
         """Record that the targets of jobs are ours to write, before they are written."""
         self.has_news = True
         self.outputs.flush()
-        intents: list[tuple[bytes, bytes, str]] = []
+        now, fields, parts = time.time_ns(), list[bytes](), list[PartIntent]()
         for job in jobs:
-            source = key_of(job.origin)
-            intents += [(key(target.stage, target.path), source, target.stage) for target in job.targets]
-        self.intents.add(intents)
-        self.outputs.set_in_flight(target for target, _, _ in intents)
-        now = time.time_ns()
-        self.intents.add_parts(
-            PartIntent(
-                key(target.stage, target.path),
-                key_of(job.origin),
-                target.stage,
-                *(key(target.stage, target.around[0]), target.around[1]),
-                since_ns=now,
-            )
-            for job in jobs
-            for target in job.targets
-            if target.around[0]
-        )
+            origin = job[0]
+            source = origin.path if isinstance(origin, Source) else key_of(origin)
+            for target in job.targets:
+                stage, path, _, around, *_ = target
+                fields += (key(stage, path), source, stage.encode())
+                if around[0]:
+                    parts.append(PartIntent(fields[-3], source, stage, key(stage, around[0]), around[1], since_ns=now))
+        self.intents.add(fields)
+        self.outputs.set_in_flight(fields[::3])
+        self.intents.add_parts(parts)
 
     def record(self, outcome: Outcome, key: TargetKey, recipes: dict[str, int], tried: bool = True) -> None:
         """Record the results of a job.
@@ -171,6 +161,32 @@ class Ledger:
             for part in result.parts:
                 one = Result(result.stage, part.path, "done", "", None, "", *part[2:])
                 self.outputs.add(origin, outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
+
+    def record_made(
+        self,
+        stages: Sequence[str],
+        jobs: Sequence[Job],
+        rows: Sequence[MadeRow],
+        seat: int,
+        key: TargetKey,
+        recipes: dict[str, int],
+    ) -> None:
+        """Record jobs that made a file of each target, as `record` does one by one.
+
+        Args:
+            stages: The stages of the targets of each job.
+            jobs: The jobs, all of which one worker has run.
+            rows: What each of them made; see `MadeRow`.
+            seat: The number of the worker's slot.
+            key: The keys of the targets.
+            recipes: The number of each stage's recipe.
+        """
+        self.has_news = True
+        self.outputs.add_made(stages, jobs, rows, seat, key, recipes)
+        if self.failures.has_any:
+            for job in jobs:
+                for stage in stages:
+                    self.failures.forget_later(job.source.path, stage)
 
     def _record_failure(self, outcome: Outcome, result: Result, target: bytes, recipe: int | None, tried: bool) -> None:
         self.outputs.flush()

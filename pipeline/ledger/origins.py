@@ -24,6 +24,12 @@ def kept_time(mtime_ns: int) -> int:
     return mtime_ns if -_LATEST_NS <= mtime_ns <= _LATEST_NS else max(-_LATEST_NS, min(mtime_ns, _LATEST_NS))
 
 
+def kept_times(times: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `kept_time` of each of these times, of which there is at least one."""
+    are_kept = min(times) >= -_LATEST_NS and max(times) <= _LATEST_NS
+    return times if are_kept else tuple(map(kept_time, times))
+
+
 def columns_of(origin: Origin) -> tuple[bytes, int, int]:
     """Return the three columns of a source or a group."""
     if isinstance(origin, Source):

@@ -6,26 +6,32 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, repeat
+from typing import Any, Literal
 
 from pipeline.ledger.failures import between
 from pipeline.ledger.intents import RESEAL, Intents
-from pipeline.ledger.origins import ARE_FILES, kept_time
+from pipeline.ledger.origins import ARE_FILES, kept_time, kept_times
 from pipeline.ledger.schema import AT_WORK, RECORD_COLUMNS, SUM_FORMAT, packed, row_sum
-from pipeline.messages import Outcome, Result
+from pipeline.messages import Job, Outcome, Result
+from pipeline.records import NamedTuple
 
 _COLUMNS = f"{RECORD_COLUMNS}, crc"
 _STATISTICS = "crc, run, seat, seconds, peak_bytes, bytes_in, bytes_out, annotations"
-# Most rows are of an output in one file with nothing before it, and leave these columns empty: to bind a NULL takes as
-# long as to bind a number, and all of them together a third of the whole.
-_EMPTY = {"reason": "''", "at_work": "0"} | dict.fromkeys(
-    ("source_ctime_ns", "decree", "part", "earlier", "annotations"), "NULL"
-)
 _ALL_COLUMNS = f"{RECORD_COLUMNS}, {_STATISTICS}"
-_PLAIN_VALUES = ", ".join(_EMPTY.get(column.strip(), "?") for column in _ALL_COLUMNS.split(","))
 _INSERT = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES (?{', ?' * _ALL_COLUMNS.count(',')})"
-_INSERT_PLAIN = f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES ({_PLAIN_VALUES})"
+# Most rows are of an output in one file with nothing before it, and differ in these columns only: to bind a NULL takes
+# as long as to bind a number, and all of them together a third of the whole.
+_MADE_COLUMNS = (
+    "source", "target", "stage", "source_size", "source_mtime_ns", "recipe", "size", "mtime_ns", "digest",
+    "source_digest", "recorded", "crc", "run", "seat", "seconds", "peak_bytes",
+)  # fmt: skip
+_CONSTANTS = {"status": "'done'", "reason": "''", "at_work": "0"}
+# What was read is the source, and what was written is the file.
+_SAME = {"bytes_in": "source_size", "bytes_out": "size"}
+# So many such rows are inserted by one statement, whose beginning and end take a sixth of the time of a row.
+_ROWS_TOGETHER = 8
 # "0" is the character after "/".
 _DONE_BELOW = "FROM outputs WHERE target >= ? AND target < ? AND status = 'done'"
 # Bytes of a digest, and how many of earlier contents are kept.
@@ -34,8 +40,29 @@ _DIGEST_BYTES, _EARLIER = 16, 3
 _TOGETHER = 500
 
 
+TargetKey = Callable[[str, bytes], bytes]
+"""Gives the key under which the ledger keeps an output, for a stage and a path."""
+MadeRow = tuple[Any, ...]
+"""The seconds, the source's digest and the peak of memory of a job, and size, time and digest of each file it made."""
 OutputStatus = Literal["intended", "done", "skipped"]
 """The state of an output; one that is only intended was handed out, and its end is not recorded."""
+
+
+def _insert_made(rows: int) -> str:
+    """Return the statement that inserts so many rows, of which it takes `_MADE_COLUMNS` one after the other."""
+
+    def value(column: str, row: int) -> str:
+        column = _SAME.get(column, column)
+        if column not in _MADE_COLUMNS:
+            return _CONSTANTS.get(column, "NULL")
+        return f"?{row * len(_MADE_COLUMNS) + _MADE_COLUMNS.index(column) + 1}"
+
+    columns = _ALL_COLUMNS.split(", ")
+    values = (f"({', '.join(value(column, row) for column in columns)})" for row in range(rows))
+    return f"INSERT OR REPLACE INTO outputs ({_ALL_COLUMNS}) VALUES {', '.join(values)}"
+
+
+_INSERT_MADE, _INSERT_MADE_TOGETHER = _insert_made(1), _insert_made(_ROWS_TOGETHER)
 
 
 class DamagedRow(sqlite3.DatabaseError):
@@ -111,6 +138,10 @@ class Outputs:
         # Rows are inserted together, which costs a third of inserting each by itself.
         self.pending: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
         """Records that are written by the next `flush`, each with what it cost to make the output."""
+        self._made: list[tuple[Any, ...]] = []
+        """Values of `_MADE_COLUMNS`, written so, too..."""
+        self._made_targets: list[bytes] = []
+        """...and the target of each."""
         self.run: int | None = None
         """The number of the run that is on."""
 
@@ -224,24 +255,83 @@ class Outputs:
         cost = (outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
         self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
+    def add_made(
+        self,
+        stages: Sequence[str],
+        jobs: Sequence[Job],
+        rows: Sequence[MadeRow],
+        seat: int,
+        key: TargetKey,
+        recipes: dict[str, int],
+    ) -> None:
+        """Record outputs of jobs as done, one of each stage; they are written together with the next `flush`.
+
+        They are put together column by column, which takes half the time of row by row. What is bytes is copied into
+        bytearrays: for each value of bytes, and for none of these, the sqlite3 module looks for an adapter, which takes
+        three times as long as the copy.
+        """
+        paths, sizes, times = zip(*[job.source for job in jobs], strict=True)
+        sources, times = list(map(bytearray, paths)), kept_times(times)
+        seconds, of_sources, peaks, *files = zip(*rows, strict=True)
+        source_digests = [bytearray(each) if each else None for each in of_sources]
+        now, run, of_worker, none = repeat(time.time_ns()), repeat(self.run), repeat(seat), repeat(None)
+        for at, name in enumerate(stages):
+            written, written_at, of_files = files[3 * at : 3 * at + 3]
+            written_at = kept_times(written_at)
+            if not all(of_files):  # as of a stage that leaves no file
+                files_made = zip(written, written_at, of_files, strict=True)
+                kept = [each if each[2] else (None,) * 3 for each in files_made]
+                written, written_at, of_files = zip(*kept, strict=True)
+            digests = [bytearray(each) if each else None for each in of_files]
+            made_targets = [key(name, job.targets[at].path) for job in jobs]
+            self._made_targets += made_targets
+            targets = list(map(bytearray, made_targets))
+            stage, recipe = repeat(name), repeat(recipes[name])
+            summed = zip(
+                sources, targets, stage, repeat("done"), sizes, times, recipe, repeat(""), written, written_at, digests,
+                source_digests, none, none, none, now, none,
+                strict=False,
+            )  # fmt: skip
+            sums = map(zlib.crc32, map(packed, summed, repeat(SUM_FORMAT)))
+            self._made += zip(
+                sources, targets, stage, sizes, times, recipe, written, written_at, digests, source_digests, now, sums,
+                run, of_worker, seconds, peaks,
+                strict=False,
+            )  # fmt: skip
+
     def flush(self) -> None:
-        """Write the records that `add` has collected."""
+        """Write the records that `add` and `add_made` have collected."""
+        if self._made:
+            self._write_made()
         if not self.pending:
             return
         which = (record for record, _ in self.pending if record[3] == "skipped" or not self._was_empty)
         before = self._files_of([record[1] for record in which])
         now = time.time_ns()
-        if not before and all(map(_is_plain, self.pending)):
-            self._connection.executemany(_INSERT_PLAIN, [_plain_row(*each, now, self.run) for each in self.pending])
-        else:
-            rows = []
-            for record, costs in self.pending:
-                rows.append(row := _row(record, before.get(record[1]), now, self.run, costs))
-                before[record[1]] = (row[8], row[9], row[11], row[17])
-            self._connection.executemany(_INSERT, rows)
+        rows = []
+        for record, costs in self.pending:
+            rows.append(row := _row(record, before.get(record[1]), now, self.run, costs))
+            before[record[1]] = (row[8], row[9], row[11], row[17])
+        self._connection.executemany(_INSERT, rows)
         self._intents.end(record[1] for record, _ in self.pending)
         self._intents.delete_ended()
         self.pending.clear()
+
+    def _write_made(self) -> None:
+        """Write what `add_made` has collected; of what has a record, the digests before are kept."""
+        made, self._made = self._made, []
+        targets, self._made_targets = self._made_targets, []
+        if not self._was_empty and (before := self._files_of(targets)):
+            known = [target in before for target in targets]
+            self.pending += map(_as_pending, compress(made, known))
+            new = [not each for each in known]
+            made, targets = list(compress(made, new)), list(compress(targets, new))
+        whole = len(made) // _ROWS_TOGETHER * _ROWS_TOGETHER
+        together = (made[at : at + _ROWS_TOGETHER] for at in range(0, whole, _ROWS_TOGETHER))
+        self._connection.executemany(_INSERT_MADE_TOGETHER, map(tuple, map(chain.from_iterable, together)))
+        self._connection.executemany(_INSERT_MADE, made[whole:])
+        self._intents.end(targets)
+        self._intents.delete_ended()
 
     def _files_of(self, targets: list[bytes]) -> dict[bytes, tuple[Any, ...]]:
         """Return what is recorded of the files of outputs: size, mtime_ns, digest, and the digests before."""
@@ -317,16 +407,11 @@ class Outputs:
         self._connection.executemany("DELETE FROM outputs WHERE target = ?", ((target,) for target in targets))
 
 
-def _is_plain(pending: tuple[tuple[Any, ...], tuple[Any, ...]]) -> bool:
-    """Return whether what `add` has collected leaves the columns empty that a plain row does."""
-    _, _, _, _, _, _, _, reason, _, _, _, _, _, source_ctime_ns, decree, part = pending[0]
-    return not reason and source_ctime_ns is None and decree is None and part is None
-
-
-def _plain_row(record: tuple[Any, ...], costs: tuple[Any, ...], now_ns: int, run: int | None) -> tuple[Any, ...]:
-    """Return the values of _INSERT_PLAIN."""
-    crc = row_sum(*record[:AT_WORK], *record[AT_WORK + 1 :], now_ns, None)
-    return (*record[:7], *record[8:10], *record[11:13], now_ns, crc, run, *costs[:5])
+def _as_pending(made: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the values of `_MADE_COLUMNS` as `add` would have collected them."""
+    source, target, source_size, size = bytes(made[0]), bytes(made[1]), made[3], made[6]
+    record = (source, target, made[2], "done", *made[3:6], "", *made[6:8], 0, *made[8:10], None, None, None)
+    return record, (*made[13:], source_size, size, None)
 
 
 def _row(

@@ -9,11 +9,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.ledger.intents import RESEAL
 from pipeline.ledger.origins import columns_of, kept_time
 from pipeline.messages import Origin
+from pipeline.records import NamedTuple
 
 _INSERT_ADOPTED = """
 INSERT OR REPLACE INTO outputs

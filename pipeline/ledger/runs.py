@@ -8,11 +8,12 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.files.clocks import boot_id, may_be_since
 from pipeline.files.quiet_runs import QuietRun
 from pipeline.messages import KILLED
+from pipeline.records import NamedTuple
 
 # Higher than the number of any run.
 _LAST = 2**62

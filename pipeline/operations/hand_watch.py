@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from pipeline.engines import Engine
+from pipeline.engines.made_jobs import MadeJobs
 from pipeline.ledger.origins import key_of
 from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
@@ -36,13 +37,20 @@ class HandWatch:
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="hand-watch")
 
-    def add(self, outcome: Outcome) -> None:
-        """Learn from an outcome how long jobs usually take."""
-        for result in outcome.results:
-            if result.status == "done":
-                spent = self._spent[result.stage]
-                spent[0] += 1
-                spent[1] += outcome.seconds
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Learn from outcomes how long jobs usually take."""
+        if isinstance(outcomes, MadeJobs):
+            for stages, _, rows, _ in outcomes.groups:
+                self._add(stages, len(rows), sum([row[0] for row in rows]))
+            return
+        for outcome in outcomes:
+            self._add([result.stage for result in outcome.results if result.status == "done"], 1, outcome.seconds)
+
+    def _add(self, stages: Iterable[str], jobs: int, seconds: float) -> None:
+        for stage in stages:
+            spent = self._spent[stage]
+            spent[0] += jobs
+            spent[1] += seconds
 
     def __enter__(self) -> HandWatch:
         self._thread.start()

@@ -10,12 +10,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
 from pipeline.engines import Engine
+from pipeline.engines.made_jobs import MadeJobs
 from pipeline.errors import CodeChanged, EnvironmentFailure, Interrupted, WorkersFailed
 from pipeline.messages import AnyJob, Outcome
 from pipeline.observer import RunObserver
@@ -126,7 +127,7 @@ class JobLoop:
             self._end_jobs()
 
     def run(self, jobs: Iterator[AnyJob], on_outcome: Callable[[Outcome], None] | None = None) -> None:
-        """Run jobs, and those in hand, until all have ended; `on_outcome` is called after each outcome is recorded.
+        """Run jobs, and those in hand, until all have ended; `on_outcome` is called for each that is recorded.
 
         Raises Interrupted, and CodeChanged once the jobs in hand have ended.
         """
@@ -167,17 +168,18 @@ class JobLoop:
             self._drain()
         self._check_limits()
         may_be_more = not self._is_draining and self._feed(next_job)
-        for outcome in self._poll(wait_s):
-            self._hands.add(outcome)
-            self._record(outcome)
-            if on_outcome:
+        if outcomes := self._poll(wait_s):
+            self._hands.add(outcomes)
+            self._record(outcomes)
+        if on_outcome:
+            for outcome in outcomes:
                 on_outcome(outcome)
         self._check_folders()
         self._recorder.stop_consumer()
         self._recorder.commit_if_due()
         return may_be_more
 
-    def _poll(self, wait_s: float) -> list[Outcome]:
+    def _poll(self, wait_s: float) -> Sequence[Outcome]:
         """Return the outcomes that have arrived. Raises CodeChanged where no worker can start with the present code."""
         try:
             outcomes = self._engine.poll(wait_s)
@@ -187,15 +189,19 @@ class JobLoop:
             self._code.check_tables()
         return outcomes
 
-    def _record(self, outcome: Outcome) -> None:
-        if outcome.late_code:
-            self._late += self._code.on_loaded_late(outcome.late_code)
-        if outcome.changed_code:
-            self._code.on_loaded(outcome.changed_code)
-        if outcome.changed_code or self._code.is_spoilt:
-            self._recorder.record_as_stale(outcome)
-        else:
-            self._recorder.record(outcome)
+    def _record(self, outcomes: Sequence[Outcome]) -> None:
+        if isinstance(outcomes, MadeJobs) and not self._code.is_spoilt:
+            self._recorder.record_made(outcomes)
+            return
+        for outcome in outcomes:
+            if outcome.late_code:
+                self._late += self._code.on_loaded_late(outcome.late_code)
+            if outcome.changed_code:
+                self._code.on_loaded(outcome.changed_code)
+            if outcome.changed_code or self._code.is_spoilt:
+                self._recorder.record_as_stale(outcome)
+            else:
+                self._recorder.record(outcome)
 
     def _note_late(self) -> None:
         if self._late:

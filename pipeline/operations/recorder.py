@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TextIO, TypeVar
 
 from pipeline.config.model import Errors
+from pipeline.engines.made_jobs import MadeJobs
 from pipeline.errors import EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import has_no_file
@@ -22,6 +23,7 @@ from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Res
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.learnt import Learnt
+from pipeline.planning.made_ranges import MadeRanges
 from pipeline.planning.recipe import OutputSpec, Recipe, with_unknown_code
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
@@ -115,6 +117,8 @@ class Recorder:
         self._leaves = leaves
         self.is_streaming = False
         """True while jobs run whose rivals are neither on record nor in the plan yet."""
+        self.made_ranges: MadeRanges | None = None
+        """The ranges of a first run; None in any other."""
         self._unnamed: list[Outcome] = []
         """The outcomes of jobs whose path another has that is not known yet."""
         self.made: Counter[int] = Counter()
@@ -169,11 +173,27 @@ class Recorder:
         """Record an output that the plan refused, so that no worker tried to make it."""
         self._record(outcome, is_attempt=False)
 
+    def record_made(self, outcomes: MadeJobs) -> None:
+        """Record the outcomes of jobs that made all that they were to make."""
+        if self._parts or self._moved_in_a_row or self._failed_on_their_way:
+            for outcome in outcomes:
+                self.record(outcome)
+            return
+        self._unreachable_in_a_row = 0
+        self._ledger.begin()
+        for stages, jobs, rows, seat in outcomes.groups:
+            self._ledger.record_made(stages, jobs, rows, seat, self._key, self._recipes)
+            self._learnt.add_made(stages, jobs, rows)
+            if self.made_ranges:
+                self.made_ranges.add(stages, jobs, rows)
+            self._summary.done += len(stages) * len(jobs)
+            for stage in stages:
+                self.made[self._recipes[stage]] += len(jobs)
+        self.done_files += len(outcomes)
+        self._observers.on_outcomes(outcomes)
+
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job, and stop the run if too many files have failed."""
-        if _is_plain(outcome) and not (self._moved_in_a_row or self._failed_on_their_way):
-            self._record_done(outcome)
-            return
         if outcome.refused:
             self._record_refused(outcome)
             return
@@ -202,20 +222,6 @@ class Recorder:
         for outcome in self._unnamed:
             self.record(outcome)
         self._unnamed.clear()
-
-    def _record_done(self, outcome: Outcome) -> None:
-        """Record the outcome of a job that made all it was to make: what `record` does for almost every file."""
-        self._unreachable_in_a_row = 0
-        self._learnt.add(outcome)
-        self._ledger.begin()
-        if self._parts:
-            self._parts.update(outcome)
-        self._ledger.record(outcome, self._key, self._recipes, True)
-        self._summary.done += len(outcome.results)
-        for result in outcome.results:
-            self.made[self._recipes[result.stage]] += 1
-        self.done_files += 1
-        self._observers.on_outcome(outcome)
 
     def _record_refused(self, outcome: Outcome) -> None:
         """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
@@ -354,16 +360,6 @@ class Recorder:
 
     def _key(self, stage: str, path: bytes) -> bytes:
         return self._templates[stage].key(path)
-
-
-def _is_plain(outcome: Outcome) -> bool:
-    """Return whether each result is one output that was made, of which there is nothing to be said."""
-    if outcome.environment or outcome.refused or outcome.goes_on:
-        return False
-    for result in outcome.results:
-        if result.status != "done" or result.parts or result.notes or result.taken_by:
-            return False
-    return True
 
 
 def _gravity(exit_code: int) -> int:

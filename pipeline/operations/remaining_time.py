@@ -74,6 +74,12 @@ class RemainingTime(RunObserver):
         elif not outcome.goes_on:
             self._done += self._learnt.seconds_of_outcome(outcome) or self._mean
 
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        if self._learnt is None:
+            self._done += len(outcomes)
+        else:
+            super().on_outcomes(outcomes)
+
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         if (left_s := self.left_s) is not None:
             self._on_left(left_s)

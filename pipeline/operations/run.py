@@ -34,13 +34,15 @@ from pipeline.planning.estimate import Expected, efficiency
 from pipeline.planning.first_run import is_first_run, why_whole_plan
 from pipeline.planning.late_code import LateCode
 from pipeline.planning.lost_folders import describe
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.made_ranges import MadeRanges
+from pipeline.planning.plan import Plan, make_plan, may_pass_over
 from pipeline.planning.plan_store import LONG_S
 from pipeline.planning.ranges import Looked
 from pipeline.planning.recipe import OutputSpec, output_specs
 from pipeline.planning.recorded_parts import RecordedParts
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
+from pipeline.planning.unchanged import RangeDigests
 from pipeline.report.summary import Summary
 from pipeline.text import program, shown
 
@@ -201,6 +203,9 @@ def _plan_jobs(context: RunContext, leaves: tuple[OutputSpec, ...]) -> Plan:
     templates = list(config.output_folders.values())
     context.recorder.same_files = SameFileFinder(context.folder, templates, ledger.targets)
     is_first = not why_whole_plan(config, leaves) and is_first_run(config, ledger, selection)
+    if is_first and may_pass_over(config, selection):
+        of_files = [leaf for leaf in leaves if not leaf.gathers]
+        context.recorder.made_ranges = MadeRanges(RangeDigests(config, of_files))
     with EarlyJobs(context) if is_first else nullcontext() as context.early:
         plan = make_plan(
             config, ledger, leaves, selection, record=True, is_loss_meant=request.confirmations.rebuild,

@@ -261,7 +261,9 @@ def close_run(context: RunContext) -> None:
     _note_next_steps(context)
     if plan and plan.compared and summary.exit in (0, 1):
         ledger.begin()
-        ledger.unchanged.add(settled_ranges(context.config, ledger, plan.specs, plan.compared))
+        made = context.recorder.made_ranges
+        found = made.found if made else {}
+        ledger.unchanged.add(settled_ranges(context.config, ledger, plan.specs, plan.compared, found))
         if summary.exit == 0 and (groups := settled_groups(context.config, ledger, plan)):
             ledger.unchanged.add([groups])
         ledger.commit()

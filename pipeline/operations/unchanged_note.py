@@ -23,7 +23,6 @@ the others alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.evidence import MAX_BYTES, Evidence, guess_state, is_young, question
+from pipeline.files import hashlib
 from pipeline.files.clocks import boot_id
 from pipeline.files.digest import contents_of
 from pipeline.files.file_system import MountPoints, open_regular, read_regular

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.files.atomic import digest_of
 from pipeline.ledger.outputs import OutputRecord
 from pipeline.ledger.session import open_to_read
 from pipeline.planning.file_state import compare_file, is_the_same
+from pipeline.records import NamedTuple
 from pipeline.text import NO_FILE
 
 # Reading is the disk's work, and hashing lets other threads go on.

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.ledger.origins import origin_of
 from pipeline.ledger.outputs import OutputStatus
 from pipeline.messages import Origin
+from pipeline.records import NamedTuple
 from pipeline.text import NO_FILE, NOT_OURS, counted, in_general, shown
 
 Action = Literal["make", "rename", "refuse", "held", "settling", "up-to-date"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from pipeline.ledger.ledger import Ledger
 from pipeline.planning.learnt import Learnt, Stages
+from pipeline.records import NamedTuple
 from pipeline.text import format_bytes, format_duration, unit_of_time
 
 # Shorter runs tell more of the start of their workers than of their pace.

@@ -53,7 +53,7 @@ from pipeline.planning.recipe_diff import differences_from
 from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.records import dataclass
-from pipeline.stage.recognition import can_be
+from pipeline.stage.recognition import can_be, is_enough
 
 Answer = tuple[Action, Reason]
 
@@ -231,6 +231,10 @@ class Freshness:
     def is_taken(self, source: Source, spec: OutputSpec) -> bool:
         """Return whether the stage that reads the source for an output can take it, by its suffix and first bytes."""
         return spec.reads is None or can_be(spec.reads, self._source_root, source.path, self._picture_suffixes)
+
+    def is_enough(self, suffix: bytes, spec: OutputSpec) -> bool:
+        """Return whether the stage that reads the source for an output can take every file with a suffix."""
+        return spec.reads is None or is_enough(spec.reads, suffix, self._picture_suffixes)
 
     def _decide_other(
         self, source: Source, spec: OutputSpec, recorded: dict[bytes, OutputRecord], failures: Sequence[Failure]

@@ -9,13 +9,13 @@ leads from there. Two members of one group that lead to two outputs make two row
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
+from pipeline.files import hashlib
 from pipeline.files.group_manifest import Member
 from pipeline.files.template import Template
 from pipeline.ledger.group_tables import GroupTables
@@ -26,6 +26,7 @@ from pipeline.planning.decisions import Decision
 from pipeline.planning.file_state import digest_at
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.recipe import OutputSpec
+from pipeline.records import NamedTuple
 
 How = Literal["to be made", "to be moved", "failed"]
 

@@ -8,11 +8,11 @@ It is not used for a pipeline without stages that gather and without groups on r
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 
 from pipeline.config.model import Config
+from pipeline.files import hashlib
 from pipeline.files.file_system import WRITING, blame_machine
 from pipeline.files.group_manifest import write_members
 from pipeline.files.walk import Walk

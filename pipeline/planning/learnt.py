@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.ledger.ledger import Ledger
-from pipeline.messages import Origin, Outcome, Result, Source
+from pipeline.ledger.outputs import MadeRow
+from pipeline.messages import Job, Origin, Outcome, Result, Source
 from pipeline.records import dataclass
 
 _FACT = "learnt"
@@ -118,12 +119,28 @@ class Learnt:
         results = outcome.results
         if not results or outcome.environment or any(result.status == "failed" for result in results):
             return  # it may have ended early
-        stages = (results[0].stage,) if len(results) == 1 else _in_order(result.stage for result in results)
-        known = self._class_of(stages, _size_of(outcome.origin).bit_length())
-        known.add(seconds, sum(map(_bytes_of, results)))
+        stages, bytes_out = _in_order(result.stage for result in results), sum(map(_bytes_of, results))
+        self._add(stages, _size_of(outcome.origin), seconds, bytes_out, outcome.peak_bytes)
+
+    def add_made(self, stages: Stages, jobs: Sequence[Job], rows: Sequence[MadeRow]) -> None:
+        """Learn from jobs that made an output of each of these stages, as `add` does from each."""
+        stages, cheap = _in_order(stages), self._cheap
+        for job, row in zip(jobs, rows, strict=True):
+            seconds = row[0]
+            self.busy_s += seconds
+            if seconds < _CHEAP_S:
+                cheap += 1
+                if cheap > _ENOUGH and cheap % _EVERY:
+                    continue
+            self._add(stages, job.source.size_bytes, seconds, sum(row[3::3]), row[2])
+        self._cheap = cheap
+
+    def _add(self, stages: Stages, size_bytes: int, seconds: float, bytes_out: int, peak_bytes: int | None) -> None:
+        known = self._class_of(stages, size_bytes.bit_length())
+        known.add(seconds, bytes_out)
         self.has_news = True
-        if outcome.peak_bytes:
-            known.add_peak(outcome.peak_bytes)
+        if peak_bytes:
+            known.add_peak(peak_bytes)
 
     def add_peak(self, stages: Stages, size_bytes: int, peak_bytes: int) -> None:
         """Learn that a job needed so much memory, or more, when its worker was killed for it."""
@@ -171,6 +188,14 @@ class Learnt:
         """Return the memory that the worker of a job is expected to need; None if nothing is known of such jobs."""
         found = [_at(each, _foreseen(each, size_bytes.bit_length()), _peak) for each in self._known(stages)]
         return max((int(each) for each in found if each is not None), default=None)
+
+    def is_foreseen(self, stages: Stages, size_bytes: int) -> bool:
+        """Return whether the peaks of such jobs are known, with sources that are as large, or nearly so."""
+        bits = size_bytes.bit_length()
+        found = [
+            max((each for each, known in classes.items() if known.peaks), default=0) for classes in self._known(stages)
+        ]
+        return bool(found) and bits <= min(found) + _FORESEEN
 
     def steps(self, stage: str, least_s: float) -> list[tuple[int, float]] | None:
         """Return the seconds of a job with an output of a stage, by the least size of a source that takes as long.

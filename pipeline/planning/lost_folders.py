@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipeline.files.file_system import MountPoints
 from pipeline.files.walk import Walk
@@ -24,6 +24,7 @@ from pipeline.messages import Source
 from pipeline.planning.decisions import OrphanCode
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.ranges import FolderCount, tops_of
+from pipeline.records import NamedTuple
 from pipeline.text import counted, shown
 
 # So many files of one folder are not removed at once without a word.

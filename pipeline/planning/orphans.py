@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pipeline.files.walk import IN_LINKED, Walk
 from pipeline.ledger.failures import Failure
@@ -15,6 +15,7 @@ from pipeline.planning.decisions import Decision, Orphan, OrphanCode, Reason, te
 from pipeline.planning.file_state import is_ours, look
 from pipeline.planning.plan_store import PlanStore
 from pipeline.planning.same_time import GRANULARITIES_NS
+from pipeline.records import NamedTuple
 
 T = TypeVar("T", OutputRecord, Failure)
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.model import Config
 from pipeline.files.walk import Walk, matcher
@@ -45,7 +45,7 @@ from pipeline.planning.unchanged import (
     reason_in_range,
     unmatched_kind,
 )
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 from pipeline.stage.recognition import suffix_of
 from pipeline.text import shown
 
@@ -203,7 +203,7 @@ def make_plan(
     )
     if listed is not None:
         planner.decide_list(planner.seen.watch(listed))
-    elif everything or selection.is_partial or not _may_pass_over(config, selection):
+    elif everything or selection.is_partial or not may_pass_over(config, selection):
         planner.decide_range(planner.seen.watch(walk), _EVERYTHING)
     else:
         planner.decide_changed_ranges(looked)
@@ -244,7 +244,7 @@ def walk_arguments(config: Config) -> dict[str, Any]:
     }
 
 
-def _may_pass_over(config: Config, selection: Selection) -> bool:
+def may_pass_over(config: Config, selection: Selection) -> bool:
     """Return whether ranges of sources may be compared by one digest, which has no more than sizes and times."""
     return not selection.force and config.changed_by != "hash"
 
@@ -337,6 +337,7 @@ class FilePlanner:
         self.taker = taker
         """Who does jobs while the plan is made; None where the plan must be whole first."""
         self._first_jobs = FirstJobs(self.specs, self._freshness)
+        self._outputs_taken = 0
 
     @cached_property
     def _renames(self) -> RenameFinder | None:
@@ -409,6 +410,8 @@ class FilePlanner:
         others, plan.other_sources = plan.other_sources, None
         compared = ComparedRange.of(within, sources, others, _kind_of) if sources else ComparedRange(within)
         plan.compared.append(compared)
+        if self.taker:
+            self.taker.expect(compared, sources)
 
     def decide_range(self, sources: Iterable[Source], within: Range) -> None:
         """Decide about the sources of a range, and about its records without a source."""
@@ -454,8 +457,13 @@ class FilePlanner:
 
     def end(self) -> None:
         """Say that the walk is at its end."""
+        plan = self._plan
         for job, is_alone in self._first_jobs.rest():
             self._add_first(job, is_alone=is_alone)
+        if plan.jobs_taken:
+            plan.meets_known = True  # of what is handed out something is recorded
+            plan.counts["make", NEW] += self._outputs_taken
+            plan.files["make", NEW] += plan.jobs_taken
         self.seen.end()
 
     def follow_moved(self) -> None:
@@ -506,9 +514,7 @@ class FilePlanner:
         plan = self._plan
         if is_alone and self.taker and self.taker.take(job):
             plan.jobs_taken += 1
-            plan.meets_known = True  # of what is handed out something is recorded
-            plan.counts["make", NEW] += len(job.targets)
-            plan.files["make", NEW] += 1
+            self._outputs_taken += len(job.targets)
             return
         keys = {spec.stage: spec.template.key for spec in self.specs}
         decisions = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.files.digest import Reading
 from pipeline.ledger.failures import Failure
@@ -32,6 +32,7 @@ from pipeline.planning.decisions import (
 )
 from pipeline.planning.estimate import Expected, expect
 from pipeline.planning.learnt import Learnt
+from pipeline.records import NamedTuple
 
 # Outputs that are inserted together.
 _CHUNK = 500
@@ -84,7 +85,7 @@ class PlanStore:
         self._has_late = False
         self.has_renames = False
         """True if an output may have to be renamed."""
-        self._has_gone = self._has_excluded = self._has_new = False
+        self._has_gone = self._has_excluded = self._has_new = self._has_readings = False
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
@@ -103,11 +104,13 @@ class PlanStore:
             self.has_renames = True
         if not is_owned:
             self._has_new = True
+        source, size, mtime_ns = columns_of(origin)
+        # For values of bytes and truth values the sqlite3 module looks for an adapter, and takes three times as long.
         self._waiting.append(
             (
-                *columns_of(origin), stage, action,
-                _written(code, detail), path, target, rival, is_owned, late, leads,
-                moved_from, is_vacant,
+                bytearray(source), size, mtime_ns, stage, action,
+                _written(code, detail), bytearray(path), bytearray(target), rival, int(is_owned), int(late), int(leads),
+                moved_from, int(is_vacant),
             )
         )  # fmt: skip
         if len(self._waiting) >= _CHUNK:
@@ -165,10 +168,12 @@ class PlanStore:
     def add_reading(self, row: OutputRecord, mtime_ns: int, reading: Reading | None) -> None:
         """Add the digest and times of a source that was read and has its recorded contents."""
         read = (reading.digest, kept_time(reading.ctime_ns)) if reading else (None, None)
+        self._has_readings = True
         self._tables.insert_reading(row.target, kept_time(mtime_ns), *read)
 
     def add_touched(self, row: OutputRecord, mtime_ns: int) -> None:
         """Add an output that has its recorded contents but another time."""
+        self._has_readings = True
         self._tables.insert_touched(row.target, kept_time(mtime_ns))
 
     # -- sources that were moved ---------------------------------------------------------------------------------------
@@ -241,7 +246,8 @@ class PlanStore:
 
     def keep_readings(self) -> None:
         """Write the times of unchanged sources and outputs to the ledger, and the digests of what was read."""
-        self._tables.keep_readings()
+        if self._has_readings:  # else SQLite would go through all outputs to find none
+            self._tables.keep_readings()
 
     def settle(self, *, keep_orphans: bool) -> None:
         """End the filling, and refuse targets that two sources claim; a source that already has its output keeps it."""

@@ -9,21 +9,22 @@ Nothing here imports SQLite, so that who only asks whether anything has changed 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import FileFailure
+from pipeline.files import hashlib
 from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.origins import kept_time
 from pipeline.messages import Source
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from pipeline.files.walk import Walk
@@ -86,7 +87,15 @@ def tops_of(sources: Sequence[Source]) -> list[FolderCount]:
         return [(first, len(sources))]
     if not first and b"/" not in b"".join([source.path for source in sources]):
         return [(b"", len(sources))]
-    return [(folder, sum(1 for _ in among)) for folder, among in groupby(map(top_of, sources))]
+    counts, at = list[FolderCount](), 0
+    while at < len(sources):
+        top, begin = top_of(sources[at]), at
+        if top:  # "0" is what comes after "/"
+            at = bisect_left(sources, top[:-1] + b"0", at, key=attrgetter("path"))
+        else:
+            at = next((other for other in range(at, len(sources)) if b"/" in sources[other].path), len(sources))
+        counts.append((top, at - begin))
+    return counts
 
 
 def top_of(source: Source) -> bytes:

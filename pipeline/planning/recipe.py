@@ -6,7 +6,6 @@ Recipe      everything but the source that decides an output's contents, in name
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 from pipeline.config.model import Config, Pool, StageConfig
 from pipeline.config.routes import route_of
 from pipeline.config.threads import THREAD_VARIABLES
+from pipeline.files import hashlib
 from pipeline.files.digest import contents_of
 from pipeline.files.template import ALL_PARTS, NoFile, Template
 from pipeline.files.walk import Match, matcher

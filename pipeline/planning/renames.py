@@ -256,7 +256,9 @@ class Renamer:
         done = 0
         for batch in self._batches():
             self._ledger.begin()
-            self._ledger.intents.add([(each.target, each.source, each.stage) for each in batch])
+            self._ledger.intents.add(
+                [field for each in batch for field in (each.target, each.source, each.stage.encode())]
+            )
             self._ledger.commit()
             self._ledger.begin()
             for _, of_source in groupby(batch, key=lambda rename: rename.source):

@@ -10,21 +10,21 @@ outputs of all groups together are a range without sources, whose digest depends
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from itertools import islice
+from itertools import chain, islice
 
 import pipeline
 from pipeline.config.model import Config
 from pipeline.errors import FileFailure
+from pipeline.files import hashlib
 from pipeline.files.store import NO_FILE_STAT
 from pipeline.files.template import NO_FILE_KEY, NoFile, Template
 from pipeline.ledger.ledger import Ledger, UnchangedRange
 from pipeline.ledger.origins import GROUPS
-from pipeline.ledger.outputs import OutputRecord
+from pipeline.ledger.outputs import MadeRow, OutputRecord
 from pipeline.messages import Source
 from pipeline.planning.decisions import UP_TO_DATE, Reason, without_particulars
 from pipeline.planning.ranges import DiskDigests, Layout, digest_of_sources
@@ -78,9 +78,13 @@ class ComparedRange:
 
 
 def settled_ranges(
-    config: Config, ledger: Ledger, specs: Iterable[OutputSpec], ranges: Iterable[ComparedRange]
+    config: Config,
+    ledger: Ledger,
+    specs: Iterable[OutputSpec],
+    ranges: Iterable[ComparedRange],
+    made: Mapping[bytes, UnchangedRange],
 ) -> Iterator[UnchangedRange]:
-    """Yield the ranges in which a run has left every output up to date."""
+    """Yield the ranges in which a run has left every output up to date; `made` are known to be so."""
     digests = RangeDigests(config, [spec for spec in specs if not spec.gathers])
     root = os.path.join(os.fsencode(config.inputs.root), b"")
 
@@ -92,7 +96,7 @@ def settled_ranges(
     for each in ranges:
         if each.first and next(ledger.failures.all(*each.within, of_files=True), None) is None:
             records = ledger.outputs.all(*each.within, of_files=True)
-            if settled := digests.recorded(each, records, expects):
+            if settled := made.get(each.first) or digests.recorded(each, records, expects):
                 yield settled
 
 
@@ -127,6 +131,22 @@ class RangeDigests(DiskDigests):
             if by_output is not None and (found := self._range(compared, taken, by_output, expects)):
                 return found
         return None
+
+    def made(self, compared: ComparedRange, taken: Sequence[Source], rows: Sequence[MadeRow]) -> UnchangedRange | None:
+        """Return the range of sources whose outputs were all made, each as one file where its template leads.
+
+        None if one has no file.
+        """
+        columns = list(zip(*rows, strict=True))
+        if not all(map(all, columns[5::3])):
+            return None
+        paths, sizes, times = map(list, zip(*taken, strict=True)) if taken else ([], [], [])
+        files = chain.from_iterable(zip(columns[3::3], columns[4::3], strict=True))
+        numbers = [*sizes, *times, *chain.from_iterable(files)]
+        layout = Layout(compared.others, (None,) * len(self.specs)).pack()
+        digest = self.of(paths, numbers, layout, compared.digest_of_others)
+        counts = {_MADE: (len(taken) * len(self.specs), len(taken))} if taken else {}
+        return self._unchanged(compared, digest, counts, layout)
 
     def _by_name(self, records: Iterable[OutputRecord]) -> list[list[OutputRecord]] | None:
         """Return the records of each output, found by the names of their stages; None if a stage is unknown."""
@@ -174,6 +194,12 @@ class RangeDigests(DiskDigests):
         digest = self.of(sources, numbers, layout, compared.digest_of_others)
         files = Counter(leaders.values())
         counts = {reason: (count, files[reason]) for reason, count in reasons.items()}
+        return self._unchanged(compared, digest, counts, layout)
+
+    @staticmethod
+    def _unchanged(
+        compared: ComparedRange, digest: bytes, counts: dict[str, tuple[int, int]], layout: bytes
+    ) -> UnchangedRange:
         counts |= {_UNMATCHED + kind: (0, files) for kind, files in compared.unmatched.items()}
         return UnchangedRange(compared.first, compared.within[1], compared.sources, digest, counts, layout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.messages import Outcome
@@ -41,10 +42,16 @@ class TerminalObserver(RunObserver):
             return
         if self._is_verbose and outcome.output:
             self._print(f"{outcome.origin} printed:\n{indented(outcome.output)}")
+        self._count(1)
+
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        self._count(len(outcomes))
+
+    def _count(self, files: int) -> None:
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(files)
         else:
-            self._early += 1
+            self._early += files
 
     def on_signal(self, name: str) -> None:
         if self._has_bar:

@@ -58,6 +58,9 @@ class LiveProgress(RunObserver):
     def on_outcome(self, outcome: Outcome) -> None:
         self._done_files += not outcome.goes_on
 
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        self._done_files += len(outcomes)
+
     def on_left(self, seconds: float) -> None:
         self._fields["left_s"] = round(seconds, 1)
 

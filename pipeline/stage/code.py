@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import field
 
+from pipeline.files import hashlib
 from pipeline.records import dataclass
 from pipeline.stage.counted import Stamp
 

@@ -10,9 +10,9 @@ A load that differs from the plan is remembered, since the importer may catch th
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -45,29 +45,37 @@ class CodeGuard:
         """The names of all modules when they were last looked through."""
         self._stage = -1
         """The index of the stage that is being called; -1 outside such calls."""
+        self._judged = 0
+        """How many modules there were when a process that workers are forked from found that none of them counts."""
+
+    def judge_modules(self) -> None:
+        """Find out once for all workers that are forked from this process that none of its modules counts."""
+        self._modules = set(sys.modules)
+        self._judged = 0 if _modules_that(module_counts) else len(self._modules)
 
     def start(self, state: CodeState) -> None:
-        """Start to guard these files, in place of those of another run in this process."""
+        """Start to guard these files, in place of those of another run in this process.
+
+        `set_stage_path` is called next, and has the import system look again for all that it may remember.
+        """
         self.changed, self._state = "", state
         self._late, self._stamps, self._stage = [], {}, -1
         SourceFileLoader.source_to_code = _source_to_code  # type: ignore[method-assign, assignment]
         SourceFileLoader.get_data = _get_allowed_data  # type: ignore[method-assign, assignment]
+        # To go through the names alone would take a worker as long as most of its start. Nobody removes any in between.
+        if len(sys.modules) != self._judged:
+            self._forget_modules()
+        self._judged = 0
+
+    def _forget_modules(self) -> None:
         forget_stages()
         # A process that is no worker may hold modules of its own, which are nobody's business.
         from multiprocessing import parent_process
 
-        is_worker = parent_process() is not None
-        old = [
-            name
-            for name, module in list(sys.modules.items())
-            if isinstance(module, ModuleType)
-            and name not in ("__main__", "__mp_main__")
-            and (module_counts(module) if is_worker else file_of(module) in state.stamps)
-        ]
-        for name in old:  # at last, since a package is asked for the places of those in it
-            del sys.modules[name]
+        is_worker, stamps = parent_process() is not None, self._state.stamps
+        for name in _modules_that(module_counts if is_worker else lambda module: file_of(module) in stamps):
+            del sys.modules[name]  # at last, since a package is asked for the places of those in it
         self._modules = set(sys.modules)
-        importlib.invalidate_caches()
 
     def stop(self) -> None:
         """Stop guarding, so that any code may be loaded, as before `start`."""
@@ -138,6 +146,15 @@ class CodeGuard:
         elif digest != planned:
             self.changed = self.changed or path
             raise CodeChanged(path)
+
+
+def _modules_that(has: Callable[[ModuleType], bool]) -> list[str]:
+    """Return the names of the modules of which something is true, but for the main one."""
+    return [
+        name
+        for name, module in list(sys.modules.items())
+        if isinstance(module, ModuleType) and name not in ("__main__", "__mp_main__") and has(module)
+    ]
 
 
 guard = CodeGuard()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
 from functools import cache
 from importlib.util import cache_from_source
 from types import ModuleType
-from typing import NamedTuple
 
 import pipeline
+from pipeline.files import hashlib
+from pipeline.records import NamedTuple
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OURS = os.path.dirname(os.path.abspath(pipeline.__file__))

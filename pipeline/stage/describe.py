@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.records import dataclass
-from pipeline.stage.options import json_schema
 from pipeline.stage.signature import Stage
+from pipeline.stage.validation import json_schema
 from pipeline.stage.values import IMAGE
 
 _TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null",

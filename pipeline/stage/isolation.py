@@ -25,11 +25,12 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import pipeline
 from pipeline.errors import EnvironmentFailure
+from pipeline.records import NamedTuple
 
 if TYPE_CHECKING:
     import socket
@@ -97,10 +98,15 @@ def announce_place(place: Any) -> None:
     announce(place)
 
 
-def prepare(function: str) -> None:
-    """Have the server import what a function needs that is soon called, while this process goes on."""
+def prepare(function: str, *arguments: Any) -> None:
+    """Have a child begin with a call that is soon made, while this process goes on; `call` takes its answer."""
     with _one_at_a_time:
-        _server_of_ours(function)
+        _drop_if(_server is not None and _server.question is not None)
+        server = _server_of_ours(function)
+        try:
+            server.ask(function, arguments)
+        except (OSError, _ServerGone):  # the call tries again, and says so
+            _drop_if(True)
 
 
 def call(function: str, *arguments: Any) -> Any:
@@ -148,16 +154,23 @@ def call_despite_deaths(function: str, *arguments: Any) -> Any:
 
 
 def _ask(function: str, arguments: tuple[Any, ...]) -> Any:
-    global _server
+    _drop_if(_server is not None and _server.question not in (None, (function, arguments)))
     server = _server_of_ours()
     try:
         return server.call(function, arguments)
     except OSError as error:
         raise EnvironmentFailure(f"the process that imports the stages cannot be asked: {error}") from error
     finally:
-        if server.is_asked:  # also after Ctrl-C: what the child is at is not waited for, nor taken for another's answer
-            _server = None
-            server.close()
+        # Also after Ctrl-C: what the child is at is not waited for, nor taken for another's answer.
+        _drop_if(server.is_asked)
+
+
+def _drop_if(is_of_no_use: bool) -> None:
+    """End the server where it is of no use for the next question."""
+    global _server
+    if is_of_no_use and _server is not None:
+        server, _server = _server, None
+        server.close()
 
 
 def _server_of_ours(function: str = "") -> _Server:
@@ -193,29 +206,48 @@ class _Server:
             raise _not_started(error.errno, str(error)) from error
         self.is_asked = False
         """Whether it was asked, and has not said yet how the child has ended."""
+        self.question: tuple[str, tuple[Any, ...]] | None = None
+        """The function that a child is to call, and its arguments, until the answer is taken."""
+        self._opened = ExitStack()
         self._modules: tuple[str, ...] = ()
         """Our own modules that children imported, which the server may have for the next."""
 
     def forget(self) -> None:
         """Leave the server to the process that has forked this one."""
+        self._opened.close()
         self._socket.close()
         self._process.returncode = 0
 
     def close(self) -> int:
         """End the server, and the child it may have; return its exit code."""
+        self._opened.close()
         self._socket.close()
         return self._process.wait()
 
-    def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
-        """Have a child call a function. Raises _ServerGone, ProcessDied, OSError, and what the function raises."""
+    def ask(self, function: str, arguments: tuple[Any, ...]) -> None:
+        """Have a child call a function, whose answer `call` takes. Raises _ServerGone and OSError."""
         packed = pickle.dumps((_question(function, arguments), self._modules))
-        with _Pipe() as answer, _Pipe() as output, _Pipe() as life, _folder() as folder:
+        with ExitStack() as opened:
+            answer, output, life = (opened.enter_context(_Pipe()) for _ in range(3))
+            folder = opened.enter_context(_folder())
             self.is_asked = True
             self._send(packed, [answer.end, output.end, life.start, *folder])
             for each in (answer, output):
                 each.close_end()
             life.close_start()
-            return self._take(_Answer(answer.start, output.start))
+            self.question, self._answer = (function, arguments), _Answer(answer.start, output.start)
+            self._opened = opened.pop_all()
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
+        """Have a child call a function, unless it was asked that before, and take the answer.
+
+        Raises _ServerGone, ProcessDied, OSError, and what the function raises.
+        """
+        if self.question is None:
+            self.ask(function, arguments)
+        with self._opened:
+            self.question = None
+            return self._take(self._answer)
 
     def _send(self, packed: bytes, descriptors: list[int]) -> None:
         import socket

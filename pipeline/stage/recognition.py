@@ -6,7 +6,6 @@ says by neither that it is of the kind is none.
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections.abc import Container, Sequence
 from functools import cache
@@ -27,6 +26,12 @@ _PICTURES = frozenset(
 _RAW = frozenset(
     b".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
     b" .sr2 .srf .srw .x3f".split()
+)
+# Those of other pictures, of sounds and of films that Python's `mimetypes` knows; it would read the machine's own list.
+_OTHERS = frozenset(
+    b".3g2 .3gp .3gpp .3gpp2 .aac .adts .aif .aifc .aiff .ass .au .avi .avif .bmp .gif .heic .heif .ico .ief .jpe .jpeg"
+    b" .jpg .loas .m1v .mov .movie .mp2 .mp3 .mp4 .mpa .mpe .mpeg .mpg .opus .pbm .pgm .png .pnm .ppm .qt .ra .ras .rgb"
+    b" .snd .svg .tif .tiff .wav .webm .xbm .xpm .xwd".split()
 )
 # Those of copies that programs keep beside a picture, and of downloads that are not whole.
 _COPIES = (b"_original", b"~", b".bak", b".orig", b".old", b".thm", b".tmp", b".part", b".crdownload")
@@ -59,7 +64,7 @@ def can_be(kind: Kind, root: bytes, path: bytes, picture_suffixes: Container[byt
     A file that cannot be opened may be: whoever reads it says why it cannot.
     """
     suffix = suffix_of(path)
-    if suffix not in _no_texts() if kind is TEXT else suffix in _PICTURES or suffix in picture_suffixes:
+    if is_enough(kind, suffix, picture_suffixes):
         return True
     if kind is not TEXT and (suffix in _RAW or suffix.endswith(_COPIES)):
         return False
@@ -70,6 +75,11 @@ def can_be(kind: Kind, root: bytes, path: bytes, picture_suffixes: Container[byt
     if kind is TEXT:
         return b"\0" not in head
     return any(head.startswith(each, at) for at, each in _BEGINNINGS) or extra_for(head) is not None
+
+
+def is_enough(kind: Kind, suffix: bytes, picture_suffixes: Container[bytes] = ()) -> bool:
+    """Return whether any file with a suffix, as `suffix_of` returns it, may be of the kind that a stage reads."""
+    return suffix not in _no_texts() if kind is TEXT else suffix in _PICTURES or suffix in picture_suffixes
 
 
 def suffix_of(path: bytes) -> bytes:
@@ -90,6 +100,4 @@ def _head(path: bytes) -> bytes:
 @cache
 def _no_texts() -> frozenset[bytes]:
     """Return the suffixes of pictures, sounds and films."""
-    types = mimetypes.MimeTypes().types_map[True]  # those that Python itself knows, on every machine
-    found = (suffix for suffix, type_ in types.items() if type_.partition("/")[0] in ("image", "audio", "video"))
-    return _PICTURES | _RAW | frozenset(map(os.fsencode, found))
+    return _PICTURES | _RAW | _OTHERS

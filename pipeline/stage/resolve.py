@@ -26,6 +26,7 @@ BUNDLED = Path(pipeline.__file__).resolve().parent.parent / "stages"
 # A megabyte in small pieces, which is given back where an import has used up the memory that a process may have: Python
 # keeps it for what else is small, such as the complaint about that import.
 _SPARE_PIECES, _SPARE_PIECE_BYTES = 2500, 400
+_spare: list[bytes] = []
 
 
 def set_stage_path(folder: Path) -> None:
@@ -39,16 +40,20 @@ def set_stage_path(folder: Path) -> None:
     own = (folder / "stages").resolve()
     places = [str(place) for place in dict.fromkeys((own, BUNDLED)) if place.is_dir()]
     package = sys.modules.get("stages")
-    if package is None or list(getattr(package, "__path__", [])) != places:
+    is_other = package is None or list(getattr(package, "__path__", [])) != places
+    if is_other:
         forget_stages()
-        _make_package("stages", places, own / "__init__.py")
-    _add_to_path(folder, own)
     if _FolderFinder not in sys.meta_path:
         sys.meta_path.append(_FolderFinder)
+    if is_other:
+        _make_package("stages", places, own / "__init__.py")
+    _add_to_path(folder, own)
 
 
 def forget_stages() -> None:
     """Remove the modules of stages, and those beside them, from `sys.modules`: another pipeline may use their names."""
+    if _FolderFinder not in sys.meta_path and "stages" not in sys.modules:  # none was ever imported here
+        return
     for name in [name for name in sys.modules if _is_of_stages(name.partition(".")[0])]:
         del sys.modules[name]
     sys.path[:] = [each for each in sys.path if each not in _added]
@@ -202,14 +207,23 @@ def _import_file(file: Path) -> python_types.ModuleType:
     return _import(f"{_FolderFinder.package_of(file.parent)}.{file.stem}")
 
 
+def hold_spare_memory() -> None:
+    """Hold memory for what is to be said about an import that has used up all; whoever is forked later has it, too.
+
+    It is held to the end of the process: a stage may import more in any call.
+    """
+    if not _spare:
+        _spare.extend([bytes(_SPARE_PIECE_BYTES) for _ in range(_SPARE_PIECES)])
+
+
 def _import(module_name: str) -> python_types.ModuleType:
-    spare = [bytes(_SPARE_PIECE_BYTES) for _ in range(_SPARE_PIECES)]
+    hold_spare_memory()
     try:
         return importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module may even call sys.exit()
-        spare.clear()
+        _spare.clear()
         raise _not_imported(error, module_name) from error
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import hashlib
 from pipeline.files.digest import contents_of
 from pipeline.files.file_system import read_regular
 

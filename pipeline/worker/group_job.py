@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import EnvironmentFailure, FileFailure, Interrupted, SourceMoved
 from pipeline.files.atomic import remove_temporaries
-from pipeline.files.file_system import FULL, READING, WRITING, blame_machine
+from pipeline.files.file_system import FULL, READING, blame_machine
 from pipeline.files.group_manifest import Member, read_members
 from pipeline.files.permissions import Permissions, permissions_of
 from pipeline.images import limited_to
@@ -102,7 +102,7 @@ class GroupJobRunner:
                 permissions=self._stage.permissions(self._most_permissions), save=save, source=b"", may_move=may_move,
             )  # fmt: skip
         except BaseException as error:
-            raise blame_machine(error, target.path, WRITING) from error
+            raise self._tree.committer.blame(error, target.path) from error
         return Result(target.stage, target.path, "done", "", None, "", *committed, (), tuple(notes.items()))
 
     def _blame(self, error: BaseException) -> BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from pipeline.images import limited_to
 from pipeline.messages import Begin, FailureKind, Handed, Job, Outcome, Result, Target
 from pipeline.notes import Notes
 from pipeline.observer import RunObserver
+from pipeline.records import NamedTuple
 from pipeline.stage.handoff import put, take
 from pipeline.stage.values import PATH, convert, is_kind
 from pipeline.stage.values import Kind as ValueKind
@@ -28,6 +29,29 @@ from pipeline.worker.source import GONE, SourceReading
 from pipeline.worker.stage_call import Enter, SharedValue, StageCaller, error_line, failed, skipped
 from pipeline.worker.steps import StepReporter
 from pipeline.worker.tree import BuiltStage, Tree
+
+
+class Taken(NamedTuple):
+    """What was done of a job when it turned out to need a JobRunner."""
+
+    began_s: float
+    found: os.stat_result
+    """The state of the source when it was read."""
+    data: bytes
+    """The contents of the source."""
+    source_digest: bytes
+    results: Sequence[Result]
+    """The results of the outputs that are committed."""
+    stage: BuiltStage
+    """The stage that was called last."""
+    value: Any
+    """What the stage made; of no meaning where it raised."""
+    notes: Notes
+    """The notes on the value."""
+    error: BaseException | None
+    """What the stage raised."""
+    refused: BaseException | None
+    """What prevented that its value was committed; None if that is yet to be tried, or was not to be."""
 
 
 class JobRunner:
@@ -65,12 +89,15 @@ class JobRunner:
         self._caller = StageCaller(tree, self._path, job.source.path, self._scratch, refuse_moved, enter, self._steps)
         self._results: dict[bytes, Result] = {}
 
-    def run(self) -> Outcome:
-        """Make the outputs of the job; any failure is in the outcome."""
-        began_s = time.perf_counter()
-        peak_meter.begin()
+    def run(self, taken: Taken | None = None) -> Outcome:
+        """Make the outputs of the job, or those that are left to make; any failure is in the outcome."""
+        began_s = time.perf_counter() if taken is None else taken.began_s
         try:
-            self._run()
+            if taken is None:
+                peak_meter.begin()
+                self._run()
+            else:
+                self._go_on(taken)
         finally:
             if self._scratch.folder:
                 self._remove_scratch()
@@ -99,6 +126,20 @@ class JobRunner:
                 self._pass_on(None, source, PATH, {})
             else:
                 self._resume(begin)
+
+    def _go_on(self, taken: Taken) -> None:
+        """Go on after the call of a stage."""
+        self._reading.resume(taken.found, taken.data, taken.source_digest)
+        self._results.update({each.path: each for each in taken.results})
+        with limited_to(self._tree.setup.limits):
+            if taken.error is not None:
+                self._end_below(taken.stage, taken.error)
+            elif taken.refused is None:
+                self._finish(taken.stage, taken.value, taken.stage.passes_on, taken.notes)
+            else:
+                target = self._job.targets[self._route.targets[taken.stage.index]]
+                self._fail(target, self._tree.committer.blame(taken.refused, target.path))
+                self._pass_on(taken.stage.index, taken.value, taken.stage.passes_on, taken.notes)
 
     def _begin_reading(self, begin: Begin | None) -> bool:
         """Take the present state of the source; return whether it can be read, else all targets have failed."""
@@ -154,12 +195,10 @@ class JobRunner:
                     continue
                 part = self._fan_out.part if self._fan_out else None
                 made = self._caller.run(stage, shared, position, part)
-            except Skip as skip:
-                self._skip_below(stage, skip)
             except Interrupted:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt too: a stage's whim costs one file
-                self._fail_below(stage, self._blame(error))
+                self._end_below(stage, error)
             else:
                 self._finish(stage, *made)
 
@@ -180,7 +219,7 @@ class JobRunner:
                 try:
                     self._results[target.path] = fan_out.commit(target, self._reading.refuse_moved)
                 except BaseException as error:
-                    self._fail(target, blame_machine(error, target.path, WRITING))
+                    self._fail(target, self._tree.committer.blame(error, target.path))
         finally:
             try:
                 if self._reading.has_vanished:
@@ -207,7 +246,7 @@ class JobRunner:
                         target.stage, target.path, "done", "", None, "", *committed, (), said
                     )
             except BaseException as error:
-                self._fail(target, blame_machine(error, target.path, WRITING))
+                self._fail(target, self._tree.committer.blame(error, target.path))
         self._pass_on(stage.index, value, kind, notes)
 
     def _run_part(self, fan_out: FanOut, stage: BuiltStage, parts: Iterator[Any], notes: Notes) -> bool:
@@ -349,6 +388,13 @@ class JobRunner:
             for target in self._job.targets
             if stage.index in ancestry[target.stage] and target.path not in self._results
         ]
+
+    def _end_below(self, stage: BuiltStage, error: BaseException) -> None:
+        """Skip or fail what is at or below a stage, which has raised an exception."""
+        if isinstance(error, Skip):
+            self._skip_below(stage, error)
+        else:
+            self._fail_below(stage, self._blame(error))
 
     def _skip_below(self, stage: BuiltStage, skip: Skip) -> None:
         moved = self._reading.moved()

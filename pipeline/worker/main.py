@@ -25,24 +25,26 @@ from pipeline.messages import AnyJob, GroupJob, Outcome
 from pipeline.stage.code_guard import guard
 from pipeline.stage.resolve import set_stage_path
 from pipeline.worker.group_job import GroupJobRunner
-from pipeline.worker.job import JobRunner
+from pipeline.worker.short_way import Runs
 from pipeline.worker.stage_call import Enter, announce_nothing
 from pipeline.worker.tree import Tree
 
 _tree: Tree | None = None
+_runs: Runs | None = None
 _environment: dict[str, tuple[str, str | None]] = {}
 """The variables that `start` has set, each with its value and the one before."""
 
 
 def start(packed: bytes) -> None:
     """Build the stages of this process, as the initializer of Pool. Raises any exception of theirs."""
-    global _tree, _environment
+    global _tree, _runs, _environment
     folder, code, environment, setup = pickle.loads(packed)
     _environment = {name: (value, os.environ.get(name)) for name, value in environment.items()}
     os.environ.update(environment)
     guard.start(code)
     set_stage_path(folder)
     _tree = Tree(pickle.loads(setup))
+    _runs = Runs(_tree)
     guard.check_tables()
 
 
@@ -61,10 +63,12 @@ def stop() -> None:
 
 def work(job: AnyJob, enter: Enter = announce_nothing) -> Outcome:
     """Make the outputs of one job; any failure is in its outcome. `enter` receives the index of each stage called."""
-    assert _tree is not None
+    assert _tree is not None and _runs is not None
     noted = _noted(enter)
-    runner = GroupJobRunner(_tree, job, noted) if isinstance(job, GroupJob) else JobRunner(_tree, job, noted)
-    outcome = runner.run()
+    if isinstance(job, GroupJob):
+        outcome = GroupJobRunner(_tree, job, noted).run()
+    else:
+        outcome = _runs[tuple([target.stage for target in job.targets])](job, noted)
     if late := guard.take_late():
         outcome = outcome._replace(late_code=late)
     return outcome._replace(changed_code=guard.changed) if guard.changed else outcome

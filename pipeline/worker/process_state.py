@@ -11,115 +11,118 @@ import gc
 import locale
 import os
 import resource
+import select
 import signal
 import sys
 from _thread import _count as count_threads  # what threading counts, which takes a lock for it
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 # No stage keeps more files open than this, or than half of what the system allows: the rest is a leak.
 _MOST_OPEN = 4096
-# Below so many open files there is no need to ask what the limit is.
-_FEW_OPEN = _MOST_OPEN // 16
 # The umask while it is read: a file that is made at that moment is closed to others, and never open to them.
 _READING_UMASK = 0o077
 # As plain numbers: converting those of an enum would take most of the time of asking for all handlers.
 _SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
-_NO_TIMERS = [(0.0, 0.0)] * len(_TIMERS)
+_NO_TIMER = (0.0, 0.0)
 _STREAMS = ("stdin", "stdout", "stderr")
 _ENVIRON = os.environ
 _device_and_number = attrgetter("st_dev", "st_ino")
-
-
-def _identify(descriptors: Sequence[int]) -> list[Any]:
-    """Return what identifies the file of each descriptor. Raises OSError where one is closed."""
-    return [*map(_device_and_number, map(os.fstat, descriptors))]
 
 
 def _mark(descriptors: Sequence[int]) -> bool:
     """Mark the open file of each descriptor; return whether the system can.
 
     The mark is the number of the signal that Linux would send when the file is ready, which nothing asks it to do. A
-    file that is opened later has none. To read it takes a fifth of the time of fstat.
+    file that is opened later has none. To read it takes a fourth of the time of fstat.
     """
     try:
         for mark, descriptor in enumerate(descriptors, signal.SIGRTMIN):
             fcntl.fcntl(descriptor, fcntl.F_SETSIG, mark)
-        return 0 not in _identify_marked(descriptors)
+        return all(fcntl.fcntl(descriptor, fcntl.F_GETSIG) for descriptor in descriptors)
     except (OSError, AttributeError):
         return False
 
 
-def _identify_marked(descriptors: Sequence[int]) -> list[Any]:
-    """Return the mark of each descriptor's open file; 0 for one without. Raises OSError where one is closed."""
-    return [*map(fcntl.fcntl, descriptors, repeat(fcntl.F_GETSIG))]
+def _identify(descriptor: int, _: int) -> Any:
+    """Return what identifies the file of a descriptor. Raises OSError if it is closed."""
+    return _device_and_number(os.fstat(descriptor))
 
 
-class _Glance:
-    """The whole state, in the form that takes the least time to compare with the present one, after every call.
+def _glance(descriptors: Sequence[int], threads: int, *, may_mark: bool) -> Callable[[], bool]:
+    """Return a function that tells whether the whole state is the present one, in the least time, after every call.
 
-    It holds every part that `ProcessState` keeps: what a glance does not compare is never set back.
+    It compares every part that `ProcessState` keeps, and whether too many files are open: what a glance does not
+    compare is never set back. What it finds changed, it leaves so.
+
+    Args:
+        descriptors: Those of the streams, and those that this process cannot work without.
+        threads: How many threads are our own.
+        may_mark: Whether the open files of the descriptors are none of another program's, so that they may be marked.
+
+    Raises:
+        OSError, ValueError, AttributeError: Something is closed or gone, which each part tells.
     """
+    is_marked = may_mark and _mark(descriptors)
+    identify, what = (fcntl.fcntl, fcntl.F_GETSIG) if is_marked else (_identify, 0)
+    files = [(descriptor, identify(descriptor, what)) for descriptor in descriptors]
+    stdin, stdout, stderr = sys.stdin, sys.stdout, sys.stderr
+    are_closed = stdin.closed, stdout.closed, stderr.closed
+    pid, folder, mask, blocked = os.getpid(), os.getcwd(), _umask(threads), _blocked()
+    user, group = _user()
+    open_files, file_size = _limits()
+    locale_name = _locale.setlocale(locale.LC_ALL, None)
+    # The mapping itself would decode every variable.
+    environ = os.environ._data.copy()  # type: ignore[attr-defined]
+    handlers = [*map(_signal.getsignal, _SIGNALS)]
+    recursion_limit, collects = sys.getrecursionlimit(), gc.isenabled()
+    if [*map(_signal.getitimer, _TIMERS)] != [_NO_TIMER] * len(_TIMERS):
+        raise ValueError("a timer that runs is never as it was")
+    poller = select.poll()  # tells with one system call that a descriptor is closed, without an exception for it
+    poller.register(unused := _unused_descriptor(), 0)
+    is_unused = [(unused, select.POLLNVAL)]
 
-    def __init__(self, descriptors: tuple[int, ...], threads: int, *, may_mark: bool) -> None:
-        """Raises OSError, ValueError or AttributeError where something is closed or gone, which each part tells."""
-        self._descriptors, self._threads = descriptors, threads
-        self._identify = _identify_marked if may_mark and _mark(descriptors) else _identify
-        self._files = self._identify(descriptors)
-        self._streams = sys.stdin, sys.stdout, sys.stderr
-        self._are_closed = [stream.closed for stream in self._streams]
-        self._folder, self._umask, self._user = os.getcwd(), _umask(threads), _user()
-        self._limits = [*map(resource.getrlimit, _LIMITS)]
-        self._locale = _locale.setlocale(locale.LC_ALL, None)
-        # The mapping itself would decode every variable.
-        self._environ = os.environ._data.copy()  # type: ignore[attr-defined]
-        self._handlers = [*map(_signal.getsignal, _SIGNALS)]
-        self._blocked = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._interpreter = sys.getrecursionlimit(), gc.isenabled()
-        if [*map(_signal.getitimer, _TIMERS)] != _NO_TIMERS:
-            raise ValueError("a timer that runs is never as it was")
-
-    @classmethod
-    def take(cls, descriptors: tuple[int, ...], threads: int, *, may_mark: bool) -> _Glance | None:
-        """Return the present state; None if it cannot be taken at a glance.
-
-        If `may_mark`, the open files of the descriptors are none of another program's, and are marked.
-        """
+    def is_as_now() -> bool:
         try:
-            return cls(descriptors, threads, may_mark=may_mark)
-        except (OSError, ValueError, AttributeError):
-            return None
-
-    def is_as_now(self) -> bool:
-        """Return whether the present state is this one."""
-        stdin, stdout, stderr = self._streams
-        try:
+            for descriptor, file in files:
+                if identify(descriptor, what) != file:
+                    return False
+            # A umask is only told when another is set. Set the very one that it should be: no thread meets any other.
+            if (found := os.umask(mask)) != mask:
+                os.umask(found)
+                return False
             return (
-                sys.stdin is stdin
+                os.getpid() == pid
+                and sys.stdin is stdin
                 and sys.stdout is stdout
                 and sys.stderr is stderr
-                and self._identify(self._descriptors) == self._files
-                and [stdin.closed, stdout.closed, stderr.closed] == self._are_closed
-                and os.getcwd() == self._folder
-                and _umask(self._threads) == self._umask
-                and (os.geteuid(), os.getegid()) == self._user
-                and [*map(resource.getrlimit, _LIMITS)] == self._limits
-                and _locale.setlocale(locale.LC_ALL, None) == self._locale
+                and (stdin.closed, stdout.closed, stderr.closed) == are_closed
+                and os.getcwd() == folder
+                and os.geteuid() == user
+                and os.getegid() == group
+                and resource.getrlimit(resource.RLIMIT_NOFILE) == open_files
+                and resource.getrlimit(resource.RLIMIT_FSIZE) == file_size
+                and _locale.setlocale(locale.LC_ALL, None) == locale_name
                 and os.environ is _ENVIRON
-                and os.environ._data == self._environ  # type: ignore[attr-defined]
-                and [*map(_signal.getsignal, _SIGNALS)] == self._handlers
-                and _signal.pthread_sigmask(signal.SIG_BLOCK, ()) == self._blocked
-                and (sys.getrecursionlimit(), gc.isenabled()) == self._interpreter
-                and [*map(_signal.getitimer, _TIMERS)] == _NO_TIMERS
+                and os.environ._data == environ  # type: ignore[attr-defined]
+                and [*map(_signal.getsignal, _SIGNALS)] == handlers
+                and _signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
+                and sys.getrecursionlimit() == recursion_limit
+                and gc.isenabled() is collects
+                and _signal.getitimer(signal.ITIMER_REAL) == _NO_TIMER
+                and _signal.getitimer(signal.ITIMER_VIRTUAL) == _NO_TIMER
+                and _signal.getitimer(signal.ITIMER_PROF) == _NO_TIMER
+                and poller.poll(0) == is_unused
             )
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RuntimeError):  # the last where two threads poll at once
             return False
+
+    return is_as_now
 
 
 class ProcessState:
@@ -134,15 +137,18 @@ class ProcessState:
         """Duplicates of the descriptors 0 to 2, by which these are set back."""
         self._modules = self._pid = self._threads = 0
         self._kept: list[Any] = []
-        self._glanced: _Glance | None = None
+        self.may_leak = False
+        """True if the last call was met with so many open files that `leaked` must look."""
+        self._is_as_kept: Callable[[], bool] | None = None
         self._parts: tuple[tuple[Callable[[], Any], Callable[[Any], str]], ...] = (
+            # A limit first, under which the others might not be read.
+            (_limits, _restore_limits),
             (lambda: _identities(self._needed), self._lose),
             (lambda: _identities(range(3)), self._restore_descriptors),
             (_streams, _restore_streams),
             (_folder, _restore_folder),
             (lambda: _umask(self._threads), _restore_umask),
-            (_user, _restore_user),
-            (_limits, _restore_limits),
+            (_user, self._restore_user),
             (lambda: locale.setlocale(locale.LC_ALL), _restore_locale),
             (_environment, self._restore_environment),
             (lambda: [*map(_signal.getsignal, _SIGNALS)], _restore_handlers),
@@ -166,7 +172,7 @@ class ProcessState:
         self._needed, self._on_lost = list(needed), on_lost
         self._modules, self._pid, self._threads = len(sys.modules), os.getpid(), count_threads()
         self._kept = [read() for read, _ in self._parts]
-        self._glanced = self._glance()
+        self._glance()
 
     @property
     def is_kept(self) -> bool:
@@ -179,7 +185,7 @@ class ProcessState:
             with suppress(OSError):
                 os.close(copy)
         self._copies.clear()
-        self._kept, self.is_spoilt = [], False
+        self._kept, self._is_as_kept, self.may_leak, self.is_spoilt = [], None, False, False
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -192,52 +198,47 @@ class ProcessState:
 
     def restore(self) -> str:
         """Set back what differs from the state that was kept; return it in words, or an empty text."""
+        if self._is_as_kept and self._is_as_kept():
+            self._modules = len(sys.modules)
+            return ""
         kept, changed = self._kept, []
         if not kept:
             return ""
         if os.getpid() != self._pid:  # a stage has forked, and its child came back in our place
             os._exit(1)
-        if self._glanced and self._glanced.is_as_now():
-            self._modules = len(sys.modules)
-            return ""
         for number, (read, restore) in enumerate(self._parts):
-            if read() == kept[number]:
-                continue
             try:
+                if read() == kept[number]:
+                    continue
                 if text := restore(kept[number]):
                     changed.append(text)
+                kept[number] = read()
             except (OSError, ValueError, TypeError) as error:
                 self.is_spoilt = True
                 changed.append(f"what cannot be set back ({error})")
-            kept[number] = read()
-        self._modules, self._glanced = len(sys.modules), self._glance()
+                with suppress(OSError):
+                    kept[number] = read()
+        self._modules = len(sys.modules)
+        self._glance()
         return ", ".join(changed)
 
-    def _glance(self) -> _Glance | None:
-        # Only a worker has any that it needs, and the files of its other descriptors are its own as well.
-        return _Glance.take((*self._needed, 0, 1, 2), self._threads, may_mark=bool(self._needed))
-
-    @property
-    def may_leak(self) -> bool:
-        """True if so many descriptors are open that `leaked` must look; cheap enough for every call."""
-        try:
-            os.close(number := os.dup(2))
-        except OSError:
-            return True
-        return number >= _FEW_OPEN
+    def _glance(self) -> None:
+        self.may_leak = _lowest_free() >= _most_open()
+        self._is_as_kept = None
+        with suppress(OSError, ValueError, AttributeError):
+            # Only a worker has any that it needs, and the files of its other descriptors are its own as well.
+            self._is_as_kept = _glance((*self._needed, 0, 1, 2), self._threads, may_mark=bool(self._needed))
 
     def leaked(self) -> int:
         """Return the number of open descriptors if there are more than any stage keeps, else 0."""
-        if not self._kept or _lowest_free() < _FEW_OPEN:
-            return 0
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        most = _MOST_OPEN if soft < 0 else min(soft // 2, _MOST_OPEN)
-        if _lowest_free() < most:
+        if not self._kept or not self.may_leak:
             return 0
         gc.collect()  # closes the files that only a cycle of objects holds
         count = _lowest_free()
-        self.is_spoilt = self.is_spoilt or count >= most
-        return count if count >= most else 0
+        if count < _most_open():
+            return 0
+        self.is_spoilt = True
+        return count
 
     def _lose(self, was: Any) -> str:
         if self._on_lost:
@@ -254,6 +255,13 @@ class ProcessState:
             else:
                 os.close(number)
         return f"file descriptor {' and '.join(map(str, numbers))}"
+
+    def _restore_user(self, was: tuple[int, int]) -> str:
+        """Set back the effective user and group, which is not possible if the real ones were changed, too."""
+        os.seteuid(was[0])
+        os.setegid(was[1])
+        self.is_spoilt = True  # Linux has forgotten that this process shall die with its parent
+        return "the user"
 
     def _restore_interpreter(self, was: tuple[int, bool]) -> str:
         """Set back what no module has set that was imported for the first time."""
@@ -305,6 +313,20 @@ def _lowest_free() -> int:
     return number
 
 
+def _most_open() -> int:
+    """Return how many open files are a leak."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_OPEN if soft < 0 else min(soft // 2, _MOST_OPEN)
+
+
+def _unused_descriptor() -> int:
+    """Return the highest number that is free, and in use only once as many files are open as are a leak."""
+    for number in range(_most_open() - 1, -1, -1):
+        if _identities((number,)) == [None]:
+            return number
+    raise ValueError("so many files are open already")
+
+
 def _streams() -> list[tuple[Any, bool]]:
     return [(stream, _is_closed(stream)) for stream in (sys.stdin, sys.stdout, sys.stderr)]
 
@@ -321,19 +343,23 @@ def _is_closed(stream: Any) -> bool:
 def _restore_streams(was: list[tuple[Any, bool]]) -> str:
     """Set back the streams; one that was closed is opened again."""
     names = []
-    for number, (name, (stream, was_closed)) in enumerate(zip(_STREAMS, was, strict=True)):
+    # By the closed one, which stdout and stderr share in the serial engine: it is that of stderr, so that comes first.
+    reopened: dict[int, Any] = {}
+    for number, (name, (stream, was_closed)) in reversed([*enumerate(zip(_STREAMS, was, strict=True))]):
         is_closed = _is_closed(stream) and not was_closed
         if getattr(sys, name) is stream and not is_closed:
             continue
         if is_closed:
-            mode = "w" if number else "r"
-            new = open(number, mode, 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            if id(stream) not in reopened:
+                mode = "w" if number else "r"
+                reopened[id(stream)] = open(number, mode, 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            new = reopened[id(stream)]
             if getattr(sys, f"__{name}__") is stream:
                 setattr(sys, f"__{name}__", new)
             stream = new
         setattr(sys, name, stream)
         names.append(f"sys.{name}")
-    return " and ".join(names)
+    return " and ".join(reversed(names))
 
 
 def _folder() -> str:
@@ -366,13 +392,6 @@ def _restore_umask(was: int) -> str:
 
 def _user() -> tuple[int, int]:
     return os.geteuid(), os.getegid()
-
-
-def _restore_user(was: tuple[int, int]) -> str:
-    """Set back the effective user and group, which is not possible if the real ones were changed, too."""
-    os.seteuid(was[0])
-    os.setegid(was[1])
-    return "the user"
 
 
 def _limits() -> list[tuple[int, int]]:

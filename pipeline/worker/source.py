@@ -72,6 +72,12 @@ class SourceReading:
             time.sleep(wait_ns / 1e9)
         raise SourceMoved("changed")
 
+    def resume(self, found: os.stat_result, data: bytes, digest_of_data: bytes) -> None:
+        """Take over what `read_as_planned` has read."""
+        self._file = found.st_dev, found.st_ino
+        self.mode, self.group = found.st_mode, found.st_gid
+        self.data, self.digest = data, digest_of_data
+
     def _look_and_read(self, now_ns: int) -> tuple[os.stat_result, int]:
         """Return the state of the source, and the nanoseconds to wait before it can be read.
 
@@ -137,6 +143,38 @@ class SourceReading:
         if found.st_mode & _TYPE != stat.S_IFREG:
             raise _irregular()
         return found
+
+
+def read_as_planned(path: bytes, planned: Source) -> tuple[os.stat_result, bytes] | None:
+    """Return the state and the contents of a small source that is as planned and at rest; None for any other."""
+    now_ns = time.time_ns()  # before the source is looked at, so that each later write shows
+    try:
+        fd = os.open(path, _READING)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(fd)
+        size_bytes, mtime_ns = found.st_size, found.st_mtime_ns
+        if size_bytes != planned[1] or mtime_ns != planned[2] or found.st_mode & _TYPE != stat.S_IFREG:
+            return None
+        if size_bytes > _SMALL_BYTES or _wait_ns(mtime_ns, now_ns):
+            return None
+        data = os.read(fd, size_bytes + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return (found, data) if len(data) == size_bytes else None
+
+
+def is_as_planned(path: bytes, planned: Source) -> bool:
+    """Return whether a source is there, and as planned."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    same = found.st_size == planned[1] and found.st_mtime_ns == planned[2]
+    return same and found.st_mode & _TYPE == stat.S_IFREG
 
 
 def _irregular() -> FileFailure:

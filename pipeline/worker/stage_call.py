@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from pipeline.allowance import MoreMemoryNeeded
 from pipeline.errors import FileFailure, FilemillError, NotOurs, SourceMoved
 from pipeline.files.file_system import READING, WRITING, blame_machine
 from pipeline.messages import FailureKind, Result, Target
@@ -217,24 +218,14 @@ class StageCaller:
         return made
 
     def _call_and_check(self, stage: BuiltStage, argument: Any, shared_path: Path | None) -> Any:
-        """Announce and make a call; raise FileFailure if the stage changed its process or a shared file."""
-        threads = count_threads()
-        if shared_path and not self.scratch.holds(shared_path):
-            shared_path = None
-        before = _state_of(shared_path) if shared_path else None
-        self._enter(stage.index)
-        try:
-            made = stage.function(argument)
-        finally:
-            changed = process_state.restore()
-            self._enter(-1)
-        if changed or process_state.may_leak:
-            refuse_changed_process(stage, changed)
-        if shared_path and _state_of(shared_path) != before:
+        """Make a call; raise FileFailure if the stage changed its process or a shared file."""
+        if shared_path is None or not self.scratch.holds(shared_path):
+            return call_and_check(stage, argument, self._enter)
+        before = _state_of(shared_path)
+        made = call_and_check(stage, argument, self._enter)
+        if _state_of(shared_path) != before:
             text = f"stage {stage.name!r} changed its input, which other stages read too"
             raise FileFailure(f"{text}; change a copy in the scratch folder of an Item ({stage.where})")
-        if count_threads() > threads:
-            refuse_leaked_threads(stage)
         return made
 
     def accept(self, stage: BuiltStage, made: Any) -> Any:
@@ -273,6 +264,25 @@ def prepare(stage: BuiltStage, value: Any, kind: ValueKind) -> Any:
     elif kind is IMAGE or kind is IMAGE_IN_OWN_COLORS:
         return first_frame(value)
     return value
+
+
+def call_and_check(stage: BuiltStage, argument: Any, enter: Enter) -> Any:
+    """Announce and make a call; return its result. Raises any exception of the stage.
+
+    Raises FileFailure if the stage changed its process, or leaves files or threads behind.
+    """
+    threads = count_threads()
+    enter(stage.index)
+    try:
+        made = stage.function(argument)
+    finally:
+        changed = process_state.restore()
+        enter(-1)
+    if changed or process_state.may_leak:
+        refuse_changed_process(stage, changed)
+    if count_threads() > threads:
+        refuse_leaked_threads(stage)
+    return made
 
 
 # -- what a stage must not do ------------------------------------------------------------------------------------------
@@ -363,7 +373,7 @@ def failed(target: Target, error: BaseException, stage: str = "") -> Result:
     if stage and not isinstance(error, FilemillError):
         text = f"{text} (in stage {stage!r})"
     kind: FailureKind = "error" if isinstance(error, Exception) else "crashed"
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, MoreMemoryNeeded)):
         kind = "memory"
     if isinstance(error, SourceMoved):
         kind = error.kind

@@ -330,6 +330,8 @@ def test_what_it_leaves_behind_neither_holds_us_up_nor_stays(tmp_path: Path) -> 
     wait_until_gone([pid])
 
 
+# Where the signal comes while Popen is at work, nobody is left to wait for the program, which the kernel kills.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.processes
 def test_it_is_killed_when_we_are_interrupted(tmp_path: Path) -> None:
     """An exception in the midst of it ends the program and its children."""

@@ -7,7 +7,7 @@ import itertools
 from typing import Any, get_args
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from support.lanczos import backend, exact_lanczos, psnr_db
@@ -22,6 +22,8 @@ from stages.resize import Filter, Resize, fit_to, pad
 __all__ = ["backend"]
 SIDES = st.one_of(st.integers(1, 65_500), st.integers(1, 40))
 SOURCES = st.tuples(SIDES, SIDES)
+# An example may take long on a machine that is busy.
+IN_ITS_TIME = settings(deadline=None)
 
 
 def picture(width: int, height: int, colour: Any = "red", mode: str = "RGB") -> OpenedPicture:
@@ -41,6 +43,7 @@ def keeps_aspect(source: Size, made: Size) -> bool:
     )
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, SIDES, st.booleans())
 @example((4000, 3), 256, 256, False)
 @example((5120, 2880), 800, 800, False)
@@ -55,6 +58,7 @@ def test_inside_lies_in_the_box_and_touches_it(source: Size, width: int, height:
     assert size[0] == width or size[1] == height or (size == source and not enlarge)
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, SIDES, st.booleans())
 def test_outside_covers_the_box(source: Size, width: int, height: int, enlarge: bool) -> None:
     """`outside`: the smallest of this shape that covers the box, or the source where that is smaller."""
@@ -68,6 +72,7 @@ def test_outside_covers_the_box(source: Size, width: int, height: int, enlarge: 
         assert size == source
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, SIDES, st.booleans())
 @example((4000, 3), 200, 200, False)
 @example((3, 4000), 200, 200, False)
@@ -86,6 +91,7 @@ def test_cover_fills_the_box_with_the_middle(source: Size, width: int, height: i
     assert abs(scale_x / scale_y - 1) <= 1.001 / min(size)
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, SIDES, st.booleans())
 def test_fill_is_the_box(source: Size, width: int, height: int, enlarge: bool) -> None:
     """`fill`: the box, whatever that does to the shape; each side no longer than the source's unless enlarging."""
@@ -95,6 +101,7 @@ def test_fill_is_the_box(source: Size, width: int, height: int, enlarge: bool) -
     assert box == (0, 0, *source)
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, st.sampled_from(["inside", "outside", "cover", "contain", "fill"]), st.booleans(), st.booleans())
 def test_one_side_given_decides_the_other(source: Size, side: int, fit: Any, tall: bool, enlarge: bool) -> None:
     """With a width or a height alone, every fit keeps the shape and makes that side."""
@@ -105,6 +112,7 @@ def test_one_side_given_decides_the_other(source: Size, side: int, fit: Any, tal
     assert size[tall] == (side if enlarge else min(side, source[tall]))
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, SIDES, st.sampled_from(["inside", "outside", "cover", "contain", "fill"]))
 def test_nothing_is_ever_enlarged_unasked(source: Size, width: int, height: int, fit: Any) -> None:
     """Without `enlarge` no side is longer than the source's, and no pixel is made of less than one."""
@@ -116,6 +124,7 @@ def test_nothing_is_ever_enlarged_unasked(source: Size, width: int, height: int,
     assert size[0] <= max(1, box[2] - box[0]) + 0.51 and size[1] <= max(1, box[3] - box[1]) + 0.51
 
 
+@IN_ITS_TIME
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.integers(1, 60), st.integers(1, 60),
        st.sampled_from(["inside", "outside", "cover", "contain", "fill"]), st.booleans())  # fmt: skip
 def test_the_stage_makes_the_size_that_the_geometry_says(
@@ -276,6 +285,7 @@ def corner(position: str) -> tuple[float, float]:
     )
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, SIDES, st.booleans(), st.sampled_from(POSITIONS))
 @example((4000, 3), 200, 200, False, "bottom right")
 @example((301, 40), 200, 200, False, "right")
@@ -456,6 +466,7 @@ def test_sides_are_rounded_half_up(source: Size, width: int, expected: Size) -> 
     assert fit_to(source[::-1], None, width, "inside", False)[0] == expected[::-1]
 
 
+@IN_ITS_TIME
 @given(SOURCES, SIDES, SIDES, FITS, st.booleans(), st.floats(1, 4))
 def test_the_box_of_a_resize_is_enough_for_it(
     source: Size, width: int, height: int, fit: Any, enlarge: bool, gap: float

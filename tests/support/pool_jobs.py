@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.allowance import MoreMemoryNeeded, allowance
 from pipeline.engines import slots
 from pipeline.messages import Job, Outcome, Result, Source, StageInfo, Target
 
@@ -60,8 +61,8 @@ def work(job: Job, enter: Callable[[int], None]) -> Outcome:
         try:
             if where in ("", target.stage):
                 text = ACTIONS[action](*args) or ""
-        except Exception as error:
-            kind = "memory" if isinstance(error, MemoryError) else "error"
+        except (Exception, MoreMemoryNeeded) as error:
+            kind = "memory" if isinstance(error, (MemoryError, MoreMemoryNeeded)) else "error"
             results.append(Result(target.stage, target.path, "failed", str(error), kind))  # type: ignore[arg-type]
         else:
             results.append(Result(target.stage, target.path, "done", str(text)))
@@ -104,6 +105,22 @@ def _grow(megabytes: str, seconds: str = "0", *_: str) -> str:
     loaded.append(b"x" * (int(megabytes) << 20))
     time.sleep(float(seconds))
     return str(os.getpid())
+
+
+def _claim(file: str, megabytes: str, *_: str) -> None:
+    """Note that the job was begun, claim memory, and note that it was granted."""
+    _count(file)
+    allowance.claim(int(megabytes) * 1_000_000)
+    _count(file)
+
+
+def _claim_unheard(file: str, megabytes: str, *_: str) -> str:
+    """Claim memory, and make something else if it cannot be had."""
+    try:
+        _claim(file, megabytes)
+    except BaseException:
+        return "poor"
+    return "rich"
 
 
 def _grow_and_die(folder: str, *_: str) -> None:
@@ -239,6 +256,8 @@ ACTIONS: dict[str, Callable[..., str | None]] = {
     "fail": _fail,
     "memory": _memory_error,
     "grow": _grow,
+    "claim": _claim,
+    "claim_unheard": _claim_unheard,
     "grow_and_die": _grow_and_die,
     "spin": _spin,
     "break_pool": _break_pool,

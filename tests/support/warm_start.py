@@ -31,7 +31,7 @@ from typing import NoReturn
 # any more: see `_is_nothing_else` in pipeline/stage/isolation.py.
 _LIBRARIES = (
     "argparse", "ctypes", "datetime", "faulthandler", "json", "mimetypes", "multiprocessing.forkserver",
-    "multiprocessing.pool", "multiprocessing.resource_tracker", "multiprocessing.sharedctypes", "random", "shlex",
+    "multiprocessing.heap", "multiprocessing.pool", "multiprocessing.resource_tracker", "random", "shlex",
     "sqlite3", "tempfile", "textwrap", "pydantic", "yaml",
     "pipeline.cli", "pipeline.commands.check", "pipeline.commands.run", "pipeline.config.load", "pipeline.config.read",
     "pipeline.ledger.failures", "pipeline.ledger.outputs", "pipeline.ledger.plan_tables", "pipeline.ledger.runs",

@@ -52,7 +52,7 @@ def tell():
 # What a run that was told nothing new has no use for.
 HEAVY = {
     "pydantic", "pydantic_core", "yaml", "argparse", "gettext", "importlib.metadata", "email", "PIL", "tqdm",
-    "pathspec", "pipeline.config.read", "pipeline.config.schema", "pipeline.config.document",
+    "pathspec", "_hashlib", "pipeline.config.read", "pipeline.config.schema", "pipeline.config.document",
     "pipeline.stage.options",
 }  # fmt: skip
 
@@ -131,3 +131,13 @@ def in_folder(folder: Path) -> list[Path]:
         except OSError:  # it has ended meanwhile
             continue
     return found
+
+
+def test_what_follows_the_program_goes_on(tmp_path: Path) -> None:
+    """It ends its process at once, but neither below a profiler nor before exit functions and what they print."""
+    code = "import atexit; atexit.register(print, 'the end'); from pipeline.cli import be_program; be_program()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for words, said in ((["-c", code], "the end"), (["-m", "cProfile", "-m", "pipeline"], "function calls")):
+        command = [sys.executable, *words, "--version"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stdout.startswith("filemill ") and said in done.stdout, done.stderr

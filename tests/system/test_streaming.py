@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,15 @@ from pipeline.api import iterate
 from pipeline.cli import main
 from pipeline.config.load import load_config
 from pipeline.engines import pool
-from pipeline.messages import Outcome
+from pipeline.ledger.ledger import UnchangedRange
+from pipeline.messages import Outcome, Source
 from pipeline.observer import RunObserver
 from pipeline.operations import work
 from pipeline.operations.run import run
+from pipeline.planning.made_ranges import MadeRanges
+from pipeline.planning.recipe import output_specs
 from pipeline.planning.selection import Selection
+from pipeline.planning.unchanged import ComparedRange, settled_ranges
 from pipeline.report.summary import Summary
 
 YAML = "inputs: in\nstages: [{name: up, uses: upper, output: 'out/{dir}/{name}'}]\npool: {processes: 2}\n"
@@ -271,3 +276,48 @@ def test_plan_says_why_a_pipeline_does_not_stream(
     project.edit("pipeline.yaml", "out/{dir}/{name}", template)
     assert main(["plan", str(project.folder / "pipeline.yaml"), "-v"]) == 0
     assert f"does not stream, but makes a whole plan first: {WHY[template]}" in capsys.readouterr().out
+
+
+def ranges_of(project: Project, monkeypatch: pytest.MonkeyPatch) -> tuple[set[bytes], list[object], list[object]]:
+    """Run, and return which ranges were digested meanwhile, what is kept of all, and what their records tell."""
+    compared, found = list[ComparedRange](), dict[bytes, UnchangedRange]()
+    expect = MadeRanges.expect
+
+    def note(made: MadeRanges, each: ComparedRange, sources: Sequence[Source]) -> None:
+        compared.append(each)
+        expect(made, each, sources)
+        made._found = found
+
+    monkeypatch.setattr(MadeRanges, "expect", note)
+    config = load_config(project.folder / "pipeline.yaml")
+    run(config, Selection())
+    with ledger_of(project.folder) as ledger:
+        told = settled_ranges(config, ledger, output_specs(config, ledger, record=False), compared, {})
+        return set(found), [ledger.unchanged.get(each.first) for each in compared], list(told)
+
+
+# Names with which a range begins, so that a few files make several.
+FIRSTS = [name for name in (f"d1/{number}.txt" for number in range(9999)) if not zlib.crc32(name.encode()) & 0x3FF]
+
+
+@pytest.mark.parametrize("templates", [["out/{dir}/{name}"], ["a/{dir}/{name}", "b/{dir}/{name}"]], ids=len)
+def test_ranges_are_digested_as_their_records_tell(
+    project: Project, templates: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the outputs are made, also of ranges with files that no stage takes; the next run passes them over."""
+    stages = [f"{{name: up{at}, from: inputs, uses: upper, output: '{each}'}}" for at, each in enumerate(templates)]
+    project.edit("pipeline.yaml", "{name: up, uses: upper, output: 'out/{dir}/{name}'}", ", ".join(stages))
+    for name in (*FIRSTS, "d1/5.png"):
+        project.write(f"in/{name}", "\0" if name.endswith("png") else "text")
+    found, kept, told = ranges_of(project, monkeypatch)
+    assert len(kept) == len(FIRSTS) + 1 == len(found)
+    assert kept == told
+    assert project.run().up_to_date == (FILES + len(FIRSTS)) * len(templates)
+
+
+def test_a_range_with_a_failed_file_is_not_digested(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FIRSTS:
+        project.write(f"in/{name}", "bad" if name == FIRSTS[3] else "text")
+    found, kept, told = ranges_of(project, monkeypatch)
+    assert len(kept) == len(FIRSTS) + 1 == len(found) + 1 and FIRSTS[3].encode() not in found
+    assert [each for each in kept if each] == told and len(told) == len(found)

@@ -57,7 +57,7 @@ def test_every_package_has_a_row() -> None:
     """The newcomer's map is whole, and no module stands beside the house."""
     packages = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
     assert packages | {"api", "cli", "values", "root"} == set(table())
-    assert len(list(PACKAGE.glob("*.py"))) <= 13
+    assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
 def test_bundled_stages_import_only_what_is_public() -> None:

@@ -12,6 +12,7 @@ EVENTS: dict[str, tuple[object, ...]] = {
     "on_planned": (3,),
     "on_step": (Step("up", "made", "str", 0.1),),
     "on_outcome": (Outcome(Source(b"a", 1, 1), ()),),
+    "on_outcomes": ([Outcome(Source(b"a", 1, 1), ())],),
     "on_in_hand": ([],),
     "on_left": (12.5,),
     "on_slow": ("slow",),

@@ -1,4 +1,4 @@
-"""`pipeline.records.dataclass` is `dataclasses.dataclass`, but for the time at which the methods are compiled."""
+"""`pipeline.records` has `dataclass` and `NamedTuple` as the standard library has them, but quicker to define."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pickle
 import re
 from dataclasses import field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support.program import ROOT
@@ -135,3 +135,43 @@ def test_all_of_ours_are_made_by_it() -> None:
     standard = re.compile(r"^from dataclasses import .*\bdataclass\b", re.M)
     found = {file.name for file in (ROOT / "pipeline").rglob("*.py") if standard.search(file.read_text())}
     assert found - {"records.py"} <= {"types.py"}
+
+
+class Made(records.NamedTuple):
+    """A tuple with a field of every sort, and more than fields."""
+
+    plain: int
+    given: str = "x"
+    several: tuple[int, ...] = (1,)
+    LIMIT = 5
+
+    @property
+    def twice(self) -> int:
+        """Twice the first."""
+        return 2 * self.plain
+
+    @classmethod
+    def of(cls, plain: int) -> Made:
+        """Make one."""
+        return cls(plain)
+
+
+class Standard(NamedTuple):
+    """A tuple with a field of every sort, and more than fields."""
+
+    plain: int
+    given: str = "x"
+    several: tuple[int, ...] = (1,)
+
+
+def test_a_named_tuple_is_as_that_of_typing() -> None:
+    """It is told, compared, replaced, pickled and documented alike."""
+    made, standard = Made.of(3), Standard(3)
+    assert made == standard == (3, "x", (1,)) and repr(made) == repr(standard).replace("Standard", "Made")
+    assert (Made._fields, Made._field_defaults) == (Standard._fields, Standard._field_defaults)
+    assert (Made.__doc__, Made.__module__, Made.__mro__[1:]) == (Standard.__doc__, __name__, Standard.__mro__[1:])
+    assert (made.twice, Made.LIMIT, made._replace(plain=4).twice, made._asdict()) == (6, 5, 8, standard._asdict())
+    assert pickle.loads(pickle.dumps(made)) == made and type(copy.copy(made)) is Made
+    for wrong in ((), (1, "x", (1,), 2)):
+        with pytest.raises(TypeError):
+            Made(*wrong)

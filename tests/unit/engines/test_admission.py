@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from pipeline.planning.learnt import Learnt
 
 MB = 1_000_000
 # The sizes of sources whose jobs take so many megabytes.
-SMALL, MIDDLE, HUGE = 100, 10_000, 1_000_000
+SMALL, MIDDLE, LARGE, HUGE = 100, 10_000, 200_000, 1_000_000
 PEAKS = {SMALL: 50 * MB, MIDDLE: 300 * MB, HUGE: 500 * MB}
 
 
@@ -54,7 +55,7 @@ class Engine:
 
     folder: Path
     processes: int = 2
-    share: int = 400 * MB
+    share: int | None = 400 * MB
     alone: int = 800 * MB
     is_shared: bool = True
     ready: int = 0
@@ -133,9 +134,84 @@ def test_jobs_that_fit_together_run_together(make: Make) -> None:
 
 def test_nothing_known_is_nothing_held_back(make: Make) -> None:
     """As before there was anything to learn from."""
-    engine = make(learnt=Learnt()).add(*[HUGE] * 10)
-    assert engine.send() == [HUGE] * 6
+    engine = make(learnt=Learnt()).add(*[MIDDLE] * 10)
+    assert engine.send() == [MIDDLE] * 6
     assert len(engine.grants) == 0
+
+
+def tell(engine: Engine, size: int, peak: int) -> None:
+    """End a job, and learn what it took."""
+    engine.end(size)
+    engine.learnt.add(Outcome(Source(b"", size, 0), (Result("up", b"", "done"),), 1.0, peak_bytes=peak))
+
+
+def test_the_first_of_a_size_is_on_trial(make: Make) -> None:
+    """Others of that size wait for it, and the largest is the first; small ones run meanwhile."""
+    engine = make(learnt=learnt_from({SMALL: 50 * MB})).add(*[LARGE] * 3, *[HUGE] * 10, *[SMALL] * 20)
+    engine.send()
+    assert engine.sizes == [SMALL] * 6 + [HUGE]
+    engine.end(SMALL, SMALL).send()
+    assert engine.sizes == [SMALL] * 6 + [HUGE]
+    [grant] = engine.grants
+    assert (grant.reserved_bytes, grant.kill_bytes) == (600 * MB, None)  # at which any worker is killed
+    tell(engine, HUGE, 60 * MB)
+    engine.end(*[SMALL] * 6)
+    assert engine.send() == [HUGE] * 6 and not engine.grants
+    assert engine.end(*[HUGE] * 6).send() == [HUGE] * 3 + [LARGE] * 3
+
+
+def test_a_trial_teaches_what_is_large(make: Make) -> None:
+    """The others run as any that are known to be."""
+    engine = make(learnt=learnt_from({SMALL: 50 * MB})).add(*[HUGE] * 3)
+    assert engine.send() == [HUGE]
+    tell(engine, HUGE, 300 * MB)
+    assert engine.send() == [HUGE] * 2
+
+
+def test_a_trial_that_takes_no_more_memory_is_not_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it holds by then is what the others are expected to take; it keeps that, and no more is kept for it."""
+    monkeypatch.setattr(admission, "STEADY_S", float("inf"))
+    engine = make(learnt=Learnt(), processes=4).add(*[HUGE] * 10)
+    assert engine.send() == [HUGE]
+    number = engine.number_of(HUGE)
+    for held in (100, 300, 300):
+        engine.grants.renew({number: held * MB}, is_here=False)
+        assert engine.send() == []
+    monkeypatch.setattr(admission, "STEADY_S", -1)
+    assert engine.send() == [HUGE]
+    assert [grant.reserved_bytes for grant in engine.grants] == [360 * MB] * 2
+
+
+def test_a_trial_of_which_nothing_is_learnt_is_over_all_the_same(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has failed tells nothing; the others are not tried one by one."""
+    engine = make(learnt=Learnt()).add(*[HUGE] * 10)
+    assert engine.send() == [HUGE]
+    assert engine.end(HUGE).send() == []
+    monkeypatch.setattr(admission, "TOLD_S", -1)
+    assert engine.send() == [HUGE] * 6
+
+
+@pytest.mark.parametrize(
+    ("more", "sent"),
+    [
+        ({"learnt": learnt_from({HUGE // 4: 50 * MB})}, 6),
+        ({"learnt": learnt_from({HUGE // 10: 50 * MB})}, 1),
+        ({"learnt": Learnt(), "is_shared": False}, 6),
+        ({"learnt": Learnt(), "processes": 1}, 3),
+    ],
+)
+def test_who_is_not_tried(make: Make, more: dict[str, Any], sent: int) -> None:
+    """Sizes near to one that is known, files under a limit of the user's own, and those that have no neighbour."""
+    assert make(**more).add(*[HUGE] * 10).send() == [HUGE] * sent
+
+
+def test_two_runs_try_one_after_the_other(make: Make) -> None:
+    """What either takes is unknown."""
+    machine = Machine()
+    first, second = (make(machine=machine, learnt=Learnt()).add(*[HUGE] * 2) for _ in range(2))
+    assert (first.send(), second.send()) == ([HUGE], [])
+    tell(first, HUGE, 60 * MB)
+    assert (first.send(), second.send()) == ([HUGE], [HUGE])
 
 
 def test_fewer_neighbours_where_not_all_fit(make: Make) -> None:
@@ -174,7 +250,7 @@ def test_what_is_larger_than_all_runs_alone(make: Make) -> None:
 
 def test_a_kill_teaches(make: Make) -> None:
     """The first of its class runs alone, until it is known what it takes; the others then run beside small ones."""
-    engine = make(learnt=learnt_from({SMALL: 50 * MB})).add(*[HUGE] * 3, *[SMALL] * 10)
+    engine = make(learnt=learnt_from({SMALL: 50 * MB, HUGE: 50 * MB})).add(*[HUGE] * 3, *[SMALL] * 10)
     assert engine.send() == [HUGE] * 3 + [SMALL] * 3
     first = engine.number_of(HUGE)
     [killed] = engine.in_flight.pop(first)
@@ -221,6 +297,47 @@ def test_what_a_worker_holds_anyway_is_no_part_of_a_job(make: Make, peak: int, r
     """Tiny files are not large because each worker has loaded a model, unless that exceeds its share."""
     engine = make(learnt=learnt_from({SMALL: peak * MB}), ready=ready * MB).add(*[SMALL] * 4)
     assert engine.send() == [SMALL] * sent
+
+
+def claim(engine: Engine, size: int, claimed_bytes: int) -> None:
+    """Have a job in flight come back with a claim."""
+    [attempt] = engine.in_flight.pop(engine.number_of(size))
+    assert claimed_bytes > (engine.admission.allowed_bytes(0) or 0)
+    attempt.claimed_bytes = claimed_bytes
+    engine.admission.add_large(attempt)
+
+
+def test_jobs_that_claim_too_much_for_two_run_one_at_a_time(make: Make) -> None:
+    """Beside others of their size, whose claims are small, though nothing else is known of them."""
+    engine = make(learnt=learnt_from({SMALL: 50 * MB, HUGE: 50 * MB})).add(*[HUGE] * 3, *[SMALL] * 10)
+    assert engine.send() == [HUGE] * 3 + [SMALL] * 3
+    for _ in range(2):
+        claim(engine, HUGE, 400 * MB)
+    engine.end(SMALL, SMALL, HUGE)
+    assert sorted(engine.send())[-2:] == [SMALL, HUGE]
+    [grant] = engine.grants
+    assert grant.reserved_bytes > 464 * MB
+    number = engine.number_of(HUGE)
+    assert (engine.admission.allowed_bytes(number) or 0) >= 400 * MB
+    engine.end(*[size for size in engine.sizes if size == SMALL])
+    engine.send()
+    assert engine.sizes.count(HUGE) == 1
+    assert HUGE in engine.end(HUGE).send()
+
+
+def test_who_claims_more_than_there_is_runs_alone(make: Make) -> None:
+    """And may take whatever there is, without a further claim."""
+    engine = make(learnt=learnt_from({SMALL: 50 * MB})).add(HUGE)
+    engine.send()
+    claim(engine, HUGE, 2000 * MB)
+    assert engine.send() == [HUGE]
+    [grant] = engine.grants
+    assert grant.is_alone and engine.admission.allowed_bytes(engine.number_of(HUGE)) is None
+
+
+def test_nothing_is_claimed_where_nothing_is_limited(make: Make) -> None:
+    """As in a pool whose share of the memory is unknown."""
+    assert make(share=None).admission.allowed_bytes(0) is None
 
 
 def test_an_explicit_limit_stays_one(make: Make) -> None:

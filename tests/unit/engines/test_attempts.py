@@ -8,7 +8,7 @@ from support.pool_jobs import STAGES, job
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure, failure_text, with_descendants
 from pipeline.engines.output_capture import KEPT_BYTES
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Begin, FailureKind, Group, GroupJob, Handed, Outcome, Result, Source, Target
+from pipeline.messages import Begin, FailureKind, Group, GroupJob, Handed, LateFile, Outcome, Result, Source, Target
 
 DECODE, WEB, THUMB, PRINT = range(4)
 CRASH = WorkerFailure("crashed", WEB, "killed by SIGSEGV")
@@ -194,3 +194,37 @@ def test_a_stage_takes_all_below_it(stage: int, names: set[str]) -> None:
 def test_the_text_names_the_stage(stage: int, remark: str, text: str) -> None:
     """Where, and what is known beyond that."""
     assert failure_text(WorkerFailure("crashed", stage, "killed", remark), STAGES) == text
+
+
+def test_who_claims_memory_has_not_failed() -> None:
+    """What was made is kept, what was not is made once the memory can be had, without a try of its own."""
+    attempt = Attempt(job("x", "web", "print"))
+    claim = outcome(attempt, done("web"), failed("print", "memory"), claimed_bytes=300)
+    assert not attempt.is_settled_by(claim)
+    assert attempt.add_outcome(claim) is NextStep.RUN_LARGE
+    assert (attempt.claimed_bytes, remaining(attempt), attempt.is_answered) == (300, ["print"], False)
+    assert not (attempt.needs_memory or attempt.remaining.is_again)
+    assert attempt.add_outcome(outcome(attempt, failed("print", "memory"))) is NextStep.RUN_LAST
+    assert attempt.add_outcome(outcome(attempt, done("print"))) is NextStep.DELIVER
+    assert statuses(attempt) == {"web": "done", "print": "done"}
+
+
+def test_a_claim_that_a_stage_has_caught_counts_all_the_same() -> None:
+    """All is made again, over what the worker may have named."""
+    attempt = Attempt(job("x", "web"))
+    late = LateFile(0, "plugin.py", "digest")
+    caught = outcome(attempt, done("web"), claimed_bytes=300, late_code=(late,))
+    assert not attempt.is_settled_by(caught)
+    assert attempt.add_outcome(caught) is NextStep.RUN_LARGE
+    assert (remaining(attempt), attempt.remaining.is_again, attempt.is_answered) == (["web"], True, False)
+    again = outcome(attempt, done("web"))
+    assert not attempt.is_settled_by(again), "it would not tell what was loaded, which no worker says twice"
+    assert attempt.add_outcome(again) is NextStep.DELIVER
+    assert (attempt.outcome().late_code, attempt.outcome().claimed_bytes) == ((late,), 0)
+
+
+def test_a_full_disk_is_no_matter_of_memory() -> None:
+    """What the machine refused is told at once."""
+    attempt = Attempt(job("x", "web"))
+    claim = outcome(attempt, failed("web", "memory"), claimed_bytes=300, environment="disk full")
+    assert attempt.add_outcome(claim) is NextStep.DELIVER

@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.pool_engines import Make, first_bytes, kinds, run, texts
@@ -575,6 +576,51 @@ def test_a_drained_pool_drops_large_files_that_wait(make: Make, tmp_path: Path) 
     board = engine._grants.board
     engine.close()
     assert board and not board._file.exists()
+
+
+def claiming(make: Make, **more: Any) -> PoolEngine:
+    """An engine of two workers whose jobs may take 16 MB at least, and 250 at most, without a claim."""
+    limits = {"max_memory_bytes": 10**9, "memory_alone_bytes": 2 * 10**9, "is_memory_shared": True}
+    return make(peaks=Learnt(), **limits, **more)
+
+
+@pytest.mark.parametrize(("megabytes", "begun"), [(16, 1), (400, 2), (5000, 2)])
+def test_a_claim_is_granted_in_the_end(make: Make, tmp_path: Path, megabytes: int, begun: int) -> None:
+    """At once if it is small, else once so much can be had, and alone where it never can; no worker is replaced."""
+    file = tmp_path / "begun"
+    found = run(claiming(make, processes=1), [job("pid"), job(f"claim {file} {megabytes}"), job("pid 2")])
+    pids = file.read_text().split()
+    assert kinds(found) == {"pid": "done", f"claim {file} {megabytes}": "done", "pid 2": "done"}
+    assert len(pids) == begun + 1 and len(set(pids)) == 1
+
+
+def test_only_what_was_not_made_for_want_of_memory_is_made_again(make: Make, tmp_path: Path) -> None:
+    """The siblings of the stage that claimed are kept as they are."""
+    claim = f"claim {tmp_path}/begun 400@web"
+    [outcome] = run(claiming(make), [job(claim, "decode", "web", "print")])
+    assert {result.stage: result.status for result in outcome.results} == dict.fromkeys(
+        ("decode", "web", "print"), "done"
+    )
+    assert len((tmp_path / "begun").read_text().split()) == 3
+
+
+def test_what_a_stage_made_in_spite_of_a_refused_claim_does_not_count(make: Make, tmp_path: Path) -> None:
+    """An output does not depend on what else is running."""
+    name = f"claim_unheard {tmp_path}/begun 400"
+    assert texts(run(claiming(make), [job(name)])) == {name: "rich"}
+
+
+def test_a_drained_pool_drops_what_waits_for_its_memory(make: Make, tmp_path: Path) -> None:
+    """It has not failed, and the next run makes it."""
+    engine = claiming(make, processes=1)
+    engine.submit(job(f"claim {tmp_path}/begun 5000"))
+    engine.submit(job(f"hold {tmp_path}"))
+    wait_until(lambda: engine.poll(0.05) or list(tmp_path.glob("held-*")))
+    engine.drain()
+    (tmp_path / "go").touch()
+    found = []
+    wait_until(lambda: found.extend(engine.poll(0.05)) or not engine.busy)
+    assert kinds(found) == {f"hold {tmp_path}": "done"}
 
 
 def test_a_signal_while_it_closes_leaves_nothing(make: Make, method: str, tmp_path: Path) -> None:

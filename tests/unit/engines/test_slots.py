@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from array import array
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,10 @@ from support.program import wait_until
 
 from pipeline.engines.slots import NO_STAGE, PID, WIDTH, SlotAllocator, SlotTable, State, first_word
 
-CONTEXT = multiprocessing.get_context("fork")
-
 
 def test_a_slot_is_its_own(tmp_path: Path) -> None:
     """What one worker reports changes neither another's slot nor the word before them all."""
-    table = SlotTable(CONTEXT, 3)
+    table = SlotTable(3)
     slots = [slot for _ in range(3) if (slot := SlotAllocator(table, tmp_path).allocate(0))]
     for number in range(3):
         table.reset(number)
@@ -31,12 +30,12 @@ def test_a_slot_is_its_own(tmp_path: Path) -> None:
 
 def test_a_slot_that_is_given_again_says_nothing_of_the_last_worker(tmp_path: Path) -> None:
     """A new worker is starting, and has no job, whatever the one before died of."""
-    table = SlotTable(CONTEXT, 1)
+    table = SlotTable(1)
     allocator = SlotAllocator(table, tmp_path)
     slot = allocator.allocate(0)
     assert slot
     at = first_word(slot.number)
-    table.words[at : at + WIDTH] = [State.WORKING, 1, 2, 3, 4, 5, 6, 7]
+    table.words[at : at + WIDTH] = array("q", [State.WORKING, 1, 2, 3, 4, 5, 6, 7])
     assert table.read(0) == (State.WORKING, 1, 2, 3, 4, 5)
     allocator.release(slot)
     began = time.monotonic_ns()
@@ -49,7 +48,7 @@ def test_a_slot_that_is_given_again_says_nothing_of_the_last_worker(tmp_path: Pa
 
 def test_no_slot_is_given_twice(tmp_path: Path) -> None:
     """There are as many as there are rows; who comes later waits for one that is given back."""
-    allocator = SlotAllocator(SlotTable(CONTEXT, 4), tmp_path)
+    allocator = SlotAllocator(SlotTable(4), tmp_path)
     given = [allocator.allocate(0) for _ in range(4)]
     assert sorted(slot.number for slot in given if slot) == [0, 1, 2, 3]
     assert len({slot.capture for slot in given if slot}) == 4
@@ -62,7 +61,7 @@ def test_no_slot_is_given_twice(tmp_path: Path) -> None:
 
 def test_a_slot_carries_the_limits(tmp_path: Path) -> None:
     """Each worker counts down its own share of files."""
-    allocator = SlotAllocator(SlotTable(CONTEXT, 2), tmp_path / "made", (7,), 2, 10**9)
+    allocator = SlotAllocator(SlotTable(2), tmp_path / "made", (7,), 2, 10**9)
     first, second = allocator.allocate(0), allocator.allocate(0)
     assert first and second and first.files_left == 2
     first.files_left = 0
@@ -74,7 +73,7 @@ def test_a_slot_carries_the_limits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("files_left", "is_used_up"), [(None, False), (2, False), (0, True), (-1, True)])
 def test_a_share_of_files(tmp_path: Path, files_left: int | None, is_used_up: bool) -> None:
     """No share is no limit."""
-    slot = SlotAllocator(SlotTable(CONTEXT, 1), tmp_path).allocate(0)
+    slot = SlotAllocator(SlotTable(1), tmp_path).allocate(0)
     assert slot
     slot.files_left = files_left
     assert slot.is_used_up is is_used_up
@@ -82,7 +81,7 @@ def test_a_share_of_files(tmp_path: Path, files_left: int | None, is_used_up: bo
 
 def test_captures_are_removed(tmp_path: Path) -> None:
     """Those that were never written are no error, and what is not ours stays."""
-    allocator = SlotAllocator(SlotTable(CONTEXT, 2), tmp_path)
+    allocator = SlotAllocator(SlotTable(2), tmp_path)
     slot = allocator.allocate(0)
     assert slot
     slot.capture.write_text("text")
@@ -95,7 +94,7 @@ def test_captures_are_removed(tmp_path: Path) -> None:
 def test_the_parent_reads_what_another_process_wrote(tmp_path: Path, method: str) -> None:
     """Also after that process is dead, which is when it matters."""
     context = multiprocessing.get_context(method)
-    table = SlotTable(context, 2)
+    table = SlotTable(2)
     slot = SlotAllocator(table, tmp_path).allocate(0)
     assert slot
     process = context.Process(target=slot.enter_state, args=(State.LEAVING,))
@@ -107,7 +106,7 @@ def test_the_parent_reads_what_another_process_wrote(tmp_path: Path, method: str
 
 def test_the_scratch_of_a_dead_worker_is_removed(tmp_path: Path) -> None:
     """At once, since a run may take days; that of the others stays."""
-    allocator = SlotAllocator(SlotTable(CONTEXT, 1), tmp_path / "slots", scratch=tmp_path)
+    allocator = SlotAllocator(SlotTable(1), tmp_path / "slots", scratch=tmp_path)
     slot = allocator.allocate(0)
     assert slot
     for pid in ("12-1", "13-1"):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image
 from support.pictures import bomb_png, encode, paint, png_chunk
 from support.program import ROOT
 
+from pipeline.allowance import Allowance, MoreMemoryNeeded, allowance
 from pipeline.errors import Unreadable
 from pipeline.images import Limits, limited_to
 from pipeline.images.costs import refuse_if_too_costly
@@ -287,3 +289,55 @@ def test_the_file_is_left_where_it_was() -> None:
     here = image.fp.tell()
     refuse_if_too_costly(image)
     assert image.fp.tell() == here
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Allowance]:
+    """The allowance of this process, which is 10 MB."""
+    monkeypatch.setattr(allowance, "allowed_bytes", 10_000_000)
+    yield allowance
+    allowance.take_claim()
+
+
+@pytest.mark.parametrize(
+    ("format_", "options", "least", "most"),
+    [
+        ("PNG", {}, 4, 8),
+        ("BMP", {}, 4, 4),
+        ("WEBP", {"lossless": True}, 16, 16),
+        ("JPEG", {"quality": 95, "progressive": True}, 2, 8),
+    ],
+)
+def test_memory_is_claimed_before_it_is_taken(
+    allowed: Allowance, format_: str, options: dict[str, object], least: float, most: float
+) -> None:
+    """So much for each pixel, whatever the size of the file; once that is granted, it is decoded."""
+    data = encode(Image.new("RGB", (2000, 2000), "red"), format_, **options)
+    opened = open_picture(data)
+    tracemalloc.start()
+    with pytest.raises(MoreMemoryNeeded):
+        opened.load((10, 10))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    claimed = allowed.take_claim()
+    assert least <= claimed / 4_000_000 <= most + 0.1
+    allowed.allowed_bytes = claimed
+    assert opened.load((10, 10)).size == (10, 10)
+    with pytest.raises(MoreMemoryNeeded):  # a whole one takes more, and is copied
+        open_picture(data).load()
+
+
+def test_what_a_decoder_leaves_out_is_not_claimed(allowed: Allowance) -> None:
+    """A large JPEG takes little for a small picture."""
+    data = encode(Image.new("RGB", (4000, 4000), "red"), "JPEG")
+    assert open_picture(data).load((100, 100)).size == (100, 100)
+    assert not allowed.claimed_bytes
+
+
+def test_all_frames_are_claimed_together(allowed: Allowance) -> None:
+    """Each is small."""
+    frames = [Image.new("RGB", (300, 300), (number, 0, 0)) for number in range(30)]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert open_picture(data).load().size == (300, 300)
+    with pytest.raises(MoreMemoryNeeded):
+        open_picture(data).load(frames="all")

@@ -47,16 +47,26 @@ def test_it_is_lanczos(backend: str, mode: str, source: tuple[int, int], size: t
     assert np.abs(premultiplied(made) - exact_lanczos(image, size, box)).max() < (4 if "A" in mode else 2.5)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("mode, width", [("RGB", 1501), ("RGBA", 1501), ("RGB", 2048), ("RGBA", 1024), ("L", 4096)])
 @pytest.mark.parametrize("size", [(700, 410), (31, 45)])
-def test_a_large_picture_has_no_seams(backend: str, mode: str, size: tuple[int, int]) -> None:
-    """What is worked on in bands fits together, to the last row."""
-    image = noise(1501, 1103, mode)
+def test_a_large_picture_has_no_seams(backend: str, mode: str, width: int, size: tuple[int, int]) -> None:
+    """What is worked on in bands of rows, or of columns, fits together to the last of them."""
+    image = noise(width, 1103, mode)
     off = np.abs(
         premultiplied(resample(image, size, LANCZOS, whole(image), ALL)) - exact_lanczos(image, size, whole(image))
     )
 
     assert off.max() < (4 if "A" in mode else 2.5)
+
+
+@pytest.mark.parametrize("mode, width", [("RGB", 2048), ("L", 4096)])
+@pytest.mark.parametrize("backend", ["Pillow"], indirect=True)
+def test_bands_of_columns_change_no_byte(backend: str, mode: str, width: int) -> None:
+    """Whether there are bands depends on how rows lie in memory, and the pixels do not."""
+    image = noise(width, 203, mode)
+    made = resample(image, (width * 2 // 5, 81), LANCZOS, whole(image), ALL)
+
+    assert made == image.resize((width, 81), LANCZOS).resize(made.size, LANCZOS)
 
 
 @pytest.mark.parametrize("source", [(4000, 3), (3, 4000), (1, 9_000)])

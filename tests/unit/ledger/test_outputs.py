@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.records import done, fail, intend, key, skip
 
+from pipeline.engines.made_jobs import MadeBatch, MadeJobs
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.outputs import kept_time
 from pipeline.messages import FailureKind, Job, Source, Target
@@ -167,3 +168,42 @@ def test_listed_sources_confine_what_is_read(ledger: Ledger) -> None:
     assert list(ledger.listed_sources()) == [b"a", b"c", b"nowhere"]
     assert [row.source for row in ledger.outputs.all(listed=True)] == [b"a", b"c"]
     assert [failure.source for failure in ledger.failures.all(listed=True)] == [b"a"]
+
+
+Files = tuple[int, int, bytes]
+TIMES = st.integers(-(2**64), 2**64)
+FILES = st.tuples(st.integers(0, 2**40), TIMES, st.just(b"") | st.binary(min_size=16, max_size=16))
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), TIMES, FILES, FILES), min_size=1, max_size=20),
+    st.sampled_from([b"", b"s" * 16]),
+)
+@settings(max_examples=examples(50), deadline=None)
+def test_many_outputs_are_recorded_as_each_would_be(jobs: list[tuple[bool, int, Files, Files]], digest: bytes) -> None:
+    """Also those without a file, and those with times that SQLite cannot keep; in a second run, too."""
+    batches = []
+    for number, (has_two, mtime_ns, *_) in enumerate(jobs):
+        stages = ("up", "down") if has_two else ("up",)
+        targets = tuple(Target(stage, b"/project/%b/%d" % (stage.encode(), number)) for stage in stages)
+        batches.append(Job(Source(b"%d" % number, number, mtime_ns), targets))
+    rows = [(0.25, digest, None, *first, *(second if two else ())) for two, _, first, second in jobs]
+    made, recipes = MadeJobs([MadeBatch(batches, rows, 1)]), {"up": 1, "down": 2}
+    kept = []
+    for together in (False, True):
+        with closing(Ledger(None)) as ledger:
+            for run in ("one", "two"):
+                ledger.begin_run(run)
+                if run == "two":
+                    ledger.outputs.expect_rows()
+                ledger.begin()
+                ledger.intend(batches, key)
+                for group in made.groups if together else ():
+                    ledger.record_made(*group, key, recipes)
+                for outcome in () if together else made:
+                    ledger.record(outcome, key, recipes)
+                ledger.commit()
+            rest = "source_size, run, seat, seconds, peak_bytes, bytes_in, bytes_out, annotations"
+            costs = ledger._connection.execute(f"SELECT {rest} FROM outputs ORDER BY source, target").fetchall()
+            kept.append(([row._replace(recorded_ns=0) for row in ledger.outputs.all()], costs))
+    assert kept[0] == kept[1] and len(kept[0][0]) == sum(1 + two for two, *_ in jobs)

@@ -104,6 +104,16 @@ def test_peaks_go_by_size(size: int, peak: int) -> None:
     assert learnt_from(outcome(100, 1, peak_bytes=50 * MB)).peak_bytes(("up",), 1 << 40) == 50 * MB
 
 
+@pytest.mark.parametrize(("size", "is_foreseen"), [(10, True), (1000, True), (4000, True), (8000, False)])
+def test_what_is_far_larger_than_all_that_was_met_is_not_foreseen(size: int, is_foreseen: bool) -> None:
+    """A file up to four times as large as one whose peak is known takes nothing that is a surprise."""
+    learnt = Learnt()
+    assert not learnt.is_foreseen(("up",), size)
+    learnt.add_peak(("up",), 1000, 100 * MB)
+    assert learnt.is_foreseen(("up",), size) is is_foreseen
+    assert not learnt.is_foreseen(("down",), size)
+
+
 def test_one_strange_file_tells_nothing_of_the_others() -> None:
     """Of twenty files one or two may need more than the others; where more do, the class is known for it."""
     usual = [outcome(100, 1, peak_bytes=50 * MB)] * 20

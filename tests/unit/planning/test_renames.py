@@ -273,7 +273,7 @@ def test_killed_on_the_way(project: Project, step: str) -> None:
 
     def note(ledger: Ledger) -> None:
         ledger.begin_run("killed")
-        ledger.intents.add([(b"other/a", b"a", "up")])
+        ledger.intents.add([b"other/a", b"a", b"up"])
 
     die_after(project.folder, note)
     if step != "noted":

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.program import wait_until_gone
+from support.program import wait_until, wait_until_gone
 
-from pipeline.errors import ConfigError
-from pipeline.stage.isolation import ProcessDied, call, unpack
+from pipeline.errors import ConfigError, EnvironmentFailure
+from pipeline.stage.isolation import ProcessDied, call, prepare, unpack
 
 LIGHT = """
 import sys
@@ -54,6 +54,28 @@ def test_a_death_is_told(code: int, how: str) -> None:
 def test_the_processes_end_with_ours(tmp_path: Path) -> None:
     """Whatever becomes of the program, neither the server nor a child outlives it."""
     code = "import os; from pipeline.stage.isolation import call; print(call('os:getppid'), flush=True); os._exit(1)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    wait_until_gone([int(done.stdout)])
+
+
+def test_a_call_takes_the_answer_of_what_was_prepared(tmp_path: Path) -> None:
+    """It is not made twice; a call of anything else does without that answer."""
+    folder, other = str(tmp_path / "folder"), str(tmp_path / "other")
+    prepare("os:mkdir", folder)
+    wait_until(lambda: (tmp_path / "folder").exists())
+    assert call("os:mkdir", folder) is None
+    with pytest.raises(EnvironmentFailure, match="File exists"):
+        call("os:mkdir", folder)
+    prepare("os:mkdir", other)
+    assert call("os:getcwd") == os.getcwd()
+    prepare("time:sleep", 1000)
+    prepare("os:getcwd")
+    assert call("os:getcwd") == os.getcwd()
+
+
+def test_what_was_prepared_ends_with_us(tmp_path: Path) -> None:
+    """Nobody takes its answer any more."""
+    code = "from pipeline.stage import isolation as i; i.prepare('time:sleep', 1000); print(i._server._process.pid)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     wait_until_gone([int(done.stdout)])
 

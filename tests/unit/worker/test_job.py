@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import gc
 import io
 import os
@@ -18,6 +19,7 @@ from PIL import Image
 from support.worker_bench import Bench, worker_bench
 
 from pipeline.files.atomic import temporary_for
+from pipeline.files.template import OWNER_FILE
 from pipeline.messages import Job, Result, Source, Target
 from pipeline.worker import main as worker
 from pipeline.worker.job import JobRunner
@@ -218,6 +220,7 @@ def test_a_job_that_has_ended_is_gone_at_once(bench: Bench) -> None:
     """It holds the contents of its source, and the next job of a worker follows long before any cycle is looked for."""
     bench.start(("upper", None), ("yes", None), ("same", "yes"), ("copied", None), ("no", None), ("fail", None))
     bench.text("x.txt")
+    gc.collect()  # what other tests have left
     gc.disable()
     try:
         bench.work("x.txt", "upper", "same", "copied", "no", "fail")
@@ -630,3 +633,26 @@ def test_the_stage_in_hand_is_announced(bench: Bench) -> None:
     worker.work(Job(Source(b"x.txt", 5, 5), (Target("fail", os.fsencode(bench.out / "f.txt")),)), told.append)
 
     assert told == [0, -1, 1, -1]
+
+
+def test_a_folder_that_is_lost_before_the_name_is_given_is_no_fault_of_the_file(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody takes the output folder away between the writing of a temporary and its naming."""
+    bench.out.mkdir()
+    (bench.out / OWNER_FILE).touch()
+    bench.start(("upper", None))
+    setup = dataclasses.replace(bench.setup, output_folders=(os.fsencode(bench.out),))
+    worker.start(setup.pack())
+    bench.text("x.txt")
+    link = os.link
+
+    def lose(*arguments: Any, **more: Any) -> None:
+        bench.out.rename(bench.folder / "away")
+        link(*arguments, **more)
+
+    monkeypatch.setattr(os, "link", lose)
+    found = os.stat(bench.root / "x.txt")
+    target = Target("upper", os.fsencode(bench.out / "upper.txt"), is_new=True)
+    outcome = worker.work(Job(Source(b"x.txt", found.st_size, found.st_mtime_ns), (target,)))
+    assert "was removed or unmounted while the run was at work" in outcome.environment
