@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.engines.attempts import Attempt
 
-# A batch should take this long: sending it then costs next to nothing, and no worker waits for another.
+# A batch should take this long: sending it then costs next to nothing, and no worker waits for another. At 0.02 the
+# process that sends them limited 64 workers: files of 5 ms took a third longer.
 BATCH_S = 0.05
 # Beyond this size a larger batch saves nothing more.
 MAX_JOBS_IN_BATCH = 256

@@ -25,7 +25,7 @@ _TURN_EVERY_S = 0.01
 # So many jobs wait for room in the engine, and more of them are stored with the plan...
 _MAX_WAITING = 4096
 # ...unless those that were taken are expected to end within so many seconds: to wait for that costs less.
-_MAX_WAIT_S = 2.0
+_MAX_WAIT_S = 1.0
 
 
 class RunStopped(Exception):
@@ -115,8 +115,6 @@ class EarlyJobs:
         self._intended: deque[Job] = deque()
         self._taken = 0
         self._began = time.monotonic()
-        self._first_done: tuple[int, float] | None = None
-        """How many jobs had ended when it was first asked of any, and when that was."""
         self._next_turn = self._began + _HELD_BACK_S
         self._has_begun = self._is_turning = False
 
@@ -145,13 +143,8 @@ class EarlyJobs:
 
     def _is_quick(self) -> bool:
         """Return whether the jobs that were taken end so soon that it is best to wait for them."""
-        done, now = self._context.recorder.done_files, time.monotonic()
-        if not done:
-            return now - self._began < _MAX_WAIT_S
-        # The first take as long as the workers need to start, which tells nothing of the others.
-        self._first_done = self._first_done or (done, now)
-        more, seconds = done - self._first_done[0], now - self._first_done[1]
-        return seconds * (self._taken - done) < _MAX_WAIT_S * more if more else seconds < _MAX_WAIT_S
+        done, seconds = self._context.recorder.done_files, time.monotonic() - self._began
+        return seconds * (self._taken - done) < _MAX_WAIT_S * done if done else seconds < _MAX_WAIT_S
 
     def expect(self, compared: ComparedRange, sources: Sequence[Source]) -> None:
         """Have a range of sources be digested while its outputs are recorded."""
