@@ -25,6 +25,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+ENDED_IN_ORDER = (0, 1, 6)
+"""The exit codes of runs that came to their end: all that was to be made was made, or tried."""
+HELD_ONLY = 6
+"""The exit code of a run in which nothing failed, while files are held from before."""
+TIME_IS_UP = 5
+"""The exit code of a run that its time limit ended, while all was well."""
+
 
 class FilemillError(Exception):
     """The base of all our errors; the program prints its text instead of a traceback."""

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP
 from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
 from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Outcome, Result
@@ -41,7 +42,7 @@ VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) ON CONFLICT (sourc
 _COLUMNS = "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at, failed_at"
 
 # Runs that ended so were not cut short: what failed in them was tried.
-_IN_ORDER = (0, 1)
+_IN_ORDER = (*ENDED_IN_ORDER, TIME_IS_UP)
 # Characters of what was printed that are kept, most of them from its end; the log of the run has more.
 _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
 # The failures of a stage by a recipe that began after some time, and that nobody has dismissed.

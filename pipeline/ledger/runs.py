@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipeline.errors import ENDED_IN_ORDER
 from pipeline.files.clocks import boot_id, may_be_since
 from pipeline.files.quiet_runs import QuietRun
 from pipeline.messages import KILLED
@@ -174,7 +175,7 @@ class Runs:
     def unclean(self) -> list[str]:
         """Return the names of runs that may have left temporaries: they or one of their workers was cut short."""
         found = self._connection.execute(
-            "SELECT name FROM runs WHERE NOT swept AND (exit IS NULL OR exit NOT IN (0, 1)"
+            f"SELECT name FROM runs WHERE NOT swept AND (exit IS NULL OR exit NOT IN {ENDED_IN_ORDER}"
             " OR EXISTS (SELECT 1 FROM failures WHERE run = runs.name AND kind IN (?, ?, ?)))",
             KILLED,
         )

@@ -14,7 +14,7 @@ from typing import TextIO, TypeVar
 
 from pipeline.config.model import Errors
 from pipeline.engines.made_jobs import MadeJobs
-from pipeline.errors import EnvironmentFailure, PolicyStop
+from pipeline.errors import HELD_ONLY, TIME_IS_UP, EnvironmentFailure, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import has_no_file
 from pipeline.ledger.ledger import Ledger
@@ -43,7 +43,7 @@ _MAX_MOVED = 3
 # How many files in a row may be unreadable by the machine's fault: so many are no bad sectors, the disk is gone.
 _MAX_UNREACHABLE = 3
 # The graver exit code wins; a signal is graver than all of these.
-_BY_GRAVITY = (0, 1, 4, 2, 3, 70)
+_BY_GRAVITY = (0, HELD_ONLY, TIME_IS_UP, 1, 4, 2, 3, 70)
 
 
 class RunLog:
@@ -76,7 +76,7 @@ class RunLog:
 
     def end_with(self, exit_code: int) -> bool:
         """Have the run end with an exit code, unless that of another cause is as grave; return whether it will."""
-        is_graver = _gravity(exit_code) > _gravity(self.summary.exit)
+        is_graver = gravity(exit_code) > gravity(self.summary.exit)
         self.summary.exit = exit_code if is_graver else self.summary.exit
         return is_graver
 
@@ -362,5 +362,6 @@ class Recorder:
         return self._templates[stage].key(path)
 
 
-def _gravity(exit_code: int) -> int:
+def gravity(exit_code: int) -> int:
+    """Return the place of an exit code among all: of two causes the one with the higher place counts."""
     return _BY_GRAVITY.index(exit_code) if exit_code in _BY_GRAVITY else len(_BY_GRAVITY)

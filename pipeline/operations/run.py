@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import CodeChanged, PolicyStop
+from pipeline.errors import ENDED_IN_ORDER, CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
@@ -166,7 +166,7 @@ def run_jobs(context: RunContext) -> None:
 def prune(context: RunContext) -> None:
     """Remove orphans, if the pipeline has `prune` and they are within its limit."""
     config, summary = context.config, context.summary
-    if config.prune is None or context.selection.is_partial or summary.exit not in (0, 1):
+    if config.prune is None or context.selection.is_partial or summary.exit not in ENDED_IN_ORDER:
         return
     from pipeline.operations.prune import Pruner
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.model import Config
 from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
-from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
+from pipeline.errors import ENDED_IN_ORDER, CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
@@ -189,7 +189,13 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 ) as file,
             ):
                 file.writelines(f"{note}\n" for note in ledger.notes)
-                summary = Summary(run=state.run, pipeline=config.name)
+                summary = Summary(
+                    run=state.run,
+                    pipeline=config.name,
+                    yaml=str(config.file.absolute()),
+                    state=str(state.folder),
+                    log=str(state.log),
+                )
                 log = RunLog(file, summary)
                 live = LiveProgress(state, summary, config.file.name)
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
@@ -259,7 +265,7 @@ def close_run(context: RunContext) -> None:
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
     _note_set_aside(context)
     _note_next_steps(context)
-    if plan and plan.compared and summary.exit in (0, 1):
+    if plan and plan.compared and summary.exit in ENDED_IN_ORDER:
         ledger.begin()
         made = context.recorder.made_ranges
         found = made.found if made else {}
@@ -273,7 +279,7 @@ def close_run(context: RunContext) -> None:
         context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
-    swept = met_all and summary.exit in (0, 1)
+    swept = met_all and summary.exit in ENDED_IN_ORDER
     ledger.end_run(
         summary.exit, summary.as_json() | ({"work": context.work_done} if context.work_done else {}), swept=swept
     )

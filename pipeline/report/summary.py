@@ -54,12 +54,24 @@ class Summary:
     failed_files: int = 0
     """The number of files in which a stage failed, without those that the plan refused."""
     pipeline: str = ""
+    yaml: str = ""
+    """The absolute path of pipeline.yaml; empty where the run was answered from a note, as are the next ones."""
+    state: str = ""
+    """The absolute path of the state folder."""
+    log: str = ""
+    """The absolute path of the run's log."""
+    report: str = ""
+    """The absolute path of the run's report; empty if none was written."""
     stopped: str = ""
     """The reason for which the run ended early; empty if it did not."""
     notes: list[str] = field(default_factory=list)
     """Further remarks for a person, in order."""
     failures: list[tuple[Origin, Result]] = field(default_factory=list)
     """The first 20 failed outputs, each with its source or group."""
+    new_failed: int = 0
+    """The number of failed outputs that had not failed before, of the same source by the same recipe."""
+    recovered: int = 0
+    """The number of outputs that had failed before and are made now."""
     reasons: Counter[str] = field(default_factory=Counter)
     """The number of failed outputs, by reason."""
     cut_off: list[str] = field(default_factory=list)
@@ -108,7 +120,17 @@ class Summary:
         keys = ["run", "done", "up_to_date", "skipped", "failed", "held", "pruned", "seconds", "exit", "sources"]
         keys += [
             key
-            for key in ("edited", "set_aside", "dismissed", "settling", "unmatched", "vanished", "renamed")
+            for key in (
+                "edited",
+                "set_aside",
+                "dismissed",
+                "settling",
+                "unmatched",
+                "vanished",
+                "renamed",
+                "new_failed",
+                "recovered",
+            )
             if getattr(self, key)
         ]
         kinds = {"kinds_unmatched": dict(self.kinds_unmatched.most_common())} if self.kinds_unmatched else {}
