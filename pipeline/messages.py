@@ -5,6 +5,7 @@ They are named tuples, since a frozen dataclass takes three times as long to mak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pipeline.records import NamedTuple
@@ -219,6 +220,25 @@ class LateFile(NamedTuple):
     """The digest of what was loaded; of a source, without layout and comments."""
 
 
+class Usage(NamedTuple):
+    """When a job began, and what it took besides the seconds of its outcome; measured for a trace only."""
+
+    start_s: float
+    """The time at which it began, in seconds since 1970."""
+    cpu_s: float | None
+    """The CPU seconds of the worker and of the programs for which it waited; None if its worker died."""
+    lost_s: float = 0.0
+    """The seconds of the tries in which its worker died."""
+
+    def merged(self, other: Usage | None) -> Usage:
+        """Return the usage of a job of which another try, or another part, took `other`."""
+        if other is None:
+            return self
+        known = [each.cpu_s for each in (self, other) if each.cpu_s is not None]
+        cpu_s = sum(known) if known else None
+        return Usage(min(self.start_s, other.start_s), cpu_s, self.lost_s + other.lost_s)
+
+
 class Outcome(NamedTuple):
     """The outcome of a job: one result for each of its targets."""
 
@@ -252,6 +272,8 @@ class Outcome(NamedTuple):
     """The most memory that the worker held during the job; None if unknown."""
     seat: int | None = None
     """The number of the worker's slot."""
+    usage: Usage | None = None
+    """What the job used; None where no trace is written, unless its worker died."""
 
     @property
     def source(self) -> Source | None:
@@ -269,3 +291,41 @@ class StageInfo(NamedTuple):
     """Seconds that each call of the stage may take; None for no limit."""
     engine: int = 0
     """The number of the engine that runs the stage; 0 is shared by all stages without a pool of their own."""
+
+
+class Histogram(NamedTuple):
+    """The calls of a stage by their seconds, in buckets of which each is 19 % wider than the one before."""
+
+    calls: int = 0
+    total_s: float = 0.0
+    slowest_s: float = 0.0
+    counts: Mapping[int, int] = {}
+    """The number of calls in each bucket: bucket b has those from 2**(b/4) seconds to less than 2**((b+1)/4)."""
+
+    def merged(self, other: Histogram) -> Histogram:
+        """Return the histogram of the calls of both."""
+        counts = dict(self.counts)
+        for bucket, calls in other.counts.items():
+            counts[bucket] = counts.get(bucket, 0) + calls
+        slowest_s = max(self.slowest_s, other.slowest_s)
+        return Histogram(self.calls + other.calls, self.total_s + other.total_s, slowest_s, counts)
+
+    def quantile(self, share: float) -> float:
+        """Return the seconds within which this share of the calls ended, to a tenth; 0 if there were no calls."""
+        left = share * self.calls
+        for bucket in sorted(self.counts):
+            left -= self.counts[bucket]
+            if left <= 0:
+                return min(self.slowest_s, 2 ** ((bucket + 0.5) / 4))
+        return self.slowest_s
+
+
+class Measures(NamedTuple):
+    """What an engine has measured so far. Calls in which a worker died are missing."""
+
+    stages: Mapping[str, Histogram]
+    """The calls of each stage that was called; the parts of one fan-out are made in one call."""
+    restarts: Mapping[int, int]
+    """The number of workers that were replaced, by the number of their slot."""
+    restart_reasons: Mapping[str, int]
+    """The same number by reason: recycled, or the kind of the failure that ended a worker, such as crashed."""

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.engines import output_capture
 from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.grants import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grants
 from pipeline.engines.host import memory_kills
+from pipeline.engines.measuring import Restart
 from pipeline.engines.os_process import (
     DUMP_SIGNAL,
     KILL_SIGNAL,
@@ -67,9 +69,11 @@ Event = WorkerDeath | Exception
 class Supervisor:
     """Watches the workers of one session at a time, and reports what happens to them in `events`."""
 
-    def __init__(self, allocator: SlotAllocator, limits: Limits, grants: Grants) -> None:
+    def __init__(self, allocator: SlotAllocator, limits: Limits, grants: Grants, restarts: Counter[Restart]) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._grants = grants
+        self._restarts = restarts
+        """The workers that were replaced, which this thread counts."""
         self._memory_kills = memory_kills()
         """How many kills by the kernel for want of memory are explained."""
         self._allocator = allocator
@@ -225,9 +229,12 @@ class Supervisor:
             self._count_dead_start(worker, code, output)
         else:
             self._dead_starts = self._killed_starts = 0
+        why = "recycled" if last.state == State.LEAVING else "crashed"
         if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
             failure = _failure_of(worker, last, code, output, self._is_memory_kill(code))
             self.events.put(WorkerDeath(last, failure, worker.held_bytes))
+            why = failure.kind
+        self._restarts[worker.slot.number, why] += 1
 
     def _is_memory_kill(self, code: int) -> bool:
         """Return whether the kernel has killed more processes for want of memory than deaths were explained by that."""

@@ -29,7 +29,7 @@ from pipeline.engines.made_jobs import (
     outcome_of,
 )
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import AnyJob, Job, Outcome, Source, Target
+from pipeline.messages import AnyJob, Job, Outcome, Source, Target, Usage
 
 Answer = Outcome | WorkerFailure
 
@@ -85,24 +85,35 @@ def pack_answers(jobs: Sequence[AnyJob], answers: Sequence[Answer], seat: int) -
     """
     rows = [_row_of_answer(job, answer) for job, answer in zip(jobs, answers, strict=False)]
     others = {place: answers[place] for place, row in enumerate(rows) if row is None}
+    usages = _usages(answers)
     try:
-        return pickle.dumps((seat, rows, others), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((seat, rows, others, usages), pickle.HIGHEST_PROTOCOL)
     except Exception:
-        return pickle.dumps((seat, rows, {place: _sendable(answer) for place, answer in others.items()}))
+        return pickle.dumps((seat, rows, {place: _sendable(answer) for place, answer in others.items()}, usages))
 
 
 def unpack_answers(jobs: Sequence[AnyJob], data: bytes) -> Sequence[Answer]:
     """Return the answers that `pack_answers` serialized, as MadeJobs where there is a row of each."""
     try:
-        seat, rows, others = pickle.loads(data)
+        seat, rows, others, used = pickle.loads(data)
     except Exception as error:
         return [WorkerFailure("error", NO_STAGE, f"the outcome cannot be read by the parent: {error}")] * len(jobs)
+    usages = [each and made(Usage, each) for each in used]
     if rows and not others:
-        return MadeJobs([MadeBatch(jobs[: len(rows)], rows, seat)])  # type: ignore[arg-type]  # groups have no rows
+        batch = MadeBatch(jobs[: len(rows)], rows, seat, usages)  # type: ignore[arg-type]  # groups have no rows
+        return MadeJobs([batch])
     return [
-        outcome_of(job, row, seat) if row else _whole(others, place, seat)
+        outcome_of(job, row, seat, usages[place] if usages else None) if row else _whole(others, place, seat)
         for place, (job, row) in enumerate(zip(jobs, rows, strict=False))
     ]
+
+
+def _usages(answers: Sequence[Answer]) -> list[Row | None]:
+    """Return what each job used, as a bare tuple; an empty list where none is known, as of all jobs of a usual run."""
+    first = next((answer for answer in answers if isinstance(answer, Outcome)), None)
+    if first is None or first.usage is None:
+        return []
+    return [tuple(answer.usage) if isinstance(answer, Outcome) and answer.usage else None for answer in answers]
 
 
 def _row_of_answer(job: AnyJob, answer: Answer) -> Row | None:

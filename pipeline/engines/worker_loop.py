@@ -34,10 +34,12 @@ from pipeline.engines.wire_format import Answer
 from pipeline.errors import FilemillError, WorkersFailed
 from pipeline.messages import AnyJob, FailureKind, Outcome
 from pipeline.text import format_bytes, one_line, shortened
+from pipeline.worker.call_times import CallTable, call_times
 from pipeline.worker.process_state import process_state
 
 Enter = Callable[[int], None]
 Work = Callable[[AnyJob, Enter], Outcome]
+Reply = tuple[int, bytes, float, CallTable]
 
 # A batch whose jobs turn out to be slow is returned after this long, so that other workers share the rest of it.
 LONG_BATCH_NS = 100_000_000
@@ -64,6 +66,7 @@ class WorkerLoop:
         self._at = slots.first_word(slot.number)
         self._kept_children: set[int] = set()
         self._announce = self._enter  # the very same for every job
+        self._spent_ns = call_times.spent_ns
 
     def initialize(self, functions: bytes, blueprint: bytes) -> None:
         """Run the initializer; the processes that it starts are kept, unlike those that a job leaves behind."""
@@ -136,8 +139,10 @@ class WorkerLoop:
         os._exit(1)
 
     def _enter(self, stage: int) -> None:
-        words, at = self._words, self._at
-        words[at + STAGE_SINCE] = time.monotonic_ns()
+        words, at, now = self._words, self._at, time.monotonic_ns()
+        if stage < 0:
+            self._spent_ns[words[at + STAGE]].append(now - words[at + STAGE_SINCE])
+        words[at + STAGE_SINCE] = now
         words[at + STAGE] = stage
 
     def _failure(self, error: BaseException) -> WorkerFailure:
@@ -187,15 +192,15 @@ def start(functions: bytes, blueprint: bytes) -> None:
     slot.enter_state(State.IDLE)
 
 
-def run_batch(batch: tuple[int, bytes, int | None]) -> tuple[int, bytes, float]:
-    """Run a batch of jobs for Pool; return its number, the packed answers, and the seconds taken."""
+def run_batch(batch: tuple[int, bytes, int | None]) -> Reply:
+    """Run a batch of jobs for Pool; return its number, the packed answers, the seconds taken, and the stages' calls."""
     slot = slots.current()
     assert slot is not None and _loop is not None
     try:
         number, packed, allowance.allowed_bytes = batch
         jobs = wire_format.unpack_jobs(packed)
         answers, seconds = _loop.run(number, jobs)
-        reply = number, wire_format.pack_answers(jobs, answers, slot.number), seconds
+        reply = number, wire_format.pack_answers(jobs, answers, slot.number), seconds, call_times.take()
     except BaseException:  # Pool would hand it to the parent, where no file can be blamed for it
         traceback.print_exc()
         os._exit(1)

@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 
 from pipeline.engines import wire_format
 from pipeline.engines.attempts import WorkerFailure
-from pipeline.messages import AnyJob, Begin, Group, GroupJob, Handed, Job, MadePart, Outcome, Result, Source, Target
+from pipeline.engines.made_jobs import MadeJobs
+from pipeline.messages import (
+    AnyJob,
+    Begin,
+    Group,
+    GroupJob,
+    Handed,
+    Job,
+    MadePart,
+    Outcome,
+    Result,
+    Source,
+    Target,
+    Usage,
+)
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
 SOURCES = st.builds(Source, st.binary(), NUMBERS, NUMBERS)
@@ -139,3 +153,16 @@ def test_a_plain_job_is_small() -> None:
     plain = wire_format.pack_jobs([Job(Source(b"a", 1, 2), (Target("web", b"/a"),))])
     whole = wire_format.pack_jobs([Job(Source(b"a", 1, 2), (Target("web", b"/a", is_forced=True),))])
     assert len(plain) < len(whole)
+
+
+def test_what_jobs_used_arrives_with_them() -> None:
+    """Where a trace is written, of plain answers as of others; a worker that died has measured nothing."""
+    jobs = [Job(Source(name, 1, 2), (Target("web", b"/a"),)) for name in (b"a", b"b", b"c")]
+    usages = [Usage(1e9, 0.25), Usage(2e9, 0.5)]
+    plain = [Outcome(each.source, (Result("web", b"/a", "done"),)) for each in jobs]
+    answers: list[wire_format.Answer] = [plain[0]._replace(usage=usages[0]), plain[1]._replace(usage=usages[1])]
+    found = wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers, 3))
+    assert isinstance(found, MadeJobs) and all(map(same, found, map(seated, answers)))
+    answers.insert(1, WorkerFailure("error", 0, "no"))
+    found = wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, answers, 3))
+    assert all(map(same, found, map(seated, answers)))
