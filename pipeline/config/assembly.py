@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.config import checks
 from pipeline.config.document import Document
-from pipeline.config.model import Config, Inputs, Output, PipelineEntry, Pool, StageConfig
+from pipeline.config.model import RUN_FIELD, Config, Inputs, Output, PipelineEntry, Pool, StageConfig, trace_folder
 from pipeline.config.routes import kind_made
 from pipeline.config.schema import who_at
 from pipeline.config.stage_finder import FoundStage, StageFinder
@@ -55,9 +55,14 @@ class Assembler:
         stages = tuple(stage for stage in made if stage is not None)
         if len(stages) == len(made):
             stages = checks.with_decoding(stages, self._document)
+        trace = self._trace(name)
+        if trace:
+            checks.check_trace(self._document, trace, inputs.root, state, made)
         config = Config(
             **vars(entry)
-            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages},
+            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages}
+            | {"trace": trace},
+            other_folders=_below_root(trace, inputs.root),
             written_root=self._written(entry.inputs.root),
             initializer_code=initializers[0],
         )
@@ -88,6 +93,20 @@ class Assembler:
                 if problem := pattern_problem(pattern):
                     self._document.complain(("inputs", key, index), f"{key}: {problem}")
         return replace(inputs, root=root)
+
+    def _trace(self, name: str) -> str | None:
+        """Return the path of the trace, absolute and with {run} to be filled in; None without one, or a valid one."""
+        written = self._entry.trace
+        if written is None:
+            return None
+        fields = re.findall(r"\{[^{}]*\}|[{}]", written)
+        problem = "" if RUN_FIELD in fields else "each run writes a file of its own; use {run} in the path"
+        if wrong := next((each for each in fields if each not in (RUN_FIELD, "{name}")), None):
+            problem = f"there is no field {wrong!r}; the fields are {{run}} and {{name}}"
+        if problem:
+            self._document.complain(("trace",), f"trace: {problem}, such as runs/{{run}}.ndjson")
+            return None
+        return str(self._path(Path(written.replace("{name}", name))))
 
     def _initializer(self, pool: Pool | None, place: Place) -> Code:
         """Return the code of a pool's initializer, if it has one."""
@@ -195,3 +214,9 @@ class Assembler:
         except ValueError as error:
             self._document.complain((*place, "save"), f"{who}: save: {error}")
         return options
+
+
+def _below_root(trace: str | None, root: Path) -> tuple[bytes, ...]:
+    """Return the folder of the traces if they would be taken for inputs."""
+    folder = trace_folder(trace) if trace else root
+    return (os.fsencode(folder),) if root in folder.parents else ()

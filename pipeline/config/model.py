@@ -222,6 +222,8 @@ class PipelineEntry(YamlMapping):
     """The engine that runs the jobs, one job after the other (serial) or in several workers (pool). By default pool."""
     state: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
     """The folder of the ledger, the lock and the logs. By default .pipeline/NAME."""
+    trace: Text | None = None
+    """The file that gets a line of JSON for each job of a run, with {run} in its path. By default none is written."""
 
 
 # -- what is checked ---------------------------------------------------------------------------------------------------
@@ -298,6 +300,20 @@ class Config(PipelineEntry):
         return tuple(stage for stage in self.stages if stage.output is not None or stage.leaves_no_file)
 
     @cached_property
+    def trace_folder(self) -> Path | None:
+        """The folder of all traces; None without a trace."""
+        return trace_folder(self.trace) if self.trace else None
+
+    @cached_property
     def output_folders(self) -> dict[bytes, Template]:
         """The output folders, each with the template of an output in it."""
         return {stage.output.template.folder: stage.output.template for stage in self.stages if stage.output}
+
+
+RUN_FIELD = "{run}"
+"""The field for the id of the run in the path of a trace."""
+
+
+def trace_folder(trace: str) -> Path:
+    """Return the folder of all traces: that above the first part of their path which differs from run to run."""
+    return Path(f"{trace.partition(RUN_FIELD)[0]}x").parent

@@ -22,7 +22,8 @@ def below(config: Config, folder: Path, state: Path) -> Config:
         stages=tuple(_moved(stage, config, folder) for stage in config.stages),
         state=state,
         prune=None,
-        other_folders=(*own_folders(config), os.fsencode(folder)),
+        trace=None,
+        other_folders=(*own_folders(config), *config.other_folders, os.fsencode(folder)),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.messages import Job, Outcome, Result, Source, Usage
 from pipeline.records import NamedTuple
+from pipeline.worker.usage_meter import UsageRow
 
 Row = tuple[Any, ...]
 
@@ -33,7 +34,7 @@ class MadeBatch(NamedTuple):
     jobs: Sequence[Job]
     rows: Sequence[Row]
     seat: int
-    usages: Sequence[Usage | None] = ()
+    usages: Sequence[UsageRow] = ()
     """What each job used; empty where no trace is written."""
 
 
@@ -44,6 +45,7 @@ class MadeGroup(NamedTuple):
     jobs: Sequence[Job]
     rows: Sequence[Row]
     seat: int
+    usages: Sequence[UsageRow]
 
 
 class MadeJobs(Sequence[Outcome]):
@@ -75,20 +77,21 @@ class MadeJobs(Sequence[Outcome]):
     def groups(self) -> list[MadeGroup]:
         """The jobs of each batch that made outputs of the same stages; nearly always these are all of a batch."""
         found = []
-        for jobs, rows, seat, _ in self.batches:
+        for jobs, rows, seat, usages in self.batches:
             only = [job.targets[0].stage for job in jobs if len(job.targets) == 1]
             if only and only.count(only[0]) == len(jobs):
-                found.append(MadeGroup((only[0],), jobs, rows, seat))
+                found.append(MadeGroup((only[0],), jobs, rows, seat, usages))
                 continue
-            by_stages: dict[tuple[str, ...], list[tuple[Job, Row]]] = {}
-            for job, row in zip(jobs, rows, strict=True):
-                by_stages.setdefault(tuple([target.stage for target in job.targets]), []).append((job, row))
-            for stages, those in by_stages.items():
-                found.append(MadeGroup(stages, [job for job, _ in those], [row for _, row in those], seat))
+            places: dict[tuple[str, ...], list[int]] = {}
+            for place, job in enumerate(jobs):
+                places.setdefault(tuple([target.stage for target in job.targets]), []).append(place)
+            for stages, its in places.items():
+                some, made_of_them = [jobs[place] for place in its], [rows[place] for place in its]
+                found.append(MadeGroup(stages, some, made_of_them, seat, [usages[place] for place in its if usages]))
         return found
 
 
-def outcome_of(job: Row, row: Row, seat: int, usage: Usage | None) -> Outcome:
+def outcome_of(job: Row, row: Row, seat: int, usage: UsageRow | None) -> Outcome:
     """Return the outcome of a job that is answered by a row."""
     targets: Sequence[Row] = job[1]
     at, results = ANSWER_WIDTH, []
@@ -96,7 +99,6 @@ def outcome_of(job: Row, row: Row, seat: int, usage: Usage | None) -> Outcome:
         results.append(made(Result, target[NAMES] + DONE + row[at : at + MADE_WIDTH] + NOTHING_ELSE))
         at += MADE_WIDTH
     seconds, source_digest, peak_bytes = row[:ANSWER_WIDTH]
-    outcome: Outcome = made(
-        Outcome, (job[0], tuple(results), seconds, *NOTHING_SAID, source_digest, *NO_MORE, peak_bytes, seat, usage)
-    )
+    head = job[0], tuple(results), seconds, *NOTHING_SAID, source_digest, *NO_MORE, peak_bytes, seat
+    outcome: Outcome = made(Outcome, (*head, usage and Usage(*usage)))
     return outcome

@@ -27,7 +27,7 @@ from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.process_limits import start_thread
-from pipeline.messages import FailureKind
+from pipeline.messages import FailureKind, Usage
 from pipeline.records import dataclass
 from pipeline.text import format_bytes, indented
 
@@ -232,6 +232,7 @@ class Supervisor:
         why = "recycled" if last.state == State.LEAVING else "crashed"
         if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
             failure = _failure_of(worker, last, code, output, self._is_memory_kill(code))
+            failure = failure._replace(seat=worker.slot.number, usage=_usage_until_now(last))
             self.events.put(WorkerDeath(last, failure, worker.held_bytes))
             why = failure.kind
         self._restarts[worker.slot.number, why] += 1
@@ -271,6 +272,14 @@ def _is_still_running(reason: KillReason, now: Snapshot) -> bool:
         return now.state == State.STARTING
     is_same_job = (now.batch, now.place) == (reason.batch, reason.place)
     return is_same_job and reason.stage_since_ns in (None, now.stage_since_ns)
+
+
+def _usage_until_now(last: Snapshot) -> Usage | None:
+    """Return when the job began that a worker was running, and how long it has had; None if it was running none."""
+    if last.state != State.WORKING:
+        return None
+    spent_s = (time.monotonic_ns() - last.since_ns) / 1e9
+    return Usage(time.time() - spent_s, None, spent_s)
 
 
 def _failure_of(worker: Worker, last: Snapshot, code: int, output: str, is_memory_kill: bool) -> WorkerFailure:

@@ -168,4 +168,5 @@ def worker_setup_of(config: Config, state: State, unclean_runs: list[str]) -> Wo
         hashes_sources=config.changed_by == "hash",
         set_aside=state.set_aside,
         output_folders=tuple(config.output_folders),
+        is_traced=config.trace is not None,
     )

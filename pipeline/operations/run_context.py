@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.model import Config
+from pipeline.config.model import RUN_FIELD, Config
 from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
 from pipeline.errors import ENDED_IN_ORDER, CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
@@ -199,7 +200,8 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 log = RunLog(file, summary)
                 live = LiveProgress(state, summary, config.file.name)
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
-                observers = Observers([remaining, *request.observers, live], log.report_observer)
+                traces = _traces(config, state, lambda text: context.note(text))
+                observers = Observers([remaining, *request.observers, live, *traces], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 observers.on_start()
                 ledger.begin_run(state.run)
@@ -225,6 +227,14 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
         except (sqlite3.Error, OSError) as error:
             text = f"the state in {state.folder} cannot be kept: {_describe(error, state)}"
             raise EnvironmentFailure(text) from error
+
+
+def _traces(config: Config, state: State, note: Callable[[str], None]) -> Iterator[RunObserver]:
+    """Yield the observer that writes the trace of a run, if the pipeline has one."""
+    if config.trace:
+        from pipeline.report.trace import Trace
+
+        yield Trace(Path(config.trace.replace(RUN_FIELD, state.run)), note)
 
 
 @contextmanager

@@ -1,0 +1,153 @@
+"""The trace of a run: a file with a line of JSON for each job, written while the run is on."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from json.encoder import encode_basestring as quoted
+from pathlib import Path
+from typing import Any
+
+from pipeline.files.file_system import describe
+from pipeline.messages import InHand, Outcome, Source
+from pipeline.observer import RunObserver
+
+# So many rows are written together; fewer about once a second.
+_ROWS_TOGETHER = 1000
+
+
+class Trace(RunObserver):
+    """Writes the trace of one run; makes its file with the first row.
+
+    Events come from two threads, since it is also told once a second which jobs are in hand.
+    """
+
+    def __init__(self, path: Path, note: Callable[[str], None]) -> None:
+        self._path = path
+        self._note = note
+        self._rows: list[str] = []
+        self._fd: int | None = None
+        self._has_failed = False
+        self._lock = threading.Lock()
+        self._elsewhere: dict[bytes, Outcome] = {}
+        """What has become so far of the files with which other pools go on."""
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        outcome = self._whole(outcome)
+        if outcome.goes_on and outcome.source:
+            self._elsewhere[outcome.source.path] = outcome
+        else:
+            self._add([row_of(outcome)])
+
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        groups = getattr(outcomes, "groups", None)
+        if groups is None:
+            super().on_outcomes(outcomes)
+            return
+        for group in groups:  # a fraction of the time that it takes to go through the outcomes
+            self._add(rows_of(*group))
+
+    def on_in_hand(self, jobs: Sequence[InHand]) -> None:
+        with self._lock:
+            self._write()
+
+    def on_end(self) -> None:
+        with self._lock:
+            self._write()
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+    def _whole(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with what other pools have done for the same file before."""
+        before = self._elsewhere.pop(outcome.source.path, None) if self._elsewhere and outcome.source else None
+        if before is None:
+            return outcome
+        return outcome._replace(
+            results=before.results + outcome.results,
+            seconds=before.seconds + outcome.seconds,
+            environment=before.environment or outcome.environment,
+            peak_bytes=max(before.peak_bytes or 0, outcome.peak_bytes or 0) or None,
+            usage=before.usage.merged(outcome.usage) if before.usage else outcome.usage,
+        )
+
+    def _add(self, rows: Iterable[str]) -> None:
+        with self._lock:
+            self._rows += rows
+            if len(self._rows) >= _ROWS_TOGETHER:
+                self._write()
+
+    def _write(self) -> None:
+        """Append the rows to the file; an error is noted once, and ends the trace, not the run."""
+        rows, self._rows = self._rows, []
+        if not rows or self._has_failed:
+            return
+        try:
+            if self._fd is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            _append(self._fd, "".join(rows).encode())
+        except OSError as error:
+            self._has_failed = True
+            self._note(f"no trace is written from here on: {describe(error, self._path)}")
+
+
+def _append(fd: int, data: bytes) -> None:
+    """Append whole lines, or nothing: on a full disk no line is left that ends half-way."""
+    size_bytes, left = os.lseek(fd, 0, os.SEEK_END), memoryview(data)
+    try:
+        while left:
+            left = left[os.write(fd, left) :]
+    except OSError:
+        os.ftruncate(fd, size_bytes)
+        raise
+
+
+def rows_of(
+    stages: Sequence[str], jobs: Sequence[Any], made: Sequence[Any], seat: int, usages: Sequence[tuple[float, float]]
+) -> list[str]:
+    """Return the rows of jobs that made the outputs of these stages, by what `MadeGroup` has of each."""
+    row = (
+        f'{{%s, "stage": {json.dumps(",".join(stages))}, "outcome": "done", "start": %.6f, "seconds": %.6f, '
+        f'"cpu": %.6f, "peak_rss": %s, "bytes_in": %d, "bytes_out": %d, "worker": {seat}}}\n'
+    )
+    return [
+        row % (
+            _named(job.source), start_s, seconds, cpu_s, "null" if peak_bytes is None else peak_bytes,
+            job.source.size_bytes, sum(sizes[::3]),
+        )
+        for job, (seconds, _, peak_bytes, *sizes), (start_s, cpu_s) in zip(jobs, made, usages, strict=True)
+    ]  # fmt: skip
+
+
+def row_of(outcome: Outcome) -> str:
+    """Return the row of any job."""
+    source, results, usage = outcome.source, outcome.results, outcome.usage
+    failed = [result for result in results if result.status == "failed"]
+    is_done = any(result.status == "done" for result in results)
+    said: dict[str, Any] = {"stage": ",".join(dict.fromkeys(result.stage for result in results))}
+    if failed or outcome.environment:
+        said |= {"outcome": "failed", "kind": failed[0].kind if failed else "environment"}
+    else:
+        said["outcome"] = "done" if is_done else "skipped"
+    bytes_out = sum(sum(part.size_bytes for part in each.parts) or each.size_bytes for each in results)
+    said |= {
+        "start": usage and round(usage.start_s, 6),
+        "seconds": round(outcome.seconds + (usage.lost_s if usage else 0.0), 6),
+        "cpu": usage and usage.cpu_s and round(usage.cpu_s, 6),
+        "peak_rss": outcome.peak_bytes,
+        "bytes_in": source.size_bytes if source else outcome.bytes_in,
+        "bytes_out": bytes_out,
+        "worker": outcome.seat,
+    }
+    return json.dumps(outcome.origin.as_json() | said, ensure_ascii=False) + "\n"
+
+
+def _named(source: Source) -> str:
+    """Return the keys that name a source."""
+    try:
+        return f'"source": {quoted(source.path.decode())}'
+    except UnicodeDecodeError:
+        return json.dumps(source.as_json(), ensure_ascii=False)[1:-1]
