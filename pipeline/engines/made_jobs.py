@@ -45,7 +45,6 @@ class MadeGroup(NamedTuple):
     jobs: Sequence[Job]
     rows: Sequence[Row]
     seat: int
-    usages: Sequence[UsageRow]
 
 
 class MadeJobs(Sequence[Outcome]):
@@ -77,17 +76,16 @@ class MadeJobs(Sequence[Outcome]):
     def groups(self) -> list[MadeGroup]:
         """The jobs of each batch that made outputs of the same stages; nearly always these are all of a batch."""
         found = []
-        for jobs, rows, seat, usages in self.batches:
+        for jobs, rows, seat, _ in self.batches:
             only = [job.targets[0].stage for job in jobs if len(job.targets) == 1]
             if only and only.count(only[0]) == len(jobs):
-                found.append(MadeGroup((only[0],), jobs, rows, seat, usages))
+                found.append(MadeGroup((only[0],), jobs, rows, seat))
                 continue
-            places: dict[tuple[str, ...], list[int]] = {}
-            for place, job in enumerate(jobs):
-                places.setdefault(tuple([target.stage for target in job.targets]), []).append(place)
-            for stages, its in places.items():
-                some, made_of_them = [jobs[place] for place in its], [rows[place] for place in its]
-                found.append(MadeGroup(stages, some, made_of_them, seat, [usages[place] for place in its if usages]))
+            by_stages: dict[tuple[str, ...], list[tuple[Job, Row]]] = {}
+            for job, row in zip(jobs, rows, strict=True):
+                by_stages.setdefault(tuple([target.stage for target in job.targets]), []).append((job, row))
+            for stages, those in by_stages.items():
+                found.append(MadeGroup(stages, [job for job, _ in those], [row for _, row in those], seat))
         return found
 
 

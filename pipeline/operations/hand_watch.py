@@ -40,8 +40,8 @@ class HandWatch:
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Learn from outcomes how long jobs usually take."""
         if isinstance(outcomes, MadeJobs):
-            for group in outcomes.groups:
-                self._add(group.stages, len(group.rows), sum([row[0] for row in group.rows]))
+            for stages, _, rows, _ in outcomes.groups:
+                self._add(stages, len(rows), sum([row[0] for row in rows]))
             return
         for outcome in outcomes:
             self._add([result.stage for result in outcome.results if result.status == "done"], 1, outcome.seconds)

@@ -181,7 +181,7 @@ class Recorder:
             return
         self._unreachable_in_a_row = 0
         self._ledger.begin()
-        for stages, jobs, rows, seat, _ in outcomes.groups:
+        for stages, jobs, rows, seat in outcomes.groups:
             self._ledger.record_made(stages, jobs, rows, seat, self._key, self._recipes)
             self._learnt.add_made(stages, jobs, rows)
             if self.made_ranges:

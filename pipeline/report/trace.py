@@ -42,12 +42,12 @@ class Trace(RunObserver):
             self._add([row_of(outcome)])
 
     def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        groups = getattr(outcomes, "groups", None)
-        if groups is None:
+        batches = getattr(outcomes, "batches", None)
+        if batches is None:
             super().on_outcomes(outcomes)
             return
-        for group in groups:  # a fraction of the time that it takes to go through the outcomes
-            self._add(rows_of(*group))
+        for batch in batches:  # takes half the time of going through the outcomes
+            self._add(rows_of(*batch))
 
     def on_in_hand(self, jobs: Sequence[InHand]) -> None:
         with self._lock:
@@ -105,20 +105,18 @@ def _append(fd: int, data: bytes) -> None:
         raise
 
 
-def rows_of(
-    stages: Sequence[str], jobs: Sequence[Any], made: Sequence[Any], seat: int, usages: Sequence[tuple[float, float]]
-) -> list[str]:
-    """Return the rows of jobs that made the outputs of these stages, by what `MadeGroup` has of each."""
+def rows_of(jobs: Sequence[Any], made: Sequence[Any], seat: int, usages: Sequence[tuple[float, float]]) -> list[str]:
+    """Return the rows of jobs that made all of their outputs, by what `MadeBatch` has of each."""
     row = (
-        f'{{%s, "stage": {json.dumps(",".join(stages))}, "outcome": "done", "start": %.6f, "seconds": %.6f, '
-        f'"cpu": %.6f, "peak_rss": %s, "bytes_in": %d, "bytes_out": %d, "worker": {seat}}}\n'
+        '{%s, "stage": "%s", "outcome": "done", "start": %.6f, "seconds": %.6f, "cpu": %.6f, "peak_rss": %s, '
+        f'"bytes_in": %d, "bytes_out": %d, "worker": {seat}}}\n'
     )
     return [
         row % (
-            _named(job.source), start_s, seconds, cpu_s, "null" if peak_bytes is None else peak_bytes,
-            job.source.size_bytes, sum(sizes[::3]),
+            _named(job[0]), ",".join([target[0] for target in job[1]]), start_s, its[0], cpu_s,
+            "null" if its[2] is None else its[2], job[0][1], sum(its[3::3]),
         )
-        for job, (seconds, _, peak_bytes, *sizes), (start_s, cpu_s) in zip(jobs, made, usages, strict=True)
+        for job, its, (start_s, cpu_s) in zip(jobs, made, usages, strict=True)
     ]  # fmt: skip
 
 
