@@ -106,18 +106,32 @@ def _append(fd: int, data: bytes) -> None:
 
 
 def rows_of(jobs: Sequence[Any], made: Sequence[Any], seat: int, usages: Sequence[tuple[float, float]]) -> list[str]:
-    """Return the rows of jobs that made all of their outputs, by what `MadeBatch` has of each."""
+    """Return the rows of jobs that made all of their outputs, by what `MadeBatch` has of each.
+
+    This is done for each of very many tiny files, so nearly all of them, with one output, are spared some calls.
+    """
     row = (
         '{%s, "stage": "%s", "outcome": "done", "start": %.6f, "seconds": %.6f, "cpu": %.6f, "peak_rss": %s, '
         f'"bytes_in": %d, "bytes_out": %d, "worker": {seat}}}\n'
     )
     return [
         row % (
-            _named(job[0]), ",".join([target[0] for target in job[1]]), start_s, its[0], cpu_s,
-            "null" if its[2] is None else its[2], job[0][1], sum(its[3::3]),
+            name, targets[0][0] if len(targets) == 1 else ",".join([target[0] for target in targets]), start_s, its[0],
+            cpu_s, "null" if its[2] is None else its[2], source[1], its[3] if len(targets) == 1 else sum(its[3::3]),
         )
-        for job, its, (start_s, cpu_s) in zip(jobs, made, usages, strict=True)
+        for (source, targets), name, its, (start_s, cpu_s) in zip(
+            [job[:2] for job in jobs], _named([job[0] for job in jobs]), made, usages, strict=True
+        )
     ]  # fmt: skip
+
+
+def _named(sources: Sequence[Source]) -> list[str]:
+    """Return for each source the keys that name it."""
+    try:
+        names = b"\0".join([source[0] for source in sources]).decode().split("\0")  # no name has a NUL in it
+    except UnicodeDecodeError:
+        return [json.dumps(source.as_json(), ensure_ascii=False)[1:-1] for source in sources]
+    return [f'"source": {quoted(name)}' for name in names]
 
 
 def row_of(outcome: Outcome) -> str:
@@ -141,11 +155,3 @@ def row_of(outcome: Outcome) -> str:
         "worker": outcome.seat,
     }
     return json.dumps(outcome.origin.as_json() | said, ensure_ascii=False) + "\n"
-
-
-def _named(source: Source) -> str:
-    """Return the keys that name a source."""
-    try:
-        return f'"source": {quoted(source.path.decode())}'
-    except UnicodeDecodeError:
-        return json.dumps(source.as_json(), ensure_ascii=False)[1:-1]
