@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.mounts import mounted
 from support.project import ONE_STAGE, Project, every_kind
 
 pytestmark = pytest.mark.processes
@@ -166,6 +168,21 @@ def test_an_impossible_trace_is_noted_once(tmp_path: Path, engine: str) -> None:
     assert (summary.done, summary.exit) == (40, 0)
     [note] = [note for note in summary.notes if "trace" in note]
     assert note.startswith(f"no trace is written from here on: {tmp_path}/runs/pipeline/{summary.run}.ndjson: ")
+
+
+def test_a_full_disk_costs_the_trace_and_not_the_run(tmp_path: Path) -> None:
+    """Every output is made; what is written already is whole rows, and one note says that there are no more."""
+    project = project_of(tmp_path, POOL["pool"], *map(str, range(20)))
+    with mounted("tmpfs", tmp_path) as disk:
+        project.edit("pipeline.yaml", "runs/{name}", str(disk))
+        with suppress(OSError), open(disk / "full", "wb", buffering=0) as file:
+            while file.write(b"x" * 65536):
+                pass
+        summary = project.run()
+        assert [path.read_bytes() for path in disk.glob("*.ndjson")] == [b""]
+    assert (summary.done, summary.exit) == (20, 0)
+    [note] = [note for note in summary.notes if "trace" in note]
+    assert "no space left on device (tmpfs at " in note
 
 
 def test_a_run_that_is_killed_leaves_whole_rows(tmp_path: Path, pipeline: Any) -> None:
