@@ -1,0 +1,198 @@
+"""The report of a run as one HTML page, which asks for nothing, runs nothing and takes less than a megabyte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.records import dataclass
+from pipeline.text import format_bytes, format_duration, local_time, printable, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+# A page that a mail carries and a telephone opens.
+MOST_BYTES = 1_000_000
+# What is shown for a number that is not known.
+_UNKNOWN = "–"
+# Names are one line on the page; every other text keeps its lines.
+_NAMES = {"source", "stage", "stages", "name", "pipeline", "run", "host", "yaml", "state", "log", "seat", "kind", "place"}
+# The characters of a name that are shown: more than a file's name can have.
+_NAME_CHARACTERS = 300
+# What the pictures of our own samples may be, so that no text becomes another address.
+_PICTURES = ("data:image/jpeg;base64,", "data:image/png;base64,", "data:image/webp;base64,")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many rows of a list, characters of a text and bytes of all pictures the page shows."""
+
+    rows: int
+    characters: int
+    picture_bytes: int
+
+
+# Tried in turn until the page is small enough. The last holds for texts in which each character takes five (`&#39;`).
+_LIMITS = (Limits(200, 4_000, 650_000), Limits(100, 800, 300_000), Limits(30, 100, 0))
+
+
+class Rows(list[Any]):
+    """The rows of a list that are shown, and the number of those that are not."""
+
+    left_out = 0
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Return the page of a report; raises ImportError without jinja2."""
+    template = _environment().get_template("report.html")
+    style = (_TEMPLATES / "report.css").read_text("utf-8")
+    page = ""
+    for limits in _LIMITS:
+        page = template.render(_context(_limited(report, limits)), **_style(style))
+        if len(page.encode()) < MOST_BYTES:
+            break
+    return page
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from pipeline.report import charts
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(_TEMPLATES), trim_blocks=True,
+        lstrip_blocks=True, auto_reload=False,
+    )  # fmt: skip
+    environment.filters |= {"count": _count, "size": _size, "seconds": _seconds, "time": _time}
+    environment.globals |= {"chart": charts.chart, "histograms": charts.histograms, "percent": charts.percent}
+    return environment
+
+
+def _style(style: str) -> dict[str, str]:
+    """Return our own style sheet, as it is, and the digest by which the page's policy allows it alone."""
+    import base64
+    import hashlib  # not that of pipeline.files: a policy knows SHA only, and jinja2 has loaded it
+
+    from markupsafe import Markup
+
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return {"style": Markup(style), "style_digest": digest}
+
+
+# -- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def _context(report: dict[str, Any]) -> dict[str, Any]:
+    return {"report": report, "sections": dict(_sections(report))}
+
+
+def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield the id and the title of each section that has something to show, in order."""
+    yield "verdict", "Verdict"
+    yield "new", "New since the last run"
+    yield "counts", "Counts"
+    if any(report["timeline"]["files"]) or any(report["timeline"]["failed"]):
+        yield "timeline", "Over time"
+    if report["workers"]:
+        yield "workers", "Workers"
+    if report["stages"]:
+        yield "stages", "Time per stage"
+    if report["sizes"]:
+        yield "sizes", "Time by file size"
+    if report["failures"]:
+        yield "failures", "Failures"
+    if report["slowest"] or report["biggest"]:
+        yield "slowest", "Slowest and biggest"
+    if report["gallery"]:
+        yield "gallery", "Before and after"
+    if report["diffs"]:
+        yield "diffs", "Changed texts"
+    if report["plan"]:
+        yield "plan", "What was planned, and why"
+    if report["runs"]:
+        yield "runs", "The last runs"
+
+
+def _limited(report: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Return a report with texts that can be shown, within limits."""
+    pictures = _pictures(report["gallery"], limits.picture_bytes)
+    return {key: _cut(value, key, limits) for key, value in report.items() if key != "gallery"} | {
+        "gallery": _cut(pictures, "gallery", limits)
+    }
+
+
+def _pictures(pairs: Sequence[Mapping[str, Any]], most_bytes: int) -> list[Mapping[str, Any]]:
+    """Return the first pairs of pictures that have room."""
+    kept = []
+    for pair in pairs:
+        both = [pair[side].get("data") or "" for side in ("before", "after")]
+        most_bytes -= sum(map(len, both))
+        if most_bytes < 0:
+            break
+        if all(data.startswith(_PICTURES) and data.isascii() for data in both):
+            kept.append(pair)
+    return kept
+
+
+def _cut(value: Any, key: str, limits: Limits) -> Any:
+    """Return a value of the report with its texts printable and shortened, and its lists as rows."""
+    if isinstance(value, str):
+        return value if key == "data" else _text(value, key, limits)
+    if isinstance(value, Mapping):
+        return {name: _cut(each, name, limits) for name, each in value.items()}
+    if isinstance(value, list):
+        return _rows(value, key, limits)
+    return value
+
+
+def _rows(values: list[Any], key: str, limits: Limits) -> Any:
+    """Return the first rows of a list; numbers are few or small, and all are shown."""
+    if values and isinstance(values[0], (int, float)):
+        return values
+    shown_rows = values if key == "histogram" else values[: limits.rows]
+    rows = Rows(_cut(each, key, limits) for each in shown_rows)
+    rows.left_out = len(values) - len(rows)
+    return rows
+
+
+def _text(text: str, key: str, limits: Limits) -> str:
+    if key in _NAMES:
+        return _shortened(shown(text.encode("utf-8", "backslashreplace")), min(_NAME_CHARACTERS, limits.characters))
+    return _shortened(printable(text), limits.characters)
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return the beginning and the end of a long text: the folder and the suffix of a name, the error of a traceback."""
+    return text if len(text) <= most else f"{text[: most // 2]} [...] {text[-most // 2 :]}"
+
+
+# -- numbers, as they are said everywhere else -------------------------------------------------------------------------
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return _UNKNOWN
+    return f"{value:,}" if isinstance(value, int) or value.is_integer() else f"{value:,.3g}"
+
+
+def _size(size_bytes: float | None) -> str:
+    if size_bytes is None:
+        return _UNKNOWN
+    return f"−{format_bytes(-size_bytes)}" if size_bytes < 0 else format_bytes(size_bytes)
+
+
+def _seconds(seconds: float | None) -> str:
+    """Return a time as text; below a second, where most calls of a stage are, in smaller units."""
+    if seconds is None:
+        return _UNKNOWN
+    if seconds >= 0.9995:
+        return format_duration(seconds)
+    if seconds >= 0.001:
+        return f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
+    return f"{seconds * 1e6:.0f} µs" if seconds else "0 s"
+
+
+def _time(at: float | None) -> str:
+    return _UNKNOWN if at is None else local_time(at)
