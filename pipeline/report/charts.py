@@ -39,7 +39,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Histograms:
-    """The calls of stages by their time, as a path for each stage over one logarithmic scale from `low_s` to `high_s`."""
+    """The calls of stages by their time, a path for each stage, on one logarithmic scale from `low_s` to `high_s`."""
 
     paths: Sequence[str]
     classes: int

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.records import dataclass
+from pipeline.report import charts
 from pipeline.text import format_bytes, format_duration, local_time, printable, shown
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Template
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # A page that a mail carries and a telephone opens.
@@ -18,7 +19,7 @@ MOST_BYTES = 1_000_000
 # What is shown for a number that is not known.
 _UNKNOWN = "–"
 # Names are one line on the page; every other text keeps its lines.
-_NAMES = {"source", "stage", "stages", "name", "pipeline", "run", "host", "yaml", "state", "log", "seat", "kind", "place"}
+_NAMES = frozenset(["source", "stage", "stages", "name", "pipeline", "run", "host", "yaml", "state", "log", "kind", "place"])
 # The characters of a name that are shown: more than a file's name can have.
 _NAME_CHARACTERS = 300
 # What the pictures of our own samples may be, so that no text becomes another address.
@@ -34,6 +35,23 @@ class Limits:
     picture_bytes: int
 
 
+# The sections in order, by the member of the report that they show.
+_TITLES = {
+    "verdict": "Verdict",
+    "new": "New since the last run",
+    "counts": "Counts",
+    "timeline": "Over time",
+    "workers": "Workers",
+    "stages": "Time per stage",
+    "sizes": "Time by file size",
+    "failures": "Failures",
+    "slowest": "Slowest and biggest",
+    "gallery": "Before and after",
+    "diffs": "Changed texts",
+    "plan": "What was planned, and why",
+    "runs": "The last runs",
+}
+_ALWAYS = ("verdict", "new", "counts")
 # Tried in turn until the page is small enough. The last holds for texts in which each character takes five (`&#39;`).
 _LIMITS = (Limits(200, 4_000, 650_000), Limits(100, 800, 300_000), Limits(30, 100, 0))
 
@@ -46,37 +64,32 @@ class Rows(list[Any]):
 
 def render(report: Mapping[str, Any]) -> str:
     """Return the page of a report; raises ImportError without jinja2."""
-    template = _environment().get_template("report.html")
-    style = (_TEMPLATES / "report.css").read_text("utf-8")
+    template = load_template()
+    style = _style()
     page = ""
     for limits in _LIMITS:
-        page = template.render(_context(_limited(report, limits)), **_style(style))
+        within = _limited(report, limits)
+        page = template.render(report=within, sections=dict(_sections(within)), **style)
         if len(page.encode()) < MOST_BYTES:
             break
     return page
 
 
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def load_template() -> Template:
+    """Return the page's template; an installer that calls this once saves every run from compiling it."""
+    from pipeline.report.template import load
 
-    from pipeline.report import charts
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(_TEMPLATES), trim_blocks=True,
-        lstrip_blocks=True, auto_reload=False,
-    )  # fmt: skip
-    environment.filters |= {"count": _count, "size": _size, "seconds": _seconds, "time": _time}
-    environment.globals |= {"chart": charts.chart, "histograms": charts.histograms, "percent": charts.percent}
-    return environment
+    return load(_TEMPLATES, "report.html", _WORDS)
 
 
-def _style(style: str) -> dict[str, str]:
-    """Return our own style sheet, as it is, and the digest by which the page's policy allows it alone."""
+def _style() -> dict[str, str]:
+    """Return our own style sheet, unescaped, and the digest by which the page's policy allows it alone."""
     import base64
     import hashlib  # not that of pipeline.files: a policy knows SHA only, and jinja2 has loaded it
 
     from markupsafe import Markup
 
+    style = (_TEMPLATES / "report.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return {"style": Markup(style), "style_digest": digest}
 
@@ -84,35 +97,17 @@ def _style(style: str) -> dict[str, str]:
 # -- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def _context(report: dict[str, Any]) -> dict[str, Any]:
-    return {"report": report, "sections": dict(_sections(report))}
-
-
 def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Yield the id and the title of each section that has something to show, in order."""
-    yield "verdict", "Verdict"
-    yield "new", "New since the last run"
-    yield "counts", "Counts"
-    if any(report["timeline"]["files"]) or any(report["timeline"]["failed"]):
-        yield "timeline", "Over time"
-    if report["workers"]:
-        yield "workers", "Workers"
-    if report["stages"]:
-        yield "stages", "Time per stage"
-    if report["sizes"]:
-        yield "sizes", "Time by file size"
-    if report["failures"]:
-        yield "failures", "Failures"
-    if report["slowest"] or report["biggest"]:
-        yield "slowest", "Slowest and biggest"
-    if report["gallery"]:
-        yield "gallery", "Before and after"
-    if report["diffs"]:
-        yield "diffs", "Changed texts"
-    if report["plan"]:
-        yield "plan", "What was planned, and why"
-    if report["runs"]:
-        yield "runs", "The last runs"
+    for section, title in _TITLES.items():
+        if section == "slowest":
+            has_any = bool(report["slowest"] or report["biggest"])
+        elif section == "timeline":
+            has_any = any(report["timeline"]["files"]) or any(report["timeline"]["failed"])
+        else:
+            has_any = section in _ALWAYS or bool(report[section])
+        if has_any:
+            yield section, title
 
 
 def _limited(report: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
@@ -164,7 +159,7 @@ def _text(text: str, key: str, limits: Limits) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """Return the beginning and the end of a long text: the folder and the suffix of a name, the error of a traceback."""
+    """Return the beginning and the end of a long text: the folder and suffix of a name, the error of a traceback."""
     return text if len(text) <= most else f"{text[: most // 2]} [...] {text[-most // 2 :]}"
 
 
@@ -174,7 +169,7 @@ def _shortened(text: str, most: int) -> str:
 def _count(value: float | None) -> str:
     if value is None:
         return _UNKNOWN
-    return f"{value:,}" if isinstance(value, int) or value.is_integer() else f"{value:,.3g}"
+    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.3g}"
 
 
 def _size(size_bytes: float | None) -> str:
@@ -196,3 +191,15 @@ def _seconds(seconds: float | None) -> str:
 
 def _time(at: float | None) -> str:
     return _UNKNOWN if at is None else local_time(at)
+
+
+# What the template calls; no name of its macros, which would hide it.
+_WORDS: dict[str, Callable[..., Any]] = {
+    "as_count": _count,
+    "as_size": _size,
+    "as_seconds": _seconds,
+    "as_time": _time,
+    "chart": charts.chart,
+    "histograms": charts.histograms,
+    "percent": charts.percent,
+}

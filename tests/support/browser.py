@@ -1,4 +1,4 @@
-"""A headless Chromium without a network, and axe-core, for the tests of pages; skipped with a reason where they are not."""
+"""A headless Chromium without a network, and axe-core; a test is skipped with the reason where they are not."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def _fetch(kept: Path) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
         command = ["npm", "pack", "--silent", _AXE]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL
+        )
         if done.returncode:
             pytest.skip(f"npm could not fetch {_AXE}: {done.stderr.strip()[-200:]}")
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as package:
