@@ -18,10 +18,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 MOST_BYTES = 1_000_000
 # What is shown for a number that is not known.
 _UNKNOWN = "–"
-# Names are one line on the page; every other text keeps its lines.
-_NAMES = frozenset(["source", "stage", "stages", "name", "pipeline", "run", "host", "yaml", "state", "log", "kind", "place"])
-# The characters of a name that are shown: more than a file's name can have.
-_NAME_CHARACTERS = 300
+# Texts that keep their lines, and all their characters if there is room; every other one, as a name, is one line.
+_TEXTS = frozenset(("text", "detail", "output", "lines", "next"))
+# The characters of a line: more than a file's name can have.
+_LINE_CHARACTERS = 300
 # What the pictures of our own samples may be, so that no text becomes another address.
 _PICTURES = ("data:image/jpeg;base64,", "data:image/png;base64,", "data:image/webp;base64,")
 
@@ -153,9 +153,10 @@ def _rows(values: list[Any], key: str, limits: Limits) -> Any:
 
 
 def _text(text: str, key: str, limits: Limits) -> str:
-    if key in _NAMES:
-        return _shortened(shown(text.encode("utf-8", "backslashreplace")), min(_NAME_CHARACTERS, limits.characters))
-    return _shortened(printable(text), limits.characters)
+    if key in _TEXTS:
+        return _shortened(printable(text), limits.characters)
+    line = shown(text.encode("utf-8", "backslashreplace"))
+    return _shortened(line, min(_LINE_CHARACTERS, limits.characters))
 
 
 def _shortened(text: str, most: int) -> str:
