@@ -18,21 +18,34 @@ _TEMPLATES = Path(__file__).parent / "templates"
 MOST_BYTES = 1_000_000
 # What is shown for a number that is not known.
 _UNKNOWN = "–"
-# Texts that keep their lines, and all their characters if there is room; every other one, as a name, is one line.
+# Long texts, which keep their lines, and all their characters if there is room; every other text is one line.
 _TEXTS = frozenset(("text", "detail", "output", "lines", "next"))
-# The characters of a line: more than a file's name can have.
-_LINE_CHARACTERS = 300
 # What the pictures of our own samples may be, so that no text becomes another address.
 _PICTURES = ("data:image/jpeg;base64,", "data:image/png;base64,", "data:image/webp;base64,")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many rows of a list, characters of a text and bytes of all pictures the page shows."""
+    """How much of a report the page shows."""
 
+    line_characters: int
+    """The characters of a text of one line, and of a long one for which there is no room."""
     rows: int
-    characters: int
+    """The rows of each list."""
+    groups: int
+    """The rows of a list of failures, each of which has examples of its own."""
+    text_bytes: int
+    """The bytes of all long texts together, from the first on."""
     picture_bytes: int
+
+
+# Tried in turn until the page is small enough; what is left beside them is at most 250 kB for the first ones.
+# A line holds the longest name that a file can have.
+_LIMITS = (
+    Limits(300, 200, 60, 200_000, 450_000),
+    Limits(300, 200, 30, 100_000, 250_000),
+    Limits(80, 30, 10, 20_000, 0),
+)
 
 
 # The sections in order, by the member of the report that they show.
@@ -52,8 +65,6 @@ _TITLES = {
     "runs": "The last runs",
 }
 _ALWAYS = ("verdict", "new", "counts")
-# Tried in turn until the page is small enough. The last holds for texts in which each character takes five (`&#39;`).
-_LIMITS = (Limits(200, 4_000, 650_000), Limits(100, 800, 300_000), Limits(30, 100, 0))
 
 
 class Rows(list[Any]):
@@ -113,9 +124,8 @@ def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 def _limited(report: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """Return a report with texts that can be shown, within limits."""
     pictures = _pictures(report["gallery"], limits.picture_bytes)
-    return {key: _cut(value, key, limits) for key, value in report.items() if key != "gallery"} | {
-        "gallery": _cut(pictures, "gallery", limits)
-    }
+    within = _Within(limits)
+    return {key: within.cut(pictures if key == "gallery" else value, key) for key, value in report.items()}
 
 
 def _pictures(pairs: Sequence[Mapping[str, Any]], most_bytes: int) -> list[Mapping[str, Any]]:
@@ -131,32 +141,40 @@ def _pictures(pairs: Sequence[Mapping[str, Any]], most_bytes: int) -> list[Mappi
     return kept
 
 
-def _cut(value: Any, key: str, limits: Limits) -> Any:
-    """Return a value of the report with its texts printable and shortened, and its lists as rows."""
-    if isinstance(value, str):
-        return value if key == "data" else _text(value, key, limits)
-    if isinstance(value, Mapping):
-        return {name: _cut(each, name, limits) for name, each in value.items()}
-    if isinstance(value, list):
-        return _rows(value, key, limits)
-    return value
+class _Within:
+    """Cuts the values of one report to what there is room for."""
 
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._text_bytes = limits.text_bytes
 
-def _rows(values: list[Any], key: str, limits: Limits) -> Any:
-    """Return the first rows of a list; numbers are few or small, and all are shown."""
-    if values and isinstance(values[0], (int, float)):
-        return values
-    shown_rows = values if key == "histogram" else values[: limits.rows]
-    rows = Rows(_cut(each, key, limits) for each in shown_rows)
-    rows.left_out = len(values) - len(rows)
-    return rows
+    def cut(self, value: Any, key: str) -> Any:
+        """Return a value with its texts printable and shortened, and its lists as rows."""
+        if isinstance(value, str):
+            return value if key == "data" else self._text(value) if key in _TEXTS else self._line(value)
+        if isinstance(value, Mapping):
+            return {name: self.cut(each, name) for name, each in value.items()}
+        return self._rows(value, key) if isinstance(value, list) else value
 
+    def _rows(self, values: list[Any], key: str) -> list[Any]:
+        """Return the first rows of a list; numbers take little room, and all are shown."""
+        if key == "histogram" or (values and isinstance(values[0], (int, float))):
+            return values
+        rows = Rows(self.cut(each, key) for each in values[: self._most(key)])
+        rows.left_out = len(values) - len(rows)
+        return rows
 
-def _text(text: str, key: str, limits: Limits) -> str:
-    if key in _TEXTS:
-        return _shortened(printable(text), limits.characters)
-    line = shown(text.encode("utf-8", "backslashreplace"))
-    return _shortened(line, min(_LINE_CHARACTERS, limits.characters))
+    def _most(self, key: str) -> int:
+        return self._limits.groups if key == "failures" else self._limits.rows
+
+    def _text(self, text: str) -> str:
+        shown_text = printable(text)
+        # Each of these takes five.
+        self._text_bytes -= len(shown_text.encode()) + 4 * sum(map(shown_text.count, "<>&'\""))
+        return shown_text if self._text_bytes >= 0 else _shortened(shown_text, self._limits.line_characters)
+
+    def _line(self, text: str) -> str:
+        return _shortened(shown(text.encode("utf-8", "backslashreplace")), self._limits.line_characters)
 
 
 def _shortened(text: str, most: int) -> str:

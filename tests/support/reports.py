@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import copy
 import io
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
@@ -379,8 +379,8 @@ def attacks() -> list[str]:
 def hostile() -> Report:
     """A report in which every text is hostile."""
     texts = iter(attacks() * 1_000)
-    report = _with_texts(everyday(), "", texts)
-    report["new"]["failures"] = [_with_texts(failure(), "", texts) for _ in range(20)]
+    report = with_texts(everyday(), texts)
+    report["new"]["failures"] = [with_texts(failure(), texts) for _ in range(20)]
     report["failures"] = [
         {
             "stage": each,
@@ -388,7 +388,7 @@ def hostile() -> Report:
             "reason": each,
             "files": 3,
             "is_new": True,
-            "examples": [_with_texts(failure(), "", texts)],
+            "examples": [with_texts(failure(), texts)],
         }
         for each in attacks()
     ]
@@ -397,10 +397,10 @@ def hostile() -> Report:
     return report
 
 
-def _with_texts(value: Any, key: str, texts: Any) -> Any:
-    """Return a copy of a value with every text replaced by the next hostile one."""
+def with_texts(value: Any, texts: Iterator[str], key: str = "") -> Any:
+    """Return a copy of a report, or of a part of it, with every text replaced by the next of others."""
     if isinstance(value, str):
-        return copy.copy(value) if key in ("data", "level") else next(texts)
+        return value if key in ("data", "level") else next(texts)
     if isinstance(value, dict):
-        return {name: _with_texts(each, name, texts) for name, each in value.items()}
-    return [_with_texts(each, key, texts) for each in value] if isinstance(value, list) else value
+        return {name: with_texts(each, texts, name) for name, each in value.items()}
+    return [with_texts(each, texts, key) for each in value] if isinstance(value, list) else value

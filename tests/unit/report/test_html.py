@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -72,19 +73,22 @@ def _without(value: Any, key: str, kept: tuple[str, ...]) -> Any:
 
 
 def test_a_page_is_small_whatever_happened() -> None:
-    """A thousand reasons with long texts of characters that take five each, and pictures beyond measure."""
-    report = reports.huge()
-    worst = reports.failure("'" * 4_000, detail="'" * 4_000, output="'" * 4_000, text="'" * 4_000)
-    report["failures"] = [group | {"reason": "'" * 4_000, "examples": [worst] * 5} for group in report["failures"] * 4]
-    report["new"]["failures"] = [worst] * 20
-    report["slowest"] = report["biggest"] = [row | {"source": "'" * 4_000} for row in report["slowest"]]
-    report["gallery"] = [
-        {**pair, "before": pair["before"] | {"data": "data:image/png;base64," + "A" * 400_000}}
-        for pair in report["gallery"]
-    ]
+    """A thousand reasons, pictures beyond measure, and every text of 4,000 characters that take five each."""
+    report = reports.with_texts(reports.huge(), itertools.repeat("'" * 4_000))
+    report["failures"] *= 4
+    for pair in report["gallery"]:
+        pair["before"]["data"] = "data:image/png;base64," + "A" * 400_000
     page = render(report)
     assert len(page.encode()) < MOST_BYTES
-    assert "1,170 more: <code>report.json</code> has all of them" in page
+    assert "1,190 more: <code>report.json</code> has all of them" in page
+
+
+def test_a_large_report_is_shown_whole_but_for_long_texts() -> None:
+    """Fifty stages, 64 workers and all pictures have room; of long texts the first have."""
+    page = render(reports.huge())
+    assert len(page.encode()) < MOST_BYTES
+    assert [page.count(f'data-of="{each}.') for each in ("workers", "stages", "gallery")] == [64 * 5, 50 * 5, 12 * 6]
+    assert page.count("x = frobnicate(y)\n" * 222) > 20
 
 
 def test_a_picture_is_data_or_left_out() -> None:
