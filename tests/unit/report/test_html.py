@@ -91,6 +91,14 @@ def test_a_large_report_is_shown_whole_but_for_long_texts() -> None:
     assert page.count("x = frobnicate(y)\n" * 222) > 20
 
 
+def test_a_command_is_whole() -> None:
+    """What is copied into a shell has its middle, however long the paths in it are and whatever else there was to say."""
+    command = f"filemill failures {'/deep' * 800}/pipeline.yaml"
+    report = reports.huge()
+    report["verdict"] = report.pop("verdict") | {"next": [command]}
+    assert f"<code>{command}</code>" in render(report)
+
+
 def test_a_picture_is_data_or_left_out() -> None:
     """Nothing else gets to be the address of a picture, and the other pictures stay."""
     report = reports.everyday()
