@@ -92,7 +92,7 @@ def test_a_large_report_is_shown_whole_but_for_long_texts() -> None:
 
 
 def test_a_command_is_whole() -> None:
-    """What is copied into a shell has its middle, however long the paths in it are and whatever else there was to say."""
+    """What is copied into a shell has its middle, however long its paths are and whatever else there was to say."""
     command = f"filemill failures {'/deep' * 800}/pipeline.yaml"
     report = reports.huge()
     report["verdict"] = report.pop("verdict") | {"next": [command]}
