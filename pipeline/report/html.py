@@ -42,7 +42,7 @@ class Limits:
 
 
 # Tried in turn until the page is small enough. A line holds the longest name that a file can have. Beside long texts
-# and pictures, 64 workers, 50 stages and 60 groups of failures take 400 kB, and an ordinary night 60 kB.
+# and pictures, 64 workers, 50 stages and 60 groups of failures take 400 kB, and an ordinary night 110 kB.
 _LIMITS = (
     Limits(300, 200, 60, 200_000, 450_000),
     Limits(300, 200, 30, 100_000, 250_000),
