@@ -1,0 +1,434 @@
+"""Tells who is named in `notify`, and writes `metrics`, at the end of a run however it ends.
+
+    a run               --> Teller, around it: start pings, then programs, pings and metrics at its end
+    nothing was new     --> tell_unchanged, by what the note of the run before has of the pipeline
+    refused at load     --> tell_refused
+    status --metrics    --> write_live_metrics, while a run is on
+
+A small file in the state folder has what was told last, so that a change can be told from what goes on, and the figures
+of the last run. What could not be told is a warning, and changes neither outputs nor exit codes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP, AlreadyRunning, EnvironmentFailure, FilemillError
+from pipeline.files import hashlib
+from pipeline.files.file_system import read_regular
+from pipeline.files.state_dir import TOLD_FILE
+from pipeline.files.sync import replace_file
+from pipeline.messages import Outcome, Source
+from pipeline.observer import RunObserver
+from pipeline.records import dataclass
+from pipeline.report.metrics import Figures, NotWritten, write_metrics
+from pipeline.report.notify import Entry, Sending, new_rid, start_ping, start_program
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+    from pipeline.ledger.ledger import Ledger
+    from pipeline.report.summary import Summary
+
+# The exit codes with which all is well: those of runs that ended, unless a file has failed, and that of a time limit.
+_ALL_IS_WELL = (*(code for code in ENDED_IN_ORDER if code != 1), TIME_IS_UP)
+# From this exit code on a person has stopped the run.
+_SIGNALLED = 128
+_A_BUG = 70
+_DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What pipeline.yaml says of telling, as plain data, and what is told of the pipeline in any case."""
+
+    pipeline: str
+    yaml: str
+    state: str
+    entries: list[Entry]
+    metrics: str | None
+
+    @classmethod
+    def of(cls, config: Config) -> Settings:
+        """Return the settings of a pipeline."""
+        entries = [Entry(each.on, each.argv, each.ping or "", each.always) for each in config.notify]
+        metrics = None if config.metrics is None else str(config.metrics)
+        return cls(config.name, str(config.file.absolute()), str(config.state), entries, metrics)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Settings:
+        """Return the settings that `vars` of others became as JSON."""
+        entries = [Entry(tuple(on), tuple(argv), ping, always) for on, argv, ping, always in data["entries"]]
+        return cls(**{**data, "entries": entries})
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run has ended."""
+
+    exit: int
+    text: str
+    """What a person reads of it."""
+    run: str = ""
+    log: str = ""
+    report: str = ""
+    done: int = 0
+    failed: int = 0
+    new_failed: int = 0
+    held: int = 0
+    is_hung: bool = False
+    """True if another run was found that does not go on."""
+    is_whole: bool = True
+    """True unless the run was over a part of the files, of which no success tells anything about the others."""
+
+    @classmethod
+    def of(cls, summary: Summary, *, is_whole: bool = True) -> Ending:
+        """Return the ending of a run that has a summary."""
+        return cls(
+            summary.exit, "\n".join(summary.lines()), summary.run, summary.log, summary.report, summary.done,
+            summary.failed, summary.new_failed, summary.held, is_whole=is_whole,
+        )  # fmt: skip
+
+    @property
+    def is_well(self) -> bool:
+        """True if nothing is wrong with the run."""
+        return self.exit in _ALL_IS_WELL
+
+    @property
+    def is_telling(self) -> bool:
+        """True if it says something about the pipeline: a person's stop does not, nor a part that went well."""
+        return self.exit < _SIGNALLED and (self.is_whole or not self.is_well)
+
+
+def event_of(entry: Entry, before: int | None, ending: Ending) -> str:
+    """Return the event that is told to the program of an entry; empty if there is nothing to tell.
+
+    Args:
+        entry: The entry.
+        before: The exit code of the last run that it knows of, 0 if all was well; None if it knows of none.
+        ending: How the run has ended.
+    """
+    if ending.is_well:
+        events = [("recovery", before not in (None, 0)), ("success", before != 0 or entry.always)]
+    else:
+        is_news = before != ending.exit or ending.new_failed > 0 or entry.always
+        events = [("stuck", ending.is_hung and is_news), ("failure", is_news)]
+    return next((event for event, is_due in events if is_due and event in entry.on), "")
+
+
+# -- what was told -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Memory:
+    """What was told of the runs before, by way of the file in the state folder."""
+
+    file: Path
+    exits: dict[str, int]
+    """The exit code that each entry knows of, 0 if all was well, by the digest of the entry."""
+    figures: Figures
+
+    @classmethod
+    def load(cls, state: str) -> Memory:
+        """Read the file; one that is not there, or damaged, is that of a pipeline that has not run."""
+        file = Path(state) / TOLD_FILE
+        try:
+            data = json.loads(read_regular(file))
+            return cls(file, dict(data["exits"]), Figures(**data["figures"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return cls(file, {}, Figures())
+
+    def save(self) -> None:
+        """Write the file, if that can be: without it the next run tells once more."""
+        data = {"exits": self.exits, "figures": self.figures.as_json()}
+        with suppress(OSError):
+            replace_file(self.file, json.dumps(data).encode(), self.file.with_name(f"{TOLD_FILE}.new"))
+
+    def learn(self, entry: Entry, ending: Ending, *, is_told: bool) -> None:
+        """Remember that an entry knows of an ending, or that it could not be told, so that the next run tells it."""
+        if is_told:
+            self.exits[_key(entry)] = 0 if ending.is_well else ending.exit
+        elif not ending.is_well:
+            self.exits.pop(_key(entry), None)
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """Forget the entries that are no more."""
+        self.exits = {key: code for key, code in self.exits.items() if key in set(map(_key, entries))}
+
+
+def _key(entry: Entry) -> str:
+    return hashlib.blake2b(json.dumps(entry).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+class Teller:
+    """Context manager around a run, which tells how it ends.
+
+    It stands around the lock, for what goes wrong before that is held, and within it, so that of two runs one after the
+    other each tells in its turn; whichever ends first tells.
+    """
+
+    def __init__(self, settings: Settings, *, is_whole: bool) -> None:
+        self._settings = settings
+        self._is_whole = is_whole
+        self._summary: Summary | None = None
+        self._traffic = Traffic()
+        self._rid = new_rid()
+        self._starts: dict[Entry, Sending] = {}
+        self._stuck: list[Sending] = []
+        self._has_told = False
+
+    def begin(self, summary: Summary, ledger: Ledger) -> list[RunObserver]:
+        """Say that the run has begun; return the observers that learn what is to be told at its end."""
+        self._summary, self._traffic.ledger = summary, ledger
+        for entry in self._settings.entries if self._is_whole else ():
+            if entry.ping:
+                self._starts[entry] = start_ping(entry, "/start", self._rid, "")
+        # Each file costs a little to count.
+        return [StuckObserver(self._tell_stuck), *([self._traffic] if self._settings.metrics else ())]
+
+    def __enter__(self) -> Teller:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._has_told or isinstance(error, GeneratorExit):
+            return
+        self._has_told = True
+        ending = self._ending(error)
+        if ending.exit == AlreadyRunning.exit_code:
+            return
+        summary = self._summary if error is None else None
+        problems = _carefully(lambda: self._tell(ending, summary))
+        if summary:
+            summary.untold += problems
+        elif error:
+            for each in problems:
+                error.add_note(each)
+
+    def _ending(self, error: BaseException | None) -> Ending:
+        if error is None and self._summary:
+            return Ending.of(self._summary, is_whole=self._is_whole)
+        run, log = (self._summary.run, self._summary.log) if self._summary else ("", "")
+        return ending_of_error(error, run=run, log=log, is_whole=self._is_whole)
+
+    def _tell_stuck(self, text: str) -> None:
+        """Tell that a file takes far too long; once in a run unless it is to be told always."""
+        told = {each.entry for each in self._stuck}
+        assert self._summary
+        ending = Ending(0, text, self._summary.run, self._summary.log, "", self._summary.done, self._summary.failed)
+        for entry in self._settings.entries:
+            if "stuck" in entry.on and (entry.always or entry not in told):
+                self._stuck.append(_start_program(self._settings, entry, "stuck", ending))
+
+    def _tell(self, ending: Ending, summary: Summary | None) -> list[str]:
+        memory = Memory.load(self._settings.state)
+        memory.figures = self._figures(memory.figures, ending, summary)
+        problems = _problems(self._stuck)
+        return problems + _tell(self._settings, memory, ending, self._rid, self._starts)
+
+    def _figures(self, before: Figures, ending: Ending, summary: Summary | None) -> Figures:
+        """Return the figures after the run; but for its end those of one without a summary are as they were."""
+        now = time.time()
+        figures = replace(before, exit=ending.exit, last_run=now)
+        if ending.is_well and self._is_whole:
+            figures = replace(figures, last_success=now)
+        if summary is None:
+            return figures
+        return replace(
+            figures, seconds=round(summary.seconds, 3), sources=summary.sources, files=files_by_outcome(summary),
+            bytes_in=self._traffic.bytes_in, bytes_out=self._traffic.bytes_out,
+            oldest_failure=self._traffic.oldest_failure,
+        )  # fmt: skip
+
+
+def tell_unchanged(data: Mapping[str, Any], summary: Summary) -> None:
+    """Tell of a run that found nothing to do, by the settings in the note of the run before; it raises nothing."""
+
+    def tell() -> list[str]:
+        settings, now = Settings.from_json(data), time.time()
+        memory = Memory.load(settings.state)
+        memory.figures = Figures(
+            now, now, round(summary.seconds, 3), 0, summary.sources, files_by_outcome(summary)
+        )  # fmt: skip
+        return _tell(settings, memory, Ending.of(summary), new_rid(), {})
+
+    summary.untold += _carefully(tell)
+
+
+def tell_refused(config: Config, error: FilemillError) -> None:
+    """Tell of a run that ended before it began; what cannot be told is added to the error."""
+    with suppress(FilemillError), Teller(Settings.of(config), is_whole=True):
+        raise error
+
+
+def ending_of_error(error: BaseException | None, *, run: str = "", log: str = "", is_whole: bool = True) -> Ending:
+    """Return the ending of a run that an error has ended."""
+    # One that fell into a class body is wrapped by Python.
+    is_stopped = any(isinstance(each, KeyboardInterrupt) for each in (error, getattr(error, "__cause__", None)))
+    if isinstance(error, FilemillError):
+        code = error.exit_code
+    elif isinstance(error, OSError):
+        code = EnvironmentFailure.exit_code
+    else:
+        code = _SIGNALLED + 2 if is_stopped else _A_BUG
+    text = str(error) if isinstance(error, (FilemillError, OSError)) else f"filemill has a bug: {type(error).__name__}"
+    is_hung = isinstance(error, AlreadyRunning) and code != AlreadyRunning.exit_code
+    return Ending(code, text, run, log, is_hung=is_hung, is_whole=is_whole)
+
+
+def _carefully(tell: Callable[[], list[str]]) -> list[str]:
+    """Return what could not be told; whatever goes wrong is that, also a person who does not wait for it."""
+    try:
+        return tell()
+    except KeyboardInterrupt:
+        return ["notify: not everybody was told, since it was interrupted"]
+    except Exception as error:  # its text may have anything in it
+        return [f"notify: failed with {type(error).__name__}"]
+
+
+def _tell(
+    settings: Settings, memory: Memory, ending: Ending, rid: str, starts: Mapping[Entry, Sending]
+) -> list[str]:  # fmt: skip
+    """Tell of an ending, and write the metrics; return what could not be done, in one line each."""
+    sendings = _send(settings, memory, ending, rid, starts)
+    try:
+        problems = _measure(settings, memory.figures) + _problems(sendings)
+        for each in sendings:
+            if each.entry.argv:
+                memory.learn(each.entry, ending, is_told=not each.wait())
+        return problems
+    finally:
+        for each in sendings:
+            each.abandon()
+        memory.keep(settings.entries)
+        memory.save()
+
+
+def _send(
+    settings: Settings, memory: Memory, ending: Ending, rid: str, starts: Mapping[Entry, Sending]
+) -> list[Sending]:  # fmt: skip
+    """Begin to tell of an ending, all at the same time."""
+    sendings = []
+    for entry in settings.entries:
+        if entry.ping:
+            # The end of a run that a person has stopped is told where its start was.
+            if ending.is_telling or entry in starts:
+                sendings.append(_start_ping(entry, ending, rid, starts.get(entry)))
+        elif ending.is_telling:
+            if event := event_of(entry, memory.exits.get(_key(entry)), ending):
+                sendings.append(_start_program(settings, entry, event, ending))
+            else:
+                memory.learn(entry, ending, is_told=True)
+    return sendings
+
+
+def _problems(sendings: Sequence[Sending]) -> list[str]:
+    """Wait until all is told; return what was not, in one line each."""
+    return [f"notify: {each.entry}: {problem}" for each in sendings if (problem := each.wait())]
+
+
+def _measure(settings: Settings, figures: Figures) -> list[str]:
+    """Write the metrics, if there are any; return why that could not be done."""
+    try:
+        if settings.metrics:
+            write_metrics(Path(settings.metrics), settings.pipeline, figures)
+    except NotWritten as error:
+        return [f"metrics: {error}"]
+    return []
+
+
+def _start_ping(entry: Entry, ending: Ending, rid: str, start: Sending | None) -> Sending:
+    what = "/log" if ending.exit >= _SIGNALLED else "" if ending.is_well else "/fail"
+    return start_ping(entry, what, rid, f"exit {ending.exit}\n{ending.text}\n", start)
+
+
+def _start_program(settings: Settings, entry: Entry, event: str, ending: Ending) -> Sending:
+    exit_code = "" if event == "stuck" and not ending.is_hung else ending.exit
+    facts = {
+        "EVENT": event, "PIPELINE": settings.pipeline, "EXIT": exit_code,
+        "RUN": ending.run, "YAML": settings.yaml, "STATE": settings.state, "LOG": ending.log, "REPORT": ending.report,
+        "DONE": ending.done, "FAILED": ending.failed, "NEW_FAILED": ending.new_failed, "HELD": ending.held,
+    }  # fmt: skip
+    named = {f"FILEMILL_{name}": str(value) for name, value in facts.items()}
+    return start_program(entry, named, f"{ending.text}\n", os.path.dirname(settings.yaml))
+
+
+# -- what a run is watched for -----------------------------------------------------------------------------------------
+
+
+class StuckObserver(RunObserver):
+    """Tells of a file that takes far longer than others."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def on_slow(self, text: str) -> None:
+        self._tell(text)
+
+
+class Traffic(RunObserver):
+    """Counts the bytes that a run reads and writes, and asks the ledger at its end what is failing."""
+
+    def __init__(self) -> None:
+        self.ledger: Ledger | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.oldest_failure: float | None = None
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        self.bytes_in += outcome.origin.size_bytes if isinstance(outcome.origin, Source) else outcome.bytes_in
+        for result in outcome.results:
+            self.bytes_out += result.size_bytes + sum(part.size_bytes for part in result.parts)
+
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, MadeJobs
+
+        if not isinstance(outcomes, MadeJobs):
+            return super().on_outcomes(outcomes)
+        for stages, jobs, rows, _ in outcomes.groups:  # no object is made for each file
+            self.bytes_in += sum([job[0].size_bytes for job in jobs])
+            for at in range(ANSWER_WIDTH, ANSWER_WIDTH + MADE_WIDTH * len(stages), MADE_WIDTH):
+                self.bytes_out += sum([row[at] for row in rows])
+
+    def on_end(self) -> None:
+        if self.ledger and (oldest_ns := self.ledger.failures.oldest_ns()):
+            self.oldest_failure = oldest_ns / 1e9
+
+
+def files_by_outcome(summary: Summary) -> dict[str, int]:
+    """Return the outputs of a run by what became of them."""
+    outcomes = ("done", "renamed", "up_to_date", "edited", "skipped", "failed", "settling", "vanished", "pruned")
+    held = {"held": summary.held - summary.dismissed, "dismissed": summary.dismissed}
+    return {each: getattr(summary, each) for each in outcomes} | held
+
+
+# -- while a run is on -------------------------------------------------------------------------------------------------
+
+
+def write_live_metrics(config: Config) -> None:
+    """Write the metrics of a pipeline as they are now, also while a run is on. Raises NotWritten.
+
+    While a run is on, what it has done so far takes the place of what the one before has done.
+    """
+    from pipeline.report.live import read_progress
+
+    assert config.metrics is not None
+    before = None
+    while before != (memory := Memory.load(str(config.state))):  # else a run has ended and written its own meanwhile
+        before = memory
+        standing, progress = read_progress(config.state)
+        figures = memory.figures
+        if standing == "running":
+            files = {each: progress.get(each, 0) for each in ("done", "skipped", "failed")}
+            seconds = round(time.time() - progress["started"], 3)
+            figures = replace(figures, seconds=seconds, files=files, in_hand=len(progress.get("in_hand", ())))
+        write_metrics(config.metrics, config.name, figures)
