@@ -55,7 +55,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def _write_metrics(config: Config) -> int:
     """Write the metrics of a pipeline as they are now; where that cannot be, a warning says so."""
     from pipeline.errors import UsageError
-    from pipeline.operations.telling import NotWritten, write_live_metrics
+    from pipeline.operations.telling import write_live_metrics
+    from pipeline.report.metrics import NotWritten
 
     if config.metrics is None:
         raise UsageError(f"{config.file} has no 'metrics', which names the file to write")

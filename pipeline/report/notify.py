@@ -150,7 +150,12 @@ def start_ping(entry: Entry, what: str, rid: str, body: str, after: Sending | No
     # Here, since a process that is forked meanwhile could not import what another thread was just importing.
     import urllib.request  # noqa: F401
 
-    return Sending(entry, partial(_ping, entry, what, rid, body, after), PING_LIMIT_S * (2 if after else 1))
+    # A thread of a run takes none of its signals, which may be blocked elsewhere for a while.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        return Sending(entry, partial(_ping, entry, what, rid, body, after), PING_LIMIT_S * (2 if after else 1))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ping(entry: Entry, what: str, rid: str, body: str, after: Sending | None, _: Sending) -> None:
