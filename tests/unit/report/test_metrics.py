@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.permissions import permissions_hold
 
 from pipeline.report.metrics import Figures, NotWritten, write_metrics
 
@@ -92,6 +93,15 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, place: str, said: str) ->
     with pytest.raises(NotWritten, match=said):
         write_metrics(tmp_path / place, "photos", FIGURES)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["fifo", "file", "folder"]
+
+
+def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        with permissions_hold(), pytest.raises(NotWritten, match="photos.prom: Permission denied"):
+            write_metrics(tmp_path / "photos.prom", "photos", FIGURES)
+    finally:
+        tmp_path.chmod(0o755)
 
 
 def test_without_the_library_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
