@@ -12,16 +12,17 @@ of the last run. What could not be told is a warning, and changes neither output
 from __future__ import annotations
 
 import json
-import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP, AlreadyRunning, EnvironmentFailure, FilemillError
+from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP, AlreadyRunning, EnvironmentFailure, FilemillError, RunHangs
 from pipeline.files import hashlib
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import TOLD_FILE
@@ -51,6 +52,8 @@ class Settings:
 
     pipeline: str
     yaml: str
+    folder: str
+    """The folder of pipeline.yaml, links resolved, in which programs are started."""
     state: str
     entries: list[Entry]
     metrics: str | None
@@ -60,7 +63,7 @@ class Settings:
         """Return the settings of a pipeline."""
         entries = [Entry(each.on, each.argv, each.ping or "", each.always) for each in config.notify]
         metrics = None if config.metrics is None else str(config.metrics)
-        return cls(config.name, str(config.file.absolute()), str(config.state), entries, metrics)
+        return cls(config.name, str(config.file.absolute()), str(config.folder), str(config.state), entries, metrics)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Settings:
@@ -281,18 +284,34 @@ def ending_of_error(error: BaseException | None, *, run: str = "", log: str = ""
     else:
         code = _SIGNALLED + 2 if is_stopped else _A_BUG
     text = str(error) if isinstance(error, (FilemillError, OSError)) else f"filemill has a bug: {type(error).__name__}"
-    is_hung = isinstance(error, AlreadyRunning) and code != AlreadyRunning.exit_code
-    return Ending(code, text, run, log, is_hung=is_hung, is_whole=is_whole)
+    return Ending(code, text, run, log, is_hung=isinstance(error, RunHangs), is_whole=is_whole)
 
 
 def _carefully(tell: Callable[[], list[str]]) -> list[str]:
     """Return what could not be told; whatever goes wrong is that, also a person who does not wait for it."""
     try:
-        return tell()
+        with _interrupted_by_all_signals():
+            return tell()
     except KeyboardInterrupt:
         return ["notify: not everybody was told, since it was interrupted"]
     except Exception as error:  # its text may have anything in it
         return [f"notify: failed with {type(error).__name__}"]
+
+
+@contextmanager
+def _interrupted_by_all_signals() -> Iterator[None]:
+    """Have signals that would end this process end the telling alone: the run is over, and has its exit code."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may do that
+        yield
+        return
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in ending:
+        signal.signal(each, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for each in ending:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _tell(
@@ -359,7 +378,7 @@ def _start_program(settings: Settings, entry: Entry, event: str, ending: Ending)
         "DONE": ending.done, "FAILED": ending.failed, "NEW_FAILED": ending.new_failed, "HELD": ending.held,
     }  # fmt: skip
     named = {f"FILEMILL_{name}": str(value) for name, value in facts.items()}
-    return start_program(entry, named, f"{ending.text}\n", os.path.dirname(settings.yaml))
+    return start_program(entry, named, f"{ending.text}\n", settings.folder)
 
 
 # -- what a run is watched for -----------------------------------------------------------------------------------------

@@ -210,14 +210,15 @@ def test_a_program_that_hangs_delays_the_end_and_no_more(tmp_path: Path, monkeyp
 
 
 @pytest.mark.processes
-def test_who_does_not_wait_for_it_changes_no_exit_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_does_not_wait_for_it_changes_no_exit_code(tmp_path: Path, number: int) -> None:
     """Ctrl-C while a program is told ends the telling; what was made is made."""
     project = project_in(tmp_path, f"{{on: {EVERY}, argv: [./hang]}}")
     project.write("hang", "#!/bin/sh\necho $$ >> pids\nexec sleep 600\n").chmod(0o755)
     command = [sys.executable, "-m", "pipeline", "pipeline.yaml"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         pids = pids_in(tmp_path / "pids", 1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 0 and said == f"{UNTOLD}not everybody was told, since it was interrupted\n"
     wait_until_gone(pids)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import AlreadyRunning, EnvironmentFailure, PolicyStop, UsageError
+from pipeline.errors import AlreadyRunning, EnvironmentFailure, PolicyStop, RunHangs, UsageError
 from pipeline.operations.telling import Ending, Memory, ending_of_error, event_of
 from pipeline.report.metrics import Figures
 from pipeline.report.notify import Entry
@@ -82,6 +82,11 @@ def test_the_ending_of_an_error(error: BaseException, exit_code: int) -> None:
     ending = ending_of_error(error)
     assert (ending.exit, ending.is_hung) == (exit_code, False) and "secret" not in ending.text
     assert ending.is_telling == (exit_code < 128)
+
+
+def test_a_run_that_finds_another_one_hanging() -> None:
+    ending = ending_of_error(RunHangs("the run of 02:30 has not moved since 02:41"))
+    assert ending.is_hung and ending.exit == 3 and ending.text.startswith("the run of 02:30")
 
 
 def test_a_part_of_the_files_that_went_well_tells_nothing() -> None:
