@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ _ALL_IS_WELL = (*(code for code in ENDED_IN_ORDER if code != 1), TIME_IS_UP)
 # From this exit code on a person has stopped the run.
 _SIGNALLED = 128
 _A_BUG = 70
+# What ends a process at a signal: nothing of ours, or Python's own handler of SIGINT.
+_ENDING = (signal.SIG_DFL, signal.default_int_handler)
 _DIGEST_BYTES = 8
 
 
@@ -154,6 +156,10 @@ class Memory:
         with suppress(OSError):
             replace_file(self.file, json.dumps(data).encode(), self.file.with_name(f"{TOLD_FILE}.new"))
 
+    def exit_known_to(self, entry: Entry) -> int | None:
+        """Return the exit code that an entry knows of, 0 if all was well; None if it knows of none."""
+        return self.exits.get(_key(entry))
+
     def learn(self, entry: Entry, ending: Ending, *, is_told: bool) -> None:
         """Remember that an entry knows of an ending, or that it could not be told, so that the next run tells it."""
         if is_told:
@@ -210,7 +216,7 @@ class Teller:
         if ending.exit == AlreadyRunning.exit_code:
             return
         summary = self._summary if error is None else None
-        problems = _carefully(lambda: self._tell(ending, summary))
+        problems = _carefully(lambda: self._telling(ending, summary))
         if summary:
             summary.untold += problems
         elif error:
@@ -232,11 +238,10 @@ class Teller:
             if "stuck" in entry.on and (entry.always or entry not in told):
                 self._stuck.append(_start_program(self._settings, entry, "stuck", ending))
 
-    def _tell(self, ending: Ending, summary: Summary | None) -> list[str]:
+    def _telling(self, ending: Ending, summary: Summary | None) -> Telling:
         memory = Memory.load(self._settings.state)
         memory.figures = self._figures(memory.figures, ending, summary)
-        problems = _problems(self._stuck)
-        return problems + _tell(self._settings, memory, ending, self._rid, self._starts)
+        return Telling(self._settings, memory, ending, self._rid, self._starts, self._stuck)
 
     def _figures(self, before: Figures, ending: Ending, summary: Summary | None) -> Figures:
         """Return the figures after the run; but for its end those of one without a summary are as they were."""
@@ -256,15 +261,15 @@ class Teller:
 def tell_unchanged(data: Mapping[str, Any], summary: Summary) -> None:
     """Tell of a run that found nothing to do, by the settings in the note of the run before; it raises nothing."""
 
-    def tell() -> list[str]:
+    def telling() -> Telling:
         settings, now = Settings.from_json(data), time.time()
         memory = Memory.load(settings.state)
         memory.figures = Figures(
             now, now, round(summary.seconds, 3), 0, summary.sources, files_by_outcome(summary)
         )  # fmt: skip
-        return _tell(settings, memory, Ending.of(summary), new_rid(), {})
+        return Telling(settings, memory, Ending.of(summary), new_rid())
 
-    summary.untold += _carefully(tell)
+    summary.untold += _carefully(telling)
 
 
 def tell_refused(config: Config, error: FilemillError) -> None:
@@ -287,82 +292,90 @@ def ending_of_error(error: BaseException | None, *, run: str = "", log: str = ""
     return Ending(code, text, run, log, is_hung=isinstance(error, RunHangs), is_whole=is_whole)
 
 
-def _carefully(tell: Callable[[], list[str]]) -> list[str]:
-    """Return what could not be told; whatever goes wrong is that, also a person who does not wait for it."""
+def _carefully(telling: Callable[[], Telling]) -> list[str]:
+    """Tell, and return what could not be told; whatever goes wrong is that."""
     try:
-        with _interrupted_by_all_signals():
-            return tell()
-    except KeyboardInterrupt:
-        return ["notify: not everybody was told, since it was interrupted"]
+        with _signals_noted() as signals:
+            return telling().tell(lambda: bool(signals))
     except Exception as error:  # its text may have anything in it
         return [f"notify: failed with {type(error).__name__}"]
 
 
 @contextmanager
-def _interrupted_by_all_signals() -> Iterator[None]:
-    """Have signals that would end this process end the telling alone: the run is over, and has its exit code."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may do that
-        yield
-        return
-    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
-    for each in ending:
-        signal.signal(each, signal.default_int_handler)
+def _signals_noted() -> Iterator[list[int]]:
+    """Note signals that would end this process: the run is over, has its exit code, and only its telling is cut short.
+
+    Nothing is raised at whatever place it may be, so that a program that was just started is not left behind.
+    """
+    noted: list[int] = []
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    is_main = threading.current_thread() is threading.main_thread()  # which alone has handlers
+    ours = [each for each, handler in handlers.items() if is_main and handler in _ENDING]
+    for each in ours:
+        signal.signal(each, lambda number, _: noted.append(number))
     try:
-        yield
+        yield noted
     finally:
-        for each in ending:
-            signal.signal(each, signal.SIG_DFL)
+        for each in ours:
+            signal.signal(each, handlers[each])
 
 
-def _tell(
-    settings: Settings, memory: Memory, ending: Ending, rid: str, starts: Mapping[Entry, Sending]
-) -> list[str]:  # fmt: skip
-    """Tell of an ending, and write the metrics; return what could not be done, in one line each."""
-    sendings = _send(settings, memory, ending, rid, starts)
-    try:
-        problems = _measure(settings, memory.figures) + _problems(sendings)
-        for each in sendings:
-            if each.entry.argv:
-                memory.learn(each.entry, ending, is_told=not each.wait())
-        return problems
-    finally:
-        for each in sendings:
-            each.abandon()
-        memory.keep(settings.entries)
-        memory.save()
+@dataclass(frozen=True)
+class Telling:
+    """All that is told of how one run has ended."""
 
+    settings: Settings
+    memory: Memory
+    ending: Ending
+    rid: str
+    """The id of the run for pings."""
+    starts: Mapping[Entry, Sending] = field(default_factory=dict)
+    """The pings of its start."""
+    stuck: Sequence[Sending] = ()
+    """What was told of it while it was on."""
 
-def _send(
-    settings: Settings, memory: Memory, ending: Ending, rid: str, starts: Mapping[Entry, Sending]
-) -> list[Sending]:  # fmt: skip
-    """Begin to tell of an ending, all at the same time."""
-    sendings = []
-    for entry in settings.entries:
-        if entry.ping:
-            # The end of a run that a person has stopped is told where its start was.
-            if ending.is_telling or entry in starts:
-                sendings.append(_start_ping(entry, ending, rid, starts.get(entry)))
-        elif ending.is_telling:
-            if event := event_of(entry, memory.exits.get(_key(entry)), ending):
-                sendings.append(_start_program(settings, entry, event, ending))
-            else:
-                memory.learn(entry, ending, is_told=True)
-    return sendings
+    def tell(self, is_interrupted: Callable[[], bool]) -> list[str]:
+        """Tell, and write the metrics; return what could not be done, in one line each."""
+        sendings = self._send()
+        try:
+            problems = self._measure()
+            for each in (*self.stuck, *sendings):
+                if (problem := each.wait(is_interrupted)) and not is_interrupted():
+                    problems.append(f"notify: {each.entry}: {problem}")
+            for each in sendings:
+                if each.entry.argv:
+                    self.memory.learn(each.entry, self.ending, is_told=not each.wait(is_interrupted))
+            cut_short = ["notify: not everybody was told, since it was interrupted"] if is_interrupted() else []
+            return problems + cut_short
+        finally:
+            for each in (*self.stuck, *sendings):
+                each.abandon()
+            self.memory.keep(self.settings.entries)
+            self.memory.save()
 
+    def _send(self) -> list[Sending]:
+        """Begin to tell, all at the same time."""
+        sendings, ending = [], self.ending
+        for entry in self.settings.entries:
+            if entry.ping:
+                # The end of a run that a person has stopped is told where its start was.
+                if ending.is_telling or entry in self.starts:
+                    sendings.append(_start_ping(entry, ending, self.rid, self.starts.get(entry)))
+            elif ending.is_telling:
+                if event := event_of(entry, self.memory.exit_known_to(entry), ending):
+                    sendings.append(_start_program(self.settings, entry, event, ending))
+                else:
+                    self.memory.learn(entry, ending, is_told=True)
+        return sendings
 
-def _problems(sendings: Sequence[Sending]) -> list[str]:
-    """Wait until all is told; return what was not, in one line each."""
-    return [f"notify: {each.entry}: {problem}" for each in sendings if (problem := each.wait())]
-
-
-def _measure(settings: Settings, figures: Figures) -> list[str]:
-    """Write the metrics, if there are any; return why that could not be done."""
-    try:
-        if settings.metrics:
-            write_metrics(Path(settings.metrics), settings.pipeline, figures)
-    except NotWritten as error:
-        return [f"metrics: {error}"]
-    return []
+    def _measure(self) -> list[str]:
+        """Write the metrics, if there are any; return why that could not be done."""
+        try:
+            if self.settings.metrics:
+                write_metrics(Path(self.settings.metrics), self.settings.pipeline, self.memory.figures)
+        except NotWritten as error:
+            return [f"metrics: {error}"]
+        return []
 
 
 def _start_ping(entry: Entry, ending: Ending, rid: str, start: Sending | None) -> Sending:

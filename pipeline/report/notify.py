@@ -27,6 +27,8 @@ ARGV_LIMIT_S = 30.0
 PING_LIMIT_S = 10.0
 # Seconds more in which a thread says that its time was over.
 _SPARE_S = 1.0
+# Seconds between two looks at whether something was told.
+_LOOK_EVERY_S = 0.05
 # Bytes of a ping's body, all of which healthchecks keeps of it; and of a program's stdin, which any pipe takes at once,
 # so that nobody waits for a program that does not read it.
 _BODY_BYTES = 10_000
@@ -57,6 +59,8 @@ class Sending:
         self.entry = entry
         self.program: int | None = None
         """The process id of a program that was started, which leads a group of its own; None once it has ended."""
+        self.has_begun = threading.Event()
+        """Set once the program was started, or there is none to start."""
         self._send = send
         self._limit_s = limit_s
         self._problem: str | None = f"took longer than {limit_s:g} s"
@@ -74,13 +78,17 @@ class Sending:
         except Exception as error:  # its text may have the address in it
             self._problem = f"failed with {type(error).__name__}"
 
-    def wait(self) -> str:
+    def wait(self, is_interrupted: Callable[[], bool] = lambda: False) -> str:
         """Wait for the end, but not beyond the limit; return why it was not told, empty if it was."""
-        self._thread.join(max(0.0, self._began + self._limit_s + _SPARE_S - time.monotonic()))
+        deadline = self._began + self._limit_s + _SPARE_S
+        while self._thread.is_alive() and time.monotonic() < deadline and not is_interrupted():
+            self._thread.join(_LOOK_EVERY_S)
         return self._problem or ""
 
     def abandon(self) -> None:
         """Kill the program and all it has started, if it is at work."""
+        if self._thread.is_alive():
+            self.has_begun.wait(_SPARE_S)
         if self.program is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.program, signal.SIGKILL)
@@ -117,6 +125,7 @@ def _call(entry: Entry, facts: dict[str, str], text: str, folder: str, sending: 
     except (OSError, ValueError) as error:  # ValueError: a NUL in a variable
         raise NotTold(f"cannot be started: {getattr(error, 'strerror', None) or type(error).__name__}") from None
     sending.program = process.pid
+    sending.has_begun.set()
     assert process.stdin is not None
     with suppress(OSError):  # it does not read what it is given
         process.stdin.write(text.encode("utf-8", "backslashreplace")[:_STDIN_BYTES])
@@ -158,10 +167,11 @@ def start_ping(entry: Entry, what: str, rid: str, body: str, after: Sending | No
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _ping(entry: Entry, what: str, rid: str, body: str, after: Sending | None, _: Sending) -> None:
+def _ping(entry: Entry, what: str, rid: str, body: str, after: Sending | None, sending: Sending) -> None:
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
+    sending.has_begun.set()
     if after:
         after.wait()
     url = expand(entry.ping).strip()

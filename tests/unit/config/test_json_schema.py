@@ -106,7 +106,7 @@ def test_every_pipeline_of_the_docs_fits(validator: Draft7Validator) -> None:
         "    uses: ./other.py:Stamp\n    with: {anything: 1}\n    output: {path: out/}\n",
         "    uses: resize\n    with: {width: 8}\n    output: {path: 'o/{stem}.JPG', save: {quality: 8}}\n",
         "    uses: resize\n    match: ['*.png']\n    output: none\n    timeout: 500ms\n",
-        "    uses: resize\n    output: o/\nnotify: [{on: [stuck], argv: [a]}, {ping: 'https://a/${B}'}, {ping: '${C}'}]\n",
+        "    uses: resize\n    output: o/\nnotify: [{on: [stuck], argv: [a]}, {ping: 'https://a/${B}'}]\n",
     ],
 )
 def test_what_is_right_fits(validator: Draft7Validator, stage: str) -> None:
