@@ -29,7 +29,7 @@ SEAL_FILE = "reading.seal"
 NOTE_FILE = "unchanged.note"
 # The runs that this note has answered, as quiet_runs.py has them.
 QUIET_RUNS_FILE = "quiet-runs"
-# What was told of the runs, and of which, as operations/telling.py has it.
+# What was told of the runs before, as operations/endings.py has it.
 TOLD_FILE = "told.json"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100

@@ -8,7 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from pipeline.files.file_system import read_regular
+from pipeline.files.file_system import open_regular
 from pipeline.files.sync import replace_file
 from pipeline.records import dataclass
 from pipeline.text import shown
@@ -62,10 +62,11 @@ def write_metrics(file: Path, pipeline: str, figures: Figures) -> None:
 def _refuse_others(file: Path, head: bytes) -> None:
     """Raise NotWritten for a file that has not been written for this pipeline."""
     try:
-        found = read_regular(file)
+        with open_regular(file) as opened:
+            found = opened.read(len(head))
     except FileNotFoundError:
         return
-    if found and not found.startswith(head):
+    if found not in (b"", head):
         ways = "name another, such as by {name} in its path, or remove it"
         raise NotWritten(f"{shown(os.fsencode(file))} is no file of this pipeline's metrics; {ways}")
 

@@ -67,7 +67,10 @@ class Sending:
         self._began = time.monotonic()
         # One that waits for a name server for ever is left behind, also when the program ends.
         self._thread = threading.Thread(target=self._run, name=f"notify {entry}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # how Python says that the machine has no more of them
+            self._problem = "no thread could be started"
 
     def _run(self) -> None:
         try:

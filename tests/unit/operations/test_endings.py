@@ -1,4 +1,4 @@
-"""pipeline/operations/telling.py: which event is told to whom, and what is remembered of it."""
+"""pipeline/operations/endings.py: which event is told to whom, and what is remembered of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure, PolicyStop, RunHangs, UsageError
-from pipeline.operations.telling import Ending, Memory, ending_of_error, event_of
+from pipeline.operations.endings import Ending, Memory, ending_of_error, event_of
 from pipeline.report.metrics import Figures
 from pipeline.report.notify import Entry
 
