@@ -20,9 +20,10 @@ from support.program import Pipeline, pids_in, wait_until, wait_until_gone
 from support.project import Project
 
 from pipeline.config.load import load_config
+from pipeline.errors import RunHangs
 from pipeline.operations import hand_watch
 from pipeline.operations.run import run
-from pipeline.operations.telling import Settings, Teller
+from pipeline.operations.telling import Settings, Teller, tell_refused
 from pipeline.planning.selection import Selection
 from pipeline.report import notify
 
@@ -337,6 +338,20 @@ def test_a_bug_is_told(tmp_path: Path, server: Heartbeats) -> None:
     assert caught.value.__notes__ == ["notify: ping http://127.0.0.1:1: did not get through: Connection refused"]
 
 
+def test_another_run_that_hangs_is_told_once(tmp_path: Path) -> None:
+    """Whoever is locked out by it every hour finds it so every hour."""
+    project = project_in(tmp_path, f"{{on: {EVERY}, argv: [./tell]}}", "{on: [failure], argv: [./tell, other]}")
+    config = load_config(tmp_path / "pipeline.yaml")
+    (tmp_path / ".pipeline/pipeline").mkdir(parents=True)
+    for _ in range(2):
+        error = RunHangs("the run of 02:30 has not moved since 02:41")
+        tell_refused(config, error)
+        assert not hasattr(error, "__notes__")
+    assert sorted(events(project)) == ["failure 3", "stuck 3"]
+    assert {each["text"] for each in told(project)} == {"the run of 02:30 has not moved since 02:41\n"}
+    shutil.rmtree(tmp_path / ".pipeline")
+
+
 # -- which runs, and which files ---------------------------------------------------------------------------------------
 
 
@@ -387,9 +402,12 @@ def test_nobody_pays_for_what_he_does_not_use(tmp_path: Path) -> None:
         assert (folder / ".pipeline/pipeline/quiet-runs").exists()
 
 
-def test_a_start_delays_nothing(tmp_path: Path, server: Heartbeats) -> None:
+@pytest.mark.processes
+@pytest.mark.parametrize("engine", ["serial", "pool\npool: {context: fork, processes: 2}"])
+def test_a_start_delays_nothing(tmp_path: Path, server: Heartbeats, engine: str) -> None:
     """The first job begins while the address has not answered; the end waits for it no longer than it may take."""
     project = project_in(tmp_path, f"ping: {server.url}/a")
+    project.edit("pipeline.yaml", "serial", engine)
     project.write("in/b", "wait")
     server.hangs = True
     command = [sys.executable, "-m", "pipeline", "pipeline.yaml"]
