@@ -191,10 +191,11 @@ def _answer_unchanged(file: str, *, quiet: bool, verbose: bool) -> Literal[True]
     answer = answer_unchanged(Path(file))
     if answer is None or isinstance(answer, Looked):
         return answer
-    from pipeline.report.summary import print_summary
+    from pipeline.report.summary import print_summary, print_untold
 
     _make_streams_lenient(is_json=False)
     print_summary(answer, is_quiet=quiet, is_verbose=verbose)
+    print_untold(answer)
     return True
 
 

@@ -7,6 +7,7 @@
     ├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
     ├── StageError                      2   a stage breaks the contract; says its file and line
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
+    │   ├── RunHangs                    3   another run holds the lock of this state folder, and does not go on
     │   ├── WorkersFailed               3   no worker could be started
     │   ├── SourceUnreachable           3   the machine cannot read one source; three in a row end the run
     │   ├── FolderDenied                3   a folder of outputs may not be written to; those in others are made
@@ -71,6 +72,10 @@ class EnvironmentFailure(FilemillError):
     exit_code = 3
     refused: Literal["", "source", "folder"] = ""
     """What alone the machine refused, so that other files may well be done; empty if it is not known to be one."""
+
+
+class RunHangs(EnvironmentFailure):
+    """Another run holds the lock of the state folder, and does not go on."""
 
 
 class WorkersFailed(EnvironmentFailure):

@@ -73,9 +73,13 @@ def discard_stdout() -> None:
 
 
 def print_error(text: object) -> None:
-    """Print to stderr; where that cannot be written to, such as a log on a full disk, the exit code has to do."""
+    """Print to stderr; where that cannot be written to, such as a log on a full disk, the exit code has to do.
+
+    The notes of an error are what could not be told of it to others.
+    """
+    lines = [str(text), *(f"warning: {each}" for each in getattr(text, "__notes__", ()))]
     with suppress(OSError):
-        print(printable(str(text)), file=sys.stderr, flush=True)
+        print(printable("\n".join(lines)), file=sys.stderr, flush=True)
 
 
 def _discard(number: int) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import importing
-from pipeline.errors import UsageError
+from pipeline.errors import EnvironmentFailure, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -148,7 +148,7 @@ def execute(arguments: argparse.Namespace) -> int:
         from pipeline.config.load import load_config
         from pipeline.operations.run import run
         from pipeline.report.bar import terminal_observers
-        from pipeline.report.summary import print_summary
+        from pipeline.report.summary import print_summary, print_untold
 
     is_quiet = arguments.quiet or arguments.json
     observers = terminal_observers(is_quiet=is_quiet, is_verbose=arguments.verbose)
@@ -170,6 +170,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary.as_json()))
     print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)
+    print_untold(summary)
     return summary.exit
 
 
@@ -181,11 +182,23 @@ def _load(file: Path, edits: list[str]) -> Config:
     # Meanwhile another process reads the pipeline, unless it is known; and the forkserver is a copy that has all this.
     import pipeline.operations.run  # noqa: F401
 
-    config = loading.config()
+    try:
+        config = loading.config()
+    except EnvironmentFailure as error:
+        _tell_refused(loading.refused, error)
+        raise
     from pipeline.operations.early_start import start_forkserver
 
     start_forkserver(config)
     return config
+
+
+def _tell_refused(config: Config | None, error: EnvironmentFailure) -> None:
+    """Tell that a run ended before it began, if it is known who is to be told."""
+    if config and config.is_told:
+        from pipeline.operations.telling import tell_refused
+
+        tell_refused(config, error)
 
 
 def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:

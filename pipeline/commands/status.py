@@ -9,17 +9,21 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pipeline.stdio import print_error
 from pipeline.text import format_duration, local_time, printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pipeline.config.model import Config
     from pipeline.report.live import Standing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `status`."""
     parser.add_argument("--json", action="store_true", help="one JSON object, with the key 'standing'")
+    now = "write the file of `metrics` as it is now, and print nothing"
+    parser.add_argument("--metrics", action="store_true", help=now)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -30,6 +34,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.report.live import read_progress
 
     config = load_config(Path(arguments.file), reads_inputs=False)
+    if arguments.metrics:
+        return _write_metrics(config)
     standing, fields = read_progress(config.state)
     if (yaml := fields.pop("yaml", config.file.name)) != config.file.name:
         state = shown(os.fsencode(os.path.relpath(config.state, config.folder)))
@@ -43,6 +49,21 @@ def execute(arguments: argparse.Namespace) -> int:
         print(printable(_line(config.name, standing, fields)))
         for each in fields.get("in_hand", ()) if standing in ("running", "killed") else ():
             print(printable(f"  {_in_hand(each, standing)}"))
+    return 0
+
+
+def _write_metrics(config: Config) -> int:
+    """Write the metrics of a pipeline as they are now; where that cannot be, a warning says so."""
+    from pipeline.errors import UsageError
+    from pipeline.operations.telling import write_live_metrics
+    from pipeline.report.metrics import NotWritten
+
+    if config.metrics is None:
+        raise UsageError(f"{config.file} has no 'metrics', which names the file to write")
+    try:
+        write_live_metrics(config)
+    except NotWritten as error:
+        print_error(f"warning: metrics: {error}")
     return 0
 
 

@@ -15,6 +15,7 @@ from pipeline.config.model import RUN_FIELD, Config, Inputs, Output, PipelineEnt
 from pipeline.config.routes import kind_made
 from pipeline.config.schema import who_at
 from pipeline.config.stage_finder import FoundStage, StageFinder
+from pipeline.config.telling import check_metrics, metrics_file, placed
 from pipeline.files.template import (
     NO_OUTPUT,
     GroupTemplate,
@@ -46,12 +47,14 @@ class Assembler:
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
         inputs, written = self._inputs(), entry.state or Path(f".pipeline/{name}")
         state = self._path(written)
+        metrics = metrics_file(entry.metrics, self._folder, name) if entry.metrics else None
         initializers = [self._initializer(entry.pool, ())]
         initializers += [self._initializer(each.pool, ("stages", index)) for index, each in enumerate(entry.stages)]
         made = self._with_one_spelling(self._stages(found, initializers[1:]))
         made = checks.with_options_of_outputs(made, self._document)
         checks.check_tree(self._document, entry.stages, made, inputs.root)
         checks.check_state(self._document, written, state, self._folder, inputs.root, made)
+        check_metrics(self._document, metrics, state)
         stages = tuple(stage for stage in made if stage is not None)
         if len(stages) == len(made):
             stages = checks.with_decoding(stages, self._document)
@@ -61,7 +64,11 @@ class Assembler:
         config = Config(
             **vars(entry)
             | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages}
-            | {"trace": trace},
+            | {
+                "notify": tuple(placed(each, self._folder) for each in entry.notify),
+                "metrics": metrics,
+                "trace": trace,
+            },
             other_folders=_below_root(trace, inputs.root),
             written_root=self._written(entry.inputs.root),
             initializer_code=initializers[0],

@@ -49,6 +49,7 @@ def pipeline_schema(entries: Iterable[Entry]) -> Schema:
         _add_short_form(whole, _SHORT_FORM_OWNERS[key], key, inner)
     _add_stages(whole, {entry.name: entry.stage for entry in entries if entry.stage})
     _add_save_options(whole["Output"])
+    _part_notify(whole["Notify"])
     root = whole.pop("PipelineEntry")
     root["properties"]["stages"]["minItems"] = 1
     return {"$schema": _DRAFT, "title": "pipeline.yaml", **_finished(root), "definitions": _finished(whole)}
@@ -191,6 +192,16 @@ def _add_save_options(output: Schema) -> None:
         path = {"type": "string", "pattern": rf"\.({suffixes})$"}
         then = {"properties": {"save": _mapping_of(options, {}, "save")}}
         output["allOf"].append({"if": _where("path", path), "then": then})
+
+
+def _part_notify(notify: Schema) -> None:
+    """Let an entry of `notify` have either a program with its events or an address."""
+    for word in ("on", "argv"):
+        notify["properties"][word]["minItems"] = 1
+    notify["oneOf"] = [
+        {"required": ["argv", "on"], "not": {"required": ["ping"]}},
+        {"required": ["ping"], "not": {"anyOf": [{"required": ["argv"]}, {"required": ["on"]}]}},
+    ]
 
 
 def _in_any_case(suffix: str) -> str:

@@ -23,6 +23,7 @@ from pipeline.config.units import (
     Mode,
     Name,
     Never,
+    Ping,
     Pixels,
     Seconds,
     Share,
@@ -163,6 +164,24 @@ class Prune(YamlMapping):
 
 
 @dataclass(frozen=True)
+class Notify(YamlMapping):
+    """One program to be started, or one address to be pinged, about the runs of the pipeline."""
+
+    on: tuple[Literal["failure", "recovery", "success", "stuck"], ...] = ()
+    """The events that start the program: a run that fails where the one before did not, or with new failures; one that
+    succeeds after that; one that succeeds; a file or another run that takes far too long.
+    """
+    argv: tuple[Text, ...] = ()
+    """The program and its arguments, started without a shell; ${NAME} stands for a variable of the environment."""
+    ping: Ping | None = None
+    """The address that each run pings at its start and its end, as healthchecks has it; ${NAME} stands for a variable
+    of the environment.
+    """
+    always: bool = False
+    """True to start the program at each failure and each success, also where nothing has changed. By default false."""
+
+
+@dataclass(frozen=True)
 class StageEntry(YamlMapping):
     """One stage as the YAML has it."""
 
@@ -224,6 +243,12 @@ class PipelineEntry(YamlMapping):
     """The folder of the ledger, the lock and the logs. By default .pipeline/NAME."""
     trace: Text | None = None
     """The file that gets a line of JSON for each job of a run, with {run} in its path. By default none is written."""
+    notify: tuple[Notify, ...] = ()
+    """The programs and addresses that are told how runs end. By default nobody is told."""
+    metrics: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
+    """The file that each run writes for Prometheus, such as photos.prom; {name} stands for the pipeline's name. By
+    default none is written.
+    """
 
 
 # -- what is checked ---------------------------------------------------------------------------------------------------
@@ -288,6 +313,11 @@ class Config(PipelineEntry):
     """Lines of the stages' code that load or read files which do not count, since the code does not tell which."""
     picture_suffixes: frozenset[bytes] = frozenset()
     """The suffixes of pictures that plug-ins of the stages and initializers read, beside those of filemill."""
+
+    @property
+    def is_told(self) -> bool:
+        """True if somebody is told how runs end, or a file of metrics says it."""
+        return bool(self.notify) or self.metrics is not None
 
     @cached_property
     def leaves(self) -> tuple[StageConfig, ...]:

@@ -16,6 +16,7 @@ def below(config: Config, folder: Path, state: Path) -> Config:
     """Return a pipeline with every output below a folder, under the path that its template has in pipeline.yaml.
 
     Stages with `output: none` do not run, since their effect could not be kept to the folder; `not_run` names them.
+    Nobody is told how such a run ends.
     """
     return replace(
         config,
@@ -23,7 +24,14 @@ def below(config: Config, folder: Path, state: Path) -> Config:
         state=state,
         prune=None,
         trace=None,
-        other_folders=(*own_folders(config), *config.other_folders, os.fsencode(folder)),
+        notify=(),
+        metrics=None,
+        other_folders=(
+            *own_folders(config),
+            *config.other_folders,
+            os.fsencode(folder),
+            *([os.fsencode(config.metrics)] if config.metrics else ()),
+        ),
     )
 
 

@@ -29,6 +29,8 @@ SEAL_FILE = "reading.seal"
 NOTE_FILE = "unchanged.note"
 # The runs that this note has answered, as quiet_runs.py has them.
 QUIET_RUNS_FILE = "quiet-runs"
+# What was told of the runs before, as operations/endings.py has it.
+TOLD_FILE = "told.json"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -48,7 +50,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 # own temporaries are no matter: they are removed before they are written, and whoever cannot do that says so.
 _FOLDERS = ("runs", "scratch", "slots", "set-aside")
 _FILES = ("lock", "id", "id.new", "progress.json", "progress.new", SEAL_FILE, f"{SEAL_FILE}.new",
-          NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE)  # fmt: skip
+          NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, TOLD_FILE, f"{TOLD_FILE}.new")  # fmt: skip
 _LEDGER = re.compile(r"ledger.*(?<!\.new)")
 # What lies in a folder that is empty otherwise: a disk's own, and what keeps it in git.
 _NOTHING = {"lost+found", ".gitignore", ".gitkeep"}

@@ -133,6 +133,13 @@ class Failures:
         among = f"failures {between(after)}{f' AND {ARE_FILES}' if of_files else ''} ORDER BY source, stage"
         return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}", (first, after)))
 
+    def oldest_ns(self) -> int | None:
+        """Return when the oldest failure that nobody has dismissed began, in nanoseconds since 1970; None without."""
+        self.flush()
+        oldest = "SELECT min(coalesce(first_failed_at, failed_at)) FROM failures WHERE dismissed_at IS NULL"
+        found: int | None = self._connection.execute(oldest).fetchone()[0]
+        return found
+
     def of_source(self, source: bytes) -> list[Failure]:
         """Return the failures of one source."""
         return list(self.all(source, source + b"\0"))

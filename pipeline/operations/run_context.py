@@ -48,6 +48,7 @@ from pipeline.report.summary import Summary
 from pipeline.text import counted, shown
 
 if TYPE_CHECKING:
+    from pipeline.operations.telling import Teller
     from pipeline.operations.work import EarlyJobs, Work
 
 # How many of the files that were set aside are named.
@@ -180,7 +181,8 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
     """Lock the state, open ledger and log, and begin the run; close all of them however it ends."""
     config = request.config
     folders = list(config.output_folders)
-    with closing(open_state(config.state, config.name)) as state:
+    told = _teller(request)
+    with told or nullcontext(), closing(open_state(config.state, config.name)) as state, told or nullcontext():
         try:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
@@ -201,7 +203,8 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 live = LiveProgress(state, summary, config.file.name)
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
                 traces = _traces(config, state, lambda text: context.note(text))
-                observers = Observers([remaining, *request.observers, live, *traces], log.report_observer)
+                tellers = told.begin(summary, ledger) if told else []
+                observers = Observers([remaining, *request.observers, *tellers, live, *traces], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 observers.on_start()
                 ledger.begin_run(state.run)
@@ -235,6 +238,15 @@ def _traces(config: Config, state: State, note: Callable[[str], None]) -> Iterat
         from pipeline.report.trace import Trace
 
         yield Trace(Path(config.trace.replace(RUN_FIELD, state.run)), note)
+
+
+def _teller(request: RunRequest) -> Teller | None:
+    """Return who tells how the run ends; None where nobody is told."""
+    if not request.config.is_told:
+        return None
+    from pipeline.operations.telling import Settings, Teller
+
+    return Teller(Settings.of(request.config), is_whole=not request.selection.is_partial)
 
 
 @contextmanager

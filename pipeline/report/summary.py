@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
+from pipeline.stdio import print_error
 from pipeline.text import in_general, indented, printable, program
 
 # What a failure is counted as, where its text has figures of its own.
@@ -76,6 +77,8 @@ class Summary:
     """The number of failed outputs, by reason."""
     cut_off: list[str] = field(default_factory=list)
     """The files that a worker had in hand when the run was stopped at once, each with how long and in which stage."""
+    untold: list[str] = field(default_factory=list)
+    """Whom the run could not tell how it ended, and what it could not measure, each with the reason."""
     remarks: Counter[str] = field(default_factory=Counter)
     """The number of outputs with a note, by the note."""
 
@@ -189,3 +192,9 @@ def print_summary(summary: Summary, *, is_quiet: bool, is_verbose: bool) -> None
     """Print the summary to stderr: on a terminal unless quiet, elsewhere if something is wrong or was set aside."""
     if summary.exit or summary.set_aside or (sys.stderr.isatty() and not is_quiet):
         print("\n".join(summary.lines(verbose=is_verbose)), file=sys.stderr)
+
+
+def print_untold(summary: Summary) -> None:
+    """Print to stderr what could not be told of a run, however it ended."""
+    for each in summary.untold:
+        print_error(f"warning: {each}")
