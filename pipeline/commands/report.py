@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +88,19 @@ class Reports:
 
     def find(self, word: str) -> Report:
         """Return the report of a run. Raises UsageError where there is none."""
-        if not self._files:
-            where = shown(os.fsencode(self._state))
-            raise UsageError(f"there is no report in {where}; a run that does anything leaves one")
         if back := re.fullmatch(r"last(?:-(\d+))?", word):
-            place = len(self._files) - 1 - int(back[1] or 0)
-            found = Report(self._files[place]) if place >= 0 else None
+            found = next(islice(self._newest_first(), int(back[1] or 0), None), None)
         else:
             found = next((each for each in self._newest_first() if word in (str(each.number), each.file.stem)), None)
         if found is None:
-            raise UsageError(f"there is no report of run {word!r}; there are those of {', '.join(self._known())}")
+            raise UsageError(self._describe_none(word))
         return found
+
+    def _describe_none(self, word: str) -> str:
+        known = [f"{each.number} ({each.file.stem})" for each in self._newest_first()][::-1]
+        if known:
+            return f"there is no report of run {word!r}; there are those of {', '.join(known)}"
+        return f"there is no report in {shown(os.fsencode(self._state))}; a run that does anything leaves one"
 
     def _newest_first(self) -> Iterator[Report]:
         """Yield the reports, but for files that are none, such as one that was edited."""
@@ -106,9 +109,6 @@ class Reports:
                 yield Report(file)
             except (ValueError, KeyError, TypeError):
                 continue
-
-    def _known(self) -> list[str]:
-        return [f"{each.number} ({each.file.stem})" for each in self._newest_first()][::-1]
 
 
 # -- comparisons -------------------------------------------------------------------------------------------------------

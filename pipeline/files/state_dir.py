@@ -289,8 +289,18 @@ def reports_folder(folder: Path) -> Path:
 
 
 def reports_of_runs(folder: Path) -> list[Path]:
-    """Return the reports of the runs in a state folder, each as JSON, the oldest first."""
-    return _files_of_runs(reports_folder(folder), ".json")
+    """Return the reports of the runs in a state folder, each as JSON, the oldest first.
+
+    Their order is that in which they were written: that of the names is another for runs within a second, or in the
+    hour by which a clock is set back.
+    """
+
+    def written_at(report: Path) -> tuple[int, str]:
+        with suppress(OSError):
+            return report.stat().st_mtime_ns, report.name
+        return 0, report.name
+
+    return sorted(_files_of_runs(reports_folder(folder), ".json"), key=written_at)
 
 
 def _files_of_runs(folder: Path, suffix: str) -> list[Path]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files.file_system import describe
+from pipeline.files.state_dir import reports_folder
 from pipeline.ledger.origins import key_of, origin_of
 from pipeline.operations.launch import count_workers
 from pipeline.operations.run_context import RunContext
@@ -52,7 +53,8 @@ def write_report(context: RunContext) -> None:
         data = json.dumps(without_pictures(report), ensure_ascii=False).encode("utf-8", "backslashreplace")
         summary.report = str(context.state.keep_report(data + b"\n", page).absolute())
     except Exception as error:
-        said = describe(error, error.filename or context.state.folder) if isinstance(error, OSError) else repr(error)
+        folder = reports_folder(context.state.folder)
+        said = describe(error, error.filename or folder) if isinstance(error, OSError) else repr(error)
         _warn(context, f"the report was not written: {said}", traceback.format_exc())
 
 

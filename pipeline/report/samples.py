@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.files.file_system import has_no_file, open_regular
 from pipeline.records import dataclass
 from pipeline.report.statistics import Made
 from pipeline.text import as_json
@@ -110,6 +111,8 @@ def _thumbnail(path: bytes, allowance: Allowance) -> dict[str, Any] | None:
     from pipeline.images.decode import open_picture
 
     file = Path(os.fsdecode(path))
+    if has_no_file(path):  # whoever opened a FIFO would wait
+        return None
     try:
         picture = open_picture(file)
         try:
@@ -164,7 +167,7 @@ def _diffs(made: Sequence[Made], root: bytes, folder: bytes, allowance: Allowanc
 def _lines(path: bytes) -> list[str] | None:
     """Return the lines of a text in UTF-8; None for any other file."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(Path(os.fsdecode(path))) as file:
             data = file.read(_TEXT_BYTES + 1)
         text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError):
