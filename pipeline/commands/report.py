@@ -88,7 +88,7 @@ class Reports:
 
     def find(self, word: str) -> Report:
         """Return the report of a run. Raises UsageError where there is none."""
-        if back := re.fullmatch(r"last(?:-(\d+))?", word):
+        if back := re.fullmatch(r"last(?:-(\d{1,6}))?", word):
             found = next(islice(self._newest_first(), int(back[1] or 0), None), None)
         else:
             found = next((each for each in self._newest_first() if word in (str(each.number), each.file.stem)), None)

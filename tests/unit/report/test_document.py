@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from support.program import ROOT
 
 from pipeline.messages import Group, Outcome, Result, Source
 from pipeline.report.document import Circumstances, Measured, make_report, without_pictures
@@ -19,6 +21,11 @@ KEYS = {
     "seconds", "exit", "stopped", "notes", "verdict", "counts", "bytes", "new", "timeline", "workers", "processes",
     "stages", "sizes", "failures", "slowest", "biggest", "gallery", "diffs", "plan", "runs",
 }  # fmt: skip
+
+
+def test_the_page_explains_every_key() -> None:
+    rows = "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "docs/report.md").read_text(), re.M))
+    assert set(re.findall(r"`(\w+)`", rows)) == KEYS
 
 
 class Calls:
