@@ -14,7 +14,6 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.files.file_system import describe
@@ -25,23 +24,19 @@ from pipeline.operations.run_context import RunContext
 from pipeline.operations.side_process import beside
 from pipeline.planning.decisions import ACTIONS, text_of
 from pipeline.report.document import Circumstances, Measured, make_report, without_pictures
-from pipeline.report.statistics import FailedOutput, Statistics
+from pipeline.report.statistics import FailedOutput, Made, Statistics
 from pipeline.text import one_line
 
 # How many runs before, new failures, and rows of the plan are told of.
 _RUNS, _NEW, _PLANNED = 30, 20, 40
 # What samples may take: a hundredth of the run, or what reads a few small texts, and a second at most.
 _SAMPLES_SHARE, _SAMPLES_LEAST_S, _SAMPLES_MOST_S = 0.01, 0.02, 1.0
-# Seconds after which a process that shows pictures or makes the page is ended: many times what it takes.
+# Seconds after which the process that shows pictures and makes the page is ended: many times what it takes.
 _LIMIT_S = 20.0
 # The fact that the ledger keeps of a state folder in which it was said that there is no page.
 _FACT = "report_without_page"
-# What the process that makes the page says first.
-_PAGE, _NO_LIBRARY, _FAILED = b"page", b"none", b"fail"
-
-
-class _NoPage(Exception):
-    """The page could not be made; the text is the traceback, or says what became of its process."""
+# What the process that makes the page says of what follows.
+_PAGE, _NO_LIBRARY, _FAILED = b"page", b"no library", b"failed"
 
 
 def write_report(context: RunContext) -> None:
@@ -49,7 +44,8 @@ def write_report(context: RunContext) -> None:
     summary = context.summary
     try:
         report = _make(context)
-        page = _page_of(context, report)
+        samples, page = _show(context, report)
+        report |= samples
         data = json.dumps(without_pictures(report), ensure_ascii=False).encode("utf-8", "backslashreplace")
         summary.report = str(context.state.keep_report(data + b"\n", page).absolute())
     except Exception as error:
@@ -85,7 +81,6 @@ def _make(context: RunContext) -> dict[str, Any]:
             (origin_of(source), stage) for source, stage in getattr(context.ledger.failures, "first_recovered", ())
         ],
         measures=_measures(context),
-        samples=_samples(context, statistics),
     )
     return make_report(summary, statistics, about)
 
@@ -147,65 +142,61 @@ def _new_failures(context: RunContext, statistics: Statistics) -> list[FailedOut
 # -- what a process of its own does ------------------------------------------------------------------------------------
 
 
-def _samples(context: RunContext, statistics: Statistics) -> dict[str, Any]:
-    """Return what is shown of the outputs: nothing if that takes too long beside the run, or is not possible."""
-    made = statistics.sampled.sample
-    if not made:
-        return {}
-    cpu_s = min(_SAMPLES_MOST_S, max(_SAMPLES_LEAST_S, _SAMPLES_SHARE * context.summary.seconds))
-    root, run = os.fsencode(context.config.inputs.root), context.state.run
+def _show(context: RunContext, report: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | None]:
+    """Return the samples of the outputs, and the page of a report with them; None where it cannot be made.
 
-    def work() -> bytes:
-        from pipeline.report.samples import make_samples
-
-        return json.dumps(make_samples(made, root, context.folder, run, cpu_s)).encode()
-
-    answer = _apart(work, [context.state.lock_fd])
-    if answer is None:
+    If the process dies, as over a damaged picture, another one makes the page without samples.
+    """
+    made = context.statistics.sampled.sample if context.statistics else []
+    answer = _apart(lambda: _shown(report, _samples(context, made)), context.state.lock_fd)
+    if answer is None and made:
         context.log.write("no outputs are shown in the report: the process that was to read them died")
-    return json.loads(answer) if answer else {}
-
-
-def _page_of(context: RunContext, report: Mapping[str, Any]) -> bytes | None:
-    """Return the page of a report; None where the library for it is missing, or the page fails, which is noted."""
-
-    def work() -> bytes:
-        try:
-            from pipeline.report.html import render
-
-            return _PAGE + render(report).encode("utf-8", "backslashreplace")
-        except ImportError:
-            return _NO_LIBRARY + traceback.format_exc().encode("utf-8", "backslashreplace")
-        except Exception:
-            return _FAILED + traceback.format_exc().encode("utf-8", "backslashreplace")
-
-    answer = _apart(work, [context.state.lock_fd]) or _FAILED + b"the process that was to make it died"
-    kind, said = answer[:4], answer[4:]
+        answer = _apart(lambda: _shown(report, {}), context.state.lock_fd)
+    samples, kind, said = (answer or b"{}\n" + _FAILED + b"\nthe process that was to make it died").split(b"\n", 2)
     if kind == _FAILED:
         details = said.decode()
-        _warn(context, f"the report has no page, only {_json_name(context)}: {details.splitlines()[-1]}", details)
-    _say_once(context, is_missing=kind == _NO_LIBRARY, details=said if kind == _NO_LIBRARY else b"")
-    return said if kind == _PAGE else None
+        name = f"reports/{context.state.run}.json"
+        _warn(context, f"the report has no page, only {name}: {details.splitlines()[-1]}", details)
+    _say_once(context, is_missing=kind == _NO_LIBRARY, details=said.decode() if kind == _NO_LIBRARY else "")
+    return json.loads(samples), said if kind == _PAGE else None
 
 
-def _json_name(context: RunContext) -> str:
-    return os.path.relpath(Path("reports", f"{context.state.run}.json"))
+def _samples(context: RunContext, made: Sequence[Made]) -> dict[str, Any]:
+    """Return samples of what was made, as far as there is time for them beside what the run took."""
+    from pipeline.report.samples import make_samples
+
+    cpu_s = min(_SAMPLES_MOST_S, max(_SAMPLES_LEAST_S, _SAMPLES_SHARE * context.summary.seconds))
+    return make_samples(made, os.fsencode(context.config.inputs.root), context.folder, context.state.run, cpu_s)
 
 
-def _say_once(context: RunContext, *, is_missing: bool, details: bytes) -> None:
+def _shown(report: Mapping[str, Any], samples: Mapping[str, Any]) -> bytes:
+    """Return a line with the samples, one that says what follows, and the page, or why there is none."""
+    kind, said = _PAGE, ""
+    try:
+        from pipeline.report.html import render
+
+        said = render({**report, **samples})
+    except ImportError:
+        kind, said = _NO_LIBRARY, traceback.format_exc()
+    except Exception:
+        kind, said = _FAILED, traceback.format_exc()
+    return json.dumps(samples).encode() + b"\n" + kind + b"\n" + said.encode("utf-8", "backslashreplace")
+
+
+def _say_once(context: RunContext, *, is_missing: bool, details: str) -> None:
     """Note that there is no page for want of a library, once for each state folder, and again after there was one."""
     facts = context.ledger.facts
     if bool(facts.get(_FACT)) == is_missing:
         return
     if is_missing:
         text = "the report is JSON only, since its page needs jinja2: pip install 'filemill[report]'"
-        _warn(context, text, details.decode())
+        _warn(context, text, details)
     context.ledger.begin()
     facts.set(_FACT, True) if is_missing else facts.forget(_FACT)
     context.ledger.commit()
 
 
-def _apart(work: Callable[[], bytes], not_inherited: Sequence[int]) -> bytes | None:
+def _apart(work: Callable[[], bytes], lock_fd: int) -> bytes | None:
     """Return the answer of a forked process; None if it has none, as where it died or took too long."""
 
     def limited() -> bytes:
@@ -218,5 +209,5 @@ def _apart(work: Callable[[], bytes], not_inherited: Sequence[int]) -> bytes | N
     with warnings.catch_warnings():
         # Another thread may hold a lock of its own, which this process asks for in vain: then it is ended.
         warnings.simplefilter("ignore", DeprecationWarning)
-        with beside(limited, not_inherited) as answer:
+        with beside(limited, [lock_fd]) as answer:
             return answer()

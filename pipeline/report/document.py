@@ -61,12 +61,10 @@ class Circumstances:
     recovered: Sequence[tuple[Origin, str]]
     """The first of the outputs, by origin and stage, that had failed and are made."""
     measures: Measured
-    samples: Mapping[str, Any]
-    """The gallery and the diffs, if there are any."""
 
 
 def make_report(summary: Summary, statistics: Statistics, about: Circumstances) -> dict[str, Any]:
-    """Return the report of a run; every key is always there."""
+    """Return the report of a run, still without its gallery and diffs; every key is always there."""
     return {
         "format": FORMAT,
         "pipeline": summary.pipeline,
@@ -99,8 +97,8 @@ def make_report(summary: Summary, statistics: Statistics, about: Circumstances) 
         "failures": _failures(statistics),
         "slowest": [_job(each) for each in statistics.slowest.jobs()],
         "biggest": [_job(each) for each in statistics.biggest.jobs()],
-        "gallery": about.samples.get("gallery", []),
-        "diffs": about.samples.get("diffs", []),
+        "gallery": [],
+        "diffs": [],
         "plan": [dict(each) for each in about.plan],
         "runs": [dict(each) for each in about.runs],
     }

@@ -18,7 +18,7 @@ from support.program import ROOT, Pipeline, wait_until
 from support.project import Project
 
 from pipeline.operations import report as report_writer
-from pipeline.report import html
+from pipeline.report import html, samples
 from pipeline.report.summary import Summary
 
 STATE = ".pipeline/pipeline"
@@ -302,6 +302,15 @@ def test_a_process_that_dies_or_hangs_over_the_page_costs_one_warning(
     _, summary = run_on(tmp_path)
     assert summary.exit == 0 and len(summary.notes) == 1 and "the process that was to make it died" in summary.notes[0]
     assert summary.report.endswith(".json")
+
+
+def test_a_decoder_that_dies_costs_the_samples_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a damaged file may have it do; the page is made without them, and nothing need be said but in the log."""
+    monkeypatch.setattr(samples, "make_samples", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    project, summary = run_on(tmp_path)
+    assert (summary.exit, summary.notes) == (0, [])
+    assert page(project) and read(project)["diffs"] == []
+    assert "no outputs are shown in the report" in Path(summary.log).read_text()
 
 
 def test_without_jinja2_the_json_is_written(project: Project, pipeline: Pipeline) -> None:

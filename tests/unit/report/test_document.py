@@ -38,12 +38,12 @@ class Calls:
         return {0.5: 0.5, 0.95: 1.0}[share]
 
 
-def report(summary: Summary, statistics: Statistics | None = None, samples: dict[str, Any] | None = None) -> Any:
+def report(summary: Summary, statistics: Statistics | None = None) -> Any:
     about = Circumstances(
         number=7, started=1000.0, ended=1002.5, host="host", versions={"filemill": "1"}, options=["a=1"], processes=2,
         plan=[{"action": "make", "reason": "new", "outputs": 1}], runs=[{"run": "r"}], new=[],
         recovered=[(Source(b"a\xff", 1, 1), "web"), (Group("sheet", b"g"), "sheet")],
-        measures=Measured({"web": Calls()}, Counter({1: 4})), samples=samples or {},
+        measures=Measured({"web": Calls()}, Counter({1: 4})),
     )  # fmt: skip
     return make_report(summary, statistics or Statistics("seed"), about)
 
@@ -100,7 +100,7 @@ def test_restarts_are_those_of_each_seat() -> None:
 
 def test_the_json_names_the_pictures_and_does_not_hold_them() -> None:
     side = {"data": "data:image/jpeg;base64,AAAA", "width": 1, "height": 2, "bytes": 3}
-    made = report(Summary(), samples={"gallery": [{"source": "a", "before": side, "after": side}]})
+    made = report(Summary()) | {"gallery": [{"source": "a", "before": side, "after": side}]}
     (entry,) = without_pictures(made)["gallery"]
     assert entry == {"source": "a"} | {key: {"width": 1, "height": 2, "bytes": 3} for key in ("before", "after")}
     assert made["gallery"][0]["before"] == side
