@@ -145,5 +145,7 @@ class Observers(RunObserver):
 
 def _takes_outcomes(observer: RunObserver) -> bool:
     """Return whether an observer does anything with outcomes."""
-    methods = observer.on_outcome, observer.on_outcomes
-    return any(getattr(each, "__func__", None) is not getattr(RunObserver, each.__name__) for each in methods)
+    return (
+        getattr(observer.on_outcome, "__func__", None) is not RunObserver.on_outcome
+        or getattr(observer.on_outcomes, "__func__", None) is not RunObserver.on_outcomes
+    )

@@ -31,7 +31,7 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".webp", ".avif", ".png", ".tif",
 # Pixels of the longer side of a thumbnail, and the quality of its JPEG or WebP.
 _SIDE, _QUALITY = 240, 75
 # Bytes of all thumbnails as text, so that the whole page stays below a megabyte.
-_ALL_BYTES = 600_000
+_ALL_BYTES = 440_000
 # CPU seconds before the first picture is open: the libraries are loaded.
 _LOADING_S = 0.1
 # CPU seconds that a pixel takes at most: a JPEG is decoded at an eighth of its size, any other as a whole.
@@ -49,8 +49,8 @@ class Allowance:
 
     @classmethod
     def of(cls, cpu_s: float) -> Allowance:
-        """Return an allowance of so many seconds from now on, of the processor; waiting counts half."""
-        return cls(time.process_time() + cpu_s, time.monotonic() + 2 * cpu_s)
+        """Return an allowance of so many seconds of the processor from now on, and of four times as many in all."""
+        return cls(time.process_time() + cpu_s, time.monotonic() + 4 * cpu_s)
 
     @property
     def left_s(self) -> float:
