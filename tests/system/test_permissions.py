@@ -185,7 +185,7 @@ def upper(item: Item[Path]) -> str:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_what_a_run_keeps_of_private_files_is_private(tmp_path: Path, pipeline_process: Pipeline, umask: int) -> None:
-    """Log, report, captured text, scratch and what is set aside are for the user alone; all else is as the umask gives."""
+    """Log, report, captured text, scratch and what is set aside are for the user alone; all else is as umask gives."""
     state, report = tmp_path / ".pipeline/pipeline", tmp_path / "report"
     project = Project(tmp_path)
     project.edit("pipeline.yaml", "engine: serial", "engine: pool\npool: {processes: 1}")
