@@ -302,8 +302,9 @@ def close_run(context: RunContext) -> None:
 
 
 def _as_recorded(context: RunContext) -> dict[str, Any]:
-    """Return the summary as the ledger keeps it."""
-    recorded, statistics = context.summary.as_json(), context.statistics
+    """Return what the ledger keeps of a run: its counts, its bytes, and why it stopped."""
+    summary, statistics = context.summary, context.statistics
+    recorded = summary.as_json() | ({"stopped": summary.stopped} if summary.stopped else {})
     if statistics and statistics.files:
         recorded |= {"bytes_in": statistics.bytes_in, "bytes_out": statistics.bytes_out}
     return recorded | ({"work": context.work_done} if context.work_done else {})
