@@ -32,7 +32,7 @@ _RUNS, _NEW, _PLANNED = 30, 20, 40
 # What samples may take: a hundredth of the run, or what reads a few small texts, and a second at most.
 _SAMPLES_SHARE, _SAMPLES_LEAST_S, _SAMPLES_MOST_S = 0.01, 0.02, 1.0
 # Seconds after which the process that shows pictures and makes the page is ended: many times what it takes.
-_LIMIT_S = 20.0
+_LIMIT_S = 10.0
 # The fact that the ledger keeps of a state folder in which it was said that there is no page.
 _FACT = "report_without_page"
 # What the process that makes the page says of what follows.
