@@ -1,7 +1,8 @@
 """The state folder: what proves that it is ours, its identity, and the lock that admits one run at a time.
 
 All that is removed or replaced in it has a name that only this program gives: fixed ones such as `ledger.sqlite`, and
-in `scratch/`, `slots/` and `runs/` those with the id of a run. What else lies there is a person's, and stays.
+in `scratch/`, `slots/`, `runs/` and `reports/` those with the id of a run. What else lies there is a person's, and
+stays.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ NOTE_FILE = "unchanged.note"
 QUIET_RUNS_FILE = "quiet-runs"
 # What was told of the runs before, as operations/endings.py has it.
 TOLD_FILE = "told.json"
+# The latest report in the folder of reports.
+LATEST_REPORT, LATEST_PAGE = "report.json", "latest.html"
 # How often the lock file is read for the holder's name, at intervals of 0.01 s: a new holder writes it at once.
 _HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -40,7 +43,7 @@ _HOLDER = re.compile(rb"pid \d+ on .+ since [-\d]+ [:\d]+\n")
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Whoever can read a file can lock it: let that be nobody beyond the group.
 _LOCK_MODE = 0o660
-# The number of runs whose logs are kept: a month of nights.
+# The number of runs whose logs and reports are kept: a month of nights.
 _KEPT_RUNS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -48,7 +51,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 # The names of ours in a state folder; those of the ledger, its copies and what SQLite has beside them begin alike. Its
 # own temporaries are no matter: they are removed before they are written, and whoever cannot do that says so.
-_FOLDERS = ("runs", "scratch", "slots", "set-aside")
+_FOLDERS = ("runs", "reports", "scratch", "slots", "set-aside")
 _FILES = ("lock", "id", "id.new", "progress.json", "progress.new", SEAL_FILE, f"{SEAL_FILE}.new",
           NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, TOLD_FILE, f"{TOLD_FILE}.new")  # fmt: skip
 _LEDGER = re.compile(r"ledger.*(?<!\.new)")
@@ -111,6 +114,27 @@ class State:
         for log in logs_of_runs(self.folder)[: 1 - _KEPT_RUNS]:
             with suppress(OSError):
                 log.unlink()
+
+    def keep_report(self, data: bytes, page: bytes | None) -> Path:
+        """Keep the report of this run, as JSON and, if there is one, as a page; return its file. Raises OSError.
+
+        Both are there under the name of the run and as the latest, and private as the log is. Only those of the last
+        runs are kept.
+        """
+        folder = reports_folder(self.folder)
+        folder.mkdir(exist_ok=True)
+        kept, file = {f"{self.run}.json": data, LATEST_REPORT: data}, folder / f"{self.run}.json"
+        if page is not None:
+            kept, file = kept | {f"{self.run}.html": page, LATEST_PAGE: page}, folder / f"{self.run}.html"
+        else:  # that of an earlier run would be taken for this one's
+            (folder / LATEST_PAGE).unlink(missing_ok=True)
+        for name, contents in kept.items():
+            replace_file(folder / name, contents, folder / f"{name}.new", mode=0o600)
+        for report in reports_of_runs(self.folder)[:-_KEPT_RUNS]:
+            for each in (report, report.with_suffix(".html")):
+                with suppress(OSError):
+                    each.unlink()
+        return file
 
     def _remove_temporary(self) -> None:
         """Remove the temporary folders of all runs."""
@@ -258,11 +282,35 @@ def refuse_irregular(folder: Path) -> None:
 
 def logs_of_runs(folder: Path) -> list[Path]:
     """Return the logs of the runs in a state folder, the oldest first; no other file that lies beside them."""
+    return _files_of_runs(folder / "runs", ".log")
+
+
+def reports_folder(folder: Path) -> Path:
+    """Return the folder of the reports in a state folder."""
+    return folder / "reports"
+
+
+def reports_of_runs(folder: Path) -> list[Path]:
+    """Return the reports of the runs in a state folder, each as JSON, the oldest first.
+
+    Their order is that in which they were written: that of the names is another for runs within a second, or in the
+    hour by which a clock is set back.
+    """
+
+    def written_at(report: Path) -> tuple[int, str]:
+        with suppress(OSError):
+            return report.stat().st_mtime_ns, report.name
+        return 0, report.name
+
+    return sorted(_files_of_runs(reports_folder(folder), ".json"), key=written_at)
+
+
+def _files_of_runs(folder: Path, suffix: str) -> list[Path]:
     try:
-        names = os.listdir(folder / "runs")
+        names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
-    return [folder / "runs" / each for each in sorted(names) if each.endswith(".log") and _RUN.fullmatch(each[:-4])]
+    return [folder / each for each in names if each.endswith(suffix) and _RUN.fullmatch(each.removesuffix(suffix))]
 
 
 # -- the lock ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP
 from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
 from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Outcome, Result
-from pipeline.records import dataclass
+from pipeline.records import NamedTuple, dataclass
 from pipeline.text import in_general
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
@@ -79,6 +79,21 @@ class Failure:
             return os.stat(path).st_ctime_ns > self.failed_at
         except OSError:
             return False
+
+
+class FailureOfRun(NamedTuple):
+    """An output that failed in the run that is on."""
+
+    source: bytes
+    stage: str
+    kind: str
+    error: str
+    place: str
+    seat: int | None
+    tried: bool
+    """Whether a stage was called; False if the plan refused."""
+    is_new: bool
+    """Whether the source as it is had not failed by the recipe as it is before."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,7 @@ class Failures:
         """Return the failures of one source."""
         return list(self.all(source, source + b"\0"))
 
-    def printed(self, failure: Failure) -> str:
+    def printed(self, failure: Failure | FailureOfRun) -> str:
         """Return what the stages printed before a file failed."""
         found = self._connection.execute(
             "SELECT output FROM failures WHERE source = ? AND stage = ?", (failure.source, failure.stage)
@@ -163,6 +178,17 @@ class Failures:
         values = (source, result.stage, result.kind or "error", result.text, run, tried)
         of_source = (source_size, source_mtime_ns, recipe)
         self._connection.execute(_RECORD, (*values, *of_source, _shorten(outcome.output), time.time_ns()))
+
+    def of_run(self, run: str) -> Iterator[FailureOfRun]:
+        """Yield what failed in a run, in byte order of the sources; not what was only cut off."""
+        self.flush()
+        is_new = "coalesce(first_failed_at, 0) >= (SELECT started FROM runs WHERE name = ?1)"
+        rows = self._connection.execute(
+            f"SELECT source, stage, kind, error, place, seat, tried, {is_new} FROM failures"
+            " WHERE run = ?1 AND kind != 'interrupted' ORDER BY source, stage",
+            (run,),
+        )
+        return (FailureOfRun(*each) for each in rows)
 
     def failed_sources(self, stage: str) -> Iterator[bytes]:
         """Yield the sources of which a stage did not make its output, also those that changed during the run."""

@@ -76,6 +76,11 @@ class Runs:
         self.number = 0
         """The number of the run that is on, which the owner files name; 0 outside of one."""
 
+    @staticmethod
+    def versions() -> dict[str, str]:
+        """Return the versions that the row of a run that is on has."""
+        return _versions()
+
     def begin(self, name: str, window: Window | None, least_number: int) -> None:
         """Record that a run has begun; its number is no lower than `least_number`."""
         now = time.time_ns()
@@ -167,6 +172,17 @@ class Runs:
         """Yield the summaries of the runs that ended, the newest first."""
         found = self._connection.execute("SELECT summary FROM runs WHERE summary IS NOT NULL ORDER BY id DESC")
         return (dict(json.loads(text)) for (text,) in found)
+
+    def latest(self, count: int) -> list[dict[str, Any]]:
+        """Return the summaries of the last runs, the oldest first, each with `number`, `run`, `started` and `exit`."""
+        newest = "SELECT id, name, started, exit, summary FROM runs ORDER BY id DESC LIMIT ?"
+        found = self._connection.execute(newest, (count,)).fetchall()
+        found.reverse()
+        return [
+            dict(json.loads(summary or "{}"))
+            | {"number": number, "run": run, "started": at_ns / 1e9, "exit": exit_code}
+            for number, run, at_ns, exit_code, summary in found
+        ]
 
     def names(self) -> set[str]:
         """Return the names of all runs on record."""

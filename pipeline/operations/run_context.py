@@ -50,6 +50,7 @@ from pipeline.text import counted, shown
 if TYPE_CHECKING:
     from pipeline.operations.telling import Teller
     from pipeline.operations.work import EarlyJobs, Work
+    from pipeline.report.statistics import Statistics
 
 # How many of the files that were set aside are named.
 _NAMED = 20
@@ -106,6 +107,10 @@ class RunContext:
 
     The number of files, the seconds it took, those that all workers were at work together, and the number of workers.
     """
+    statistics: Statistics | None = None
+    """The figures for the report; None before there is a job."""
+    measured: list[Engine] = field(default_factory=list)
+    """The engines that were closed before the run was planned anew."""
     made_before: Counter[int] = field(default_factory=Counter)
     """The number of outputs made before the run was planned anew, by the number of their recipe."""
 
@@ -127,6 +132,7 @@ class RunContext:
     def open_engine(self) -> Engine:
         """Return the engine; the first call starts its workers. Raises CodeChanged."""
         if self.engine is None:
+            self._count_for_report()
             here = self.request.may_import_here
             # A signal that fell in here would leave a pool behind that nobody closes. A serial engine runs the user's
             # code at once, which must not inherit blocked signals.
@@ -145,6 +151,14 @@ class RunContext:
                 self.engine.warm_up()
         return self.engine
 
+    def _count_for_report(self) -> None:
+        """Have what jobs do be counted from now on."""
+        if self.statistics is None:
+            from pipeline.report.statistics import Statistics
+
+            self.statistics = Statistics(self.state.run)
+            self.observers.add(self.statistics)
+
     def plan_anew(self, changed: CodeChanged) -> None:
         """Load the pipeline again after a change of its code, and begin the run anew with it.
 
@@ -152,6 +166,7 @@ class RunContext:
         """
         if self.engine:
             self.engine.close()
+            self.measured.append(self.engine)
             self.engine = None
         if self.request.reload is None:
             raise changed
@@ -278,8 +293,9 @@ def _record_refusal(context: RunContext, error: FilemillError) -> None:
     summary = context.summary
     summary.exit, summary.stopped = error.exit_code, error.text
     context.log.write(f"refused: {error}")
+    context.ledger.end_run(error.exit_code, _as_recorded(context), swept=False)
+    _report(context)
     context.observers.on_end()
-    context.ledger.end_run(error.exit_code, summary.as_json(), swept=False)
 
 
 def close_run(context: RunContext) -> None:
@@ -302,10 +318,28 @@ def close_run(context: RunContext) -> None:
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in ENDED_IN_ORDER
-    ledger.end_run(
-        summary.exit, summary.as_json() | ({"work": context.work_done} if context.work_done else {}), swept=swept
-    )
+    ledger.end_run(summary.exit, _as_recorded(context), swept=swept)
+    _report(context)
     context.observers.on_end()
+
+
+def _as_recorded(context: RunContext) -> dict[str, Any]:
+    """Return what the ledger keeps of a run: its counts, its bytes, and why it stopped."""
+    summary, statistics = context.summary, context.statistics
+    recorded = summary.as_json() | ({"stopped": summary.stopped} if summary.stopped else {})
+    if statistics and statistics.files:
+        recorded |= {"bytes_in": statistics.bytes_in, "bytes_out": statistics.bytes_out}
+    return recorded | ({"work": context.work_done} if context.work_done else {})
+
+
+def _report(context: RunContext) -> None:
+    """Write the report of a run that made, tried or removed anything, or did not come to its end."""
+    summary, statistics = context.summary, context.statistics
+    has_tried = (statistics and statistics.files) or summary.failed or summary.cut_off
+    if has_tried or summary.renamed or summary.pruned or summary.stopped or summary.exit not in ENDED_IN_ORDER:
+        from pipeline.operations.report import write_report
+
+        write_report(context)
 
 
 def _note_next_steps(context: RunContext) -> None:

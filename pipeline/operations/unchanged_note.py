@@ -56,7 +56,7 @@ _DIGEST_BYTES = 16
 # From so many ranges on, of about a thousand files each, a second process saves more than it costs.
 _MANY_RANGES = 8
 # What comes and goes in a state folder without a writer of the ledger.
-_VOLATILE = {NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, "scratch", "slots", "progress.new",
+_VOLATILE = {NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, "scratch", "slots", "reports", "progress.new",
              TOLD_FILE, f"{TOLD_FILE}.new"}  # fmt: skip
 # Those that every run writes to; the lock tells nothing, and the progress is a report.
 _NOT_STAMPED = {"lock", "progress.json"}
@@ -173,7 +173,7 @@ def _said(summary: Summary, ranges: Sequence[UnchangedRange]) -> dict[str, Any]:
         "up_to_date": sum(outputs for known in ranges for outputs, _ in known.counts.values()),
         "sources": summary.sources,
         "kinds_unmatched": dict(summary.kinds_unmatched),
-        "notes": summary.notes,
+        "notes": list(summary.notes),
     }
 
 

@@ -47,6 +47,19 @@ def test_every_event_reaches_every_observer_in_turn() -> None:
     assert heard == [(name, event, *EVENTS[event]) for event in EVENTS for name in ("first", "second")]
 
 
+def test_one_that_is_added_hears_what_follows() -> None:
+    """The others have heard what was before; one that takes no outcomes is given none."""
+    heard: list[tuple[object, ...]] = []
+    observers = Observers([Recording("first", heard)], lambda *_: None)
+    observers.on_start()
+    for late in (Recording("late", heard), RunObserver()):
+        observers.add(late)
+    observers.on_outcomes([])
+    observers.on_end()
+    told = [("first", "on_start"), ("first", "on_outcomes", []), ("late", "on_outcomes", [])]
+    assert heard == [*told, ("first", "on_end"), ("late", "on_end")]
+
+
 def test_one_that_raises_is_reported_and_left_out() -> None:
     """A bar that fails costs the bar: the others, and the run, go on."""
     heard: list[tuple[object, ...]] = []

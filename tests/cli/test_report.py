@@ -1,0 +1,112 @@
+"""Where the report of a run lies, and what has changed from one run to another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.program import Pipeline
+from support.project import MOODY, Project
+
+YAML = """
+inputs: in
+stages:
+  - {name: up, uses: upper, output: 'out/{dir}/{name}'}
+engine: serial
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project that has run twice: first two of three files are made, then one that is new, while one fails anew."""
+    made = Project(tmp_path, YAML)
+    made.write("stages/upper.py", MOODY)
+    for name, text in (("a", "text"), ("b", "text"), ("c", "bad")):
+        made.write(f"in/{name}", text)
+    assert made.run().exit == 1
+    made.write("in/d", "four")
+    made.write("in/c", "skip")
+    made.write("in/e", b"\xff")
+    assert made.run().exit == 1
+    return made
+
+
+def test_the_path_of_a_report(project: Project, pipeline: Pipeline) -> None:
+    """That of the last run, or of one that is named: an absolute path alone on stdout, which a shell can use."""
+    folder = project.folder / ".pipeline/pipeline/reports"
+    last = json.loads((folder / "report.json").read_text())["run"]
+    (first,) = {each.stem for each in folder.glob("2*.html")} - {last}
+    ways = {
+        (): last, ("pipeline.yaml",): last, ("last",): last, ("2",): last, (last,): last, ("1",): first,
+        ("last-1",): first, ("pipeline.yaml", "1"): first, ("1", "pipeline.yaml"): first,
+        ("-f", "pipeline.yaml", first): first,
+    }  # fmt: skip
+    for words, run in ways.items():
+        ended = pipeline("report", *words)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{folder / run}.html\n", ""), words
+
+
+def test_without_a_page_it_is_the_json(project: Project, pipeline: Pipeline) -> None:
+    for page in (project.folder / ".pipeline/pipeline/reports").glob("*.html"):
+        page.unlink()
+    assert pipeline("report").stdout.endswith(".json\n")
+
+
+def test_the_report_itself(project: Project, pipeline: Pipeline) -> None:
+    ended = pipeline("report", "--json", "1")
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["counts"]["done"] == 2
+
+
+def test_two_runs_side_by_side(project: Project, pipeline: Pipeline) -> None:
+    """Counts with their difference, other figures in percent, and what failed in only one of them."""
+    ended = pipeline("report", "--compare", "last-1", "2")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    rows = {line[:16].strip(): line[16:].split() for line in lines}
+    assert lines[0].split() == ["run", "1", "run", "2", "change"]
+    assert rows["sources"] == ["3", "5", "+2"] and rows["done"] == ["2", "1", "-1"]
+    assert rows["exit"] == ["1", "1"] and rows["skipped"] == ["0", "1", "+1"]
+    assert rows["bytes in"] == ["8", "bytes", "4", "bytes", "-50%"]
+    assert lines[-2].startswith("new: up: error: ") and lines[-2].endswith("(1 output, e.g. e)")
+    assert lines[-1] == "gone: up: error: ValueError (1 output, e.g. c)"
+    compared = json.loads(pipeline("report", "--compare", "1", "2", "--json").stdout)
+    assert [each["number"] for each in compared["runs"]] == [1, 2]
+    assert {"name": "done", "unit": "outputs", "before": 2, "after": 1} in compared["rows"]
+    assert [each["example"] for each in (*compared["new"], *compared["gone"])] == ["e", "c"]
+
+
+@pytest.mark.parametrize("words", [("7",), ("last-2",), ("--compare", "1", "nights")])
+def test_a_run_without_a_report(words: tuple[str, ...], project: Project, pipeline: Pipeline) -> None:
+    """It says which there are; a report that somebody has damaged is none."""
+    (project.folder / ".pipeline/pipeline/reports/20200101-000000-abcd.json").write_text("{")
+    ended = pipeline("report", *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"there is no report of run '{words[-1]}'; there are those of 1 (2" in ended.stderr
+    assert ended.stderr.endswith(")\n") and ", 2 (2" in ended.stderr
+
+
+def test_before_the_first_run(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Asking makes nothing."""
+    Project(tmp_path)
+    ended = pipeline("report")
+    assert ended.returncode == 2 and "there is no report in " in ended.stderr
+    assert not (tmp_path / ".pipeline").exists()
+
+
+@pytest.mark.parametrize(("opens", "exit_code"), [("true", 0), ("false", 3)])
+def test_opening_the_page(opens: str, exit_code: int, project: Project, pipeline: Pipeline) -> None:
+    """The path is printed in any case; without a browser one line says so."""
+    ended = pipeline(
+        "report", "--open", BROWSER=opens, DISPLAY="", PATH="/nowhere" if opens == "false" else "/usr/bin:/bin"
+    )
+    assert ended.returncode == exit_code and ended.stdout.endswith(".html\n")
+    assert ("no browser can be started here" in ended.stderr) == bool(exit_code)
+
+
+def test_words_that_contradict_each_other(project: Project, pipeline: Pipeline) -> None:
+    for words in (("1", "--compare", "1", "2"), ("--open", "--compare", "1", "2"), ("1", "2")):
+        ended = pipeline("report", *words)
+        assert (ended.returncode, ended.stdout) == (2, ""), words
+        assert ended.stderr

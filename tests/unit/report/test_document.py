@@ -1,0 +1,106 @@
+"""pipeline/report/document.py: the report as plain data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from support.program import ROOT
+
+from pipeline.messages import Group, Outcome, Result, Source
+from pipeline.report.document import Circumstances, Measured, make_report, without_pictures
+from pipeline.report.statistics import Statistics
+from pipeline.report.summary import Summary
+
+KEYS = {
+    "format", "pipeline", "run", "number", "yaml", "state", "log", "host", "versions", "options", "started", "ended",
+    "seconds", "exit", "stopped", "notes", "verdict", "counts", "bytes", "new", "timeline", "workers", "processes",
+    "stages", "sizes", "failures", "slowest", "biggest", "gallery", "diffs", "plan", "runs",
+}  # fmt: skip
+
+
+def test_the_page_explains_every_key() -> None:
+    rows = "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "docs/report.md").read_text(), re.M))
+    assert set(re.findall(r"`(\w+)`", rows)) == KEYS
+
+
+class Calls:
+    """The calls of a stage as an engine counts them."""
+
+    calls, total_s, slowest_s = 3, 1.5, 1.0
+    counts = MappingProxyType({0: 1, -4: 2})
+
+    def quantile(self, share: float) -> float:
+        return {0.5: 0.5, 0.95: 1.0}[share]
+
+
+def report(summary: Summary, statistics: Statistics | None = None) -> Any:
+    about = Circumstances(
+        number=7, started=1000.0, ended=1002.5, host="host", versions={"filemill": "1"}, options=["a=1"], processes=2,
+        plan=[{"action": "make", "reason": "new", "outputs": 1}], runs=[{"run": "r"}], new=[],
+        recovered=[(Source(b"a\xff", 1, 1), "web"), (Group("sheet", b"g"), "sheet")],
+        measures=Measured({"web": Calls()}, Counter({1: 4})),
+    )  # fmt: skip
+    return make_report(summary, statistics or Statistics("seed"), about)
+
+
+def test_every_key_is_always_there() -> None:
+    """Also of a run that was refused before its first job."""
+    made = report(Summary(exit=2, stopped="why", cut_off=["a: cut off"], notes=["noted"]))
+    assert set(made) == KEYS
+    assert (made["seconds"], made["stopped"], made["notes"]) == (2.5, "why", ["a: cut off", "noted"])
+    assert made["new"]["recovered"] == [
+        {"source": "a\\xff", "source_b64": "Yf8=", "stage": "web"},
+        {"source": "group g", "group": "g", "stage": "sheet"},
+    ]
+    assert made["stages"] == [
+        {"name": "web", "calls": 3, "total_s": 1.5, "median_s": 0.5, "p95_s": 1.0, "slowest_s": 1.0,
+         "histogram": [[0.5, 2], [1.0, 1]]}
+    ]  # fmt: skip
+    assert json.loads(json.dumps(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("fields", "level", "said", "commands"),
+    [
+        ({"exit": 0}, "good", "Exit 0: every output is up to date", []),
+        ({"exit": 1, "failed": 2, "new_failed": 1, "held": 3}, "bad",
+         "Exit 1: 2 outputs failed, 1 of them new, 3 outputs held from before; all others", ["failures", "run"]),
+        ({"exit": 2}, "bad", "Exit 2: refused", ["check"]),
+        ({"exit": 3}, "bad", "Exit 3: the machine stopped it part-way", ["run"]),
+        ({"exit": 4}, "bad", "Exit 4: a limit of your own", ["run"]),
+        ({"exit": 5}, "fair", "Exit 5: its time was up", ["run"]),
+        ({"exit": 6, "held": 1}, "fair", "Exit 6: nothing new failed", ["run"]),
+        ({"exit": 143}, "fair", "Exit 143: stopped by SIGTERM", ["run"]),
+        ({"exit": 70}, "bad", "Exit 70: it did not end in order", []),
+    ],
+)  # fmt: skip
+def test_the_verdict_says_what_the_exit_code_means(
+    fields: dict[str, int], level: str, said: str, commands: list[str]
+) -> None:
+    """With the commands that help, each whole, so that it can be copied."""
+    verdict = report(Summary(yaml="/a b/p.yaml", **fields))["verdict"]
+    assert verdict["level"] == level and verdict["text"].startswith(said)
+    assert [each.split()[3] for each in verdict["next"]] == commands
+    assert all("'/a b/p.yaml'" in each for each in verdict["next"])
+
+
+def test_restarts_are_those_of_each_seat() -> None:
+    """The most memory of a worker is unknown where none was measured."""
+    statistics = Statistics("seed")
+    statistics.on_outcome(Outcome(Source(b"a", 10, 1), (Result("web", b"/o", "done"),), 0.5, seat=1))
+    assert report(Summary(), statistics)["workers"] == [
+        {"seat": 1, "busy_s": 0.5, "files": 1, "restarts": 4, "peak_bytes": None}
+    ]
+
+
+def test_the_json_names_the_pictures_and_does_not_hold_them() -> None:
+    side = {"data": "data:image/jpeg;base64,AAAA", "width": 1, "height": 2, "bytes": 3}
+    made = report(Summary()) | {"gallery": [{"source": "a", "before": side, "after": side}]}
+    (entry,) = without_pictures(made)["gallery"]
+    assert entry == {"source": "a"} | {key: {"width": 1, "height": 2, "bytes": 3} for key in ("before", "after")}
+    assert made["gallery"][0]["before"] == side
