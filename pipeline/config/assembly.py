@@ -45,6 +45,7 @@ class Assembler:
         entry = self._entry
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
         inputs, written = self._inputs(), entry.state or Path(f".pipeline/{name}")
+        defaults = self._path(entry.defaults) if entry.defaults else None
         state = self._path(written)
         initializers = [self._initializer(entry.pool, ())]
         initializers += [self._initializer(each.pool, ("stages", index)) for index, each in enumerate(entry.stages)]
@@ -57,7 +58,8 @@ class Assembler:
             stages = checks.with_decoding(stages, self._document)
         config = Config(
             **vars(entry)
-            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages},
+            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages}
+            | {"defaults": defaults},
             written_root=self._written(entry.inputs.root),
             initializer_code=initializers[0],
         )
