@@ -45,7 +45,6 @@ class Assembler:
         entry = self._entry
         name = entry.name or re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)
         inputs, written = self._inputs(), entry.state or Path(f".pipeline/{name}")
-        defaults = self._path(entry.defaults) if entry.defaults else None
         state = self._path(written)
         initializers = [self._initializer(entry.pool, ())]
         initializers += [self._initializer(each.pool, ("stages", index)) for index, each in enumerate(entry.stages)]
@@ -58,8 +57,7 @@ class Assembler:
             stages = checks.with_decoding(stages, self._document)
         config = Config(
             **vars(entry)
-            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages}
-            | {"defaults": defaults},
+            | {"file": file, "folder": self._folder, "name": name, "inputs": inputs, "state": state, "stages": stages},
             written_root=self._written(entry.inputs.root),
             initializer_code=initializers[0],
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.config.schema import parse_pipeline
 from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
 from pipeline.stage.counted import Stamp, stamp_of
+from pipeline.stage.options import Place
 from pipeline.text import did_you_mean, printable
 
 WORDS = ("notify", "metrics", "pool", "errors", "timeout")
@@ -32,6 +34,7 @@ _REST = {"inputs": {"root": "."}, "stages": [{"name": "any", "uses": "any"}]}
 class ReadDefaults:
     """The state of the file of defaults when it was read; empty without one."""
 
+    file: Path | None = None
     stamps: dict[str, Stamp | None] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -56,7 +59,7 @@ def lay_over_defaults(document: Document, folder: Path) -> ReadDefaults:
         document.complain_at(replace(each.spot, in_defaults=True), each.text, each.hint)
     _resolve_paths(defaults.data, os.path.dirname(path))
     _merge(document, defaults)
-    return ReadDefaults({path: stamp}, {path: digest_of_contents(raw)})
+    return ReadDefaults(Path(path), {path: stamp}, {path: digest_of_contents(raw)})
 
 
 def _shown(file: str, named: str, path: str) -> str:
@@ -103,16 +106,18 @@ def _merge(document: Document, defaults: Document) -> None:
     pool = document.data.get("pool")
     if isinstance(pool, dict) and "initializer" in pool and isinstance(defaults.data.get("pool"), dict):
         defaults.data["pool"].pop("initargs", None)  # those of another function
-    _add(document.data, defaults.data)
+    taken = set(_add(document.data, defaults.data))
     for spots, others in ((document.keys, defaults.keys), (document.values, defaults.values)):
         for place, spot in others.items():
-            if place and place[0] in WORDS:
-                spots.setdefault(place, replace(spot, in_defaults=True))
+            if any(place[:depth] in taken for depth in range(1, len(place) + 1)):
+                spots[place] = replace(spot, in_defaults=True)
 
 
-def _add(own: dict[str, Any], others: dict[str, Any]) -> None:
+def _add(own: dict[str, Any], others: dict[str, Any], place: Place = ()) -> Iterator[Place]:
+    """Add what a mapping does not have, and yield the place of each value that was taken."""
     for word, value in others.items():
-        if isinstance(value, dict) and isinstance(own.get(word), dict):
-            _add(own[word], value)
-        else:
-            own.setdefault(word, value)
+        if word not in own:
+            own[word] = value
+            yield (*place, word)
+        elif isinstance(value, dict) and isinstance(own[word], dict):
+            yield from _add(own[word], value, (*place, word))

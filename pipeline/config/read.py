@@ -59,7 +59,7 @@ def read_pipeline(file: Path, text: bytes, edits: tuple[str, ...], deaths: Mappi
     announce_place(None)
     complaints = document.complaints_as_error()
     if config:
-        config = replace(_as_plain_data(config, finder, document), edits=edits)
+        config = replace(_as_plain_data(config, finder, document), edits=edits, defaults=defaults.file)
         complaints = document.complaints_as_error()
     return Reading(
         config=config,

@@ -165,6 +165,9 @@ def test_both_together_are_as_one_file_that_says_all(project: Path, site: Any, o
     assert all(each.spot.in_defaults for each in wrong)
     for word in own.keys() & set(WORDS):
         assert isinstance(own[word], dict) or document.data[word] == own[word]
+    alone = read_document("site.yaml", json.dumps(site).encode())
+    for place in [place for place, spot in document.values.items() if spot.in_defaults and place[0] != "metrics"]:
+        assert document.at(place) == alone.at(place)
     whole = json.dumps(document.data)
     entry = parse_pipeline(document)
     written_out = read_document("whole.yaml", whole.encode())
