@@ -287,7 +287,7 @@ def test_the_root_is_missing_in_a_pipeline_with_defaults(project: Path, load: Lo
 
 
 LOGGED = f"""
-with open("imports.log", "a") as log:
+with open(FILE, "a") as log:
     log.write("imported")
 {UPPER}"""
 
@@ -311,7 +311,7 @@ def made(project: Path, pipeline: Pipeline) -> Path:
     (project / "../first.yaml").write_text("errors: {hold_after: 3}\n")
     (project / "../other.yaml").write_text("errors: {hold_after: 3}\n")
     (project / "../site.yaml").symlink_to("first.yaml")
-    (project / "stages/upper.py").write_text(LOGGED)
+    (project / "stages/upper.py").write_text(LOGGED.replace("FILE", repr(str(project / "imports.log"))))
     assert [is_read(project, pipeline) for _ in range(2)] == [True, False]
     return project
 
