@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 
 from pipeline.config import model, units
 from pipeline.config.catalogue import Entry, visible_stages
+from pipeline.config.defaults import WORDS
 from pipeline.config.document import SHORT_FORMS
 from pipeline.config.schema import vocabulary
 from pipeline.config.units import Amount
@@ -53,6 +54,14 @@ def pipeline_schema(entries: Iterable[Entry]) -> Schema:
     root = whole.pop("PipelineEntry")
     root["properties"]["stages"]["minItems"] = 1
     return {"$schema": _DRAFT, "title": "pipeline.yaml", **_finished(root), "definitions": _finished(whole)}
+
+
+def defaults_schema() -> Schema:
+    """Return the JSON Schema of a file of defaults for many pipelines."""
+    whole = pipeline_schema(())
+    known = {word: each for word, each in whole["properties"].items() if word in WORDS}
+    about = {"title": "defaults", "description": "What the pipelines of a machine have in common."}
+    return {**whole, **about, "properties": known, "required": []}
 
 
 def read_schema(pipeline: Path) -> tuple[Schema, list[str]]:

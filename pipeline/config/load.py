@@ -48,6 +48,8 @@ class Reading:
     """Where the paths lead, links resolved, by which the stages and their code were found."""
     patterns: tuple[str, ...]
     """The patterns of all `depends`."""
+    digests: Mapping[str, str]
+    """The digest of the file of defaults, as it was read."""
 
 
 class Loading:
@@ -90,7 +92,7 @@ class Loading:
             return config
         return seal_reading(
             self._asked, self._read_ns, config, reading.stamps, reading.folders, reading.listed,
-            reading.written, reading.places, reading.patterns,
+            reading.written, reading.places, reading.patterns, reading.digests,
         )  # fmt: skip
 
 

@@ -221,6 +221,10 @@ class PipelineEntry(YamlMapping):
     """The stages, each below the one that it reads from."""
     name: Name | None = None
     """The name of the pipeline. By default the name of this file without its suffix."""
+    defaults: Annotated[Path, Form(TEXT.pattern, TEXT.needed, Path)] | None = None
+    """A file, such as ../site.yaml, with `pool`, `errors`, `timeout`, `notify` and `metrics` for many pipelines. What a
+    pipeline says itself wins. By default there is none.
+    """
     pool: Pool = Pool()
     """The settings of the shared worker processes, named as in the standard library."""
     timeout_s: Seconds | None = None

@@ -14,8 +14,8 @@ from pipeline.cli import VERBS
 
 PAGES = [ROOT / "docs" / "tutorial.md", ROOT / "docs" / "python-api.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
-# Languages of blocks that show something and cannot be run here; other tests run the crontab lines.
-SHOWN_ONLY = {"crontab", "text", "ini"}
+# Languages of blocks that show something and cannot be run here; tests/system/test_unattended.py tries what they show.
+SHOWN_ONLY = {"crontab", "text", "ini", "yml"}
 
 
 def as_pattern(shown: str) -> str:
