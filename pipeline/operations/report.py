@@ -29,8 +29,10 @@ from pipeline.text import one_line
 
 # How many runs before, new failures, and rows of the plan are told of.
 _RUNS, _NEW, _PLANNED = 30, 20, 40
-# What samples may take: a hundredth of the run, or what reads a few small texts, and a second at most.
+# CPU seconds that samples may take: a hundredth of the run, or what reads a few small texts, and a second at most.
 _SAMPLES_SHARE, _SAMPLES_LEAST_S, _SAMPLES_MOST_S = 0.01, 0.02, 1.0
+# What shows a dozen photographs: whoever tries a few looks at the report for them, and hardly sees this time go by.
+_PICTURES_LEAST_S = 0.3
 # Seconds after which the process that shows pictures and makes the page is ended: many times what it takes.
 _LIMIT_S = 10.0
 # The fact that the ledger keeps of a state folder in which it was said that there is no page.
@@ -89,10 +91,9 @@ def _measures(context: RunContext) -> Measured:
     """Return what the engines of a run have measured."""
     calls, restarts = dict[str, Any](), Counter[int]()
     for engine in (*context.measured, context.engine):
-        measures = getattr(engine, "measures", None)
-        if measures is None:
+        if engine is None:
             continue
-        measured = measures()
+        measured = engine.measures()
         restarts.update(measured.restarts)
         for stage, histogram in measured.stages.items():
             calls[stage] = calls[stage].merged(histogram) if stage in calls else histogram
@@ -163,9 +164,10 @@ def _show(context: RunContext, report: Mapping[str, Any]) -> tuple[dict[str, Any
 
 def _samples(context: RunContext, made: Sequence[Made]) -> dict[str, Any]:
     """Return samples of what was made, as far as there is time for them beside what the run took."""
-    from pipeline.report.samples import make_samples
+    from pipeline.report.samples import is_picture, make_samples
 
-    cpu_s = min(_SAMPLES_MOST_S, max(_SAMPLES_LEAST_S, _SAMPLES_SHARE * context.summary.seconds))
+    least_s = _PICTURES_LEAST_S if any(is_picture(each.path) for each in made) else _SAMPLES_LEAST_S
+    cpu_s = min(_SAMPLES_MOST_S, max(least_s, _SAMPLES_SHARE * context.summary.seconds))
     return make_samples(made, os.fsencode(context.config.inputs.root), context.folder, context.state.run, cpu_s)
 
 

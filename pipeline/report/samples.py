@@ -71,8 +71,8 @@ def make_samples(made: Sequence[Made], root: bytes, folder: bytes, seed: str, cp
     """
     allowance, chosen = Allowance.of(cpu_s), sorted(set(made))
     random.Random(seed).shuffle(chosen)
-    pictures = [each for each in chosen if _is_picture(each.path)]
-    texts = [each for each in chosen if not _is_picture(each.path) and not _is_picture(each.source)]
+    pictures = [each for each in chosen if is_picture(each.path)]
+    texts = [each for each in chosen if not is_picture(each.path) and not is_picture(each.source)]
     diffs = list(islice(_diffs(texts, root, folder, allowance), _TEXTS))
     gallery = list(_gallery(pictures, root, folder, allowance)) if pictures and allowance.left_s > _LOADING_S else []
     return {name: sorted(each, key=_by_name) for name, each in (("gallery", gallery), ("diffs", diffs))}
@@ -82,7 +82,8 @@ def _by_name(entry: dict[str, Any]) -> tuple[str, str]:
     return entry["source"], entry["output"]
 
 
-def _is_picture(path: bytes) -> bool:
+def is_picture(path: bytes) -> bool:
+    """Return whether a path has the suffix of a picture that can be shown."""
     return os.path.splitext(path)[1].lower().decode("utf-8", "replace") in PICTURE_SUFFIXES
 
 

@@ -334,7 +334,7 @@ def test_without_jinja2_the_json_is_written(project: Project, pipeline: Pipeline
 
 def test_pictures_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are in the page and not in the JSON; a source that is gone meanwhile is left out."""
-    monkeypatch.setattr(report_writer, "_SAMPLES_LEAST_S", 60.0)
+    monkeypatch.setattr(report_writer, "_PICTURES_LEAST_S", 60.0)
     stage = "{name: web, uses: resize, with: {width: 90}, output: 'out/{stem}.jpg'}"
     project = Project(tmp_path, f"inputs: in\nstages:\n  - {stage}\nengine: serial\n")
     for number in range(15):
