@@ -68,6 +68,32 @@ def local_time(at: float) -> str:
         return f"{at:.0f} s since 1970"
 
 
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal a printable text takes."""
+    return sum(map(_columns_of, text))
+
+
+def cut_to(text: str, columns: int) -> str:
+    """Return a printable text that takes no more columns of a terminal than these, with `...` for what is cut off."""
+    if width_of(text) <= columns:
+        return text
+    kept, left = "", columns - 3
+    for each in text:
+        left -= _columns_of(each)
+        if left < 0:
+            break
+        kept += each
+    return f"{kept}..."[: max(0, columns)]
+
+
+def _columns_of(character: str) -> int:
+    import unicodedata
+
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 def printable(text: str) -> str:
     """Return a text with unprintable characters but line ends and tabs escaped, so that it cannot act on a terminal."""
     if text.isprintable():

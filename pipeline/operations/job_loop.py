@@ -123,6 +123,8 @@ class JobLoop:
         self._hands = hands
         self.limit = limit
         """The time limit of the run; None without one."""
+        self._held: AnyJob | None = None
+        """A job that will end in time only if those before it take less than is expected of them."""
         self._is_draining = False
         self._is_open = False
         """True from the first turn until the jobs have ended."""
@@ -254,10 +256,15 @@ class JobLoop:
         for _ in range(_PASSED_OVER):
             if not (self._engine.has_room and limit.has_room):
                 break
-            if (job := next_job()) is None:
+            job, self._held = self._held or next_job(), None
+            if job is None:
                 return False
-            if limit.admits(job):
-                self._engine.submit(job)
+            match limit.judge(job):
+                case "start":
+                    self._engine.submit(job)
+                case "wait":
+                    self._held = job
+                    break
         return True
 
     def _end_late(self) -> None:

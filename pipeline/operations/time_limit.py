@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Literal
 
 from pipeline.engines import Engine
 from pipeline.engines.made_jobs import MadeJobs
@@ -67,17 +68,19 @@ class TimeLimit:
             self._sum_s = 0.0
         return len(self._expected_s) < self._workers or self._ahead_s() < _AHEAD_S
 
-    def admits(self, job: AnyJob) -> bool:
-        """Return whether a job will end in time if it is handed out now; it counts as handed out then."""
+    def judge(self, job: AnyJob) -> Literal["start", "wait", "leave"]:
+        """Decide whether a job is handed out now, as which it counts then, or may be later, or will not end in time."""
         expected_s = self._seconds(job)
-        wait_s = 0.0 if len(self._expected_s) < self._workers else self._ahead_s()
-        if time.monotonic() + wait_s + (expected_s or 0.0) > self._most.deadline:
+        left_s = self._most.deadline - time.monotonic() - (expected_s or 0.0)
+        if left_s < 0:
             self.has_passed_over = True
-            return False
+            return "leave"
+        if len(self._expected_s) >= self._workers and self._ahead_s() > left_s:
+            return "wait"
         # Until anything is known, one job for each worker is enough.
         self._expected_s[key_of(job.origin)] = counts_s = _AHEAD_S if expected_s is None else expected_s
         self._sum_s += counts_s
-        return True
+        return "start"
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Learn from outcomes which jobs have ended, and how long jobs take here."""

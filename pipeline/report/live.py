@@ -34,6 +34,8 @@ _SILENT_S = 60.0
 _SILENT_HERE_S = 120.0
 # Seconds over which the pace is measured.
 _PACE_S = 30.0
+# From so many seconds on, what is left is told by the clock, too.
+_LONG_S = 120.0
 # How many failed outputs, and jobs in hand of a run that hangs, are named.
 _NAMED_FAILURES, _NAMED_IN_HAND = 5, 3
 # What the next run keeps of the one before.
@@ -125,7 +127,7 @@ class LiveProgress(RunObserver):
             self._has_ended = True
             for key in ("left_s", "pace", "moved", "moved_up_s", "moves_within_s"):
                 self._fields.pop(key, None)
-            fields = {"stage": "ended", "stopped": summary.stopped, "in_hand": []} | summary.as_json()
+            fields = {"stage": "ended", "stopped": summary.stopped, "in_hand": []} | self._counts() | summary.as_json()
             if summary.exit in SUCCEEDED:
                 fields["last_success"] = time.time()
             self._write(fields | {"said": summary.lines()[0]})
@@ -207,7 +209,7 @@ def _read(state_folder: Path) -> dict[str, Any]:
     file = progress_file(state_folder)
     try:
         fields: dict[str, Any] = json.loads(read_regular(file))
-        fields["at"], fields["stage"], fields["pid"], fields["host"], fields["started"]
+        float(fields["at"]), float(fields["started"]), int(fields["pid"]), str(fields["host"]), str(fields["stage"])
         fields["written"] = os.stat(file).st_mtime
     except (OSError, ValueError, TypeError, KeyError):
         return {}
@@ -267,11 +269,12 @@ def _age_s(fields: dict[str, Any], key: str) -> float:
     is_same_boot = fields["host"] == os.uname().nodename and fields.get("boot", "") == boot_id() != ""
     if is_same_boot and f"{key}_up_s" in fields:
         age_s = time.monotonic() - float(fields[f"{key}_up_s"])
+        written_s = time.time() - float(fields.get("written", 0.0))
+        if key == "at" and 0 <= written_s < age_s:  # a file whose disk is full has its time alone changed
+            age_s = written_s
     else:
         age_s = time.time() - float(fields[key])
-    # A file whose disk is full has its time alone changed.
-    written_s = time.time() - float(fields.get("written", 0.0))
-    return max(0.0, min(age_s, written_s) if key == "at" and written_s >= 0 else age_s)
+    return max(0.0, age_s)
 
 
 # -- telling -----------------------------------------------------------------------------------------------------------
@@ -288,7 +291,8 @@ def describe_work(fields: dict[str, Any]) -> str:
     if "pace" in fields:
         parts.append(f"{fields['pace']:,.{0 if fields['pace'] >= 10 else 1}f} files/s")
     if "left_s" in fields:
-        parts.append(f"{format_duration(fields['left_s'])} left, until {clock_time(fields['at'] + fields['left_s'])}")
+        until = f", until {clock_time(fields['at'] + fields['left_s'])}" if fields["left_s"] >= _LONG_S else ""
+        parts.append(f"{format_duration(fields['left_s'])} left{until}")
     return ", ".join(parts)
 
 
