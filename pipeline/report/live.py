@@ -36,6 +36,8 @@ _SILENT_HERE_S = 120.0
 _PACE_S = 30.0
 # From so many seconds on, what is left is told by the clock, too.
 _LONG_S = 120.0
+# A shorter time tells nothing of the pace.
+_LEAST_PACE_S = 0.5
 # How many failed outputs, and jobs in hand of a run that hangs, are named.
 _NAMED_FAILURES, _NAMED_IN_HAND = 5, 3
 # What the next run keeps of the one before.
@@ -167,7 +169,8 @@ class LiveProgress(RunObserver):
         while len(paces) > 2 and now - paces[0][0] > _PACE_S:
             paces.popleft()
         seconds, files = now - paces[0][0], self._done_files - paces[0][1]
-        return {"pace": round(files / seconds, 3)} if self._phase == "running" and seconds > 0 and files else {}
+        is_known = self._phase == "running" and seconds > _LEAST_PACE_S and files
+        return {"pace": round(files / seconds, 3) if is_known else 0.0}
 
     def _write(self, fields: dict[str, Any]) -> None:
         self._fields |= fields
@@ -288,7 +291,7 @@ def describe_work(fields: dict[str, Any]) -> str:
     parts = [f"{fields['through']:,}{of_all} files"]
     if in_hand := len(fields.get("in_hand", ())):
         parts.append(f"{in_hand:,} in hand")
-    if "pace" in fields:
+    if fields.get("pace"):
         parts.append(f"{fields['pace']:,.{0 if fields['pace'] >= 10 else 1}f} files/s")
     if "left_s" in fields:
         until = f", until {clock_time(fields['at'] + fields['left_s'])}" if fields["left_s"] >= _LONG_S else ""
