@@ -187,9 +187,10 @@ def _plain_run(words: list[str]) -> dict[str, Any] | None:
     if len(files) > 1:
         return None
     if len(said) > 2:
-        from pipeline.commands.run import Turn, plain_arguments
+        from pipeline.commands.run import parse_limits
 
-        Turn.of(plain_arguments("", **said))  # which refuses what is wrong with them, whatever the answer
+        # What is wrong with them is refused whatever the answer.
+        parse_limits(said.get("if_locked", "fail"), said.get("max_time"))
     return {"file": files[0] if files else "pipeline.yaml", **said}
 
 

@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import importing
+from pipeline.commands import importing, parse_duration
 from pipeline.errors import AlreadyRunning, UsageError
 
 if TYPE_CHECKING:
@@ -163,6 +163,20 @@ def execute(arguments: argparse.Namespace) -> int:
             return 128 + ended_by
 
 
+def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | None, float | None]:
+    """Return what is done where another run is at work, and for how many seconds it may wait, and run, at the most.
+
+    Raises UsageError.
+    """
+    max_s = None if max_time is None else parse_duration("--max-time", max_time)
+    then, colon, most = if_locked.partition(":")
+    if then == "wait" and colon:
+        return then, parse_duration("--if-locked wait", most), max_s
+    if then not in ("fail", "skip", "wait") or colon:
+        raise UsageError(f"--if-locked: fail, skip, wait or wait:10m is needed, not {if_locked!r}")
+    return then, None, max_s
+
+
 class Turn:
     """When a run may begin, where another is at work, and until when it must end."""
 
@@ -180,15 +194,13 @@ class Turn:
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Turn:
         """Return what the arguments ask for. Raises UsageError."""
-        if arguments.if_locked == "fail" and arguments.max_time is None:
-            return cls()
-        from pipeline.operations.lock_out import parse_duration, parse_if_locked
+        began = time.monotonic()
+        then, most_s, max_s = parse_limits(arguments.if_locked, arguments.max_time)
+        if max_s is None:
+            return cls(then, most_s)
         from pipeline.operations.time_limit import MaxTime
 
-        text, max_time = arguments.max_time, None
-        if text is not None:
-            max_time = MaxTime(text, time.monotonic() + parse_duration("--max-time", text))
-        return cls(*parse_if_locked(arguments.if_locked), max_time)
+        return cls(then, most_s, MaxTime(arguments.max_time, began + max_s))
 
     @property
     def is_over(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.commands import parse_duration
 from pipeline.errors import UsageError
 from pipeline.text import cut_to, format_duration, local_time, printable, shown, width_of
 
@@ -38,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print how the runs of the pipelines stand, from their progress files."""
-    from pipeline.operations.lock_out import parse_duration
     from pipeline.operations.standing import look_at
 
     if arguments.max_age is not None and not arguments.check:

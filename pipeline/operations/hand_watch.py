@@ -97,7 +97,11 @@ class HandWatch:
             for each in in_hand:
                 if each.seconds >= SLOW_S:
                     self._report_slow(each)
-        self._on_look()
+        try:
+            self._on_look()
+        except Exception as error:  # it only tells of the run
+            self._on_look = lambda: None
+            self._log.note(f"what the run is at is not told any more: {error!r}")
         self._on_turn()
 
     def _report_slow(self, each: InHand) -> None:

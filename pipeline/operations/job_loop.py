@@ -269,7 +269,7 @@ class JobLoop:
 
     def _end_late(self) -> None:
         self._signals.repeat_late()
-        if self.limit:
+        if self.limit and self._engine.in_hand():
             self._signals.end_late(self.limit.late_s)
 
     def _end_jobs(self) -> None:

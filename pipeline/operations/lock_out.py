@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import signal
 import threading
 import time
@@ -12,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from pipeline.config.units import DURATION
-from pipeline.errors import AlreadyRunning, EnvironmentFailure, FilemillError, UsageError
+from pipeline.errors import AlreadyRunning, EnvironmentFailure, FilemillError
 from pipeline.files.state_dir import State, open_state, refuse_locked
 from pipeline.report.live import LIVE, describe_hang, describe_stop, describe_work, read_progress, standing_of
 
@@ -53,23 +51,6 @@ def explain(error: AlreadyRunning, folder: Path) -> FilemillError:
         explained.holder = error.holder
         return explained
     return error
-
-
-def parse_if_locked(text: str) -> tuple[str, float | None]:
-    """Return what `--if-locked` says, fail, skip or wait, and how long to wait at the most. Raises UsageError."""
-    word, colon, most = text.partition(":")
-    if word == "wait" and colon:
-        return word, parse_duration("--if-locked wait", most)
-    if word not in ("fail", "skip", "wait") or colon:
-        raise UsageError(f"--if-locked: fail, skip, wait or wait:10m is needed, not {text!r}")
-    return word, None
-
-
-def parse_duration(option: str, text: str) -> float:
-    """Return the seconds of a duration, written as in pipeline.yaml, that an option has. Raises UsageError."""
-    if not re.fullmatch(DURATION.pattern, text):
-        raise UsageError(f"{option}: {DURATION.needed}, not {text!r}")
-    return DURATION.parse(text)
 
 
 class Signalled(BaseException):
