@@ -29,8 +29,8 @@ from pipeline.text import shown
 
 # How many files that were loaded late are named.
 _NAMED = 10
-# So many jobs are passed over in a turn at most, for want of time.
-_PASSED_OVER = 1000
+# So many jobs are handed out, or passed over for want of time, in one turn of a run that has a time limit.
+_MOST_IN_A_TURN = 1000
 # How long after the end of the grace a job that keeps this very process busy is ended by another signal.
 _REPEATED_AFTER_S = 0.5
 _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -253,7 +253,7 @@ class JobLoop:
 
     def _feed_in_time(self, next_job: Callable[[], AnyJob | None], limit: TimeLimit) -> bool:
         """Hand out the jobs that will end within the time limit, as `_feed` does."""
-        for _ in range(_PASSED_OVER):
+        for _ in range(_MOST_IN_A_TURN):
             if not (self._engine.has_room and limit.has_room):
                 break
             job, self._held = self._held or next_job(), None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from pipeline.errors import AlreadyRunning, EnvironmentFailure, FilemillError
 from pipeline.files.state_dir import State, open_state, refuse_locked
@@ -42,6 +43,13 @@ def explain(error: AlreadyRunning, folder: Path) -> FilemillError:
     # The file is that of the run before until the one that holds the lock begins, and of a run only.
     if not fields or error.holder != (fields["pid"], fields["host"]):
         return error
+    try:
+        return _explain(error, fields)
+    except (KeyError, TypeError, ValueError):  # somebody has written to the file
+        return error
+
+
+def _explain(error: AlreadyRunning, fields: dict[str, Any]) -> FilemillError:
     standing = standing_of(fields, holds_lock=True)
     if standing == "hung":
         return EnvironmentFailure(describe_hang(fields))

@@ -42,6 +42,16 @@ _LEAST_PACE_S = 0.5
 _NAMED_FAILURES, _NAMED_IN_HAND = 5, 3
 # What the next run keeps of the one before.
 _KEPT = ("run", "started", "at", "exit", "said", "stopped", "new_failed", "in_hand")
+_NUMBER = (int, float)
+# The kinds of the fields that every progress file has, and of those that are read of it.
+_NEEDED: dict[str, Any] = {"at": _NUMBER, "started": _NUMBER, "pid": int, "host": str, "stage": str}
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("at_up_s", "moved", "moved_up_s", "moves_within_s", "left_s", "pace", "last_success"), _NUMBER),
+    **dict.fromkeys(("planned", "through", "failed", "new_failed", "exit"), int),
+    **dict.fromkeys(("in_hand", "failures"), list),
+    **dict.fromkeys(("pipeline", "yaml", "said", "stopped", "run"), str),
+    "last": dict,
+}
 SUCCEEDED = (0, TIME_IS_UP, HELD_ONLY)
 """The exit codes of runs that count as a success."""
 
@@ -212,11 +222,12 @@ def _read(state_folder: Path) -> dict[str, Any]:
     file = progress_file(state_folder)
     try:
         fields: dict[str, Any] = json.loads(read_regular(file))
-        float(fields["at"]), float(fields["started"]), int(fields["pid"]), str(fields["host"]), str(fields["stage"])
         fields["written"] = os.stat(file).st_mtime
+        is_whole = all(isinstance(fields[key], kind) for key, kind in _NEEDED.items())
+        are_right = all(isinstance(fields[key], kind) for key, kind in _KINDS.items() if fields.get(key) is not None)
     except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return fields
+    return fields if is_whole and are_right else {}
 
 
 def standing_of(fields: dict[str, Any], *, holds_lock: bool = False) -> Standing:
