@@ -153,7 +153,7 @@ def _execute(arguments: list[str]) -> int:
     if verb == "run" and "--dry-run" in rest:
         verb, rest = "plan", [each for each in rest if each != "--dry-run"]
     plain, looked = _plain_run(rest) if verb == "run" else None, None
-    if plain and (looked := _answer_unchanged(**plain)) is True:
+    if plain and (looked := _answer_unchanged(plain["file"], plain["quiet"], plain["verbose"])) is True:
         return 0
     command = importlib.import_module(f"pipeline.commands.{verb}")
     parsed = command.plain_arguments(**plain) if plain else _parse(verb, command, rest)
@@ -167,16 +167,35 @@ def _execute(arguments: list[str]) -> int:
 _ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
+# Those whose value follows, and changes nothing where nothing is to be done.
+_ONLY_LIMITS = {"--if-locked": "if_locked", "--max-time": "max_time"}
+
+
 def _plain_run(words: list[str]) -> dict[str, Any] | None:
     """Return the options of a run in which none matters, which argparse need not be imported to read; else None."""
-    said, files = {_ONLY_SAYS.get(each) for each in words}, [each for each in words if each not in _ONLY_SAYS]
-    if len(files) > 1 or any(each.startswith("-") or not each for each in files):
+    said: dict[str, Any] = {"quiet": False, "verbose": False}
+    files, left = list[str](), iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if word in _ONLY_SAYS:
+            said[_ONLY_SAYS[word]] = True
+        elif name in _ONLY_LIMITS and (value := value if equals else next(left, "")):
+            said[_ONLY_LIMITS[name]] = value
+        elif word.startswith("-") or not word:
+            return None
+        else:
+            files.append(word)
+    if len(files) > 1:
         return None
-    file = files[0] if files else "pipeline.yaml"
-    return {"file": file, "quiet": "quiet" in said, "verbose": "verbose" in said}
+    if len(said) > 2:
+        from pipeline.commands.run import parse_limits
+
+        # What is wrong with them is refused whatever the answer.
+        parse_limits(said.get("if_locked", "fail"), said.get("max_time"))
+    return {"file": files[0] if files else "pipeline.yaml", **said}
 
 
-def _answer_unchanged(file: str, *, quiet: bool, verbose: bool) -> Literal[True] | Looked | None:
+def _answer_unchanged(file: str, quiet: bool, verbose: bool) -> Literal[True] | Looked | None:
     """Answer a run from the note of the one before.
 
     Returns True if that could be done; else which files need not be looked at, if that is known.
@@ -252,8 +271,9 @@ options:
   --version       the version
 
 exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 stopped by the machine,
-            4 stopped by a limit of your own, 70 a fault of filemill itself, 75 already running,
-            128+N stopped by signal N; the same line again resumes
+            4 stopped by a limit of your own, 5 stopped by its time limit, 6 only held files are left,
+            70 a fault of filemill itself, 75 already running, 128+N stopped by signal N; the same line
+            again resumes
 """
 
 

@@ -115,6 +115,8 @@ class AlreadyRunning(FilemillError):
     """Another run holds the lock of the state folder."""
 
     exit_code = 75
+    holder: tuple[int, str] | None = None
+    """The process id and the host of who holds the lock; None if that is not known."""
 
 
 class FileFailure(FilemillError):

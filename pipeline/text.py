@@ -60,12 +60,49 @@ def unit_of_time(seconds: float) -> tuple[int, str]:
     return next(unit for unit in units if seconds >= 2 * unit[0] or unit[0] == 1)
 
 
+DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+"""The units in which people write durations, in seconds, ascending."""
+DURATION_NEEDED = "a duration with its unit is needed, such as 500ms, 60s or 5m"
+
+
+def seconds_of(text: str) -> float | None:
+    """Return the seconds of a duration, written as in pipeline.yaml; None for any other text."""
+    found = re.fullmatch(rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(DURATION_UNITS)})", text, re.ASCII)
+    return float(found[1]) * DURATION_UNITS[found[2]] if found else None
+
+
 def local_time(at: float) -> str:
     """Return a time in seconds since 1970 as local date and time; as its number if its year has no date."""
     try:
         return time.strftime("%F %T", time.localtime(at))
     except (ValueError, OverflowError, OSError):
         return f"{at:.0f} s since 1970"
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal a printable text takes."""
+    return sum(map(_columns_of, text))
+
+
+def cut_to(text: str, columns: int) -> str:
+    """Return a printable text that takes no more columns of a terminal than these, with `...` for what is cut off."""
+    if width_of(text) <= columns:
+        return text
+    kept, left = "", columns - 3
+    for each in text:
+        left -= _columns_of(each)
+        if left < 0:
+            break
+        kept += each
+    return f"{kept}..."[: max(0, columns)]
+
+
+def _columns_of(character: str) -> int:
+    import unicodedata
+
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def printable(text: str) -> str:

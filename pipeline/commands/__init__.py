@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pipeline
+from pipeline.errors import UsageError
+from pipeline.text import DURATION_NEEDED, seconds_of
 
 if TYPE_CHECKING:
     from pipeline.config.model import Config
@@ -41,6 +43,13 @@ def importing() -> Iterator[None]:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         gc.enable()
+
+
+def parse_duration(option: str, text: str) -> float:
+    """Return the seconds of a duration that an option has, written as in pipeline.yaml. Raises UsageError."""
+    if (seconds := seconds_of(text)) is None:
+        raise UsageError(f"{option}: {DURATION_NEEDED}, not {text!r}")
+    return seconds
 
 
 def warn_of_namesake(folder: Path) -> None:

@@ -38,16 +38,16 @@ def execute(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.files.state_dir import open_state
     from pipeline.ledger.recovery import is_new
     from pipeline.ledger.session import open_to_write
+    from pipeline.operations.lock_out import lock_state
 
     config = load_config(Path(arguments.file))
     if is_new(config.state / "ledger.sqlite"):
         print("no orphans: nothing was ever made", file=sys.stderr)
         return 0
     # Held while the ledger is written, since it has one writer.
-    with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
+    with closing(lock_state(config.state, config.name)) as state, open_to_write(state) as ledger:
         return _prune(config, state, ledger, arguments)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import importing
-from pipeline.errors import EnvironmentFailure, UsageError
+from pipeline.commands import importing, parse_duration
+from pipeline.errors import AlreadyRunning, EnvironmentFailure, RunHangs, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.model import Config
     from pipeline.operations.guards import Confirmations
+    from pipeline.operations.time_limit import MaxTime
     from pipeline.planning.selection import Selection
     from pipeline.report.bar import TerminalObserver
     from pipeline.report.summary import Summary
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 _GRACE_S = 20.0
 
 
-def plain_arguments(file: str, *, quiet: bool, verbose: bool) -> Any:
+def plain_arguments(
+    file: str, *, quiet: bool, verbose: bool, if_locked: str = "fail", max_time: str | None = None
+) -> Any:
     """Return what the parser of `add_arguments` does where nothing else was said, without importing argparse."""
     return SimpleNamespace(
         pipeline=file, file=file, quiet=quiet, verbose=verbose, grace=_GRACE_S, set=[], only=[],
+        if_locked=if_locked, max_time=max_time,
         **dict.fromkeys(("processes", "engine", "limit", "files_from", "sample", "output_root", "seed")),
         **dict.fromkeys(("dry_run", "json", "retry_failed", "force", "rebuild", "take_over"), False),
     )  # fmt: skip
@@ -49,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long jobs in hand may still take after a signal",
     )
+    locked = "where another run is at work: end with 75 (fail), end with 0 (skip), or wait, no longer than wait:10m"
+    parser.add_argument("--if-locked", default="fail", metavar="fail|skip|wait[:TIME]", help=locked)
+    most = "start no more files than will be done within this time, such as 55m, from now on; the rest is left (exit 5)"
+    parser.add_argument("--max-time", metavar="TIME", help=most)
     add_selection(parser)
     sample = "run N files, chosen at random, into the folder of --output-root; nothing else is touched"
     parser.add_argument("--sample", type=_count, metavar="N", help=sample)
@@ -138,13 +147,97 @@ def confirmations_of(arguments: argparse.Namespace) -> Confirmations:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run the pipeline, and print the summary."""
+    """Run the pipeline once it may be run, and print the summary."""
+    _refuse_half_a_sample(arguments)
+    turn = Turn.of(arguments)
+    while True:
+        try:
+            return _run(arguments, turn)
+        except AlreadyRunning as error:
+            if turn.then == "fail" or turn.is_over:
+                raise
+            _tell_of_lock(error, turn, is_quiet=arguments.quiet)
+        if turn.then == "skip":
+            return 0
+        if ended_by := turn.wait():
+            return 128 + ended_by
+
+
+def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | None, float | None]:
+    """Return what is done where another run is at work, and for how many seconds it may wait, and run, at the most.
+
+    Raises UsageError.
+    """
+    max_s = None if max_time is None else parse_duration("--max-time", max_time)
+    then, colon, most = if_locked.partition(":")
+    if then == "wait" and colon:
+        return then, parse_duration("--if-locked wait", most), max_s
+    if then not in ("fail", "skip", "wait") or colon:
+        raise UsageError(f"--if-locked: fail, skip, wait or wait:10m is needed, not {if_locked!r}")
+    return then, None, max_s
+
+
+class Turn:
+    """When a run may begin, where another is at work, and until when it must end."""
+
+    def __init__(self, then: str = "fail", most_s: float | None = None, max_time: MaxTime | None = None) -> None:
+        """`then` is what is done where another run is at work, `most_s` the seconds to wait at the most."""
+        self.then, self.max_time = then, max_time
+        self.has_waited = False
+        self.config: Config | None = None
+        """The pipeline, once it was loaded."""
+        ends = [max_time.deadline] if max_time else []
+        if most_s is not None:
+            ends.append(time.monotonic() + most_s)
+        self._deadline = min(ends, default=None)
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Turn:
+        """Return what the arguments ask for. Raises UsageError."""
+        began = time.monotonic()
+        then, most_s, max_s = parse_limits(arguments.if_locked, arguments.max_time)
+        if max_s is None:
+            return cls(then, most_s)
+        from pipeline.operations.time_limit import MaxTime
+
+        return cls(then, most_s, MaxTime(arguments.max_time, began + max_s))
+
+    @property
+    def is_over(self) -> bool:
+        """True once the lock is waited for no longer."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def wait(self) -> int:
+        """Wait for the lock of the state; return the number of the signal that ended this, 0 if none did."""
+        from pipeline.operations.lock_out import Signalled, wait_for_turn
+
+        assert self.config
+        self.has_waited = True
+        try:
+            wait_for_turn(self.config.state, self.config.name, self._deadline)
+        except Signalled as ended:
+            return ended.number
+        except RunHangs as error:
+            _tell_refused(self.config, error)
+            raise
+        return 0
+
+
+def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
+    """Print, on a terminal, that another run is at work, once."""
+    import sys
+
+    if sys.stderr.isatty() and not is_quiet and not turn.has_waited:
+        print(f"{error.text}; {'waiting' if turn.then == 'wait' else 'so nothing is done'}", file=sys.stderr)
+
+
+def _run(arguments: argparse.Namespace, turn: Turn) -> int:
+    """Run the pipeline as it is now, and print the summary. Raises AlreadyRunning where another run is at work."""
     from pathlib import Path
 
-    _refuse_half_a_sample(arguments)
     file, edits = Path(arguments.file), edits_of(arguments)
     with importing():
-        config = _load(file, edits)
+        config = _load(file, edits, turn)
         from pipeline.config.load import load_config
         from pipeline.operations.run import run
         from pipeline.report.bar import terminal_observers
@@ -165,7 +258,9 @@ def execute(arguments: argparse.Namespace) -> int:
             grace_s=arguments.grace,
             confirmations=confirmations,
             reload=reload,
-            looked=arguments.looked,
+            # What was found before the wait is of then.
+            looked=None if turn.has_waited else arguments.looked,
+            max_time=turn.max_time,
         )
     if arguments.json:
         print(json.dumps(summary.as_json()))
@@ -174,8 +269,8 @@ def execute(arguments: argparse.Namespace) -> int:
     return summary.exit
 
 
-def _load(file: Path, edits: list[str]) -> Config:
-    """Load the pipeline, and start its forkserver."""
+def _load(file: Path, edits: list[str], turn: Turn) -> Config:
+    """Load the pipeline, and start its forkserver, unless another run is at work that is to be waited for."""
     from pipeline.config.load import Loading
 
     loading = Loading(file, edits)
@@ -183,9 +278,13 @@ def _load(file: Path, edits: list[str]) -> Config:
     import pipeline.operations.run  # noqa: F401
 
     try:
-        config = loading.config()
+        turn.config = config = loading.config()
+        if turn.then != "fail":
+            from pipeline.operations.lock_out import refuse_where_locked
+
+            refuse_where_locked(config.state, config.name)
     except EnvironmentFailure as error:
-        _tell_refused(loading.refused, error)
+        _tell_refused(turn.config or loading.refused, error)
         raise
     from pipeline.operations.early_start import start_forkserver
 
@@ -210,6 +309,8 @@ def _refuse_half_a_sample(arguments: argparse.Namespace) -> None:
         return
     if arguments.output_root is None:
         raise UsageError("--sample needs --output-root DIR, a folder for the outputs of the sample")
+    if arguments.max_time is not None or arguments.if_locked != "fail":
+        raise UsageError("--max-time and --if-locked are for runs over everything, a sample is small; leave them out")
     for word, given in (("--limit", arguments.limit), ("--files-from", arguments.files_from)):
         if given is not None:
             raise UsageError(f"--sample and {word} each say which files; leave one of them out")

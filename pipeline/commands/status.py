@@ -1,4 +1,4 @@
-"""Show in one line how far a run has come, or how the last one ended."""
+"""Show how far a run has come and what its workers hold, or how the last one ended; `--check` is for monitors."""
 
 from __future__ import annotations
 
@@ -7,63 +7,110 @@ import json
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.commands import parse_duration
+from pipeline.errors import UsageError
 from pipeline.stdio import print_error
-from pipeline.text import format_duration, local_time, printable, shown
+from pipeline.text import cut_to, format_duration, local_time, printable, shown, width_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.config.model import Config
+    from pipeline.operations.standing import Look, Verdict
     from pipeline.report.live import Standing
+
+# Seconds between two looks of `--watch`, which is how often a run says anything.
+_EVERY_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `status`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object, with the key 'standing'")
-    now = "write the file of `metrics` as it is now, and print nothing"
+    parser.add_argument("more", nargs="*", metavar="PIPELINE.yaml", help="further pipelines")
+    parser.add_argument("--json", action="store_true", help="one JSON object, a list of them for several pipelines")
+    check = "print one line for each pipeline, the worst first; end with 1 where one hangs, was killed, failed anew"
+    parser.add_argument("--check", action="store_true", help=check)
+    age = "with --check: how old the last success may be, such as 26h"
+    parser.add_argument("--max-age", metavar="TIME", help=age)
+    parser.add_argument("--watch", action="store_true", help="show it again each second, until no run is on")
+    now = "write the files of `metrics` as they are now, and print nothing"
     parser.add_argument("--metrics", action="store_true", help=now)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print the progress of the run, from progress.json, or the end of the last one, from the ledger."""
+    """Print how the runs of the pipelines stand, from their progress files."""
+    from pipeline.operations.standing import look_at
+
+    _refuse_contradictions(arguments)
+    max_age_s = None if arguments.max_age is None else parse_duration("--max-age", arguments.max_age)
+    files = _files_of(arguments)
+    if arguments.watch:
+        return _watch(files)
+    if arguments.metrics:
+        return _write_metrics(files)
+    looks = look_at(files)
+    if arguments.check:
+        return _check(looks, max_age_s, is_json=arguments.json)
+    return _show(looks, is_json=arguments.json)
+
+
+def _refuse_contradictions(arguments: argparse.Namespace) -> None:
+    if arguments.max_age is not None and not arguments.check:
+        raise UsageError("--max-age is for --check; add that, or leave it out")
+    if arguments.watch and (arguments.check or arguments.json):
+        raise UsageError("--watch is for people; leave out --check and --json")
+    if arguments.metrics and (arguments.watch or arguments.check or arguments.json):
+        raise UsageError("--metrics prints nothing; leave out --watch, --check and --json")
+
+
+def _show(looks: list[Look], *, is_json: bool) -> int:
+    """Print how the runs of some pipelines stand, and return the exit code."""
+    if len(looks) == 1 and looks[0].error:
+        raise looks[0].error
+    looks = [_with_record(each) for each in looks]
+    for look in looks:
+        if look.note:
+            print(look.note, file=sys.stderr)
+    if is_json:
+        _print_json([_as_json(each) for each in looks])
+    else:
+        print("\n".join(_lines_of(looks)))
+    return max(each.error.exit_code if each.error else 0 for each in looks)
+
+
+def _files_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the pipelines that are named, by `-f` or without it."""
+    named = [arguments.pipeline, *arguments.more]
+    return list(dict.fromkeys(each for each in (arguments.file, *named) if each is not None))
+
+
+def _with_record(look: Look) -> Look:
+    """Return what the ledger says of the last run where there is no progress file."""
+    if look.standing != "never" or look.error or look.state is None:
+        return look
+    standing, fields = _last_recorded(look.state / "ledger.sqlite")
+    return replace(look, standing=standing, fields=fields)
+
+
+def _write_metrics(files: Sequence[str]) -> int:
+    """Write the metrics of pipelines as they are now; where that cannot be, a warning says so."""
     from pathlib import Path
 
     from pipeline.config.load import load_config
-    from pipeline.report.live import read_progress
-
-    config = load_config(Path(arguments.file), reads_inputs=False)
-    if arguments.metrics:
-        return _write_metrics(config)
-    standing, fields = read_progress(config.state)
-    if (yaml := fields.pop("yaml", config.file.name)) != config.file.name:
-        state = shown(os.fsencode(os.path.relpath(config.state, config.folder)))
-        whose = f"{shown(os.fsencode(yaml))}: what is said here is of that"
-        print(f"the last run with the state {state} was one of {whose}", file=sys.stderr)
-    if standing == "never":
-        standing, fields = _last_recorded(config.state / "ledger.sqlite")
-    if arguments.json:
-        print(json.dumps({"standing": standing, "pipeline": config.name} | fields))
-    else:
-        print(printable(_line(config.name, standing, fields)))
-        for each in fields.get("in_hand", ()) if standing in ("running", "killed") else ():
-            print(printable(f"  {_in_hand(each, standing)}"))
-    return 0
-
-
-def _write_metrics(config: Config) -> int:
-    """Write the metrics of a pipeline as they are now; where that cannot be, a warning says so."""
-    from pipeline.errors import UsageError
     from pipeline.operations.telling import write_live_metrics
     from pipeline.report.metrics import NotWritten
 
-    if config.metrics is None:
-        raise UsageError(f"{config.file} has no 'metrics', which names the file to write")
-    try:
-        write_live_metrics(config)
-    except NotWritten as error:
-        print_error(f"warning: metrics: {error}")
+    for file in files:
+        config = load_config(Path(file), reads_inputs=False)
+        if config.metrics is None:
+            raise UsageError(f"{config.file} has no 'metrics', which names the file to write")
+        try:
+            write_live_metrics(config)
+        except NotWritten as error:
+            print_error(f"warning: metrics: {error}")
     return 0
 
 
@@ -78,28 +125,154 @@ def _last_recorded(ledger_file: Path) -> tuple[Standing, dict[str, Any]]:
     return ("ended" if last.get("ended") else "killed"), last
 
 
-def _in_hand(each: dict[str, Any], standing: str) -> str:
-    """Describe a job that a worker of the run holds, or held about when it was cut off."""
-    name = each.get("source") or f"group {each.get('group')!r}"
-    where = f"stage {each['stage']!r}, " if each["stage"] else ""
-    held = "was in hand" if standing == "killed" else f"in hand for {each['seconds']:,.0f} s"
-    return f"{name}: {held} ({where}process {each['pid']})"
+# -- for programs ------------------------------------------------------------------------------------------------------
 
 
-def _line(name: str, standing: str, fields: dict[str, Any]) -> str:
+def _check(looks: Sequence[Look], max_age_s: float | None, *, is_json: bool) -> int:
+    """Print the verdict on each pipeline, the worst first, and return 1 unless all is well with all of them."""
+    from pipeline.operations.standing import verdict_on
+
+    heads = _heads_of(looks)
+    judged = [(head, look, verdict_on(look, max_age_s)) for head, look in zip(heads, looks, strict=True)]
+    judged.sort(key=lambda each: -each[2].gravity)
+    if is_json:
+        _print_json([_as_json(look, verdict) for _, look, verdict in judged])
+    else:
+        print("\n".join(printable(f"{head}: {verdict.text}") for head, _, verdict in judged))
+    return int(any(verdict.gravity for _, _, verdict in judged))
+
+
+def _as_json(look: Look, verdict: Verdict | None = None) -> dict[str, Any]:
+    told = {"standing": look.standing, "pipeline": look.name, "file": shown(os.fsencode(look.file))}
+    if look.error:
+        told |= {"standing": "unknown", "error": look.error.text}
+    judged = {"ok": not verdict.gravity, "verdict": verdict.text} if verdict else {}
+    return told | judged | {key: value for key, value in look.fields.items() if key not in ("written", "pipeline")}
+
+
+def _print_json(objects: list[dict[str, Any]]) -> None:
+    print(json.dumps(objects if len(objects) > 1 else objects[0]))
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def _heads_of(looks: Sequence[Look]) -> list[str]:
+    """Return what each pipeline is called: by its name, or by its file where others have the same name."""
+    names = Counter(each.name for each in looks)
+    return [each.name if names[each.name] == 1 else shown(os.fsencode(each.file)) for each in looks]
+
+
+def _lines_of(looks: Sequence[Look]) -> list[str]:
+    """Return the lines about some pipelines."""
+    return [
+        printable(line)
+        for head, look in zip(_heads_of(looks), looks, strict=True)
+        for line in _lines_about(head, look)
+    ]  # fmt: skip
+
+
+def _lines_about(head: str, look: Look) -> list[str]:
+    from pipeline.report.live import LIVE
+
+    if look.error:
+        return [f"{head}: {look.problem}"]
+    fields, is_live = look.fields, look.standing in LIVE
+    lines = [f"{head}: {_headline(look.name, look.standing, fields)}"]
+    if is_live or look.standing == "killed":
+        lines += [f"  {_in_hand(each, look)}" for each in fields.get("in_hand", ())]
+    if is_live:
+        failures = fields.get("failures", ())
+        lines += [f"  failed: {_failed(each)}" for each in failures]
+        if fields["failed"] > len(failures):
+            lines.append(f"  ... and {fields['failed'] - len(failures):,} more failed")
+        if last := fields.get("last"):
+            lines.append(f"  the run before: {_end_of(look.name, last['standing'], last)}")
+    return lines
+
+
+def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
+    from pipeline.report.live import describe_hang, describe_stop, describe_work
+
     if standing == "never":
-        return f"{name}: has not run yet"
-    if standing == "killed":
-        return f"{name}: the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
-    if standing == "ended":
-        head = fields.get("said") or f"{name}: run {fields['run']}"
-        why = f", stopped: {fields['stopped']}" if fields.get("stopped") else ""
-        return f"{head} ended {local_time(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"
-    seconds = time.time() - fields["started"]
-    who = f"for {seconds:,.0f} s (pid {fields['pid']} on {fields['host']})"
-    if fields["stage"] == "planning":
-        return f"{name}: planning {who}"
+        return "has not run yet"
+    if standing in ("ended", "killed"):
+        return _end_of(name, standing, fields)
+    if standing == "hung":
+        return describe_hang(fields)
+    seconds = max(0.0, time.time() - fields["started"])
+    who = f"for {format_duration(seconds)} (pid {fields['pid']} on {fields['host']})"
     failed = f", {fields['failed']:,} outputs failed" if fields["failed"] else ""
-    left = f", {format_duration(fields['left_s'])} left" if "left_s" in fields else ""
-    of_all = f" of {fields['planned']:,}" if fields["planned"] else ""  # a first run that still lists its files
-    return f"{name}: running {who}, {fields['through']:,}{of_all} files{failed}{left}"
+    at = describe_work(fields) if fields["stage"] == "running" else ""
+    if standing == "stopped":
+        return f"{describe_stop(fields)}{f'; {at}' if at else ''}{failed}"
+    return f"{fields['stage']} {who}{f', {at}' if at else ''}{failed}"
+
+
+def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
+    """Say how a run of a pipeline ended."""
+    if standing == "killed":
+        return f"the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
+    said = str(fields.get("said", "")).removeprefix(f"{name}: ") or f"run {fields['run']}"
+    why = f", stopped: {fields['stopped']}" if fields.get("stopped") else ""
+    return f"{said} ended {local_time(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"
+
+
+def _in_hand(each: dict[str, Any], look: Look) -> str:
+    """Describe a job that a worker of the run holds, or held about when it was cut off."""
+    from pipeline.report.live import held_s, name_of
+
+    where = f"stage {each['stage']!r}, " if each["stage"] else ""
+    held = "was in hand"
+    if look.standing != "killed":
+        seconds = held_s(each, look.fields)
+        since = time.strftime("%T", time.localtime(time.time() - seconds))
+        held = f"in hand for {format_duration(seconds)}, since {since}"
+    return f"{name_of(each)}: {held} ({where}process {each['pid']})"
+
+
+def _failed(each: dict[str, Any]) -> str:
+    from pipeline.report.live import name_of
+
+    return f"{name_of(each)} ({each['stage']}): {each['text']}"
+
+
+# -- again and again ---------------------------------------------------------------------------------------------------
+
+
+def _watch(files: list[str]) -> int:
+    """Show how the pipelines stand until no run is on: on a terminal in place, elsewhere whenever there is news."""
+    from pipeline.operations.standing import look_at
+    from pipeline.report.live import LIVE
+
+    is_screen = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    drawn: list[str] = []
+    known: object = None
+    while True:
+        looks = [_with_record(each) for each in look_at(files)]
+        if is_screen:
+            drawn = _draw(_lines_of(looks), drawn)
+        elif (news := [_news_of(each) for each in looks]) != known:
+            known = news
+            print("\n".join(_lines_of(looks)), flush=True)
+        if not any(each.standing in LIVE for each in looks):
+            return max(each.error.exit_code if each.error else 0 for each in looks)
+        time.sleep(_EVERY_S)
+
+
+def _news_of(look: Look) -> object:
+    """Return what a person wants to be told of again when it has changed."""
+    return look.standing, *(look.fields.get(key) for key in ("run", "stage", "planned", "through", "failed"))
+
+
+def _draw(lines: list[str], drawn: list[str]) -> list[str]:
+    """Draw lines over those that were drawn before, and return them as they fit on the screen."""
+    width, height = os.get_terminal_size(sys.stdout.fileno())
+    width, height = width or 80, height or 24
+    # A screen that was made narrower since has broken the lines that were there.
+    rows = sum(max(1, -(-width_of(each) // width)) for each in drawn)
+    fitting = [cut_to(each, width - 1) for each in lines[: height - 1]]
+    above = f"\x1b[{rows}F" if rows else ""
+    sys.stdout.write(f"{above}\x1b[J" + "".join(f"{each}\n" for each in fitting))
+    sys.stdout.flush()
+    return fitting

@@ -38,9 +38,10 @@ LATEST_REPORT, LATEST_PAGE = "report.json", "latest.html"
 _HOLDER_READS = 100
 _ID = re.compile(r"[0-9a-f]{16}")
 _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
-_HOLDER = re.compile(rb"pid \d+ on .+ since [-\d]+ [:\d]+\n")
+_HOLDER = re.compile(rb"pid (\d+) on (.+) since [-\d]+ [:\d]+\n")
 # Nobody else waits for a FIFO, or writes through a link, that somebody has put in the place of the lock.
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PROBE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Whoever can read a file can lock it: let that be nobody beyond the group.
 _LOCK_MODE = 0o660
 # The number of runs whose logs and reports are kept: a month of nights.
@@ -330,12 +331,35 @@ def _lock(folder: Path, pipeline: str) -> int:
         except BlockingIOError:
             holder = _holder(lock_fd)
             os.close(lock_fd)
-            raise AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})") from None
+            raise _locked_out(pipeline, holder) from None
         except OSError as error:
             os.close(lock_fd)
             if error.errno in _NO_LOCKS:
                 raise without_locks(folder, error) from error
             raise
+
+
+def _locked_out(pipeline: str, holder: str) -> AlreadyRunning:
+    error = AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})")
+    if found := _HOLDER.fullmatch(f"{holder}\n".encode()):
+        error.holder = int(found[1]), found[2].decode("utf-8", "replace")
+    return error
+
+
+def refuse_locked(folder: Path, pipeline: str) -> None:
+    """Raise AlreadyRunning if a run holds the lock of a state folder now; nothing is written there.
+
+    The file is opened by its name each time, since somebody may have put another in its place. Who is to lock it says
+    what else is wrong with it.
+    """
+    with suppress(OSError):
+        fd = os.open(folder / "lock", _PROBE_FLAGS)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _locked_out(pipeline, _holder(fd)) from None
+        finally:
+            os.close(fd)
 
 
 def _write_holder(lock_fd: int) -> None:

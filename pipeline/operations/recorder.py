@@ -69,9 +69,12 @@ class RunLog:
         self.write(text)
 
     def stop(self, exit_code: int, why: str) -> None:
-        """Make the run stop early with an exit code; of several causes the gravest counts."""
+        """Make the run stop early with an exit code; of several causes the gravest counts.
+
+        Files that failed may be graver than the one cause.
+        """
         self.write(f"stopped: {why}")
-        if self.end_with(exit_code):
+        if self.end_with(exit_code) or not self.is_stopped:
             self.summary.stopped = why
 
     def end_with(self, exit_code: int) -> bool:

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import ENDED_IN_ORDER, CodeChanged, PolicyStop
+from pipeline.errors import CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
@@ -27,7 +27,15 @@ from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import NOTHING_CONFIRMED, Confirmations
 from pipeline.operations.launch import count_workers
 from pipeline.operations.recorder import Recorder
-from pipeline.operations.run_context import RunContext, RunRequest, close_run, end_run_on_error, open_run
+from pipeline.operations.run_context import (
+    RunContext,
+    RunRequest,
+    close_run,
+    end_run_on_error,
+    ended_in_order,
+    open_run,
+)
+from pipeline.operations.time_limit import MaxTime
 from pipeline.operations.work import EarlyJobs, Work
 from pipeline.planning.decisions import MEMBERS_UNKNOWN, SETTLING, Action, Reason, text_of
 from pipeline.planning.estimate import Expected, efficiency
@@ -166,7 +174,7 @@ def run_jobs(context: RunContext) -> None:
 def prune(context: RunContext) -> None:
     """Remove orphans, if the pipeline has `prune` and they are within its limit."""
     config, summary = context.config, context.summary
-    if config.prune is None or context.selection.is_partial or summary.exit not in ENDED_IN_ORDER:
+    if config.prune is None or context.selection.is_partial or not ended_in_order(summary):
         return
     from pipeline.operations.prune import Pruner
 
@@ -311,6 +319,7 @@ def run(
     reload: Callable[[], Config] | None = None,
     may_import_here: bool = True,
     looked: Looked | None = None,
+    max_time: MaxTime | None = None,
 ) -> Summary:
     """Bring every selected output up to date.
 
@@ -325,6 +334,7 @@ def run(
             stops with exit code 3.
         may_import_here: Whether a serial run may import the stages into this process; else it has one worker.
         looked: What was found by who has looked at all files just before.
+        max_time: When the run must end; it stops with exit code 5 where not all could be done by then.
 
     Returns:
         The summary, whose `exit` is the exit code.
@@ -334,8 +344,9 @@ def run(
     """
     began = time.monotonic()
     request = RunRequest(
-        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here, looked
-    )
+        config, selection, tuple(observers), grace_s, confirmations, is_followed, reload, may_import_here, looked,
+        max_time,
+    )  # fmt: skip
     with open_run(request) as context:
         with end_run_on_error(context):
             _follow_steps(context)

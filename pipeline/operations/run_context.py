@@ -25,16 +25,19 @@ from pipeline.errors import ENDED_IN_ORDER, CodeChanged, EnvironmentFailure, Fil
 from pipeline.files.file_system import describe, describe_room
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
-from pipeline.files.state_dir import State, open_state
+from pipeline.files.state_dir import State
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.observer import Observers, RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
+from pipeline.operations.hand_watch import HandWatch, moves_within_s
 from pipeline.operations.launch import open_engine
+from pipeline.operations.lock_out import lock_state
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.operations.remaining_time import RemainingTime
+from pipeline.operations.time_limit import MaxTime
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
 from pipeline.planning.learnt import Learnt
 from pipeline.planning.plan import Plan, settled_groups
@@ -69,6 +72,7 @@ class RunRequest:
     reload: Callable[[], Config] | None = None
     may_import_here: bool = True
     looked: Looked | None = None
+    max_time: MaxTime | None = None
 
 
 @dataclass
@@ -87,6 +91,7 @@ class RunContext:
     """The ids of runs that may have left temporaries."""
     summary: Summary
     remaining: RemainingTime
+    hands: HandWatch
     plan: Plan = field(init=False)
     recorder: Recorder = field(init=False)
     code: CodeWatch = field(init=False)
@@ -197,7 +202,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
     config = request.config
     folders = list(config.output_folders)
     told = _teller(request)
-    with told or nullcontext(), closing(open_state(config.state, config.name)) as state, told or nullcontext():
+    with told or nullcontext(), closing(lock_state(config.state, config.name)) as state, told or nullcontext():
         try:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
@@ -215,12 +220,16 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                     log=str(state.log),
                 )
                 log = RunLog(file, summary)
-                live = LiveProgress(state, summary, config.file.name)
+                text = config.evidence.asked.text if config.evidence else ""
+                live = LiveProgress(
+                    state, summary, config.file.name, text=text, moves_within_s=moves_within_s(config)
+                )  # fmt: skip
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
                 traces = _traces(config, state, lambda text: context.note(text))
                 tellers = told.begin(summary, ledger) if told else []
                 observers = Observers([remaining, *request.observers, *tellers, live, *traces], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
+                hands = HandWatch(observers, log, live.beat)
                 observers.on_start()
                 ledger.begin_run(state.run)
                 unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
@@ -236,10 +245,12 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                     unclean_runs,
                     summary,
                     remaining,
+                    hands,
                 )
                 for warning in config.warnings:
                     context.note(warning)
-                yield context
+                with hands:
+                    yield context
             if context.unchanged:
                 keep_note(context.unchanged, state)
         except (sqlite3.Error, OSError) as error:
@@ -303,7 +314,7 @@ def close_run(context: RunContext) -> None:
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
     _note_set_aside(context)
     _note_next_steps(context)
-    if plan and plan.compared and summary.exit in ENDED_IN_ORDER:
+    if plan and plan.compared and ended_in_order(summary):
         ledger.begin()
         made = context.recorder.made_ranges
         found = made.found if made else {}
@@ -317,10 +328,15 @@ def close_run(context: RunContext) -> None:
         context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
-    swept = met_all and summary.exit in ENDED_IN_ORDER
+    swept = met_all and ended_in_order(summary)
     ledger.end_run(summary.exit, _as_recorded(context), swept=swept)
     _report(context)
     context.observers.on_end()
+
+
+def ended_in_order(summary: Summary) -> bool:
+    """Return whether a run came to its end; where files failed, a time limit shows in no exit code."""
+    return summary.exit in ENDED_IN_ORDER and not summary.stopped
 
 
 def _as_recorded(context: RunContext) -> dict[str, Any]:
@@ -336,7 +352,7 @@ def _report(context: RunContext) -> None:
     """Write the report of a run that made, tried or removed anything, or did not come to its end."""
     summary, statistics = context.summary, context.statistics
     has_tried = (statistics and statistics.files) or summary.failed or summary.cut_off
-    if has_tried or summary.renamed or summary.pruned or summary.stopped or summary.exit not in ENDED_IN_ORDER:
+    if has_tried or summary.renamed or summary.pruned or not ended_in_order(summary):
         from pipeline.operations.report import write_report
 
         write_report(context)

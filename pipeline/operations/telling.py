@@ -323,7 +323,7 @@ def write_live_metrics(config: Config) -> None:
 
     While a run is on, what it has done so far takes the place of what the one before has done.
     """
-    from pipeline.report.live import read_progress
+    from pipeline.report.live import LIVE, read_progress
 
     assert config.metrics is not None
     before = None
@@ -331,7 +331,7 @@ def write_live_metrics(config: Config) -> None:
         before = memory
         standing, progress = read_progress(config.state)
         figures = memory.figures
-        if standing == "running":
+        if standing in LIVE:
             files = {each: progress.get(each, 0) for each in ("done", "skipped", "failed")}
             seconds = round(time.time() - progress["started"], 3)
             figures = replace(figures, seconds=seconds, files=files, in_hand=len(progress.get("in_hand", ())))

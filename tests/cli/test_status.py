@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
+import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
+import termios
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,7 +57,9 @@ def test_beside_a_run_and_after_its_death(project: Project, pipeline: Pipeline) 
     folder = project.folder / ".pipeline/pipeline"
     wait_until(lambda: read_progress(folder)[1].get("through", 0) >= 3)
     said = pipeline("status").stdout
-    assert re.match(rf"pipeline: running for \d+ s \(pid {run.pid} on .*\), \d+ of 40 files(, .* left)?\n", said)
+    head, *rest = said.splitlines()
+    assert re.match(rf"pipeline: running for .* s.* \(pid {run.pid} on .*\), \d+ of 40 files, .*in hand", head)
+    assert rest and all(re.match(r"  \d\d: in hand for .*, since \d\d:\d\d:\d\d \(stage 'up', ", each) for each in rest)
     assert json.loads(pipeline("status", "--json").stdout)["standing"] == "running"
     run.send_signal(signal.SIGKILL)
     run.wait()
@@ -82,3 +93,271 @@ def test_a_refused_run_says_why(project: Project, pipeline: Pipeline) -> None:
     said = pipeline("status").stdout
     assert said.startswith("pipeline: nothing done (0 files")
     assert "with exit 3, stopped: none of the 40 known files is in the input root" in said
+
+
+# -- --check -----------------------------------------------------------------------------------------------------------
+
+
+def check(pipeline: Pipeline, *arguments: str) -> tuple[int, str]:
+    """Return the exit code and the lines of `status --check`, which has nothing for stderr."""
+    said = pipeline("status", "--check", *arguments)
+    assert said.stderr == ""
+    return said.returncode, said.stdout
+
+
+def age(project: Project, seconds: float) -> None:
+    """Make the last success one of so long ago."""
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    fields = json.loads(file.read_bytes())
+    file.write_text(json.dumps(fields | {"last_success": fields["last_success"] - seconds}))
+
+
+def test_check_tells_a_monitor_in_one_line(project: Project, pipeline: Pipeline) -> None:
+    """Never ran, all is well, too old, and all is well again after a night with nothing to do."""
+    assert check(pipeline) == (1, "pipeline: has not run yet\n")
+    assert not (project.folder / ".pipeline").exists()
+    assert pipeline().returncode == 0
+    code, said = check(pipeline, "--max-age", "26h")
+    assert code == 0 and said.startswith("pipeline: OK, last success ") and said.count("\n") == 1
+    age(project, 30 * 3600)
+    code, said = check(pipeline, "--max-age", "26h")
+    assert code == 1 and said.startswith("pipeline: last success 30 h ago, ") and said.endswith("more than 26 h\n")
+    assert check(pipeline)[0] == 0  # without --max-age it may be of any age
+    assert pipeline().returncode == 0  # which is answered from the note
+    assert check(pipeline, "--max-age", "26h")[0] == 0
+    told = json.loads(check(pipeline, "--max-age", "26h", "--json")[1])
+    assert told["ok"] is True and told["verdict"].startswith("OK, ") and told["standing"] == "ended"
+
+
+def test_check_opens_no_ledger_and_writes_nothing(project: Project, pipeline: Pipeline) -> None:
+    """It is asked every minute, by users who may write nothing."""
+    assert pipeline().returncode == 0
+    state = project.folder / ".pipeline/pipeline"
+    (state / "ledger.sqlite").write_bytes(b"nothing of use")
+    before = {file: (file.stat().st_mtime_ns, file.stat().st_ino) for file in project.folder.rglob("*")}
+    assert check(pipeline)[0] == 0
+    assert {file: (file.stat().st_mtime_ns, file.stat().st_ino) for file in project.folder.rglob("*")} == before
+
+
+def test_check_says_what_failed_anew(project: Project, pipeline: Pipeline) -> None:
+    """By the count of the run's summary, whose names come with it."""
+    assert pipeline().returncode == 0
+    project.write("in/07", b"\xff")
+    assert pipeline().returncode == 1
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"new_failed": 1}))
+    code, said = check(pipeline)
+    assert code == 1 and re.fullmatch(r"pipeline: 1 new failure in the run of \d\d:\d\d: 07\n", said)
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"new_failed": 0}))
+    assert check(pipeline)[0] == 0  # the same file, known since yesterday
+
+
+def test_check_says_what_stopped_the_last_run(project: Project, pipeline: Pipeline) -> None:
+    """A disk that is gone is no matter of age."""
+    assert pipeline().returncode == 0
+    (project.folder / "in").rename(project.folder / "away")
+    (project.folder / "in").mkdir()
+    assert pipeline().returncode == 3
+    code, said = check(pipeline)
+    assert code == 1 and "with exit 3, stopped: none of the 40 known files" in said
+
+
+@pytest.mark.parametrize("damage", ["stages: [", "stages: []", "inputs: in\nstages: 3", ""])
+def test_check_of_a_pipeline_that_does_not_load(project: Project, pipeline: Pipeline, damage: str) -> None:
+    """One line and no traceback, though the last run went well."""
+    assert pipeline().returncode == 0
+    project.write("pipeline.yaml", damage)
+    code, said = check(pipeline)
+    assert code == 1 and said.startswith("pipeline.yaml: ") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"at": 1}'])
+def test_check_of_a_damaged_progress_file(project: Project, pipeline: Pipeline, damage: bytes) -> None:
+    """Nothing is known then, which is not well."""
+    assert pipeline().returncode == 0
+    progress_file(project.folder / ".pipeline/pipeline").write_bytes(damage)
+    assert check(pipeline) == (1, "pipeline: has not run yet\n")
+
+
+@pytest.mark.parametrize("field", ["last_success", "exit", "stopped", "new_failed", "failures", "at"])
+def test_check_of_fields_that_are_odd(project: Project, pipeline: Pipeline, field: str) -> None:
+    """Whoever has written to it, one line is said and an exit code of ours."""
+    assert pipeline().returncode == 0
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {field: {"\x1b[2J": ["\n"]}}))
+    code, said = check(pipeline, "--max-age", "1h")
+    assert code == 1 and said == "pipeline: has not run yet\n"
+    shown = pipeline("status")
+    assert shown.returncode == 0 and shown.stdout.count("\n") == 1 and "\x1b" not in shown.stdout
+
+
+def test_many_pipelines_the_worst_first(project: Project, tmp_path: Path, pipeline: Pipeline) -> None:
+    """One line each, by the file where names are alike; the exit code is that of the worst."""
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        for part in ("pipeline.yaml", "stages/upper.py", "in/00"):
+            Project.write(project, f"{name}/{part}", (tmp_path / part).read_bytes())
+    files = [f"{name}/pipeline.yaml" for name in "abcd"]
+    assert pipeline(files[0]).returncode == 0 and pipeline(files[2]).returncode == 0
+    code, said = check(pipeline, files[0])
+    assert code == 0
+    code, said = check(pipeline, *files)
+    heads = [line.partition(": ") for line in said.splitlines()]
+    assert code == 1 and [head for head, *_ in heads] == ["d/pipeline.yaml", *(files[number] for number in (1, 0, 2))]
+    assert heads[0][2] == "No such file or directory" and heads[2][2].startswith("OK, ")
+    told = json.loads(check(pipeline, "--json", *files)[1])
+    assert [each["ok"] for each in told] == [False, False, True, True] and told[0]["standing"] == "unknown"
+    said_all = pipeline("status", *files)
+    assert said_all.returncode == 2 and len(said_all.stdout.splitlines()) == 4
+    assert [each["standing"] for each in json.loads(pipeline("status", "--json", *files[:3]).stdout)] == [
+        "ended", "never", "ended"
+    ]  # fmt: skip
+
+
+# Python itself may lie where only root may read, so that all must have been imported before.
+AS_NOBODY = """
+import contextlib, io, os, sys
+from pipeline.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main(sys.argv[1:])
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_may_check(pipeline: Pipeline) -> None:
+    """As Nagios runs: he may read the state, not write it, and not even read the inputs or the stages."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        project = Project(folder)
+        project.write("in/a", "x")
+        assert pipeline(str(folder / "pipeline.yaml")).returncode == 0
+        for closed in ("in", "stages", "out"):
+            (folder / closed).chmod(0o700)
+
+        def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-c", AS_NOBODY, "status", *arguments, str(folder / "pipeline.yaml")]
+            return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60)
+
+        done = as_nobody("--check", "--max-age", "26h")
+        assert (done.stderr, done.returncode) == ("", 0) and done.stdout.startswith("pipeline: OK, ")
+        assert as_nobody().stdout.startswith("pipeline: 1 done (1 file, ")
+        (folder / ".pipeline/pipeline").chmod(0o700)
+        done = as_nobody("--check")
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("progress.json cannot be read: Permission denied\n")
+
+
+def test_check_is_quick(project: Project, pipeline: Pipeline) -> None:
+    """Nothing that a run needs is imported: a monitor asks about hundreds of pipelines."""
+    assert pipeline().returncode == 0
+    code = (
+        "import sys; from pipeline.cli import main; main(['status', '--check']); print(*sys.modules, file=sys.stderr)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project.folder
+    ).stderr.split()  # fmt: skip
+    heavy = {"yaml", "pydantic", "sqlite3", "PIL", "multiprocessing", "tqdm", "pipeline.engines", "pipeline.ledger"}
+    assert not heavy & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--max-age", "26h"), "--max-age is for --check"),
+        (("--check", "--max-age", "26"), "--max-age: a duration with its unit is needed"),
+        (("--watch", "--json"), "--watch is for people"),
+    ],
+)
+def test_options_that_make_no_sense(
+    project: Project, pipeline: Pipeline, arguments: tuple[str, ...], said: str
+) -> None:  # fmt: skip
+    """Are refused, with what to do."""
+    done = pipeline("status", *arguments)
+    assert (done.returncode, done.stdout) == (2, "") and said in done.stderr
+
+
+# -- --watch -----------------------------------------------------------------------------------------------------------
+
+HELD = """
+import time
+from pathlib import Path
+GO = Path(__file__).parent.parent / "go"
+def upper(text: str) -> str:
+    while text == "wait" and not GO.exists():
+        time.sleep(0.01)
+    return text.upper()
+"""
+
+
+@pytest.fixture
+def held(project: Project) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that has one file in hand, of a long name, until there is a file `go`."""
+    project.write("stages/upper.py", HELD)
+    project.write(f"in/{'n' * 60}", "wait")
+    with subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=project.folder) as run:
+        folder = project.folder / ".pipeline/pipeline"
+        wait_until(lambda: any(each["seconds"] > 0.5 for each in read_progress(folder)[1].get("in_hand", ())))
+        yield run
+        run.kill()
+
+
+@pytest.mark.processes
+def test_watch_draws_in_place_until_the_end(project: Project, held: subprocess.Popen[bytes]) -> None:
+    """At forty columns no line is broken, and each picture begins where the one before did."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "status", "--watch"], cwd=project.folder, stdout=theirs,
+        env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while seen.count(b"\x1b[J") < 2:
+        seen += os.read(ours, 4096)
+    project.write("go", "")
+    with suppress(OSError):  # how Linux says that nobody has the other end open
+        while more := os.read(ours, 4096):
+            seen += more
+    assert watch.wait(60) == 0 and held.wait(60) == 0
+    pictures = seen.decode().replace("\r\n", "\n").split("\x1b[J")[1:]
+    assert "ended" in pictures[-1].replace("\n", "") or "done" in pictures[-1]
+    for before, after in itertools.pairwise(pictures):
+        body, up = re.fullmatch(r"(.*\n)(?:\x1b\[(\d+)F)", before, re.S).groups()  # type: ignore[union-attr]
+        assert body.count("\n") == int(up) and after
+        assert all(len(line) < 40 for line in body.splitlines()) and "...\n" in body
+
+
+@pytest.mark.processes
+def test_watch_without_a_terminal_prints_what_is_new(project: Project, held: subprocess.Popen[bytes]) -> None:
+    """Lines without escapes, and nothing again that was said before."""
+    command = [sys.executable, "-m", "pipeline", "status", "--watch"]
+    with subprocess.Popen(command, cwd=project.folder, stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout
+        first = watch.stdout.readline()
+        project.write("go", "")
+        rest = watch.stdout.read()
+    assert first.startswith("pipeline: running for ") and watch.returncode == 0 and "\x1b" not in rest
+    assert re.search(r"pipeline: \d+ done .* with exit 0\n$", rest)
+
+
+@pytest.mark.processes
+def test_a_run_that_was_stopped_says_so(project: Project, held: subprocess.Popen[bytes], pipeline: Pipeline) -> None:
+    """By Ctrl-Z, or by somebody who has forgotten it: how it goes on is said, and it does not count as hung."""
+    held.send_signal(signal.SIGSTOP)
+    folder = project.folder / ".pipeline/pipeline"
+    wait_until(lambda: read_progress(folder)[0] == "stopped")
+    said = pipeline("status").stdout
+    assert said.startswith("pipeline: stopped by a signal since ") and f"`kill -CONT {held.pid}`" in said
+    out = pipeline()
+    assert out.returncode == 75 and f"`kill -CONT {held.pid}` lets it go on" in out.stderr
+    code, said = check(pipeline)
+    assert code == 1 and "no run was a success yet" in said
+    held.send_signal(signal.SIGCONT)
+    wait_until(lambda: read_progress(folder)[0] == "running")
+    held.kill()
+    held.wait()
+    code, said = check(pipeline)
+    assert code == 1 and "was cut off" in said

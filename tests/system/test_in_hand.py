@@ -66,7 +66,7 @@ def running(project: Project) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "pipeline", "run"]
     with subprocess.Popen(command, cwd=project.folder, stderr=subprocess.PIPE, text=True, process_group=0) as process:
         try:
-            wait_until(lambda: "in hand" in say(project, "status"))
+            wait_until(lambda: "b.txt: in hand" in say(project, "status"))
             yield process
         finally:
             process.kill()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text import as_json, printable, shown
+from pipeline.config.units import DURATION
+from pipeline.text import as_json, cut_to, printable, seconds_of, shown, width_of
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,36 @@ def test_bytes_can_be_had_back_from_json(name: bytes) -> None:
     """`source` where UTF-8 can say it, `source_b64` beside it where not."""
     read = json.loads(json.dumps(as_json(name), ensure_ascii=False).encode())
     assert base64.b64decode(read["source_b64"]) == name if "source_b64" in read else read["source"].encode() == name
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("60s", 60), ("5m", 300), ("1.5 h", 5400), ("2d", 172_800), ("0s", 0)],
+)
+def test_a_duration_is_written_as_in_the_yaml(text: str, seconds: float) -> None:
+    """On the command line, where nothing of the vocabulary of pipeline.yaml is loaded for it."""
+    assert seconds_of(text) == seconds == DURATION.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "-1s", "1e3s", "5 minutes", "5m\n", "٥s", "1.s", " 5s"])
+def test_what_is_no_duration(text: str) -> None:
+    """Anything else."""
+    assert seconds_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "cut"),
+    [
+        ("short", 5, "short"),
+        ("longer", 5, "lo..."),
+        ("日本語です", 10, "日本語です"),
+        ("日本語です", 9, "日本語..."),
+        ("日本語です", 8, "日本..."),
+        ("e\u0301" * 5, 5, "e\u0301" * 5),
+        ("longer", 2, ".."),
+        ("longer", 0, ""),
+    ],
+)
+def test_a_line_is_cut_to_the_columns_of_a_terminal(text: str, columns: int, cut: str) -> None:
+    """Wide characters take two, accents none."""
+    assert cut_to(text, columns) == cut and width_of(cut) <= columns

@@ -1,0 +1,182 @@
+"""How the runs of pipelines stand, told from their progress files alone, also to a user who may only read.
+
+No ledger is opened and nothing is written. A pipeline that is as its last run read it is not read again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.evidence import MAX_BYTES, Asked, guess_state
+from pipeline.errors import EnvironmentFailure, FilemillError
+from pipeline.files.file_system import open_regular
+from pipeline.records import dataclass
+from pipeline.report.live import (
+    LIVE,
+    SUCCEEDED,
+    Standing,
+    clock_time,
+    describe_hang,
+    describe_stop,
+    describe_work,
+    name_of,
+    progress_file,
+    read_progress,
+)
+from pipeline.stage.counted import digest_of_bytes
+from pipeline.text import counted, format_duration, local_time, one_line, shown
+
+# How many of the files that failed are named in a line.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of the runs of one pipeline."""
+
+    file: str
+    """The pipeline's file, as it was named."""
+    name: str
+    """The name of the pipeline; the file where that cannot be read."""
+    standing: Standing
+    fields: dict[str, Any]
+    """The fields of the progress file; none where there is none."""
+    state: Path | None = None
+    note: str = ""
+    """What a person should know beside it."""
+    error: FilemillError | None = None
+    """Why nothing is known."""
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is known, in one line that does not name the file again."""
+        return one_line(self.error.text.splitlines()[0].removeprefix(f"{self.file}: ")) if self.error else ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether all is well with a pipeline, for a monitor."""
+
+    gravity: int
+    """0 where all is well; of several pipelines the one with the highest is the worst."""
+    text: str
+
+
+def look_at(files: Iterable[str]) -> list[Look]:
+    """Look at the runs of some pipelines, in their order; one that cannot be read hides no other."""
+    looks = []
+    for file in files:
+        try:
+            looks.append(look(file))
+        except FilemillError as error:
+            looks.append(_without_look(file, error))
+        except OSError as error:
+            looks.append(_without_look(file, EnvironmentFailure(f"cannot be looked at: {error}")))
+    return looks
+
+
+def _without_look(file: str, error: FilemillError) -> Look:
+    return Look(file, shown(os.fsencode(file)), "never", {}, error=error)
+
+
+def look(file: str) -> Look:
+    """Look at the runs of a pipeline. Raises FilemillError where it, or its state, cannot be read."""
+    path = Path(file)
+    if known := _as_last_run_read_it(path):
+        return known
+    from pipeline.config.load import load_config
+
+    config = load_config(path, reads_inputs=False)
+    standing, fields = read_progress(config.state)
+    if not fields:
+        _refuse_unreadable(config.state)
+    note = ""
+    if (yaml := fields.get("yaml", config.file.name)) != config.file.name:
+        state = shown(os.fsencode(os.path.relpath(config.state, config.folder)))
+        whose = f"{shown(os.fsencode(yaml))}: what is said here is of that"
+        note = f"the last run with the state {state} was one of {whose}"
+    return Look(file, config.name, standing, fields, config.state, note)
+
+
+def _as_last_run_read_it(path: Path) -> Look | None:
+    """Return the look at a pipeline whose file has the very text that its last run had; None if that is not known."""
+    with suppress(OSError, ValueError):
+        with open_regular(path) as opened:
+            text = opened.read(MAX_BYTES)
+        state = guess_state(Asked(str(path), "", (), "", "", (), "", ""), text)
+        standing, fields = read_progress(state)
+        if not fields:
+            _refuse_unreadable(state)
+        elif (fields.get("text"), fields.get("yaml")) == (digest_of_bytes(text), path.name):
+            return Look(str(path), str(fields["pipeline"]), standing, fields, state)
+    return None
+
+
+def _refuse_unreadable(state: Path) -> None:
+    """Raise EnvironmentFailure for a progress file that there is, or may be, and that this user may not read."""
+    try:
+        with open_regular(progress_file(state)):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise EnvironmentFailure(f"{progress_file(state)} cannot be read: {error.strerror}") from error
+
+
+# -- for monitors ------------------------------------------------------------------------------------------------------
+
+
+def verdict_on(look: Look, max_age_s: float | None = None) -> Verdict:
+    """Judge a pipeline: by the way its last run ended, by what failed anew in it, and by the age of its last success.
+
+    Args:
+        look: What is known of its runs.
+        max_age_s: The age in seconds above which the last success is too old; None for any.
+    """
+    try:
+        return _verdict_on(look, max_age_s)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # somebody has written to the file
+        return Verdict(6, f"the progress file is damaged: {type(error).__name__}: {one_line(str(error))}")
+
+
+def _verdict_on(look: Look, max_age_s: float | None) -> Verdict:
+    fields, standing = look.fields, look.standing
+    if look.error:
+        return Verdict(6, look.problem)
+    if standing == "never":
+        return Verdict(1, "has not run yet")
+    if standing == "hung":
+        return Verdict(5, describe_hang(fields))
+    if standing == "killed":
+        return Verdict(
+            4, f"the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
+        )
+    if standing == "ended" and fields["exit"] not in (*SUCCEEDED, 1) and fields["exit"] < 128:
+        why = f", stopped: {one_line(fields['stopped'])}" if fields.get("stopped") else ""
+        return Verdict(3, f"the last run ended {local_time(fields['at'])} with exit {fields['exit']}{why}")
+    for run in (fields, fields.get("last", {})) if standing in LIVE else (fields,):
+        if new := run.get("new_failed", 0):
+            return Verdict(2, f"{counted(new, 'new failure')} in the run of {clock_time(run['started'])}{_some(run)}")
+    return _verdict_on_age(look, max_age_s)
+
+
+def _verdict_on_age(look: Look, max_age_s: float | None) -> Verdict:
+    success = look.fields.get("last_success")
+    if success is None:
+        return Verdict(1, "no run was a success yet")
+    age_s = max(0.0, time.time() - success)
+    text = f"last success {format_duration(age_s)} ago, at {local_time(success)}"
+    if max_age_s is not None and age_s > max_age_s:
+        return Verdict(1, f"{text}: more than {format_duration(max_age_s)}")
+    now = {"running": describe_work, "stopped": describe_stop}.get(look.standing)
+    return Verdict(0, f"OK, {text}{f'; now {now(look.fields)}' if now else ''}")
+
+
+def _some(run: dict[str, Any]) -> str:
+    names = [name_of(each) for each in run.get("failures", ())]
+    return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
