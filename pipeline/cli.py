@@ -42,6 +42,7 @@ VERBS = {
     "verify": "read every output again and compare it with what is recorded",
     "prune": "remove outputs that nothing produces any more, after showing them",
     "status": "show how far a run has come, or how the last one ended",
+    "runs": "list the runs, or show everything about one",
     "explain": "show everything about one file, an input or an output",
     "accept": "mark outputs as up to date that are stale because of a change that makes no difference",
     "adopt": "record outputs that exist and are not in the ledger as made",

@@ -107,7 +107,7 @@ class Making(NamedTuple):
     """The run; None if its row was folded into a day."""
     recorded_ns: int
     seconds: float | None
-    """The seconds of its job; None for a part, whose job is told once for all parts."""
+    """The seconds of its job, in which others may have been made too; None if they are not on record."""
     peak_bytes: int | None
 
 
@@ -228,8 +228,11 @@ class Runs:
 
     def making_of(self, target: bytes) -> Making | None:
         """Return how an output was made; None if it is not on record, or no run has made it."""
-        columns = "run, recorded, seconds, peak_bytes"
-        found = self._connection.execute(f"SELECT {columns} FROM outputs WHERE target = ?", (target,)).fetchone()
+        # What a job took is told of all parts together.
+        jobs = "FROM outputs LEFT JOIN outputs AS job ON job.target = outputs.target OR (outputs.part != '' AND"
+        jobs += " (job.source, job.stage, job.part, job.run) = (outputs.source, outputs.stage, '', outputs.run))"
+        columns = "outputs.run, outputs.recorded, max(job.seconds), max(job.peak_bytes)"
+        found = self._connection.execute(f"SELECT {columns} {jobs} WHERE outputs.target = ?", (target,)).fetchone()
         if found is None or found[0] is None:
             return None
         number, recorded_ns, seconds, peak_bytes = found

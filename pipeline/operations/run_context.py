@@ -257,7 +257,12 @@ def _record_refusal(context: RunContext, error: FilemillError) -> None:
     summary.exit, summary.stopped = error.exit_code, error.text
     context.log.write(f"refused: {error}")
     context.observers.on_end()
-    context.ledger.end_run(error.exit_code, summary.as_json(), swept=False)
+    context.ledger.end_run(error.exit_code, _as_recorded(summary), swept=False)
+
+
+def _as_recorded(summary: Summary) -> dict[str, Any]:
+    """Return what the ledger keeps of a run: its counts, and why it stopped."""
+    return summary.as_json() | ({"stopped": summary.stopped} if summary.stopped else {})
 
 
 def close_run(context: RunContext) -> None:
@@ -280,9 +285,8 @@ def close_run(context: RunContext) -> None:
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
     swept = met_all and summary.exit in ENDED_IN_ORDER
-    ledger.end_run(
-        summary.exit, summary.as_json() | ({"work": context.work_done} if context.work_done else {}), swept=swept
-    )
+    said = _as_recorded(summary) | ({"work": context.work_done} if context.work_done else {})
+    ledger.end_run(summary.exit, said, swept=swept)
     context.observers.on_end()
 
 
