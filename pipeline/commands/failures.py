@@ -96,10 +96,11 @@ def _group_lines(group: FailureGroup) -> Iterator[str]:
     """Yield what a group failed for, what its files share, and whose fault it likely is."""
     kind = "" if group.kind == "error" or group.reason.startswith(group.kind) else f"{group.kind}: "
     place = f", at {group.place}" if group.place else ""
-    new = "" if not group.new_files or group.new_files == group.files else f" ({group.new_files:,} new)"
+    new = f" ({group.new_files:,} new)" if 0 < group.new_files < group.files else ""
     stages = f"stage{'s' * (len(group.stages) > 1)} {', '.join(group.stages)}"
     yield f"{counted(group.files, 'file')}{new} in {stages}: {kind}{one_line(group.reason, 300)}{place}"
-    for shared in group.shared:
+    is_all_new = group.new_files == group.files  # and so is the night in which they began
+    for shared in (each for each in group.shared if not (is_all_new and each.trait.what == "night")):
         all_or_most = "all" if shared.files == group.files else "of"
         count = f"{shared.files:,}" if all_or_most == "all" else f"{group.files:,}, {shared.files:,} are"
         yield f"  {all_or_most} {count} {_describe_trait(shared)} ({_percent(shared.share)} of all files)"

@@ -258,7 +258,8 @@ def test_dismissed_is_no_exit_1_any_more(held: Project, pipeline: Pipeline) -> N
     said = json.loads(ran.stdout)
     assert (ran.returncode, ran.stderr, said["held"], said["dismissed"], said["up_to_date"]) == (0, "", 1, 1, 1)
     assert held.plan()["up bad"] == ("held", "dismissed (error)")
-    (line,) = pipeline("failures").stdout.splitlines()
+    *opening, line = pipeline("failures").stdout.splitlines()
+    assert opening == ["pipeline: 0 files failed, none new; 1 dismissed", ""]
     assert line.endswith("ValueError: bad text (in stage 'up'), dismissed (error)")
     assert held.run(retry_failed=True).exit == 1
     assert held.run().exit == 0
@@ -324,7 +325,7 @@ def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> No
     project.write("stages/upper.py", LOUD.replace("reading", "reading \\x1b[31m"))
     project.write("in/a", "text")
     pipeline("--engine", "pool")
-    said = pipeline("failures").stdout
+    said = pipeline("failures").stdout.rpartition("\n\n")[2]
     assert said == ("a (up): error: ValueError: bad text (in stage 'up'), attempt 1 of 3\n    reading \\x1b[31m tex\n")
     project.write("stages/upper.py", 'def upper(text: str) -> str:\n    print("x" * 100_000)\n    assert 0\n')
     pipeline("--engine", "pool")
@@ -332,17 +333,22 @@ def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> No
 
 
 def test_the_list_as_json(held: Project, pipeline: Pipeline) -> None:
-    """The five keys, and beside them whether it is held or dismissed, only where it is."""
+    """Always the same keys, and beside them whether it is held, dismissed or new, only where it is."""
     held.write("in/sub/bad", "bad two")
     held.run()
     first, second = (json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines())
     error = "ValueError: bad text (in stage 'up')"
-    assert first == {"source": "bad", "stage": "up", "kind": "error", "error": error, "attempts": 3, "held": True}
-    assert second == {"source": "sub/bad", "stage": "up", "kind": "error", "error": error, "attempts": 1}
+    (failed_first, failed_last), run = failures(held), json.loads(pipeline("runs", "show", "--json").stdout)["run"]
+    assert second.pop("failed_at") == second.pop("first_failed_at") == failed_last.first_failed_at / 1e9
+    assert first.pop("failed_at") > first.pop("first_failed_at") == failed_first.first_failed_at / 1e9
+    assert run == second.pop("run") > first.pop("run")
+    alike = {"stage": "up", "kind": "error", "error": error, "place": "", "worker": None}
+    assert first == {"source": "bad", "attempts": 3, "held": True, **alike}
+    assert second == {"source": "sub/bad", "attempts": 1, "new": True, **alike}
     pipeline("failures", "--dismiss", "/bad")
     assert json.loads(pipeline("failures", "--json").stdout.splitlines()[0])["dismissed"] is True
     change_contents(held)
-    assert set(json.loads(pipeline("failures", "--json").stdout.splitlines()[0])) == set(second)
+    assert not {"held", "dismissed"} & set(json.loads(pipeline("failures", "--json").stdout.splitlines()[0]))
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------
