@@ -101,7 +101,8 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
         yield "  there now: nothing"
     if failure := output.failure:
         dismissed = f", dismissed {local_time(failure.dismissed_at)}" if failure.dismissed_at else ""
-        yield f"  failed: {failure.kind}: {failure.error}; attempts: {failure.attempts}{dismissed}"
+        place = f", at {failure.place}" if failure.place else ""
+        yield f"  failed: {failure.kind}: {failure.error}{place}; attempts: {failure.attempts}{dismissed}"
         if printed := output.printed.splitlines()[-_PRINTED:]:
             yield indented("\n".join(printed))
 
@@ -213,7 +214,8 @@ def _output_as_json(output: OutputExplained) -> dict[str, Any]:
     }  # fmt: skip
     failed = None if failure is None else {
         "kind": failure.kind, "error": failure.error, "attempts": failure.attempts,
-        "dismissed_at": failure.dismissed_at, "output": output.printed,
+        "dismissed_at": failure.dismissed_at, "output": output.printed, "place": failure.place,
+        "worker": failure.seat, "run": failure.run,
     }  # fmt: skip
     return {
         **as_json(output.path, "output"), "stage": output.stage, "action": output.action,

@@ -52,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
         last_run_ns = round(last["started"] * 1e9) if last else 0
         if not ledger.failures.has_any:
-            print(f"{config.name}: nothing has failed that was not made since", file=sys.stderr)
+            print(f"{config.name}: no failures on record", file=sys.stderr)
         elif not arguments.json:
             _open(config, ledger, is_left_alone, last_run_ns)
         for each in ledger.failures.all():
