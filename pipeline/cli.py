@@ -46,7 +46,7 @@ VERBS = {
     "explain": "show everything about one file, an input or an output",
     "accept": "mark outputs as up to date that are stale because of a change that makes no difference",
     "adopt": "record outputs that exist and are not in the ledger as made",
-    "failures": "list the files that failed and have not been done since, or dismiss some",
+    "failures": "group and list the files that failed and have not been done since, or dismiss some",
     "try": "run one file through the pipeline in this process, step by step",
     "stages": "list all stages, or describe one",
     "new": "write a stage with its test, or a pipeline for a folder",

@@ -1,4 +1,4 @@
-"""List the files that failed and have not been made since, each with its reason, or dismiss some of them."""
+"""Group and list the files that failed and have not been made since, each with its reason, or dismiss some of them."""
 
 from __future__ import annotations
 
