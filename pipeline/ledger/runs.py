@@ -21,6 +21,8 @@ _LAST = 2**62
 # The runs whose rows are kept, the last: a year of nights. Older ones are folded into days, so many at a time at least
 # that few runs have that to do.
 _KEPT_RUNS, _FOLDED_TOGETHER = 400, 40
+# The runs that are folded by one run at most: an older release has kept all of them.
+_FOLDED_AT_MOST = 10_000
 CLAIMS = "claims"
 """The fact that holds the number of the run that last wrote its number into each output folder's owner file."""
 
@@ -256,13 +258,14 @@ class Runs:
         return count > _KEPT_RUNS + _FOLDED_TOGETHER
 
     def take_old(self, spared: Collection[str], spared_numbers: Collection[int]) -> list[PastRun]:
-        """Delete the rows of the runs before the last ones, and return what they said.
+        """Delete the rows of runs before the last ones, the oldest, and return what they said.
 
         Rows stay on which a promise rests: of runs that may have left temporaries, and those that are spared, by their
         names or their numbers.
         """
         newest = f"SELECT id FROM runs ORDER BY id DESC LIMIT {_KEPT_RUNS}"
-        rows = self._connection.execute(f"SELECT {_PAST} FROM runs WHERE id NOT IN ({newest})")
+        which = f"WHERE id NOT IN ({newest}) ORDER BY id LIMIT {_FOLDED_AT_MOST}"
+        rows = self._connection.execute(f"SELECT {_PAST} FROM runs {which}")
         kept = {*spared, *self.unclean()}
         old = [each for each in map(_past_run, rows) if each.name not in kept and each.number not in spared_numbers]
         self._connection.executemany("DELETE FROM runs WHERE id = ?", ((each.number,) for each in old))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -233,14 +233,28 @@ def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[
             traits[key].update(traits_of(failure))
             if len(examples[key]) < _EXAMPLES:
                 examples[key].append(failure.source)
+    candidates = {key: _candidates(traits[key], tally.files) for key, tally in tallies.items()}
+    foremost = {key: [stage for stage, _ in stages[key].most_common()] for key in tallies}
+    usual = _Usual(ledger, [(foremost[key][0], candidates[key]) for key in tallies])
     found = []
     for key, tally in tallies.items():
-        foremost = [stage for stage, _ in stages[key].most_common()]
-        candidates = _candidates(traits[key], tally.files)
-        total, having = ledger.failures.count_having(foremost[0], list(candidates))
-        shared = list(_telling(candidates, having, tally.files, total))
-        found.append(_group(key, tally, foremost, examples[key], shared, is_whole=tally.files >= total))
+        total, having = usual.totals[foremost[key][0]], usual.having[foremost[key][0]]
+        shared = list(_telling(candidates[key], having, tally.files, total))
+        found.append(_group(key, tally, foremost[key], examples[key], shared, is_whole=tally.files >= total))
     return found
+
+
+class _Usual:
+    """How many of all sources of each stage have the traits that are looked at: one pass over its records for all."""
+
+    def __init__(self, ledger: Ledger, asked: Iterable[tuple[str, Iterable[Trait]]]) -> None:
+        of_stages: dict[str, dict[Trait, int]] = {}
+        for stage, traits in asked:
+            of_stages.setdefault(stage, {}).update(dict.fromkeys(traits, 0))
+        self.totals, self.having = dict[str, int](), dict[str, dict[Trait, int]]()
+        for stage, of_stage in of_stages.items():
+            self.totals[stage], counts = ledger.failures.count_having(stage, list(of_stage))
+            self.having[stage] = dict(zip(of_stage, counts, strict=True))
 
 
 def _candidates(counts: Counter[Trait], files: int) -> dict[Trait, int]:
@@ -253,11 +267,11 @@ def _candidates(counts: Counter[Trait], files: int) -> dict[Trait, int]:
     return {trait: count for trait, count in (counts | Counter(joined)).items() if count >= least}
 
 
-def _telling(candidates: dict[Trait, int], having: Sequence[int], files: int, total: int) -> Iterator[Shared]:
+def _telling(candidates: Mapping[Trait, int], having: Mapping[Trait, int], files: int, total: int) -> Iterator[Shared]:
     """Yield what is telling, the foremost first: one folder, one suffix, and so on."""
     found: dict[str, tuple[float, int, Shared]] = {}
-    for (trait, count), of_all in zip(candidates.items(), having, strict=True):
-        share, usual = count / files, max(of_all, count) / max(total, files)
+    for trait, count in candidates.items():
+        share, usual = count / files, max(having[trait], count) / max(total, files)
         evidence = files * _divergence(share, usual)
         if share < _LEAST_LIFT * usual or evidence < _LEAST_EVIDENCE:
             continue
