@@ -72,9 +72,10 @@ def _in_order(arguments: argparse.Namespace) -> tuple[str, str | None]:
     """Return the pipeline and the run to show, if any, which may be given in either order. Raises UsageError."""
     words = [each for each in (arguments.pipeline, *arguments.words) if each is not None]
     file = arguments.file if arguments.file != arguments.pipeline else "pipeline.yaml"
-    if yamls := [each for each in words if each.endswith((".yaml", ".yml"))]:
+    yamls = [each for each in words if each.endswith((".yaml", ".yml"))]
+    if yamls and file == "pipeline.yaml":
         file = yamls[0]
-    words = [each for each in words if each not in yamls[:1]]
+        words.remove(file)
     if words and (words[0] != "show" or len(words) > 2):
         raise UsageError(f"{' '.join(words)!r}: to be asked as 'runs', or 'runs show RUN'")
     if arguments.slowest is not None and (not words or arguments.slowest < 1):
