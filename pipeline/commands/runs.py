@@ -127,17 +127,20 @@ def _said(run: PastRun, on: str) -> str:
         return "is on" if run.name == on else "was cut off"
     if stopped := run.summary.get("stopped"):
         return one_line(f"stopped: {stopped}")
-    return ", ".join(f"{run.summary[key]:,} {_word(key)}" for key in _OTHERS if run.summary.get(key))
+    return ", ".join(_counted(key, run.summary[key]) for key in _OTHERS if run.summary.get(key))
 
 
-def _word(count: str) -> str:
-    return {"new_failed": "new"}.get(count, count.replace("_", " "))
+def _counted(key: str, count: int) -> str:
+    """Return a count of a summary as text, such as `2,000 up to date`, or `1.2 MB in`."""
+    if key.startswith("bytes_"):
+        return f"{format_bytes(count)} {key.removeprefix('bytes_')}"
+    return f"{count:,} {'new' if key == 'new_failed' else key.replace('_', ' ')}"
 
 
 def _day_line(day: Day) -> str:
     numbers = str(day.first_run) if day.first_run == day.last_run else f"{day.first_run}-{day.last_run}"
     exits = ", ".join(f"{code}: {count:,}" for code, count in day.exits.items())
-    counts = [f"{total:,} {_word(key)}" for key, total in day.totals.items() if key != "seconds"]
+    counts = [_counted(key, int(total)) for key, total in day.totals.items() if key != "seconds"]
     took = _duration(day.totals.get("seconds", 0))
     parts = [f"{counted(day.runs, 'run')} ({numbers})", f"{took} in all", f"exit {exits}", *counts]
     return printable(f"{day.day}  {', '.join(parts)}")
@@ -156,7 +159,7 @@ def _described(run: PastRun, on: str, log: Path | None, report: Path | None) -> 
         yield f"  stopped: {one_line(stopped)}"
     yield f"  by: {', '.join(by_whom([run.host], [run.versions])) or 'unknown'}"
     if counts := {key: count for key, count in run.summary.items() if key not in _NO_COUNTS}:
-        outputs = ", ".join(f"{count:,} {_word(key)}" for key, count in counts.items() if count) or "none"
+        outputs = ", ".join(_counted(key, count) for key, count in counts.items() if count) or "none"
         yield f"  outputs: {outputs}; of {counted(run.summary.get('sources', 0), 'source')}"
     for note, count in run.summary.get("notes", {}).items():
         yield f"  noted: {note} ({count:,})"

@@ -146,11 +146,12 @@ class Runs:
 
     def add_quiet(self, runs: Iterable[PastRun]) -> None:
         """Record runs that found nothing to do, as `quiet_ones` gives them."""
+        boot = boot_id()
         for run in runs:
             self._connection.execute(
                 "INSERT INTO runs (id, name, started, boot, synced_until, ended, exit, summary, host, versions, swept)"
                 " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, 1)",
-                (run.number, run.name, run.started_ns, boot_id(), run.ended_ns, run.ended_ns,
+                (run.number, run.name, run.started_ns, boot, run.ended_ns, run.ended_ns,
                  json.dumps(run.summary), run.host, json.dumps(run.versions)),
             )  # fmt: skip
 

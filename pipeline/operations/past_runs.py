@@ -60,7 +60,7 @@ def open_past_runs(config: Config) -> Iterator[tuple[PastRuns, Ledger]]:
     quiet = list(quiet_runs(config.state))  # before the ledger is read, which has them afterwards
     with open_to_read(config.state / "ledger.sqlite") as ledger:
         standing, fields = read_progress(config.state)
-        on = str(fields.get("run", "")) if standing == "running" else ""
+        on = "" if standing in ("ended", "killed", "never") else str(fields.get("run", ""))
         runs = [*ledger.runs.past(), *ledger.runs.quiet_ones(quiet)]
         yield PastRuns(runs, list(ledger.days.all()), on), ledger
 

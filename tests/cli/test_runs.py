@@ -212,10 +212,12 @@ def test_nothing_in_names_or_reasons_acts_on_a_terminal(tmp_path: Path, pipeline
     project.write(os.fsdecode(b"in/a\x1b[31m\n\xff"), "text")
     project.run()
     with ledger_of(tmp_path) as ledger:
-        stopped = json.dumps({"stopped": "\x1b[31mred\n" + "x" * 10_000, "notes": {"\x07": 1}})
+        more = {"notes": {"\x07": 1}, "bytes_in": 1_234_567}
+        stopped = json.dumps({"stopped": "\x1b[31mred\n" + "x" * 10_000, **more})
         ledger._connection.execute("UPDATE runs SET summary = json_patch(summary, ?)", (stopped,))
     for words in (["runs"], ["runs", "show", "--slowest", "5"]):
         said = pipeline(*words).stdout
         assert all(line.isprintable() for line in said.splitlines()) and max(map(len, said.splitlines())) < 700
+    assert ", 1.2 MB in; of 1 source\n" in said
     said = json.loads(pipeline("runs", "show", "--slowest", "5", "--json").stdout)
     assert said["slowest"][0]["source"] == "a\x1b[31m\n\\xff" and "source_b64" in said["slowest"][0]
