@@ -148,6 +148,12 @@ class Failures:
         among = f"failures {between(after)}{f' AND {ARE_FILES}' if of_files else ''} ORDER BY source, stage"
         return (Failure(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM {among}", (first, after)))
 
+    def count_having(self, stage: str, traits: Sequence[Trait]) -> tuple[int, list[int]]:
+        """Return the number of sources of a stage, made or failing, and of those with each trait."""
+        from pipeline.ledger.failure_traits import count_having
+
+        return count_having(self._connection, stage, traits)
+
     def of_source(self, source: bytes) -> list[Failure]:
         """Return the failures of one source."""
         return list(self.all(source, source + b"\0"))
@@ -158,12 +164,6 @@ class Failures:
             "SELECT output FROM failures WHERE source = ? AND stage = ?", (failure.source, failure.stage)
         ).fetchone()
         return str(found[0]) if found else ""
-
-    def count_having(self, stage: str, traits: Sequence[Trait]) -> tuple[int, list[int]]:
-        """Return the number of sources of a stage, made or failing, and of those with each trait."""
-        from pipeline.ledger.failure_traits import count_having
-
-        return count_having(self._connection, stage, traits)
 
     def record(self, run: str, outcome: Outcome, result: Result, recipe: int | None, tried: bool) -> None:
         """Record a failure; `count_attempts` counts it when the run has ended."""
