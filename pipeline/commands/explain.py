@@ -101,7 +101,7 @@ def _output_lines(output: OutputExplained) -> Iterator[str]:
         yield "  there now: nothing"
     if failure := output.failure:
         dismissed = f", dismissed {local_time(failure.dismissed_at)}" if failure.dismissed_at else ""
-        place = f", at {failure.place}" if failure.place else ""
+        place = f" at {failure.place}" if failure.place else ""
         yield f"  failed: {failure.kind}: {failure.error}{place}; attempts: {failure.attempts}{dismissed}"
         if printed := output.printed.splitlines()[-_PRINTED:]:
             yield indented("\n".join(printed))

@@ -95,7 +95,7 @@ def _headline(name: str, failing: Failing, last_run_ns: int) -> str:
 def _group_lines(group: FailureGroup) -> Iterator[str]:
     """Yield what a group failed for, what its files share, and whose fault it likely is."""
     kind = "" if group.kind == "error" or group.reason.startswith(group.kind) else f"{group.kind}: "
-    place = f", at {group.place}" if group.place else ""
+    place = f" at {group.place}" if group.place else ""
     new = f" ({group.new_files:,} new)" if 0 < group.new_files < group.files else ""
     stages = f"stage{'s' * (len(group.stages) > 1)} {', '.join(group.stages)}"
     yield f"{counted(group.files, 'file')}{new} in {stages}: {kind}{one_line(group.reason, 300)}{place}"

@@ -360,7 +360,7 @@ def test_the_list_as_json(held: Project, pipeline: Pipeline) -> None:
 def opening(pipeline: Pipeline) -> list[str]:
     """Return what stands above the list, less the places in the code."""
     above = pipeline("failures").stdout.rpartition("\n\n")[0]
-    return re.sub(r", at stages/upper\.py:\d+$", "", above, flags=re.M).splitlines()
+    return re.sub(r" at stages/upper\.py:\d+$", "", above, flags=re.M).splitlines()
 
 
 def next_step(pipeline: Pipeline) -> str:
