@@ -225,6 +225,19 @@ class Runs:
         found = self._connection.execute("SELECT summary FROM runs WHERE summary IS NOT NULL ORDER BY id DESC")
         return (dict(json.loads(text)) for (text,) in found)
 
+    def names(self) -> set[str]:
+        """Return the names of all runs on record."""
+        return {run for (run,) in self._connection.execute("SELECT name FROM runs")}
+
+    def unclean(self) -> list[str]:
+        """Return the names of runs that may have left temporaries: they or one of their workers was cut short."""
+        found = self._connection.execute(
+            f"SELECT name FROM runs WHERE NOT swept AND (exit IS NULL OR exit NOT IN {ENDED_IN_ORDER}"
+            " OR name IN (SELECT run FROM failures WHERE kind IN (?, ?, ?)))",
+            KILLED,
+        )
+        return [run for (run,) in found]
+
     def past(self) -> Iterator[PastRun]:
         """Yield all runs, the newest last."""
         return map(_past_run, self._connection.execute(f"SELECT {_PAST} FROM runs ORDER BY id"))
@@ -271,19 +284,6 @@ class Runs:
         old = [each for each in map(_past_run, rows) if each.name not in kept and each.number not in spared_numbers]
         self._connection.executemany("DELETE FROM runs WHERE id = ?", ((each.number,) for each in old))
         return old
-
-    def names(self) -> set[str]:
-        """Return the names of all runs on record."""
-        return {run for (run,) in self._connection.execute("SELECT name FROM runs")}
-
-    def unclean(self) -> list[str]:
-        """Return the names of runs that may have left temporaries: they or one of their workers was cut short."""
-        found = self._connection.execute(
-            f"SELECT name FROM runs WHERE NOT swept AND (exit IS NULL OR exit NOT IN {ENDED_IN_ORDER}"
-            " OR name IN (SELECT run FROM failures WHERE kind IN (?, ?, ?)))",
-            KILLED,
-        )
-        return [run for (run,) in found]
 
 
 def _summary_of(run: QuietRun) -> dict[str, Any]:
