@@ -111,7 +111,6 @@ class _Tally:
     """The source that came last: the failures of one follow each other."""
     has_one_text: bool = True
     is_tried: bool = False
-    is_exception: bool = False
     is_any_held: bool = False
     most_attempts: int = 0
     run: str = ""
