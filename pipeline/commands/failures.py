@@ -1,4 +1,4 @@
-"""List the files that failed and have not been made since, each with its reason, or dismiss some of them."""
+"""Group and list the files that failed and have not been made since, each with its reason, or dismiss some of them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import argparse
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from pipeline.commands import warn_of_foreign_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
-from pipeline.text import indented
+from pipeline.text import counted, format_bytes, indented, local_time, one_line, printable, program, quoted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pipeline.config.model import Config
     from pipeline.ledger.failures import Failure, RetryPolicy
     from pipeline.ledger.ledger import Ledger
+    from pipeline.operations.failure_groups import Failing, FailureGroup, Shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,17 +45,137 @@ def execute(arguments: argparse.Namespace) -> int:
     patience = RetryPolicy(config.errors.hold_after)
     with open_to_read(config.state / "ledger.sqlite") as ledger:
         warn_of_foreign_state(config, ledger)
-        is_unchanged = _unchanged(config, ledger)
+        is_unchanged, last = _unchanged(config, ledger), ledger.runs.last()
+
+        def is_left_alone(failure: Failure) -> bool:
+            return patience.is_over(failure) and is_unchanged(failure)
+
+        last_run_ns = round(last["started"] * 1e9) if last else 0
+        if not ledger.failures.has_any:
+            print(f"{config.name}: no failures on record", file=sys.stderr)
+        elif not arguments.json:
+            _open(config, ledger, is_left_alone, last_run_ns)
         for each in ledger.failures.all():
-            is_left_alone = patience.is_over(each) and is_unchanged(each)
             if arguments.json:
-                print(json.dumps(_as_json(each, is_left_alone), ensure_ascii=False))
+                print(json.dumps(_as_json(each, is_left_alone(each), last_run_ns), ensure_ascii=False))
             else:
-                print(f"{_line(each)}{_describe_attempts(each, patience, is_left_alone)}")
+                print(f"{_line(each)}{_describe_attempts(each, patience, is_left_alone(each))}")
                 if printed := ledger.failures.printed(each):
                     print(indented(printed))
         _say_alike(config, ledger)
     return 0
+
+
+# -- what a person needs first -----------------------------------------------------------------------------------------
+
+
+def _open(config: Config, ledger: Ledger, is_left_alone: Callable[[Failure], bool], last_run_ns: int) -> None:
+    """Print how many files failed, the groups that they form, and the one thing to do next."""
+    from pipeline.operations.failure_groups import group_failures
+
+    failing = group_failures(ledger, is_left_alone, last_run_ns, time.time_ns() - 86_400 * 10**9)
+    print(_headline(config.name, failing, last_run_ns))
+    for group in failing.groups:
+        print("", *map(printable, _group_lines(group)), sep="\n")
+    if failing.more_groups:
+        print(f"\nand {counted(failing.more_files, 'file')} for {counted(failing.more_groups, 'other reason')}")
+    if failing.groups:
+        print(f"\nnext: {_next_step(config, failing.groups[0])}")
+    print()
+
+
+def _headline(name: str, failing: Failing, last_run_ns: int) -> str:
+    new = "all" if failing.new_files == failing.files else f"{failing.new_files:,}"
+    new = f"{new} new in the run of {local_time(last_run_ns / 1e9)}" if failing.new_files else "none new"
+    recent = f", {failing.recent_files:,} since yesterday" if failing.recent_files > failing.new_files else ""
+    rest = [f"{count:,} {word}" for word, count in (("held", failing.held), ("dismissed", failing.dismissed)) if count]
+    return "; ".join([f"{name}: {counted(failing.files, 'file')} failed, {new}{recent}", *rest])
+
+
+def _group_lines(group: FailureGroup) -> Iterator[str]:
+    """Yield what a group failed for, what its files share, and whose fault it likely is."""
+    kind = "" if group.kind == "error" or group.reason.startswith(group.kind) else f"{group.kind}: "
+    place = f" at {group.place}" if group.place else ""
+    new = f" ({group.new_files:,} new)" if 0 < group.new_files < group.files else ""
+    stages = f"stage{'s' * (len(group.stages) > 1)} {', '.join(group.stages)}"
+    yield f"{counted(group.files, 'file')}{new} in {stages}: {kind}{one_line(group.reason, 300)}{place}"
+    is_all_new = group.new_files == group.files  # and so is the night in which they began
+    for shared in (each for each in group.shared if not (is_all_new and each.trait.what == "night")):
+        all_or_most = "all" if shared.files == group.files else "of"
+        count = f"{shared.files:,}" if all_or_most == "all" else f"{group.files:,}, {shared.files:,} are"
+        yield f"  {all_or_most} {count} {_describe_trait(shared)} ({_percent(shared.share)} of all files)"
+    if group.who in _AT_FAULT:
+        are_many = "s" * (group.who == "file" and group.files > 1)
+        yield f"  likely {_AT_FAULT[group.who]}{are_many}: {group.why}"
+    if group.files > 1:
+        more = ", ..." if group.files > len(group.examples) else ""
+        yield f"  {', '.join(str(origin_of(each)) for each in group.examples)}{more}"
+
+
+_AT_FAULT = {
+    "file": "the fault of the file", "stage": "the fault of the stage", "machine": "the fault of the machine",
+    "pipeline": "the fault of the pipeline", "nobody": "nobody's fault",
+}  # fmt: skip
+
+
+def _describe_trait(shared: Shared) -> str:
+    what, first, after = shared.trait
+    if isinstance(first, bytes):
+        return f"in {shown(first)}" if what == "folder" else f"named *{shown(first)}"
+    if what == "worker":
+        return f"in worker {first}"
+    if what == "night":
+        return f"failing since {local_time(first / 1e9)[:10]}"
+    if not first:
+        return "empty" if after == 1 else f"of less than {format_bytes(after)}"
+    return f"of {format_bytes(first)} {f'to {format_bytes(after)}' if after < 2**60 else 'or more'}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
+
+
+def _next_step(config: Config, group: FailureGroup) -> str:
+    """Return what to do about the foremost group, in one line."""
+    yaml = quoted(str(config.file.absolute()))
+    path = quoted(os.path.join(config.inputs.root.absolute(), os.fsdecode(group.examples[0])))
+    again = f"{program()} run {yaml}{' --retry-failed' if group.is_any_held else ''}"
+    if group.who == "pipeline":
+        return "give each output a path of its own, as by {dir} or {suffix}, or move away what lies there"
+    if group.who == "machine":
+        log = config.state.absolute() / "runs" / f"{group.run}.log"
+        return f"see to the machine (log: {shown(os.fsencode(log))}), then: {again}"
+    if group.who == "nobody":
+        return again
+    if is_group(group.examples[0]):
+        return f"see to its members, then: {again}"
+    if group.who == "file" and (pattern := _pattern_of(group)):
+        one = group.files == 1
+        what = f"repair or replace {path}" if one else f"look at {path}, and repair or replace the files"
+        rest = f"if {'it' if one else 'they'} need not be done: {program()} failures {yaml} --dismiss {pattern}"
+        return f"{what}; {rest}"
+    return f"{program()} try {yaml} {path}"
+
+
+def _pattern_of(group: FailureGroup) -> str:
+    """Return a pattern for `--dismiss` that takes the files of a group, as a word of a shell; empty without one."""
+    traits = {each.trait.what: each.trait.first for each in group.shared if each.files == group.files}
+    shared = {what: os.fsdecode(first) for what, first in traits.items() if isinstance(first, bytes)}
+    if group.files == 1:
+        pattern = f"/{_escaped(os.fsdecode(group.examples[0]))}"
+    elif "folder" in shared:
+        pattern = f"/{_escaped(shared['folder'])}"
+    else:
+        pattern = f"*{_escaped(shared['suffix'])}" if "suffix" in shared else ""
+    return quoted(pattern) if pattern.isprintable() and pattern else ""
+
+
+def _escaped(text: str) -> str:
+    """Return a text as a pattern of gitignore that matches it alone."""
+    return "".join(f"\\{each}" if each in "\\*?[! #" else each for each in text)
+
+
+# -- the files ---------------------------------------------------------------------------------------------------------
 
 
 def _line(failure: Failure) -> str:
@@ -85,11 +207,19 @@ def _say_alike(config: Config, ledger: Ledger) -> None:
             print(f"{what}; the next run tries one of them, and once it is made, the others", file=sys.stderr)
 
 
-def _as_json(failure: Failure, is_left_alone: bool) -> dict[str, object]:
+def _as_json(failure: Failure, is_left_alone: bool, last_run_ns: int) -> dict[str, object]:
     fields = {"stage": failure.stage, "kind": failure.kind, "error": failure.error, "attempts": failure.attempts}
+    fields |= {"run": failure.run, "failed_at": _seconds(failure.failed_at)}
+    fields |= {"first_failed_at": _seconds(failure.first_failed_at), "place": failure.place, "worker": failure.seat}
     if is_left_alone:
         fields["dismissed" if failure.dismissed_at is not None else "held"] = True
+    if (failure.first_failed_at or 0) >= last_run_ns:
+        fields["new"] = True
     return origin_of(failure.source).as_json() | fields
+
+
+def _seconds(at_ns: int | None) -> float | None:
+    return at_ns and at_ns / 1e9
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:

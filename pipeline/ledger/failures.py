@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP
 from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
@@ -20,6 +21,9 @@ from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Outcome, Result
 from pipeline.records import NamedTuple, dataclass
 from pipeline.text import in_general
+
+if TYPE_CHECKING:
+    from pipeline.ledger.failure_traits import Trait
 
 # Another source or recipe is another matter: it begins at no attempt, and nobody has dismissed it.
 _SAME = (
@@ -39,7 +43,10 @@ VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) ON CONFLICT (sourc
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns, recipe = excluded.recipe,
     output = excluded.output, failed_at = excluded.failed_at
 """
-_COLUMNS = "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at, failed_at"
+_COLUMNS = (
+    "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at, failed_at,"
+    " first_failed_at, seat, place, run"
+)
 
 # Runs that ended so were not cut short: what failed in them was tried.
 _IN_ORDER = (*ENDED_IN_ORDER, TIME_IS_UP)
@@ -70,6 +77,14 @@ class Failure:
     """When a person dismissed it, in seconds since 1970."""
     failed_at: int | None = None
     """When it failed last, in nanoseconds since 1970; None if an older release recorded it."""
+    first_failed_at: int | None = None
+    """When this source failed by this recipe for the first time, in nanoseconds since 1970."""
+    seat: int | None = None
+    """The number of the worker in which it failed last; None outside of a pool."""
+    place: str = ""
+    """The file and line of the user's code in which it failed; empty if that is not known."""
+    run: str = ""
+    """The name of the run in which it failed last."""
 
     def is_freed_by(self, path: bytes) -> bool:
         """Return whether the mode, owner or name of the source at `path` has changed since: it may be readable now."""
@@ -154,6 +169,12 @@ class Failures:
         oldest = "SELECT min(coalesce(first_failed_at, failed_at)) FROM failures WHERE dismissed_at IS NULL"
         found: int | None = self._connection.execute(oldest).fetchone()[0]
         return found
+
+    def count_having(self, stage: str, traits: Sequence[Trait]) -> tuple[int, list[int]]:
+        """Return the number of sources of a stage, made or failing, and of those with each trait."""
+        from pipeline.ledger.failure_traits import count_having
+
+        return count_having(self._connection, stage, traits)
 
     def of_source(self, source: bytes) -> list[Failure]:
         """Return the failures of one source."""

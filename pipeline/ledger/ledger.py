@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EnvironmentFailure
+from pipeline.files.state_dir import logs_of_runs
 from pipeline.files.sync import sync_folder
 from pipeline.ledger.failures import Failures, between
 from pipeline.ledger.file_digests import FileDigests
@@ -23,13 +24,14 @@ from pipeline.ledger.intents import Intent, Intents, PartIntent
 from pipeline.ledger.origins import columns_of, key_of
 from pipeline.ledger.outputs import MadeRow, Outputs, TargetKey
 from pipeline.ledger.plan_tables import PlanTables
-from pipeline.ledger.runs import Runs, Window
+from pipeline.ledger.runs import CLAIMS, Runs, Window
 from pipeline.ledger.schema import LISTED_TABLE, VERSION, TooOld, create_or_upgrade
 from pipeline.ledger.targets import Targets
 from pipeline.messages import KILLED, AnyJob, Job, Outcome, Result, Source
 from pipeline.records import NamedTuple
 
 if TYPE_CHECKING:
+    from pipeline.ledger.days import Days
     from pipeline.ledger.group_tables import GroupTables
     from pipeline.ledger.overrides import Overrides
 
@@ -44,6 +46,7 @@ class Ledger:
         file: The SQLite file; None in memory.
         run: The name of the run that is on; empty outside of one.
         runs: Which runs there were, and how they ended.
+        days: What is kept of the runs before the last ones.
         window: The period of which the ledger may not know all that was made; None if it knows all.
         outputs: What is recorded of each output.
         targets: Where those that were made lie, in any case and form of their names.
@@ -89,6 +92,13 @@ class Ledger:
         from pipeline.ledger.overrides import Overrides
 
         return Overrides(self._connection)
+
+    @cached_property
+    def days(self) -> Days:
+        """What is kept of the runs before the last ones."""
+        from pipeline.ledger.days import Days
+
+        return Days(self._connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -217,8 +227,18 @@ class Ledger:
         self.begin()
         self.intents.record_open()
         self.runs.begin(run, self.window, self.least_run)
+        self.fold_runs()
         self.outputs.run = self.runs.number
         self.commit()
+
+    def fold_runs(self) -> None:
+        """Fold the runs before the last ones into days, if there are many, within the open transaction.
+
+        A run whose log is there is told of as long, and one that an owner file may name is known as long.
+        """
+        if self.runs.are_many():
+            logs = {log.stem for log in logs_of_runs(self.file.parent)} if self.file else ()
+            self.days.add(self.runs.take_old(logs, (self.facts.get(CLAIMS) or {}).values()))
 
     def make_durable(self) -> None:
         """Bring the row of the run, and all before it, to the disk, before an output is handed out."""

@@ -29,7 +29,7 @@ from pipeline.ledger.checkpoint import (
     size_of,
 )
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.runs import RunRow, Window, boot_time_ns
+from pipeline.ledger.runs import CLAIMS, RunRow, Window, boot_time_ns
 from pipeline.ledger.schema import create, has_lost_tables
 from pipeline.ledger.write_ahead_log import PAGE_BYTES, Standing, standing_of
 from pipeline.records import dataclass
@@ -49,8 +49,6 @@ _WHY = {
     "gone": "a run did not end in order, and the ledger's log is gone",
     "empty": "",  # as every run leaves it before it makes anything
 }
-CLAIMS = "claims"
-"""The fact that holds the number of the run that last wrote its number into each output folder's owner file."""
 
 
 class Damaged(Exception):
@@ -130,7 +128,14 @@ def _read_all(ledger: Ledger) -> None:
     for _ in ledger.outputs.all():
         pass
     try:
-        for statement in ("parts FROM recipes", "value FROM facts", "said FROM decrees", "versions FROM runs"):
+        for statement in (
+            "parts FROM recipes",
+            "value FROM facts",
+            "said FROM decrees",
+            "versions FROM runs",
+            "exits FROM days",
+            "totals FROM days",
+        ):
             for (text,) in connection.execute(f"SELECT {statement}"):
                 json.loads(text or "null")
         for _ in ledger.failures.all(), ledger.runs.summaries(), ledger.intents.parts():

@@ -28,7 +28,7 @@ from pipeline.files.store import store_of
 from pipeline.files.template import Template
 from pipeline.ledger.input_folders import ROOT, InputFolder
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.recovery import CLAIMS
+from pipeline.ledger.runs import CLAIMS
 from pipeline.planning.plan import Plan
 from pipeline.planning.respelling import respell
 from pipeline.planning.selection import Selection

@@ -37,7 +37,7 @@ from pipeline.files import hashlib
 from pipeline.files.clocks import boot_id
 from pipeline.files.digest import contents_of
 from pipeline.files.file_system import MountPoints, open_regular, read_regular
-from pipeline.files.quiet_runs import QuietRun, add_quiet_run
+from pipeline.files.quiet_runs import QuietRun, add_quiet_run, has_many_quiet_runs
 from pipeline.files.state_dir import NOTE_FILE, QUIET_RUNS_FILE, TOLD_FILE, State, reopen_state
 from pipeline.files.template import OWNER_FILE, Template
 from pipeline.ledger.origins import GROUPS
@@ -264,7 +264,7 @@ def answer_unchanged(file: Path) -> Summary | Looked | None:
         if note is None or state is None:
             return None
         with closing(state):
-            if not _holds(note):
+            if has_many_quiet_runs(state.folder) or not _holds(note):
                 return None
             held = _held_ranges(note, state.lock_fd)
             if held and all(held) and (note.groups is None or _groups_are_same(note)):

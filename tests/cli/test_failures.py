@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -258,7 +259,8 @@ def test_dismissed_is_no_exit_1_any_more(held: Project, pipeline: Pipeline) -> N
     said = json.loads(ran.stdout)
     assert (ran.returncode, ran.stderr, said["held"], said["dismissed"], said["up_to_date"]) == (0, "", 1, 1, 1)
     assert held.plan()["up bad"] == ("held", "dismissed (error)")
-    (line,) = pipeline("failures").stdout.splitlines()
+    *opening, line = pipeline("failures").stdout.splitlines()
+    assert opening == ["pipeline: 0 files failed, none new; 1 dismissed", ""]
     assert line.endswith("ValueError: bad text (in stage 'up'), dismissed (error)")
     assert held.run(retry_failed=True).exit == 1
     assert held.run().exit == 0
@@ -324,7 +326,7 @@ def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> No
     project.write("stages/upper.py", LOUD.replace("reading", "reading \\x1b[31m"))
     project.write("in/a", "text")
     pipeline("--engine", "pool")
-    said = pipeline("failures").stdout
+    said = pipeline("failures").stdout.rpartition("\n\n")[2]
     assert said == ("a (up): error: ValueError: bad text (in stage 'up'), attempt 1 of 3\n    reading \\x1b[31m tex\n")
     project.write("stages/upper.py", 'def upper(text: str) -> str:\n    print("x" * 100_000)\n    assert 0\n')
     pipeline("--engine", "pool")
@@ -332,17 +334,134 @@ def test_the_list_has_what_was_printed(tmp_path: Path, pipeline: Pipeline) -> No
 
 
 def test_the_list_as_json(held: Project, pipeline: Pipeline) -> None:
-    """The five keys, and beside them whether it is held or dismissed, only where it is."""
+    """Always the same keys, and beside them whether it is held, dismissed or new, only where it is."""
     held.write("in/sub/bad", "bad two")
     held.run()
     first, second = (json.loads(line) for line in pipeline("failures", "--json").stdout.splitlines())
     error = "ValueError: bad text (in stage 'up')"
-    assert first == {"source": "bad", "stage": "up", "kind": "error", "error": error, "attempts": 3, "held": True}
-    assert second == {"source": "sub/bad", "stage": "up", "kind": "error", "error": error, "attempts": 1}
+    (failed_first, failed_last), run = failures(held), json.loads(pipeline("runs", "show", "--json").stdout)["run"]
+    assert second.pop("failed_at") == second.pop("first_failed_at") == failed_last.first_failed_at / 1e9
+    assert first.pop("failed_at") > first.pop("first_failed_at") == failed_first.first_failed_at / 1e9
+    assert run == second.pop("run") != first.pop("run")
+    assert {first.pop("worker"), second.pop("worker")} == {None}
+    assert first.pop("place") == second.pop("place") == failed_last.place
+    alike = {"stage": "up", "kind": "error", "error": error}
+    assert first == {"source": "bad", "attempts": 3, "held": True, **alike}
+    assert second == {"source": "sub/bad", "attempts": 1, "new": True, **alike}
     pipeline("failures", "--dismiss", "/bad")
     assert json.loads(pipeline("failures", "--json").stdout.splitlines()[0])["dismissed"] is True
     change_contents(held)
-    assert set(json.loads(pipeline("failures", "--json").stdout.splitlines()[0])) == set(second)
+    assert not {"held", "dismissed"} & set(json.loads(pipeline("failures", "--json").stdout.splitlines()[0]))
+
+
+# -- what a person needs first -----------------------------------------------------------------------------------------
+
+
+def opening(pipeline: Pipeline) -> list[str]:
+    """Return what stands above the list, less the places in the code."""
+    above = pipeline("failures").stdout.rpartition("\n\n")[0]
+    return re.sub(r" at stages/upper\.py:\d+$", "", above, flags=re.M).splitlines()
+
+
+def next_step(pipeline: Pipeline) -> str:
+    (line,) = (line for line in opening(pipeline) if line.startswith("next: "))
+    return line
+
+
+def test_the_list_opens_with_what_is_new_what_is_shared_and_what_to_do(tmp_path: Path, pipeline: Pipeline) -> None:
+    """One line for a group, one for what is telling of it, one for whose fault it likely is, and one thing to do."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MOODY)
+    for number in range(200):
+        project.write(f"in/all/{number:03}.txt", "good")
+    project.write("in/all/old.txt", "bad")
+    project.run()
+    for number in range(9):
+        project.write(f"in/drafts/2024/{number}.txt", "bad")
+    project.run()
+    said, yaml = opening(pipeline), tmp_path / "pipeline.yaml"
+    assert said[0].startswith("pipeline: 10 files failed, 9 new in the run of 20")
+    assert said[0].endswith(", 10 since yesterday")
+    assert said[1:] == [
+        "",
+        "10 files (9 new) in stage up: ValueError: bad text",
+        "  of 10, 9 are in drafts/2024/ (4 % of all files)",
+        "  likely the fault of the files: by what they share",
+        "  all/old.txt, drafts/2024/0.txt, drafts/2024/1.txt, ...",
+        "",
+        f"next: python -m pipeline try {yaml} {tmp_path}/in/all/old.txt",
+    ]
+    project.write("in/all/old.txt", "good now")
+    project.run()
+    assert opening(pipeline)[3] == "  all 9 in drafts/2024/ (4 % of all files)"
+    assert next_step(pipeline) == (
+        f"next: look at {tmp_path}/in/drafts/2024/0.txt, and repair or replace the files; if they need not be done: "
+        f"python -m pipeline failures {yaml} --dismiss /drafts/2024/"
+    )
+    assert pipeline("failures", "--dismiss", "/drafts/2024/").stderr == "9 failures dismissed\n"
+    assert opening(pipeline) == ["pipeline: 0 files failed, none new; 9 dismissed"]
+
+
+ODD = [b"a b", b"a'b", b"[ab]*?.x", b"!#x", b"sub/\\x", "\u00e4.txt".encode(), b"-x", b"a$b`c"]
+
+
+@pytest.mark.parametrize("name", ODD, ids=os.fsdecode)
+def test_what_is_to_be_done_next_can_be_typed_as_it_is(tmp_path: Path, pipeline: Pipeline, name: bytes) -> None:
+    """Into a shell, whatever the name of the file; and it dismisses that file alone."""
+    project = Project(tmp_path)
+    for each in (b"ok", b"ab.x", b"x", name):
+        project.write(f"in/{os.fsdecode(each)}", b"\xff" if each == name else b"good")
+    project.run()
+    assert next_step(pipeline).startswith("next: repair or replace ")
+    command = next_step(pipeline).partition("; if it need not be done: python -m pipeline ")[2]
+    words = subprocess.run(["sh", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    assert pipeline(*words.split(b"\0")[:-1]).stderr == "1 failure dismissed\n"
+    (left,) = failures(project)
+    assert (left.source, left.dismissed_at is not None) == (name, True)
+
+
+def test_a_name_that_cannot_be_typed_is_shown(tmp_path: Path, pipeline: Pipeline) -> None:
+    """No pattern is offered for it, and nothing of it acts on a terminal."""
+    project = Project(tmp_path)
+    project.write("in/ok", "good")
+    project.write(os.fsdecode(b"in/\x1b[31m\n\xff"), b"\xff")
+    project.run()
+    said = opening(pipeline)
+    assert all(line.isprintable() for line in said) and "--dismiss" not in "".join(said)
+    assert next_step(pipeline).startswith("next: python -m pipeline try ")
+
+
+def test_an_exception_in_different_files_is_likely_the_stages_fault(moody: Project, pipeline: Pipeline) -> None:
+    """One of them is to be tried; with -v or without it the text of an error is one line."""
+    for number in range(4):
+        moody.write(f"in/{'abcd'[number]}{number}.{'wxyz'[number]}", "bad one")
+    moody.run()
+    said = opening(pipeline)
+    assert said[2:4] == [
+        "5 files in stage up: ValueError: bad text",
+        "  likely the fault of the stage: different files that share nothing",
+    ]
+    assert next_step(pipeline) == f"next: python -m pipeline try {moody.folder}/pipeline.yaml {moody.folder}/in/a0.w"
+
+
+def test_what_lies_in_the_way_is_to_be_moved(tmp_path: Path, pipeline: Pipeline) -> None:
+    project = made(tmp_path, "b")
+    project.write("in/a", "x")
+    project.write("out/a", "precious")
+    project.run()
+    assert opening(pipeline)[2:4] == [
+        "1 file in stage up: collision: exists, not ours: out/a",
+        "  likely the fault of the pipeline: the place of the output is taken",
+    ]
+    assert "move away what lies there" in next_step(pipeline)
+
+
+def test_nothing_failed_is_one_line_on_stderr(tmp_path: Path, pipeline: Pipeline) -> None:
+    """For whoever reads the list by a program there is nothing to read."""
+    made(tmp_path, "b")
+    for words in (["failures"], ["failures", "--json"]):
+        said = pipeline(*words)
+        assert (said.returncode, said.stdout, said.stderr) == (0, "", "pipeline: no failures on record\n")
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def test_a_held_file_is_tried_once_more_after_its_mode_has_changed(tmp_path: Pat
     assert "1 held" in say(project)[2]
     file.chmod(0o620)  # in vain
     assert "failed before" in say(project, "explain", "in/1.txt")[1]
-    assert "held" not in say(project, "failures")[1]
+    assert "held after" not in say(project, "failures")[1]
     assert ["1 held" in say(project)[2] for _ in range(3)] == [False, True, True]
     file.chmod(0o644)
     assert say(project)[0] == 0
@@ -66,7 +66,8 @@ def test_where_all_failed_alike_one_is_tried_and_then_all(tmp_path: Path) -> Non
     project = project_of(tmp_path, 5)
     assert say(project)[0] == 1
     _, listed, said = say(project, "failures")
-    assert listed.count("held") == 5
+    assert listed.count("held after") == 5 and "5 held\n" in listed
+    assert "likely the fault of the stage: all of its files fail alike, so it is the stage or what it needs" in listed
     assert "stage 'up' failed alike in 5 files and has made none since: FileNotFoundError: no program 'tool'" in said
     code, _, said = say(project)
     assert code == 1 and "1 failed, 4 held" in said

@@ -98,7 +98,7 @@ def test_what_is_cut_off_is_named(project: Project) -> None:
     (log,) = (project.folder / ".pipeline").glob("*/runs/*.log")
     assert "b.txt: cut off after" in log.read_text()
     failed = say(project, "failures")
-    assert failed.startswith("b.txt (up): interrupted: cut off after") and "attempt" not in failed
+    assert "\n\nb.txt (up): interrupted: cut off after" in failed and "attempt" not in failed
     project.write("go", "")
     assert say(project) == "" and say(project, "failures") == ""
     assert (project.folder / "out" / "b.txt").read_text() == "WAIT"

@@ -19,8 +19,10 @@ SHOWN_ONLY = {"crontab", "text", "ini", "yml"}
 
 
 def as_pattern(shown: str) -> str:
-    """Escape what a command shows for a regular expression that allows any number of seconds."""
-    return re.sub(r"\d+\\\.\d\\ s", r"\\d+\\.\\d s", re.escape(shown))
+    """Escape what a command shows for a regular expression: any seconds, any time, and any place for /srv/photos."""
+    pattern = re.sub(r"\d+\\\.\d\\ s", r"\\d+\\.\\d s", re.escape(shown))
+    pattern = re.sub(r"\d{4}(\\-\d\d){2}\\ \d\d(:\d\d){2}", r"[-\\d]{10} [:\\d]{8}", pattern)
+    return pattern.replace("/srv/photos", r"/\S+")
 
 
 def run_console(text: str, folder: Path) -> None:
