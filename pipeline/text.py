@@ -116,6 +116,20 @@ def program() -> str:
     return "filemill" if os.path.basename(sys.argv[0]) == "filemill" else "python -m pipeline"
 
 
+def quoted(path: str) -> str:
+    """Return a path as one word of a shell command; what is not printable in a way that bash and zsh know."""
+    if path.isprintable():
+        import shlex  # here, since most runs name no command
+
+        return shlex.quote(path)
+    parts = (each if each.isprintable() and each not in "'\\" else _octal(each) for each in path)
+    return f"$'{''.join(parts)}'"
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'X'?` for the known word that is closest to a word; empty if none is close."""
     import difflib

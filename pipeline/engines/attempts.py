@@ -29,6 +29,8 @@ class WorkerFailure(NamedTuple):
     output: str = ""
     is_shared: bool = False
     """True if other workers died with it, so that any of their jobs may be the guilty one."""
+    seat: int | None = None
+    """The number of the worker's slot; None if no worker died."""
 
 
 class NextStep(Enum):
@@ -126,6 +128,7 @@ class Attempt:
     def add_failure(self, failure: WorkerFailure, stages: Sequence[StageInfo]) -> NextStep:
         """Record that the remaining targets killed a worker: forgiven once, then that stage and all below it fail."""
         self._add_output(failure.output)
+        self.seat = self.seat if failure.seat is None else failure.seat
         self.tries += 1
         self.mark_again()
         is_first = not (self.needs_memory if failure.kind == "memory" else self.has_failed_once)

@@ -227,7 +227,7 @@ class Supervisor:
             self._dead_starts = self._killed_starts = 0
         if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
             failure = _failure_of(worker, last, code, output, self._is_memory_kill(code))
-            self.events.put(WorkerDeath(last, failure, worker.held_bytes))
+            self.events.put(WorkerDeath(last, failure._replace(seat=worker.slot.number), worker.held_bytes))
 
     def _is_memory_kill(self, code: int) -> bool:
         """Return whether the kernel has killed more processes for want of memory than deaths were explained by that."""

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.config.model import Config
-from pipeline.errors import ENDED_IN_ORDER, CodeChanged, PolicyStop
+from pipeline.errors import ENDED_IN_ORDER, HELD_ONLY, CodeChanged, PolicyStop
 from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import is_regular
 from pipeline.files.ownership import OwnedFolders, claimed_folders
@@ -93,6 +93,7 @@ def record_plan(context: RunContext) -> None:
         _count_planned(context.summary, context.plan.counts_of_groups)
     numbers = {leaf.number for leaf in context.plan.specs if leaf.number is not None}
     context.summary.up_to_date -= sum(context.made_before[number] for number in numbers)
+    context.observers.on_held(context.summary.held - context.summary.dismissed)
     _record_refused(context, of_groups=False)
 
 
@@ -126,13 +127,13 @@ def note_left_out(context: RunContext) -> None:
         context.note(note)
     if groups := context.plan.counts_of_groups["settling", MEMBERS_UNKNOWN]:
         those = "1 output of a group was" if groups == 1 else f"{groups:,} outputs of groups were"
-        context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}")
+        context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}", is_routine=True)
     for note in walk.describe_left_out():
         context.note(note)
     for note in describe(context.plan.kept):
         context.note(note)
     if walk.unlisted or walk.is_misled:
-        context.summary.exit = 1
+        context.log.end_with(1)
 
 
 def rename(context: RunContext) -> None:
@@ -184,14 +185,16 @@ def prune(context: RunContext) -> None:
         return
     summary.pruned = pruned.removed
     if pruned.failed:
-        summary.exit = 1
+        context.log.end_with(1)
         context.note(pruned.describe_failures())
 
 
-def judge_lost_folders(context: RunContext) -> None:
-    """End with the exit code of a limit where outputs are kept whose sources are gone."""
+def judge(context: RunContext) -> None:
+    """End with the exit code of a limit where outputs are kept whose sources are gone, or are held."""
     if context.plan.kept:
         context.log.end_with(PolicyStop.exit_code)
+    if context.summary.held > context.summary.dismissed:
+        context.log.end_with(HELD_ONLY)
 
 
 # -- what steps share -------------------------------------------------------------------------------------------------
@@ -255,8 +258,6 @@ def _count_planned(summary: Summary, counts: Counter[tuple[Action, Reason]]) -> 
         summary.settling += outputs if reason == SETTLING else 0
         summary.held += outputs if action == "held" else 0
         summary.dismissed += outputs if reason.code == "dismissed" else 0
-    if summary.held > summary.dismissed:
-        summary.exit = max(summary.exit, 1)
 
 
 def _record_refused(context: RunContext, *, of_groups: bool) -> None:
@@ -282,7 +283,7 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
     rename,
     run_jobs,
     prune,
-    judge_lost_folders,
+    judge,
 )
 
 

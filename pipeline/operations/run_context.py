@@ -26,6 +26,7 @@ from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
 from pipeline.files.state_dir import State, open_state
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import origin_of
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.observer import Observers, RunObserver
@@ -34,6 +35,7 @@ from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.operations.remaining_time import RemainingTime
+from pipeline.operations.told import find_news
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
 from pipeline.planning.learnt import Learnt
 from pipeline.planning.plan import Plan, settled_groups
@@ -117,9 +119,9 @@ class RunContext:
         """The keeper of files that may be a person's, or all that is left of a source."""
         return SetAside(self.state.set_aside, self.config.folder)
 
-    def note(self, text: str) -> None:
-        """Add a note that concerns no single output to the summary."""
-        self.log.note(text)
+    def note(self, text: str, *, is_routine: bool = False) -> None:
+        """Add a note that concerns no single output to the summary; what is routine is no news."""
+        self.log.note(text, is_routine=is_routine)
         self.observers.on_note(text)
 
     def open_engine(self) -> Engine:
@@ -263,8 +265,11 @@ def _record_refusal(context: RunContext, error: FilemillError) -> None:
 def close_run(context: RunContext) -> None:
     """Add the notes that need the whole summary, and end the run in the ledger."""
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
-    _note_set_aside(context)
+    summary.recovered = ledger.failures.recovered
+    summary.first_recovered = [(origin_of(source), stage) for source, stage in ledger.failures.first_recovered]
     _note_next_steps(context)
+    find_news(context)
+    _note_set_aside(context)
     if plan and plan.compared and summary.exit in ENDED_IN_ORDER:
         ledger.begin()
         made = context.recorder.made_ranges
@@ -299,8 +304,6 @@ def _note_next_steps(context: RunContext) -> None:
     for stage, files in context.ledger.failures.freed.items():
         what = f"{files:,} files that had failed alike in stage {stage!r}"
         context.note(f"{what} are tried again by the next run, since one of their kind is made now")
-    if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
-        summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
 
 
 def _note_set_aside(context: RunContext) -> None:
