@@ -8,7 +8,6 @@ Each step is a function over the run's context, and raises the errors it cannot 
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +43,7 @@ from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import RangeDigests
 from pipeline.report.summary import Summary
-from pipeline.text import program, shown
+from pipeline.text import program, quoted, shown
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
@@ -180,7 +179,7 @@ def prune(context: RunContext) -> None:
         pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
-        command = f"{program()} prune {shlex.quote(str(config.file))}"
+        command = f"{program()} prune {quoted(str(config.file.absolute()))}"
         context.log.stop(refused.exit_code, f"{refused}: {command}")
         return
     summary.pruned = pruned.removed

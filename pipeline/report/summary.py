@@ -74,10 +74,19 @@ class FailureGroup:
         elif len(self.examples) < _EXAMPLES:
             self.examples.append(Example(origin, result.text, result.detail, [result.stage]))
 
+    @property
+    def is_listed(self) -> bool:
+        """True if each of its files has a line."""
+        return self.outputs == sum(len(each.stages) for each in self.examples)
+
+    def outputs_by_line(self) -> list[int]:
+        """Return the number of outputs that each of the lines tells of."""
+        return [len(each.stages) for each in self.examples] if self.is_listed else [self.outputs]
+
     def lines(self, *, verbose: bool = False, mark: str = "") -> list[str]:
         """Return a line for each of few files, or one for all of many; with `verbose`, with the tracebacks."""
         place, lines = f" at {self.place}" if self.place else "", list[str]()
-        if self.outputs == sum(len(each.stages) for each in self.examples):
+        if self.is_listed:
             heads = [each.line(place) for each in self.examples]
         else:
             names = ", ".join(str(each.origin) for each in self.examples)
@@ -253,7 +262,7 @@ class Summary:
         """Return the lines that are printed without a terminal: none if nothing is new, and at most 4 kB of them."""
         was_stopped = self.exit not in _ORDINARY_ENDS
         groups = self._first_groups(group for group in self.groups.values() if group.is_new)
-        body = [(line, group.outputs) for group in groups for line in group.lines()]
+        body = [each for group in groups for each in zip(group.lines(), group.outputs_by_line(), strict=True)]
         body += [(line, 0) for line in self._recovered()]
         body += [(line, 0) for line in (self.notes if was_stopped else self.new_notes)]
         body += [(self.reminder, 0)] if self.reminder else []

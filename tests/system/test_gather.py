@@ -221,7 +221,7 @@ def test_it_fails_and_skips_as_any_other(project: Project) -> None:
     project.write("in/b/1.txt", "over")
     summary = project.run()
     assert (summary.done, summary.failed, summary.skipped) == (3, 1, 1)
-    assert "  group a (sheet): ValueError: broken sheet (in stage 'sheet')" in summary.lines()
+    assert "  group a (sheet): ValueError: broken sheet (in stage 'sheet') at stages/names.py:12" in summary.lines()
     project.run()
     project.run()
     assert project.plan()["sheet /sheet/a"] == ("held", "held after 3 failed attempts")
