@@ -31,7 +31,7 @@ class ProgressLine(tqdm):  # type: ignore[type-arg]  # it iterates over nothing
         self._progress = progress
         self._has_color = has_color(stream)
         self._raw = _Raw(stream)
-        super().__init__(total=progress.total, initial=progress.done, file=self._raw, leave=False)
+        super().__init__(total=progress.total, initial=progress.done, file=self._raw, leave=False, position=0)
         self._hook = _Hook(stream, self)
 
     @staticmethod
@@ -115,21 +115,22 @@ class _Hook:
     def __init__(self, stream: TextIO, line: ProgressLine) -> None:
         self._stream, self._line, self._pid = stream, line, os.getpid()
         self._write = stream.write
-        self._begun = ""
-        """The beginning of a line that has not ended yet."""
+        self._begun: dict[int, str] = {}
+        """The beginning of a line that each thread has not ended yet: `print` writes the end of it by itself."""
         stream.write = self._write_above  # type: ignore[method-assign]
 
     def _write_above(self, text: str) -> int:
         if os.getpid() != self._pid:  # a forked worker, in which the lock may be held by a thread that is not there
             return self._write(text)
         with self._line.lock:
-            ended, newline, self._begun = f"{self._begun}{text}".rpartition("\n")
+            thread = threading.get_ident()
+            ended, newline, self._begun[thread] = f"{self._begun.get(thread, '')}{text}".rpartition("\n")
             if newline:
                 self._line.write_above(f"{ended}\n")
         return len(text)
 
     def remove(self) -> None:
         """Give the stream back as it was."""
-        if self._stream.__dict__.pop("write", None) and self._begun:
-            self._line.write_above(f"{self._begun}\n")
-            self._begun = ""
+        if self._stream.__dict__.pop("write", None):
+            for begun in filter(None, self._begun.values()):
+                self._line.write_above(f"{begun}\n")
