@@ -43,7 +43,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.mark.parametrize("columns", [20, 40, 80])
 def test_a_run_as_it_looks(project: Project, columns: int) -> None:
     """One line that fits, above it whole what stages print, and at the end the summary in its place."""
-    with Terminal(columns) as terminal:
+    with Terminal(columns, 200) as terminal:
         process = terminal.start(*RUN, "-v", cwd=project.folder)
         lines = terminal.wait_for("75%", "1 failed", "seen: bad")
         (bar,) = (line for line in lines if "%" in line)
