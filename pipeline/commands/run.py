@@ -40,8 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("serial", "pool"), help="who runs the jobs (engine)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done, like 'plan'")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object on stdout")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show what stages print, and tracebacks")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no bar, and a summary only if something failed")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show what stages print, tracebacks, and the summary"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no bar, and only what is new at the end")
     parser.add_argument(
         "--grace",
         type=_seconds,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text import as_json, printable, shown
+from pipeline.text import as_json, printable, quoted, shown
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,24 @@ def test_bytes_can_be_had_back_from_json(name: bytes) -> None:
     """`source` where UTF-8 can say it, `source_b64` beside it where not."""
     read = json.loads(json.dumps(as_json(name), ensure_ascii=False).encode())
     assert base64.b64decode(read["source_b64"]) == name if "source_b64" in read else read["source"].encode() == name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"plain",
+        b"with space",
+        b"it's",
+        b"new\nline",
+        b"esc\x1b[2J'",
+        b"not utf-8 \xff",
+        "rtl \u202e ä".encode(),
+        b"a\\b\t",
+    ],
+)
+def test_a_quoted_path_is_one_word_of_bash(path: bytes) -> None:
+    """Whoever copies the command names that file, and nothing of it acts on the terminal."""
+    word = quoted(os.fsdecode(path))
+    assert word.isprintable()
+    ran = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert ran.stdout == path
