@@ -127,8 +127,10 @@ def note_left_out(context: RunContext) -> None:
     if groups := context.plan.counts_of_groups["settling", MEMBERS_UNKNOWN]:
         those = "1 output of a group was" if groups == 1 else f"{groups:,} outputs of groups were"
         context.note(f"{those} {text_of(MEMBERS_UNKNOWN)}", is_routine=True)
+    # A list of names may well have some that are no inputs; none that is not there.
+    is_routine = context.selection.is_partial and not walk.is_misled
     for note in walk.describe_left_out():
-        context.note(note)
+        context.note(note, is_routine=is_routine)
     for note in describe(context.plan.kept):
         context.note(note)
     if walk.unlisted or walk.is_misled:

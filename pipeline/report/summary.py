@@ -249,7 +249,7 @@ class Summary:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {reasons}")
         lines += self._recovered()
-        lines += [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
+        lines += self._remarks()
         if self.held > self.dismissed:
             lines.append("held files failed too often: 'failures' lists them, --retry-failed tries them once more")
         lines += self.notes
@@ -268,6 +268,7 @@ class Summary:
         body += [(self.reminder, 0)] if self.reminder else []
         if not (body or was_stopped):
             return []
+        body += [(line, 0) for line in self._remarks()]
         head = [self._headline(), *([f"stopped: {self.stopped}"] if self.stopped else [])]
         body += [(f"  {each}", 0) for each in self.cut_off]
         return self._fitted(head, body, self.new_failed - sum(group.outputs for group in groups))
@@ -309,6 +310,9 @@ class Summary:
     def _first_groups(groups: Iterable[FailureGroup]) -> list[FailureGroup]:
         """Return the groups that are shown: new ones first, and the largest of them."""
         return sorted(groups, key=lambda group: (not group.is_new, -group.files))[:_SHOWN_GROUPS]
+
+    def _remarks(self) -> list[str]:
+        return [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
 
     def _recovered(self) -> list[str]:
         """Return the line on outputs that had failed before."""
