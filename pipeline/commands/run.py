@@ -171,6 +171,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         print(json.dumps(summary.as_json()))
+    is_quiet = arguments.quiet or (arguments.json and not arguments.verbose)
     print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)
     return summary.exit
 
@@ -216,6 +217,6 @@ def _run_sample(
     seed = arguments.seed if arguments.seed is not None else new_seed()
     sample = Sample(arguments.sample, Path(arguments.output_root), seed, only_of(arguments))
     summary = run_sample(config, sample, observers, arguments.grace)
-    if not summary.exit and not sys.stderr.isatty() and not arguments.quiet:  # where no summary says it
+    if not (sys.stderr.isatty() or arguments.verbose or arguments.quiet):  # where no summary says it
         print(summary.notes[-1], file=sys.stderr)
     return summary

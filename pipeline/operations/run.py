@@ -242,6 +242,7 @@ def _run_groups(context: RunContext, groups: GroupPlanner) -> None:
         plan.count_groups()
     groups.forget_past_failures()
     _count_planned(context.summary, plan.counts_of_groups)
+    context.observers.on_held(context.summary.held - context.summary.dismissed)
     _record_refused(context, of_groups=True)
     recorder.commit()
     if count := plan.jobs_of_groups:

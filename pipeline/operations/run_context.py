@@ -246,6 +246,7 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
     except Exception as error:
         context.log.write(traceback.format_exc())
         if not is_start_refused(error):
+            context.observers.on_jobs_ended()
             raise
         context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
     finally:

@@ -86,6 +86,9 @@ class TerminalObserver(RunObserver):
             self._display = None
         self._progress.done, self._progress.total, self._progress.left_s = 0, None, None
 
+    def on_end(self) -> None:
+        self.on_jobs_ended()  # none may have begun, where no worker could be started
+
     def _open(self) -> None:
         """Open the display, unless it is open. Files of a first run end before it is known how many there are."""
         if not self._has_bar or self._display is not None:

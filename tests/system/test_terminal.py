@@ -84,6 +84,17 @@ def test_a_run_that_is_stopped_leaves_no_bar(
         assert terminal.raw.endswith(b"\n")
 
 
+def test_workers_that_cannot_start_leave_no_bar(project: Project) -> None:
+    """No job has begun then, and none has ended."""
+    project.edit("pipeline.yaml", "processes: 2", "processes: 2, initializer: 'broken:start'")
+    project.write("broken.py", "import os, multiprocessing\ndef start():\n    os._exit(7)\n")
+    with Terminal(70, 100) as terminal:
+        assert terminal.start(*RUN, cwd=project.folder).wait(60) == 3
+        terminal.hang_up()
+        assert "0/4" in terminal.raw.decode() and not any("%" in line for line in terminal.lines)
+        assert "stopped: " in "\n".join(terminal.lines)
+
+
 def test_ctrl_c_twice(project: Project) -> None:
     """The terminal echoes it, and the echo goes with the bar; the second one does not wait."""
     with Terminal(40) as terminal:
