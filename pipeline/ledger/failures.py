@@ -244,11 +244,12 @@ class Failures:
         """Delete the failures that `forget_later` has collected, and count what has recovered by that."""
         if not self.past:
             return
-        look = "SELECT 1 FROM failures WHERE source = ? AND stage = ? AND kind != 'interrupted'"
-        recovered = [each for each in self.past if self._connection.execute(look, each).fetchone()]
+        look = "SELECT kind FROM failures WHERE source = ? AND stage = ?"
+        found = [(each, kind) for each in self.past for (kind,) in self._connection.execute(look, each)]
+        recovered = [each for each, kind in found if kind != "interrupted"]
         self.recovered += len(recovered)
         self.first_recovered += recovered[: _NAMED - len(self.first_recovered)]
-        self.forget(self.past)
+        self.forget(each for each, _ in found)
         self.past.clear()
 
     def count_attempts(self, run: str, exit_code: int) -> None:

@@ -73,6 +73,15 @@ def test_a_new_failure_is_said_once_with_all_that_helps(project: Project, pipeli
     assert "1 failed" in pipeline("-v").stderr
 
 
+def test_verbose_always_ends_with_the_summary(project: Project, pipeline: Pipeline) -> None:
+    """So that the log of a CI is not empty: also where nothing was to be done, or the run before says what."""
+    project.write("in/bad", "3")
+    assert pipeline().stderr == ""
+    for arguments in (("-v",), ("-v",), ("-v", "--json"), ("-v", "--force")):
+        assert pipeline(*arguments).stderr.startswith("pipeline: 3 "), arguments
+    assert pipeline("-v", "-q").stderr == pipeline("--json").stderr == ""
+
+
 def test_another_source_or_recipe_is_another_failure(project: Project, pipeline: Pipeline) -> None:
     """It was tried anew, and in vain; so it is said, and so is what has recovered."""
     assert "1 failed" in pipeline().stderr and not pipeline().stderr
