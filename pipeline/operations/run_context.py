@@ -33,9 +33,9 @@ from pipeline.observer import Observers, RunObserver
 from pipeline.operations.code_watch import CodeWatch
 from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.launch import open_engine
+from pipeline.operations.news import find_news
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.operations.remaining_time import RemainingTime
-from pipeline.operations.told import find_news
 from pipeline.operations.unchanged_note import UnchangedNote, keep_note, note_of
 from pipeline.planning.learnt import Learnt
 from pipeline.planning.plan import Plan, settled_groups
