@@ -20,7 +20,7 @@ from pipeline.text import counted, in_general, one_line, printable, program, quo
 _REASONS = {"members_failed": "members failed"}
 # How many kinds of files that no stage reads are named.
 _KINDS = 6
-# How many failed files are kept with all that is known of them; `failures` lists them all.
+# How many failed files, and groups of them, are kept with all that is known of them; `failures` lists them all.
 _KEPT = 20
 # How many groups of failures are shown, and how many are told apart at all: texts that all differ must fill no memory.
 _SHOWN_GROUPS, _MAX_GROUPS = 10, 1000
@@ -139,7 +139,8 @@ class Summary:
         if key not in self.groups and len(self.groups) < _MAX_GROUPS:
             self.groups[key] = FailureGroup(reason, result.place, result.is_new)
         if group := self.groups.get(key):
-            group.add(origin, result)
+            # A traceback may be long, and the log has all of them.
+            group.add(origin, result if len(self.groups) <= _KEPT else result._replace(detail=""))
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints; the rarer counts are left out if they are 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -70,6 +71,16 @@ def test_no_more_than_ten_reasons_are_shown_and_the_rest_is_counted() -> None:
         *(outcome("failed", f"kind {chr(97 + n)}", "error", b"%d" % n, is_new=True) for n in range(26))
     ).news()
     assert "  ... and 16 more new failures" in news and len(news) == 16
+
+
+def test_failures_without_end_fill_no_memory() -> None:
+    """Of a million different ones each has a long traceback; all are counted."""
+    summary = Summary()
+    for number in range(5000):
+        result = Result("up", b"/o", "failed", "x" * 400, "error", "T" * 60_000, place=f"x.py:{number}")
+        summary.add(Outcome(Source(b"%d" % number, 1, 1), (result,)))
+    assert len(pickle.dumps(summary)) < 4_000_000 and summary.failed == 5000
+    assert "  ... and 4,990 more: python -m pipeline failures" in summary.lines()
 
 
 def test_new_failures_come_first_and_are_marked_among_others() -> None:
