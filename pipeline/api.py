@@ -91,7 +91,8 @@ def run(
         options: The options of `run` on the command line, such as `processes=4` or `only="*.jpg"`.
 
     Returns:
-        The summary. Its `exit` is the exit code of the command line: 0 if all is up to date, 1 if files failed.
+        The summary. Its `exit` is the exit code of the command line: 0 if all is up to date, 1 if files failed, 6 if
+        none did and files are held that failed before.
 
     Raises:
         FilemillError: Nothing was run, and the text says why.

@@ -32,6 +32,8 @@ HELD_ONLY = 6
 """The exit code of a run in which nothing failed, while files are held from before."""
 TIME_IS_UP = 5
 """The exit code of a run that its time limit ended, while all was well."""
+SUCCEEDED = (0, TIME_IS_UP, HELD_ONLY)
+"""The exit codes of runs after which nobody need do anything today."""
 
 
 class FilemillError(Exception):

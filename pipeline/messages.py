@@ -198,6 +198,10 @@ class Result(NamedTuple):
     """The path, as spelt in the file system, of a file that already has the output's name; empty if there is none."""
     moved_under: str = ""
     """The name of the stage that was at work when the source changed or vanished; empty if none was."""
+    place: str = ""
+    """The file and line of the user's code in which it failed, such as stages/sharpen.py:12; empty if none is known."""
+    is_new: bool = False
+    """True for a failure that the run has recorded and none before it, of the same source by the same recipe."""
 
     @property
     def noted(self) -> str:

@@ -37,6 +37,9 @@ class RunObserver:
         A first run may have handed out some of them before.
         """
 
+    def on_held(self, outputs: int) -> None:
+        """Called before `on_planned` with the number of outputs that are not tried, since they failed too often."""
+
     def on_step(self, step: Step) -> None:
         """Called after a stage was called, a value converted or an output written in this process."""
 
@@ -90,6 +93,9 @@ class Observers(RunObserver):
 
     def on_planned(self, files: int) -> None:
         self._tell("on_planned", files)
+
+    def on_held(self, outputs: int) -> None:
+        self._tell("on_held", outputs)
 
     def on_step(self, step: Step) -> None:
         self._tell("on_step", step)

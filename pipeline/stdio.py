@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from pipeline.text import printable
 
@@ -80,6 +80,24 @@ def print_error(text: object) -> None:
     lines = [str(text), *(f"warning: {each}" for each in getattr(text, "__notes__", ()))]
     with suppress(OSError):
         print(printable("\n".join(lines)), file=sys.stderr, flush=True)
+
+
+def has_escapes(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that knows escape sequences."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def has_color(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal on which colors are wanted; see https://no-color.org."""
+    return has_escapes(stream) and not os.environ.get("NO_COLOR")
+
+
+_COLORS = {"red": 31, "green": 32, "yellow": 33}
+
+
+def in_color(text: str, color: Literal["red", "green", "yellow"]) -> str:
+    """Return a text with the escape sequences that give it a color."""
+    return f"\x1b[{_COLORS[color]}m{text}\x1b[0m"
 
 
 def _discard(number: int) -> None:

@@ -45,8 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("serial", "pool"), help="who runs the jobs (engine)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done, like 'plan'")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object on stdout")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show what stages print, and tracebacks")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no bar, and a summary only if something failed")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show what stages print, tracebacks, and the summary"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no bar, and only what is new at the end")
     parser.add_argument(
         "--grace",
         type=_seconds,
@@ -264,6 +266,7 @@ def _run(arguments: argparse.Namespace, turn: Turn) -> int:
         )
     if arguments.json:
         print(json.dumps(summary.as_json()))
+    is_quiet = arguments.quiet or (arguments.json and not arguments.verbose)
     print_summary(summary, is_quiet=is_quiet, is_verbose=arguments.verbose)
     print_untold(summary)
     return summary.exit
@@ -328,6 +331,6 @@ def _run_sample(
     seed = arguments.seed if arguments.seed is not None else new_seed()
     sample = Sample(arguments.sample, Path(arguments.output_root), seed, only_of(arguments))
     summary = run_sample(config, sample, observers, arguments.grace)
-    if not summary.exit and not sys.stderr.isatty() and not arguments.quiet:  # where no summary says it
+    if not (sys.stderr.isatty() or arguments.verbose or arguments.quiet):  # where no summary says it
         print(summary.notes[-1], file=sys.stderr)
     return summary

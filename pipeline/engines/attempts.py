@@ -29,10 +29,10 @@ class WorkerFailure(NamedTuple):
     output: str = ""
     is_shared: bool = False
     """True if other workers died with it, so that any of their jobs may be the guilty one."""
+    seat: int | None = None
+    """The number of the worker's slot; None if no worker died."""
     usage: Usage | None = None
     """When the job began that was running, and how long it had by then; None if none was."""
-    seat: int | None = None
-    """The number of the worker's slot."""
 
 
 class NextStep(Enum):

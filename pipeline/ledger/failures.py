@@ -33,15 +33,20 @@ _SAME = (
 _RECORD = f"""
 INSERT INTO failures
     (source, stage, kind, error, attempts, run, tried, source_size, source_mtime_ns, recipe, output, failed_at,
-    first_failed_at)
-VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) ON CONFLICT (source, stage) DO UPDATE SET
+    first_failed_at, seat, place)
+VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13) ON CONFLICT (source, stage) DO UPDATE SET
     attempts = CASE WHEN {_SAME} THEN attempts ELSE 0 END,
     first_failed_at = CASE WHEN {_SAME} THEN first_failed_at ELSE excluded.first_failed_at END,
     dismissed_at = CASE WHEN {_SAME} THEN dismissed_at END,
     dismissed_by = CASE WHEN {_SAME} THEN dismissed_by END,
     kind = excluded.kind, error = excluded.error, run = excluded.run, tried = excluded.tried,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns, recipe = excluded.recipe,
-    output = excluded.output, failed_at = excluded.failed_at
+    output = excluded.output, failed_at = excluded.failed_at, seat = excluded.seat, place = excluded.place
+"""
+# What a stopped run only cut off did not fail, and nobody was told that it did.
+_IS_KNOWN = """
+SELECT 1 FROM failures WHERE source = ?1 AND stage = ?2 AND source_size IS ?3 AND source_mtime_ns IS ?4
+    AND recipe IS ?5 AND (kind != 'interrupted' OR attempts)
 """
 _COLUMNS = (
     "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at, failed_at,"
@@ -54,6 +59,8 @@ _IN_ORDER = (*ENDED_IN_ORDER, TIME_IS_UP)
 _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
 # The failures of a stage by a recipe that began after some time, and that nobody has dismissed.
 _CHOSEN = "stage = ? AND recipe = ? AND tried AND dismissed_at IS NULL AND coalesce(first_failed_at, 1) > ?"
+# How many of the outputs that have recovered are named.
+_NAMED = 20
 # Fewer files that fail for the same reason are no sign that the reason lies elsewhere.
 _FEWEST_ALIKE = 3
 
@@ -146,11 +153,21 @@ class Failures:
         self.has_any = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
         """Whether there may be any; where there are none, none is looked for."""
         self.past: list[tuple[bytes, str]] = []
-        """Source and stage of failures that are deleted by the next `flush`."""
+        """Source and stage of outputs that were made or left out; their failures are deleted by the next `flush`."""
         self._alike: dict[str, int] = {}
         """The recipes of the stages whose files failed alike, by the name of the stage."""
+        self.recovered = 0
+        """The number of outputs that had failed before and were made, or left out, by this run."""
+        self.first_recovered: list[tuple[bytes, str]] = []
+        """Source and stage of the first 20 of these."""
         self.freed: dict[str, int] = {}
         """The number of held files that are tried again from now on, by the stage that has made one of them."""
+
+    def anew(self) -> Failures:
+        """Return a table of the same rows for another plan of the same run."""
+        new = Failures(self._connection)
+        new.recovered, new.first_recovered = self.recovered, self.first_recovered
+        return new
 
     def all(
         self, first: bytes = b"", after: bytes | None = None, *, listed: bool = False, of_files: bool = False
@@ -187,18 +204,26 @@ class Failures:
         ).fetchone()
         return str(found[0]) if found else ""
 
-    def record(self, run: str, outcome: Outcome, result: Result, recipe: int | None, tried: bool) -> None:
-        """Record a failure; `count_attempts` counts it when the run has ended."""
+    def record(self, run: str, outcome: Outcome, result: Result, recipe: int | None, tried: bool) -> bool:
+        """Record a failure, which `count_attempts` counts when the run has ended; return whether it is a new one.
+
+        It is new unless the same source has failed by the same recipe before. One that changed while it was read is so
+        each time.
+        """
         self.flush()
         source, source_size, source_mtime_ns = columns_of(outcome.origin)
         if result.kind in MOVED:
             if result.kind == "changed":
                 self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source, result.stage))
-            return
+            return True
+        of_source = (source_size, source_mtime_ns, recipe)
+        known = self._connection.execute(_IS_KNOWN, (source, result.stage, *of_source)) if self.has_any else None
+        is_new = known is None or known.fetchone() is None
         self.has_any = True
         values = (source, result.stage, result.kind or "error", result.text, run, tried)
-        of_source = (source_size, source_mtime_ns, recipe)
-        self._connection.execute(_RECORD, (*values, *of_source, _shorten(outcome.output), time.time_ns()))
+        rest = (_shorten(outcome.output), time.time_ns(), outcome.seat, result.place)
+        self._connection.execute(_RECORD, (*values, *of_source, *rest))
+        return is_new
 
     def of_run(self, run: str) -> Iterator[FailureOfRun]:
         """Yield what failed in a run, in byte order of the sources; not what was only cut off."""
@@ -270,10 +295,16 @@ class Failures:
         self.freed[stage] = self._connection.execute(free, (stage, self._alike.pop(stage))).rowcount
 
     def flush(self) -> None:
-        """Delete the failures that `forget_later` has collected."""
-        if self.past:
-            self.forget(self.past)
-            self.past.clear()
+        """Delete the failures that `forget_later` has collected, and count what has recovered by that."""
+        if not self.past:
+            return
+        look = "SELECT kind FROM failures WHERE source = ? AND stage = ?"
+        found = [(each, kind) for each in self.past for (kind,) in self._connection.execute(look, each)]
+        recovered = [each for each, kind in found if kind != "interrupted"]
+        self.recovered += len(recovered)
+        self.first_recovered += recovered[: _NAMED - len(self.first_recovered)]
+        self.forget(each for each, _ in found)
+        self.past.clear()
 
     def count_attempts(self, run: str, exit_code: int) -> None:
         """Count an attempt for what failed in a run, unless the run was cut short."""

@@ -148,8 +148,8 @@ class Ledger:
         self.outputs.set_in_flight(fields[::3])
         self.intents.add_parts(parts)
 
-    def record(self, outcome: Outcome, key: TargetKey, recipes: dict[str, int], tried: bool = True) -> None:
-        """Record the results of a job.
+    def record(self, outcome: Outcome, key: TargetKey, recipes: dict[str, int], tried: bool = True) -> Sequence[str]:
+        """Record the results of a job; return the stages whose outputs failed and had not before.
 
         Args:
             outcome: The job's source and results.
@@ -158,11 +158,12 @@ class Ledger:
             tried: Whether a stage was called; what the plan refuses is no attempt.
         """
         self.has_news = True
-        origin = columns_of(outcome.origin)
+        origin, new = columns_of(outcome.origin), list[str]()
         for result in outcome.results:
             target = key(result.stage, result.path)
             if result.status == "failed":
-                self._record_failure(outcome, result, target, recipes.get(result.stage), tried)
+                if self._record_failure(outcome, result, target, recipes.get(result.stage), tried):
+                    new.append(result.stage)
                 continue
             self.outputs.add(origin, outcome, result, target, recipes[result.stage])
             if self.failures.has_any:
@@ -171,6 +172,7 @@ class Ledger:
             for part in result.parts:
                 one = Result(result.stage, part.path, "done", "", None, "", *part[2:])
                 self.outputs.add(origin, outcome, one, key(one.stage, one.path), recipes[one.stage], part.name)
+        return new
 
     def record_made(
         self,
@@ -198,15 +200,16 @@ class Ledger:
                 for stage in stages:
                     self.failures.forget_later(job.source.path, stage)
 
-    def _record_failure(self, outcome: Outcome, result: Result, target: bytes, recipe: int | None, tried: bool) -> None:
+    def _record_failure(self, outcome: Outcome, result: Result, target: bytes, recipe: int | None, tried: bool) -> bool:
         self.outputs.flush()
-        self.failures.record(self.run, outcome, result, recipe, tried)
+        is_new = self.failures.record(self.run, outcome, result, recipe, tried)
         if result.kind in KILLED:
             self.intents.record([Intent(target, key_of(outcome.origin), result.stage)])
         else:
             self.outputs.clear_in_flight(target)
             self.intents.end_parts(target)
         self.intents.end([target])
+        return is_new
 
     def record_cut_off(self, outcome: Outcome, result: Result, recipe: int | None) -> None:
         """Record that a job was cut off: its output is still known as ours to write, and as unknown."""
@@ -292,7 +295,7 @@ class Ledger:
         for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
-        self.failures = Failures(self._connection)
+        self.failures = self.failures.anew()
         self.targets = Targets(self._connection, "outputs", self.outputs.flush)
 
     def create_plan_tables(self) -> PlanTables:

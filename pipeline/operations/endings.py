@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP, EnvironmentFailure, FilemillError, RunHangs
+from pipeline.errors import SUCCEEDED, EnvironmentFailure, FilemillError, RunHangs
 from pipeline.files import hashlib
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import TOLD_FILE
@@ -20,8 +20,6 @@ from pipeline.report.notify import Entry
 if TYPE_CHECKING:
     from pipeline.report.summary import Summary
 
-# The exit codes with which all is well: those of runs that ended, unless a file has failed, and that of a time limit.
-_ALL_IS_WELL = (*(code for code in ENDED_IN_ORDER if code != 1), TIME_IS_UP)
 # From this exit code on a person has stopped the run.
 _SIGNALLED = 128
 _A_BUG = 70
@@ -58,7 +56,7 @@ class Ending:
     @property
     def is_well(self) -> bool:
         """True if nothing is wrong with the run."""
-        return self.exit in _ALL_IS_WELL
+        return self.exit in SUCCEEDED
 
     @property
     def is_stopped(self) -> bool:

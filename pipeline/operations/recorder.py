@@ -63,9 +63,11 @@ class RunLog:
         with suppress(OSError):  # a full disk must not hide what is to be said about it
             self._file.write(f"{printable(text)}\n")
 
-    def note(self, text: str) -> None:
-        """Add a note to the summary, and write it to the log."""
+    def note(self, text: str, *, is_routine: bool = False) -> None:
+        """Add a note to the summary, and write it to the log; what is routine is no news even if it was never said."""
         self.summary.notes.append(text)
+        if not is_routine:
+            self.summary.new_notes.append(text)
         self.write(text)
 
     def stop(self, exit_code: int, why: str) -> None:
@@ -117,6 +119,8 @@ class Recorder:
         self._recipes = {leaf.stage: leaf.number for leaf in leaves if leaf.number is not None}
         self._errors = errors
         self._root = root
+        self._folder = os.path.join(os.path.dirname(self._summary.yaml), "")
+        """The folder of pipeline.yaml."""
         self._leaves = leaves
         self.is_streaming = False
         """True while jobs run whose rivals are neither on record nor in the plan yet."""
@@ -212,7 +216,7 @@ class Recorder:
         self._learnt.add(outcome)
         self._count_moved(outcome)
         failed_before = self._summary.failed
-        self._record(outcome, is_attempt=True)
+        outcome = self._record(outcome, is_attempt=True)
         if self._summary.failed > failed_before:
             self._count_failed(outcome)
         self._end(outcome)
@@ -230,7 +234,7 @@ class Recorder:
         """Record what the machine refused of one file: no attempt of the file's, and no reason to leave the others."""
         self._unreachable_in_a_row += outcome.refused == "source"
         self.refused.append(outcome.environment)
-        self._record(outcome, is_attempt=False)
+        outcome = self._record(outcome, is_attempt=False)
         if self._unreachable_in_a_row >= _MAX_UNREACHABLE:
             text = f"{self._unreachable_in_a_row} files in a row cannot be read: {outcome.environment}"
             self._log.stop(EnvironmentFailure.exit_code, text)
@@ -308,13 +312,17 @@ class Recorder:
             why = f"{text}; what was in hand was finished, and the same line does the rest"
             self._log.stop(PolicyStop.exit_code, why)
 
-    def _record(self, outcome: Outcome, *, is_attempt: bool) -> None:
+    def _record(self, outcome: Outcome, *, is_attempt: bool) -> Outcome:
+        """Record an outcome; return it with what the record tells of it, for the observers."""
         self._ledger.begin()
         if any(result.taken_by for result in outcome.results):
             outcome = outcome._replace(results=tuple(self._name_rival(outcome, each) for each in outcome.results))
         if self._parts:
             self._parts.update(outcome)
-        self._ledger.record(outcome, self._key, self._recipes, is_attempt)
+        outcome = self._with_places(outcome)
+        if new := self._ledger.record(outcome, self._key, self._recipes, is_attempt):
+            results = (each._replace(is_new=each.status == "failed" and each.stage in new) for each in outcome.results)
+            outcome = outcome._replace(results=tuple(results))
         self._summary.add(outcome)
         self.made.update(
             self._recipes[result.stage] for result in outcome.results if result.status == "done"
@@ -327,6 +335,14 @@ class Recorder:
                     remove_temporaries(result.path, [self._summary.run])
             elif result.notes:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
+        return outcome
+
+    def _with_places(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with the places of its failures relative to the folder of pipeline.yaml, if below that."""
+        if not any(result.place for result in outcome.results):
+            return outcome
+        results = (each._replace(place=each.place.removeprefix(self._folder)) for each in outcome.results)
+        return outcome._replace(results=tuple(results))
 
     def _name_rival(self, outcome: Outcome, result: Result) -> Result:
         """Return a result with the name of the source whose output has the same path, if a run made that."""

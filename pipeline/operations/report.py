@@ -79,9 +79,7 @@ def _make(context: RunContext) -> dict[str, Any]:
         plan=_planned(context),
         runs=list(map(_short, runs)),
         new=_new_failures(context, statistics),
-        recovered=[
-            (origin_of(source), stage) for source, stage in getattr(context.ledger.failures, "first_recovered", ())
-        ],
+        recovered=[(origin_of(source), stage) for source, stage in context.ledger.failures.first_recovered],
         measures=_measures(context),
     )
     return make_report(summary, statistics, about)

@@ -27,6 +27,7 @@ from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
 from pipeline.files.state_dir import State
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.origins import origin_of
 from pipeline.ledger.recovery import is_damage
 from pipeline.ledger.session import open_to_write
 from pipeline.observer import Observers, RunObserver
@@ -35,6 +36,7 @@ from pipeline.operations.guards import Confirmations, Guards, guards_of
 from pipeline.operations.hand_watch import HandWatch, moves_within_s
 from pipeline.operations.launch import open_engine
 from pipeline.operations.lock_out import lock_state
+from pipeline.operations.news import find_news
 from pipeline.operations.recorder import Recorder, RunLog
 from pipeline.operations.remaining_time import RemainingTime
 from pipeline.operations.time_limit import MaxTime
@@ -129,9 +131,9 @@ class RunContext:
         """The keeper of files that may be a person's, or all that is left of a source."""
         return SetAside(self.state.set_aside, self.config.folder)
 
-    def note(self, text: str) -> None:
-        """Add a note that concerns no single output to the summary."""
-        self.log.note(text)
+    def note(self, text: str, *, is_routine: bool = False) -> None:
+        """Add a note that concerns no single output to the summary; what is routine is no news."""
+        self.log.note(text, is_routine=is_routine)
         self.observers.on_note(text)
 
     def open_engine(self) -> Engine:
@@ -292,6 +294,7 @@ def end_run_on_error(context: RunContext) -> Iterator[None]:
     except Exception as error:
         context.log.write(traceback.format_exc())
         if not is_start_refused(error):
+            context.observers.on_jobs_ended()
             raise
         context.log.stop(EnvironmentFailure.exit_code, _describe(error, context.state))
     finally:
@@ -312,8 +315,10 @@ def _record_refusal(context: RunContext, error: FilemillError) -> None:
 def close_run(context: RunContext) -> None:
     """Add the notes that need the whole summary, and end the run in the ledger."""
     plan, ledger, summary = context.plan if context.is_planned else None, context.ledger, context.summary
-    _note_set_aside(context)
+    summary.recovered = ledger.failures.recovered
+    summary.first_recovered = [(origin_of(source), stage) for source, stage in ledger.failures.first_recovered]
     _note_next_steps(context)
+    _note_set_aside(context)
     if plan and plan.compared and ended_in_order(summary):
         ledger.begin()
         made = context.recorder.made_ranges
@@ -331,6 +336,7 @@ def close_run(context: RunContext) -> None:
     swept = met_all and ended_in_order(summary)
     ledger.end_run(summary.exit, _as_recorded(context), swept=swept)
     _report(context)
+    find_news(context)
     context.observers.on_end()
 
 
@@ -371,8 +377,6 @@ def _note_next_steps(context: RunContext) -> None:
     for stage, files in context.ledger.failures.freed.items():
         what = f"{files:,} files that had failed alike in stage {stage!r}"
         context.note(f"{what} are tried again by the next run, since one of their kind is made now")
-    if any(result.detail or result.kind not in ("error", "changed") for _, result in summary.failures):
-        summary.notes.append(f"details: {shown(os.fsencode(context.state.log))}")
 
 
 def _note_set_aside(context: RunContext) -> None:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.evidence import MAX_BYTES, Asked, guess_state
-from pipeline.errors import EnvironmentFailure, FilemillError
+from pipeline.errors import SUCCEEDED, EnvironmentFailure, FilemillError
 from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
 from pipeline.report.live import (
     LIVE,
-    SUCCEEDED,
     Standing,
     clock_time,
     describe_hang,

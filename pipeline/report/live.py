@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import HELD_ONLY, TIME_IS_UP
+from pipeline.errors import SUCCEEDED
 from pipeline.files.clocks import boot_id
 from pipeline.files.file_system import read_regular
 from pipeline.files.permissions import current_umask
@@ -52,8 +52,6 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("pipeline", "yaml", "said", "stopped", "run"), str),
     "last": dict,
 }
-SUCCEEDED = (0, TIME_IS_UP, HELD_ONLY)
-"""The exit codes of runs that count as a success."""
 
 Standing = Literal["running", "stopped", "hung", "ended", "killed", "never"]
 """Whether a run is at work, suspended by a signal, at work and without any progress, over, or cut off by its death."""

@@ -350,9 +350,8 @@ class Statistics(RunObserver):
 
 def failure_of(outcome: Outcome, result: Result) -> FailedOutput:
     """Return a failed result as an example."""
-    place = getattr(result, "place", "")
     return FailedOutput(
-        outcome.origin, result.stage, result.kind or "error", result.text, place, result.detail, outcome.output,
+        outcome.origin, result.stage, result.kind or "error", result.text, result.place, result.detail, outcome.output,
         outcome.seat, is_new=result.kind in MOVED,
     )  # fmt: skip
 

@@ -1,23 +1,33 @@
-"""The summary of a run: its counts, the first of its failures, and its text for a person."""
+"""The summary of a run: its counts, its failures by reason, and its text for a person, at a terminal or in a mail."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
 
+from pipeline.errors import SUCCEEDED, TIME_IS_UP
 from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
-from pipeline.stdio import print_error
-from pipeline.text import in_general, indented, printable, program
+from pipeline.report.failure_group import FailureGroup
+from pipeline.stdio import has_color, in_color, print_error
+from pipeline.text import counted, in_general, one_line, printable, program, quoted, shown
 
 # What a failure is counted as, where its text has figures of its own.
 _REASONS = {"members_failed": "members failed"}
 # How many kinds of files that no stage reads are named.
 _KINDS = 6
-# How many failed files the summary names; `failures` lists them all.
-_NAMED = 20
+# How many failed files, and groups of them, are kept with all that is known of them; `failures` lists them all.
+_KEPT = 20
+# How many groups of failures are shown, and how many are told apart at all: texts that all differ must fill no memory.
+_SHOWN_GROUPS, _MAX_GROUPS = 10, 1000
+# What is printed without a terminal becomes a mail: so many bytes in all, and so many characters a line.
+_MAIL_BYTES, _MAIL_LINE = 4000, 600
+# A run that ends otherwise was stopped, and always says why.
+_ORDINARY_ENDS = (*SUCCEEDED, 1)
 
 
 @dataclass
@@ -67,12 +77,20 @@ class Summary:
     """The reason for which the run ended early; empty if it did not."""
     notes: list[str] = field(default_factory=list)
     """Further remarks for a person, in order."""
+    new_notes: list[str] = field(default_factory=list)
+    """Those of them that the run before did not tell as well."""
+    reminder: str = ""
+    """What is said once a week of files that are held; empty unless it is time for it."""
     failures: list[tuple[Origin, Result]] = field(default_factory=list)
     """The first 20 failed outputs, each with its source or group."""
+    groups: dict[tuple[bool, str, str, str], FailureGroup] = field(default_factory=dict)
+    """The failed outputs, by whether they are new, kind, reason and place."""
     new_failed: int = 0
     """The number of failed outputs that had not failed before, of the same source by the same recipe."""
     recovered: int = 0
-    """The number of outputs that had failed before and are made now."""
+    """The number of outputs that had failed before and are made, or left out, now."""
+    first_recovered: list[tuple[Origin, str]] = field(default_factory=list)
+    """The first 20 of these, each with its source or group and its stage."""
     reasons: Counter[str] = field(default_factory=Counter)
     """The number of failed outputs, by reason."""
     cut_off: list[str] = field(default_factory=list)
@@ -112,11 +130,19 @@ class Summary:
     def add_failure(self, origin: Origin, result: Result) -> None:
         """Count a failed output."""
         self.failed += 1
-        self.exit = max(self.exit, 1)
-        reason = _REASONS.get(result.code) or in_general(result.text)
-        self.reasons[reason if result.kind == "error" else result.kind or "error"] += 1
-        if len(self.failures) < _NAMED:
+        self.new_failed += result.is_new
+        self.exit = 1 if self.exit in _ORDINARY_ENDS else self.exit
+        kind = result.kind or "error"
+        reason = (_REASONS.get(result.code) or in_general(result.text)) if result.kind == "error" else kind
+        self.reasons[reason] += 1
+        if len(self.failures) < _KEPT:
             self.failures.append((origin, result))
+        key = (result.is_new, kind, reason, result.place)
+        if key not in self.groups and len(self.groups) < _MAX_GROUPS:
+            self.groups[key] = FailureGroup(reason, result.place, result.is_new)
+        if group := self.groups.get(key):
+            # A traceback may be long, and the log has all of them.
+            group.add(origin, result if len(self.groups) <= _KEPT else result._replace(detail=""))
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints; the rarer counts are left out if they are 0."""
@@ -142,28 +168,102 @@ class Summary:
 
     def lines(self, *, verbose: bool = False) -> list[str]:
         """Return the lines of the summary: one if all is well; with `verbose`, failures have their tracebacks."""
-        lines = [self._headline(), *_named(self.failures, verbose), *(f"  {each}" for each in self.cut_off)]
-        if self.failed > len(self.failures):
-            lines.append(f"  ... and {self.failed - len(self.failures):,} more: {program()} failures")
+        shown_groups = self._first_groups(self.groups.values())
+        mark = "new: " if self.new_failed < self.failed else ""
+        lines = [self._headline()]
+        for group in shown_groups:
+            lines += group.lines(verbose=verbose, mark=mark if group.is_new else "")
+        lines += [f"  {each}" for each in self.cut_off]
+        if more := self.failed - sum(group.outputs for group in shown_groups):
+            lines.append(f"  ... and {more:,} more: {program()} failures")
         if len(self.reasons) > 1:
-            counted = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
-            lines.append(f"reasons: {counted}")
-        lines += [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
+            lines.append(f"reasons: {reasons}")
+        lines += self._recovered()
+        lines += self._remarks()
         if self.held > self.dismissed:
             lines.append("held files failed too often: 'failures' lists them, --retry-failed tries them once more")
-        lines += self.notes + ([f"stopped: {self.stopped}"] if self.stopped else [])
+        lines += self.notes
+        if self.log and any(each.detail or each.kind not in ("error", "changed") for _, each in self.failures):
+            lines.append(f"details: {self.log}")
+        lines += [f"stopped: {self.stopped}"] if self.stopped else []
         return [printable(line) for line in lines]
+
+    def news(self) -> list[str]:
+        """Return the lines that are printed without a terminal: none if nothing is new, and at most 4 kB of them."""
+        was_stopped = self.exit not in _ORDINARY_ENDS
+        groups = self._first_groups(group for group in self.groups.values() if group.is_new)
+        body = [each for group in groups for each in zip(group.lines(), group.outputs_by_line(), strict=True)]
+        body += [(line, 0) for line in self._recovered()]
+        body += [(line, 0) for line in (self.notes if was_stopped else self.new_notes)]
+        body += [(self.reminder, 0)] if self.reminder else []
+        if not (body or was_stopped):
+            return []
+        body += [(line, 0) for line in self._remarks()]
+        head = [self._headline(), *([f"stopped: {self.stopped}"] if self.stopped else [])]
+        body += [(f"  {each}", 0) for each in self.cut_off]
+        return self._fitted(head, body, self.new_failed - sum(group.outputs for group in groups))
+
+    def _fitted(self, head: list[str], body: list[tuple[str, int]], more: int) -> list[str]:
+        """Return the lines of a mail; where they are too long together, the last of its body are left out and counted.
+
+        Each line of the body comes with the number of outputs that it tells of; `more` of them are in none.
+        """
+        body, end, cut = [(_cut(line), outputs) for line, outputs in body], self._whereabouts(), 0
+        while True:
+            left_out = [f"  ... and {counted(more, 'more new failure')}"] if more else []
+            left_out += [f"  ... and {counted(cut, 'more line')}"] if cut else []
+            lines = [*map(_cut, head), *(line for line, _ in body), *left_out, *end]
+            if sum(len(line.encode(errors="replace")) + 1 for line in lines) <= _MAIL_BYTES or not (body or end):
+                return lines
+            if body:
+                cut, more = cut + (not body[-1][1]), more + body.pop()[1]
+            else:
+                end.pop()
+
+    def _whereabouts(self) -> list[str]:
+        """Return the command that helps, and where pipeline.yaml, state, log and report lie."""
+        places = [("pipeline", self.yaml), ("state", self.state), ("log", self.log), ("report", self.report)]
+        command = self._next_command()
+        return [
+            *([f"next: {command}"] if command else []),
+            *(f"{name}: {shown(os.fsencode(path))}" for name, path in places if path),
+        ]
+
+    def _next_command(self) -> str:
+        if not self.yaml:
+            return ""
+        if self.exit == TIME_IS_UP or (self.exit not in _ORDINARY_ENDS and self.exit != 4):
+            return f"{program()} {quoted(self.yaml)}"
+        return f"{program()} failures {quoted(self.yaml)}" if self.new_failed or self.reminder else ""
+
+    @staticmethod
+    def _first_groups(groups: Iterable[FailureGroup]) -> list[FailureGroup]:
+        """Return the groups that are shown: new ones first, and the largest of them."""
+        return sorted(groups, key=lambda group: (not group.is_new, -group.files))[:_SHOWN_GROUPS]
+
+    def _remarks(self) -> list[str]:
+        return [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
+
+    def _recovered(self) -> list[str]:
+        """Return the line on outputs that had failed before."""
+        if not self.recovered:
+            return []
+        names = list(dict.fromkeys(f"{origin} ({stage})" for origin, stage in self.first_recovered))[:_SHOWN_GROUPS]
+        more = self.recovered - len(names)
+        return [f"recovered: {', '.join(names)}{f' and {more:,} more' if more else ''}"]
 
     def _headline(self) -> str:
         head = f"{self.pipeline}: " if self.pipeline else ""
-        counted = [("done", self.done), ("renamed", self.renamed), ("up to date", self.up_to_date)]
-        counted += [("edited", self.edited), ("skipped", self.skipped)]
-        counted += [("failed", self.failed), ("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
-        counted += [("settling", self.settling), (f"unmatched ({kinds_of(self.kinds_unmatched)})", self.unmatched)]
-        counted += [("vanished", self.vanished)]
-        counted += [("pruned", self.pruned)]
+        are_new = f" ({self.new_failed:,} new)" if 0 < self.new_failed < self.failed else ""
+        counts = [("done", self.done), ("renamed", self.renamed), ("up to date", self.up_to_date)]
+        counts += [("edited", self.edited), ("skipped", self.skipped), (f"failed{are_new}", self.failed)]
+        counts += [("held", self.held - self.dismissed), ("dismissed", self.dismissed)]
+        counts += [("settling", self.settling), (f"unmatched ({kinds_of(self.kinds_unmatched)})", self.unmatched)]
+        counts += [("vanished", self.vanished)]
+        counts += [("pruned", self.pruned)]
         nothing = "nothing done" if self.stopped else "nothing to do"
-        parts = [f"{number:,} {word}" for word, number in counted if number] or [nothing]
+        parts = [f"{number:,} {word}" for word, number in counts if number] or [nothing]
         files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"
         return f"{head}{', '.join(parts)} ({files}, {self.seconds:.1f} s)"
 
@@ -175,23 +275,19 @@ def kinds_of(kinds: Counter[str]) -> str:
     return ", ".join(shown + ([f"{rest:,} others"] if rest else []))
 
 
-def _named(failures: list[tuple[Origin, Result]], verbose: bool) -> list[str]:
-    """Return a line for each distinct failure of a file; outputs that failed alike share one."""
-    alike: dict[tuple[Origin, str], list[Result]] = {}
-    for origin, result in failures:
-        alike.setdefault((origin, result.text), []).append(result)
-    lines = []
-    for (origin, text), results in alike.items():
-        lines.append(f"  {origin} ({', '.join(result.stage for result in results)}): {text}")
-        if verbose and results[0].detail:
-            lines.append(indented(results[0].detail))
-    return lines
+def _cut(line: str) -> str:
+    """Return a line of a mail, printable and cut to what a line may have."""
+    return f"{line[: len(line) - len(line.lstrip())]}{one_line(line, _MAIL_LINE)}"
 
 
 def print_summary(summary: Summary, *, is_quiet: bool, is_verbose: bool) -> None:
-    """Print the summary to stderr: on a terminal unless quiet, elsewhere if something is wrong or was set aside."""
-    if summary.exit or summary.set_aside or (sys.stderr.isatty() and not is_quiet):
-        print("\n".join(summary.lines(verbose=is_verbose)), file=sys.stderr)
+    """Print the summary to stderr: all of it on a terminal, or if verbose; else, or if quiet, what is new."""
+    is_whole = not is_quiet and (is_verbose or sys.stderr.isatty())
+    lines = summary.lines(verbose=is_verbose) if is_whole else summary.news()
+    if is_whole and has_color(sys.stderr):
+        lines[0] = in_color(lines[0], "red" if summary.exit not in SUCCEEDED else "green")
+    if lines:
+        print("\n".join(lines), file=sys.stderr)
 
 
 def print_untold(summary: Summary) -> None:

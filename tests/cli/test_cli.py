@@ -99,6 +99,7 @@ def test_only_twice_means_both(texts: Path, capfd: pytest.CaptureFixture[str]) -
     assert json.loads(capfd.readouterr().out)["done"] == 2
     assert not (texts / "out" / "b").exists()
     assert main([file, "--engine", "serial", "--only", "x", "--only", "y z", "--json"]) == 0
+    assert "no file matches --only x --only 'y z'\n" in capfd.readouterr().err
     assert main([file, "--only", "a", "--only", "!"]) == 2
     assert capfd.readouterr().err == "--only: '!' is no gitignore pattern\n"
     assert main([file, "--engine", "serial", "--only", "", "--json"]) == 0  # as `--only "$UNSET"` gives it

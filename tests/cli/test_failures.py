@@ -55,7 +55,7 @@ def failures(project: Project) -> list[Failure]:
 
 
 def test_three_nights_then_it_is_held(moody: Project) -> None:
-    """Each night says how often it was; after the third the file is left alone, and exit 1 says so every night."""
+    """Each night says how often it was; after the third the file is left alone, and exit 6 says so every night."""
     for attempt in (1, 2):
         assert moody.run().failed == 1
         assert moody.plan()["up bad"] == ("make", f"failed before (error, attempt {attempt} of 3)")
@@ -63,7 +63,7 @@ def test_three_nights_then_it_is_held(moody: Project) -> None:
     for _ in range(3):
         assert moody.plan()["up bad"] == HELD
         summary = moody.run()
-        assert (summary.held, summary.failed, summary.up_to_date, summary.exit) == (1, 0, 1, 1)
+        assert (summary.held, summary.failed, summary.up_to_date, summary.exit) == (1, 0, 1, 6)
         assert any("--retry-failed" in line for line in summary.lines())
     assert [each.attempts for each in failures(moody)] == [3]
 
@@ -146,7 +146,7 @@ def test_only_the_stage_that_failed_is_held(tmp_path: Path) -> None:
     project.edit("pipeline.yaml", "engine", more)
     assert project.plan() == {"up a": HELD, "raw a": ("make", "new")}
     summary = project.run()
-    assert (summary.done, summary.held, summary.exit) == (1, 1, 1)
+    assert (summary.done, summary.held, summary.exit) == (1, 1, 6)
 
 
 def test_a_new_output_path_does_not_lift_a_hold(held: Project) -> None:

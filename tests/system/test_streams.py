@@ -107,7 +107,7 @@ def test_a_closed_stdin(project: Project) -> None:
     assert (listed.returncode, listed.stdout) == (2, "")
     assert listed.stderr.startswith("--files-from -: stdin is closed; ")
     assert run("try in/bad --pdb").returncode == 1
-    ran = run("--force --engine pool")
+    ran = run("--force --engine pool -v")
     assert ran.returncode == 1 and "bad (up): ValueError: bad text" in ran.stderr
 
 

@@ -9,6 +9,7 @@ from pipeline.observer import Observers, RunObserver, Step
 
 EVENTS: dict[str, tuple[object, ...]] = {
     "on_start": (),
+    "on_held": (2,),
     "on_planned": (3,),
     "on_step": (Step("up", "made", "str", 0.1),),
     "on_outcome": (Outcome(Source(b"a", 1, 1), ()),),

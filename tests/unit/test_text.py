@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.units import DURATION
-from pipeline.text import as_json, cut_to, printable, seconds_of, shown, width_of
+from pipeline.text import as_json, cut_to, printable, quoted, seconds_of, shown, width_of
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,24 @@ def test_what_is_no_duration(text: str) -> None:
 def test_a_line_is_cut_to_the_columns_of_a_terminal(text: str, columns: int, cut: str) -> None:
     """Wide characters take two, accents none."""
     assert cut_to(text, columns) == cut and width_of(cut) <= columns
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"plain",
+        b"with space",
+        b"it's",
+        b"new\nline",
+        b"esc\x1b[2J'",
+        b"not utf-8 \xff",
+        "rtl \u202e ä".encode(),
+        b"a\\b\t",
+    ],
+)
+def test_a_quoted_path_is_one_word_of_bash(path: bytes) -> None:
+    """Whoever copies the command names that file, and nothing of it acts on the terminal."""
+    word = quoted(os.fsdecode(path))
+    assert word.isprintable()
+    ran = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert ran.stdout == path

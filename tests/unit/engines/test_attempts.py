@@ -228,3 +228,11 @@ def test_a_full_disk_is_no_matter_of_memory() -> None:
     attempt = Attempt(job("x", "web"))
     claim = outcome(attempt, failed("web", "memory"), claimed_bytes=300, environment="disk full")
     assert attempt.add_outcome(claim) is NextStep.DELIVER
+
+
+def test_a_killed_job_is_of_the_seat_in_which_it_was_killed() -> None:
+    """Not of that in which it had an outcome before."""
+    attempt = Attempt(job("x", "web"))
+    attempt.add_failure(CRASH._replace(seat=1), STAGES)
+    attempt.add_failure(CRASH._replace(seat=3), STAGES)
+    assert attempt.outcome().seat == 3
