@@ -271,7 +271,7 @@ options:
   -h, --help      this text; {program()} VERB --help: the options of a verb
   --version       the version
 
-exit codes: 0 all up to date, 1 some files failed or are held, 2 wrong use, 3 stopped by the machine,
+exit codes: 0 all up to date, 1 some files failed, 2 wrong use, 3 stopped by the machine,
             4 stopped by a limit of your own, 5 stopped by its time limit, 6 only held files are left,
             70 a fault of filemill itself, 75 already running, 128+N stopped by signal N; the same line
             again resumes

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # From this exit code on a person has stopped the run.
 _SIGNALLED = 128
-_A_BUG = 70
+_A_BUG, _FILES_FAILED = 70, 1
 _DIGEST_BYTES = 8
 
 
@@ -40,6 +40,7 @@ class Ending:
     failed: int = 0
     new_failed: int = 0
     held: int = 0
+    recovered: int = 0
     is_hung: bool = False
     """True if another run was found that does not go on."""
     is_whole: bool = True
@@ -50,13 +51,17 @@ class Ending:
         """Return the ending of a run that has a summary."""
         return cls(
             summary.exit, "\n".join(summary.lines()), summary.run, summary.log, summary.report, summary.done,
-            summary.failed, summary.new_failed, summary.held, is_whole=is_whole,
+            summary.failed, summary.new_failed, summary.held, summary.recovered, is_whole=is_whole,
         )  # fmt: skip
 
     @property
     def is_well(self) -> bool:
         """True if nothing is wrong with the run."""
         return self.exit in SUCCEEDED
+
+    def ends_failure(self, before: int | None) -> bool:
+        """Return whether all is well again after a run with an exit code: not where what failed is only held now."""
+        return self.is_well and (self.exit == 0 or before != _FILES_FAILED or self.recovered > 0)
 
     @property
     def is_stopped(self) -> bool:
@@ -78,7 +83,11 @@ def event_of(entry: Entry, before: int | None, ending: Ending) -> str:
         ending: How the run has ended.
     """
     if ending.is_well:
-        events = [("recovery", before not in (None, 0)), ("success", before != 0 or entry.always)]
+        is_over = ending.ends_failure(before)
+        events = [
+            ("recovery", is_over and before not in (None, 0)),
+            ("success", (is_over and before != 0) or entry.always),
+        ]
     else:
         is_news = before != ending.exit or ending.new_failed > 0 or entry.always
         events = [("stuck", ending.is_hung and is_news), ("failure", is_news)]
@@ -130,7 +139,8 @@ class Memory:
 
     def learn(self, entry: Entry, ending: Ending, *, is_told: bool) -> None:
         """Remember that an entry knows of an ending, or that it could not be told, so that the next run tells it."""
-        if is_told:
+        before = self.exit_known_to(entry)
+        if is_told and not (ending.is_well and not ending.ends_failure(before)):
             self.exits[_key(entry)] = 0 if ending.is_well else ending.exit
         elif not ending.is_well:
             self.exits.pop(_key(entry), None)

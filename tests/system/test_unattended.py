@@ -54,6 +54,15 @@ def test_every_crontab_line_is_a_command(tmp_path: Path) -> None:
         assert all(word.startswith("/") for word in line.split() if word.endswith((".yaml", "/filemill")))
 
 
+def test_the_options_of_the_crontab_lines_exist() -> None:
+    """The page shows none that a run would refuse."""
+    command = [sys.executable, "-m", "pipeline", "run", "--help"]
+    known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in lines_of_crontab() if "filemill" in line and "docker" not in line]
+    options = {option for line in lines for option in re.findall(r" (--[\w-]+)", line)}
+    assert options and all(option in known for option in options)
+
+
 def in_the_world_of_cron(line: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
     """Run a line of the page for a pipeline in a folder: with no variable but cron's PATH, from /, stdin closed."""
     script = folder / "filemill"

@@ -34,6 +34,11 @@ NEVER = None
         (EVERY, False, 0, 70, "failure"),
         (EVERY, False, 1, 0, "recovery"),
         (EVERY, False, 3, 5, "recovery"),
+        (EVERY, False, 3, 6, "recovery"),
+        # What failed is only held now, or was not come to in time.
+        (EVERY, False, 1, 6, ""),
+        (EVERY, False, 1, 5, ""),
+        (("success",), True, 1, 6, "success"),
         (("success",), False, 1, 0, "success"),
         (("success",), False, 0, 1, ""),
         (("failure",), False, 1, 0, ""),
@@ -55,6 +60,22 @@ def test_events(on: tuple[str, ...], always: bool, before: int | None, exit_code
 def test_new_failures_are_told_while_others_go_on() -> None:
     """Whoever knows that something fails is told once more when something else does."""
     assert event_of(Entry(EVERY), 1, Ending(1, "", new_failed=2)) == "failure"
+
+
+def test_files_that_are_held_have_not_recovered(tmp_path: Path) -> None:
+    """Whoever was told that files fail is told the recovery once they are made, or all others that failed with them."""
+    entry, memory = Entry(EVERY, ("tell",)), Memory.load(str(tmp_path))
+    for ending, event in (
+        (Ending(1, "", new_failed=1), "failure"),
+        (Ending(6, "", held=1), ""),
+        (Ending(6, "", held=1), ""),
+        (Ending(0, "", recovered=1), "recovery"),
+        (Ending(1, "", new_failed=1, held=1), "failure"),
+        (Ending(6, "", held=1, recovered=1), "recovery"),
+        (Ending(6, "", held=1), ""),
+    ):
+        assert event_of(entry, memory.exit_known_to(entry), ending) == event
+        memory.learn(entry, ending, is_told=True)
 
 
 def test_a_run_that_hangs_is_told_as_such() -> None:
