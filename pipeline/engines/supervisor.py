@@ -26,6 +26,7 @@ from pipeline.engines.os_process import (
 from pipeline.engines.pool_session import KillReason, PoolSession, Worker
 from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
+from pipeline.files.clocks import wall_time_s
 from pipeline.files.process_limits import start_thread
 from pipeline.messages import FailureKind, Usage
 from pipeline.records import dataclass
@@ -279,7 +280,7 @@ def _usage_until_now(last: Snapshot) -> Usage | None:
     if last.state != State.WORKING:
         return None
     spent_s = (time.monotonic_ns() - last.since_ns) / 1e9
-    return Usage(time.time() - spent_s, None, spent_s)
+    return Usage(wall_time_s(last.since_ns), None, spent_s)
 
 
 def _failure_of(worker: Worker, last: Snapshot, code: int, output: str, is_memory_kill: bool) -> WorkerFailure:

@@ -24,6 +24,7 @@ VERBS = {
     "prune": (["prune", "--yes"], 0, False),
     "status": (["status"], 0, True),
     "runs": (["runs"], 0, True),
+    "report": (["report"], 0, True),
     "explain": (["explain", "in/a"], 0, True),
     "accept": (["accept", "--stage", "up", "--because", "code", "--yes"], 0, False),
     "adopt": (["adopt"], 0, False),

@@ -35,7 +35,11 @@ GROUPS = st.builds(
 )
 JOBS = GROUPS | st.builds(Job, SOURCES, st.lists(TARGETS, max_size=4).map(tuple), st.none() | BEGINS)
 RESULTS = st.from_type(Result)
-FAILURES = st.from_type(WorkerFailure)
+SECONDS = st.floats(allow_nan=False)  # which equals nothing
+FAILURES = st.builds(
+    WorkerFailure, st.sampled_from(["error", "crashed"]), st.integers(0, 9), st.text(),
+    usage=st.none() | st.builds(Usage, SECONDS, st.none() | SECONDS, SECONDS),
+)  # fmt: skip
 HANDED = st.builds(Handed, st.integers(0, 9), BEGINS, st.lists(st.text()).map(tuple))
 
 

@@ -318,6 +318,7 @@ def test_the_summary_counts_each_reason_apart(engine: str, tmp_path: Path, pipel
         "pipeline",
         "state",
         "log",
+        "report",
     ]
     assert sorted(file.name for file in (tmp_path / "out").iterdir() if file.name != ".filemill") == ["good.jpg.webp"]
 
