@@ -1,6 +1,7 @@
 """The table of failures: which files failed, how often each was tried, and when it is left alone.
 
 a stage failed in a run that ended in order     one attempt more
+a time limit cut the file off                   none
 `errors.hold_after` attempts                    held, until its source or its recipe changes; a change of its mode or
                                                 owner, which ctime tells, has it tried once more
 all files of a stage failed alike               the first that is held is tried by each run; once that is made, all are
@@ -307,9 +308,10 @@ class Failures:
         self.past.clear()
 
     def count_attempts(self, run: str, exit_code: int) -> None:
-        """Count an attempt for what failed in a run, unless the run was cut short."""
+        """Count an attempt for what failed in a run, unless the run, or the file alone, was cut short."""
         if exit_code in _IN_ORDER:
-            self._connection.execute("UPDATE failures SET attempts = attempts + 1 WHERE run = ? AND tried", (run,))
+            failed = "run = ? AND tried AND kind != 'interrupted'"
+            self._connection.execute(f"UPDATE failures SET attempts = attempts + 1 WHERE {failed}", (run,))
 
     def dismiss(self, matches: Callable[[bytes], bool], pattern: str) -> tuple[int, int]:
         """Record that files need not be made as they are.

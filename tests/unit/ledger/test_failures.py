@@ -51,6 +51,18 @@ def test_a_failure_is_new_once(ledger: Ledger) -> None:
     assert row == [(2, "stages/up.py:3")]
 
 
+@pytest.mark.parametrize("exit_code", [1, 5, 130])
+def test_a_job_that_was_cut_off_is_no_attempt(ledger: Ledger, exit_code: int) -> None:
+    """However often, and whatever else failed in its run; attempts from before stay."""
+    cut = Result("up", b"/project/out/a", "failed", "cut off", "interrupted")
+    fail(ledger)
+    ledger.end_run(1, {}, swept=False)
+    for _ in range(3):
+        ledger.record_cut_off(Outcome(SOURCE, ()), cut, RECIPES["up"])
+        ledger.end_run(exit_code, {}, swept=False)
+    assert [each.attempts for each in ledger.failures.all()] == [1]
+
+
 def test_a_job_that_was_cut_off_has_not_failed(ledger: Ledger) -> None:
     """Unless it had before; nor has it recovered once it is made."""
     cut = Result("up", b"/project/out/a", "failed", "cut off", "interrupted")
