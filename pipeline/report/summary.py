@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
 
-from pipeline.errors import SUCCEEDED, TIME_IS_UP
+from pipeline.errors import ENDED_IN_ORDER, SUCCEEDED, TIME_IS_UP
 from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
 from pipeline.report.failure_group import FailureGroup
@@ -120,6 +120,11 @@ class Summary:
                 self.vanished += 1
             else:
                 self.add_failure(outcome.origin, result)
+
+    @property
+    def ended_in_order(self) -> bool:
+        """Whether the run came to its end; where files failed, a time limit shows in no exit code."""
+        return self.exit in ENDED_IN_ORDER and not self.stopped
 
     def count_tried(self, outcome: Outcome) -> bool:
         """Count a file if a stage failed in it; return whether one did."""
