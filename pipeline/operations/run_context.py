@@ -228,7 +228,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 )  # fmt: skip
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
                 traces = _traces(config, state, lambda text: context.note(text))
-                tellers = told.begin(summary, ledger) if told else []
+                tellers = told.begin(summary, ledger, lambda: context.statistics) if told else []
                 observers = Observers([remaining, *request.observers, *tellers, live, *traces], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 hands = HandWatch(observers, log, live.beat)

@@ -250,6 +250,8 @@ class Statistics(RunObserver):
         self.bytes_in = 0
         """The size of what the jobs read that made anything, each source once."""
         self.bytes_out = 0
+        self._elsewhere: set[bytes] = set()
+        """The sources of which anything was made, and with which other pools go on."""
         self.timeline = Timeline()
         self.seats: dict[int, SeatFigures] = {}
         self.sizes: dict[int, SizeFigures] = {}
@@ -324,8 +326,7 @@ class Statistics(RunObserver):
         size_bytes = origin.size_bytes if isinstance(origin, Source) else outcome.bytes_in
         written = sum(map(_bytes_of, results))
         if any(each.status == "done" for each in results):
-            self.bytes_in += size_bytes
-            self.bytes_out += written
+            self._add_bytes(outcome, size_bytes, written)
         self._add_to_seat(outcome.seat, not outcome.goes_on, outcome.seconds, outcome.peak_bytes or 0)
         self._size_class(size_bytes.bit_length()).add(1, outcome.seconds, outcome.seconds)
         self._add_job(outcome, size_bytes, written)
@@ -336,6 +337,16 @@ class Statistics(RunObserver):
             for at in self.sampled.places(len(made)):
                 stage, path, size = made[at]
                 self.sampled.add(Made(origin.path, size_bytes, stage, path, size))
+            if self._elsewhere and not outcome.goes_on:
+                self._elsewhere.discard(origin.path)
+
+    def _add_bytes(self, outcome: Outcome, size_bytes: int, written: int) -> None:
+        """Add the size of a source, unless another pool has made anything of it, and those of its outputs."""
+        self.bytes_out += written
+        path = outcome.source.path if outcome.source else b""
+        self.bytes_in += 0 if path in self._elsewhere else size_bytes
+        if outcome.goes_on:
+            self._elsewhere.add(path)
 
     def _add_job(self, outcome: Outcome, size_bytes: int, written: int) -> None:
         stages = tuple(each.stage for each in outcome.results)

@@ -92,6 +92,19 @@ def test_single_outcomes_are_counted_by_what_became_of_them() -> None:
     }  # fmt: skip
 
 
+def test_the_size_of_a_file_counts_once() -> None:
+    """Also if several pools make outputs of it; and again if it is made again."""
+    found = Statistics("seed")
+    done = Result("web", b"/out/a", "done", size_bytes=5, digest=b"d")
+    outcome = Outcome(Source(b"a", 100, 1), (done,))
+    failed = done._replace(status="failed", size_bytes=0, digest=b"")
+    for result, goes_on in ((failed, True), (done, True), (done, True), (failed, False)):
+        found.on_outcome(outcome._replace(results=(result,), goes_on=goes_on))
+    assert (found.files, found.bytes_in, found.bytes_out) == (1, 100, 10)
+    found.on_outcome(outcome)
+    assert (found.files, found.bytes_in, found.bytes_out) == (2, 200, 15)
+
+
 def test_the_steps_of_the_timeline_grow_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A night of ten hours has 120 steps as a minute has, and no file of it is lost."""
     now = 100.0
