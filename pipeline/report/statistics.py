@@ -102,6 +102,9 @@ class FailureGroup:
     """Failures of one stage, of one kind, for one reason."""
 
     files: int = 0
+    """The number of files, and groups, that failed, whatever was to be made of each."""
+    last: Origin | None = None
+    """The one that failed last, since the outputs of one follow each other."""
     is_new: bool = False
     """Whether any of them is new."""
     examples: list[FailedOutput] = field(default_factory=list)
@@ -124,10 +127,13 @@ class FailureGroups:
         return key if key in self.groups or len(self.groups) < _KINDS else ("", "", OTHERS)
 
     def add(self, failed: FailedOutput) -> None:
-        """Count a failed output."""
+        """Count a file by one of its failed outputs."""
         group = self.groups.setdefault(self.key_of(failed), FailureGroup())
-        group.files += 1
         group.is_new = group.is_new or failed.is_new
+        if failed.origin == group.last:
+            return
+        group.files += 1
+        group.last = failed.origin
         if len(group.examples) < _EXAMPLES:
             group.examples.append(self.shorten(failed))
 

@@ -148,6 +148,18 @@ def test_how_much_is_kept_of_failures_is_bounded() -> None:
     assert sum(len(each.text + each.detail + each.output) for each in kept) < 400_000
 
 
+def test_a_file_counts_once_in_a_group() -> None:
+    """Whatever was to be made of it, also where failures of several stages are counted together."""
+    groups = FailureGroups()
+    for number in range(60):
+        for stage in ("web", "print"):
+            text = "abcdefgh"[number % 8] * (number + 1)
+            groups.add(FailedOutput(Source(b"%d" % number, 1, 1), stage, "error", text, is_new=number == 59))
+    others = groups.groups["", "", statistics.OTHERS]
+    assert len(groups.groups) == 51 and (others.files, others.is_new) == (35, True)
+    assert [str(each.origin) for each in others.examples] == ["25", "26", "27", "28", "29"]
+
+
 def test_nothing_of_a_run_without_news_is_imported() -> None:
     """The module is named by the code of a run inside functions only."""
     for file in (Path(statistics.__file__).parents[1] / "operations").glob("*.py"):
