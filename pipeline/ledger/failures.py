@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP
+from pipeline.errors import NOT_STOPPED
 from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
 from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Outcome, Result
@@ -54,8 +54,6 @@ _COLUMNS = (
     " first_failed_at, seat, place, run"
 )
 
-# Runs that ended so were not cut short: what failed in them was tried.
-_IN_ORDER = (*ENDED_IN_ORDER, TIME_IS_UP)
 # Characters of what was printed that are kept, most of them from its end; the log of the run has more.
 _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
 # The failures of a stage by a recipe that began after some time, and that nobody has dismissed.
@@ -309,7 +307,7 @@ class Failures:
 
     def count_attempts(self, run: str, exit_code: int) -> None:
         """Count an attempt for what failed in a run, unless the run, or the file alone, was cut short."""
-        if exit_code in _IN_ORDER:
+        if exit_code in NOT_STOPPED:
             failed = "run = ? AND tried AND kind != 'interrupted'"
             self._connection.execute(f"UPDATE failures SET attempts = attempts + 1 WHERE {failed}", (run,))
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import HELD_ONLY, TIME_IS_UP
+from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP
 from pipeline.messages import Group, Histogram, Measures, Origin
 from pipeline.records import dataclass
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
@@ -114,8 +114,8 @@ def _verdict(summary: Summary) -> dict[str, Any]:
 
 def _level_and_text(summary: Summary) -> tuple[str, str]:
     code = summary.exit
-    if code > 128:
-        name = signal.Signals(code - 128).name
+    if code > SIGNALLED:
+        name = signal.Signals(code - SIGNALLED).name
         return "fair", f"Exit {code}: stopped by {name}; what is done is safe, and the same line resumes"
     if code == 1:
         what = [counted(summary.failed, "output") + " failed"] if summary.failed else []
@@ -139,7 +139,7 @@ def _next_commands(summary: Summary) -> Iterable[str]:
         yield f"{program()} run {yaml} --retry-failed"
     if summary.exit == 2:
         yield f"{program()} check {yaml}"
-    elif summary.exit in (3, 4, TIME_IS_UP) or summary.exit > 128:
+    elif summary.exit in (3, 4, TIME_IS_UP) or summary.exit > SIGNALLED:
         yield f"{program()} run {yaml}"
 
 
