@@ -14,7 +14,7 @@ from heapq import heappush, heapreplace
 from itertools import compress
 from typing import Any
 
-from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, MadeJobs, Row
+from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, PEAK_BYTES, SECONDS, MadeJobs, Row
 from pipeline.messages import MOVED, Group, Origin, Outcome, Result, Source
 from pipeline.observer import RunObserver
 from pipeline.records import NamedTuple, dataclass
@@ -278,10 +278,11 @@ class Statistics(RunObserver):
 
     def _add_rows(self, stages: tuple[str, ...], jobs: Sequence[Any], rows: Sequence[Row], seat: int) -> None:
         """Add jobs that made an output of each of these stages."""
-        seconds, _, peaks, *made = zip(*rows, strict=True)
+        columns = list(zip(*rows, strict=True))
+        seconds, peaks = columns[SECONDS], columns[PEAK_BYTES]
         sizes = [job[0][1] for job in jobs]
         self.bytes_in += sum(sizes)
-        self.bytes_out += sum(map(sum, made[::MADE_WIDTH]))
+        self.bytes_out += sum(map(sum, columns[ANSWER_WIDTH::MADE_WIDTH]))
         self._add_to_seat(seat, len(rows), sum(seconds), max(filter(None, peaks), default=0))
         self._add_sizes(sizes, seconds)
         for top, values in (self.slowest, seconds), (self.biggest, sizes):
@@ -311,7 +312,7 @@ class Statistics(RunObserver):
         for value, job, row in zip(values, jobs, rows, strict=True):
             if value > top.least:
                 written = sum(row[ANSWER_WIDTH::MADE_WIDTH])
-                top.add(value, JobFigures(job[0], stages, row[0], job[0][1], written, row[2], seat))
+                top.add(value, JobFigures(job[0], stages, row[SECONDS], job[0][1], written, row[PEAK_BYTES], seat))
 
     def _size_class(self, bits: int) -> SizeFigures:
         return self.sizes.get(bits) or self.sizes.setdefault(bits, SizeFigures())
