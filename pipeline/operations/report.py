@@ -110,7 +110,7 @@ def _new_failures(context: RunContext, statistics: Statistics) -> list[FailedOut
     for each in failures.of_run(context.state.run) if context.summary.failed else ():
         failed = FailedOutput(
             origin_of(each.source), each.stage, each.kind, each.error, each.place, seat=each.seat,
-            is_new=bool(each.is_new),
+            is_new=each.is_new,
         )  # fmt: skip
         if not each.tried:
             groups.add(failed)

@@ -326,7 +326,7 @@ class Statistics(RunObserver):
 
     def on_outcome(self, outcome: Outcome) -> None:
         origin, results = outcome.origin, outcome.results
-        failed = [each for each in results if _is_failure(each)]
+        failed = [each for each in results if each.is_failure]
         if not outcome.goes_on:
             self.files += 1
             self.timeline.add(1, bool(failed))
@@ -372,11 +372,6 @@ def failure_of(outcome: Outcome, result: Result) -> FailedOutput:
         outcome.origin, result.stage, result.kind or "error", result.text, result.place, result.detail, outcome.output,
         outcome.seat, is_new=result.kind in MOVED,
     )  # fmt: skip
-
-
-def _is_failure(result: Result) -> bool:
-    """Return whether a result counts as failed in the summary."""
-    return result.status == "failed" and (result.kind != "vanished" or result.code == "in_hand")
 
 
 def _files_of(result: Result) -> list[tuple[bytes, int]]:

@@ -112,12 +112,10 @@ class Summary:
                     self.remarks.update(general for _, general in result.notes)
             elif result.status == "skipped":
                 self.skipped += 1
-            elif (
-                result.kind == "vanished" and result.code != "in_hand"
-            ):  # nothing is left to be made, as in a run that began a moment later
-                self.vanished += 1
-            else:
+            elif result.is_failure:
                 self.add_failure(outcome.origin, result)
+            else:  # nothing is left to be made, as in a run that began a moment later
+                self.vanished += 1
 
     @property
     def ended_in_order(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from support.records import RECIPES, SOURCE, done, fail, key, skip
 
@@ -72,7 +74,10 @@ def test_a_job_that_was_cut_off_has_not_failed(ledger: Ledger) -> None:
         ledger.end_run(130, {}, swept=False)
 
     cut_off()
-    assert failed_now(ledger)
+    ledger.begin_run("next")
+    assert failed_now(ledger) and [each.is_new for each in ledger.failures.of_run("next")] == [True]
+    (failure,), next_ns = ledger.failures.all(), time.time_ns()
+    assert not failure.is_new_since(next_ns) and failure.is_new_since(next_ns - 60 * 10**9)
     ledger.end_run(1, {}, swept=False)
     cut_off()
     assert not failed_now(ledger)
