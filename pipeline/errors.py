@@ -19,7 +19,7 @@
         ├── Unreadable                  1   the file is not what its reader needs
         └── SourceMoved                 1   the source changed or vanished while it was read: no stage's fault
 
-Beside the tree, since it is no error but the user's wish: Interrupted (BaseException), 128 + the signal's number.
+Beside the tree, since it is no error but the user's wish: Interrupted (BaseException), SIGNALLED + the signal's number.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ TIME_IS_UP = 5
 """The exit code of a run that its time limit ended, while all was well."""
 SUCCEEDED = (0, TIME_IS_UP, HELD_ONLY)
 """The exit codes of runs after which nobody need do anything today."""
+NOT_STOPPED = (*SUCCEEDED, 1)
+"""The exit codes of runs that nothing but their time limit stopped; one that ends otherwise always says why."""
+SIGNALLED = 128
+"""The exit code of a run that a signal has stopped, less the number of the signal."""
 
 
 class FilemillError(Exception):

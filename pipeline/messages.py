@@ -204,6 +204,11 @@ class Result(NamedTuple):
     """True for a failure that the run has recorded and none before it, of the same source by the same recipe."""
 
     @property
+    def is_failure(self) -> bool:
+        """True if it counts as failed; where a source is gone, nothing is left to be made, unless a stage had it."""
+        return self.status == "failed" and (self.kind != "vanished" or self.code == "in_hand")
+
+    @property
     def noted(self) -> str:
         """Return the notes as one text."""
         return "; ".join(text for text, _ in self.notes)

@@ -213,7 +213,7 @@ def _as_json(failure: Failure, is_left_alone: bool, last_run_ns: int) -> dict[st
     fields |= {"first_failed_at": _seconds(failure.first_failed_at), "place": failure.place, "worker": failure.seat}
     if is_left_alone:
         fields["dismissed" if failure.dismissed_at is not None else "held"] = True
-    if (failure.first_failed_at or 0) >= last_run_ns:
+    if failure.is_new_since(last_run_ns):
         fields["new"] = True
     return origin_of(failure.source).as_json() | fields
 

@@ -142,7 +142,7 @@ def _lines(comparison: Mapping[str, Any]) -> Iterator[str]:
         for each in comparison[word]:
             example = f", e.g. {each['example']}" if each["example"] else ""
             what = f"{each['stage']}: {each['kind']}: {each['reason']}" if each["stage"] else each["reason"]
-            yield f"{word}: {what} ({counted(each['files'], 'output')}{example})"
+            yield f"{word}: {what} ({counted(each['files'], 'file')}{example})"
 
 
 def _figure(value: float | None, unit: str) -> str:

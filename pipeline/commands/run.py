@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import importing, parse_duration
-from pipeline.errors import AlreadyRunning, EnvironmentFailure, RunHangs, UsageError
+from pipeline.errors import SIGNALLED, AlreadyRunning, EnvironmentFailure, RunHangs, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -162,7 +162,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if turn.then == "skip":
             return 0
         if ended_by := turn.wait():
-            return 128 + ended_by
+            return SIGNALLED + ended_by
 
 
 def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | None, float | None]:

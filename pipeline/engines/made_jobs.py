@@ -15,6 +15,7 @@ Row = tuple[Any, ...]
 
 # A row has seconds, source_digest and peak_bytes, and for each result size_bytes, mtime_ns and digest.
 ANSWER_WIDTH, MADE_WIDTH = 3, 3
+SECONDS, PEAK_BYTES = 0, 2
 NAMES, MADE = slice(0, 2), slice(6, 9)
 BEFORE_MADE, AFTER_MADE = slice(2, 6), slice(9, None)
 _done: Row = tuple(Result("", b"", "done"))

@@ -45,10 +45,7 @@ class Days:
 
     def of(self, number: int) -> Day | None:
         """Return the day of a run without a row of its own."""
-        # Clocks that jump make days overlap: the shortest is then the likeliest.
-        which = "WHERE ? BETWEEN first_run AND last_run ORDER BY last_run - first_run LIMIT 1"
-        found = self._connection.execute(f"SELECT * FROM days {which}", (number,)).fetchone()
-        return _day(found) if found else None
+        return day_of(self.all(), number)
 
     def add(self, runs: Iterable[PastRun]) -> None:
         """Add runs, which lose their rows, to the days on which they began."""
@@ -62,6 +59,15 @@ class Days:
     def _get(self, day: str) -> Day | None:
         found = self._connection.execute("SELECT * FROM days WHERE day = ?", (day,)).fetchone()
         return _day(found) if found else None
+
+
+def day_of(days: Iterable[Day], number: int) -> Day | None:
+    """Return the day of a run without a row of its own; None if it has none.
+
+    Clocks that jump make days overlap: the shortest is then the likeliest.
+    """
+    covering = (each for each in days if each.first_run <= number <= each.last_run)
+    return min(covering, key=lambda each: each.last_run - each.first_run, default=None)
 
 
 def _new(day: str, number: int) -> Day:

@@ -1,6 +1,7 @@
 """The table of failures: which files failed, how often each was tried, and when it is left alone.
 
 a stage failed in a run that ended in order     one attempt more
+a time limit cut the file off                   none
 `errors.hold_after` attempts                    held, until its source or its recipe changes; a change of its mode or
                                                 owner, which ctime tells, has it tried once more
 all files of a stage failed alike               the first that is held is tried by each run; once that is made, all are
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ENDED_IN_ORDER, TIME_IS_UP
+from pipeline.errors import NOT_STOPPED
 from pipeline.ledger.origins import ARE_FILES, columns_of, is_group
 from pipeline.ledger.schema import CHANGED_TABLE
 from pipeline.messages import MOVED, Outcome, Result
@@ -30,31 +31,30 @@ _SAME = (
     "(failures.source_size, failures.source_mtime_ns, failures.recipe)"
     " = (excluded.source_size, excluded.source_mtime_ns, excluded.recipe)"
 )
+# What a stopped run only cut off did not fail, and nobody was told that it did.
+_HAS_FAILED = "(failures.kind != 'interrupted' OR failures.attempts)"
 _RECORD = f"""
 INSERT INTO failures
     (source, stage, kind, error, attempts, run, tried, source_size, source_mtime_ns, recipe, output, failed_at,
     first_failed_at, seat, place)
 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13) ON CONFLICT (source, stage) DO UPDATE SET
     attempts = CASE WHEN {_SAME} THEN attempts ELSE 0 END,
-    first_failed_at = CASE WHEN {_SAME} THEN first_failed_at ELSE excluded.first_failed_at END,
+    first_failed_at = CASE WHEN {_SAME} AND {_HAS_FAILED} THEN first_failed_at ELSE excluded.first_failed_at END,
     dismissed_at = CASE WHEN {_SAME} THEN dismissed_at END,
     dismissed_by = CASE WHEN {_SAME} THEN dismissed_by END,
     kind = excluded.kind, error = excluded.error, run = excluded.run, tried = excluded.tried,
     source_size = excluded.source_size, source_mtime_ns = excluded.source_mtime_ns, recipe = excluded.recipe,
     output = excluded.output, failed_at = excluded.failed_at, seat = excluded.seat, place = excluded.place
 """
-# What a stopped run only cut off did not fail, and nobody was told that it did.
-_IS_KNOWN = """
+_IS_KNOWN = f"""
 SELECT 1 FROM failures WHERE source = ?1 AND stage = ?2 AND source_size IS ?3 AND source_mtime_ns IS ?4
-    AND recipe IS ?5 AND (kind != 'interrupted' OR attempts)
+    AND recipe IS ?5 AND {_HAS_FAILED}
 """
 _COLUMNS = (
     "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at, failed_at,"
     " first_failed_at, seat, place, run"
 )
 
-# Runs that ended so were not cut short: what failed in them was tried.
-_IN_ORDER = (*ENDED_IN_ORDER, TIME_IS_UP)
 # Characters of what was printed that are kept, most of them from its end; the log of the run has more.
 _KEPT_HEAD, _KEPT_TAIL = 1000, 3000
 # The failures of a stage by a recipe that began after some time, and that nobody has dismissed.
@@ -93,6 +93,10 @@ class Failure:
     run: str = ""
     """The name of the run in which it failed last."""
 
+    def is_new_since(self, at_ns: int) -> bool:
+        """Return whether it failed for the first time since then; not if an older release recorded it."""
+        return _is_since(self.first_failed_at, at_ns)
+
     def is_freed_by(self, path: bytes) -> bool:
         """Return whether the mode, owner or name of the source at `path` has changed since: it may be readable now."""
         if self.dismissed_at is not None or self.failed_at is None:
@@ -101,6 +105,10 @@ class Failure:
             return os.stat(path).st_ctime_ns > self.failed_at
         except OSError:
             return False
+
+
+def _is_since(first_failed_at: int | None, at_ns: int) -> bool:
+    return (first_failed_at or 0) >= at_ns
 
 
 class FailureOfRun(NamedTuple):
@@ -228,13 +236,13 @@ class Failures:
     def of_run(self, run: str) -> Iterator[FailureOfRun]:
         """Yield what failed in a run, in byte order of the sources; not what was only cut off."""
         self.flush()
-        is_new = "coalesce(first_failed_at, 0) >= (SELECT started FROM runs WHERE name = ?1)"
+        (began_ns,) = self._connection.execute("SELECT started FROM runs WHERE name = ?", (run,)).fetchone()
         rows = self._connection.execute(
-            f"SELECT source, stage, kind, error, place, seat, tried, {is_new} FROM failures"
-            " WHERE run = ?1 AND kind != 'interrupted' ORDER BY source, stage",
+            "SELECT source, stage, kind, error, place, seat, tried, first_failed_at FROM failures"
+            " WHERE run = ? AND kind != 'interrupted' ORDER BY source, stage",
             (run,),
         )
-        return (FailureOfRun(*each) for each in rows)
+        return (FailureOfRun._make((*row[:-1], _is_since(row[-1], began_ns))) for row in rows)
 
     def failed_sources(self, stage: str) -> Iterator[bytes]:
         """Yield the sources of which a stage did not make its output, also those that changed during the run."""
@@ -307,9 +315,10 @@ class Failures:
         self.past.clear()
 
     def count_attempts(self, run: str, exit_code: int) -> None:
-        """Count an attempt for what failed in a run, unless the run was cut short."""
-        if exit_code in _IN_ORDER:
-            self._connection.execute("UPDATE failures SET attempts = attempts + 1 WHERE run = ? AND tried", (run,))
+        """Count an attempt for what failed in a run, unless the run, or the file alone, was cut short."""
+        if exit_code in NOT_STOPPED:
+            failed = "run = ? AND tried AND kind != 'interrupted'"
+            self._connection.execute(f"UPDATE failures SET attempts = attempts + 1 WHERE {failed}", (run,))
 
     def dismiss(self, matches: Callable[[bytes], bool], pattern: str) -> tuple[int, int]:
         """Record that files need not be made as they are.

@@ -246,11 +246,11 @@ class Runs:
         return {run for (run,) in self._connection.execute("SELECT name FROM runs")}
 
     def unclean(self) -> list[str]:
-        """Return the names of runs that may have left temporaries: they or one of their workers was cut short."""
+        """Return the names of runs that may have left temporaries: they, a job or a worker was cut short."""
         found = self._connection.execute(
             f"SELECT name FROM runs WHERE NOT swept AND (exit IS NULL OR exit NOT IN {ENDED_IN_ORDER}"
-            " OR name IN (SELECT run FROM failures WHERE kind IN (?, ?, ?)))",
-            KILLED,
+            " OR name IN (SELECT run FROM failures WHERE kind IN (?, ?, ?, ?)))",
+            (*KILLED, "interrupted"),
         )
         return [run for (run,) in found]
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import SUCCEEDED, EnvironmentFailure, FilemillError, RunHangs
+from pipeline.errors import SIGNALLED, SUCCEEDED, EnvironmentFailure, FilemillError, RunHangs
 from pipeline.files import hashlib
 from pipeline.files.file_system import read_regular
 from pipeline.files.state_dir import TOLD_FILE
@@ -20,8 +20,6 @@ from pipeline.report.notify import Entry
 if TYPE_CHECKING:
     from pipeline.report.summary import Summary
 
-# From this exit code on a person has stopped the run.
-_SIGNALLED = 128
 _A_BUG, _FILES_FAILED = 70, 1
 _DIGEST_BYTES = 8
 
@@ -66,7 +64,7 @@ class Ending:
     @property
     def is_stopped(self) -> bool:
         """True if a person has stopped the run by a signal."""
-        return self.exit >= _SIGNALLED
+        return self.exit >= SIGNALLED
 
     @property
     def is_telling(self) -> bool:
@@ -103,7 +101,7 @@ def ending_of_error(error: BaseException | None, *, run: str = "", log: str = ""
     elif isinstance(error, OSError):
         code = EnvironmentFailure.exit_code
     else:
-        code = _SIGNALLED + 2 if is_stopped else _A_BUG
+        code = SIGNALLED + 2 if is_stopped else _A_BUG
     text = str(error) if isinstance(error, (FilemillError, OSError)) else f"filemill has a bug: {type(error).__name__}"
     return Ending(code, text, run, log, is_hung=isinstance(error, RunHangs), is_whole=is_whole)
 

@@ -136,12 +136,12 @@ def group_failures(ledger: Ledger, is_held: Callable[[Failure], bool], last_run_
         if failure.dismissed_at is not None:
             dismissed += 1
             continue
-        is_new, is_left_alone = (failure.first_failed_at or 0) >= last_run_ns, is_held(failure)
+        is_new, is_left_alone = failure.is_new_since(last_run_ns), is_held(failure)
         held += is_left_alone
         if failure.source != last:
             files += 1
             new_files += is_new
-            recent_files += (failure.first_failed_at or 0) >= recent_ns
+            recent_files += failure.is_new_since(recent_ns)
             last = failure.source
         _count(tallies.setdefault(keys.of(failure), _Tally(failure.error)), failure, is_new, is_left_alone)
     ranked = sorted(tallies, key=lambda key: (not tallies[key].new_files, -tallies[key].files))

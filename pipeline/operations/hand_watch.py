@@ -13,7 +13,7 @@ from types import TracebackType
 
 from pipeline.config.model import Config
 from pipeline.engines import Engine
-from pipeline.engines.made_jobs import MadeJobs
+from pipeline.engines.made_jobs import SECONDS, MadeJobs
 from pipeline.ledger.origins import key_of
 from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
@@ -60,7 +60,7 @@ class HandWatch:
         """Learn from outcomes how long jobs usually take."""
         if isinstance(outcomes, MadeJobs):
             for stages, _, rows, _ in outcomes.groups:
-                self._add(stages, len(rows), sum([row[0] for row in rows]))
+                self._add(stages, len(rows), sum([row[SECONDS] for row in rows]))
             return
         for outcome in outcomes:
             self._add([result.stage for result in outcome.results if result.status == "done"], 1, outcome.seconds)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ENDED_IN_ORDER
 from pipeline.ledger.origins import key_of
 from pipeline.text import in_general, program, quoted
 
@@ -41,7 +40,7 @@ def _leave_new_notes(context: RunContext) -> None:
     before = facts.get(_NOTES) or []
     now = [note[:_NOTE_LENGTH] for note in summary.new_notes]
     summary.new_notes = [note for note in summary.new_notes if note[:_NOTE_LENGTH] not in before]
-    if context.selection.is_partial or summary.exit not in ENDED_IN_ORDER:
+    if context.selection.is_partial or not summary.ended_in_order:
         now = list(dict.fromkeys(before + now))  # it has not met all that the run before has
     if now[-_MOST_NOTES:] != before:
         facts.set(_NOTES, now[-_MOST_NOTES:])
@@ -50,7 +49,7 @@ def _leave_new_notes(context: RunContext) -> None:
 def _remind_of_held(context: RunContext) -> None:
     """Set the reminder of files that are held, a week after the first night of that or after the last reminder."""
     facts, summary, now = context.ledger.facts, context.summary, time.time()
-    if summary.exit not in ENDED_IN_ORDER or context.selection.is_partial:
+    if context.selection.is_partial or not summary.ended_in_order:
         return
     told_at = facts.get(_HELD)
     if summary.held <= summary.dismissed:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.config.model import Config
 from pipeline.errors import UsageError
 from pipeline.files.quiet_runs import quiet_runs
-from pipeline.ledger.days import Day
+from pipeline.ledger.days import Day, day_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import Cost, PastRun
 from pipeline.ledger.session import open_to_read
@@ -43,7 +43,7 @@ class PastRuns:
         number = int(word) if _NUMBER.fullmatch(word) else -1
         if run := next((each for each in self.runs if each.number == number), None):
             return run
-        if day := next((each for each in self.days if each.first_run <= number <= each.last_run), None):
+        if day := day_of(self.days, number):
             return day
         raise UsageError(f"no run {word!r}: {self._describe_range()}")
 

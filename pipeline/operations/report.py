@@ -12,10 +12,10 @@ import signal
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pipeline.engines.measuring import merged
 from pipeline.files.file_system import describe
 from pipeline.files.state_dir import reports_folder
 from pipeline.ledger.origins import key_of, origin_of
@@ -23,7 +23,7 @@ from pipeline.operations.launch import count_workers
 from pipeline.operations.run_context import RunContext
 from pipeline.operations.side_process import beside
 from pipeline.planning.decisions import ACTIONS, text_of
-from pipeline.report.document import Circumstances, Measured, make_report, without_pictures
+from pipeline.report.document import Circumstances, make_report, without_pictures
 from pipeline.report.statistics import FailedOutput, Made, Statistics
 from pipeline.text import one_line
 
@@ -80,22 +80,9 @@ def _make(context: RunContext) -> dict[str, Any]:
         runs=list(map(_short, runs)),
         new=_new_failures(context, statistics),
         recovered=[(origin_of(source), stage) for source, stage in context.ledger.failures.first_recovered],
-        measures=_measures(context),
+        measures=merged(each.measures() for each in (*context.measured, context.engine) if each),
     )
     return make_report(summary, statistics, about)
-
-
-def _measures(context: RunContext) -> Measured:
-    """Return what the engines of a run have measured."""
-    calls, restarts = dict[str, Any](), Counter[int]()
-    for engine in (*context.measured, context.engine):
-        if engine is None:
-            continue
-        measured = engine.measures()
-        restarts.update(measured.restarts)
-        for stage, histogram in measured.stages.items():
-            calls[stage] = calls[stage].merged(histogram) if stage in calls else histogram
-    return Measured(calls, restarts)
 
 
 def _short(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +110,7 @@ def _new_failures(context: RunContext, statistics: Statistics) -> list[FailedOut
     for each in failures.of_run(context.state.run) if context.summary.failed else ():
         failed = FailedOutput(
             origin_of(each.source), each.stage, each.kind, each.error, each.place, seat=each.seat,
-            is_new=bool(each.is_new),
+            is_new=each.is_new,
         )  # fmt: skip
         if not each.tried:
             groups.add(failed)

@@ -31,7 +31,6 @@ from pipeline.operations.run_context import (
     RunRequest,
     close_run,
     end_run_on_error,
-    ended_in_order,
     open_run,
 )
 from pipeline.operations.time_limit import MaxTime
@@ -176,7 +175,7 @@ def run_jobs(context: RunContext) -> None:
 def prune(context: RunContext) -> None:
     """Remove orphans, if the pipeline has `prune` and they are within its limit."""
     config, summary = context.config, context.summary
-    if config.prune is None or context.selection.is_partial or not ended_in_order(summary):
+    if config.prune is None or context.selection.is_partial or not summary.ended_in_order:
         return
     from pipeline.operations.prune import Pruner
 

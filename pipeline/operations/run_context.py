@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.model import RUN_FIELD, Config
 from pipeline.engines import Engine
 from pipeline.engines.os_process import end_signals_blocked
-from pipeline.errors import ENDED_IN_ORDER, CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
+from pipeline.errors import CodeChanged, EnvironmentFailure, FilemillError, WorkersFailed
 from pipeline.files.file_system import describe, describe_room
 from pipeline.files.process_limits import describe_refusal, is_start_refused
 from pipeline.files.set_aside import SetAside
@@ -228,7 +228,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 )  # fmt: skip
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
                 traces = _traces(config, state, lambda text: context.note(text))
-                tellers = told.begin(summary, ledger) if told else []
+                tellers = told.begin(summary, ledger, lambda: context.statistics) if told else []
                 observers = Observers([remaining, *request.observers, *tellers, live, *traces], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 hands = HandWatch(observers, log, live.beat)
@@ -319,7 +319,7 @@ def close_run(context: RunContext) -> None:
     summary.first_recovered = [(origin_of(source), stage) for source, stage in ledger.failures.first_recovered]
     _note_next_steps(context)
     _note_set_aside(context)
-    if plan and plan.compared and ended_in_order(summary):
+    if plan and plan.compared and summary.ended_in_order:
         ledger.begin()
         made = context.recorder.made_ranges
         found = made.found if made else {}
@@ -333,16 +333,11 @@ def close_run(context: RunContext) -> None:
         context.state.keep_seal(context.config.seal)
     # Only a run over everything has met all that a killed one may have left beside an output.
     met_all = plan is not None and not context.selection.is_partial and not plan.walk.unlisted
-    swept = met_all and ended_in_order(summary)
+    swept = met_all and summary.ended_in_order
     ledger.end_run(summary.exit, _as_recorded(context), swept=swept)
     _report(context)
     find_news(context)
     context.observers.on_end()
-
-
-def ended_in_order(summary: Summary) -> bool:
-    """Return whether a run came to its end; where files failed, a time limit shows in no exit code."""
-    return summary.exit in ENDED_IN_ORDER and not summary.stopped
 
 
 def _as_recorded(context: RunContext) -> dict[str, Any]:
@@ -358,7 +353,7 @@ def _report(context: RunContext) -> None:
     """Write the report of a run that made, tried or removed anything, or did not come to its end."""
     summary, statistics = context.summary, context.statistics
     has_tried = (statistics and statistics.files) or summary.failed or summary.cut_off
-    if has_tried or summary.renamed or summary.pruned or not ended_in_order(summary):
+    if has_tried or summary.renamed or summary.pruned or not summary.ended_in_order:
         from pipeline.operations.report import write_report
 
         write_report(context)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.evidence import MAX_BYTES, Asked, guess_state
-from pipeline.errors import SUCCEEDED, EnvironmentFailure, FilemillError
+from pipeline.errors import NOT_STOPPED, SIGNALLED, EnvironmentFailure, FilemillError
 from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
 from pipeline.report.live import (
@@ -155,7 +155,7 @@ def _verdict_on(look: Look, max_age_s: float | None) -> Verdict:
         return Verdict(
             4, f"the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
         )
-    if standing == "ended" and fields["exit"] not in (*SUCCEEDED, 1) and fields["exit"] < 128:
+    if standing == "ended" and fields["exit"] not in NOT_STOPPED and fields["exit"] < SIGNALLED:
         why = f", stopped: {one_line(fields['stopped'])}" if fields.get("stopped") else ""
         return Verdict(3, f"the last run ended {local_time(fields['at'])} with exit {fields['exit']}{why}")
     for run in (fields, fields.get("last", {})) if standing in LIVE else (fields,):

@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import AlreadyRunning, FilemillError
-from pipeline.messages import Outcome, Source
 from pipeline.observer import RunObserver
 from pipeline.operations.endings import Ending, Memory, ending_of_error, event_of
 from pipeline.records import dataclass
@@ -32,6 +31,7 @@ from pipeline.report.notify import Entry, Sending, new_rid, start_ping, start_pr
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.ledger import Ledger
+    from pipeline.report.statistics import Statistics
     from pipeline.report.summary import Summary
 
 # What ends a process at a signal: nothing of ours, or Python's own handler of SIGINT.
@@ -75,21 +75,22 @@ class Teller:
         self._settings = settings
         self._is_whole = is_whole
         self._summary: Summary | None = None
-        self._traffic = Traffic()
+        self._at_end = AtEnd()
         self._rid = new_rid()
         self._starts: dict[Entry, Sending] = {}
         self._stuck: list[Sending] = []
         self._has_told = False
 
-    def begin(self, summary: Summary, ledger: Ledger) -> list[RunObserver]:
+    def begin(self, summary: Summary, ledger: Ledger, statistics: Callable[[], Statistics | None]) -> list[RunObserver]:
         """Say that the run has begun; return the observers that learn what is to be told at its end."""
-        self._summary, self._traffic.ledger = summary, ledger
+        self._summary = summary
         for entry in self._settings.entries if self._is_whole else ():
             with suppress(Exception):  # whatever it is, the end meets it too, and the run goes on
                 if entry.ping:
                     self._starts[entry] = start_ping(entry, "/start", self._rid, "")
-        # Each file costs a little to count.
-        return [StuckObserver(self._tell_stuck), *([self._traffic] if self._settings.metrics else ())]
+        if self._settings.metrics:
+            self._at_end = AtEnd(ledger, statistics)
+        return [StuckObserver(self._tell_stuck), self._at_end]
 
     def __enter__(self) -> Teller:
         return self
@@ -139,8 +140,8 @@ class Teller:
             return figures
         return replace(
             figures, seconds=round(summary.seconds, 3), sources=summary.sources, files=files_by_outcome(summary),
-            bytes_in=self._traffic.bytes_in, bytes_out=self._traffic.bytes_out,
-            oldest_failure=self._traffic.oldest_failure,
+            bytes_in=self._at_end.bytes_in, bytes_out=self._at_end.bytes_out,
+            oldest_failure=self._at_end.oldest_failure,
         )  # fmt: skip
 
 
@@ -279,32 +280,22 @@ class StuckObserver(RunObserver):
         self._tell(text)
 
 
-class Traffic(RunObserver):
-    """Counts the bytes that a run reads and writes, and asks the ledger at its end what is failing."""
+class AtEnd(RunObserver):
+    """Asks at the end of a run, while the ledger is open, what it has read and written, and what is failing."""
 
-    def __init__(self) -> None:
-        self.ledger: Ledger | None = None
+    def __init__(
+        self, ledger: Ledger | None = None, statistics: Callable[[], Statistics | None] = lambda: None
+    ) -> None:
+        self._ledger = ledger
+        self._statistics = statistics
         self.bytes_in = 0
         self.bytes_out = 0
         self.oldest_failure: float | None = None
 
-    def on_outcome(self, outcome: Outcome) -> None:
-        self.bytes_in += outcome.origin.size_bytes if isinstance(outcome.origin, Source) else outcome.bytes_in
-        for result in outcome.results:
-            self.bytes_out += result.size_bytes + sum(part.size_bytes for part in result.parts)
-
-    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, MadeJobs
-
-        if not isinstance(outcomes, MadeJobs):
-            return super().on_outcomes(outcomes)
-        for stages, jobs, rows, _ in outcomes.groups:  # no object is made for each file
-            self.bytes_in += sum([job[0].size_bytes for job in jobs])
-            for at in range(ANSWER_WIDTH, ANSWER_WIDTH + MADE_WIDTH * len(stages), MADE_WIDTH):
-                self.bytes_out += sum([row[at] for row in rows])
-
     def on_end(self) -> None:
-        if self.ledger and (oldest_ns := self.ledger.failures.oldest_ns()):
+        if statistics := self._statistics():
+            self.bytes_in, self.bytes_out = statistics.bytes_in, statistics.bytes_out
+        if self._ledger and (oldest_ns := self._ledger.failures.oldest_ns()):
             self.oldest_failure = oldest_ns / 1e9
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Literal
 
 from pipeline.engines import Engine
-from pipeline.engines.made_jobs import MadeJobs
+from pipeline.engines.made_jobs import SECONDS, MadeJobs
 from pipeline.ledger.origins import key_of
 from pipeline.messages import AnyJob, Job, Outcome
 from pipeline.planning.learnt import Learnt
@@ -87,7 +87,7 @@ class TimeLimit:
         if isinstance(outcomes, MadeJobs):
             for jobs, rows, *_ in outcomes.batches:
                 for job, row in zip(jobs, rows, strict=True):
-                    self._end(job.source.path, row[0])
+                    self._end(job.source.path, row[SECONDS])
             return
         for outcome in outcomes:
             if not outcome.goes_on:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from pipeline.engines import Engine
-from pipeline.errors import TIME_IS_UP, EnvironmentFailure, FilemillError
+from pipeline.errors import SIGNALLED, TIME_IS_UP, EnvironmentFailure, FilemillError
 from pipeline.messages import Job, Source
 from pipeline.operations.job_loop import JobLoop, Signals
 from pipeline.operations.launch import count_workers
@@ -102,7 +102,7 @@ class Work:
             context.log.stop(EnvironmentFailure.exit_code, text)
         if signals.first:
             cut = ", what was in hand was cut off" if signals.is_interrupted else ""
-            context.log.stop(128 + signals.first, f"by {signals.name}{cut}; the same line resumes")
+            context.log.stop(SIGNALLED + signals.first, f"by {signals.name}{cut}; the same line resumes")
         elif signals.is_interrupted and self._loop and self._loop.limit and self._loop.limit.is_late:
             left = context.recorder.planned_files - context.recorder.done_files if context.is_planned else None
             text = self._loop.limit.describe(left, is_cut=True, is_well=not context.summary.failed)

@@ -55,9 +55,7 @@ class TerminalObserver(RunObserver):
             self._display.refresh()
 
     def on_outcome(self, outcome: Outcome) -> None:
-        self._progress.failed += any(
-            each.status == "failed" and (each.kind != "vanished" or each.code == "in_hand") for each in outcome.results
-        )
+        self._progress.failed += any(each.is_failure for each in outcome.results)
         if outcome.goes_on:
             return
         if self._is_verbose and outcome.output:

@@ -8,6 +8,8 @@ from typing import Any
 from pipeline.records import NamedTuple
 
 Report = Mapping[str, Any]
+# The counts that are not of outputs.
+_OF_FILES = ("sources", "unmatched")
 
 
 class Row(NamedTuple):
@@ -15,7 +17,7 @@ class Row(NamedTuple):
 
     name: str
     unit: str
-    """What the figure counts: outputs, seconds, bytes, or files a second; empty for an exit code."""
+    """What the figure counts: files, outputs, seconds, bytes, or files a second; empty for an exit code."""
     before: float | None
     after: float | None
 
@@ -36,7 +38,7 @@ def rows_of(before: Report, after: Report) -> Iterator[Row]:
     yield Row("exit", "", before["exit"], after["exit"])
     for name, count in before["counts"].items():
         if count or after["counts"].get(name):
-            yield Row(name, "files" if name == "sources" else "outputs", count, after["counts"].get(name))
+            yield Row(name, "files" if name in _OF_FILES else "outputs", count, after["counts"].get(name))
     yield Row("seconds", "s", before["seconds"], after["seconds"])
     yield Row("pace", "files/s", _pace(before), _pace(after))
     for name in ("in", "out", "saved"):

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import HELD_ONLY, TIME_IS_UP
-from pipeline.messages import Group, Origin
+from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP
+from pipeline.messages import Group, Histogram, Measures, Origin
 from pipeline.records import dataclass
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
 from pipeline.report.summary import Summary
@@ -33,16 +33,6 @@ _VERDICTS: dict[int, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the engines of a run have measured."""
-
-    calls: Mapping[str, Any]
-    """The Histogram of the calls of each stage."""
-    restarts: Mapping[int, int]
-    """The number of workers that were replaced, by seat."""
-
-
-@dataclass(frozen=True)
 class Circumstances:
     """What a report says of a run beside its summary and its statistics."""
 
@@ -60,7 +50,7 @@ class Circumstances:
     """The first of the failures that are new."""
     recovered: Sequence[tuple[Origin, str]]
     """The first of the outputs, by origin and stage, that had failed and are made."""
-    measures: Measured
+    measures: Measures
 
 
 def make_report(summary: Summary, statistics: Statistics, about: Circumstances) -> dict[str, Any]:
@@ -92,7 +82,7 @@ def make_report(summary: Summary, statistics: Statistics, about: Circumstances) 
         "timeline": _timeline(statistics),
         "workers": _workers(statistics, about.measures.restarts),
         "processes": about.processes,
-        "stages": [_stage(*each) for each in about.measures.calls.items()],
+        "stages": [_stage(*each) for each in about.measures.stages.items()],
         "sizes": _sizes(statistics),
         "failures": _failures(statistics),
         "slowest": [_job(each) for each in statistics.slowest.jobs()],
@@ -124,8 +114,8 @@ def _verdict(summary: Summary) -> dict[str, Any]:
 
 def _level_and_text(summary: Summary) -> tuple[str, str]:
     code = summary.exit
-    if code > 128:
-        name = signal.Signals(code - 128).name
+    if code > SIGNALLED:
+        name = signal.Signals(code - SIGNALLED).name
         return "fair", f"Exit {code}: stopped by {name}; what is done is safe, and the same line resumes"
     if code == 1:
         what = [counted(summary.failed, "output") + " failed"] if summary.failed else []
@@ -149,7 +139,7 @@ def _next_commands(summary: Summary) -> Iterable[str]:
         yield f"{program()} run {yaml} --retry-failed"
     if summary.exit == 2:
         yield f"{program()} check {yaml}"
-    elif summary.exit in (3, 4, TIME_IS_UP) or summary.exit > 128:
+    elif summary.exit in (3, 4, TIME_IS_UP) or summary.exit > SIGNALLED:
         yield f"{program()} run {yaml}"
 
 
@@ -184,8 +174,8 @@ def _workers(statistics: Statistics, restarts: Mapping[int, int]) -> list[dict[s
     ]
 
 
-def _stage(name: str, calls: Any) -> dict[str, Any]:
-    """Return what the calls of a stage took; `calls` is its Histogram."""
+def _stage(name: str, calls: Histogram) -> dict[str, Any]:
+    """Return what the calls of a stage took."""
     return {
         "name": name,
         "calls": calls.calls,

@@ -93,7 +93,8 @@ def as_text(pipeline: str, figures: Figures) -> bytes:
     add_one("input_files", "The input files that the last run found.", figures.sources)
     add("files", "The output files of the last run, or of the one that is on, by outcome.", figures.files, "outcome")
     moved = {"in": figures.bytes_in, "out": figures.bytes_out}
-    add("bytes", "The bytes that the last run read from inputs and wrote to outputs.", moved, "direction")
+    text = "The sizes of the files of which the last run made anything, each once, and of its outputs."
+    add("bytes", text, moved, "direction")
     add_one("files_in_hand", "The files that workers hold now.", figures.in_hand)
     if figures.oldest_failure is not None:
         text = "When the oldest failure began that is not mended; its age is time() less this."

@@ -14,7 +14,7 @@ from heapq import heappush, heapreplace
 from itertools import compress
 from typing import Any
 
-from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, MadeJobs, Row
+from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, PEAK_BYTES, SECONDS, MadeJobs, Row
 from pipeline.messages import MOVED, Group, Origin, Outcome, Result, Source
 from pipeline.observer import RunObserver
 from pipeline.records import NamedTuple, dataclass
@@ -102,6 +102,9 @@ class FailureGroup:
     """Failures of one stage, of one kind, for one reason."""
 
     files: int = 0
+    """The number of files, and groups, that failed, whatever was to be made of each."""
+    last: Origin | None = None
+    """The one that failed last, since the outputs of one follow each other."""
     is_new: bool = False
     """Whether any of them is new."""
     examples: list[FailedOutput] = field(default_factory=list)
@@ -124,10 +127,13 @@ class FailureGroups:
         return key if key in self.groups or len(self.groups) < _KINDS else ("", "", OTHERS)
 
     def add(self, failed: FailedOutput) -> None:
-        """Count a failed output."""
+        """Count a file by one of its failed outputs."""
         group = self.groups.setdefault(self.key_of(failed), FailureGroup())
-        group.files += 1
         group.is_new = group.is_new or failed.is_new
+        if failed.origin == group.last:
+            return
+        group.files += 1
+        group.last = failed.origin
         if len(group.examples) < _EXAMPLES:
             group.examples.append(self.shorten(failed))
 
@@ -250,6 +256,8 @@ class Statistics(RunObserver):
         self.bytes_in = 0
         """The size of what the jobs read that made anything, each source once."""
         self.bytes_out = 0
+        self._elsewhere: set[bytes] = set()
+        """The sources of which anything was made, and with which other pools go on."""
         self.timeline = Timeline()
         self.seats: dict[int, SeatFigures] = {}
         self.sizes: dict[int, SizeFigures] = {}
@@ -270,10 +278,11 @@ class Statistics(RunObserver):
 
     def _add_rows(self, stages: tuple[str, ...], jobs: Sequence[Any], rows: Sequence[Row], seat: int) -> None:
         """Add jobs that made an output of each of these stages."""
-        seconds, _, peaks, *made = zip(*rows, strict=True)
+        columns = list(zip(*rows, strict=True))
+        seconds, peaks = columns[SECONDS], columns[PEAK_BYTES]
         sizes = [job[0][1] for job in jobs]
         self.bytes_in += sum(sizes)
-        self.bytes_out += sum(map(sum, made[::MADE_WIDTH]))
+        self.bytes_out += sum(map(sum, columns[ANSWER_WIDTH::MADE_WIDTH]))
         self._add_to_seat(seat, len(rows), sum(seconds), max(filter(None, peaks), default=0))
         self._add_sizes(sizes, seconds)
         for top, values in (self.slowest, seconds), (self.biggest, sizes):
@@ -303,7 +312,7 @@ class Statistics(RunObserver):
         for value, job, row in zip(values, jobs, rows, strict=True):
             if value > top.least:
                 written = sum(row[ANSWER_WIDTH::MADE_WIDTH])
-                top.add(value, JobFigures(job[0], stages, row[0], job[0][1], written, row[2], seat))
+                top.add(value, JobFigures(job[0], stages, row[SECONDS], job[0][1], written, row[PEAK_BYTES], seat))
 
     def _size_class(self, bits: int) -> SizeFigures:
         return self.sizes.get(bits) or self.sizes.setdefault(bits, SizeFigures())
@@ -317,15 +326,14 @@ class Statistics(RunObserver):
 
     def on_outcome(self, outcome: Outcome) -> None:
         origin, results = outcome.origin, outcome.results
-        failed = [each for each in results if _is_failure(each)]
+        failed = [each for each in results if each.is_failure]
         if not outcome.goes_on:
             self.files += 1
             self.timeline.add(1, bool(failed))
         size_bytes = origin.size_bytes if isinstance(origin, Source) else outcome.bytes_in
         written = sum(map(_bytes_of, results))
         if any(each.status == "done" for each in results):
-            self.bytes_in += size_bytes
-            self.bytes_out += written
+            self._add_bytes(outcome, size_bytes, written)
         self._add_to_seat(outcome.seat, not outcome.goes_on, outcome.seconds, outcome.peak_bytes or 0)
         self._size_class(size_bytes.bit_length()).add(1, outcome.seconds, outcome.seconds)
         self._add_job(outcome, size_bytes, written)
@@ -336,6 +344,16 @@ class Statistics(RunObserver):
             for at in self.sampled.places(len(made)):
                 stage, path, size = made[at]
                 self.sampled.add(Made(origin.path, size_bytes, stage, path, size))
+            if self._elsewhere and not outcome.goes_on:
+                self._elsewhere.discard(origin.path)
+
+    def _add_bytes(self, outcome: Outcome, size_bytes: int, written: int) -> None:
+        """Add the size of a source, unless another pool has made anything of it, and those of its outputs."""
+        self.bytes_out += written
+        path = outcome.source.path if outcome.source else b""
+        self.bytes_in += 0 if path in self._elsewhere else size_bytes
+        if outcome.goes_on:
+            self._elsewhere.add(path)
 
     def _add_job(self, outcome: Outcome, size_bytes: int, written: int) -> None:
         stages = tuple(each.stage for each in outcome.results)
@@ -354,11 +372,6 @@ def failure_of(outcome: Outcome, result: Result) -> FailedOutput:
         outcome.origin, result.stage, result.kind or "error", result.text, result.place, result.detail, outcome.output,
         outcome.seat, is_new=result.kind in MOVED,
     )  # fmt: skip
-
-
-def _is_failure(result: Result) -> bool:
-    """Return whether a result counts as failed in the summary."""
-    return result.status == "failed" and (result.kind != "vanished" or result.code == "in_hand")
 
 
 def _files_of(result: Result) -> list[tuple[bytes, int]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
 
-from pipeline.errors import SUCCEEDED, TIME_IS_UP
+from pipeline.errors import ENDED_IN_ORDER, NOT_STOPPED, SUCCEEDED, TIME_IS_UP
 from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
 from pipeline.report.failure_group import FailureGroup
@@ -26,8 +26,6 @@ _KEPT = 20
 _SHOWN_GROUPS, _MAX_GROUPS = 10, 1000
 # What is printed without a terminal becomes a mail: so many bytes in all, and so many characters a line.
 _MAIL_BYTES, _MAIL_LINE = 4000, 600
-# A run that ends otherwise was stopped, and always says why.
-_ORDINARY_ENDS = (*SUCCEEDED, 1)
 
 
 @dataclass
@@ -114,12 +112,15 @@ class Summary:
                     self.remarks.update(general for _, general in result.notes)
             elif result.status == "skipped":
                 self.skipped += 1
-            elif (
-                result.kind == "vanished" and result.code != "in_hand"
-            ):  # nothing is left to be made, as in a run that began a moment later
-                self.vanished += 1
-            else:
+            elif result.is_failure:
                 self.add_failure(outcome.origin, result)
+            else:  # nothing is left to be made, as in a run that began a moment later
+                self.vanished += 1
+
+    @property
+    def ended_in_order(self) -> bool:
+        """Whether the run came to its end; where files failed, a time limit shows in no exit code."""
+        return self.exit in ENDED_IN_ORDER and not self.stopped
 
     def count_tried(self, outcome: Outcome) -> bool:
         """Count a file if a stage failed in it; return whether one did."""
@@ -131,7 +132,7 @@ class Summary:
         """Count a failed output."""
         self.failed += 1
         self.new_failed += result.is_new
-        self.exit = 1 if self.exit in _ORDINARY_ENDS else self.exit
+        self.exit = 1 if self.exit in NOT_STOPPED else self.exit
         kind = result.kind or "error"
         reason = (_REASONS.get(result.code) or in_general(result.text)) if result.kind == "error" else kind
         self.reasons[reason] += 1
@@ -191,7 +192,7 @@ class Summary:
 
     def news(self) -> list[str]:
         """Return the lines that are printed without a terminal: none if nothing is new, and at most 4 kB of them."""
-        was_stopped = self.exit not in _ORDINARY_ENDS
+        was_stopped = self.exit not in NOT_STOPPED
         groups = self._first_groups(group for group in self.groups.values() if group.is_new)
         body = [each for group in groups for each in zip(group.lines(), group.outputs_by_line(), strict=True)]
         body += [(line, 0) for line in self._recovered()]
@@ -233,7 +234,7 @@ class Summary:
     def _next_command(self) -> str:
         if not self.yaml:
             return ""
-        if self.exit == TIME_IS_UP or (self.exit not in _ORDINARY_ENDS and self.exit != 4):
+        if self.exit == TIME_IS_UP or (self.exit not in NOT_STOPPED and self.exit != 4):
             return f"{program()} {quoted(self.yaml)}"
         return f"{program()} failures {quoted(self.yaml)}" if self.new_failed or self.reminder else ""
 

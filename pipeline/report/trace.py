@@ -6,10 +6,11 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from json.encoder import encode_basestring as quoted
+from json.encoder import encode_basestring as json_string
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, PEAK_BYTES, SECONDS
 from pipeline.files.file_system import describe
 from pipeline.messages import InHand, Outcome, Source
 from pipeline.observer import RunObserver
@@ -116,8 +117,9 @@ def rows_of(jobs: Sequence[Any], made: Sequence[Any], seat: int, usages: Sequenc
     )
     return [
         row % (
-            name, targets[0][0] if len(targets) == 1 else ",".join([target[0] for target in targets]), start_s, its[0],
-            cpu_s, "null" if its[2] is None else its[2], source[1], its[3] if len(targets) == 1 else sum(its[3::3]),
+            name, targets[0][0] if len(targets) == 1 else ",".join([target[0] for target in targets]), start_s,
+            its[SECONDS], cpu_s, "null" if its[PEAK_BYTES] is None else its[PEAK_BYTES], source[1],
+            its[ANSWER_WIDTH] if len(targets) == 1 else sum(its[ANSWER_WIDTH::MADE_WIDTH]),
         )
         for (source, targets), name, its, (start_s, cpu_s) in zip(
             [job[:2] for job in jobs], _named([job[0] for job in jobs]), made, usages, strict=True
@@ -131,7 +133,7 @@ def _named(sources: Sequence[Source]) -> list[str]:
         names = b"\0".join([source[0] for source in sources]).decode().split("\0")  # no name has a NUL in it
     except UnicodeDecodeError:
         return [json.dumps(source.as_json(), ensure_ascii=False)[1:-1] for source in sources]
-    return [f'"source": {quoted(name)}' for name in names]
+    return [f'"source": {json_string(name)}' for name in names]
 
 
 def row_of(outcome: Outcome) -> str:

@@ -69,8 +69,8 @@ def test_two_runs_side_by_side(project: Project, pipeline: Pipeline) -> None:
     assert rows["sources"] == ["3", "5", "+2"] and rows["done"] == ["2", "1", "-1"]
     assert rows["exit"] == ["1", "1"] and rows["skipped"] == ["0", "1", "+1"]
     assert rows["bytes in"] == ["8", "bytes", "4", "bytes", "-50%"]
-    assert lines[-2].startswith("new: up: error: ") and lines[-2].endswith("(1 output, e.g. e)")
-    assert lines[-1] == "gone: up: error: ValueError (1 output, e.g. c)"
+    assert lines[-2].startswith("new: up: error: ") and lines[-2].endswith("(1 file, e.g. e)")
+    assert lines[-1] == "gone: up: error: ValueError (1 file, e.g. c)"
     compared = json.loads(pipeline("report", "--compare", "1", "2", "--json").stdout)
     assert [each["number"] for each in compared["runs"]] == [1, 2]
     assert {"name": "done", "unit": "outputs", "before": 2, "after": 1} in compared["rows"]

@@ -79,6 +79,7 @@ def test_nights(project: Project, pipeline: Pipeline, engine: str) -> None:
     assert failing["last_success_timestamp_seconds"] == quiet["last_success_timestamp_seconds"]
     assert failing["last_run_timestamp_seconds"] > quiet["last_run_timestamp_seconds"]
     assert (failing["files failed"], failing["run_exit_code"]) == (1, 1)
+    assert failing["bytes in"] == failing["bytes out"] == 0, "nothing was made of what failed, as the report has it"
     assert quiet["last_run_timestamp_seconds"] < failing["oldest_failure_timestamp_seconds"] < time.time()
     assert pipeline("pipeline.yaml").returncode == 1
     oldest = "oldest_failure_timestamp_seconds"

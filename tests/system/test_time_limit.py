@@ -78,6 +78,21 @@ def learn(project: Project, **seconds: float) -> None:
         ledger.commit()
 
 
+def set_facts(project: Project, facts: dict[str, Any]) -> None:
+    """Have the ledger know of a run before what it told."""
+    with ledger_of(project.folder) as ledger:
+        ledger.begin()
+        for name, value in facts.items():
+            ledger.facts.set(name, value)
+        ledger.commit()
+
+
+def facts(project: Project) -> dict[str, Any]:
+    """Return what was told, as the ledger knows it."""
+    with ledger_of(project.folder) as ledger:
+        return {name: ledger.facts.get(name) for name in ("told_notes", "told_held_at")}
+
+
 BIG = "x" * 1_000_000
 
 
@@ -138,12 +153,14 @@ class UpOnceInHand(RunObserver):
 
 @ENGINES
 def test_what_is_in_hand_far_beyond_the_limit_is_cut_off(project: Project) -> None:
-    """After the grace, as after a signal; the file is named, and no attempt is counted."""
+    """After the grace, as after a signal; the file is named, and no attempt is counted: it is held by no night."""
+    project.edit("pipeline.yaml", "engine:", "errors: {hold_after: 1}\nengine:")
     project.write("in/a", "wait")
-    up = UpOnceInHand()
-    summary = run_within(project, up.limit, [up], grace_s=0.2)
-    assert summary.exit == 5 and "what was in hand was cut off; 1 file left" in summary.stopped
-    assert len(summary.cut_off) == 1 and summary.cut_off[0].startswith("a: cut off after")
+    for _ in range(2):
+        up = UpOnceInHand()
+        summary = run_within(project, up.limit, [up], grace_s=0.2)
+        assert summary.exit == 5 and "what was in hand was cut off; 1 file left" in summary.stopped
+        assert len(summary.cut_off) == 1 and summary.cut_off[0].startswith("a: cut off after")
     project.write("go", "")
     assert project.run().done == 1
 
@@ -187,14 +204,18 @@ def test_a_failed_file_is_graver_and_no_orphan_is_removed(project: Project) -> N
     (project.folder / "in/gone").unlink()
     project.write("in/big", BIG)
     project.write("in/bad", "bad")
+    told = {"told_notes": ["said before"], "told_held_at": 1.0}
+    set_facts(project, told)
     summary = run_within(project, HOUR)
     assert (summary.exit, summary.failed) == (1, 1)
+    assert facts(project) == told  # it has not met all files of which the run before told
     assert summary.stopped == "by its time limit of 1h; 1 file left; the same line resumes"
     assert (project.folder / "out/gone").exists() and project.orphans() == ["out/gone"]
     (project.folder / "in/bad").unlink()
     summary = run_within(project, HOUR)
     assert summary.exit == 5 and (project.folder / "out/gone").exists()
     assert project.run().pruned == 1 and not (project.folder / "out/gone").exists()
+    assert facts(project) == {"told_notes": [], "told_held_at": None}
 
 
 @ENGINES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from support.records import RECIPES, SOURCE, done, fail, key, skip
 
@@ -51,6 +53,18 @@ def test_a_failure_is_new_once(ledger: Ledger) -> None:
     assert row == [(2, "stages/up.py:3")]
 
 
+@pytest.mark.parametrize("exit_code", [1, 5, 130])
+def test_a_job_that_was_cut_off_is_no_attempt(ledger: Ledger, exit_code: int) -> None:
+    """However often, and whatever else failed in its run; attempts from before stay."""
+    cut = Result("up", b"/project/out/a", "failed", "cut off", "interrupted")
+    fail(ledger)
+    ledger.end_run(1, {}, swept=False)
+    for _ in range(3):
+        ledger.record_cut_off(Outcome(SOURCE, ()), cut, RECIPES["up"])
+        ledger.end_run(exit_code, {}, swept=False)
+    assert [each.attempts for each in ledger.failures.all()] == [1]
+
+
 def test_a_job_that_was_cut_off_has_not_failed(ledger: Ledger) -> None:
     """Unless it had before; nor has it recovered once it is made."""
     cut = Result("up", b"/project/out/a", "failed", "cut off", "interrupted")
@@ -60,7 +74,10 @@ def test_a_job_that_was_cut_off_has_not_failed(ledger: Ledger) -> None:
         ledger.end_run(130, {}, swept=False)
 
     cut_off()
-    assert failed_now(ledger)
+    ledger.begin_run("next")
+    assert failed_now(ledger) and [each.is_new for each in ledger.failures.of_run("next")] == [True]
+    (failure,), next_ns = ledger.failures.all(), time.time_ns()
+    assert not failure.is_new_since(next_ns) and failure.is_new_since(next_ns - 60 * 10**9)
     ledger.end_run(1, {}, swept=False)
     cut_off()
     assert not failed_now(ledger)

@@ -92,6 +92,19 @@ def test_single_outcomes_are_counted_by_what_became_of_them() -> None:
     }  # fmt: skip
 
 
+def test_the_size_of_a_file_counts_once() -> None:
+    """Also if several pools make outputs of it; and again if it is made again."""
+    found = Statistics("seed")
+    done = Result("web", b"/out/a", "done", size_bytes=5, digest=b"d")
+    outcome = Outcome(Source(b"a", 100, 1), (done,))
+    failed = done._replace(status="failed", size_bytes=0, digest=b"")
+    for result, goes_on in ((failed, True), (done, True), (done, True), (failed, False)):
+        found.on_outcome(outcome._replace(results=(result,), goes_on=goes_on))
+    assert (found.files, found.bytes_in, found.bytes_out) == (1, 100, 10)
+    found.on_outcome(outcome)
+    assert (found.files, found.bytes_in, found.bytes_out) == (2, 200, 15)
+
+
 def test_the_steps_of_the_timeline_grow_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A night of ten hours has 120 steps as a minute has, and no file of it is lost."""
     now = 100.0
@@ -133,6 +146,18 @@ def test_how_much_is_kept_of_failures_is_bounded() -> None:
     assert len(groups.groups) <= 51 and ("", "", statistics.OTHERS) in groups.groups
     assert all(len(each.text) <= 4000 for each in kept)
     assert sum(len(each.text + each.detail + each.output) for each in kept) < 400_000
+
+
+def test_a_file_counts_once_in_a_group() -> None:
+    """Whatever was to be made of it, also where failures of several stages are counted together."""
+    groups = FailureGroups()
+    for number in range(60):
+        for stage in ("web", "print"):
+            text = "abcdefgh"[number % 8] * (number + 1)
+            groups.add(FailedOutput(Source(b"%d" % number, 1, 1), stage, "error", text, is_new=number == 59))
+    others = groups.groups["", "", statistics.OTHERS]
+    assert len(groups.groups) == 51 and (others.files, others.is_new) == (35, True)
+    assert [str(each.origin) for each in others.examples] == ["25", "26", "27", "28", "29"]
 
 
 def test_nothing_of_a_run_without_news_is_imported() -> None:
