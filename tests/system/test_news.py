@@ -67,6 +67,7 @@ def test_a_new_failure_is_said_once_with_all_that_helps(project: Project, pipeli
     assert rest == [
         f"next: python -m pipeline failures {folder}/pipeline.yaml",
         f"pipeline: {folder}/pipeline.yaml", f"state: {folder}/.pipeline/pipeline", f"log: {log}",
+        f"report: {folder}/.pipeline/pipeline/reports/{log.stem}.html",
     ]  # fmt: skip
     again = pipeline()
     assert (again.returncode, again.stderr) == (1, "")

@@ -96,13 +96,6 @@ def test_new_failures_come_first_and_are_marked_among_others() -> None:
     assert "new: " not in "".join(of_failures(*old).lines())
 
 
-def test_the_program_that_was_typed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever typed `filemill` is told to type `filemill`."""
-    monkeypatch.setattr("sys.argv", ["/usr/bin/filemill"])
-    summary = Summary(failed=1)  # more than are told apart
-    assert summary.lines()[1] == "  ... and 1 more: filemill failures"
-
-
 def test_outputs_that_failed_alike_share_a_line() -> None:
     """And only `-v` shows tracebacks."""
     results = tuple(
