@@ -187,6 +187,14 @@ def quoted(path: str) -> str:
     return f"$'{''.join(parts)}'"
 
 
+def command_for(verb: str, file: str, *options: str) -> str:
+    """Return the whole command that has the program do something with a pipeline, so that it can be copied.
+
+    The verb is always named, since a pipeline of any suffix may follow it.
+    """
+    return " ".join((program(), verb, *([quoted(file)] if file else []), *options))
+
+
 def _octal(character: str) -> str:
     return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 

@@ -13,7 +13,7 @@ from pipeline.commands import warn_of_foreign_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
-from pipeline.text import counted, format_bytes, indented, local_time, one_line, printable, program, quoted, shown
+from pipeline.text import command_for, counted, format_bytes, indented, local_time, one_line, printable, quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,9 +137,9 @@ def _percent(share: float) -> str:
 
 def _next_step(config: Config, group: FailureGroup) -> str:
     """Return what to do about the foremost group, in one line."""
-    yaml = quoted(str(config.file.absolute()))
+    yaml = str(config.file.absolute())
     path = quoted(os.path.join(config.inputs.root.absolute(), os.fsdecode(group.examples[0])))
-    again = f"{program()} run {yaml}{' --retry-failed' if group.is_any_held else ''}"
+    again = command_for("run", yaml, *(["--retry-failed"] if group.is_any_held else []))
     if group.who == "pipeline":
         return "give each output a path of its own, as by {dir} or {suffix}, or move away what lies there"
     if group.who == "machine":
@@ -152,9 +152,9 @@ def _next_step(config: Config, group: FailureGroup) -> str:
     if group.who == "file" and (pattern := _pattern_of(group)):
         one = group.files == 1
         what = f"repair or replace {path}" if one else f"look at {path}, and repair or replace the files"
-        rest = f"if {'it' if one else 'they'} need not be done: {program()} failures {yaml} --dismiss {pattern}"
+        rest = f"if {'it' if one else 'they'} need not be done: {command_for('failures', yaml, '--dismiss', pattern)}"
         return f"{what}; {rest}"
-    return f"{program()} try {yaml} {path}"
+    return command_for("try", yaml, path)
 
 
 def _pattern_of(group: FailureGroup) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import HELD_ONLY, TIME_IS_UP
 from pipeline.messages import Group, Origin
 from pipeline.records import dataclass
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
-from pipeline.report.summary import Summary
-from pipeline.text import counted, program
+from pipeline.report.summary import Summary, next_commands
+from pipeline.text import counted
 
 FORMAT = 1
 # Digits of seconds: more are noise.
@@ -119,7 +118,7 @@ def without_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _verdict(summary: Summary) -> dict[str, Any]:
     level, text = _level_and_text(summary)
-    return {"level": level, "text": text, "next": list(_next_commands(summary))}
+    return {"level": level, "text": text, "next": list(next_commands(summary))}
 
 
 def _level_and_text(summary: Summary) -> tuple[str, str]:
@@ -138,19 +137,6 @@ def _level_and_text(summary: Summary) -> tuple[str, str]:
     if code == 0 and summary.held:
         text += ", but for those that were dismissed"
     return level, f"Exit {code}: {text}"
-
-
-def _next_commands(summary: Summary) -> Iterable[str]:
-    """Yield the commands that help after a run."""
-    yaml = shlex.quote(summary.yaml or "pipeline.yaml")
-    if summary.failed:
-        yield f"{program()} failures {yaml}"
-    if summary.held > summary.dismissed:
-        yield f"{program()} run {yaml} --retry-failed"
-    if summary.exit == 2:
-        yield f"{program()} check {yaml}"
-    elif summary.exit in (3, 4, TIME_IS_UP) or summary.exit > 128:
-        yield f"{program()} run {yaml}"
 
 
 # -- the figures -------------------------------------------------------------------------------------------------------
