@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import HELD_ONLY, TIME_IS_UP
+from pipeline.errors import HELD_ONLY, TIME_IS_UP, PolicyStop
 from pipeline.messages import Group, Origin
 from pipeline.records import dataclass
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
@@ -27,7 +27,7 @@ _VERDICTS: dict[int, tuple[str, str]] = {
     3: ("bad", "the machine stopped it part-way; what is done is safe, and the same line resumes"),
     4: ("bad", "a limit of your own stopped it; what was in hand was finished"),
     TIME_IS_UP: ("fair", "its time was up, and all was well so far; the same line resumes"),
-    HELD_ONLY: ("fair", "nothing new failed; files are held that failed too often before"),
+    HELD_ONLY: ("fair", "no file failed; files are held from earlier runs"),
 }
 
 
@@ -134,6 +134,8 @@ def _level_and_text(summary: Summary) -> tuple[str, str]:
         )
         return "bad", f"Exit 1: {', '.join(what or ['not all could be done'])}; all others are safely done"
     level, text = _VERDICTS.get(code, ("bad", "it did not end in order"))
+    if code == PolicyStop.exit_code and not summary.stopped:
+        text = "a folder of inputs is lost, and its outputs are kept"
     if code == 0 and summary.held:
         text += ", but for those that were dismissed"
     return level, f"Exit {code}: {text}"

@@ -184,7 +184,7 @@ class Summary:
         lines += self._recovered()
         lines += self._remarks()
         if self.held > self.dismissed:
-            lines.append("held files failed too often: 'failures' lists them, --retry-failed tries them once more")
+            lines.append("files are held from earlier runs: 'failures' lists them, --retry-failed tries them once more")
         lines += self.notes
         if self.log and any(each.detail or each.kind not in ("error", "changed") for _, each in self.failures):
             lines.append(f"details: {self.log}")
