@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `failures`."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    dismiss = "record that files which match, as in .gitignore, need not be done as they are: not tried, and no exit 6"
+    dismiss = "record that files which match, as in .gitignore, need not be done as they are: they are not tried, and "
+    dismiss += "do not affect the exit code"
     parser.add_argument("--dismiss", metavar="PATTERN", help=dismiss)
 
 
