@@ -86,9 +86,12 @@ def _open(config: Config, ledger: Ledger, is_left_alone: Callable[[Failure], boo
 
 
 def _headline(name: str, failing: Failing, last_run_ns: int) -> str:
-    new = "all" if failing.new_files == failing.files else f"{failing.new_files:,}"
-    new = f"{new} new in the run of {local_time(last_run_ns / 1e9)}" if failing.new_files else "none new"
-    recent = f", {failing.recent_files:,} since yesterday" if failing.recent_files > failing.new_files else ""
+    is_one = failing.files == 1
+    count = "" if is_one else "all " if failing.new_files == failing.files else f"{failing.new_files:,} "
+    new = f"{count}new in the run of {local_time(last_run_ns / 1e9)}"
+    new = new if failing.new_files else f"{'not' if is_one else 'none'} new"
+    count = "but" if is_one else f"{failing.recent_files:,}"
+    recent = f", {count} since yesterday" if failing.recent_files > failing.new_files else ""
     rest = [f"{count:,} {word}" for word, count in (("held", failing.held), ("dismissed", failing.dismissed)) if count]
     return "; ".join([f"{name}: {counted(failing.files, 'file')} failed, {new}{recent}", *rest])
 

@@ -128,7 +128,10 @@ def _level_and_text(summary: Summary) -> tuple[str, str]:
         return "fair", f"Exit {code}: stopped by {name}; what is done is safe, and the same line resumes"
     if code == 1:
         what = [counted(summary.failed, "output") + " failed"] if summary.failed else []
-        what += [f"{summary.new_failed:,} of them new"] if summary.new_failed else []
+        if summary.new_failed == summary.failed > 0:
+            what = [f"{what[0]} for the first time"]
+        elif summary.new_failed:
+            what += [f"{summary.new_failed:,} of them new"]
         what += [f"{counted(summary.held - summary.dismissed, 'output')} held from before"] * (
             summary.held > summary.dismissed
         )
