@@ -180,9 +180,10 @@ def _is_on_path(name: str, file: str) -> bool:
 def quoted(path: str) -> str:
     """Return a path as one word of a shell command; what is not printable in a way that bash and zsh know."""
     if path.isprintable():
-        import shlex  # here, since most runs name no command
-
-        return shlex.quote(path)
+        if re.fullmatch(r"[\w@%+=:,./-]+", path, re.ASCII):
+            return path
+        # As shlex.quote does, which is not imported only to name the program.
+        return "'" + path.replace("'", "'\"'\"'") + "'"
     parts = (each if each.isprintable() and each not in "'\\" else _octal(each) for each in path)
     return f"$'{''.join(parts)}'"
 
