@@ -141,13 +141,15 @@ def _percent(share: float) -> str:
 
 def _next_step(config: Config, group: FailureGroup) -> str:
     """Return what to do about the foremost group, in one line."""
+    from pipeline.files.state_dir import log_of_run
+
     yaml = str(config.file.absolute())
     path = quoted(os.path.join(config.inputs.root.absolute(), os.fsdecode(group.examples[0])))
     again = command_for("run", yaml, *(["--retry-failed"] if group.is_any_held else []))
     if group.who == "pipeline":
         return "give each output a path of its own, as by {dir} or {suffix}, or move away what lies there"
     if group.who == "machine":
-        log = config.state.absolute() / "runs" / f"{group.run}.log"
+        log = log_of_run(config.state.absolute(), group.run)
         return f"see to the machine (log: {shown(os.fsencode(log))}), then: {again}"
     if group.who == "nobody":
         return again
