@@ -272,9 +272,9 @@ options:
   --version       the version
 
 exit codes: 0 all up to date, 1 some files failed, 2 wrong use, 3 stopped by the machine,
-            4 stopped by a limit of your own, 5 stopped by its time limit, 6 only held files are left,
-            70 a fault of filemill itself, 75 already running, 128+N stopped by signal N; the same line
-            again resumes
+            4 stopped by a limit of your own, or a folder of inputs is lost, 5 stopped by its time limit,
+            6 no file failed; files are held from earlier runs, 70 a fault of filemill itself,
+            75 already running, 128+N stopped by signal N; the same line again resumes
 """
 
 

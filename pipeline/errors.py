@@ -29,7 +29,7 @@ from typing import Literal
 ENDED_IN_ORDER = (0, 1, 6)
 """The exit codes of runs that came to their end: all that was to be made was made, or tried."""
 HELD_ONLY = 6
-"""The exit code of a run in which nothing failed, while files are held from before."""
+"""The exit code of a run in which no file failed, while files are held from earlier runs."""
 TIME_IS_UP = 5
 """The exit code of a run that its time limit ended, while all was well."""
 SUCCEEDED = (0, TIME_IS_UP, HELD_ONLY)

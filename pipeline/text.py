@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 
 def shown(path: bytes) -> str:
@@ -153,18 +154,46 @@ def in_general(text: str) -> str:
 
 
 def program() -> str:
-    """Return the command that started the program, for messages: `filemill` or `python -m pipeline`."""
-    return "filemill" if os.path.basename(sys.argv[0]) == "filemill" else "python -m pipeline"
+    """Return a command that starts the program in any shell of this machine: a short one where PATH leads to it."""
+    typed = os.path.abspath(sys.argv[0])
+    if os.path.basename(typed) == "filemill":
+        return "filemill" if _is_on_path("filemill", typed) else quoted(typed)
+    is_short = not sys.executable or _is_on_path("python", sys.executable)
+    return f"{'python' if is_short else quoted(sys.executable)} -m pipeline"
+
+
+def _is_on_path(name: str, file: str) -> bool:
+    """Return whether a shell that is told a name starts this very file.
+
+    The folders are compared too: the Pythons of all virtual environments are links to one and the same.
+    """
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        found = os.path.join(folder, name)
+        if os.path.isfile(found) and os.access(found, os.X_OK):
+            with suppress(OSError):
+                is_here = os.path.samefile(folder or ".", os.path.dirname(file)) and os.path.samefile(found, file)
+                return is_here and os.path.isabs(folder)  # a relative one is another in another folder
+            return False
+    return False
 
 
 def quoted(path: str) -> str:
     """Return a path as one word of a shell command; what is not printable in a way that bash and zsh know."""
     if path.isprintable():
-        import shlex  # here, since most runs name no command
-
-        return shlex.quote(path)
+        if re.fullmatch(r"[\w@%+=:,./-]+", path, re.ASCII):
+            return path
+        # As shlex.quote does, which is not imported only to name the program.
+        return "'" + path.replace("'", "'\"'\"'") + "'"
     parts = (each if each.isprintable() and each not in "'\\" else _octal(each) for each in path)
     return f"$'{''.join(parts)}'"
+
+
+def command_for(verb: str, file: str, *options: str) -> str:
+    """Return the whole command that has the program do something with a pipeline, so that it can be copied.
+
+    The verb is always named, since a pipeline of any suffix may follow it.
+    """
+    return " ".join((program(), verb, *([quoted(file)] if file else []), *options))
 
 
 def _octal(character: str) -> str:

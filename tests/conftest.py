@@ -36,6 +36,10 @@ for package in ("pipeline", "stages"):
 load_template()  # and the page of a report, which takes as long to compile as a small run
 
 
+# The program names itself as one types it where PATH leads to it, as in an environment that is activated.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
 # A shell that runs the tests in the background ignores these, and every program that a test starts would inherit that.
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:

@@ -13,7 +13,7 @@ from pipeline.commands import warn_of_foreign_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
-from pipeline.text import counted, format_bytes, indented, local_time, one_line, printable, program, quoted, shown
+from pipeline.text import command_for, counted, format_bytes, indented, local_time, one_line, printable, quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `failures`."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    dismiss = "record that files which match, as in .gitignore, need not be done as they are: not tried, and no exit 6"
+    dismiss = "record that files which match, as in .gitignore, need not be done as they are: they are not tried, and "
+    dismiss += "do not affect the exit code"
     parser.add_argument("--dismiss", metavar="PATTERN", help=dismiss)
 
 
@@ -85,9 +86,12 @@ def _open(config: Config, ledger: Ledger, is_left_alone: Callable[[Failure], boo
 
 
 def _headline(name: str, failing: Failing, last_run_ns: int) -> str:
-    new = "all" if failing.new_files == failing.files else f"{failing.new_files:,}"
-    new = f"{new} new in the run of {local_time(last_run_ns / 1e9)}" if failing.new_files else "none new"
-    recent = f", {failing.recent_files:,} since yesterday" if failing.recent_files > failing.new_files else ""
+    is_one = failing.files == 1
+    count = "" if is_one else "all " if failing.new_files == failing.files else f"{failing.new_files:,} "
+    new = f"{count}new in the run of {local_time(last_run_ns / 1e9)}"
+    new = new if failing.new_files else f"{'not' if is_one else 'none'} new"
+    count = "but" if is_one else f"{failing.recent_files:,}"
+    recent = f", {count} since yesterday" if failing.recent_files > failing.new_files else ""
     rest = [f"{count:,} {word}" for word, count in (("held", failing.held), ("dismissed", failing.dismissed)) if count]
     return "; ".join([f"{name}: {counted(failing.files, 'file')} failed, {new}{recent}", *rest])
 
@@ -137,13 +141,15 @@ def _percent(share: float) -> str:
 
 def _next_step(config: Config, group: FailureGroup) -> str:
     """Return what to do about the foremost group, in one line."""
-    yaml = quoted(str(config.file.absolute()))
+    from pipeline.files.state_dir import log_of_run
+
+    yaml = str(config.file.absolute())
     path = quoted(os.path.join(config.inputs.root.absolute(), os.fsdecode(group.examples[0])))
-    again = f"{program()} run {yaml}{' --retry-failed' if group.is_any_held else ''}"
+    again = command_for("run", yaml, *(["--retry-failed"] if group.is_any_held else []))
     if group.who == "pipeline":
         return "give each output a path of its own, as by {dir} or {suffix}, or move away what lies there"
     if group.who == "machine":
-        log = config.state.absolute() / "runs" / f"{group.run}.log"
+        log = log_of_run(config.state.absolute(), group.run)
         return f"see to the machine (log: {shown(os.fsencode(log))}), then: {again}"
     if group.who == "nobody":
         return again
@@ -152,9 +158,9 @@ def _next_step(config: Config, group: FailureGroup) -> str:
     if group.who == "file" and (pattern := _pattern_of(group)):
         one = group.files == 1
         what = f"repair or replace {path}" if one else f"look at {path}, and repair or replace the files"
-        rest = f"if {'it' if one else 'they'} need not be done: {program()} failures {yaml} --dismiss {pattern}"
+        rest = f"if {'it' if one else 'they'} need not be done: {command_for('failures', yaml, '--dismiss', pattern)}"
         return f"{what}; {rest}"
-    return f"{program()} try {yaml} {path}"
+    return command_for("try", yaml, path)
 
 
 def _pattern_of(group: FailureGroup) -> str:

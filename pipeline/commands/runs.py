@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("done", "failed", "new_failed", "held")
 _OTHERS = ("up_to_date", "skipped", "recovered", "pruned", "renamed", "vanished", "set_aside")
 # What is no count of a run's summary.
+_SIZES = ("bytes_in", "bytes_out")
 _NO_COUNTS = {"run", "exit", "seconds", "sources", "stopped", "work", "notes", "kinds_unmatched"}
 
 
@@ -132,7 +133,7 @@ def _said(run: PastRun, on: str) -> str:
 
 def _counted(key: str, count: int) -> str:
     """Return a count of a summary as text, such as `2,000 up to date`, or `1.2 MB in`."""
-    if key.startswith("bytes_"):
+    if key in _SIZES:
         return f"{format_bytes(count)} {key.removeprefix('bytes_')}"
     return f"{count:,} {'new' if key == 'new_failed' else key.replace('_', ' ')}"
 
@@ -159,8 +160,11 @@ def _described(run: PastRun, on: str, log: Path | None, report: Path | None) -> 
         yield f"  stopped: {one_line(stopped)}"
     yield f"  by: {', '.join(by_whom([run.host], [run.versions])) or 'unknown'}"
     if counts := {key: count for key, count in run.summary.items() if key not in _NO_COUNTS}:
-        outputs = ", ".join(_counted(key, count) for key, count in counts.items() if count) or "none"
-        yield f"  outputs: {outputs}; of {counted(run.summary.get('sources', 0), 'source')}"
+        sizes = [_counted(key, count) for key, count in counts.items() if count and key in _SIZES]
+        outputs = [_counted(key, count) for key, count in counts.items() if count and key not in _SIZES]
+        yield f"  outputs: {', '.join(outputs) or 'none'}; of {counted(run.summary.get('sources', 0), 'source')}"
+        if sizes:
+            yield f"  sizes: {', '.join(sizes)}"
     for note, count in run.summary.get("notes", {}).items():
         yield f"  noted: {note} ({count:,})"
     if work := run.summary.get("work"):

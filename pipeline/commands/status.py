@@ -211,8 +211,10 @@ def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
 
 def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
     """Say how a run of a pipeline ended."""
+    from pipeline.report.live import describe_cut_off
+
     if standing == "killed":
-        return f"the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
+        return describe_cut_off(fields)
     said = str(fields.get("said", "")).removeprefix(f"{name}: ") or f"run {fields['run']}"
     why = f", stopped: {fields['stopped']}" if fields.get("stopped") else ""
     return f"{said} ended {local_time(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"

@@ -101,7 +101,7 @@ class State:
     @property
     def log(self) -> Path:
         """The file of this run's log."""
-        return self.folder / "runs" / f"{self.run}.log"
+        return log_of_run(self.folder, self.run)
 
     def prepare(self) -> None:
         """Remove the remains of killed runs, and all but the last logs; call it once no other run can be at work."""
@@ -122,11 +122,13 @@ class State:
         Both are there under the name of the run and as the latest, and private as the log is. Only those of the last
         runs are kept.
         """
-        folder = reports_folder(self.folder)
+        file = report_of_run(self.folder, self.run)
+        folder = file.parent
         folder.mkdir(exist_ok=True)
-        kept, file = {f"{self.run}.json": data, LATEST_REPORT: data}, folder / f"{self.run}.json"
+        kept = {file.name: data, LATEST_REPORT: data}
         if page is not None:
-            kept, file = kept | {f"{self.run}.html": page, LATEST_PAGE: page}, folder / f"{self.run}.html"
+            file = file.with_suffix(".html")
+            kept |= {file.name: page, LATEST_PAGE: page}
         else:  # that of an earlier run would be taken for this one's
             (folder / LATEST_PAGE).unlink(missing_ok=True)
         for name, contents in kept.items():
@@ -281,6 +283,16 @@ def refuse_irregular(folder: Path) -> None:
                 raise EnvironmentFailure(f"{each.path} is {what}; remove it, and the same line goes on")
 
 
+def log_of_run(folder: Path, run: str) -> Path:
+    """Return the file of a run's log in a state folder."""
+    return folder / "runs" / f"{run}.log"
+
+
+def report_of_run(folder: Path, run: str) -> Path:
+    """Return the file of a run's report in a state folder, as JSON; its page, if it has one, ends in `.html`."""
+    return reports_folder(folder) / f"{run}.json"
+
+
 def logs_of_runs(folder: Path) -> list[Path]:
     """Return the logs of the runs in a state folder, the oldest first; no other file that lies beside them."""
     return _files_of_runs(folder / "runs", ".log")
@@ -399,7 +411,7 @@ def _new_run(folder: Path) -> str:
     """Return a new run id, which sorts by time and differs from those of all logs in the locked state folder."""
     while True:
         run = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
-        if not (folder / "runs" / f"{run}.log").exists():
+        if not log_of_run(folder, run).exists():
             return run
 
 

@@ -325,7 +325,7 @@ def _blame(
     if kind == "collision":
         return "pipeline", "the place of the output is taken"
     if kind == "interrupted":
-        return "nobody", "the run was stopped while they were in hand"
+        return "nobody", f"the run was stopped while {'it was' if tally.files == 1 else 'they were'} in hand"
     if not tally.is_tried:
         of_members = is_group(examples[0])
         return ("nobody", "members of the group failed") if of_members else ("machine", "it refused the file")

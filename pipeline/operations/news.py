@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.ledger.origins import key_of
-from pipeline.text import in_general, program, quoted
+from pipeline.text import command_for, in_general
 
 if TYPE_CHECKING:
     from pipeline.operations.run_context import RunContext
@@ -75,8 +75,9 @@ def _reminder(context: RunContext, held: int) -> str:
     )
     more = f" and {held - len(names):,} more" if held > len(names) else ""
     why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(_NAMED))
-    file = quoted(os.fspath(context.config.file.absolute()))
+    file = os.fspath(context.config.file.absolute())
     return (
-        f"held, since they failed too often: {', '.join(names)}{more} ({why}); once mended: {program()} {file}"
-        f" --retry-failed; if they need not be done: {program()} failures {file} --dismiss PATTERN"
+        f"held, since they failed too often: {', '.join(names)}{more} ({why}); once mended: "
+        f"{command_for('run', file, '--retry-failed')}; if they need not be done: "
+        f"{command_for('failures', file, '--dismiss PATTERN')}"
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 from pipeline.config.model import Config
 from pipeline.errors import UsageError
 from pipeline.files.quiet_runs import quiet_runs
+from pipeline.files.state_dir import log_of_run, report_of_run
 from pipeline.ledger.days import Day, day_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import Cost, PastRun
 from pipeline.ledger.session import open_to_read
 from pipeline.records import dataclass
-from pipeline.report.live import read_progress
+from pipeline.report.live import LIVE, read_progress
 
 _LAST = re.compile(r"last(?:-(\d{1,9}))?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -60,7 +61,7 @@ def open_past_runs(config: Config) -> Iterator[tuple[PastRuns, Ledger]]:
     quiet = list(quiet_runs(config.state))  # before the ledger is read, which has them afterwards
     with open_to_read(config.state / "ledger.sqlite") as ledger:
         standing, fields = read_progress(config.state)
-        on = "" if standing in ("ended", "killed", "never") else str(fields.get("run", ""))
+        on = str(fields.get("run", "")) if standing in LIVE else ""
         runs = [*ledger.runs.past(), *ledger.runs.quiet_ones(quiet)]
         yield PastRuns(runs, list(ledger.days.all()), on), ledger
 
@@ -80,6 +81,6 @@ def costs_of(ledger: Ledger, run: PastRun, most: int) -> Costs:
 
 def files_of(config: Config, run: PastRun) -> tuple[Path | None, Path | None]:
     """Return the log and the report of a run, as far as they are kept still."""
-    reports = (config.state / "reports" / f"{run.name}{suffix}" for suffix in (".html", ".json"))
-    log = config.state / "runs" / f"{run.name}.log"
-    return log if log.exists() else None, next((each for each in reports if each.exists()), None)
+    log, report = log_of_run(config.state, run.name), report_of_run(config.state, run.name)
+    reports = (each for each in (report.with_suffix(".html"), report) if each.exists())
+    return log if log.exists() else None, next(reports, None)

@@ -310,6 +310,7 @@ class Recorder:
             of_all = f" of {self.planned_files:,}" if self._is_whole else ""
             text = f"{failed:,}{of_all} files failed already, and errors.max is {self._errors.max}"
             why = f"{text}; what was in hand was finished, and the same line does the rest"
+            self._summary.remedy = "failures"
             self._log.stop(PolicyStop.exit_code, why)
 
     def _record(self, outcome: Outcome, *, is_attempt: bool) -> Outcome:

@@ -50,7 +50,7 @@ from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import RangeDigests
 from pipeline.report.summary import Summary
-from pipeline.text import program, quoted, shown
+from pipeline.text import command_for, shown
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
@@ -188,8 +188,8 @@ def prune(context: RunContext) -> None:
         pruner = Pruner(context.ledger, config.folder, owned, context.unclean_runs)
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
-        command = f"{program()} prune {quoted(str(config.file.absolute()))}"
-        context.log.stop(refused.exit_code, f"{refused}: {command}")
+        summary.remedy = "prune"
+        context.log.stop(refused.exit_code, f"{refused}: {command_for('prune', str(config.file.absolute()))}")
         return
     summary.pruned = pruned.removed
     if pruned.failed:

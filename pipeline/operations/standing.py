@@ -20,6 +20,7 @@ from pipeline.report.live import (
     LIVE,
     Standing,
     clock_time,
+    describe_cut_off,
     describe_hang,
     describe_stop,
     describe_work,
@@ -152,9 +153,7 @@ def _verdict_on(look: Look, max_age_s: float | None) -> Verdict:
     if standing == "hung":
         return Verdict(5, describe_hang(fields))
     if standing == "killed":
-        return Verdict(
-            4, f"the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
-        )
+        return Verdict(4, describe_cut_off(fields))
     if standing == "ended" and fields["exit"] not in NOT_STOPPED and fields["exit"] < SIGNALLED:
         why = f", stopped: {one_line(fields['stopped'])}" if fields.get("stopped") else ""
         return Verdict(3, f"the last run ended {local_time(fields['at'])} with exit {fields['exit']}{why}")

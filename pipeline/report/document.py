@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP
+from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP, PolicyStop
 from pipeline.messages import Group, Histogram, Measures, Origin
 from pipeline.records import dataclass
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
-from pipeline.report.summary import Summary
-from pipeline.text import counted, program
+from pipeline.report.summary import Summary, next_commands
+from pipeline.text import counted
 
 FORMAT = 1
 # Digits of seconds: more are noise.
@@ -28,7 +27,7 @@ _VERDICTS: dict[int, tuple[str, str]] = {
     3: ("bad", "the machine stopped it part-way; what is done is safe, and the same line resumes"),
     4: ("bad", "a limit of your own stopped it; what was in hand was finished"),
     TIME_IS_UP: ("fair", "its time was up, and all was well so far; the same line resumes"),
-    HELD_ONLY: ("fair", "nothing new failed; files are held that failed too often before"),
+    HELD_ONLY: ("fair", "no file failed; files are held from earlier runs"),
 }
 
 
@@ -109,7 +108,7 @@ def without_pictures(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _verdict(summary: Summary) -> dict[str, Any]:
     level, text = _level_and_text(summary)
-    return {"level": level, "text": text, "next": list(_next_commands(summary))}
+    return {"level": level, "text": text, "next": list(next_commands(summary))}
 
 
 def _level_and_text(summary: Summary) -> tuple[str, str]:
@@ -119,28 +118,20 @@ def _level_and_text(summary: Summary) -> tuple[str, str]:
         return "fair", f"Exit {code}: stopped by {name}; what is done is safe, and the same line resumes"
     if code == 1:
         what = [counted(summary.failed, "output") + " failed"] if summary.failed else []
-        what += [f"{summary.new_failed:,} of them new"] if summary.new_failed else []
+        if summary.new_failed == summary.failed > 0:
+            what = [f"{what[0]} for the first time"]
+        elif summary.new_failed:
+            what += [f"{summary.new_failed:,} of them new"]
         what += [f"{counted(summary.held - summary.dismissed, 'output')} held from before"] * (
             summary.held > summary.dismissed
         )
         return "bad", f"Exit 1: {', '.join(what or ['not all could be done'])}; all others are safely done"
     level, text = _VERDICTS.get(code, ("bad", "it did not end in order"))
+    if code == PolicyStop.exit_code and not summary.stopped:
+        text = "a folder of inputs is lost, and its outputs are kept"
     if code == 0 and summary.held:
         text += ", but for those that were dismissed"
     return level, f"Exit {code}: {text}"
-
-
-def _next_commands(summary: Summary) -> Iterable[str]:
-    """Yield the commands that help after a run."""
-    yaml = shlex.quote(summary.yaml or "pipeline.yaml")
-    if summary.failed:
-        yield f"{program()} failures {yaml}"
-    if summary.held > summary.dismissed:
-        yield f"{program()} run {yaml} --retry-failed"
-    if summary.exit == 2:
-        yield f"{program()} check {yaml}"
-    elif summary.exit in (3, 4, TIME_IS_UP) or summary.exit > SIGNALLED:
-        yield f"{program()} run {yaml}"
 
 
 # -- the figures -------------------------------------------------------------------------------------------------------

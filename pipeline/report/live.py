@@ -330,6 +330,11 @@ def describe_in_hand(each: dict[str, Any], fields: dict[str, Any]) -> str:
     return f"{name_of(each)} ({where}{format_duration(held_s(each, fields))})"
 
 
+def describe_cut_off(fields: dict[str, Any]) -> str:
+    """Say of a run that was killed when it began, and what is to be done."""
+    return f"the run that began {local_time(fields['started'])} was cut off; the same line again resumes"
+
+
 def held_s(each: dict[str, Any], fields: dict[str, Any]) -> float:
     """Return the seconds for which a job of a live run has been in hand by now."""
     return float(each["seconds"]) + _age_s(fields, "at")

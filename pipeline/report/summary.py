@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import field
 from typing import Any
 
-from pipeline.errors import ENDED_IN_ORDER, NOT_STOPPED, SUCCEEDED, TIME_IS_UP
+from pipeline.errors import ENDED_IN_ORDER, NOT_STOPPED, SUCCEEDED, PolicyStop
 from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
 from pipeline.report.failure_group import FailureGroup
 from pipeline.stdio import has_color, in_color, print_error
-from pipeline.text import counted, in_general, one_line, printable, program, quoted, shown
+from pipeline.text import command_for, counted, in_general, one_line, printable, shown
 
 # What a failure is counted as, where its text has figures of its own.
 _REASONS = {"members_failed": "members failed"}
@@ -73,6 +73,8 @@ class Summary:
     """The absolute path of the run's report; empty if none was written."""
     stopped: str = ""
     """The reason for which the run ended early; empty if it did not."""
+    remedy: str = ""
+    """The verb that helps where a limit of the user's own has stopped the run; empty where none did."""
     notes: list[str] = field(default_factory=list)
     """Further remarks for a person, in order."""
     new_notes: list[str] = field(default_factory=list)
@@ -176,14 +178,14 @@ class Summary:
             lines += group.lines(verbose=verbose, mark=mark if group.is_new else "")
         lines += [f"  {each}" for each in self.cut_off]
         if more := self.failed - sum(group.outputs for group in shown_groups):
-            lines.append(f"  ... and {more:,} more: {program()} failures")
+            lines.append(f"  ... and {more:,} more: {command_for('failures', self.yaml)}")
         if len(self.reasons) > 1:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {reasons}")
         lines += self._recovered()
         lines += self._remarks()
         if self.held > self.dismissed:
-            lines.append("held files failed too often: 'failures' lists them, --retry-failed tries them once more")
+            lines.append("files are held from earlier runs: 'failures' lists them, --retry-failed tries them once more")
         lines += self.notes
         if self.log and any(each.detail or each.kind not in ("error", "changed") for _, each in self.failures):
             lines.append(f"details: {self.log}")
@@ -225,18 +227,10 @@ class Summary:
     def _whereabouts(self) -> list[str]:
         """Return the command that helps, and where pipeline.yaml, state, log and report lie."""
         places = [("pipeline", self.yaml), ("state", self.state), ("log", self.log), ("report", self.report)]
-        command = self._next_command()
         return [
-            *([f"next: {command}"] if command else []),
+            *(f"next: {command}" for command in next_commands(self)[:1]),
             *(f"{name}: {shown(os.fsencode(path))}" for name, path in places if path),
         ]
-
-    def _next_command(self) -> str:
-        if not self.yaml:
-            return ""
-        if self.exit == TIME_IS_UP or (self.exit not in NOT_STOPPED and self.exit != 4):
-            return f"{program()} {quoted(self.yaml)}"
-        return f"{program()} failures {quoted(self.yaml)}" if self.new_failed or self.reminder else ""
 
     @staticmethod
     def _first_groups(groups: Iterable[FailureGroup]) -> list[FailureGroup]:
@@ -267,6 +261,30 @@ class Summary:
         parts = [f"{number:,} {word}" for word, number in counts if number] or [nothing]
         files = f"{self.sources:,} {'file' if self.sources == 1 else 'files'}"
         return f"{head}{', '.join(parts)} ({files}, {self.seconds:.1f} s)"
+
+
+def next_commands(summary: Summary) -> tuple[str, ...]:
+    """Return the commands that help after a run, the one to begin with first."""
+    # Only a run that had nothing to do does not know its YAML.
+    return tuple(command_for(verb, summary.yaml, *more) for verb, *more in _next_steps(summary)) if summary.yaml else ()
+
+
+def _next_steps(summary: Summary) -> Iterator[tuple[str, ...]]:
+    """Yield verbs with their options: what goes on with the run, then what is for the files that it could not do."""
+    is_any_held = summary.held > summary.dismissed
+    if summary.exit == 2:
+        yield ("check",)
+        return
+    if summary.exit == PolicyStop.exit_code:  # the same line would meet the limit again, or the folder that is lost
+        yield (summary.remedy or "plan",)
+    elif summary.exit not in ENDED_IN_ORDER:
+        yield ("run",)
+    if (summary.failed or is_any_held) and summary.remedy != "failures":
+        yield ("failures",)
+    if is_any_held:
+        yield ("run", "--retry-failed")
+    if summary.exit == 1 and summary.stopped:  # by its time limit, which shows in no exit code then
+        yield ("run",)
 
 
 def kinds_of(kinds: Counter[str]) -> str:

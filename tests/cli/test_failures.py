@@ -431,6 +431,14 @@ def test_a_name_that_cannot_be_typed_is_shown(tmp_path: Path, pipeline: Pipeline
     assert next_step(pipeline).startswith("next: python -m pipeline try ")
 
 
+def test_one_file_is_spoken_of_as_one(moody: Project, pipeline: Pipeline) -> None:
+    """In the night in which it fails, and in the next one."""
+    moody.run()
+    assert opening(pipeline)[0].startswith("pipeline: 1 file failed, new in the run of 20")
+    moody.run()
+    assert opening(pipeline)[0] == "pipeline: 1 file failed, not new, but since yesterday"
+
+
 def test_an_exception_in_different_files_is_likely_the_stages_fault(moody: Project, pipeline: Pipeline) -> None:
     """One of them is to be tried; with -v or without it the text of an error is one line."""
     for number in range(4):

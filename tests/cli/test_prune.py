@@ -227,6 +227,7 @@ def test_too_many_are_not_pruned(nightly: Project, pipeline: Pipeline) -> None:
     ran = pipeline()
     assert ran.returncode == 4 and len(nightly.outputs()) == 5
     assert "3 of 5 outputs are orphans, and prune.max is 50%; none was removed" in ran.stderr
+    assert f"next: python -m pipeline prune {nightly.folder}/pipeline.yaml\n" in ran.stderr
     command = ran.stderr.rpartition("python -m pipeline ")[2].partition("\n")[0].split()
     assert pipeline(*command, "--yes").returncode == 0 and set(nightly.outputs()) == {"new", "sub/deep/c"}
     assert pipeline().returncode == 0

@@ -129,9 +129,13 @@ def test_everything_about_a_run(project: Project, pipeline: Pipeline) -> None:
     assert lines[2].startswith("  ended: ") and lines[2].endswith(", with exit 1")
     assert lines[3] == f"  by: {os.uname().nodename}, filemill 0.1.0 Python {sys.version.split()[0]}"
     assert lines[4].startswith("  outputs: 3 done, 1 failed") and lines[4].endswith("; of 4 sources")
-    assert f"  log: {project.folder}/{STATE}/runs/{run}.log" in lines and "  report: none" in lines
-    project.write(f"{STATE}/reports/{run}.html", "")
-    assert f"  report: {project.folder}/{STATE}/reports/{run}.html\n" in pipeline("runs", "show", "1").stdout
+    assert f"  log: {project.folder}/{STATE}/runs/{run}.log" in lines
+    assert lines[5].startswith("  sizes: ") and lines[5].endswith(" bytes out")
+    assert f"  report: {project.folder}/{STATE}/reports/{run}.html" in lines
+    for suffix in ("html", "json"):
+        (project.folder / STATE / "reports" / f"{run}.{suffix}").unlink()
+    said = pipeline("runs", "show", "1").stdout
+    assert "  report: none" in said.splitlines()
     assert pipeline("runs", "show").stdout == pipeline("runs", "show", "last").stdout != said
 
 
@@ -218,6 +222,6 @@ def test_nothing_in_names_or_reasons_acts_on_a_terminal(tmp_path: Path, pipeline
     for words in (["runs"], ["runs", "show", "--slowest", "5"]):
         said = pipeline(*words).stdout
         assert all(line.isprintable() for line in said.splitlines()) and max(map(len, said.splitlines())) < 700
-    assert ", 1.2 MB in; of 1 source\n" in said
+    assert "; of 1 source\n  sizes: 1.2 MB in, " in said
     said = json.loads(pipeline("runs", "show", "--slowest", "5", "--json").stdout)
     assert said["slowest"][0]["source"] == "a\x1b[31m\n\\xff" and "source_b64" in said["slowest"][0]

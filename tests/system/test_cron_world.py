@@ -11,6 +11,8 @@ import pytest
 from support.program import ROOT
 from support.project import MOODY, Project
 
+from pipeline.text import quoted
+
 YAML = """
 inputs: in
 stages:
@@ -56,8 +58,12 @@ def test_nights_under_cron(project: Project, locale: dict[str, str], is_relative
     assert code == 1 and lines[0].startswith("pipeline: 1 done, 2 failed (3 files, ")
     place = "ValueError: bad text (in stage 'up') at stages/upper.py:7"
     assert sorted(lines[1:3]) == [f"  b\\xe9d.txt (up): {place}", f"  bäd ñ.txt (up): {place}"]
-    state = f"{project.folder}/.pipeline/pipeline"
-    assert lines[3:6] == [f"next: python -m pipeline failures '{whole}'", f"pipeline: {whole}", f"state: {state}"]
+    state, python = f"{project.folder}/.pipeline/pipeline", quoted(sys.executable)
+    assert lines[3:6] == [
+        f"next: {python} -m pipeline failures '{whole}'",
+        f"pipeline: {whole}",
+        f"state: {state}",
+    ]
     assert cron(folder, file, **locale) == (1, "")
     for name in NAMES:
         project.write(f"in/{name}", "mended")

@@ -127,9 +127,20 @@ def test_a_job_that_was_only_cut_off_has_not_failed(tmp_path: Path, pipeline: Pi
     project.write("in/a", "one")
     cut = pipeline("--grace", "0")
     assert cut.returncode == 130 and "  a: cut off after " in cut.stderr and "stopped: by SIGINT" in cut.stderr
-    assert f"next: python -m pipeline {tmp_path}/pipeline.yaml" in cut.stderr
+    assert f"next: python -m pipeline run {tmp_path}/pipeline.yaml" in cut.stderr
     project.write("go", "")
     assert "  a (up): ValueError: " in pipeline().stderr
+
+
+def test_after_a_limit_the_command_is_none_that_meets_it_again(project: Project, pipeline: Pipeline) -> None:
+    """The list of what failed, also where others are held."""
+    project.edit("pipeline.yaml", "engine", "errors: {hold_after: 1}\nengine")
+    assert pipeline().returncode == 1
+    project.edit("pipeline.yaml", "hold_after: 1", "hold_after: 1, max: 0%")
+    project.write("in/worse", "no number")
+    stopped = pipeline()
+    assert stopped.returncode == 4 and "1 held" in stopped.stderr
+    assert f"next: python -m pipeline failures {project.folder}/pipeline.yaml\n" in stopped.stderr
 
 
 def test_held_files_are_silent_and_said_once_a_week(project: Project, pipeline: Pipeline) -> None:
@@ -146,7 +157,7 @@ def test_held_files_are_silent_and_said_once_a_week(project: Project, pipeline: 
     file = f"{project.folder}/pipeline.yaml"
     assert (weekly.returncode, weekly.stderr.splitlines()[1]) == (
         6,
-        f"held, since they failed too often: bad (1 JSONDecodeError); once mended: python -m pipeline {file}"
+        f"held, since they failed too often: bad (1 JSONDecodeError); once mended: python -m pipeline run {file}"
         f" --retry-failed; if they need not be done: python -m pipeline failures {file} --dismiss PATTERN",
     )
     assert pipeline().stderr == ""

@@ -26,10 +26,14 @@ PAGE = (ROOT / "docs/how-to/cron.md").read_text()
 GRACE_S = plain_arguments("", quiet=False, verbose=False).grace
 
 
-def lines_of_crontab() -> list[str]:
-    """Every command on the page that cron would start."""
-    lines = "".join(blocks("crontab", PAGE)).splitlines()
-    return [line.split(None, 5)[5] for line in lines if line[0].isdigit()]
+# Every page that shows a line for cron; that of cron itself is the first.
+PAGES = [PAGE, *((ROOT / page).read_text() for page in ("docs/how-to/monitoring.md", "docs/tutorial.md", "README.md"))]
+
+
+def lines_of_crontab(*pages: str) -> list[str]:
+    """Every command on pages that cron would start."""
+    lines = "".join("".join(blocks("crontab", page)) for page in pages or [PAGE]).splitlines()
+    return [line.split(None, 5)[5] for line in lines if line[0] in "0123456789*"]
 
 
 # -- the exit codes ----------------------------------------------------------------------------------------------------
@@ -47,11 +51,12 @@ def test_the_page_tells_every_exit_code() -> None:
 
 def test_every_crontab_line_is_a_command(tmp_path: Path) -> None:
     """A shell can read it, it names its files by absolute paths, and has no `%`, which ends a command of cron's."""
-    assert len(lines_of_crontab()) >= 4
-    for line in lines_of_crontab():
+    assert len(lines_of_crontab()) >= 4 and all(lines_of_crontab(page) for page in PAGES)
+    for line in lines_of_crontab(*PAGES):
         assert subprocess.run(["sh", "-n", "-c", line]).returncode == 0
         assert "%" not in line and " cd " not in f" {line}"
-        assert all(word.startswith("/") for word in line.split() if word.endswith((".yaml", "/filemill")))
+        assert all(word.startswith("/") for word in line.split() if word.endswith((".yaml", ".env", "/filemill")))
+        assert "docker" in line or "/srv/photos/.venv/bin/filemill" in line
 
 
 def test_the_options_of_the_crontab_lines_exist() -> None:

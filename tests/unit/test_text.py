@@ -6,13 +6,16 @@ import base64
 import json
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.program import ROOT
 
 from pipeline.config.units import DURATION
-from pipeline.text import as_json, cut_to, printable, quoted, seconds_of, shown, width_of
+from pipeline.text import as_json, cut_to, printable, program, quoted, seconds_of, shown, width_of
 
 
 @pytest.mark.parametrize(
@@ -108,3 +111,53 @@ def test_a_quoted_path_is_one_word_of_bash(path: bytes) -> None:
     assert word.isprintable()
     ran = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
     assert ran.stdout == path
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """The program `filemill` in a folder of its own, with Python beside it, as in a virtual environment."""
+    script = tmp_path / "an env" / "filemill"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho started\n")
+    script.chmod(0o755)
+    (script.parent / "python").symlink_to(sys.executable)
+    return script
+
+
+def started_by(words: str) -> str:
+    """Return what a shell prints that is given a command in another folder."""
+    return subprocess.run(words, shell=True, cwd="/", capture_output=True, text=True, check=True).stdout
+
+
+def test_the_program_is_named_so_that_any_shell_starts_it(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`filemill` where PATH leads to this very file: not where it leads nowhere, to another, or only from here."""
+    another = script.parents[1] / "filemill"
+    another.write_bytes(script.read_bytes())
+    another.chmod(0o755)
+    whole = f"'{script}'"
+    monkeypatch.chdir(script.parent)
+    for typed in (str(script), "./filemill"):
+        monkeypatch.setattr(sys, "argv", [typed])
+        for folders, named in (
+            (f"{script.parent}:/usr/bin:/bin", "filemill"), ("/usr/bin:/bin", whole), ("", whole), (".:/bin", whole),
+            (f"{another.parent}:{script.parent}:/bin", whole), (f"/nowhere:{script.parent}:/bin", "filemill"),
+        ):  # fmt: skip
+            monkeypatch.setenv("PATH", folders)
+            assert program() == named
+            assert not folders or started_by(program()) == "started\n"
+    monkeypatch.delenv("PATH")
+    assert program() == whole
+
+
+def test_python_is_named_so_that_it_is_this_one(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m pipeline` where PATH leads to this environment's; else the interpreter is named by its path."""
+    monkeypatch.setattr(sys, "argv", ["-m"])
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/bin")
+    assert program() == "python -m pipeline"
+    monkeypatch.setenv("PATH", f"{script.parent}:/bin")  # that of another environment, which is a link to the same
+    assert program() == f"{quoted(sys.executable)} -m pipeline"
+    monkeypatch.setattr(sys, "executable", str(script.parent / "python"))
+    assert program() == "python -m pipeline"
+    monkeypatch.setenv("PATH", "/bin")
+    assert program() == f"'{script.parent}/python' -m pipeline"
+    assert started_by(f"PYTHONPATH={quoted(str(ROOT))} {program()} --version").startswith("filemill ")

@@ -12,7 +12,7 @@ from support.program import ROOT
 from pipeline.messages import Group, Histogram, Measures, Outcome, Result, Source
 from pipeline.report.document import Circumstances, make_report, without_pictures
 from pipeline.report.statistics import Statistics
-from pipeline.report.summary import Summary
+from pipeline.report.summary import Summary, next_commands
 
 KEYS = {
     "format", "pipeline", "run", "number", "yaml", "state", "log", "host", "versions", "options", "started", "ended",
@@ -57,24 +57,38 @@ def test_every_key_is_always_there() -> None:
     [
         ({"exit": 0}, "good", "Exit 0: every output is up to date", []),
         ({"exit": 1, "failed": 2, "new_failed": 1, "held": 3}, "bad",
-         "Exit 1: 2 outputs failed, 1 of them new, 3 outputs held from before; all others", ["failures", "run"]),
+         "Exit 1: 2 outputs failed, 1 of them new, 3 outputs held from before; all others",
+         ["failures", "run --retry-failed"]),
+        ({"exit": 1, "failed": 1, "new_failed": 1, "stopped": "its time is up"}, "bad",
+         "Exit 1: 1 output failed for the first time; all others",
+         ["failures", "run"]),
         ({"exit": 2}, "bad", "Exit 2: refused", ["check"]),
-        ({"exit": 3}, "bad", "Exit 3: the machine stopped it part-way", ["run"]),
-        ({"exit": 4}, "bad", "Exit 4: a limit of your own", ["run"]),
+        ({"exit": 3, "held": 1}, "bad", "Exit 3: the machine stopped it part-way",
+         ["run", "failures", "run --retry-failed"]),
+        ({"exit": 4, "held": 1}, "bad", "Exit 4: a folder of inputs is lost",
+         ["plan", "failures", "run --retry-failed"]),
+        ({"exit": 4, "failed": 9, "stopped": "x", "remedy": "failures"}, "bad", "Exit 4: a limit of your own",
+         ["failures"]),
+        ({"exit": 4, "failed": 1, "stopped": "x", "remedy": "prune"}, "bad", "Exit 4: a limit of your own",
+         ["prune", "failures"]),
         ({"exit": 5}, "fair", "Exit 5: its time was up", ["run"]),
-        ({"exit": 6, "held": 1}, "fair", "Exit 6: nothing new failed", ["run"]),
+        ({"exit": 6, "held": 1}, "fair", "Exit 6: no file failed; files are held from earlier runs",
+         ["failures", "run --retry-failed"]),
+        ({"exit": 0, "held": 1, "dismissed": 1}, "good", "Exit 0: every output is up to date, but", []),
         ({"exit": 143}, "fair", "Exit 143: stopped by SIGTERM", ["run"]),
-        ({"exit": 70}, "bad", "Exit 70: it did not end in order", []),
+        ({"exit": 70}, "bad", "Exit 70: it did not end in order", ["run"]),
     ],
 )  # fmt: skip
 def test_the_verdict_says_what_the_exit_code_means(
-    fields: dict[str, int], level: str, said: str, commands: list[str]
+    fields: dict[str, Any], level: str, said: str, commands: list[str]
 ) -> None:
     """With the commands that help, each whole, so that it can be copied."""
-    verdict = report(Summary(yaml="/a b/p.yaml", **fields))["verdict"]
+    summary = Summary(yaml="/a b/p.yaml", **fields)
+    verdict = report(summary)["verdict"]
     assert verdict["level"] == level and verdict["text"].startswith(said)
-    assert [each.split()[3] for each in verdict["next"]] == commands
-    assert all("'/a b/p.yaml'" in each for each in verdict["next"])
+    words = (each.split(" ", 1) for each in commands)
+    whole = [" ".join(["python -m pipeline", verb, "'/a b/p.yaml'", *options]) for verb, *options in words]
+    assert verdict["next"] == whole and next_commands(summary) == tuple(whole)
 
 
 def test_restarts_are_those_of_each_seat() -> None:

@@ -66,7 +66,7 @@ def test_many_files_with_one_reason_are_one_line() -> None:
 def test_no_more_than_ten_reasons_are_shown_and_the_rest_is_counted() -> None:
     """Where all texts differ, too."""
     summary = of_failures(*(outcome("failed", f"kind {chr(97 + n)}", "error", b"%d" % n) for n in range(26)))
-    assert "  ... and 16 more: python -m pipeline failures" in summary.lines()
+    assert "  ... and 16 more: python -m pipeline failures '/srv/a b/pipeline.yaml'" in summary.lines()
     news = of_failures(
         *(outcome("failed", f"kind {chr(97 + n)}", "error", b"%d" % n, is_new=True) for n in range(26))
     ).news()
@@ -94,13 +94,6 @@ def test_new_failures_come_first_and_are_marked_among_others() -> None:
         "  5 files (up): not UTF-8, e.g. 0, 1, 2",
     ]
     assert "new: " not in "".join(of_failures(*old).lines())
-
-
-def test_the_program_that_was_typed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever typed `filemill` is told to type `filemill`."""
-    monkeypatch.setattr("sys.argv", ["/usr/bin/filemill"])
-    summary = Summary(failed=1)  # more than are told apart
-    assert summary.lines()[1] == "  ... and 1 more: filemill failures"
 
 
 def test_outputs_that_failed_alike_share_a_line() -> None:
@@ -151,14 +144,18 @@ def test_a_night_without_news_prints_nothing(capsys: pytest.CaptureFixture[str],
     ("more", "said"),
     [
         ({"exit": 3, "stopped": "no space"},
-         ["stopped: no space", "a note", "next: python -m pipeline '/srv/a b/p.yaml'"]),
-        ({"exit": 4, "stopped": "too many"}, ["stopped: too many", "a note"]),
+         ["stopped: no space", "a note", "next: python -m pipeline run '/srv/a b/p.yaml'"]),
+        ({"exit": 4, "stopped": "too many", "remedy": "prune", "held": 2},
+         ["stopped: too many", "a note", "next: python -m pipeline prune '/srv/a b/p.yaml'"]),
+        ({"exit": 130, "stopped": "by SIGINT", "held": 2},
+         ["stopped: by SIGINT", "a note", "next: python -m pipeline run '/srv/a b/p.yaml'"]),
         ({"exit": 143, "stopped": "by SIGTERM", "cut_off": ["a: cut off"]},
-         ["stopped: by SIGTERM", "a note", "  a: cut off", "next: python -m pipeline '/srv/a b/p.yaml'"]),
+         ["stopped: by SIGTERM", "a note", "  a: cut off", "next: python -m pipeline run '/srv/a b/p.yaml'"]),
         ({"recovered": 2, "first_recovered": [(Source(b"a", 1, 1), "up"), (Source(b"b", 1, 1), "up")]},
          ["recovered: a (up), b (up)"]),
         ({"new_notes": ["a note"]}, ["a note"]),
-        ({"reminder": "held: a"}, ["held: a", "next: python -m pipeline failures '/srv/a b/p.yaml'"]),
+        ({"reminder": "held: a", "held": 1, "exit": 6},
+         ["held: a", "next: python -m pipeline failures '/srv/a b/p.yaml'"]),
     ],
 )  # fmt: skip
 def test_what_else_is_news(more: dict[str, Any], said: list[str]) -> None:
@@ -190,7 +187,7 @@ def test_a_mail_is_at_most_4_kB(length: int) -> None:
 def test_a_path_that_fills_a_mail_is_left_out() -> None:
     """A folder may have a name of 4,000 characters."""
     summary = Summary(exit=3, stopped="x", yaml="/y", state="/" + "s" * 4000, log="/l")
-    assert summary.news()[-2:] == ["next: python -m pipeline /y", "pipeline: /y"]
+    assert summary.news()[-2:] == ["next: python -m pipeline run /y", "pipeline: /y"]
 
 
 def test_a_group_that_waits_is_counted_without_its_number() -> None:
