@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.operations.standing import Look, Verdict
-    from pipeline.report.live import Standing
+    from pipeline.report.standing import Standing
 
 # Seconds between two looks of `--watch`, which is how often a run says anything.
 _EVERY_S = 1.0
@@ -173,7 +173,7 @@ def _lines_of(looks: Sequence[Look]) -> list[str]:
 
 
 def _lines_about(head: str, look: Look) -> list[str]:
-    from pipeline.report.live import LIVE
+    from pipeline.report.standing import LIVE
 
     if look.error:
         return [f"{head}: {look.problem}"]
@@ -192,7 +192,7 @@ def _lines_about(head: str, look: Look) -> list[str]:
 
 
 def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
-    from pipeline.report.live import describe_hang, describe_stop, describe_work
+    from pipeline.report.standing import describe_hang, describe_stop, describe_work
 
     if standing == "never":
         return "has not run yet"
@@ -220,7 +220,7 @@ def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
 
 def _in_hand(each: dict[str, Any], look: Look) -> str:
     """Describe a job that a worker of the run holds, or held about when it was cut off."""
-    from pipeline.report.live import held_s, name_of
+    from pipeline.report.standing import held_s, name_of
 
     where = f"stage {each['stage']!r}, " if each["stage"] else ""
     held = "was in hand"
@@ -232,7 +232,7 @@ def _in_hand(each: dict[str, Any], look: Look) -> str:
 
 
 def _failed(each: dict[str, Any]) -> str:
-    from pipeline.report.live import name_of
+    from pipeline.report.standing import name_of
 
     return f"{name_of(each)} ({each['stage']}): {each['text']}"
 
@@ -243,7 +243,7 @@ def _failed(each: dict[str, Any]) -> str:
 def _watch(files: list[str]) -> int:
     """Show how the pipelines stand until no run is on: on a terminal in place, elsewhere whenever there is news."""
     from pipeline.operations.standing import look_at
-    from pipeline.report.live import LIVE
+    from pipeline.report.standing import LIVE
 
     is_screen = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     drawn: list[str] = []

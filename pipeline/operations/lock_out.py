@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import AlreadyRunning, FilemillError, RunHangs
 from pipeline.files.state_dir import State, open_state, refuse_locked
-from pipeline.report.live import LIVE, describe_hang, describe_stop, describe_work, read_progress, standing_of
+from pipeline.report.standing import LIVE, describe_hang, describe_stop, describe_work, read_progress, standing_of
 
 # Seconds between two looks at a lock that is waited for.
 _LOOK_EVERY_S = 0.2

@@ -20,7 +20,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import Cost, PastRun
 from pipeline.ledger.session import open_to_read
 from pipeline.records import dataclass
-from pipeline.report.live import read_progress
+from pipeline.report.standing import read_progress
 from pipeline.text import shown
 
 _LAST = re.compile(r"last(?:-(\d{1,9}))?")

@@ -16,7 +16,7 @@ from pipeline.config.evidence import MAX_BYTES, Asked, guess_state
 from pipeline.errors import SUCCEEDED, EnvironmentFailure, FilemillError
 from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
-from pipeline.report.live import (
+from pipeline.report.standing import (
     LIVE,
     Standing,
     clock_time,

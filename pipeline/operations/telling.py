@@ -323,7 +323,7 @@ def write_live_metrics(config: Config) -> None:
 
     While a run is on, what it has done so far takes the place of what the one before has done.
     """
-    from pipeline.report.live import LIVE, read_progress
+    from pipeline.report.standing import LIVE, read_progress
 
     assert config.metrics is not None
     before = None

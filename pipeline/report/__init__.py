@@ -1,7 +1,8 @@
 """Shows a run to a person, from its events and its counts.
 
 bar         the progress bar on stderr during the run
-live        progress.json, for `status` at another terminal
+live        progress.json, for `status` at another terminal, while the run is running
+standing    what that file says, judged by the process of the run, and in words; processes tells that from others
 summary     the counts, failures and notes of a run, and their text
 statistics  the figures of a run, added up while it is on
 document    the report of a run as plain data, for report.json and the page

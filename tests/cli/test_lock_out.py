@@ -14,7 +14,7 @@ import pytest
 from support.program import ROOT, Pipeline, on_terminal, wait_until
 from support.project import Project
 
-from pipeline.report.live import read_progress
+from pipeline.report.standing import read_progress
 
 HELD = """
 import time

@@ -22,7 +22,7 @@ import pytest
 from support.program import Pipeline, wait_until
 from support.project import ONE_STAGE, Project
 
-from pipeline.report.live import progress_file, read_progress
+from pipeline.report.standing import progress_file, read_progress
 
 SLOW = "import time\ndef upper(text: str) -> str:\n    time.sleep(0.2)\n    return text.upper()\n"
 
