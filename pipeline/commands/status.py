@@ -192,7 +192,7 @@ def _lines_about(head: str, look: Look) -> list[str]:
 
 
 def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
-    from pipeline.report.standing import describe_hang, describe_stop, describe_work
+    from pipeline.report.standing import describe_hang, describe_suspension, describe_work
 
     if standing == "never":
         return "has not run yet"
@@ -204,8 +204,8 @@ def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
     who = f"for {format_duration(seconds)} (pid {fields['pid']} on {fields['host']})"
     failed = f", {fields['failed']:,} outputs failed" if fields["failed"] else ""
     at = describe_work(fields) if fields["stage"] == "running" else ""
-    if standing == "stopped":
-        return f"{describe_stop(fields)}{f'; {at}' if at else ''}{failed}"
+    if standing == "suspended":
+        return f"{describe_suspension(fields)}{f'; {at}' if at else ''}{failed}"
     return f"{fields['stage']} {who}{f', {at}' if at else ''}{failed}"
 
 

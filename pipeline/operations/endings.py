@@ -64,14 +64,14 @@ class Ending:
         return self.is_well and (self.exit == 0 or before != _FILES_FAILED or self.recovered > 0)
 
     @property
-    def is_stopped(self) -> bool:
+    def is_signalled(self) -> bool:
         """True if a person has stopped the run by a signal."""
         return self.exit >= _SIGNALLED
 
     @property
     def is_telling(self) -> bool:
         """True if it says something about the pipeline: a person's stop does not, nor a part that went well."""
-        return not self.is_stopped and (self.is_whole or not self.is_well)
+        return not self.is_signalled and (self.is_whole or not self.is_well)
 
 
 def event_of(entry: Entry, before: int | None, ending: Ending) -> str:

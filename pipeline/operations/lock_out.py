@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import AlreadyRunning, FilemillError, RunHangs
 from pipeline.files.state_dir import State, open_state, refuse_locked
-from pipeline.report.standing import LIVE, describe_hang, describe_stop, describe_work, read_progress, standing_of
+from pipeline.report.standing import LIVE, describe_hang, describe_suspension, describe_work, read_progress, standing_of
 
 # Seconds between two looks at a lock that is waited for.
 _LOOK_EVERY_S = 0.2
@@ -54,7 +54,7 @@ def _explain(error: AlreadyRunning, fields: dict[str, Any]) -> FilemillError:
     if standing == "hung":
         return RunHangs(describe_hang(fields))
     if standing in LIVE:
-        what = describe_stop(fields) if standing == "stopped" else describe_work(fields)
+        what = describe_suspension(fields) if standing == "suspended" else describe_work(fields)
         explained = AlreadyRunning(f"{error.text}: {what}")
         explained.holder = error.holder
         return explained

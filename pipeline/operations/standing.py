@@ -21,7 +21,7 @@ from pipeline.report.standing import (
     Standing,
     clock_time,
     describe_hang,
-    describe_stop,
+    describe_suspension,
     describe_work,
     name_of,
     progress_file,
@@ -172,7 +172,7 @@ def _verdict_on_age(look: Look, max_age_s: float | None) -> Verdict:
     text = f"last success {format_duration(age_s)} ago, at {local_time(success)}"
     if max_age_s is not None and age_s > max_age_s:
         return Verdict(1, f"{text}: more than {format_duration(max_age_s)}")
-    now = {"running": describe_work, "stopped": describe_stop}.get(look.standing)
+    now = {"running": describe_work, "suspended": describe_suspension}.get(look.standing)
     return Verdict(0, f"OK, {text}{f'; now {now(look.fields)}' if now else ''}")
 
 

@@ -251,7 +251,7 @@ class Telling:
 
 
 def _start_ping(entry: Entry, ending: Ending, rid: str, start: Sending | None) -> Sending:
-    what = "/log" if ending.is_stopped else "" if ending.is_well else "/fail"
+    what = "/log" if ending.is_signalled else "" if ending.is_well else "/fail"
     return start_ping(entry, what, rid, f"exit {ending.exit}\n{ending.text}\n", start)
 
 

@@ -35,9 +35,9 @@ _KINDS: dict[str, Any] = {
     "last": dict,
 }
 
-Standing = Literal["running", "stopped", "hung", "ended", "killed", "never"]
-"""Whether a run is at work, suspended by a signal, at work and without any progress, over, or cut off by its death."""
-LIVE: tuple[Standing, ...] = ("running", "stopped", "hung")
+Standing = Literal["running", "suspended", "hung", "ended", "killed", "never"]
+"""Whether a run is running, suspended (Ctrl-Z, SIGSTOP), running without progress, over, or cut off by its death."""
+LIVE: tuple[Standing, ...] = ("running", "suspended", "hung")
 """The standings of a run whose process is there."""
 
 
@@ -79,7 +79,7 @@ def standing_of(fields: dict[str, Any], *, holds_lock: bool = False) -> Standing
         if fields.get("boot", "") not in ("", boot_id()) or not _is_process(fields, started):
             return "killed"
         if state in ("T", "t"):
-            return "stopped"
+            return "suspended"
         return "hung" if _age_s(fields, "at") > _SILENT_HERE_S or _is_late(fields) else "running"
     if _age_s(fields, "at") > _SILENT_S:
         return "hung" if holds_lock else "killed"
@@ -130,7 +130,7 @@ def _age_s(fields: dict[str, Any], key: str) -> float:
 
 
 def describe_work(fields: dict[str, Any]) -> str:
-    """Return what a live run is at, such as `1,200 of 5,000 files, 3 in hand, 4 min left`."""
+    """Return what a live run is at, such as `1,200 of 5,000 files, 3 in hand, 4.0 min left, until 02:44`."""
     if fields["stage"] != "running":
         return str(fields["stage"])
     of_all = f" of {fields['planned']:,}" if fields["planned"] else ""  # a first run that still lists its files
@@ -156,9 +156,9 @@ def describe_hang(fields: dict[str, Any]) -> str:
     return f"the run of {clock_time(fields['started'])} has not moved since {clock_time(since)}{held}; {cure}"
 
 
-def describe_stop(fields: dict[str, Any]) -> str:
+def describe_suspension(fields: dict[str, Any]) -> str:
     """Say of a run that was suspended how it goes on."""
-    return f"stopped by a signal since {clock_time(fields['at'])}; `kill -CONT {fields['pid']}` lets it go on"
+    return f"suspended since {clock_time(fields['at'])}; `kill -CONT {fields['pid']}` lets it go on"
 
 
 def describe_in_hand(each: dict[str, Any], fields: dict[str, Any]) -> str:
