@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `status`."""
     parser.add_argument("more", nargs="*", metavar="PIPELINE.yaml", help="further pipelines")
     parser.add_argument("--json", action="store_true", help="one JSON object, a list of them for several pipelines")
-    check = "print one line for each pipeline, the worst first; end with 1 where one hangs, was killed, failed anew"
+    check = "print one line for each, the worst first; end with 1 where one hangs, was killed, or has new failures"
     parser.add_argument("--check", action="store_true", help=check)
     age = "with --check: how old the last success may be, such as 26h"
     parser.add_argument("--max-age", metavar="TIME", help=age)

@@ -131,7 +131,7 @@ def _refuse_unreadable(state: Path) -> None:
 
 
 def verdict_on(look: Look, max_age_s: float | None = None) -> Verdict:
-    """Judge a pipeline: by the way its last run ended, by what failed anew in it, and by the age of its last success.
+    """Judge a pipeline: by the way its last run ended, by its new failures, and by the age of its last success.
 
     Args:
         look: What is known of its runs.
