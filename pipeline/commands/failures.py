@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.failures import Failure, RetryPolicy
     from pipeline.ledger.ledger import Ledger
-    from pipeline.operations.failure_groups import Failing, FailureGroup, Shared
+    from pipeline.operations.failure_groups import Failing, LedgerGroup, Shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def _headline(name: str, failing: Failing, last_run_ns: int) -> str:
     return "; ".join([f"{name}: {counted(failing.files, 'file')} failed, {new}{recent}", *rest])
 
 
-def _group_lines(group: FailureGroup) -> Iterator[str]:
+def _group_lines(group: LedgerGroup) -> Iterator[str]:
     """Yield what a group failed for, what its files share, and whose fault it likely is."""
     kind = "" if group.kind == "error" or group.reason.startswith(group.kind) else f"{group.kind}: "
     place = f" at {group.place}" if group.place else ""
@@ -135,7 +135,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def _next_step(config: Config, group: FailureGroup) -> str:
+def _next_step(config: Config, group: LedgerGroup) -> str:
     """Return what to do about the foremost group, in one line."""
     yaml = quoted(str(config.file.absolute()))
     path = quoted(os.path.join(config.inputs.root.absolute(), os.fsdecode(group.examples[0])))
@@ -157,7 +157,7 @@ def _next_step(config: Config, group: FailureGroup) -> str:
     return f"{program()} try {yaml} {path}"
 
 
-def _pattern_of(group: FailureGroup) -> str:
+def _pattern_of(group: LedgerGroup) -> str:
     """Return a pattern for `--dismiss` that takes the files of a group, as a word of a shell; empty without one."""
     traits = {each.trait.what: each.trait.first for each in group.shared if each.files == group.files}
     shared = {what: os.fsdecode(first) for what, first in traits.items() if isinstance(first, bytes)}

@@ -98,7 +98,7 @@ class FailedOutput(NamedTuple):
 
 
 @dataclass
-class FailureGroup:
+class ReportGroup:
     """Failures of one stage, of one kind, for one reason."""
 
     files: int = 0
@@ -115,7 +115,7 @@ class FailureGroups:
     """The failures of a run by stage, kind and reason; how many kinds and how much text is kept is bounded."""
 
     def __init__(self) -> None:
-        self.groups: dict[GroupKey, FailureGroup] = {}
+        self.groups: dict[GroupKey, ReportGroup] = {}
         self._room = _ALL_TEXTS
 
     def key_of(self, failed: FailedOutput) -> GroupKey:
@@ -125,7 +125,7 @@ class FailureGroups:
 
     def add(self, failed: FailedOutput) -> None:
         """Count a failed output."""
-        group = self.groups.setdefault(self.key_of(failed), FailureGroup())
+        group = self.groups.setdefault(self.key_of(failed), ReportGroup())
         group.files += 1
         group.is_new = group.is_new or failed.is_new
         if len(group.examples) < _EXAMPLES:
