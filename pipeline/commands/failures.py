@@ -101,9 +101,9 @@ def _group_lines(group: LedgerGroup) -> Iterator[str]:
     yield f"{counted(group.files, 'file')}{new} in {stages}: {kind}{one_line(group.reason, 300)}{place}"
     is_all_new = group.new_files == group.files  # and so is the night in which they began
     for shared in (each for each in group.shared if not (is_all_new and each.trait.what == "night")):
-        all_or_most = "all" if shared.files == group.files else "of"
-        count = f"{shared.files:,}" if all_or_most == "all" else f"{group.files:,}, {shared.files:,} are"
-        yield f"  {all_or_most} {count} {_describe_trait(shared)} ({_percent(shared.share)} of all files)"
+        opening = "all" if shared.files == group.files else "of"
+        count = f"{shared.files:,}" if opening == "all" else f"{group.files:,}, {shared.files:,} are"
+        yield f"  {opening} {count} {_describe_trait(shared)} ({_percent(shared.share)} of all files)"
     if group.who in _AT_FAULT:
         are_many = "s" * (group.who == "file" and group.files > 1)
         yield f"  likely {_AT_FAULT[group.who]}{are_many}: {group.why}"

@@ -211,18 +211,15 @@ class Turn:
 
     def wait(self) -> int:
         """Wait for the lock of the state; return the number of the signal that ended this, 0 if none did."""
-        from pipeline.operations.lock_out import Signalled, wait_for_turn
+        from pipeline.operations.lock_out import wait_for_turn
 
         assert self.config
         self.has_waited = True
         try:
-            wait_for_turn(self.config.state, self.config.name, self._deadline)
-        except Signalled as ended:
-            return ended.number
+            return wait_for_turn(self.config.state, self.config.name, self._deadline)
         except RunHangs as error:
             _tell_refused(self.config, error)
             raise
-        return 0
 
 
 def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
@@ -283,9 +280,9 @@ def _load(file: Path, edits: list[str], turn: Turn) -> Config:
     try:
         turn.config = config = loading.config()
         if turn.then != "fail":
-            from pipeline.operations.lock_out import refuse_where_locked
+            from pipeline.operations.lock_out import refuse_beside_another_run
 
-            refuse_where_locked(config.state, config.name)
+            refuse_beside_another_run(config.state, config.name)
     except EnvironmentFailure as error:
         _tell_refused(turn.config or loading.refused, error)
         raise

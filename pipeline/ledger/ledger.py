@@ -295,7 +295,7 @@ class Ledger:
         for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
-        self.failures = self.failures.anew()
+        self.failures = self.failures.for_new_plan()
         self.targets = Targets(self._connection, "outputs", self.outputs.flush)
 
     def create_plan_tables(self) -> PlanTables:

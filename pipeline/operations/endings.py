@@ -69,7 +69,7 @@ class Ending:
         return self.exit >= _SIGNALLED
 
     @property
-    def is_telling(self) -> bool:
+    def concerns_pipeline(self) -> bool:
         """True if it says something about the pipeline: a person's stop does not, nor a part that went well."""
         return not self.is_signalled and (self.is_whole or not self.is_well)
 

@@ -231,9 +231,9 @@ class Telling:
         for entry in self.settings.entries:
             if entry.ping:
                 # The end of a run that a person has stopped is told where its start was.
-                if ending.is_telling or entry in self.starts:
+                if ending.concerns_pipeline or entry in self.starts:
                     sendings.append(_start_ping(entry, ending, self.rid, self.starts.get(entry)))
-            elif ending.is_telling:
+            elif ending.concerns_pipeline:
                 if event := event_of(entry, self.memory.exit_known_to(entry), ending):
                     sendings.append(_start_program(self.settings, entry, event, ending))
                 else:

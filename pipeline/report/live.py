@@ -42,7 +42,7 @@ class LiveProgress(RunObserver):
     """Writes the counts of a run and the jobs in hand to its progress file, and its summary at the end."""
 
     def __init__(
-        self, state: State, summary: Summary, yaml: str, *, text: str = "", moves_within_s: float | None = None
+        self, state: State, summary: Summary, yaml: str, *, yaml_digest: str = "", moves_within_s: float | None = None
     ) -> None:
         """Begin with what the file says of earlier runs.
 
@@ -50,7 +50,7 @@ class LiveProgress(RunObserver):
             state: The locked state.
             summary: The counts, which others keep.
             yaml: The name of the pipeline's file.
-            text: The digest of that file, by which `status` knows that it was loaded as it is.
+            yaml_digest: The digest of that file, by which `status` knows that it was loaded as it is.
             moves_within_s: The seconds within which a job in hand must end by the timeouts of the pipeline; None
                 without such.
         """
@@ -75,7 +75,7 @@ class LiveProgress(RunObserver):
             "run": state.run,
             "pipeline": summary.pipeline,
             "yaml": yaml,
-            "text": text,
+            "yaml_digest": yaml_digest,
             "pid": os.getpid(),
             "process": stat_of(os.getpid())[1],
             "processes_of": process_namespace(),
