@@ -138,10 +138,13 @@ def as_json(path: bytes, key: str = "source") -> dict[str, str]:
 _BEFORE = re.compile(r"[:;,(]")
 _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""", re.VERBOSE)
 
+# The next two are here since `config` checks them and `report` uses them, and neither may import the other.
 # A variable of the environment, such as ${PING_URL}, in what pipeline.yaml says of telling.
 VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 # An address that may be pinged: encrypted, or of this machine itself.
 PING_TO = r"(https://[^\s/?#]+|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?)([/?]\S*)?"
+
+# Reasons that several packages give.
 NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
 

@@ -122,7 +122,7 @@ def _duration(seconds: float) -> str:
 
 
 def _said(run: PastRun, on: str) -> str:
-    """Return what there is to say of a run beside its columns."""
+    """Return the last column: its state, why it stopped, or its other counts."""
     if run.exit is None:
         return "is on" if run.name == on else "was cut off"
     if stopped := run.summary.get("stopped"):

@@ -95,8 +95,8 @@ def event_of(entry: Entry, before: int | None, ending: Ending) -> str:
 
 
 def ending_of_error(error: BaseException | None, *, run: str = "", log: str = "", is_whole: bool = True) -> Ending:
-    """Return the ending of a run that an error has ended."""
-    # One that fell into a class body is wrapped by Python.
+    """Return the ending for an exception that ended a run."""
+    # Python wraps a KeyboardInterrupt raised in a class body.
     is_stopped = any(isinstance(each, KeyboardInterrupt) for each in (error, getattr(error, "__cause__", None)))
     if isinstance(error, FilemillError):
         code = error.exit_code

@@ -29,7 +29,10 @@ _SPARE_S = 60.0
 
 
 class HandWatch:
-    """Context manager around a run. An engine that runs its jobs in this process answers nobody else."""
+    """Context manager around a run.
+
+    It needs a thread, since the serial engine blocks the main one while it runs a job.
+    """
 
     def __init__(self, observers: RunObserver, log: RunLog, beat: Callable[[], None]) -> None:
         """Begin nothing yet; `beat` is called at every look, from the thread, after the observers."""

@@ -132,7 +132,7 @@ class FailureGroups:
             group.examples.append(self.shorten(failed))
 
     def mark_new(self, failed: FailedOutput) -> FailedOutput:
-        """Take note that a failure is new, which may be an example; return it with all that is known of it."""
+        """Mark a failure as new, also among the examples; return it with its details."""
         group = self.groups.get(self.key_of(failed))
         if group is None:
             return failed

@@ -121,7 +121,7 @@ def test_who_waits_runs_the_pipeline_as_it_is_then(
 @pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_wait(project: Project, first: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """At once, with 128 and its number."""
+    """At once, with 128+N."""
     waiting = start(project, "--if-locked", "wait")
     wait_until(lambda: is_asleep(waiting))
     waiting.send_signal(number)
