@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long jobs in hand may still take after a signal",
     )
-    locked = "where another run is at work: end with 75 (fail), end with 0 (skip), or wait, no longer than wait:10m"
+    locked = "where another run is running: end with 75 (fail), end with 0 (skip), or wait, no longer than wait:10m"
     parser.add_argument("--if-locked", default="fail", metavar="fail|skip|wait[:TIME]", help=locked)
     most = "start no more files than will be done within this time, such as 55m, from now on; the rest is left (exit 5)"
     parser.add_argument("--max-time", metavar="TIME", help=most)
@@ -166,7 +166,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | None, float | None]:
-    """Return what is done where another run is at work, and for how many seconds it may wait, and run, at the most.
+    """Return what is done where another run is running, and for how many seconds it may wait, and run, at the most.
 
     Raises UsageError.
     """
@@ -180,10 +180,10 @@ def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | Non
 
 
 class Turn:
-    """When a run may begin, where another is at work, and until when it must end."""
+    """When a run may begin, where another is running, and until when it must end."""
 
     def __init__(self, then: str = "fail", most_s: float | None = None, max_time: MaxTime | None = None) -> None:
-        """`then` is what is done where another run is at work, `most_s` the seconds to wait at the most."""
+        """`then` is what is done where another run is running, `most_s` the seconds to wait at the most."""
         self.then, self.max_time = then, max_time
         self.has_waited = False
         self.config: Config | None = None
@@ -223,7 +223,7 @@ class Turn:
 
 
 def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
-    """Print, on a terminal, that another run is at work, once."""
+    """Print, on a terminal, that another run is running, once."""
     import sys
 
     if sys.stderr.isatty() and not is_quiet and not turn.has_waited:
@@ -231,7 +231,7 @@ def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
 
 
 def _run(arguments: argparse.Namespace, turn: Turn) -> int:
-    """Run the pipeline as it is now, and print the summary. Raises AlreadyRunning where another run is at work."""
+    """Run the pipeline as it is now, and print the summary. Raises AlreadyRunning where another run is running."""
     from pathlib import Path
 
     file, edits = Path(arguments.file), edits_of(arguments)
@@ -270,7 +270,7 @@ def _run(arguments: argparse.Namespace, turn: Turn) -> int:
 
 
 def _load(file: Path, edits: list[str], turn: Turn) -> Config:
-    """Load the pipeline, and start its forkserver, unless another run is at work that is to be waited for."""
+    """Load the pipeline, and start its forkserver, unless another run is running that is to be waited for."""
     from pipeline.config.load import Loading
 
     loading = Loading(file, edits)

@@ -124,7 +124,7 @@ def _duration(seconds: float) -> str:
 def _said(run: PastRun, on: str) -> str:
     """Return the last column: its state, why it stopped, or its other counts."""
     if run.exit is None:
-        return "is on" if run.name == on else "was cut off"
+        return "is running" if run.name == on else "was cut off"
     if stopped := run.summary.get("stopped"):
         return one_line(f"stopped: {stopped}")
     return ", ".join(_counted(key, run.summary[key]) for key in _OTHERS if run.summary.get(key))

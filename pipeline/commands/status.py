@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help=check)
     age = "with --check: how old the last success may be, such as 26h"
     parser.add_argument("--max-age", metavar="TIME", help=age)
-    parser.add_argument("--watch", action="store_true", help="show it again each second, until no run is on")
+    parser.add_argument("--watch", action="store_true", help="show it again each second, until none is running")
     now = "write the files of `metrics` as they are now, and print nothing"
     parser.add_argument("--metrics", action="store_true", help=now)
 
@@ -241,7 +241,7 @@ def _failed(each: dict[str, Any]) -> str:
 
 
 def _watch(files: list[str]) -> int:
-    """Show how the pipelines stand until no run is on: on a terminal in place, elsewhere whenever there is news."""
+    """Show how the pipelines stand until none is running: on a terminal in place, elsewhere whenever there is news."""
     from pipeline.operations.standing import statuses_of
     from pipeline.report.standing import LIVE
 

@@ -104,7 +104,7 @@ class State:
         return self.folder / "runs" / f"{self.run}.log"
 
     def prepare(self) -> None:
-        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be at work."""
+        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be running."""
         self.is_prepared = True
         # Nobody wants to commit a state folder, or else says so there.
         with suppress(FileExistsError), open(self.folder / ".gitignore", "x") as ignored:
@@ -340,7 +340,7 @@ def _lock(folder: Path, pipeline: str) -> int:
 
 
 def _locked_out(pipeline: str, holder: str) -> AlreadyRunning:
-    error = AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})")
+    error = AlreadyRunning(f"another run of {pipeline!r} is running ({holder or 'just starting'})")
     if found := _HOLDER.fullmatch(f"{holder}\n".encode()):
         error.holder = int(found[1]), found[2].decode("utf-8", "replace")
     return error

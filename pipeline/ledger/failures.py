@@ -104,7 +104,7 @@ class Failure:
 
 
 class FailureOfRun(NamedTuple):
-    """An output that failed in the run that is on."""
+    """An output that failed in the run that is running."""
 
     source: bytes
     stage: str

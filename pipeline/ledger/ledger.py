@@ -44,7 +44,7 @@ class Ledger:
 
     Attributes:
         file: The SQLite file; None in memory.
-        run: The name of the run that is on; empty outside of one.
+        run: The name of the run that is running; empty outside of one.
         runs: Which runs there were, and how they ended.
         days: What is kept of the runs before the last ones.
         window: The period of which the ledger may not know all that was made; None if it knows all.

@@ -160,7 +160,7 @@ def _naming_damage(file: Path) -> Iterator[None]:
         if is_damage(error) or not name.startswith(_MACHINE):
             raise Damaged(f"cannot be read ({error})") from None
         if name.startswith(("BUSY", "LOCKED")):
-            raise AlreadyRunning(f"another run is at work with the ledger {file}") from error
+            raise AlreadyRunning(f"another run is running with the ledger {file}") from error
         if name.startswith(("IOERR_LOCK", "IOERR_RDLOCK", "PROTOCOL", "NOLFS")):
             raise without_locks(file.parent, error) from error
         raise EnvironmentFailure(f"the ledger {file} cannot be used: {error}") from error

@@ -42,7 +42,7 @@ class Ending:
     held: int = 0
     recovered: int = 0
     is_hung: bool = False
-    """True if another run was found that does not go on."""
+    """True if another run was found that hangs."""
     is_whole: bool = True
     """True unless the run was over a part of the files, of which no success tells anything about the others."""
 

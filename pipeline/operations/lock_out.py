@@ -27,7 +27,7 @@ def lock_state(folder: Path, pipeline: str) -> State:
     """Lock a state folder as `open_state` does; where another run has it, say what that is at.
 
     Raises:
-        AlreadyRunning: Another run is at work.
+        AlreadyRunning: Another run is running.
         EnvironmentFailure: The state cannot be used, or another run has it, and hangs.
         UsageError: The folder is no state.
     """
@@ -62,7 +62,7 @@ def _judge(error: AlreadyRunning, fields: dict[str, Any]) -> FilemillError:
 
 
 def refuse_beside_another_run(folder: Path, pipeline: str) -> None:
-    """Raise what `lock_state` does where another run is at work, and lock nothing."""
+    """Raise what `lock_state` does where another run is running, and lock nothing."""
     try:
         refuse_locked(folder, pipeline)
     except AlreadyRunning as error:

@@ -36,7 +36,7 @@ class PastRuns:
     days: Sequence[Day]
     """The days of older ones, the newest last."""
     on: str
-    """The name of the run that is on; empty if none is."""
+    """The name of the run that is running; empty if none is."""
 
     def find(self, word: str) -> PastRun | Day:
         """Return the run that a word names: its number, its name, `last` or `last-N`; or its day. Raises UsageError."""

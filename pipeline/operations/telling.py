@@ -3,7 +3,7 @@
     a run               --> Teller, around it: start pings, then programs, pings and metrics at its end
     nothing was new     --> tell_unchanged, by what the note of the run before has of the pipeline
     refused at load     --> tell_refused
-    status --metrics    --> write_live_metrics, while a run is on
+    status --metrics    --> write_live_metrics, during a run
 
 A small file in the state folder has what was told last, so that a change can be told from what goes on, and the figures
 of the last run. What could not be told is a warning, and changes neither outputs nor exit codes.
@@ -315,13 +315,13 @@ def files_by_outcome(summary: Summary) -> dict[str, int]:
     return {each: getattr(summary, each) for each in outcomes} | held
 
 
-# -- while a run is on -------------------------------------------------------------------------------------------------
+# -- during a run ------------------------------------------------------------------------------------------------------
 
 
 def write_live_metrics(config: Config) -> None:
-    """Write the metrics of a pipeline as they are now, also while a run is on. Raises NotWritten.
+    """Write the metrics of a pipeline as they are now, also during a run. Raises NotWritten.
 
-    While a run is on, what it has done so far takes the place of what the one before has done.
+    During a run, what it has done so far takes the place of what the one before has done.
     """
     from pipeline.report.standing import LIVE, read_progress
 

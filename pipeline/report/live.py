@@ -117,7 +117,7 @@ class LiveProgress(RunObserver):
             self._write(fields | {"said": summary.lines()[0]})
 
     def beat(self) -> None:
-        """Write what there is to say now; called once a second for as long as the run is on, from any thread."""
+        """Write what there is to say now; called once a second as long as the run is running, from any thread."""
         with self._lock:
             if self._has_ended:
                 return
@@ -164,7 +164,7 @@ class LiveProgress(RunObserver):
             replace_file(self._file, data, self._file.with_suffix(".new"), mode=self._mode)
         except OSError:
             with suppress(OSError):
-                os.utime(self._file)  # which takes no room, and tells that the run is at work
+                os.utime(self._file)  # which takes no room, and tells that the run is running
 
 
 def _carried(state_folder: Path) -> dict[str, Any]:

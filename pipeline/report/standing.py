@@ -130,7 +130,7 @@ def _age_s(fields: dict[str, Any], key: str) -> float:
 
 
 def describe_work(fields: dict[str, Any]) -> str:
-    """Return what a live run is at, such as `1,200 of 5,000 files, 3 in hand, 4.0 min left, until 02:44`."""
+    """Return what a run that is running is at, such as `1,200 of 5,000 files, 3 in hand, 4.0 min left, until 02:44`."""
     if fields["stage"] != "running":
         return str(fields["stage"])
     of_all = f" of {fields['planned']:,}" if fields["planned"] else ""  # a first run that still lists its files
@@ -168,7 +168,7 @@ def describe_in_hand(each: dict[str, Any], fields: dict[str, Any]) -> str:
 
 
 def held_s(each: dict[str, Any], fields: dict[str, Any]) -> float:
-    """Return the seconds for which a job of a live run has been in hand by now."""
+    """Return the seconds for which a job has been in hand by now."""
     return float(each["seconds"]) + _age_s(fields, "at")
 
 

@@ -1,4 +1,4 @@
-"""Adds up a run while it is on, in memory that does not grow with its files: times, sizes, failures, and a sample.
+"""Adds up a run as it goes, in memory that does not grow with its files: times, sizes, failures, and a sample.
 
 Nearly all outcomes of a run over small files come as rows, many together; these are added up column by column.
 """
