@@ -143,8 +143,6 @@ _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""",
 VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 # An address that may be pinged: encrypted, or of this machine itself.
 PING_TO = r"(https://[^\s/?#]+|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?)([/?]\S*)?"
-
-# Reasons that several packages give.
 NOT_OURS = "exists, not ours"
 NO_FILE = "something that is no file stands in its place"
 

@@ -168,10 +168,12 @@ class Notify(YamlMapping):
     """One program to be started, or one address to be pinged, about the runs of the pipeline."""
 
     on: tuple[Literal["failure", "recovery", "success", "stuck"], ...] = ()
-    """The events that start the program. failure: a run fails where the one before did not, in another way than it,
-    or with new failures. recovery: a run is well where the one before failed. success: a run is well and the one before
-    was not, or it is the first; with `always`, every run that is well. stuck: a file takes far longer than others, or
-    another run is found that hangs.
+    """The events that start the program.
+
+    failure: a run fails where the one before did not, in another way, or with new ones; with `always`, every one.
+    recovery: a run is well where the one before failed.
+    success: a run is well and the one before was not, or it is the first; with `always`, every run that is well.
+    stuck: a file, or another run, takes far too long.
     """
     argv: tuple[Text, ...] = ()
     """The program and its arguments, started without a shell; ${NAME} stands for a variable of the environment."""
