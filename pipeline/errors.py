@@ -7,7 +7,7 @@
     ├── ConfigError                     2   pipeline.yaml is wrong; carries every complaint at once
     ├── StageError                      2   a stage breaks the contract; says its file and line
     ├── EnvironmentFailure              3   the machine stopped us part-way; the same line again resumes
-    │   ├── RunHangs                    3   another run holds the lock of this state folder, and does not go on
+    │   ├── RunHangs                    3   another run holds the lock of this state folder, and hangs
     │   ├── WorkersFailed               3   no worker could be started
     │   ├── SourceUnreachable           3   the machine cannot read one source; three in a row end the run
     │   ├── FolderDenied                3   a folder of outputs may not be written to; those in others are made
@@ -81,7 +81,7 @@ class EnvironmentFailure(FilemillError):
 
 
 class RunHangs(EnvironmentFailure):
-    """Another run holds the lock of the state folder, and does not go on."""
+    """Another run holds the lock of the state folder, and hangs."""
 
 
 class WorkersFailed(EnvironmentFailure):
@@ -104,7 +104,7 @@ class CodeChanged(EnvironmentFailure):
     """The code of the stages, or another input of the plan, was changed during the run."""
 
     def __init__(self, file: str) -> None:
-        super().__init__(f"{file} changed while the run was on")
+        super().__init__(f"{file} changed during the run")
         self.file = file
 
     def __reduce__(self) -> tuple[type[CodeChanged], tuple[str]]:

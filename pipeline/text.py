@@ -139,6 +139,7 @@ def as_json(path: bytes, key: str = "source") -> dict[str, str]:
 _BEFORE = re.compile(r"[:;,(]")
 _PARTICULAR = re.compile(r"""(?<!stage\ )(?<!\w)(?:'[^']*'|"[^"]*")|\d[\w.]*""", re.VERBOSE)
 
+# The next two are here since `config` checks them and `report` uses them, and neither may import the other.
 # A variable of the environment, such as ${PING_URL}, in what pipeline.yaml says of telling.
 VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 # An address that may be pinged: encrypted, or of this machine itself.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -66,3 +66,9 @@ def warn_of_foreign_state(config: Config, ledger: Ledger) -> None:
 
     if sentence := guards_of(config, ledger).describe_state():
         print(sentence, file=sys.stderr)
+
+
+def by_whom(hosts: Sequence[str], versions: Sequence[dict[str, str]]) -> list[str]:
+    """Return the machines and the versions by which something was made, as phrases."""
+    named = [" ".join(("filemill", each.get("filemill", "?"), "Python", each.get("python", "?"))) for each in versions]
+    return [*hosts, *(each for each, said in zip(named, versions, strict=True) if said)]

@@ -8,8 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import warn_of_foreign_state
-from pipeline.commands.runs import by_whom
+from pipeline.commands import by_whom, warn_of_foreign_state
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.planning.decisions import text_of
 from pipeline.text import as_json, counted, format_bytes, indented, local_time, shown

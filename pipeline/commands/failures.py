@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.failures import Failure, RetryPolicy
     from pipeline.ledger.ledger import Ledger
-    from pipeline.operations.failure_groups import Failing, FailureGroup, Shared
+    from pipeline.operations.failure_groups import Failing, LedgerGroup, Shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +96,7 @@ def _headline(name: str, failing: Failing, last_run_ns: int) -> str:
     return "; ".join([f"{name}: {counted(failing.files, 'file')} failed, {new}{recent}", *rest])
 
 
-def _group_lines(group: FailureGroup) -> Iterator[str]:
+def _group_lines(group: LedgerGroup) -> Iterator[str]:
     """Yield what a group failed for, what its files share, and whose fault it likely is."""
     kind = "" if group.kind == "error" or group.reason.startswith(group.kind) else f"{group.kind}: "
     place = f" at {group.place}" if group.place else ""
@@ -105,9 +105,9 @@ def _group_lines(group: FailureGroup) -> Iterator[str]:
     yield f"{counted(group.files, 'file')}{new} in {stages}: {kind}{one_line(group.reason, 300)}{place}"
     is_all_new = group.new_files == group.files  # and so is the night in which they began
     for shared in (each for each in group.shared if not (is_all_new and each.trait.what == "night")):
-        all_or_most = "all" if shared.files == group.files else "of"
-        count = f"{shared.files:,}" if all_or_most == "all" else f"{group.files:,}, {shared.files:,} are"
-        yield f"  {all_or_most} {count} {_describe_trait(shared)} ({_percent(shared.share)} of all files)"
+        opening = "all" if shared.files == group.files else "of"
+        count = f"{shared.files:,}" if opening == "all" else f"{group.files:,}, {shared.files:,} are"
+        yield f"  {opening} {count} {_describe_trait(shared)} ({_percent(shared.share)} of all files)"
     if group.who in _AT_FAULT:
         are_many = "s" * (group.who == "file" and group.files > 1)
         yield f"  likely {_AT_FAULT[group.who]}{are_many}: {group.why}"
@@ -139,7 +139,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def _next_step(config: Config, group: FailureGroup) -> str:
+def _next_step(config: Config, group: LedgerGroup) -> str:
     """Return what to do about the foremost group, in one line."""
     from pipeline.files.state_dir import log_of_run
 
@@ -163,7 +163,7 @@ def _next_step(config: Config, group: FailureGroup) -> str:
     return command_for("try", yaml, path)
 
 
-def _pattern_of(group: FailureGroup) -> str:
+def _pattern_of(group: LedgerGroup) -> str:
     """Return a pattern for `--dismiss` that takes the files of a group, as a word of a shell; empty without one."""
     traits = {each.trait.what: each.trait.first for each in group.shared if each.files == group.files}
     shared = {what: os.fsdecode(first) for what, first in traits.items() if isinstance(first, bytes)}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EnvironmentFailure, UsageError
-from pipeline.files.file_system import read_regular
-from pipeline.files.state_dir import reports_of_runs
 from pipeline.text import counted, format_bytes, format_duration, local_time, printable, shown
+
+if TYPE_CHECKING:
+    from pipeline.operations.past_runs import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Print the path of a report, the report itself, or a comparison of two."""
     from pipeline.config.load import load_config
+    from pipeline.operations.past_runs import find_reports, last_report
 
     file, word = _file_and_run(arguments)
     if arguments.compare and (word or arguments.open):
         raise UsageError("--compare names both runs itself, and prints a table; leave the other words out")
-    reports = Reports(load_config(Path(file), reads_inputs=False).state)
+    config = load_config(Path(file), reads_inputs=False)
     if arguments.compare:
-        _print_comparison(*map(reports.find, arguments.compare), is_json=arguments.json)
+        _print_comparison(*find_reports(config, arguments.compare), is_json=arguments.json)
         return 0
-    found = reports.find(word or "last")
+    found = find_reports(config, [word])[0] if word else last_report(config)
     if arguments.json:
         print(found.text, end="")
         return 0
@@ -67,48 +67,6 @@ def _open(file: Path) -> None:
 
     if not webbrowser.open(file.absolute().as_uri()):
         raise EnvironmentFailure(f"no browser can be started here; the report is {shown(os.fsencode(file))}")
-
-
-class Report:
-    """One report, as it lies in the state folder."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.text = read_regular(file).decode("utf-8")
-        self.fields: dict[str, Any] = json.loads(self.text)
-        self.number: int = self.fields["number"]
-
-
-class Reports:
-    """The reports in a state folder, by the number and the name of their run."""
-
-    def __init__(self, state_folder: Path) -> None:
-        self._files = reports_of_runs(state_folder)
-        self._state = state_folder
-
-    def find(self, word: str) -> Report:
-        """Return the report of a run. Raises UsageError where there is none."""
-        if back := re.fullmatch(r"last(?:-(\d{1,6}))?", word):
-            found = next(islice(self._newest_first(), int(back[1] or 0), None), None)
-        else:
-            found = next((each for each in self._newest_first() if word in (str(each.number), each.file.stem)), None)
-        if found is None:
-            raise UsageError(self._describe_none(word))
-        return found
-
-    def _describe_none(self, word: str) -> str:
-        known = [f"{each.number} ({each.file.stem})" for each in self._newest_first()][::-1]
-        if known:
-            return f"there is no report of run {word!r}; there are those of {', '.join(known)}"
-        return f"there is no report in {shown(os.fsencode(self._state))}; a run that does anything leaves one"
-
-    def _newest_first(self) -> Iterator[Report]:
-        """Yield the reports, but for files that are none, such as one that was edited."""
-        for file in reversed(self._files):
-            try:
-                yield Report(file)
-            except (ValueError, KeyError, TypeError):
-                continue
 
 
 # -- comparisons -------------------------------------------------------------------------------------------------------

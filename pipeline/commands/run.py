@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long jobs in hand may still take after a signal",
     )
-    locked = "where another run is at work: end with 75 (fail), end with 0 (skip), or wait, no longer than wait:10m"
+    locked = "where another run is running: end with 75 (fail), end with 0 (skip), or wait, no longer than wait:10m"
     parser.add_argument("--if-locked", default="fail", metavar="fail|skip|wait[:TIME]", help=locked)
     most = "start no more files than will be done within this time, such as 55m, from now on; the rest is left (exit 5)"
     parser.add_argument("--max-time", metavar="TIME", help=most)
@@ -166,7 +166,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | None, float | None]:
-    """Return what is done where another run is at work, and for how many seconds it may wait, and run, at the most.
+    """Return what is done where another run is running, and for how many seconds it may wait, and run, at the most.
 
     Raises UsageError.
     """
@@ -180,10 +180,10 @@ def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | Non
 
 
 class Turn:
-    """When a run may begin, where another is at work, and until when it must end."""
+    """When a run may begin, where another is running, and until when it must end."""
 
     def __init__(self, then: str = "fail", most_s: float | None = None, max_time: MaxTime | None = None) -> None:
-        """`then` is what is done where another run is at work, `most_s` the seconds to wait at the most."""
+        """`then` is what is done where another run is running, `most_s` the seconds to wait at the most."""
         self.then, self.max_time = then, max_time
         self.has_waited = False
         self.config: Config | None = None
@@ -211,22 +211,19 @@ class Turn:
 
     def wait(self) -> int:
         """Wait for the lock of the state; return the number of the signal that ended this, 0 if none did."""
-        from pipeline.operations.lock_out import Signalled, wait_for_turn
+        from pipeline.operations.lock_out import wait_for_turn
 
         assert self.config
         self.has_waited = True
         try:
-            wait_for_turn(self.config.state, self.config.name, self._deadline)
-        except Signalled as ended:
-            return ended.number
+            return wait_for_turn(self.config.state, self.config.name, self._deadline)
         except RunHangs as error:
             _tell_refused(self.config, error)
             raise
-        return 0
 
 
 def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
-    """Print, on a terminal, that another run is at work, once."""
+    """Print, on a terminal, that another run is running, once."""
     import sys
 
     if sys.stderr.isatty() and not is_quiet and not turn.has_waited:
@@ -234,7 +231,7 @@ def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
 
 
 def _run(arguments: argparse.Namespace, turn: Turn) -> int:
-    """Run the pipeline as it is now, and print the summary. Raises AlreadyRunning where another run is at work."""
+    """Run the pipeline as it is now, and print the summary. Raises AlreadyRunning where another run is running."""
     from pathlib import Path
 
     file, edits = Path(arguments.file), edits_of(arguments)
@@ -273,7 +270,7 @@ def _run(arguments: argparse.Namespace, turn: Turn) -> int:
 
 
 def _load(file: Path, edits: list[str], turn: Turn) -> Config:
-    """Load the pipeline, and start its forkserver, unless another run is at work that is to be waited for."""
+    """Load the pipeline, and start its forkserver, unless another run is running that is to be waited for."""
     from pipeline.config.load import Loading
 
     loading = Loading(file, edits)
@@ -283,9 +280,9 @@ def _load(file: Path, edits: list[str], turn: Turn) -> Config:
     try:
         turn.config = config = loading.config()
         if turn.then != "fail":
-            from pipeline.operations.lock_out import refuse_where_locked
+            from pipeline.operations.lock_out import refuse_beside_another_run
 
-            refuse_where_locked(config.state, config.name)
+            refuse_beside_another_run(config.state, config.name)
     except EnvironmentFailure as error:
         _tell_refused(turn.config or loading.refused, error)
         raise

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import warn_of_foreign_state
+from pipeline.commands import by_whom, warn_of_foreign_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import origin_of
 from pipeline.text import counted, format_bytes, format_duration, local_time, one_line, printable, shown
@@ -123,9 +123,9 @@ def _duration(seconds: float) -> str:
 
 
 def _said(run: PastRun, on: str) -> str:
-    """Return what there is to say of a run beside its columns."""
+    """Return the last column: its state, why it stopped, or its other counts."""
     if run.exit is None:
-        return "is on" if run.name == on else "was cut off"
+        return "is running" if run.name == on else "was cut off"
     if stopped := run.summary.get("stopped"):
         return one_line(f"stopped: {stopped}")
     return ", ".join(_counted(key, run.summary[key]) for key in _OTHERS if run.summary.get(key))
@@ -171,12 +171,6 @@ def _described(run: PastRun, on: str, log: Path | None, report: Path | None) -> 
         yield f"  work: {counted(work['files'], 'file')} in {_duration(work['seconds'])}"
     yield f"  log: {shown(os.fsencode(log)) if log else 'not kept'}"
     yield f"  report: {shown(os.fsencode(report)) if report else 'none'}"
-
-
-def by_whom(hosts: Sequence[str], versions: Sequence[dict[str, str]]) -> list[str]:
-    """Return the machines and the versions by which something was made, as phrases."""
-    named = [" ".join(("filemill", each.get("filemill", "?"), "Python", each.get("python", "?"))) for each in versions]
-    return [*hosts, *(each for each, said in zip(named, versions, strict=True) if said)]
 
 
 def _cost_lines(costs: Costs) -> Iterator[str]:

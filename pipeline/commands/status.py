@@ -20,8 +20,8 @@ from pipeline.text import cut_to, format_duration, local_time, printable, shown,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.operations.standing import Look, Verdict
-    from pipeline.report.live import Standing
+    from pipeline.operations.standing import StatusOf, Verdict
+    from pipeline.report.standing import Standing
 
 # Seconds between two looks of `--watch`, which is how often a run says anything.
 _EVERY_S = 1.0
@@ -31,18 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of `status`."""
     parser.add_argument("more", nargs="*", metavar="PIPELINE.yaml", help="further pipelines")
     parser.add_argument("--json", action="store_true", help="one JSON object, a list of them for several pipelines")
-    check = "print one line for each pipeline, the worst first; end with 1 where one hangs, was killed, failed anew"
+    check = "print one line for each, the worst first; end with 1 where one hangs, was killed, or has new failures"
     parser.add_argument("--check", action="store_true", help=check)
     age = "with --check: how old the last success may be, such as 26h"
     parser.add_argument("--max-age", metavar="TIME", help=age)
-    parser.add_argument("--watch", action="store_true", help="show it again each second, until no run is on")
+    parser.add_argument("--watch", action="store_true", help="show it again each second, until none is running")
     now = "write the files of `metrics` as they are now, and print nothing"
     parser.add_argument("--metrics", action="store_true", help=now)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print how the runs of the pipelines stand, from their progress files."""
-    from pipeline.operations.standing import look_at
+    from pipeline.operations.standing import statuses_of
 
     _refuse_contradictions(arguments)
     max_age_s = None if arguments.max_age is None else parse_duration("--max-age", arguments.max_age)
@@ -51,10 +51,10 @@ def execute(arguments: argparse.Namespace) -> int:
         return _watch(files)
     if arguments.metrics:
         return _write_metrics(files)
-    looks = look_at(files)
+    statuses = statuses_of(files)
     if arguments.check:
-        return _check(looks, max_age_s, is_json=arguments.json)
-    return _show(looks, is_json=arguments.json)
+        return _check(statuses, max_age_s, is_json=arguments.json)
+    return _show(statuses, is_json=arguments.json)
 
 
 def _refuse_contradictions(arguments: argparse.Namespace) -> None:
@@ -66,19 +66,19 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
         raise UsageError("--metrics prints nothing; leave out --watch, --check and --json")
 
 
-def _show(looks: list[Look], *, is_json: bool) -> int:
+def _show(statuses: list[StatusOf], *, is_json: bool) -> int:
     """Print how the runs of some pipelines stand, and return the exit code."""
-    if len(looks) == 1 and looks[0].error:
-        raise looks[0].error
-    looks = [_with_record(each) for each in looks]
-    for look in looks:
-        if look.note:
-            print(look.note, file=sys.stderr)
+    if len(statuses) == 1 and statuses[0].error:
+        raise statuses[0].error
+    statuses = [_with_record(each) for each in statuses]
+    for status in statuses:
+        if status.note:
+            print(status.note, file=sys.stderr)
     if is_json:
-        _print_json([_as_json(each) for each in looks])
+        _print_json([_as_json(each) for each in statuses])
     else:
-        print("\n".join(_lines_of(looks)))
-    return max(each.error.exit_code if each.error else 0 for each in looks)
+        print("\n".join(_lines_of(statuses)))
+    return max(each.error.exit_code if each.error else 0 for each in statuses)
 
 
 def _files_of(arguments: argparse.Namespace) -> list[str]:
@@ -87,12 +87,12 @@ def _files_of(arguments: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(each for each in (arguments.file, *named) if each is not None))
 
 
-def _with_record(look: Look) -> Look:
+def _with_record(status: StatusOf) -> StatusOf:
     """Return what the ledger says of the last run where there is no progress file."""
-    if look.standing != "never" or look.error or look.state is None:
-        return look
-    standing, fields = _last_recorded(look.state / "ledger.sqlite")
-    return replace(look, standing=standing, fields=fields)
+    if status.standing != "never" or status.error or status.state is None:
+        return status
+    standing, fields = _last_recorded(status.state / "ledger.sqlite")
+    return replace(status, standing=standing, fields=fields)
 
 
 def _write_metrics(files: Sequence[str]) -> int:
@@ -128,26 +128,26 @@ def _last_recorded(ledger_file: Path) -> tuple[Standing, dict[str, Any]]:
 # -- for programs ------------------------------------------------------------------------------------------------------
 
 
-def _check(looks: Sequence[Look], max_age_s: float | None, *, is_json: bool) -> int:
+def _check(statuses: Sequence[StatusOf], max_age_s: float | None, *, is_json: bool) -> int:
     """Print the verdict on each pipeline, the worst first, and return 1 unless all is well with all of them."""
     from pipeline.operations.standing import verdict_on
 
-    heads = _heads_of(looks)
-    judged = [(head, look, verdict_on(look, max_age_s)) for head, look in zip(heads, looks, strict=True)]
+    heads = _heads_of(statuses)
+    judged = [(head, status, verdict_on(status, max_age_s)) for head, status in zip(heads, statuses, strict=True)]
     judged.sort(key=lambda each: -each[2].gravity)
     if is_json:
-        _print_json([_as_json(look, verdict) for _, look, verdict in judged])
+        _print_json([_as_json(status, verdict) for _, status, verdict in judged])
     else:
         print("\n".join(printable(f"{head}: {verdict.text}") for head, _, verdict in judged))
     return int(any(verdict.gravity for _, _, verdict in judged))
 
 
-def _as_json(look: Look, verdict: Verdict | None = None) -> dict[str, Any]:
-    told = {"standing": look.standing, "pipeline": look.name, "file": shown(os.fsencode(look.file))}
-    if look.error:
-        told |= {"standing": "unknown", "error": look.error.text}
+def _as_json(status: StatusOf, verdict: Verdict | None = None) -> dict[str, Any]:
+    told = {"standing": status.standing, "pipeline": status.name, "file": shown(os.fsencode(status.file))}
+    if status.error:
+        told |= {"standing": "unknown", "error": status.error.text}
     judged = {"ok": not verdict.gravity, "verdict": verdict.text} if verdict else {}
-    return told | judged | {key: value for key, value in look.fields.items() if key not in ("written", "pipeline")}
+    return told | judged | {key: value for key, value in status.fields.items() if key not in ("written", "pipeline")}
 
 
 def _print_json(objects: list[dict[str, Any]]) -> None:
@@ -157,42 +157,42 @@ def _print_json(objects: list[dict[str, Any]]) -> None:
 # -- for people --------------------------------------------------------------------------------------------------------
 
 
-def _heads_of(looks: Sequence[Look]) -> list[str]:
+def _heads_of(statuses: Sequence[StatusOf]) -> list[str]:
     """Return what each pipeline is called: by its name, or by its file where others have the same name."""
-    names = Counter(each.name for each in looks)
-    return [each.name if names[each.name] == 1 else shown(os.fsencode(each.file)) for each in looks]
+    names = Counter(each.name for each in statuses)
+    return [each.name if names[each.name] == 1 else shown(os.fsencode(each.file)) for each in statuses]
 
 
-def _lines_of(looks: Sequence[Look]) -> list[str]:
+def _lines_of(statuses: Sequence[StatusOf]) -> list[str]:
     """Return the lines about some pipelines."""
     return [
         printable(line)
-        for head, look in zip(_heads_of(looks), looks, strict=True)
-        for line in _lines_about(head, look)
+        for head, status in zip(_heads_of(statuses), statuses, strict=True)
+        for line in _lines_about(head, status)
     ]  # fmt: skip
 
 
-def _lines_about(head: str, look: Look) -> list[str]:
-    from pipeline.report.live import LIVE
+def _lines_about(head: str, status: StatusOf) -> list[str]:
+    from pipeline.report.standing import LIVE
 
-    if look.error:
-        return [f"{head}: {look.problem}"]
-    fields, is_live = look.fields, look.standing in LIVE
-    lines = [f"{head}: {_headline(look.name, look.standing, fields)}"]
-    if is_live or look.standing == "killed":
-        lines += [f"  {_in_hand(each, look)}" for each in fields.get("in_hand", ())]
+    if status.error:
+        return [f"{head}: {status.problem}"]
+    fields, is_live = status.fields, status.standing in LIVE
+    lines = [f"{head}: {_headline(status.name, status.standing, fields)}"]
+    if is_live or status.standing == "killed":
+        lines += [f"  {_in_hand(each, status)}" for each in fields.get("in_hand", ())]
     if is_live:
         failures = fields.get("failures", ())
         lines += [f"  failed: {_failed(each)}" for each in failures]
         if fields["failed"] > len(failures):
             lines.append(f"  ... and {fields['failed'] - len(failures):,} more failed")
         if last := fields.get("last"):
-            lines.append(f"  the run before: {_end_of(look.name, last['standing'], last)}")
+            lines.append(f"  the run before: {_end_of(status.name, last['standing'], last)}")
     return lines
 
 
 def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
-    from pipeline.report.live import describe_hang, describe_stop, describe_work
+    from pipeline.report.standing import describe_hang, describe_suspension, describe_work
 
     if standing == "never":
         return "has not run yet"
@@ -204,14 +204,14 @@ def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
     who = f"for {format_duration(seconds)} (pid {fields['pid']} on {fields['host']})"
     failed = f", {fields['failed']:,} outputs failed" if fields["failed"] else ""
     at = describe_work(fields) if fields["stage"] == "running" else ""
-    if standing == "stopped":
-        return f"{describe_stop(fields)}{f'; {at}' if at else ''}{failed}"
+    if standing == "suspended":
+        return f"{describe_suspension(fields)}{f'; {at}' if at else ''}{failed}"
     return f"{fields['stage']} {who}{f', {at}' if at else ''}{failed}"
 
 
 def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
     """Say how a run of a pipeline ended."""
-    from pipeline.report.live import describe_cut_off
+    from pipeline.report.standing import describe_cut_off
 
     if standing == "killed":
         return describe_cut_off(fields)
@@ -220,21 +220,21 @@ def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
     return f"{said} ended {local_time(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"
 
 
-def _in_hand(each: dict[str, Any], look: Look) -> str:
+def _in_hand(each: dict[str, Any], status: StatusOf) -> str:
     """Describe a job that a worker of the run holds, or held about when it was cut off."""
-    from pipeline.report.live import held_s, name_of
+    from pipeline.report.standing import held_s, name_of
 
     where = f"stage {each['stage']!r}, " if each["stage"] else ""
     held = "was in hand"
-    if look.standing != "killed":
-        seconds = held_s(each, look.fields)
+    if status.standing != "killed":
+        seconds = held_s(each, status.fields)
         since = time.strftime("%T", time.localtime(time.time() - seconds))
         held = f"in hand for {format_duration(seconds)}, since {since}"
     return f"{name_of(each)}: {held} ({where}process {each['pid']})"
 
 
 def _failed(each: dict[str, Any]) -> str:
-    from pipeline.report.live import name_of
+    from pipeline.report.standing import name_of
 
     return f"{name_of(each)} ({each['stage']}): {each['text']}"
 
@@ -243,28 +243,28 @@ def _failed(each: dict[str, Any]) -> str:
 
 
 def _watch(files: list[str]) -> int:
-    """Show how the pipelines stand until no run is on: on a terminal in place, elsewhere whenever there is news."""
-    from pipeline.operations.standing import look_at
-    from pipeline.report.live import LIVE
+    """Show how the pipelines stand until none is running: on a terminal in place, elsewhere whenever there is news."""
+    from pipeline.operations.standing import statuses_of
+    from pipeline.report.standing import LIVE
 
     is_screen = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     drawn: list[str] = []
     known: object = None
     while True:
-        looks = [_with_record(each) for each in look_at(files)]
+        statuses = [_with_record(each) for each in statuses_of(files)]
         if is_screen:
-            drawn = _draw(_lines_of(looks), drawn)
-        elif (news := [_news_of(each) for each in looks]) != known:
+            drawn = _draw(_lines_of(statuses), drawn)
+        elif (news := [_news_of(each) for each in statuses]) != known:
             known = news
-            print("\n".join(_lines_of(looks)), flush=True)
-        if not any(each.standing in LIVE for each in looks):
-            return max(each.error.exit_code if each.error else 0 for each in looks)
+            print("\n".join(_lines_of(statuses)), flush=True)
+        if not any(each.standing in LIVE for each in statuses):
+            return max(each.error.exit_code if each.error else 0 for each in statuses)
         time.sleep(_EVERY_S)
 
 
-def _news_of(look: Look) -> object:
+def _news_of(status: StatusOf) -> object:
     """Return what a person wants to be told of again when it has changed."""
-    return look.standing, *(look.fields.get(key) for key in ("run", "stage", "planned", "through", "failed"))
+    return status.standing, *(status.fields.get(key) for key in ("run", "stage", "planned", "through", "failed"))
 
 
 def _draw(lines: list[str], drawn: list[str]) -> list[str]:

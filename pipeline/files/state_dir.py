@@ -45,7 +45,7 @@ _PROBE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Whoever can read a file can lock it: let that be nobody beyond the group.
 _LOCK_MODE = 0o660
 # The number of runs whose logs and reports are kept: a month of nights.
-_KEPT_RUNS = 30
+_KEPT_LOGS = 30
 # How a file system says that it has no locks, or that its lock server does not answer.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -104,7 +104,7 @@ class State:
         return log_of_run(self.folder, self.run)
 
     def prepare(self) -> None:
-        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be at work."""
+        """Remove the remains of killed runs, and all but the last logs; call it once no other run can be running."""
         self.is_prepared = True
         # Nobody wants to commit a state folder, or else says so there.
         with suppress(FileExistsError), open(self.folder / ".gitignore", "x") as ignored:
@@ -112,7 +112,7 @@ class State:
         self._remove_temporary()
         self.scratch.parent.mkdir(mode=0o700, exist_ok=True)
         self.scratch.mkdir(mode=0o700)
-        for log in logs_of_runs(self.folder)[: 1 - _KEPT_RUNS]:
+        for log in logs_of_runs(self.folder)[: 1 - _KEPT_LOGS]:
             with suppress(OSError):
                 log.unlink()
 
@@ -133,7 +133,7 @@ class State:
             (folder / LATEST_PAGE).unlink(missing_ok=True)
         for name, contents in kept.items():
             replace_file(folder / name, contents, folder / f"{name}.new", mode=0o600)
-        for report in reports_of_runs(self.folder)[:-_KEPT_RUNS]:
+        for report in reports_of_runs(self.folder)[:-_KEPT_LOGS]:
             for each in (report, report.with_suffix(".html")):
                 with suppress(OSError):
                     each.unlink()
@@ -352,7 +352,7 @@ def _lock(folder: Path, pipeline: str) -> int:
 
 
 def _locked_out(pipeline: str, holder: str) -> AlreadyRunning:
-    error = AlreadyRunning(f"another run of {pipeline!r} is at work ({holder or 'just starting'})")
+    error = AlreadyRunning(f"another run of {pipeline!r} is running ({holder or 'just starting'})")
     if found := _HOLDER.fullmatch(f"{holder}\n".encode()):
         error.holder = int(found[1]), found[2].decode("utf-8", "replace")
     return error

@@ -12,7 +12,7 @@ from pipeline.records import NamedTuple
 from pipeline.text import local_time
 
 # What a summary says of a moment rather than of what the run did: its sum over the runs of a day would tell nothing.
-_STANDING = {"exit", "sources", "up_to_date", "held", "dismissed", "edited", "settling", "unmatched"}
+_OF_A_MOMENT = {"exit", "sources", "up_to_date", "held", "dismissed", "edited", "settling", "unmatched"}
 CUT_OFF = "cut off"
 """What stands for the exit code of a run that did not end."""
 
@@ -86,7 +86,7 @@ def _with(day: Day, run: PastRun) -> Day:
     ending = CUT_OFF if run.exit is None else str(run.exit)
     totals = dict(day.totals)
     for key, value in run.summary.items():
-        if value and key not in _STANDING and type(value) in (int, float):
+        if value and key not in _OF_A_MOMENT and type(value) in (int, float):
             totals[key] = round(totals.get(key, 0) + value, 3)
     return Day(
         day.day,

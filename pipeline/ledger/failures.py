@@ -112,7 +112,7 @@ def _is_since(first_failed_at: int | None, at_ns: int) -> bool:
 
 
 class FailureOfRun(NamedTuple):
-    """An output that failed in the run that is on."""
+    """An output that failed in the run that is running."""
 
     source: bytes
     stage: str
@@ -171,7 +171,7 @@ class Failures:
         self.freed: dict[str, int] = {}
         """The number of held files that are tried again from now on, by the stage that has made one of them."""
 
-    def anew(self) -> Failures:
+    def for_new_plan(self) -> Failures:
         """Return a table of the same rows for another plan of the same run."""
         new = Failures(self._connection)
         new.recovered, new.first_recovered = self.recovered, self.first_recovered

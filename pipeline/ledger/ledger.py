@@ -44,7 +44,7 @@ class Ledger:
 
     Attributes:
         file: The SQLite file; None in memory.
-        run: The name of the run that is on; empty outside of one.
+        run: The name of the run that is running; empty outside of one.
         runs: Which runs there were, and how they ended.
         days: What is kept of the runs before the last ones.
         window: The period of which the ledger may not know all that was made; None if it knows all.
@@ -295,7 +295,7 @@ class Ledger:
         for (name,) in self._connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'table'").fetchall():
             self._connection.execute(f'DROP TABLE temp."{name}"')
         self.file_digests = FileDigests(self._connection)
-        self.failures = self.failures.anew()
+        self.failures = self.failures.for_new_plan()
         self.targets = Targets(self._connection, "outputs", self.outputs.flush)
 
     def create_plan_tables(self) -> PlanTables:

@@ -143,7 +143,7 @@ class Outputs:
         self._made_targets: list[bytes] = []
         """...and the target of each."""
         self.run: int | None = None
-        """The number of the run that is on."""
+        """The number of the run that is running."""
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

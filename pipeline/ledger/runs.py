@@ -70,7 +70,7 @@ class PastRun(NamedTuple):
     name: str
     started_ns: int
     ended_ns: int | None
-    """When all that it made was on the disk; None if it did not end in order, or is on."""
+    """When all that it made was on the disk; None if it did not end in order, or is running."""
     exit: int | None
     summary: dict[str, Any]
     """Its counts, as `--json` prints them, and why it stopped, if it did."""
@@ -131,11 +131,11 @@ class Runs:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.number = 0
-        """The number of the run that is on, which the owner files name; 0 outside of one."""
+        """The number of the run that is running, which the owner files name; 0 outside of one."""
 
     @staticmethod
     def versions() -> dict[str, str]:
-        """Return the versions that the row of a run that is on has."""
+        """Return the versions that the row of a run that is running has."""
         return _versions()
 
     def begin(self, name: str, window: Window | None, least_number: int) -> None:

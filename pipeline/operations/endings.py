@@ -40,7 +40,7 @@ class Ending:
     held: int = 0
     recovered: int = 0
     is_hung: bool = False
-    """True if another run was found that does not go on."""
+    """True if another run was found that hangs."""
     is_whole: bool = True
     """True unless the run was over a part of the files, of which no success tells anything about the others."""
 
@@ -62,14 +62,14 @@ class Ending:
         return self.is_well and (self.exit == 0 or before != _FILES_FAILED or self.recovered > 0)
 
     @property
-    def is_stopped(self) -> bool:
+    def is_signalled(self) -> bool:
         """True if a person has stopped the run by a signal."""
         return self.exit >= SIGNALLED
 
     @property
-    def is_telling(self) -> bool:
+    def concerns_pipeline(self) -> bool:
         """True if it says something about the pipeline: a person's stop does not, nor a part that went well."""
-        return not self.is_stopped and (self.is_whole or not self.is_well)
+        return not self.is_signalled and (self.is_whole or not self.is_well)
 
 
 def event_of(entry: Entry, before: int | None, ending: Ending) -> str:
@@ -93,8 +93,8 @@ def event_of(entry: Entry, before: int | None, ending: Ending) -> str:
 
 
 def ending_of_error(error: BaseException | None, *, run: str = "", log: str = "", is_whole: bool = True) -> Ending:
-    """Return the ending of a run that an error has ended."""
-    # One that fell into a class body is wrapped by Python.
+    """Return the ending for an exception that ended a run."""
+    # Python wraps a KeyboardInterrupt raised in a class body.
     is_stopped = any(isinstance(each, KeyboardInterrupt) for each in (error, getattr(error, "__cause__", None)))
     if isinstance(error, FilemillError):
         code = error.exit_code

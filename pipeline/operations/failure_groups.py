@@ -58,7 +58,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class FailureGroup:
+class LedgerGroup:
     """Failures for one reason; files count once, whatever was to be made of them."""
 
     kind: str
@@ -94,7 +94,7 @@ class Failing:
     """How many files failed for the first time within the last 24 hours."""
     held: int
     dismissed: int
-    groups: Sequence[FailureGroup]
+    groups: Sequence[LedgerGroup]
     """The groups with the most files, those with new ones first."""
     more_groups: int
     more_files: int
@@ -216,7 +216,7 @@ def without_stage(error: str) -> str:
 # -- what they share ---------------------------------------------------------------------------------------------------
 
 
-def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[FailureGroup]:
+def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[LedgerGroup]:
     """Return groups with what their files share, by a second pass over the failures."""
     traits = {key: Counter[Trait]() for key in tallies}
     stages = {key: Counter[str]() for key in tallies}
@@ -296,10 +296,10 @@ def _divergence(share: float, usual: float) -> float:
 
 def _group(
     key: Key, tally: _Tally, stages: list[str], examples: list[bytes], shared: list[Shared], *, is_whole: bool
-) -> FailureGroup:
+) -> LedgerGroup:
     kind, reason, place = key
     who, why = _blame(kind, tally, examples, shared, place, is_whole=is_whole)
-    return FailureGroup(
+    return LedgerGroup(
         kind=kind,
         reason=without_stage(tally.reason) if tally.has_one_text else reason,
         place=place,

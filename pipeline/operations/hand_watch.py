@@ -29,13 +29,16 @@ _SPARE_S = 60.0
 
 
 class HandWatch:
-    """Context manager around a run. An engine that runs its jobs in this process answers nobody else."""
+    """Context manager around a run.
 
-    def __init__(self, observers: RunObserver, log: RunLog, on_look: Callable[[], None]) -> None:
-        """Begin nothing yet; `on_look` is called at every look, from the thread, after the observers."""
-        self._observers, self._log, self._on_look = observers, log, on_look
+    It needs a thread, since the serial engine blocks the main one while it runs a job.
+    """
+
+    def __init__(self, observers: RunObserver, log: RunLog, beat: Callable[[], None]) -> None:
+        """Begin nothing yet; `beat` is called at every look, from the thread, after the observers."""
+        self._observers, self._log, self._beat = observers, log, beat
         self._engine: Engine | None = None
-        self._on_turn: Callable[[], None] = lambda: None
+        self._end_late: Callable[[], None] = lambda: None
         self._spent: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
         """The number of jobs that made an output of a stage, and the seconds that they took together."""
         self._reported: set[bytes] = set()
@@ -45,16 +48,16 @@ class HandWatch:
         self._is_due = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="hand-watch")
 
-    def follow(self, engine: Engine, on_turn: Callable[[], None] = lambda: None) -> None:
-        """Look at the jobs of an engine from now on, and at once; `on_turn` is called after each look, too."""
+    def follow(self, engine: Engine, end_late: Callable[[], None] = lambda: None) -> None:
+        """Look at the jobs of an engine from now on, and at once; `end_late` is called after each look, too."""
         with self._lock:
-            self._engine, self._on_turn = engine, on_turn
+            self._engine, self._end_late = engine, end_late
         self._is_due.set()
 
     def unfollow(self) -> None:
         """Look at no engine any more."""
         with self._lock:
-            self._engine, self._on_turn = None, lambda: None
+            self._engine, self._end_late = None, lambda: None
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Learn from outcomes how long jobs usually take."""
@@ -98,11 +101,11 @@ class HandWatch:
                 if each.seconds >= SLOW_S:
                     self._report_slow(each)
         try:
-            self._on_look()
+            self._beat()
         except Exception as error:  # it only tells of the run
-            self._on_look = lambda: None
+            self._beat = lambda: None
             self._log.note(f"what the run is at is not told any more: {error!r}")
-        self._on_turn()
+        self._end_late()
 
     def _report_slow(self, each: InHand) -> None:
         """Report a job that takes far longer than others, once."""

@@ -1,22 +1,27 @@
-"""Finds past runs: those with a row in the ledger, those that needed none, and the days of those before."""
+"""Finds past runs and their reports: runs with a row in the ledger, those that needed none, and the days of others."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.model import Config
 from pipeline.errors import UsageError
+from pipeline.files.file_system import read_regular
 from pipeline.files.quiet_runs import quiet_runs
-from pipeline.files.state_dir import log_of_run, report_of_run
+from pipeline.files.state_dir import log_of_run, report_of_run, reports_of_runs
 from pipeline.ledger.days import Day, day_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import Cost, PastRun
 from pipeline.ledger.session import open_to_read
 from pipeline.records import dataclass
-from pipeline.report.live import LIVE, read_progress
+from pipeline.report.standing import LIVE, read_progress
+from pipeline.text import shown
 
 _LAST = re.compile(r"last(?:-(\d{1,9}))?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -31,7 +36,7 @@ class PastRuns:
     days: Sequence[Day]
     """The days of older ones, the newest last."""
     on: str
-    """The name of the run that is on; empty if none is."""
+    """The name of the run that is running; empty if none is."""
 
     def find(self, word: str) -> PastRun | Day:
         """Return the run that a word names: its number, its name, `last` or `last-N`; or its day. Raises UsageError."""
@@ -84,3 +89,65 @@ def files_of(config: Config, run: PastRun) -> tuple[Path | None, Path | None]:
     log, report = log_of_run(config.state, run.name), report_of_run(config.state, run.name)
     reports = (each for each in (report.with_suffix(".html"), report) if each.exists())
     return log if log.exists() else None, next(reports, None)
+
+
+# -- reports -----------------------------------------------------------------------------------------------------------
+
+
+class Report:
+    """One report, as it lies in the state folder."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.text = read_regular(file).decode("utf-8")
+        self.fields: dict[str, Any] = json.loads(self.text)
+        self.number: int = self.fields["number"]
+
+
+def last_report(config: Config) -> Report:
+    """Return the report of the last run that left one. Raises UsageError."""
+    found = next(_reports(config.state), None)
+    if found is None:
+        folder = shown(os.fsencode(config.state))
+        raise UsageError(f"there is no report in {folder}; a run that does anything leaves one")
+    return found
+
+
+def find_reports(config: Config, words: Sequence[str]) -> list[Report]:
+    """Return the reports of the runs that words name as they name runs everywhere. Raises UsageError."""
+    with open_past_runs(config) as (past, _):
+        return [_find_report(config, past, word) for word in words]
+
+
+def _find_report(config: Config, past: PastRuns, word: str) -> Report:
+    by_name = (each for each in _reports(config.state) if each.file.stem == word)
+    if found := next(by_name, None):  # also that of a run which a lost ledger knew
+        return found
+    run = past.find(word)
+    if isinstance(run, Day):
+        which, why = word, ", or it is not kept any more"
+        found = next((each for each in _reports(config.state) if each.number == int(word)), None)
+    else:
+        which, why = str(run.number), _why_without_report(run, past.on)
+        found = next((each for each in _reports(config.state) if each.file.stem == run.name), None)
+    if found is None:
+        last = f"the last one is that of run {last_report(config).number}"
+        raise UsageError(f"run {which} left no report{why}; {last}")
+    return found
+
+
+def _why_without_report(run: PastRun, on: str) -> str:
+    if run.exit is None:
+        return " yet, since it is running" if run.name == on else ", since it was cut off"
+    did = ("done", "skipped", "failed", "pruned", "renamed")
+    has_nothing = run.exit in (0, 6) and not any(run.summary.get(each) for each in did)
+    return ", since it had nothing to do" if has_nothing else ", or it is not kept any more"
+
+
+def _reports(state_folder: Path) -> Iterator[Report]:
+    """Yield the reports, the newest first, but for files that are none, such as one that was edited."""
+    for file in reversed(reports_of_runs(state_folder)):
+        try:
+            yield Report(file)
+        except (ValueError, KeyError, TypeError):
+            continue

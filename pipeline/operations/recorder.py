@@ -314,7 +314,7 @@ class Recorder:
             self._log.stop(PolicyStop.exit_code, why)
 
     def _record(self, outcome: Outcome, *, is_attempt: bool) -> Outcome:
-        """Record an outcome; return it with what the record tells of it, for the observers."""
+        """Record an outcome; return it with `place` and `is_new` filled in, for the observers."""
         self._ledger.begin()
         if any(result.taken_by for result in outcome.results):
             outcome = outcome._replace(results=tuple(self._name_rival(outcome, each) for each in outcome.results))

@@ -184,7 +184,7 @@ class RunContext:
         before = self.config
         if (config.state, config.name, config.inputs.root) != (before.state, before.name, before.inputs.root):
             raise EnvironmentFailure(f"{changed.text}, and so did pipeline.yaml; the same line goes on")
-        self.note(f"{os.path.relpath(changed.file)} changed while the run was on: planned again, and gone on with it")
+        self.note(f"{os.path.relpath(changed.file)} changed during the run: planned again, and gone on with it")
         self.made_before += self.recorder.made
         self.ledger.forget_plan()
         self.config, self.is_planned = config, False
@@ -224,7 +224,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 log = RunLog(file, summary)
                 text = config.evidence.asked.text if config.evidence else ""
                 live = LiveProgress(
-                    state, summary, config.file.name, text=text, moves_within_s=moves_within_s(config)
+                    state, summary, config.file.name, yaml_digest=text, moves_within_s=moves_within_s(config)
                 )  # fmt: skip
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
                 traces = _traces(config, state, lambda text: context.note(text))

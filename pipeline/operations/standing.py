@@ -16,13 +16,13 @@ from pipeline.config.evidence import MAX_BYTES, Asked, guess_state
 from pipeline.errors import NOT_STOPPED, SIGNALLED, EnvironmentFailure, FilemillError
 from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
-from pipeline.report.live import (
+from pipeline.report.standing import (
     LIVE,
     Standing,
     clock_time,
     describe_cut_off,
     describe_hang,
-    describe_stop,
+    describe_suspension,
     describe_work,
     name_of,
     progress_file,
@@ -31,12 +31,14 @@ from pipeline.report.live import (
 from pipeline.stage.counted import digest_of_bytes
 from pipeline.text import counted, format_duration, local_time, one_line, shown
 
+# How grave it is what a monitor is told of a pipeline.
+_WELL, _NO_SUCCESS, _HAS_NEW_FAILURES, _ENDED_EARLY, _WAS_KILLED, _HANGS, _UNKNOWN = range(7)
 # How many of the files that failed are named in a line.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Look:
+class StatusOf:
     """What is known of the runs of one pipeline."""
 
     file: str
@@ -63,29 +65,29 @@ class Verdict:
     """Whether all is well with a pipeline, for a monitor."""
 
     gravity: int
-    """0 where all is well; of several pipelines the one with the highest is the worst."""
+    """One of those above, 0 where all is well; of several pipelines the one with the highest is the worst."""
     text: str
 
 
-def look_at(files: Iterable[str]) -> list[Look]:
-    """Look at the runs of some pipelines, in their order; one that cannot be read hides no other."""
-    looks = []
+def statuses_of(files: Iterable[str]) -> list[StatusOf]:
+    """Return how the runs of some pipelines stand, in their order; one that cannot be read hides no other."""
+    found = []
     for file in files:
         try:
-            looks.append(look(file))
+            found.append(status_of(file))
         except FilemillError as error:
-            looks.append(_without_look(file, error))
+            found.append(_unknown(file, error))
         except OSError as error:
-            looks.append(_without_look(file, EnvironmentFailure(f"cannot be looked at: {error}")))
-    return looks
+            found.append(_unknown(file, EnvironmentFailure(f"cannot be looked at: {error}")))
+    return found
 
 
-def _without_look(file: str, error: FilemillError) -> Look:
-    return Look(file, shown(os.fsencode(file)), "never", {}, error=error)
+def _unknown(file: str, error: FilemillError) -> StatusOf:
+    return StatusOf(file, shown(os.fsencode(file)), "never", {}, error=error)
 
 
-def look(file: str) -> Look:
-    """Look at the runs of a pipeline. Raises FilemillError where it, or its state, cannot be read."""
+def status_of(file: str) -> StatusOf:
+    """Return how the runs of a pipeline stand. Raises FilemillError where it, or its state, cannot be read."""
     path = Path(file)
     if known := _as_last_run_read_it(path):
         return known
@@ -100,11 +102,11 @@ def look(file: str) -> Look:
         state = shown(os.fsencode(os.path.relpath(config.state, config.folder)))
         whose = f"{shown(os.fsencode(yaml))}: what is said here is of that"
         note = f"the last run with the state {state} was one of {whose}"
-    return Look(file, config.name, standing, fields, config.state, note)
+    return StatusOf(file, config.name, standing, fields, config.state, note)
 
 
-def _as_last_run_read_it(path: Path) -> Look | None:
-    """Return the look at a pipeline whose file has the very text that its last run had; None if that is not known."""
+def _as_last_run_read_it(path: Path) -> StatusOf | None:
+    """Return the status of a pipeline whose file has the very text that its last run had; None if that is not known."""
     with suppress(OSError, ValueError):
         with open_regular(path) as opened:
             text = opened.read(MAX_BYTES)
@@ -112,8 +114,8 @@ def _as_last_run_read_it(path: Path) -> Look | None:
         standing, fields = read_progress(state)
         if not fields:
             _refuse_unreadable(state)
-        elif (fields.get("text"), fields.get("yaml")) == (digest_of_bytes(text), path.name):
-            return Look(str(path), str(fields["pipeline"]), standing, fields, state)
+        elif (fields.get("yaml_digest"), fields.get("yaml")) == (digest_of_bytes(text), path.name):
+            return StatusOf(str(path), str(fields["pipeline"]), standing, fields, state)
     return None
 
 
@@ -131,48 +133,51 @@ def _refuse_unreadable(state: Path) -> None:
 # -- for monitors ------------------------------------------------------------------------------------------------------
 
 
-def verdict_on(look: Look, max_age_s: float | None = None) -> Verdict:
-    """Judge a pipeline: by the way its last run ended, by what failed anew in it, and by the age of its last success.
+def verdict_on(status: StatusOf, max_age_s: float | None = None) -> Verdict:
+    """Judge a pipeline: by the way its last run ended, by its new failures, and by the age of its last success.
 
     Args:
-        look: What is known of its runs.
+        status: What is known of its runs.
         max_age_s: The age in seconds above which the last success is too old; None for any.
     """
     try:
-        return _verdict_on(look, max_age_s)
+        return _verdict_on(status, max_age_s)
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # somebody has written to the file
-        return Verdict(6, f"the progress file is damaged: {type(error).__name__}: {one_line(str(error))}")
+        return Verdict(_UNKNOWN, f"the progress file is damaged: {type(error).__name__}: {one_line(str(error))}")
 
 
-def _verdict_on(look: Look, max_age_s: float | None) -> Verdict:
-    fields, standing = look.fields, look.standing
-    if look.error:
-        return Verdict(6, look.problem)
+def _verdict_on(status: StatusOf, max_age_s: float | None) -> Verdict:
+    fields, standing = status.fields, status.standing
+    if status.error:
+        return Verdict(_UNKNOWN, status.problem)
     if standing == "never":
-        return Verdict(1, "has not run yet")
+        return Verdict(_NO_SUCCESS, "has not run yet")
     if standing == "hung":
-        return Verdict(5, describe_hang(fields))
+        return Verdict(_HANGS, describe_hang(fields))
     if standing == "killed":
-        return Verdict(4, describe_cut_off(fields))
+        return Verdict(_WAS_KILLED, describe_cut_off(fields))
     if standing == "ended" and fields["exit"] not in NOT_STOPPED and fields["exit"] < SIGNALLED:
         why = f", stopped: {one_line(fields['stopped'])}" if fields.get("stopped") else ""
-        return Verdict(3, f"the last run ended {local_time(fields['at'])} with exit {fields['exit']}{why}")
+        return Verdict(_ENDED_EARLY, f"the last run ended {local_time(fields['at'])} with exit {fields['exit']}{why}")
     for run in (fields, fields.get("last", {})) if standing in LIVE else (fields,):
         if new := run.get("new_failed", 0):
-            return Verdict(2, f"{counted(new, 'new failure')} in the run of {clock_time(run['started'])}{_some(run)}")
-    return _verdict_on_age(look, max_age_s)
+            return Verdict(
+                _HAS_NEW_FAILURES,
+                f"{counted(new, 'new failure')} in the run of {clock_time(run['started'])}{_some(run)}",
+            )
+    return _verdict_on_age(status, max_age_s)
 
 
-def _verdict_on_age(look: Look, max_age_s: float | None) -> Verdict:
-    success = look.fields.get("last_success")
+def _verdict_on_age(status: StatusOf, max_age_s: float | None) -> Verdict:
+    success = status.fields.get("last_success")
     if success is None:
-        return Verdict(1, "no run was a success yet")
+        return Verdict(_NO_SUCCESS, "no run was a success yet")
     age_s = max(0.0, time.time() - success)
     text = f"last success {format_duration(age_s)} ago, at {local_time(success)}"
     if max_age_s is not None and age_s > max_age_s:
-        return Verdict(1, f"{text}: more than {format_duration(max_age_s)}")
-    now = {"running": describe_work, "stopped": describe_stop}.get(look.standing)
-    return Verdict(0, f"OK, {text}{f'; now {now(look.fields)}' if now else ''}")
+        return Verdict(_NO_SUCCESS, f"{text}: more than {format_duration(max_age_s)}")
+    now = {"running": describe_work, "suspended": describe_suspension}.get(status.standing)
+    return Verdict(_WELL, f"OK, {text}{f'; now {now(status.fields)}' if now else ''}")
 
 
 def _some(run: dict[str, Any]) -> str:

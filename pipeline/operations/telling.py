@@ -3,7 +3,7 @@
     a run               --> Teller, around it: start pings, then programs, pings and metrics at its end
     nothing was new     --> tell_unchanged, by what the note of the run before has of the pipeline
     refused at load     --> tell_refused
-    status --metrics    --> write_live_metrics, while a run is on
+    status --metrics    --> write_live_metrics, during a run
 
 A small file in the state folder has what was told last, so that a change can be told from what goes on, and the figures
 of the last run. What could not be told is a warning, and changes neither outputs nor exit codes.
@@ -232,9 +232,9 @@ class Telling:
         for entry in self.settings.entries:
             if entry.ping:
                 # The end of a run that a person has stopped is told where its start was.
-                if ending.is_telling or entry in self.starts:
+                if ending.concerns_pipeline or entry in self.starts:
                     sendings.append(_start_ping(entry, ending, self.rid, self.starts.get(entry)))
-            elif ending.is_telling:
+            elif ending.concerns_pipeline:
                 if event := event_of(entry, self.memory.exit_known_to(entry), ending):
                     sendings.append(_start_program(self.settings, entry, event, ending))
                 else:
@@ -252,7 +252,7 @@ class Telling:
 
 
 def _start_ping(entry: Entry, ending: Ending, rid: str, start: Sending | None) -> Sending:
-    what = "/log" if ending.is_stopped else "" if ending.is_well else "/fail"
+    what = "/log" if ending.is_signalled else "" if ending.is_well else "/fail"
     return start_ping(entry, what, rid, f"exit {ending.exit}\n{ending.text}\n", start)
 
 
@@ -306,15 +306,15 @@ def files_by_outcome(summary: Summary) -> dict[str, int]:
     return {each: getattr(summary, each) for each in outcomes} | held
 
 
-# -- while a run is on -------------------------------------------------------------------------------------------------
+# -- during a run ------------------------------------------------------------------------------------------------------
 
 
 def write_live_metrics(config: Config) -> None:
-    """Write the metrics of a pipeline as they are now, also while a run is on. Raises NotWritten.
+    """Write the metrics of a pipeline as they are now, also during a run. Raises NotWritten.
 
-    While a run is on, what it has done so far takes the place of what the one before has done.
+    During a run, what it has done so far takes the place of what the one before has done.
     """
-    from pipeline.report.live import LIVE, read_progress
+    from pipeline.report.standing import LIVE, read_progress
 
     assert config.metrics is not None
     before = None

@@ -69,7 +69,10 @@ class TimeLimit:
         return len(self._expected_s) < self._workers or self._ahead_s() < _AHEAD_S
 
     def judge(self, job: AnyJob) -> Literal["start", "wait", "leave"]:
-        """Decide whether a job is handed out now, as which it counts then, or may be later, or will not end in time."""
+        """Decide whether a job starts now, waits for room, or is left out because it would end too late.
+
+        A job that starts is counted as in hand.
+        """
         expected_s = self._seconds(job)
         left_s = self._most.deadline - time.monotonic() - (expected_s or 0.0)
         if left_s < 0:
@@ -101,7 +104,7 @@ class TimeLimit:
         return f"by its time limit of {self._most.text}{well}{cut}{left}; the same line resumes"
 
     def _seconds(self, job: AnyJob) -> float | None:
-        """Return what a job is expected to take at the most; None if nothing tells."""
+        """Return the mean of what a job takes and one standard deviation more; None if nothing tells."""
         stages = tuple(target.stage for target in job.targets)
         size = job.source.size_bytes if isinstance(job, Job) else job.group.members
         if (seconds := self._learnt.seconds(stages, size)) is None:

@@ -372,7 +372,7 @@ def _record(note: UnchangedNote, state: State, began_ns: int, began: float) -> S
     summary.seconds = time.monotonic() - began
     run = QuietRun(state.run, note.run, began_ns, time.time_ns(), summary.sources, summary.up_to_date)
     add_quiet_run(state.folder, run)
-    LiveProgress(state, summary, note.yaml, text=note.evidence["asked"]["text"]).on_end()
+    LiveProgress(state, summary, note.yaml, yaml_digest=note.evidence["asked"]["text"]).on_end()
     if note.telling:
         from pipeline.operations.telling import tell_unchanged
 

@@ -27,7 +27,7 @@ class Example:
 
 
 @dataclass
-class FailureGroup:
+class SummaryGroup:
     """The failures of a run that have the same reason and the same place in the user's code, new ones or others."""
 
     reason: str

@@ -20,7 +20,7 @@ class NotWritten(Exception):
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of the last run, or of the one that is on; times are in seconds since 1970, 0 for never."""
+    """The figures of the last run, or of the one that is running; times are in seconds since 1970, 0 for never."""
 
     last_run: float = 0.0
     last_success: float = 0.0
@@ -88,10 +88,10 @@ def as_text(pipeline: str, figures: Figures) -> bytes:
     text = "When a run last ended with 0, 5 or 6; 0 for never."
     add_one("last_success_timestamp_seconds", text, figures.last_success)
     add_one("last_run_timestamp_seconds", "When a run last ended.", figures.last_run)
-    add_one("run_duration_seconds", "How long the last run took, or the one that is on has taken.", figures.seconds)
+    add_one("run_duration_seconds", "How long the last run took, or the running one has taken.", figures.seconds)
     add_one("run_exit_code", "The exit code of the last run.", figures.exit)
     add_one("input_files", "The input files that the last run found.", figures.sources)
-    add("files", "The output files of the last run, or of the one that is on, by outcome.", figures.files, "outcome")
+    add("files", "The output files of the last run, or of the running one, by outcome.", figures.files, "outcome")
     moved = {"in": figures.bytes_in, "out": figures.bytes_out}
     text = "The sizes of the files of which the last run made anything, each once, and of its outputs."
     add("bytes", text, moved, "direction")

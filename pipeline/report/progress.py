@@ -8,7 +8,7 @@ from pipeline.text import format_duration
 
 @dataclass
 class Progress:
-    """What is known of a run that is on; files and groups are counted, held ones by their outputs."""
+    """What is known of a run that is running; files and groups are counted, held ones by their outputs."""
 
     done: int = 0
     total: int | None = None

@@ -1,4 +1,4 @@
-"""Adds up a run while it is on, in memory that does not grow with its files: times, sizes, failures, and a sample.
+"""Adds up a run as it goes, in memory that does not grow with its files: times, sizes, failures, and a sample.
 
 Nearly all outcomes of a run over small files come as rows, many together; these are added up column by column.
 """
@@ -98,7 +98,7 @@ class FailedOutput(NamedTuple):
 
 
 @dataclass
-class FailureGroup:
+class ReportGroup:
     """Failures of one stage, of one kind, for one reason."""
 
     files: int = 0
@@ -118,7 +118,7 @@ class FailureGroups:
     """The failures of a run by stage, kind and reason; how many kinds and how much text is kept is bounded."""
 
     def __init__(self) -> None:
-        self.groups: dict[GroupKey, FailureGroup] = {}
+        self.groups: dict[GroupKey, ReportGroup] = {}
         self._room = _ALL_TEXTS
 
     def key_of(self, failed: FailedOutput) -> GroupKey:
@@ -128,7 +128,7 @@ class FailureGroups:
 
     def add(self, failed: FailedOutput) -> None:
         """Count a file by one of its failed outputs."""
-        group = self.groups.setdefault(self.key_of(failed), FailureGroup())
+        group = self.groups.setdefault(self.key_of(failed), ReportGroup())
         group.is_new = group.is_new or failed.is_new
         if failed.origin == group.last:
             return
@@ -138,7 +138,7 @@ class FailureGroups:
             group.examples.append(self.shorten(failed))
 
     def mark_new(self, failed: FailedOutput) -> FailedOutput:
-        """Take note that a failure is new, which may be an example; return it with all that is known of it."""
+        """Mark a failure as new, also among the examples; return it with its details."""
         group = self.groups.get(self.key_of(failed))
         if group is None:
             return failed

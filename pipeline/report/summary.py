@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.errors import ENDED_IN_ORDER, NOT_STOPPED, SUCCEEDED, PolicyStop
 from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
-from pipeline.report.failure_group import FailureGroup
+from pipeline.report.failure_group import SummaryGroup
 from pipeline.stdio import has_color, in_color, print_error
 from pipeline.text import command_for, counted, in_general, one_line, printable, shown
 
@@ -83,7 +83,7 @@ class Summary:
     """What is said once a week of files that are held; empty unless it is time for it."""
     failures: list[tuple[Origin, Result]] = field(default_factory=list)
     """The first 20 failed outputs, each with its source or group."""
-    groups: dict[tuple[bool, str, str, str], FailureGroup] = field(default_factory=dict)
+    groups: dict[tuple[bool, str, str, str], SummaryGroup] = field(default_factory=dict)
     """The failed outputs, by whether they are new, kind, reason and place."""
     new_failed: int = 0
     """The number of failed outputs that had not failed before, of the same source by the same recipe."""
@@ -142,7 +142,7 @@ class Summary:
             self.failures.append((origin, result))
         key = (result.is_new, kind, reason, result.place)
         if key not in self.groups and len(self.groups) < _MAX_GROUPS:
-            self.groups[key] = FailureGroup(reason, result.place, result.is_new)
+            self.groups[key] = SummaryGroup(reason, result.place, result.is_new)
         if group := self.groups.get(key):
             # A traceback may be long, and the log has all of them.
             group.add(origin, result if len(self.groups) <= _KEPT else result._replace(detail=""))
@@ -233,7 +233,7 @@ class Summary:
         ]
 
     @staticmethod
-    def _first_groups(groups: Iterable[FailureGroup]) -> list[FailureGroup]:
+    def _first_groups(groups: Iterable[SummaryGroup]) -> list[SummaryGroup]:
         """Return the groups that are shown: new ones first, and the largest of them."""
         return sorted(groups, key=lambda group: (not group.is_new, -group.files))[:_SHOWN_GROUPS]
 

@@ -1,4 +1,4 @@
-"""The trace of a run: a file with a line of JSON for each job, written while the run is on."""
+"""The trace of a run: a file with a line of JSON for each job, written during the run."""
 
 from __future__ import annotations
 

@@ -40,12 +40,12 @@ class CallTimes:
             self.spent_ns[before].append(now_ns - since_ns)
         self._entered = stage, now_ns
 
-    def begin_walk(self, stage: int) -> int:
-        """Return the mark for `join_walk` of a fan-out that is called now."""
+    def begin_fan_out(self, stage: int) -> int:
+        """Return the mark for `join_fan_out` of a fan-out that is called now."""
         return len(self.spent_ns[stage])
 
-    def join_walk(self, stage: int, mark: int) -> None:
-        """Count all calls of a fan-out since `begin_walk`, the first and those for each part, as one."""
+    def join_fan_out(self, stage: int, mark: int) -> None:
+        """Count all calls of a fan-out since `begin_fan_out`, the first and those for each part, as one."""
         spent_ns = self.spent_ns[stage]
         if len(spent_ns) > mark:
             spent_ns[mark:] = [sum(spent_ns[mark:])]

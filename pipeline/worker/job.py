@@ -212,18 +212,18 @@ class JobRunner:
     def _run_fan_out(self, stage: BuiltStage, shared: SharedValue, position: int) -> None:
         """Pass the parts of a stage one by one through all stages below it, then commit them together."""
         fan_out = FanOut(stage, self._caller, self._tree.set_aside, is_again=self._job.is_again)
-        mark = call_times.begin_walk(stage.index)
+        mark = call_times.begin_fan_out(stage.index)
         try:
             parts, notes = self._caller.start_parts(stage, shared, position)
             while self._unfinished_below(stage) and self._run_part(fan_out, stage, parts, notes):
-                call_times.join_walk(stage.index, mark)
+                call_times.join_fan_out(stage.index, mark)
             for target in self._unfinished_below(stage):
                 try:
                     self._results[target.path] = fan_out.commit(target, self._reading.refuse_moved)
                 except BaseException as error:
                     self._fail(target, self._tree.committer.blame(error, target.path))
         finally:
-            call_times.join_walk(stage.index, mark)
+            call_times.join_fan_out(stage.index, mark)
             try:
                 if self._reading.has_vanished:
                     fan_out.keep(self._keep)

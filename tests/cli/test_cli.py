@@ -259,7 +259,7 @@ def test_a_run_beside_another_leaves(texts: Path, pipeline: Pipeline) -> None:
     second = pipeline()
     (texts / "go").touch()
     assert second.returncode == 75
-    assert f"another run of 'pipeline' is at work (pid {first.pid} " in second.stderr
+    assert f"another run of 'pipeline' is running (pid {first.pid} " in second.stderr
     assert first.wait(60) == 0
 
 

@@ -1,4 +1,4 @@
-"""What a run does where another is at work: it fails and says what that is at, is passed over, or waits."""
+"""What a run does where another is running: it fails and says what that is at, is passed over, or waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from support.program import ROOT, Pipeline, on_terminal, wait_until
 from support.project import Project
 
-from pipeline.report.live import read_progress
+from pipeline.report.standing import read_progress
 
 HELD = """
 import time
@@ -81,7 +81,7 @@ def test_who_is_locked_out_is_told_what_the_other_is_at(
 ) -> None:
     """Process, host, since when, and how far it has come."""
     waits = ("--if-locked=wait:200ms",), ("--if-locked=wait", "--max-time=200ms")
-    at = rf"another run of 'pipeline' is at work \(pid {first.pid} on .* since [-0-9]+ [:0-9]+\)"
+    at = rf"another run of 'pipeline' is running \(pid {first.pid} on .* since [-0-9]+ [:0-9]+\)"
     for arguments in ((), ("--if-locked", "fail"), *waits):
         out = pipeline(*arguments)
         assert out.returncode == 75 and re.match(f"{at}: 1 of 2 files, 1 in hand", out.stderr), out.stderr
@@ -121,7 +121,7 @@ def test_who_waits_runs_the_pipeline_as_it_is_then(
 @pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_wait(project: Project, first: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """At once, with 128 and its number."""
+    """At once, with 128+N."""
     waiting = start(project, "--if-locked", "wait")
     wait_until(lambda: is_asleep(waiting))
     waiting.send_signal(number)
@@ -179,7 +179,7 @@ def test_the_progress_of_the_run_before_is_not_taken_for_the_holders(project: Pr
         assert holder.stdout and holder.stdout.readline() == b"held\n"
         out = pipeline()
         assert out.returncode == 75
-        assert re.fullmatch(rf"another run of 'pipeline' is at work \(pid {holder.pid} on .* since .*\)\n", out.stderr)
+        assert re.fullmatch(rf"another run of 'pipeline' is running \(pid {holder.pid} on .* since .*\)\n", out.stderr)
         holder.kill()
 
 

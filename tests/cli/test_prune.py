@@ -163,7 +163,7 @@ def test_a_failed_file_keeps_its_output(project: Project, pipeline: Pipeline) ->
 
 
 def test_it_waits_for_nobody(project: Project, pipeline: Pipeline) -> None:
-    """While a run is at work it leaves with 75."""
+    """Beside a run it leaves with 75."""
     with open(project.folder / ".pipeline/pipeline/lock", "r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert pipeline("prune", "--yes").returncode == 75

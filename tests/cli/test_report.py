@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.program import Pipeline
-from support.project import MOODY, Project
+from support.project import MOODY, Project, ledger_of
 
 YAML = """
 inputs: in
@@ -78,13 +78,39 @@ def test_two_runs_side_by_side(project: Project, pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("words", [("7",), ("last-2",), ("--compare", "1", "nights")])
-def test_a_run_without_a_report(words: tuple[str, ...], project: Project, pipeline: Pipeline) -> None:
-    """It says which there are; a report that somebody has damaged is none."""
-    (project.folder / ".pipeline/pipeline/reports/20200101-000000-abcd.json").write_text("{")
+def test_a_run_that_is_not_there(words: tuple[str, ...], project: Project, pipeline: Pipeline) -> None:
+    """It says which there are, as `runs show` does."""
     ended = pipeline("report", *words)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"there is no report of run '{words[-1]}'; there are those of 1 (2" in ended.stderr
-    assert ended.stderr.endswith(")\n") and ", 2 (2" in ended.stderr
+    assert ended.stderr == f"no run '{words[-1]}': there are the runs 1 to 2; 'last' is the last one\n"
+
+
+def test_a_run_without_a_report(project: Project, pipeline: Pipeline) -> None:
+    """The last run is the same for `report` and `runs`; without a word it is the last report that is shown."""
+    folder = project.folder / ".pipeline/pipeline/reports"
+    second = json.loads((folder / "report.json").read_text())["run"]
+    (project.folder / "in/e").unlink()
+    assert project.run().exit == 0
+    assert pipeline("runs", "show", "last").stdout.startswith("run 3 (")
+    ended = pipeline("report", "last")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "run 3 left no report, since it had nothing to do; the last one is that of run 2\n"
+    assert pipeline("report").stdout == pipeline("report", "last-1").stdout == f"{folder / second}.html\n"
+    (folder / f"{second}.json").write_text("{")  # one that is damaged is none
+    ended = pipeline("report", "2")
+    assert ended.stderr == "run 2 left no report, or it is not kept any more; the last one is that of run 1\n"
+
+
+def test_a_report_outlasts_the_row_of_its_run(project: Project, pipeline: Pipeline) -> None:
+    """That of a run which was folded into its day by its number, that of one which a lost ledger knew by its name."""
+    with ledger_of(project.folder) as ledger:
+        first, _ = ledger.runs.past()
+        ledger._connection.execute("DELETE FROM runs WHERE id = 1")
+        ledger.days.add([first])
+    assert pipeline("report", "1").stdout == pipeline("report", first.name).stdout != ""
+    (project.folder / f".pipeline/pipeline/reports/{first.name}.json").unlink()
+    ended = pipeline("report", "1")
+    assert ended.stderr == "run 1 left no report, or it is not kept any more; the last one is that of run 2\n"
 
 
 def test_before_the_first_run(tmp_path: Path, pipeline: Pipeline) -> None:

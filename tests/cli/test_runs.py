@@ -102,14 +102,14 @@ def test_no_run_yet(tmp_path: Path, pipeline: Pipeline) -> None:
 
 
 @pytest.mark.processes
-def test_a_run_that_is_on_and_one_that_was_cut_off(tmp_path: Path, pipeline: Pipeline) -> None:
+def test_a_run_that_is_running_and_one_that_was_cut_off(tmp_path: Path, pipeline: Pipeline) -> None:
     """Neither has an exit code, and a person wants to know which it is."""
     project = Project(tmp_path)
     project.write("stages/upper.py", SLOW)
     project.write("in/a", "text")
     process = subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    wait_until(lambda: pipeline("runs").stdout.rstrip().endswith("is on"))
-    assert "\n  is on\n" in pipeline("runs", "show").stdout
+    wait_until(lambda: pipeline("runs").stdout.rstrip().endswith("is running"))
+    assert "\n  is running\n" in pipeline("runs", "show").stdout
     process.send_signal(signal.SIGKILL)
     process.wait(100)
     wait_until(lambda: pipeline("runs").stdout.rstrip().endswith("was cut off"))

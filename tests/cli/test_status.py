@@ -22,7 +22,7 @@ import pytest
 from support.program import Pipeline, wait_until
 from support.project import ONE_STAGE, Project
 
-from pipeline.report.live import progress_file, read_progress
+from pipeline.report.standing import progress_file, read_progress
 
 SLOW = "import time\ndef upper(text: str) -> str:\n    time.sleep(0.2)\n    return text.upper()\n"
 
@@ -344,13 +344,13 @@ def test_watch_without_a_terminal_prints_what_is_new(project: Project, held: sub
 
 
 @pytest.mark.processes
-def test_a_run_that_was_stopped_says_so(project: Project, held: subprocess.Popen[bytes], pipeline: Pipeline) -> None:
+def test_a_run_that_was_suspended_says_so(project: Project, held: subprocess.Popen[bytes], pipeline: Pipeline) -> None:
     """By Ctrl-Z, or by somebody who has forgotten it: how it goes on is said, and it does not count as hung."""
     held.send_signal(signal.SIGSTOP)
     folder = project.folder / ".pipeline/pipeline"
-    wait_until(lambda: read_progress(folder)[0] == "stopped")
+    wait_until(lambda: read_progress(folder)[0] == "suspended")
     said = pipeline("status").stdout
-    assert said.startswith("pipeline: stopped by a signal since ") and f"`kill -CONT {held.pid}`" in said
+    assert said.startswith("pipeline: suspended since ") and f"`kill -CONT {held.pid}`" in said
     out = pipeline()
     assert out.returncode == 75 and f"`kill -CONT {held.pid}` lets it go on" in out.stderr
     code, said = check(pipeline)

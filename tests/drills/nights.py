@@ -370,7 +370,7 @@ def kill(nights: Nights) -> None:
 
 @how
 def twin(nights: Nights) -> None:
-    """Two runs at once: the second is refused while the first is at work."""
+    """Two runs at once: the second is refused while the first is running."""
     project = nights.project
     nights.look()
     began = time.monotonic()

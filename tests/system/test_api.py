@@ -177,7 +177,7 @@ def test_a_stage_that_was_edited_is_loaded_anew(project: Project) -> None:
 
 
 def test_one_pipeline_at_a_time(project: Project) -> None:
-    """While one is at work in a process, another is refused in a sentence, not mixed up with it."""
+    """While one is running in a process, another is refused in a sentence, not mixed up with it."""
     project.write(
         "stages/upper.py", "import time\ndef upper(text: str) -> str:\n    time.sleep(0.2)\n    return text\n"
     )

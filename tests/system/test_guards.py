@@ -335,7 +335,7 @@ def test_of_twenty_starts_at_once_one_runs(tmp_path: Path) -> None:
     *refused, winner = [line.split(" ", 2) for line in ran.stdout.splitlines()]
     assert winner[1] == "0" and project.outputs() == {"a": b"X"}
     assert len(refused) == 19
-    said = f"another run of 'pipeline' is at work (pid {winner[0]} on "
+    said = f"another run of 'pipeline' is running (pid {winner[0]} on "
     assert all(code == "75" and text.startswith(said) and " since " in text for _, code, text in refused)
 
 

@@ -126,7 +126,7 @@ def lose_outputs(project: Project, engine: str, lose: Callable[[], object]) -> s
     return said
 
 
-LOST = r"stopped: the output folder \S+/disk was removed or unmounted while the run was at work"
+LOST = r"stopped: the output folder \S+/disk was removed or unmounted during the run"
 
 
 @BOTH

@@ -17,7 +17,7 @@ from pipeline.observer import RunObserver
 from pipeline.operations.run import run
 from pipeline.operations.time_limit import MaxTime
 from pipeline.planning.selection import Selection
-from pipeline.report.live import read_progress
+from pipeline.report.standing import read_progress
 from pipeline.report.summary import Summary
 
 YAML = """

@@ -91,7 +91,7 @@ def test_a_job_that_was_cut_off_has_not_failed(ledger: Ledger) -> None:
 
 
 def test_what_has_recovered_outlives_another_plan(ledger: Ledger) -> None:
-    """The code may change while the run is on."""
+    """The code may change during the run."""
     fail(ledger)
     done(ledger)
     ledger.forget_plan()

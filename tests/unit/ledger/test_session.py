@@ -340,7 +340,7 @@ def test_no_verb_opens_the_ledger_by_itself() -> None:
         assert "Ledger" not in names, f"{file.name}: use open_to_read or open_to_write"
 
 
-# -- while a run is on -------------------------------------------------------------------------------------------------
+# -- during a run ------------------------------------------------------------------------------------------------------
 
 MEDDLING = """
 import os

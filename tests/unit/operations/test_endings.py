@@ -102,7 +102,7 @@ def test_the_ending_of_an_error(error: BaseException, exit_code: int) -> None:
     """Its text is that of an error that is meant for a person."""
     ending = ending_of_error(error)
     assert (ending.exit, ending.is_hung) == (exit_code, False) and "secret" not in ending.text
-    assert ending.is_telling == (exit_code < 128)
+    assert ending.concerns_pipeline == (exit_code < 128)
 
 
 def test_a_run_that_finds_another_one_hanging() -> None:
@@ -112,8 +112,8 @@ def test_a_run_that_finds_another_one_hanging() -> None:
 
 def test_a_part_of_the_files_that_went_well_tells_nothing() -> None:
     """It says nothing about the others; what fails in it is wrong all the same."""
-    assert not Ending(0, "", is_whole=False).is_telling
-    assert Ending(1, "", is_whole=False).is_telling
+    assert not Ending(0, "", is_whole=False).concerns_pipeline
+    assert Ending(1, "", is_whole=False).concerns_pipeline
 
 
 def test_memory(tmp_path: Path) -> None:

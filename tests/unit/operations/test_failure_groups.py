@@ -13,7 +13,7 @@ import pytest
 from pipeline.ledger.failure_traits import Trait
 from pipeline.ledger.failures import Failure
 from pipeline.ledger.ledger import Ledger
-from pipeline.operations.failure_groups import Failing, FailureGroup, group_failures
+from pipeline.operations.failure_groups import Failing, LedgerGroup, group_failures
 
 DAY_NS = 86_400 * 10**9
 # Noon, so that an hour more or less is the same day in the zone of the tests.
@@ -62,7 +62,7 @@ def names(count: int, form: str = "all/{:04}.jpg", first: int = 0) -> list[str]:
     return [form.format(number) for number in range(first, first + count)]
 
 
-def groups(ledger: Ledger) -> list[FailureGroup]:
+def groups(ledger: Ledger) -> list[LedgerGroup]:
     return list(grouped(ledger).groups)
 
 
@@ -70,7 +70,7 @@ def grouped(ledger: Ledger, last_run_ns: int = LAST_NIGHT_NS) -> Failing:
     return group_failures(ledger, lambda failure: failure.attempts > 2, last_run_ns, last_run_ns - DAY_NS)
 
 
-def told(group: FailureGroup) -> list[tuple[str, object]]:
+def told(group: LedgerGroup) -> list[tuple[str, object]]:
     return [(each.trait.what, each.trait.first) for each in group.shared]
 
 

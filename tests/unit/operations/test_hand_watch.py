@@ -41,7 +41,7 @@ def test_what_fails_in_telling_is_said_once(often: None) -> None:
     hands = HandWatch(RunObserver(), RunLog(io.StringIO(), summary), fail)
     with hands:
         wait_until(lambda: summary.notes)
-        hands._on_turn = lambda: turns.append(1)
+        hands._end_late = lambda: turns.append(1)
         wait_until(lambda: len(turns) > 3)
     assert summary.notes == ["what the run is at is not told any more: KeyError('no such field')"]
 

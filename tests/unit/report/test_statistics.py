@@ -1,4 +1,4 @@
-"""pipeline/report/statistics.py: the figures of a run, added up while it is on."""
+"""pipeline/report/statistics.py: the figures of a run, added up as it goes."""
 
 from __future__ import annotations
 

@@ -69,15 +69,15 @@ def test_a_fan_out_is_one_call_whatever_the_number_of_its_parts(parts: int) -> N
     times = CallTimes()
     times.enter(0)
     times.enter(-1)
-    mark = times.begin_walk(0)
+    mark = times.begin_fan_out(0)
     times.enter(0)
     times.enter(-1)
     for _ in range(parts):
         for stage in (0, 1):
             times.enter(stage)
             times.enter(-1)
-        times.join_walk(0, mark)
-    times.join_walk(0, mark)
+        times.join_fan_out(0, mark)
+    times.join_fan_out(0, mark)
     assert len(times.spent_ns[0]) == 2 and len(times.spent_ns[1]) <= 1001
     assert {stage: found.calls for stage, found in times.take().items()} == {0: 2} | ({1: parts} if parts else {})
 
@@ -85,5 +85,5 @@ def test_a_fan_out_is_one_call_whatever_the_number_of_its_parts(parts: int) -> N
 def test_a_walk_that_nobody_measures_counts_nothing() -> None:
     """As in `try`, where no engine looks at the clock."""
     times = CallTimes()
-    times.join_walk(0, times.begin_walk(0))
+    times.join_fan_out(0, times.begin_fan_out(0))
     assert times.take() == {}
