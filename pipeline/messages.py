@@ -336,5 +336,3 @@ class Measures(NamedTuple):
     """The calls of each stage that was called; the parts of one fan-out are made in one call."""
     restarts: Mapping[int, int]
     """The number of workers that were replaced, by the number of their slot."""
-    restart_reasons: Mapping[str, int]
-    """The same number by reason: recycled, or the kind of the failure that ended a worker, such as crashed."""

@@ -92,10 +92,10 @@ def has_color(stream: TextIO) -> bool:
     return has_escapes(stream) and not os.environ.get("NO_COLOR")
 
 
-_COLORS = {"red": 31, "green": 32, "yellow": 33}
+_COLORS = {"red": 31, "green": 32}
 
 
-def in_color(text: str, color: Literal["red", "green", "yellow"]) -> str:
+def in_color(text: str, color: Literal["red", "green"]) -> str:
     """Return a text with the escape sequences that give it a color."""
     return f"\x1b[{_COLORS[color]}m{text}\x1b[0m"
 

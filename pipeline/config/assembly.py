@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config import checks
 from pipeline.config.document import Document
 from pipeline.config.model import RUN_FIELD, Config, Inputs, Output, PipelineEntry, Pool, StageConfig, trace_folder
+from pipeline.config.paths import check_fields
 from pipeline.config.routes import kind_made
 from pipeline.config.schema import who_at
 from pipeline.config.stage_finder import FoundStage, StageFinder
@@ -106,10 +107,9 @@ class Assembler:
         written = self._entry.trace
         if written is None:
             return None
-        fields = re.findall(r"\{[^{}]*\}|[{}]", written)
-        problem = "" if RUN_FIELD in fields else "each run writes a file of its own; use {run} in the path"
-        if wrong := next((each for each in fields if each not in (RUN_FIELD, "{name}")), None):
-            problem = f"there is no field {wrong!r}; the fields are {{run}} and {{name}}"
+        problem = check_fields(written, (RUN_FIELD, "{name}"))
+        if not problem and RUN_FIELD not in written:
+            problem = "each run writes a file of its own; use {run} in the path"
         if problem:
             self._document.complain(("trace",), f"trace: {problem}, such as runs/{{run}}.ndjson")
             return None

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.config.document import Document, parse_document
 from pipeline.config.evidence import MAX_BYTES, digest_of_contents
+from pipeline.config.paths import place_of
 from pipeline.config.schema import parse_pipeline
 from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
@@ -57,7 +58,8 @@ def lay_over_defaults(document: Document, folder: Path) -> ReadDefaults:
     _check(defaults)
     for each in defaults.complaints:
         document.complain_at(replace(each.spot, in_defaults=True), each.text, each.hint)
-    _resolve_paths(defaults.data, os.path.dirname(path))
+    if not defaults.complaints:
+        _resolve_paths(defaults.data, Path(path).parent)
     _merge(document, defaults)
     return ReadDefaults(Path(path), {path: stamp}, {path: digest_of_contents(raw)})
 
@@ -86,19 +88,14 @@ def _listed() -> str:
     return ", ".join(map(repr, WORDS[:-1])) + f" and {WORDS[-1]!r}"
 
 
-def _resolve_paths(data: dict[str, Any], folder: str) -> None:
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Make the relative paths absolute that are of the machine: they are relative to the file that has them."""
     if isinstance(metrics := data.get("metrics"), str):
-        data["metrics"] = _resolved(metrics, folder)
+        data["metrics"] = place_of(metrics, folder)
     for each in notify if isinstance(notify := data.get("notify"), list) else ():
         argv = each.get("argv") if isinstance(each, dict) else None
         if isinstance(argv, list) and argv and isinstance(argv[0], str) and "/" in argv[0]:
-            argv[0] = _resolved(argv[0], folder)
-
-
-def _resolved(path: str, folder: str) -> str:
-    """Return a path that is relative to a folder; one that begins with a home or a variable is not."""
-    return path if not path or path.startswith(("~", "$")) else os.path.normpath(os.path.join(folder, path))
+            argv[0] = place_of(argv[0], folder)
 
 
 def _merge(document: Document, defaults: Document) -> None:

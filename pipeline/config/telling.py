@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,12 +10,12 @@ from typing import Any
 
 from pipeline.config.document import Document
 from pipeline.config.model import Notify
+from pipeline.config.paths import check_fields, place_of
 from pipeline.stage.options import Place
 from pipeline.text import VARIABLE
 
 # What looks like a variable of the environment, and is none.
 _NO_VARIABLE = re.compile(rf"(?!{VARIABLE})\$\{{")
-_FIELD = re.compile(r"\{[^{}]*\}")
 
 
 def check_telling(document: Document) -> None:
@@ -29,9 +28,8 @@ def check_telling(document: Document) -> None:
         if isinstance(entry, dict):
             for key, text in _problems_of(entry):
                 document.complain(("notify", index, *key), text, key=bool(key) and key[0] in entry)
-    for field in _FIELD.findall(metrics) if isinstance(metrics, str) else ():
-        if field != "{name}":
-            document.complain(("metrics",), f"metrics: there is no field {field}; {{name}} is the pipeline's name")
+    if isinstance(metrics, str) and (problem := check_fields(metrics, ("{name}",))):
+        document.complain(("metrics",), f"metrics: {problem}, the pipeline's name")
 
 
 def _problems_of(entry: dict[str, Any]) -> Iterator[tuple[Place, str]]:
@@ -75,8 +73,3 @@ def placed(entry: Notify, folder: Path) -> Notify:
 def metrics_file(written: Path, folder: Path, name: str) -> Path:
     """Return the path of the metrics of a pipeline of this name."""
     return Path(place_of(str(written).replace("{name}", name), folder))
-
-
-def place_of(written: str, folder: Path) -> str:
-    """Return the path of what a pipeline's file in a folder names; one that begins with a variable stays as it is."""
-    return written if written.startswith("${") else os.path.normpath(folder / os.path.expanduser(written))

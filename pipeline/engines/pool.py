@@ -36,7 +36,7 @@ from pipeline.engines.batching import Backlog, BatchSizer
 from pipeline.engines.context import prepare_start_method
 from pipeline.engines.grants import Grants
 from pipeline.engines.made_jobs import MadeJobs
-from pipeline.engines.measuring import Restart, measures_of
+from pipeline.engines.measuring import measures_of
 from pipeline.engines.os_process import memory_bytes
 from pipeline.engines.pool_session import Closer, PoolSession
 from pipeline.engines.slots import SlotAllocator, SlotTable, State
@@ -149,7 +149,7 @@ class PoolEngine:
         self._made: list[MadeJobs] = []
         self._is_draining = False
         self._calls: CallTable = {}
-        self._restarts: Counter[Restart] = Counter()
+        self._restarts: Counter[int] = Counter()
 
     @property
     def has_room(self) -> bool:
@@ -423,7 +423,7 @@ class PoolEngine:
         for number in sorted(self._in_flight, reverse=True):
             self._put_back_interrupted(self._in_flight.pop(number))
         for worker in self._session.workers:
-            self._restarts[worker.slot.number, "rebuilt"] += 1
+            self._restarts[worker.slot.number] += 1
         self._close_session()
         if self._rebuilds >= MAX_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(

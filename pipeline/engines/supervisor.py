@@ -15,7 +15,6 @@ from pipeline.engines import output_capture
 from pipeline.engines.attempts import WorkerFailure
 from pipeline.engines.grants import KILL_SHARE, LARGE_SHARE, WORKER_BYTES, Grants
 from pipeline.engines.host import memory_kills
-from pipeline.engines.measuring import Restart
 from pipeline.engines.os_process import (
     DUMP_SIGNAL,
     KILL_SIGNAL,
@@ -70,7 +69,7 @@ Event = WorkerDeath | Exception
 class Supervisor:
     """Watches the workers of one session at a time, and reports what happens to them in `events`."""
 
-    def __init__(self, allocator: SlotAllocator, limits: Limits, grants: Grants, restarts: Counter[Restart]) -> None:
+    def __init__(self, allocator: SlotAllocator, limits: Limits, grants: Grants, restarts: Counter[int]) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._grants = grants
         self._restarts = restarts
@@ -230,13 +229,11 @@ class Supervisor:
             self._count_dead_start(worker, code, output)
         else:
             self._dead_starts = self._killed_starts = 0
-        why = "recycled" if last.state == State.LEAVING else "crashed"
         if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
             failure = _failure_of(worker, last, code, output, self._is_memory_kill(code))
             failure = failure._replace(seat=worker.slot.number, usage=_usage_until_now(last))
             self.events.put(WorkerDeath(last, failure, worker.held_bytes))
-            why = failure.kind
-        self._restarts[worker.slot.number, why] += 1
+        self._restarts[worker.slot.number] += 1
 
     def _is_memory_kill(self, code: int) -> bool:
         """Return whether the kernel has killed more processes for want of memory than deaths were explained by that."""

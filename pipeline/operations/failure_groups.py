@@ -73,8 +73,6 @@ class LedgerGroup:
     """How many of them failed in the last run for the first time."""
     examples: Sequence[bytes]
     shared: Sequence[Shared]
-    is_whole_stage: bool
-    """Whether these are all sources that the foremost stage has."""
     who: Who
     """Whose fault it likely is."""
     why: str
@@ -308,7 +306,6 @@ def _group(
         new_files=tally.new_files,
         examples=examples,
         shared=shared,
-        is_whole_stage=is_whole,
         who=who,
         why=why,
         is_any_held=tally.is_any_held,

@@ -53,7 +53,7 @@ class TimeLimit:
     @property
     def is_late(self) -> bool:
         """True once the jobs in hand have had their time, too."""
-        return time.monotonic() >= self._most.deadline + self._grace_s
+        return self.late_s >= 0
 
     @property
     def late_s(self) -> float:

@@ -120,16 +120,23 @@ def merged(site: str, own: str, folder: Path) -> Document:
     [
         ("metrics: prom/{name}.prom", ("metrics",), "SITE/prom/{name}.prom"),
         ("metrics: /var/lib/a.prom", ("metrics",), "/var/lib/a.prom"),
-        ("metrics: ~/a.prom", ("metrics",), "~/a.prom"),
-        ("notify: [{argv: [./tell, ./as-written]}]", ("notify", 0, "argv"), ["SITE/tell", "./as-written"]),
-        ("notify: [{argv: [mail, root]}]", ("notify", 0, "argv"), ["mail", "root"]),
-        ("notify: [{argv: ['${BIN}/tell']}]", ("notify", 0, "argv"), ["${BIN}/tell"]),
+        ("metrics: ~/a.prom", ("metrics",), "/HOME/a.prom"),
+        ("metrics: $odd/a.prom", ("metrics",), "SITE/$odd/a.prom"),
+        ("notify: [{on: [failure], argv: [./tell, ./same]}]", ("notify", 0, "argv"), ["SITE/tell", "./same"]),
+        ("notify: [{on: [failure], argv: [mail, root]}]", ("notify", 0, "argv"), ["mail", "root"]),
+        ("notify: [{on: [failure], argv: [~/tell]}]", ("notify", 0, "argv"), ["/HOME/tell"]),
+        ("notify: [{on: [failure], argv: ['$odd/tell']}]", ("notify", 0, "argv"), ["SITE/$odd/tell"]),
+        ("notify: [{on: [failure], argv: ['${BIN}/tell']}]", ("notify", 0, "argv"), ["${BIN}/tell"]),
     ],
 )  # fmt: skip
 def test_paths_of_the_machine_are_relative_to_the_file_that_has_them(
-    project: Path, site: str, key: tuple[Any, ...], path: Any
+    project: Path, monkeypatch: pytest.MonkeyPatch, site: str, key: tuple[Any, ...], path: Any
 ) -> None:
-    """Of `metrics`, and of a program with a slash; not what is absolute, found by PATH, a home, or an argument."""
+    """Of `metrics`, and of a program with a slash; not what is absolute, found by PATH, a home, or an argument.
+
+    They have the place that they would have in a pipeline of that folder.
+    """
+    monkeypatch.setenv("HOME", "/HOME")
     found = json.dumps(merged(site, "", project.parent).at(key)).replace(str(project.parent), "SITE")
     assert json.loads(found) == path
 

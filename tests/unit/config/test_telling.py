@@ -95,7 +95,13 @@ def test_all_at_once(folder: Path) -> None:
     """What is wrong with one entry hides nothing that is wrong with another, or elsewhere."""
     found = refused(folder, "notify:\n  - {argv: [a]}\n  - {ping: no}\n  - 5\nmetrics: 'a/{dir}/{name}'\nengin: pool\n")
     assert [each.split(":")[0] for each in found] == ["5", "6", "7", "8", "9"]
-    assert found[3] == "8:10: metrics: there is no field {dir}; {name} is the pipeline's name"
+    assert found[3] == "8:10: metrics: there is no field '{dir}'; the only field is {name}, the pipeline's name"
+
+
+def test_a_brace_that_belongs_to_no_field(folder: Path) -> None:
+    """Is a slip, as it is in a trace."""
+    said = "4:10: metrics: there is no field '}'; the only field is {name}, the pipeline's name"
+    assert refused(folder, "metrics: '{name}}.prom'\n") == [said]
 
 
 def test_metrics_may_not_lie_in_the_state_folder(folder: Path) -> None:

@@ -83,7 +83,7 @@ def test_every_call_of_a_stage_is_measured(tmp_path: Path, kind: str) -> None:
     assert lines.total_s >= 11 * 0.02, "the seconds of every part"
     assert lines.quantile(0.5) > 0.05 and lines.slowest_s >= 3 * 0.02
     assert found.stages["up"].quantile(0.95) < lines.quantile(0.95)
-    assert found.restarts == found.restart_reasons == {}
+    assert found.restarts == {}
 
 
 def test_the_calls_of_all_batches_add_up(make: Make) -> None:
@@ -94,17 +94,14 @@ def test_the_calls_of_all_batches_add_up(make: Make) -> None:
 
 
 def test_workers_that_were_replaced_are_counted(make: Make) -> None:
-    """By seat and by reason: those that crash, that run out of time, and that have done their share."""
+    """By seat: two that crash, as is forgiven once, one that runs out of time, and six that have done their share."""
     engine = make(timeout_s=0.5, maxtasksperchild=5)
     run(engine, [job("segv"), job("sleep 100"), *(job(f"ok {number}") for number in range(40))])
-    assert wait_until(lambda: engine.measures().restart_reasons.get("recycled", 0) >= 6)
-    found = engine.measures()
-    assert found.restart_reasons["crashed"] == 2, "a crash is forgiven once"
-    assert found.restart_reasons["timeout"] == 1
-    assert sum(found.restarts.values()) == sum(found.restart_reasons.values())
-    assert set(found.restarts) <= set(range(6)) and sum(found.restarts.values()) >= 9
+    assert wait_until(lambda: sum(engine.measures().restarts.values()) >= 9)
+    found = engine.measures().restarts
+    assert set(found) <= set(range(6))
     engine.close()
-    assert engine.measures().restart_reasons["crashed"] == 2, "known after its end"
+    assert sum(engine.measures().restarts.values()) >= sum(found.values()), "known after its end"
 
 
 def test_workers_that_leave_at_the_end_are_not_replaced(make: Make) -> None:
@@ -122,7 +119,6 @@ def test_a_pool_that_is_rebuilt_has_replaced_its_workers(make: Make) -> None:
     wait_until(lambda: engine._session and len(engine._session.workers) == 2)
     engine._session.workers[0].process.kill()
     run(engine, [job(f"ok {number}") for number in range(20)])
-    wait_until(lambda: not engine.poll(0) and engine.measures().restart_reasons.get("rebuilt"))
-    found = engine.measures()
-    assert found.restart_reasons["crashed"] == 1
-    assert found.restart_reasons["rebuilt"] in (1, 2), "the other, and perhaps a replacement that had just started"
+    wait_until(lambda: not engine.poll(0) and sum(engine.measures().restarts.values()) > 1)
+    replaced = sum(engine.measures().restarts.values())
+    assert replaced in (2, 3), "that which was killed, the other, and perhaps a replacement that had just started"

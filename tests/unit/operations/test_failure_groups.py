@@ -264,7 +264,7 @@ def test_where_all_files_fail_it_is_the_stage_or_what_it_needs(ledger: Ledger) -
     make(ledger, *names(20), stage="other")
     fail(ledger, *names(20), error="truncated picture: 4 bytes left")
     (group,) = groups(ledger)
-    assert (group.who, group.is_whole_stage) == ("stage", True)
+    assert group.who == "stage"
 
 
 @pytest.mark.parametrize("kind", ["crashed", "memory", "error"])

@@ -31,7 +31,7 @@ def report(summary: Summary, statistics: Statistics | None = None) -> Any:
         number=7, started=1000.0, ended=1002.5, host="host", versions={"filemill": "1"}, options=["a=1"], processes=2,
         plan=[{"action": "make", "reason": "new", "outputs": 1}], runs=[{"run": "r"}], new=[],
         recovered=[(Source(b"a\xff", 1, 1), "web"), (Group("sheet", b"g"), "sheet")],
-        measures=Measures({"web": Histogram(3, 1.5, 1.0, {0: 1, -4: 2})}, {1: 4}, {}),
+        measures=Measures({"web": Histogram(3, 1.5, 1.0, {0: 1, -4: 2})}, {1: 4}),
     )  # fmt: skip
     return make_report(summary, statistics or Statistics("seed"), about)
 
