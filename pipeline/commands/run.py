@@ -151,7 +151,7 @@ def confirmations_of(arguments: argparse.Namespace) -> Confirmations:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the pipeline once it may be run, and print the summary."""
     _refuse_half_a_sample(arguments)
-    turn = Turn.of(arguments)
+    turn = RunTurn.of(arguments)
     while True:
         try:
             return _run(arguments, turn)
@@ -179,7 +179,7 @@ def parse_limits(if_locked: str, max_time: str | None) -> tuple[str, float | Non
     return then, None, max_s
 
 
-class Turn:
+class RunTurn:
     """When a run may begin, where another is running, and until when it must end."""
 
     def __init__(self, then: str = "fail", most_s: float | None = None, max_time: MaxTime | None = None) -> None:
@@ -194,7 +194,7 @@ class Turn:
         self._deadline = min(ends, default=None)
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Turn:
+    def of(cls, arguments: argparse.Namespace) -> RunTurn:
         """Return what the arguments ask for. Raises UsageError."""
         began = time.monotonic()
         then, most_s, max_s = parse_limits(arguments.if_locked, arguments.max_time)
@@ -222,7 +222,7 @@ class Turn:
             raise
 
 
-def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
+def _tell_of_lock(error: AlreadyRunning, turn: RunTurn, *, is_quiet: bool) -> None:
     """Print, on a terminal, that another run is running, once."""
     import sys
 
@@ -230,7 +230,7 @@ def _tell_of_lock(error: AlreadyRunning, turn: Turn, *, is_quiet: bool) -> None:
         print(f"{error.text}; {'waiting' if turn.then == 'wait' else 'so nothing is done'}", file=sys.stderr)
 
 
-def _run(arguments: argparse.Namespace, turn: Turn) -> int:
+def _run(arguments: argparse.Namespace, turn: RunTurn) -> int:
     """Run the pipeline as it is now, and print the summary. Raises AlreadyRunning where another run is running."""
     from pathlib import Path
 
@@ -269,7 +269,7 @@ def _run(arguments: argparse.Namespace, turn: Turn) -> int:
     return summary.exit
 
 
-def _load(file: Path, edits: list[str], turn: Turn) -> Config:
+def _load(file: Path, edits: list[str], turn: RunTurn) -> Config:
     """Load the pipeline, and start its forkserver, unless another run is running that is to be waited for."""
     from pipeline.config.load import Loading
 

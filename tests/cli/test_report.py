@@ -99,6 +99,10 @@ def test_a_run_without_a_report(project: Project, pipeline: Pipeline) -> None:
     (folder / f"{second}.json").write_text("{")  # one that is damaged is none
     ended = pipeline("report", "2")
     assert ended.stderr == "run 2 left no report, or it is not kept any more; the last one is that of run 1\n"
+    with ledger_of(project.folder) as ledger:
+        ledger._connection.execute("UPDATE runs SET exit = NULL WHERE id = 3")
+    ended = pipeline("report", "last")
+    assert ended.stderr == "run 3 left no report, since it was cut off; the last one is that of run 1\n"
 
 
 def test_a_report_outlasts_the_row_of_its_run(project: Project, pipeline: Pipeline) -> None:
