@@ -101,8 +101,8 @@ def _is_process(fields: dict[str, Any], started: str) -> bool:
     except PermissionError:  # it is there, and of another user, of whose processes we are told nothing
         return _age_s(fields, "at") < _SILENT_HERE_S
     except (OSError, OverflowError):
-        return False
-    return False
+        pass  # there is none
+    return False  # one that may be signalled, and shows no start, has ended and is not waited for yet
 
 
 def _is_late(fields: dict[str, Any]) -> bool:
