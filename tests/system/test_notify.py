@@ -92,7 +92,7 @@ def test_a_week_of_nights(tmp_path: Path, pipeline: Pipeline, server: Heartbeats
         tmp_path, f"{{on: {EVERY}, argv: [./tell]}}", "{on: [success], argv: [./tell, each], always: true}",
         f"ping: {server.url}/a",
     )  # fmt: skip
-    nights = (("", 0), ("", 0), ("bad", 1), ("bad", 1), ("good", 0), ("", 0))
+    nights = (("", 0), ("", 0), ("bad", 1), ("", 1), ("good", 0), ("", 0))
     for text, code in nights:
         if text:
             project.write("in/b", text)
