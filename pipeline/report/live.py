@@ -26,7 +26,7 @@ from pipeline.files.sync import replace_file
 from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
 from pipeline.report.summary import Summary
-from pipeline.text import counted, format_duration, local_time, one_line
+from pipeline.text import counted, format_duration, format_pace, local_time, one_line
 
 # Seconds without an update after which a run on another machine is taken for dead, since its process cannot be seen.
 _SILENT_S = 60.0
@@ -301,7 +301,7 @@ def describe_work(fields: dict[str, Any]) -> str:
     if in_hand := len(fields.get("in_hand", ())):
         parts.append(f"{in_hand:,} in hand")
     if fields.get("pace"):
-        parts.append(f"{fields['pace']:,.{0 if fields['pace'] >= 10 else 1}f} files/s")
+        parts.append(format_pace(fields["pace"]))
     if "left_s" in fields:
         until = f", until {clock_time(fields['at'] + fields['left_s'])}" if fields["left_s"] >= _LONG_S else ""
         parts.append(f"{format_duration(fields['left_s'])} left{until}")
