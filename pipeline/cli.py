@@ -168,7 +168,7 @@ def _execute(arguments: list[str]) -> int:
 _ONLY_SAYS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
-# Those whose value follows, and changes nothing where nothing is to be done.
+# Options with a value that cannot change the answer of a run that has nothing to do.
 _ONLY_LIMITS = {"--if-locked": "if_locked", "--max-time": "max_time"}
 
 
@@ -188,7 +188,7 @@ def _plain_run(words: list[str]) -> dict[str, Any] | None:
             files.append(word)
     if len(files) > 1:
         return None
-    if len(said) > 2:
+    if said.keys() & _ONLY_LIMITS.values():
         from pipeline.commands.run import parse_limits
 
         # What is wrong with them is refused whatever the answer.

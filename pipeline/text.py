@@ -55,6 +55,22 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / unit_s:.{1 if seconds < 10 * unit_s else 0}f} {name}"
 
 
+def format_seconds(seconds: float) -> str:
+    """Return a time that may well be short, such as `4 µs` or `250 ms`; a longer one as `format_duration` does."""
+    if seconds >= 0.9995:
+        return format_duration(max(1.0, seconds))
+    if seconds >= 0.001:
+        return f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
+    return f"{seconds * 1e6:.0f} µs" if seconds else "0 s"
+
+
+def format_pace(rate: float) -> str:
+    """Return files a second as text, such as `41 files/s`; for slow ones the time that each takes."""
+    if 0 < rate < 1:
+        return f"{1 / rate:,.1f} s/file"
+    return f"{rate:,.{0 if rate >= 10 else 1}f} files/s"
+
+
 def unit_of_time(seconds: float) -> tuple[int, str]:
     """Return the seconds and the name of the largest unit of which a time has two; of a shorter one, the second."""
     units = (86_400, "days"), (3600, "h"), (60, "min"), (1, "s")

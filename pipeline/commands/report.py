@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EnvironmentFailure, UsageError
-from pipeline.text import counted, format_bytes, format_duration, local_time, printable, shown
+from pipeline.text import counted, format_bytes, format_pace, format_seconds, local_time, printable, shown
 
 if TYPE_CHECKING:
     from pipeline.operations.past_runs import Report
@@ -107,10 +107,10 @@ def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     if unit == "s":
-        return f"{value:,.2f} s" if value < 60 else format_duration(value)
+        return format_seconds(value)
     if unit == "bytes":
         return f"{'-' if value < 0 else ''}{format_bytes(abs(value))}"
-    return f"{value:,.1f} files/s" if unit == "files/s" else f"{value:,}"
+    return format_pace(value) if unit == "files/s" else f"{value:,}"
 
 
 def _change(before: float | None, after: float | None, unit: str) -> str:

@@ -242,8 +242,8 @@ def _run(arguments: argparse.Namespace, turn: RunTurn) -> int:
         from pipeline.report.bar import terminal_observers
         from pipeline.report.summary import print_summary, print_untold
 
-    is_quiet = arguments.quiet or arguments.json
-    observers = terminal_observers(is_quiet=is_quiet, is_verbose=arguments.verbose)
+    has_no_bar = arguments.quiet or arguments.json
+    observers = terminal_observers(is_quiet=has_no_bar, is_verbose=arguments.verbose)
     if arguments.sample is not None:
         summary = _run_sample(config, arguments, observers)
     else:

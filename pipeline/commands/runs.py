@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands import by_whom, warn_of_foreign_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import origin_of
-from pipeline.text import counted, format_bytes, format_duration, local_time, one_line, printable, shown
+from pipeline.text import counted, format_bytes, format_seconds, local_time, one_line, printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,11 +115,7 @@ def _row(run: PastRun, on: str) -> tuple[str, ...]:
 
 
 def _took(run: PastRun) -> str:
-    return "" if run.seconds is None else _duration(run.seconds)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds < 1 else format_duration(seconds)
+    return "" if run.seconds is None else format_seconds(run.seconds)
 
 
 def _said(run: PastRun, on: str) -> str:
@@ -142,7 +138,7 @@ def _day_line(day: Day) -> str:
     numbers = str(day.first_run) if day.first_run == day.last_run else f"{day.first_run}-{day.last_run}"
     exits = ", ".join(f"{code}: {count:,}" for code, count in day.exits.items())
     counts = [_counted(key, int(total)) for key, total in day.totals.items() if key != "seconds"]
-    took = _duration(day.totals.get("seconds", 0))
+    took = format_seconds(day.totals.get("seconds", 0))
     parts = [f"{counted(day.runs, 'run')} ({numbers})", f"{took} in all", f"exit {exits}", *counts]
     return printable(f"{day.day}  {', '.join(parts)}")
 
@@ -168,7 +164,7 @@ def _described(run: PastRun, on: str, log: Path | None, report: Path | None) -> 
     for note, count in run.summary.get("notes", {}).items():
         yield f"  noted: {note} ({count:,})"
     if work := run.summary.get("work"):
-        yield f"  work: {counted(work['files'], 'file')} in {_duration(work['seconds'])}"
+        yield f"  work: {counted(work['files'], 'file')} in {format_seconds(work['seconds'])}"
     yield f"  log: {shown(os.fsencode(log)) if log else 'not kept'}"
     yield f"  report: {shown(os.fsencode(report)) if report else 'none'}"
 

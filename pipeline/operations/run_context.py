@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.config.model import RUN_FIELD, Config
 from pipeline.engines import Engine
@@ -203,8 +203,10 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
     """Lock the state, open ledger and log, and begin the run; close all of them however it ends."""
     config = request.config
     folders = list(config.output_folders)
-    told = _teller(request)
-    with told or nullcontext(), closing(lock_state(config.state, config.name)) as state, told or nullcontext():
+    teller = _teller(request)
+    # Entered twice, and it tells once: the inner one how the run ended, while the lock keeps the next run from being
+    # told of before; the outer one that there was none, since the state could not be locked.
+    with teller or nullcontext(), closing(lock_state(config.state, config.name)) as state, teller or nullcontext():
         try:
             # A log without a buffer of its own says what there was to say, however the run ends.
             with (
@@ -214,44 +216,8 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 ) as file,
             ):
                 file.writelines(f"{note}\n" for note in ledger.notes)
-                summary = Summary(
-                    run=state.run,
-                    pipeline=config.name,
-                    yaml=str(config.file.absolute()),
-                    state=str(state.folder),
-                    log=str(state.log),
-                )
-                log = RunLog(file, summary)
-                text = config.evidence.asked.text if config.evidence else ""
-                live = LiveProgress(
-                    state, summary, config.file.name, yaml_digest=text, moves_within_s=moves_within_s(config)
-                )  # fmt: skip
-                remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
-                traces = _traces(config, state, lambda text: context.note(text))
-                tellers = told.begin(summary, ledger, lambda: context.statistics) if told else []
-                observers = Observers([remaining, *request.observers, *tellers, live, *traces], log.report_observer)
-                guards = guards_of(config, ledger, request.confirmations)
-                hands = HandWatch(observers, log, live.beat)
-                observers.on_start()
-                ledger.begin_run(state.run)
-                unclean_runs = [each for each in ledger.runs.unclean() if each != state.run]
-                context = RunContext(
-                    request,
-                    config,
-                    request.selection,
-                    state,
-                    ledger,
-                    log,
-                    observers,
-                    guards,
-                    unclean_runs,
-                    summary,
-                    remaining,
-                    hands,
-                )
-                for warning in config.warnings:
-                    context.note(warning)
-                with hands:
+                context = _begin(request, state, ledger, file, teller)
+                with context.hands:
                     yield context
             if context.unchanged:
                 keep_note(context.unchanged, state)
@@ -260,12 +226,55 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
             raise EnvironmentFailure(text) from error
 
 
-def _traces(config: Config, state: State, note: Callable[[str], None]) -> Iterator[RunObserver]:
-    """Yield the observer that writes the trace of a run, if the pipeline has one."""
-    if config.trace:
-        from pipeline.report.trace import Trace
+def _begin(request: RunRequest, state: State, ledger: Ledger, file: TextIO, teller: Teller | None) -> RunContext:
+    """Begin the run in the ledger and for all who observe it; return its context."""
+    config, summary = request.config, _summary_of(request.config, state)
+    log = RunLog(file, summary)
+    digest = config.evidence.asked.text if config.evidence else ""
+    live = LiveProgress(state, summary, config.file.name, yaml_digest=digest, moves_within_s=moves_within_s(config))
+    remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
+    # They tell of the run when it ends, or write down each of its jobs; most runs have none of them.
+    for_teller = teller.begin(summary, ledger, lambda: context.statistics) if teller else []
+    for_trace = [_trace(config.trace, state, lambda text: context.note(text))] if config.trace else []
+    observers = Observers([remaining, *request.observers, *for_teller, live, *for_trace], log.report_observer)
+    guards = guards_of(config, ledger, request.confirmations)
+    observers.on_start()
+    ledger.begin_run(state.run)
+    context = RunContext(
+        request,
+        config,
+        request.selection,
+        state,
+        ledger,
+        log,
+        observers,
+        guards,
+        [each for each in ledger.runs.unclean() if each != state.run],
+        summary,
+        remaining,
+        HandWatch(observers, log, live.beat),
+    )
+    for warning in config.warnings:
+        context.note(warning)
+    return context
 
-        yield Trace(Path(config.trace.replace(RUN_FIELD, state.run)), note)
+
+def _summary_of(config: Config, state: State) -> Summary:
+    """Return the summary of a run that begins."""
+    return Summary(
+        run=state.run,
+        pipeline=config.name,
+        yaml=str(config.file.absolute()),
+        state=str(state.folder),
+        log=str(state.log),
+    )
+
+
+def _trace(path: str, state: State, note: Callable[[str], None]) -> RunObserver:
+    """Return the observer that writes the trace of a run."""
+    from pipeline.report.trace import Trace
+
+    return Trace(Path(path.replace(RUN_FIELD, state.run)), note)
 
 
 def _teller(request: RunRequest) -> Teller | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.records import dataclass
 from pipeline.report import charts
-from pipeline.text import format_bytes, format_duration, local_time, printable, shown
+from pipeline.text import format_bytes, format_seconds, local_time, printable, shown
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -203,14 +203,7 @@ def _size(size_bytes: float | None) -> str:
 
 
 def _seconds(seconds: float | None) -> str:
-    """Return a time as text; below a second, where most calls of a stage are, in smaller units."""
-    if seconds is None:
-        return _UNKNOWN
-    if seconds >= 0.9995:
-        return format_duration(seconds)
-    if seconds >= 0.001:
-        return f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
-    return f"{seconds * 1e6:.0f} µs" if seconds else "0 s"
+    return _UNKNOWN if seconds is None else format_seconds(seconds)
 
 
 def _time(at: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.records import dataclass
-from pipeline.text import format_duration
+from pipeline.text import format_duration, format_pace
 
 
 @dataclass
@@ -41,16 +41,10 @@ class Progress:
         held = f"{self.held:,} held" if self.held else ""
         failed = self.failed_text if self.failed else ""
         counts = f"{self.done:,}{of_all}"
-        shown = [share, counts, _pace(rate), left, failed, held]
+        pace = format_pace(rate) if rate else ""
+        shown = [share, counts, pace, left, failed, held]
         taken: set[str] = set()
-        for each in (share, failed, counts, left, _pace(rate), held):  # the most important ones first
+        for each in (share, failed, counts, left, pace, held):  # the most important ones first
             if each and (room is None or len(", ".join([*taken, each])) <= room):
                 taken.add(each)
         return [each for each in shown if each in taken]
-
-
-def _pace(rate: float | None) -> str:
-    """Return files a second as text; for slow ones the time that each takes."""
-    if not rate:
-        return ""
-    return f"{1 / rate:,.1f} s/file" if rate < 1 else f"{rate:,.{0 if rate >= 10 else 1}f} files/s"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pipeline.files.clocks import boot_id
 from pipeline.files.file_system import read_regular
 from pipeline.report.processes import process_namespace, stat_of
-from pipeline.text import counted, format_duration, local_time
+from pipeline.text import counted, format_duration, format_pace, local_time
 
 # Seconds without an update after which a run on another machine is taken for dead, since its process cannot be seen.
 _SILENT_S = 60.0
@@ -138,7 +138,7 @@ def describe_work(fields: dict[str, Any]) -> str:
     if in_hand := len(fields.get("in_hand", ())):
         parts.append(f"{in_hand:,} in hand")
     if fields.get("pace"):
-        parts.append(f"{fields['pace']:,.{0 if fields['pace'] >= 10 else 1}f} files/s")
+        parts.append(format_pace(fields["pace"]))
     if "left_s" in fields:
         until = f", until {clock_time(fields['at'] + fields['left_s'])}" if fields["left_s"] >= _LONG_S else ""
         parts.append(f"{format_duration(fields['left_s'])} left{until}")

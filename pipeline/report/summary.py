@@ -1,8 +1,7 @@
-"""The summary of a run: its counts, its failures by reason, and its text for a person, at a terminal or in a mail."""
+"""The summary of a run: its counts, its failures by reason, and its text for a person; its mail is in mail.py."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
 from pipeline.report.failure_group import SummaryGroup
 from pipeline.stdio import has_color, in_color, print_error
-from pipeline.text import command_for, counted, in_general, one_line, printable, shown
+from pipeline.text import command_for, in_general, printable
 
 # What a failure is counted as, where its text has figures of its own.
 _REASONS = {"members_failed": "members failed"}
@@ -24,8 +23,6 @@ _KINDS = 6
 _KEPT = 20
 # How many groups of failures are shown, and how many are told apart at all: texts that all differ must fill no memory.
 _SHOWN_GROUPS, _MAX_GROUPS = 10, 1000
-# What is printed without a terminal becomes a mail: so many bytes in all, and so many characters a line.
-_MAIL_BYTES, _MAIL_LINE = 4000, 600
 
 
 @dataclass
@@ -171,9 +168,9 @@ class Summary:
 
     def lines(self, *, verbose: bool = False) -> list[str]:
         """Return the lines of the summary: one if all is well; with `verbose`, failures have their tracebacks."""
-        shown_groups = self._first_groups(self.groups.values())
+        shown_groups = self.first_groups(self.groups.values())
         mark = "new: " if self.new_failed < self.failed else ""
-        lines = [self._headline()]
+        lines = [self.headline()]
         for group in shown_groups:
             lines += group.lines(verbose=verbose, mark=mark if group.is_new else "")
         lines += [f"  {each}" for each in self.cut_off]
@@ -182,8 +179,8 @@ class Summary:
         if len(self.reasons) > 1:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {reasons}")
-        lines += self._recovered()
-        lines += self._remarks()
+        lines += self.recovered_lines()
+        lines += self.remark_lines()
         if self.held > self.dismissed:
             lines.append("files are held from earlier runs: 'failures' lists them, --retry-failed tries them once more")
         lines += self.notes
@@ -192,55 +189,29 @@ class Summary:
         lines += [f"stopped: {self.stopped}"] if self.stopped else []
         return [printable(line) for line in lines]
 
+    @property
+    def was_stopped(self) -> bool:
+        """True if the run ended otherwise than it should, of which it always says why."""
+        return self.exit not in NOT_STOPPED
+
     def news(self) -> list[str]:
         """Return the lines that are printed without a terminal: none if nothing is new, and at most 4 kB of them."""
-        was_stopped = self.exit not in NOT_STOPPED
-        groups = self._first_groups(group for group in self.groups.values() if group.is_new)
-        body = [each for group in groups for each in zip(group.lines(), group.outputs_by_line(), strict=True)]
-        body += [(line, 0) for line in self._recovered()]
-        body += [(line, 0) for line in (self.notes if was_stopped else self.new_notes)]
-        body += [(self.reminder, 0)] if self.reminder else []
-        if not (body or was_stopped):
+        if not (self.was_stopped or self.new_failed or self.recovered or self.new_notes or self.reminder):
             return []
-        body += [(line, 0) for line in self._remarks()]
-        head = [self._headline(), *([f"stopped: {self.stopped}"] if self.stopped else [])]
-        body += [(f"  {each}", 0) for each in self.cut_off]
-        return self._fitted(head, body, self.new_failed - sum(group.outputs for group in groups))
+        from pipeline.report.mail import mail_of  # here, since most nights have no news
 
-    def _fitted(self, head: list[str], body: list[tuple[str, int]], more: int) -> list[str]:
-        """Return the lines of a mail; where they are too long together, the last of its body are left out and counted.
-
-        Each line of the body comes with the number of outputs that it tells of; `more` of them are in none.
-        """
-        body, end, cut = [(_cut(line), outputs) for line, outputs in body], self._whereabouts(), 0
-        while True:
-            left_out = [f"  ... and {counted(more, 'more new failure')}"] if more else []
-            left_out += [f"  ... and {counted(cut, 'more line')}"] if cut else []
-            lines = [*map(_cut, head), *(line for line, _ in body), *left_out, *end]
-            if sum(len(line.encode(errors="replace")) + 1 for line in lines) <= _MAIL_BYTES or not (body or end):
-                return lines
-            if body:
-                cut, more = cut + (not body[-1][1]), more + body.pop()[1]
-            else:
-                end.pop()
-
-    def _whereabouts(self) -> list[str]:
-        """Return the command that helps, and where pipeline.yaml, state, log and report lie."""
-        places = [("pipeline", self.yaml), ("state", self.state), ("log", self.log), ("report", self.report)]
-        return [
-            *(f"next: {command}" for command in next_commands(self)[:1]),
-            *(f"{name}: {shown(os.fsencode(path))}" for name, path in places if path),
-        ]
+        return mail_of(self)
 
     @staticmethod
-    def _first_groups(groups: Iterable[SummaryGroup]) -> list[SummaryGroup]:
+    def first_groups(groups: Iterable[SummaryGroup]) -> list[SummaryGroup]:
         """Return the groups that are shown: new ones first, and the largest of them."""
         return sorted(groups, key=lambda group: (not group.is_new, -group.files))[:_SHOWN_GROUPS]
 
-    def _remarks(self) -> list[str]:
+    def remark_lines(self) -> list[str]:
+        """Return the lines on what the notes of outputs say."""
         return [f"{count:,} done with a note: {remark}" for remark, count in self.remarks.most_common()]
 
-    def _recovered(self) -> list[str]:
+    def recovered_lines(self) -> list[str]:
         """Return the line on outputs that had failed before."""
         if not self.recovered:
             return []
@@ -248,7 +219,8 @@ class Summary:
         more = self.recovered - len(names)
         return [f"recovered: {', '.join(names)}{f' and {more:,} more' if more else ''}"]
 
-    def _headline(self) -> str:
+    def headline(self) -> str:
+        """Return the line on all that was counted."""
         head = f"{self.pipeline}: " if self.pipeline else ""
         are_new = f" ({self.new_failed:,} new)" if 0 < self.new_failed < self.failed else ""
         counts = [("done", self.done), ("renamed", self.renamed), ("up to date", self.up_to_date)]
@@ -292,11 +264,6 @@ def kinds_of(kinds: Counter[str]) -> str:
     shown = [f"{count:,} {kind}" for kind, count in kinds.most_common(_KINDS)]
     rest = kinds.total() - sum(count for _, count in kinds.most_common(_KINDS))
     return ", ".join(shown + ([f"{rest:,} others"] if rest else []))
-
-
-def _cut(line: str) -> str:
-    """Return a line of a mail, printable and cut to what a line may have."""
-    return f"{line[: len(line) - len(line.lstrip())]}{one_line(line, _MAIL_LINE)}"
 
 
 def print_summary(summary: Summary, *, is_quiet: bool, is_verbose: bool) -> None:

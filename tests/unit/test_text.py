@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from support.program import ROOT
 
 from pipeline.config.units import DURATION
-from pipeline.text import as_json, cut_to, printable, program, quoted, seconds_of, shown, width_of
+from pipeline.text import (
+    as_json,
+    cut_to,
+    format_pace,
+    format_seconds,
+    printable,
+    program,
+    quoted,
+    seconds_of,
+    shown,
+    width_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +122,23 @@ def test_a_quoted_path_is_one_word_of_bash(path: bytes) -> None:
     assert word.isprintable()
     ran = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
     assert ran.stdout == path
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (4e-6, "4 µs"), (0.0042, "4.2 ms"), (0.25, "250 ms"), (0.9996, "1.0 s"), (1.5, "1.5 s"),
+     (2460, "41 min")],
+)  # fmt: skip
+def test_short_times_are_told_in_small_units(seconds: float, said: str) -> None:
+    assert format_seconds(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(0, "0.0 files/s"), (0.25, "4.0 s/file"), (1, "1.0 files/s"), (41.4, "41 files/s"), (1234, "1,234 files/s")],
+)
+def test_a_slow_pace_is_told_by_what_a_file_takes(rate: float, said: str) -> None:
+    assert format_pace(rate) == said
 
 
 @pytest.fixture
