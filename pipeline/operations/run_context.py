@@ -224,7 +224,8 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 log = RunLog(file, summary)
                 text = config.evidence.asked.text if config.evidence else ""
                 live = LiveProgress(
-                    state, summary, config.file.name, yaml_digest=text, moves_within_s=moves_within_s(config)
+                    state, summary, config.file.name, yaml_digest=text, moves_within_s=moves_within_s(config),
+                    is_whole=not request.selection.is_partial,
                 )  # fmt: skip
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
                 traces = _traces(config, state, lambda text: context.note(text))

@@ -154,17 +154,18 @@ def _verdict_on(status: StatusOf, max_age_s: float | None) -> Verdict:
         return Verdict(_NO_SUCCESS, "has not run yet")
     if standing == "hung":
         return Verdict(_HANGS, describe_hang(fields))
-    if standing == "killed":
-        return Verdict(_WAS_KILLED, describe_cut_off(fields))
-    if standing == "ended" and fields["exit"] not in NOT_STOPPED and fields["exit"] < SIGNALLED:
-        why = f", stopped: {one_line(fields['stopped'])}" if fields.get("stopped") else ""
-        return Verdict(_ENDED_EARLY, f"the last run ended {local_time(fields['at'])} with exit {fields['exit']}{why}")
-    for run in (fields, fields.get("last", {})) if standing in LIVE else (fields,):
+    # A run over a part of the files says nothing of the others: for these the last one over all counts.
+    whole = fields.get("whole", fields.get("last", {})) if standing in LIVE or fields.get("is_part") else {}
+    for run, ended in ((fields, standing), (whole, "" if standing in LIVE else whole.get("standing", ""))):
+        if ended == "killed":
+            return Verdict(_WAS_KILLED, describe_cut_off(run))
+        if ended == "ended" and run["exit"] not in NOT_STOPPED and run["exit"] < SIGNALLED:
+            why = f", stopped: {one_line(run['stopped'])}" if run.get("stopped") else ""
+            return Verdict(_ENDED_EARLY, f"the last run ended {local_time(run['at'])} with exit {run['exit']}{why}")
+    for run in (fields, whole):
         if new := run.get("new_failed", 0):
-            return Verdict(
-                _HAS_NEW_FAILURES,
-                f"{counted(new, 'new failure')} in the run of {clock_time(run['started'])}{_some(run)}",
-            )
+            text = f"{counted(new, 'new failure')} in the run of {clock_time(run['started'])}{_some(run)}"
+            return Verdict(_HAS_NEW_FAILURES, text)
     return _verdict_on_age(status, max_age_s)
 
 

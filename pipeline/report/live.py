@@ -1,7 +1,8 @@
 """Writes the progress of a run to a small file, for `status` at another terminal, to which the ledger stays closed.
 
 The file is written once a second, also while a run plans or ends. It remembers the last run, and the last that was a
-success, for whoever asks while the next one is running. `standing` reads it.
+success, for whoever asks while the next one is running. A run over a part of the files is no success, and remembers the
+last one over all, of which it ends no alarm. `standing` reads it.
 """
 
 from __future__ import annotations
@@ -36,13 +37,22 @@ _LEAST_PACE_S = 0.5
 _NAMED_FAILURES = 5
 # What the next run keeps of the one before.
 _KEPT = ("run", "started", "at", "exit", "said", "stopped", "new_failed", "in_hand")
+# And of the last one over all files, for which it may still be blamed after a run over a part of them.
+_KEPT_OF_WHOLE = (*_KEPT, "failures")
 
 
 class LiveProgress(RunObserver):
     """Writes the counts of a run and the jobs in hand to its progress file, and its summary at the end."""
 
     def __init__(
-        self, state: State, summary: Summary, yaml: str, *, yaml_digest: str = "", moves_within_s: float | None = None
+        self,
+        state: State,
+        summary: Summary,
+        yaml: str,
+        *,
+        yaml_digest: str = "",
+        moves_within_s: float | None = None,
+        is_whole: bool = True,
     ) -> None:
         """Begin with what the file says of earlier runs.
 
@@ -53,6 +63,7 @@ class LiveProgress(RunObserver):
             yaml_digest: The digest of that file, by which `status` knows that it was loaded as it is.
             moves_within_s: The seconds within which a job in hand must end by the timeouts of the pipeline; None
                 without such.
+            is_whole: Whether the run is over all files.
         """
         self._file = progress_file(state.folder)
         self._summary = summary
@@ -68,6 +79,7 @@ class LiveProgress(RunObserver):
         """The jobs in hand, since the last update; None while nothing runs jobs."""
         self._phase = "planning"
         self._has_ended = False
+        self._is_whole = is_whole
         self._lock = threading.Lock()
         """The thread that calls `beat` is not the one that ends the run."""
         self._paces: deque[tuple[float, int]] = deque()
@@ -82,6 +94,7 @@ class LiveProgress(RunObserver):
             "host": os.uname().nodename,
             "boot": boot_id(),
             "started": time.time(),
+            **({} if is_whole else {"is_part": True}),
             **_carried(state.folder),
         }
 
@@ -112,8 +125,10 @@ class LiveProgress(RunObserver):
             for key in ("left_s", "pace", "moved", "moved_up_s", "moves_within_s"):
                 self._fields.pop(key, None)
             fields = {"stage": "ended", "stopped": summary.stopped, "in_hand": []} | self._counts() | summary.as_json()
-            if summary.exit in SUCCEEDED:
-                fields["last_success"] = time.time()
+            if self._is_whole:
+                self._fields.pop("whole", None)
+                if summary.exit in SUCCEEDED:
+                    fields["last_success"] = time.time()
             self._write(fields | {"said": summary.lines()[0]})
 
     def beat(self) -> None:
@@ -173,8 +188,26 @@ def _carried(state_folder: Path) -> dict[str, Any]:
     if not fields:
         return {}
     has_ended = fields["stage"] == "ended"
-    last = {"standing": "ended" if has_ended else "killed"} | {key: fields[key] for key in _KEPT if key in fields}
+    standing = {"standing": "ended" if has_ended else "killed"}
+    carried = {"last": standing | _of(fields, _KEPT)}
+    if not fields.get("is_part"):
+        carried["whole"] = standing | _of(fields, _KEPT_OF_WHOLE)
+    elif "whole" in fields:
+        carried["whole"] = _with_failures_of(fields["whole"], fields)
     if "last_success" in fields:
-        return {"last": last, "last_success": fields["last_success"]}
+        return carried | {"last_success": fields["last_success"]}
     # As a version had it that did not write of successes.
-    return {"last": last} | ({"last_success": fields["at"]} if has_ended and fields.get("exit") == 0 else {})
+    is_success = has_ended and fields.get("exit") == 0 and not fields.get("is_part")
+    return carried | ({"last_success": fields["at"]} if is_success else {})
+
+
+def _of(fields: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: fields[key] for key in keys if key in fields}
+
+
+def _with_failures_of(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a run over all files with the new failures of one over a part of them."""
+    if not (new := part.get("new_failed")):
+        return whole
+    named = [*part.get("failures", ()), *whole.get("failures", ())]
+    return whole | {"new_failed": whole.get("new_failed", 0) + new, "failures": named[:_NAMED_FAILURES]}

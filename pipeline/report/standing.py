@@ -32,7 +32,8 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("planned", "through", "failed", "new_failed", "exit"), int),
     **dict.fromkeys(("in_hand", "failures"), list),
     **dict.fromkeys(("pipeline", "yaml", "said", "stopped", "run"), str),
-    "last": dict,
+    **dict.fromkeys(("last", "whole"), dict),
+    "is_part": bool,
 }
 
 Standing = Literal["running", "suspended", "hung", "ended", "killed", "never"]

@@ -162,6 +162,49 @@ def test_check_says_what_stopped_the_last_run(project: Project, pipeline: Pipeli
     assert code == 1 and "with exit 3, stopped: none of the 40 known files" in said
 
 
+@pytest.mark.parametrize("part", [("--only", "00", "--force"), ("--limit", "1", "--force"), ("--files-from", "list")])
+def test_a_part_is_no_success_and_ends_no_alarm(project: Project, pipeline: Pipeline, part: tuple[str, ...]) -> None:
+    """What the last run over all files said stays until the next one: its success, its new failures, and its end."""
+    project.write("list", "00\n")
+    assert pipeline(*part).returncode == 0
+    assert check(pipeline) == (1, "pipeline: no run was a success yet\n")
+    assert pipeline().returncode == 0
+    age(project, 30 * 3600)
+    assert pipeline(*part).returncode == 0
+    assert "last success 30 h ago" in check(pipeline, "--max-age", "26h")[1]
+    project.write("in/07", b"\xff")
+    assert pipeline().returncode == 1
+    for _ in range(2):
+        assert pipeline(*part).returncode == 0
+        code, said = check(pipeline)
+        assert code == 1 and re.fullmatch(r"pipeline: 1 new failure in the run of \d\d:\d\d: 07\n", said)
+    assert pipeline().returncode == 1  # over all: it is known by now
+    assert "new failure" not in check(pipeline)[1]
+    (project.folder / "in").rename(project.folder / "away")
+    (project.folder / "in").mkdir()
+    assert pipeline().returncode == 3
+    (project.folder / "in").rmdir()
+    (project.folder / "away").rename(project.folder / "in")
+    assert pipeline(*part).returncode == 0
+    assert "with exit 3, stopped: none of the 40 known files" in check(pipeline)[1]
+
+
+def test_new_failures_of_parts_count_until_a_run_over_all(project: Project, pipeline: Pipeline) -> None:
+    """One part does not hide what the part before it has met."""
+    assert pipeline().returncode == 0
+    project.write("in/07", b"\xff")
+    assert pipeline("--only", "07").returncode == 1
+    assert "1 new failure" in check(pipeline)[1]
+    assert pipeline("--only", "00", "--force").returncode == 0
+    assert ": 07\n" in check(pipeline)[1]
+    project.write("in/08", b"\xff")
+    assert pipeline("--only", "08").returncode == 1
+    assert pipeline("--only", "00", "--force").returncode == 0
+    assert "2 new failures" in check(pipeline)[1]
+    assert pipeline().returncode == 1
+    assert "new failure" not in check(pipeline)[1]
+
+
 @pytest.mark.parametrize("damage", ["stages: [", "stages: []", "inputs: in\nstages: 3", ""])
 def test_check_of_a_pipeline_that_does_not_load(project: Project, pipeline: Pipeline, damage: str) -> None:
     """One line and no traceback, though the last run went well."""
