@@ -211,12 +211,13 @@ def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
 
 def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
     """Say how a run of a pipeline ended."""
+    from pipeline.operations.standing import first_line
     from pipeline.report.standing import describe_cut_off
 
     if standing == "killed":
         return describe_cut_off(fields)
     said = str(fields.get("said", "")).removeprefix(f"{name}: ") or f"run {fields['run']}"
-    why = f", stopped: {fields['stopped']}" if fields.get("stopped") else ""
+    why = f", stopped: {first_line(fields['stopped'])}" if fields.get("stopped") else ""
     return f"{said} ended {local_time(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"
 
 

@@ -160,7 +160,7 @@ def _verdict_on(status: StatusOf, max_age_s: float | None) -> Verdict:
         if ended == "killed":
             return Verdict(_WAS_KILLED, describe_cut_off(run))
         if ended == "ended" and run["exit"] not in NOT_STOPPED and run["exit"] < SIGNALLED:
-            why = f", stopped: {one_line(run['stopped'])}" if run.get("stopped") else ""
+            why = f", stopped: {first_line(run['stopped'])}" if run.get("stopped") else ""
             return Verdict(_ENDED_EARLY, f"the last run ended {local_time(run['at'])} with exit {run['exit']}{why}")
     for run in (fields, whole):
         if new := run.get("new_failed", 0):
@@ -179,6 +179,11 @@ def _verdict_on_age(status: StatusOf, max_age_s: float | None) -> Verdict:
         return Verdict(_NO_SUCCESS, f"{text}: more than {format_duration(max_age_s)}")
     now = {"running": describe_work, "suspended": describe_suspension}.get(status.standing)
     return Verdict(_WELL, f"OK, {text}{f'; now {now(status.fields)}' if now else ''}")
+
+
+def first_line(text: str) -> str:
+    """Return the first line of why a run stopped; the others show the place in pipeline.yaml."""
+    return one_line(text.strip().partition("\n")[0])
 
 
 def _some(run: dict[str, Any]) -> str:

@@ -189,6 +189,56 @@ def test_a_part_is_no_success_and_ends_no_alarm(project: Project, pipeline: Pipe
     assert "with exit 3, stopped: none of the 40 known files" in check(pipeline)[1]
 
 
+@pytest.mark.parametrize(
+    ("file", "wrong", "code", "text"),
+    [
+        ("in", None, 3, "the input root .*/in does not exist"),
+        ("stages/upper.py", "def upper(", 2, r"pipeline.yaml:\d+:\d+: .*stages/upper.py:1: .*SyntaxError"),
+        ("site.yaml", None, 2, r"pipeline.yaml:\d+:\d+: defaults: 'site.yaml'"),
+        ("site.yaml", "errors: {max: no}", 2, "site.yaml:1:"),
+    ],
+)
+def test_a_run_that_could_not_begin_is_the_last_one(
+    project: Project, pipeline: Pipeline, file: str, wrong: str | None, code: int, text: str
+) -> None:
+    """Though its pipeline.yaml is as before: the night was lost, and is again until one goes well."""
+    project.write("site.yaml", "errors: {max: 5}")
+    project.write("pipeline.yaml", f"defaults: site.yaml{ONE_STAGE}")
+    assert pipeline("--only", "00").returncode == 0
+    assert pipeline().returncode == 0
+    (project.folder / file).rename(project.folder / "away")
+    if wrong is not None:
+        project.write(file, wrong)
+    for arguments in ((), (), ("--only", "00")):
+        assert pipeline(*arguments).returncode == code
+        found, said = check(pipeline)
+        assert found == 1 and re.match(rf"pipeline: the last run ended .* with exit {code}, stopped: {text}", said)
+        assert said.count("\n") == 1 and "^" not in said
+    if wrong is not None:
+        (project.folder / file).unlink()
+    (project.folder / "away").rename(project.folder / file)
+    assert pipeline("plan").returncode == 0 and check(pipeline)[0] == 1
+    assert pipeline().returncode == 0
+    assert check(pipeline)[0] == 0
+
+
+def test_what_is_asked_wrongly_says_nothing_of_the_nights(project: Project, pipeline: Pipeline) -> None:
+    """Neither do verbs that only look, nor a sample; and beside a run that is on nothing is written."""
+    assert pipeline().returncode == 0
+    for arguments in (("--set", "stages.up.with.no=1"), ("--set", "x"), ("--limit", "no")):
+        assert pipeline(*arguments).returncode == 2
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    before = file.read_bytes()
+    (project.folder / "in").rename(project.folder / "away")
+    for arguments in (("plan",), ("check",), ("--dry-run",), ("--sample", "1", "--output-root", "sample")):
+        assert pipeline(*arguments).returncode in (2, 3)
+    assert file.read_bytes() == before
+    with (project.folder / ".pipeline/pipeline/lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert pipeline().returncode == 3
+    assert file.read_bytes() == before and check(pipeline)[0] == 0
+
+
 def test_new_failures_of_parts_count_until_a_run_over_all(project: Project, pipeline: Pipeline) -> None:
     """One part does not hide what the part before it has met."""
     assert pipeline().returncode == 0
