@@ -24,6 +24,7 @@ from pipeline.report.standing import (
     describe_hang,
     describe_suspension,
     describe_work,
+    last_success_of,
     name_of,
     progress_file,
     read_progress,
@@ -170,7 +171,10 @@ def _verdict_on(status: StatusOf, max_age_s: float | None) -> Verdict:
 
 
 def _verdict_on_age(status: StatusOf, max_age_s: float | None) -> Verdict:
-    success = status.fields.get("last_success")
+    success = last_success_of(status.fields)
+    if success is None and "last_success" in status.fields:
+        at = local_time(status.fields["last_success"])
+        return Verdict(_NO_SUCCESS, f"the last success is said to be of {at}, which is yet to come: a clock is wrong")
     if success is None:
         return Verdict(_NO_SUCCESS, "no run was a success yet")
     age_s = max(0.0, time.time() - success)

@@ -25,7 +25,7 @@ from pipeline.files.sync import replace_file
 from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
 from pipeline.report.processes import process_namespace, stat_of
-from pipeline.report.standing import progress_file, read_fields
+from pipeline.report.standing import last_success_of, progress_file, read_fields
 from pipeline.report.summary import Summary
 from pipeline.text import one_line
 
@@ -195,7 +195,8 @@ def _carried(state_folder: Path) -> dict[str, Any]:
     elif "whole" in fields:
         carried["whole"] = _with_failures_of(fields["whole"], fields)
     if "last_success" in fields:
-        return carried | {"last_success": fields["last_success"]}
+        success = last_success_of(fields)
+        return carried | ({} if success is None else {"last_success": success})
     # As a version had it that did not write of successes.
     is_success = has_ended and fields.get("exit") == 0 and not fields.get("is_part")
     return carried | ({"last_success": fields["at"]} if is_success else {})

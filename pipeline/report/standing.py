@@ -22,6 +22,8 @@ _SILENT_S = 60.0
 _SILENT_HERE_S = 120.0
 # From so many seconds on, what is left is told by the clock, too.
 _LONG_S = 120.0
+# So far ahead may the clock of another machine be, by which a time was written.
+_CLOCKS_APART_S = 300.0
 # How many jobs in hand of a run that hangs are named.
 _NAMED_IN_HAND = 3
 _NUMBER = (int, float)
@@ -64,6 +66,15 @@ def read_fields(state_folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError):
         return {}
     return fields if is_whole and are_right else {}
+
+
+def last_success_of(fields: dict[str, Any]) -> float | None:
+    """Return when the last success was, in seconds since 1970; None without one, or where no clock can be right.
+
+    One that lies in the future was written while the clock was wrong, and would be young for as long.
+    """
+    success = fields.get("last_success")
+    return None if success is None or success > time.time() + _CLOCKS_APART_S else float(success)
 
 
 def standing_of(fields: dict[str, Any], *, holds_lock: bool = False) -> Standing:

@@ -129,6 +129,23 @@ def test_check_tells_a_monitor_in_one_line(project: Project, pipeline: Pipeline)
     assert told["ok"] is True and told["verdict"].startswith("OK, ") and told["standing"] == "ended"
 
 
+def test_a_success_in_the_future_is_none(project: Project, pipeline: Pipeline) -> None:
+    """The clock was wrong once: that does not keep a monitor silent for years, nor through runs that fail."""
+    assert pipeline().returncode == 0
+    age(project, -1e8)
+    code, said = check(pipeline, "--max-age", "26h")
+    assert code == 1 and said.endswith(", which is yet to come: a clock is wrong\n")
+    assert check(pipeline)[0] == 1
+    project.write("in/07", b"\xff")
+    for _ in range(2):
+        assert pipeline().returncode == 1
+    assert check(pipeline) == (1, "pipeline: no run was a success yet\n")
+    project.write("in/07", "x")
+    assert pipeline().returncode == 0
+    age(project, -60)  # another machine's clock may be a little ahead
+    assert check(pipeline, "--max-age", "1s")[0] == 0
+
+
 def test_check_opens_no_ledger_and_writes_nothing(project: Project, pipeline: Pipeline) -> None:
     """It is asked every minute, by users who may write nothing."""
     assert pipeline().returncode == 0
