@@ -152,6 +152,9 @@ def _verdict_on(status: StatusOf, max_age_s: float | None) -> Verdict:
     if status.error:
         return Verdict(_UNKNOWN, status.problem)
     if standing == "never":
+        if status.state and os.path.lexists(file := progress_file(status.state)):
+            where = shown(os.fsencode(file))
+            return Verdict(_UNKNOWN, f"{where} is damaged, so nothing is known; the next run writes it anew")
         return Verdict(_NO_SUCCESS, "has not run yet")
     if standing == "hung":
         return Verdict(_HANGS, describe_hang(fields))

@@ -37,6 +37,13 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("last", "whole"), dict),
     "is_part": bool,
 }
+# What is kept of an earlier run has these, and one that ended those below; then what the rows of the lists have.
+_NEEDED_OF_EARLIER: dict[str, Any] = {"standing": str, "started": _NUMBER, "run": str}
+_NEEDED_OF_ENDED: dict[str, Any] = {"at": _NUMBER, "exit": int}
+_NEEDED_OF_ROWS: dict[str, dict[str, Any]] = {
+    "in_hand": {"stage": str, "seconds": _NUMBER, "pid": int},
+    "failures": {"stage": str, "text": str},
+}
 
 Standing = Literal["running", "suspended", "hung", "ended", "killed", "never"]
 """Whether a run is running, suspended (Ctrl-Z, SIGSTOP), running without progress, over, or cut off by its death."""
@@ -56,16 +63,35 @@ def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
 
 
 def read_fields(state_folder: Path) -> dict[str, Any]:
-    """Return the fields of a progress file, with its age by the clock of its disk; none where it says nothing."""
+    """Return the fields of a progress file, with its age by the clock of its disk; none where none can be read.
+
+    Whatever somebody has written to it, it keeps no run from its end.
+    """
     file = progress_file(state_folder)
     try:
         fields: dict[str, Any] = json.loads(read_regular(file))
         fields["written"] = os.stat(file).st_mtime
-        is_whole = all(isinstance(fields[key], kind) for key, kind in _NEEDED.items())
-        are_right = all(isinstance(fields[key], kind) for key, kind in _KINDS.items() if fields.get(key) is not None)
-    except (OSError, ValueError, TypeError, KeyError):
+        is_right = _has(fields, _NEEDED) and _is_right(fields, has_ended=fields["stage"] == "ended")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
-    return fields if is_whole and are_right else {}
+    return fields if is_right else {}
+
+
+def _is_right(fields: dict[str, Any], *, has_ended: bool) -> bool:
+    """Return whether the fields that are read of a run, and of those before it, are what they must be."""
+    return (
+        all(isinstance(fields[key], kind) for key, kind in _KINDS.items() if fields.get(key) is not None)
+        and (not has_ended or _has(fields, _NEEDED_OF_ENDED))
+        and all(_has(row, needed) for key, needed in _NEEDED_OF_ROWS.items() for row in fields.get(key) or ())
+        and all(
+            _has(run, _NEEDED_OF_EARLIER) and _is_right(run, has_ended=run["standing"] == "ended")
+            for run in (fields[key] for key in ("last", "whole") if key in fields)
+        )
+    )
+
+
+def _has(fields: dict[str, Any], kinds: dict[str, Any]) -> bool:
+    return all(isinstance(fields[key], kind) for key, kind in kinds.items())
 
 
 def last_success_of(fields: dict[str, Any]) -> float | None:

@@ -281,12 +281,43 @@ def test_check_of_a_pipeline_that_does_not_load(project: Project, pipeline: Pipe
     assert code == 1 and said.startswith("pipeline.yaml: ") and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"at": 1}'])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"at": 1}', b"[" * 100_000])
 def test_check_of_a_damaged_progress_file(project: Project, pipeline: Pipeline, damage: bytes) -> None:
-    """Nothing is known then, which is not well."""
+    """Nothing is known then, which is not well; the next run ends as ever, also one with a note, and writes it anew."""
     assert pipeline().returncode == 0
-    progress_file(project.folder / ".pipeline/pipeline").write_bytes(damage)
-    assert check(pipeline) == (1, "pipeline: has not run yet\n")
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    for change in ("", "y"):
+        file.write_bytes(damage)
+        (file.parent / "told.json").write_bytes(damage)
+        code, said = check(pipeline)
+        assert code == 1 and said == f"pipeline: {file} is damaged, so nothing is known; the next run writes it anew\n"
+        assert pipeline("status").stdout.count("\n") == 1
+        project.write("in/07", change or "x")
+        night = pipeline()
+        assert (night.returncode, night.stdout, night.stderr) == (0, "", "")
+        assert check(pipeline)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"in_hand": [1]}, {"failures": [{"source": "a"}]}, {"last": {}}, {"whole": {"standing": "ended", "run": "r"}},
+        {"last": {"standing": "ended", "run": "r", "started": 1, "at": "x", "exit": 0}}, {"exit": None},
+        {"whole": {"standing": "ended", "run": "r", "started": 1, "at": 1, "exit": 0, "new_failed": "x"}},
+    ],
+)  # fmt: skip
+def test_odd_rows_and_earlier_runs_end_nothing(project: Project, pipeline: Pipeline, odd: dict[str, object]) -> None:
+    """Neither who asks nor the next run, over all or a part."""
+    assert pipeline().returncode == 0
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    fields = json.loads(file.read_bytes())
+    for arguments in (("--only", "07"), ()):
+        file.write_text(json.dumps(fields | odd))
+        code, said = check(pipeline)
+        assert code == 1 and " is damaged, so nothing is known" in said
+        assert pipeline("status").returncode == 0
+        assert pipeline(*arguments).returncode == 0
+        assert read_progress(file.parent)[0] == "ended"
 
 
 @pytest.mark.parametrize("field", ["last_success", "exit", "stopped", "new_failed", "failures", "at"])
@@ -296,7 +327,7 @@ def test_check_of_fields_that_are_odd(project: Project, pipeline: Pipeline, fiel
     file = progress_file(project.folder / ".pipeline/pipeline")
     file.write_text(json.dumps(json.loads(file.read_bytes()) | {field: {"\x1b[2J": ["\n"]}}))
     code, said = check(pipeline, "--max-age", "1h")
-    assert code == 1 and said == "pipeline: has not run yet\n"
+    assert code == 1 and said.endswith("progress.json is damaged, so nothing is known; the next run writes it anew\n")
     shown = pipeline("status")
     assert shown.returncode == 0 and shown.stdout.count("\n") == 1 and "\x1b" not in shown.stdout
 
