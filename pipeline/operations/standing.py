@@ -18,6 +18,7 @@ from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
 from pipeline.report.standing import (
     LIVE,
+    NAME_COLUMNS,
     Standing,
     clock_time,
     describe_cut_off,
@@ -30,7 +31,7 @@ from pipeline.report.standing import (
     read_progress,
 )
 from pipeline.stage.counted import digest_of_bytes
-from pipeline.text import counted, format_duration, local_time, one_line, shown
+from pipeline.text import counted, cut_inside, format_duration, local_time, one_line, shown
 
 # How grave it is what a monitor is told of a pipeline.
 _WELL, _NO_SUCCESS, _HAS_NEW_FAILURES, _ENDED_EARLY, _WAS_KILLED, _HANGS, _UNKNOWN = range(7)
@@ -194,5 +195,7 @@ def first_line(text: str) -> str:
 
 
 def _some(run: dict[str, Any]) -> str:
-    names = [name_of(each) for each in run.get("failures", ())]
-    return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
+    """Name some of the files that failed anew in a run; a version before did not tell them from the others."""
+    rows = run.get("failures", ())
+    names = dict.fromkeys(cut_inside(name_of(each), NAME_COLUMNS) for each in rows if each.get("is_new", True))
+    return f": {', '.join(list(names)[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""

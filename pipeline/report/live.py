@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipeline.files.clocks import boot_id
 from pipeline.files.permissions import current_umask
 from pipeline.files.state_dir import State
 from pipeline.files.sync import replace_file
-from pipeline.messages import InHand, Outcome
+from pipeline.messages import InHand, Origin, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.report.processes import process_namespace, stat_of
 from pipeline.report.standing import last_success_of, progress_file, read_fields
@@ -75,6 +76,8 @@ class LiveProgress(RunObserver):
         self._moved: tuple[str, bool, int] = ("", False, 0)
         """The phase, whether anything was in hand, and the number of outcomes at the last update."""
         self._outcomes = 0
+        self._new: dict[Origin, Result] = {}
+        """The first files with a failure that no run had before, each with one of them; the summary has the old too."""
         self._in_hand: Sequence[InHand] | None = None
         """The jobs in hand, since the last update; None while nothing runs jobs."""
         self._phase = "planning"
@@ -107,6 +110,8 @@ class LiveProgress(RunObserver):
     def on_outcome(self, outcome: Outcome) -> None:
         self._outcomes += 1
         self._done_files += not outcome.goes_on
+        if len(self._new) < _NAMED_FAILURES and (new := next((each for each in outcome.results if each.is_new), None)):
+            self._new.setdefault(outcome.origin, new)
 
     def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes += len(outcomes)
@@ -146,9 +151,12 @@ class LiveProgress(RunObserver):
 
     def _counts(self) -> dict[str, Any]:
         summary = self._summary
+        of_all = sorted(summary.failures, key=lambda each: not each[1].is_new)
+        # Those that only the plan refuses are in the summary alone.
+        rows = {(origin, result.stage): result for origin, result in (*self._new.items(), *of_all)}
         named = [
-            origin.as_json() | {"stage": result.stage, "text": one_line(result.text, 200)}
-            for origin, result in summary.failures[:_NAMED_FAILURES]
+            origin.as_json() | {"stage": stage, "text": one_line(result.text, 200), "is_new": result.is_new}
+            for (origin, stage), result in islice(rows.items(), _NAMED_FAILURES)
         ]
         counts = {"done": summary.done, "skipped": summary.skipped, "failed": summary.failed}
         return counts | {"new_failed": summary.new_failed, "failures": named}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pipeline.files.clocks import boot_id
 from pipeline.files.file_system import read_regular
 from pipeline.report.processes import process_namespace, stat_of
-from pipeline.text import counted, format_duration, local_time
+from pipeline.text import counted, cut_inside, format_duration, local_time, one_line, shown
 
 # Seconds without an update after which a run on another machine is taken for dead, since its process cannot be seen.
 _SILENT_S = 60.0
@@ -24,6 +24,8 @@ _SILENT_HERE_S = 120.0
 _LONG_S = 120.0
 # So far ahead may the clock of another machine be, by which a time was written.
 _CLOCKS_APART_S = 300.0
+# What a line for a monitor has of a name at most.
+NAME_COLUMNS = 80
 # How many jobs in hand of a run that hangs are named.
 _NAMED_IN_HAND = 3
 _NUMBER = (int, float)
@@ -200,9 +202,9 @@ def describe_suspension(fields: dict[str, Any]) -> str:
 
 
 def describe_in_hand(each: dict[str, Any], fields: dict[str, Any]) -> str:
-    """Describe a job in hand in a few words, such as `a.jpg (stage 'web', 11 min)`."""
-    where = f"stage {each['stage']!r}, " if each["stage"] else ""
-    return f"{name_of(each)} ({where}{format_duration(held_s(each, fields))})"
+    """Describe a job in hand in a few words, such as `a.jpg (stage 'web', 11 min)`, with a long name cut."""
+    where = f"stage {one_line(each['stage'], NAME_COLUMNS)!r}, " if each["stage"] else ""
+    return f"{cut_inside(name_of(each), NAME_COLUMNS)} ({where}{format_duration(held_s(each, fields))})"
 
 
 def describe_cut_off(fields: dict[str, Any]) -> str:
@@ -216,8 +218,13 @@ def held_s(each: dict[str, Any], fields: dict[str, Any]) -> float:
 
 
 def name_of(each: dict[str, Any]) -> str:
-    """Return the name of a file or group in a row of the progress file."""
-    return str(each.get("source") or ("all files" if each.get("group") is None else f"group {each['group']!r}"))
+    """Return the name of a file or group in a row of the progress file, printable and in one line."""
+    group = "all files" if each.get("group") is None else f"group {_shown(each['group']) or repr('')}"
+    return _shown(each.get("source") or "") or group
+
+
+def _shown(name: object) -> str:
+    return shown(str(name).encode("utf-8", "backslashreplace"))
 
 
 def clock_time(at: float) -> str:

@@ -22,7 +22,7 @@ import pytest
 from support.program import Pipeline, wait_until
 from support.project import ONE_STAGE, Project
 
-from pipeline.report.standing import progress_file, read_progress
+from pipeline.report.standing import describe_in_hand, progress_file, read_progress
 
 SLOW = "import time\ndef upper(text: str) -> str:\n    time.sleep(0.2)\n    return text.upper()\n"
 
@@ -169,6 +169,42 @@ def test_check_says_what_failed_anew(project: Project, pipeline: Pipeline) -> No
     assert check(pipeline)[0] == 0  # the same file, known since yesterday
 
 
+TWO = "  - {name: two, from: inputs, uses: upper, output: 'two/{dir}/{name}'}\n"
+
+
+def test_check_names_the_new_failures_each_once(project: Project, pipeline: Pipeline) -> None:
+    """Not the old ones before them, no file twice for its two outputs, and of a long name its two ends."""
+    project.write("pipeline.yaml", ONE_STAGE.replace("engine", f"{TWO}engine"))
+    for number in range(25):  # more than a summary keeps
+        project.write(f"in/{number:02}", b"\xff")
+    assert pipeline().returncode == 1
+    long = f"z/{'d' * 200}/{'e' * 200}.txt"
+    for name in (long, f"z{long}", f"zz{long}", "99"):
+        project.write(f"in/{name}", b"\xff")
+    assert pipeline().returncode == 1
+    code, said = check(pipeline)
+    names = r"99, (z/d+\.\.\.e+\.txt), zz/d+\.\.\.e+\.txt, \.\.\."
+    found = re.fullmatch(rf"pipeline: 8 new failures in the run of \d\d:\d\d: {names}\n", said)
+    assert code == 1 and found and len(said) < 400 and len(found[1]) == 80
+
+
+def test_no_name_forges_a_line(project: Project, pipeline: Pipeline) -> None:
+    """Nagios reads the lines of a check as they come, and a terminal does what a control character says."""
+    assert pipeline().returncode == 0
+    evil = b"0\nphotos: OK, all is well\x1b[2J\xff\xe2\x80\xae"
+    Path(os.fsdecode(os.fsencode(project.folder) + b"/in/" + evil)).write_bytes(b"\xff")
+    assert pipeline().returncode == 1
+    said = check(pipeline)[1]
+    assert said.endswith(r": 0\nphotos: OK, all is well\x1b[2J\xff\u202e" + "\n") and said.count("\n") == 1
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    fields = json.loads(file.read_bytes())
+    row = {"source": fields["failures"][0]["source"], "stage": "up\nx", "seconds": 1.0, "pid": 1}
+    file.write_text(json.dumps(fields | {"stage": "running", "in_hand": [row], "stopped": "a\nb", "boot": "before"}))
+    shown = pipeline("status").stdout
+    assert "was cut off" in shown and shown.count("\n") == 2 and "\x1b" not in shown
+    assert describe_in_hand(row, fields).startswith(r"0\nphotos: OK, all is well\x1b[2J\xff\u202e (")
+
+
 def test_check_says_what_stopped_the_last_run(project: Project, pipeline: Pipeline) -> None:
     """A disk that is gone is no matter of age."""
     assert pipeline().returncode == 0
@@ -278,7 +314,8 @@ def test_check_of_a_pipeline_that_does_not_load(project: Project, pipeline: Pipe
     assert pipeline().returncode == 0
     project.write("pipeline.yaml", damage)
     code, said = check(pipeline)
-    assert code == 1 and said.startswith("pipeline.yaml: ") and said.count("\n") == 1
+    assert code == 1 and re.match(r"pipeline\.yaml:(\d+:\d+:)? (?!pipeline)", said) and said.count("\n") == 1
+    assert pipeline("status", "--check", str(project.folder / "pipeline.yaml")).stdout.count("pipeline.yaml") <= 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"at": 1}', b"[" * 100_000])
