@@ -114,6 +114,19 @@ def cut_to(text: str, columns: int) -> str:
     return f"{kept}..."[: max(0, columns)]
 
 
+def cut_inside(text: str, columns: int) -> str:
+    """Return a printable text that takes no more columns than these, with `...` for its middle: names end tellingly."""
+    if width_of(text) <= columns:
+        return text
+    kept, left = "", (columns - 3) // 2
+    for each in reversed(text):
+        left -= _columns_of(each)
+        if left < 0:
+            break
+        kept = each + kept
+    return cut_to(text, columns - width_of(kept)) + kept
+
+
 def _columns_of(character: str) -> int:
     import unicodedata
 

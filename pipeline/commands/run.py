@@ -8,7 +8,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import importing, parse_duration
-from pipeline.errors import SIGNALLED, AlreadyRunning, EnvironmentFailure, RunHangs, UsageError
+from pipeline.errors import (
+    SIGNALLED,
+    AlreadyRunning,
+    ConfigError,
+    EnvironmentFailure,
+    FilemillError,
+    RunHangs,
+    StageError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -159,6 +168,9 @@ def execute(arguments: argparse.Namespace) -> int:
             if turn.then == "fail" or turn.is_over:
                 raise
             _tell_of_lock(error, turn, is_quiet=arguments.quiet)
+        except (ConfigError, StageError, EnvironmentFailure) as error:
+            _note_refused(arguments, turn, error)
+            raise
         if turn.then == "skip":
             return 0
         if ended_by := turn.wait():
@@ -284,12 +296,25 @@ def _load(file: Path, edits: list[str], turn: RunTurn) -> Config:
 
             refuse_beside_another_run(config.state, config.name)
     except EnvironmentFailure as error:
-        _tell_refused(turn.config or loading.refused, error)
+        turn.config = turn.config or loading.refused
+        _tell_refused(turn.config, error)
         raise
     from pipeline.operations.early_start import start_forkserver
 
     start_forkserver(config)
     return config
+
+
+def _note_refused(arguments: argparse.Namespace, turn: Turn, error: FilemillError) -> None:
+    """Have `status` know that a run ended before it began, unless its own options are wrong."""
+    if arguments.sample is not None or any(line.startswith("--set ") for line in error.text.splitlines()):
+        return
+    from pathlib import Path
+
+    from pipeline.operations.refusal import note_refused
+
+    is_part = arguments.only or arguments.limit is not None or arguments.files_from is not None
+    note_refused(Path(arguments.file), turn.config, error, is_whole=not is_part)
 
 
 def _tell_refused(config: Config | None, error: EnvironmentFailure) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands import parse_duration
 from pipeline.errors import UsageError
 from pipeline.stdio import print_error
-from pipeline.text import cut_to, format_duration, local_time, printable, shown, width_of
+from pipeline.text import cut_to, format_duration, local_time, one_line, printable, shown, width_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +138,7 @@ def _check(statuses: Sequence[StatusOf], max_age_s: float | None, *, is_json: bo
     if is_json:
         _print_json([_as_json(status, verdict) for _, status, verdict in judged])
     else:
-        print("\n".join(printable(f"{head}: {verdict.text}") for head, _, verdict in judged))
+        print("\n".join(one_line(_headed(head, verdict.text), 1000) for head, _, verdict in judged))
     return int(any(verdict.gravity for _, _, verdict in judged))
 
 
@@ -157,6 +157,11 @@ def _print_json(objects: list[dict[str, Any]]) -> None:
 # -- for people --------------------------------------------------------------------------------------------------------
 
 
+def _headed(head: str, text: str) -> str:
+    """Return a text about a pipeline; one that begins with the pipeline's file, or a place in it, names it already."""
+    return text if text.startswith(f"{head}:") else f"{head}: {text}"
+
+
 def _heads_of(statuses: Sequence[StatusOf]) -> list[str]:
     """Return what each pipeline is called: by its name, or by its file where others have the same name."""
     names = Counter(each.name for each in statuses)
@@ -164,9 +169,9 @@ def _heads_of(statuses: Sequence[StatusOf]) -> list[str]:
 
 
 def _lines_of(statuses: Sequence[StatusOf]) -> list[str]:
-    """Return the lines about some pipelines."""
+    """Return the lines about some pipelines, each of which is one, whatever the names in it."""
     return [
-        printable(line)
+        printable(line.replace("\n", "\\n"))
         for head, status in zip(_heads_of(statuses), statuses, strict=True)
         for line in _lines_about(head, status)
     ]  # fmt: skip
@@ -176,7 +181,7 @@ def _lines_about(head: str, status: StatusOf) -> list[str]:
     from pipeline.report.standing import LIVE
 
     if status.error:
-        return [f"{head}: {status.problem}"]
+        return [_headed(head, status.problem)]
     fields, is_live = status.fields, status.standing in LIVE
     lines = [f"{head}: {_headline(status.name, status.standing, fields)}"]
     if is_live or status.standing == "killed":
@@ -211,12 +216,13 @@ def _headline(name: str, standing: Standing, fields: dict[str, Any]) -> str:
 
 def _end_of(name: str, standing: str, fields: dict[str, Any]) -> str:
     """Say how a run of a pipeline ended."""
+    from pipeline.operations.standing import first_line
     from pipeline.report.standing import describe_cut_off
 
     if standing == "killed":
         return describe_cut_off(fields)
     said = str(fields.get("said", "")).removeprefix(f"{name}: ") or f"run {fields['run']}"
-    why = f", stopped: {fields['stopped']}" if fields.get("stopped") else ""
+    why = f", stopped: {first_line(fields['stopped'])}" if fields.get("stopped") else ""
     return f"{said} ended {local_time(fields.get('at') or fields['ended'])} with exit {fields['exit']}{why}"
 
 

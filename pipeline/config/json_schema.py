@@ -90,7 +90,7 @@ def write_schema(schema: Schema, file: Path) -> None:
 def _is_schema(file: Path) -> bool:
     try:
         return "$schema" in json.loads(read_regular(file))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 

@@ -33,13 +33,19 @@ _SAME = (
 )
 # What a stopped run only cut off did not fail, and nobody was told that it did.
 _HAS_FAILED = "(failures.kind != 'interrupted' OR failures.attempts)"
+# A run that was killed has told nobody of what failed in it first; the run that is running tells of it once.
+_IS_UNTOLD = (
+    "EXISTS (SELECT 1 FROM runs WHERE name = failures.run AND name != ?5 AND exit IS NULL"
+    " AND started <= failures.first_failed_at)"
+)
 _RECORD = f"""
 INSERT INTO failures
     (source, stage, kind, error, attempts, run, tried, source_size, source_mtime_ns, recipe, output, failed_at,
     first_failed_at, seat, place)
 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13) ON CONFLICT (source, stage) DO UPDATE SET
     attempts = CASE WHEN {_SAME} THEN attempts ELSE 0 END,
-    first_failed_at = CASE WHEN {_SAME} AND {_HAS_FAILED} THEN first_failed_at ELSE excluded.first_failed_at END,
+    first_failed_at = CASE WHEN {_SAME} AND {_HAS_FAILED} AND NOT {_IS_UNTOLD} THEN first_failed_at
+        ELSE excluded.first_failed_at END,
     dismissed_at = CASE WHEN {_SAME} THEN dismissed_at END,
     dismissed_by = CASE WHEN {_SAME} THEN dismissed_by END,
     kind = excluded.kind, error = excluded.error, run = excluded.run, tried = excluded.tried,
@@ -48,7 +54,7 @@ VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13) ON CONFL
 """
 _IS_KNOWN = f"""
 SELECT 1 FROM failures WHERE source = ?1 AND stage = ?2 AND source_size IS ?3 AND source_mtime_ns IS ?4
-    AND recipe IS ?5 AND {_HAS_FAILED}
+    AND recipe IS ?6 AND {_HAS_FAILED} AND NOT {_IS_UNTOLD}
 """
 _COLUMNS = (
     "source, stage, kind, error, attempts, tried, source_size, source_mtime_ns, recipe, dismissed_at, failed_at,"
@@ -85,7 +91,7 @@ class Failure:
     failed_at: int | None = None
     """When it failed last, in nanoseconds since 1970; None if an older release recorded it."""
     first_failed_at: int | None = None
-    """When this source failed by this recipe for the first time, in nanoseconds since 1970."""
+    """When this source failed by this recipe for the first time in a run that could tell, in nanoseconds since 1970."""
     seat: int | None = None
     """The number of the worker in which it failed last; None outside of a pool."""
     place: str = ""
@@ -215,8 +221,8 @@ class Failures:
     def record(self, run: str, outcome: Outcome, result: Result, recipe: int | None, tried: bool) -> bool:
         """Record a failure, which `count_attempts` counts when the run has ended; return whether it is a new one.
 
-        It is new unless the same source has failed by the same recipe before. One that changed while it was read is so
-        each time.
+        It is new unless the same source has failed by the same recipe before, in a run that could tell of it: one that
+        was killed could not. One that changed while it was read is new each time.
         """
         self.flush()
         source, source_size, source_mtime_ns = columns_of(outcome.origin)
@@ -225,7 +231,8 @@ class Failures:
                 self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source, result.stage))
             return True
         of_source = (source_size, source_mtime_ns, recipe)
-        known = self._connection.execute(_IS_KNOWN, (source, result.stage, *of_source)) if self.has_any else None
+        of_before = (source, result.stage, source_size, source_mtime_ns, run, recipe)
+        known = self._connection.execute(_IS_KNOWN, of_before) if self.has_any else None
         is_new = known is None or known.fetchone() is None
         self.has_any = True
         values = (source, result.stage, result.kind or "error", result.text, run, tried)

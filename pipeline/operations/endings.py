@@ -122,7 +122,7 @@ class Memory:
         try:
             data = json.loads(read_regular(file))
             return cls(file, dict(data["exits"]), Figures(**data["figures"]))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return cls(file, {}, Figures())
 
     def save(self) -> None:

@@ -231,7 +231,14 @@ def _begin(request: RunRequest, state: State, ledger: Ledger, file: TextIO, tell
     config, summary = request.config, _summary_of(request.config, state)
     log = RunLog(file, summary)
     digest = config.evidence.asked.text if config.evidence else ""
-    live = LiveProgress(state, summary, config.file.name, yaml_digest=digest, moves_within_s=moves_within_s(config))
+    live = LiveProgress(
+        state,
+        summary,
+        config.file.name,
+        yaml_digest=digest,
+        moves_within_s=moves_within_s(config),
+        is_whole=not request.selection.is_partial,
+    )
     remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
     # They tell of the run when it ends, or write down each of its jobs; most runs have none of them.
     for_teller = teller.begin(summary, ledger, lambda: context.statistics) if teller else []

@@ -18,18 +18,20 @@ from pipeline.files.file_system import open_regular
 from pipeline.records import dataclass
 from pipeline.report.standing import (
     LIVE,
+    NAME_COLUMNS,
     Standing,
     clock_time,
     describe_cut_off,
     describe_hang,
     describe_suspension,
     describe_work,
+    last_success_of,
     name_of,
     progress_file,
     read_progress,
 )
 from pipeline.stage.counted import digest_of_bytes
-from pipeline.text import counted, format_duration, local_time, one_line, shown
+from pipeline.text import counted, cut_inside, format_duration, local_time, one_line, shown
 
 # How grave it is what a monitor is told of a pipeline.
 _WELL, _NO_SUCCESS, _HAS_NEW_FAILURES, _ENDED_EARLY, _WAS_KILLED, _HANGS, _UNKNOWN = range(7)
@@ -151,25 +153,32 @@ def _verdict_on(status: StatusOf, max_age_s: float | None) -> Verdict:
     if status.error:
         return Verdict(_UNKNOWN, status.problem)
     if standing == "never":
+        if status.state and os.path.lexists(file := progress_file(status.state)):
+            where = shown(os.fsencode(file))
+            return Verdict(_UNKNOWN, f"{where} is damaged, so nothing is known; the next run writes it anew")
         return Verdict(_NO_SUCCESS, "has not run yet")
     if standing == "hung":
         return Verdict(_HANGS, describe_hang(fields))
-    if standing == "killed":
-        return Verdict(_WAS_KILLED, describe_cut_off(fields))
-    if standing == "ended" and fields["exit"] not in NOT_STOPPED and fields["exit"] < SIGNALLED:
-        why = f", stopped: {one_line(fields['stopped'])}" if fields.get("stopped") else ""
-        return Verdict(_ENDED_EARLY, f"the last run ended {local_time(fields['at'])} with exit {fields['exit']}{why}")
-    for run in (fields, fields.get("last", {})) if standing in LIVE else (fields,):
+    # A run over a part of the files says nothing of the others: for these the last one over all counts.
+    whole = fields.get("whole", fields.get("last", {})) if standing in LIVE or fields.get("is_part") else {}
+    for run, ended in ((fields, standing), (whole, "" if standing in LIVE else whole.get("standing", ""))):
+        if ended == "killed":
+            return Verdict(_WAS_KILLED, describe_cut_off(run))
+        if ended == "ended" and run["exit"] not in NOT_STOPPED and run["exit"] < SIGNALLED:
+            why = f", stopped: {first_line(run['stopped'])}" if run.get("stopped") else ""
+            return Verdict(_ENDED_EARLY, f"the last run ended {local_time(run['at'])} with exit {run['exit']}{why}")
+    for run in (fields, whole):
         if new := run.get("new_failed", 0):
-            return Verdict(
-                _HAS_NEW_FAILURES,
-                f"{counted(new, 'new failure')} in the run of {clock_time(run['started'])}{_some(run)}",
-            )
+            text = f"{counted(new, 'new failure')} in the run of {clock_time(run['started'])}{_some(run)}"
+            return Verdict(_HAS_NEW_FAILURES, text)
     return _verdict_on_age(status, max_age_s)
 
 
 def _verdict_on_age(status: StatusOf, max_age_s: float | None) -> Verdict:
-    success = status.fields.get("last_success")
+    success = last_success_of(status.fields)
+    if success is None and "last_success" in status.fields:
+        at = local_time(status.fields["last_success"])
+        return Verdict(_NO_SUCCESS, f"the last success is said to be of {at}, which is yet to come: a clock is wrong")
     if success is None:
         return Verdict(_NO_SUCCESS, "no run was a success yet")
     age_s = max(0.0, time.time() - success)
@@ -180,6 +189,13 @@ def _verdict_on_age(status: StatusOf, max_age_s: float | None) -> Verdict:
     return Verdict(_WELL, f"OK, {text}{f'; now {now(status.fields)}' if now else ''}")
 
 
+def first_line(text: str) -> str:
+    """Return the first line of why a run stopped; the others show the place in pipeline.yaml."""
+    return one_line(text.strip().partition("\n")[0])
+
+
 def _some(run: dict[str, Any]) -> str:
-    names = [name_of(each) for each in run.get("failures", ())]
-    return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
+    """Name some of the files that failed anew in a run; a version before did not tell them from the others."""
+    rows = run.get("failures", ())
+    names = dict.fromkeys(cut_inside(name_of(each), NAME_COLUMNS) for each in rows if each.get("is_new", True))
+    return f": {', '.join(list(names)[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""

@@ -1,7 +1,8 @@
 """Writes the progress of a run to a small file, for `status` at another terminal, to which the ledger stays closed.
 
 The file is written once a second, also while a run plans or ends. It remembers the last run, and the last that was a
-success, for whoever asks while the next one is running. `standing` reads it.
+success, for whoever asks while the next one is running. A run over a part of the files is no success, and remembers the
+last one over all, of which it ends no alarm. `standing` reads it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,10 @@ from pipeline.files.clocks import boot_id
 from pipeline.files.permissions import current_umask
 from pipeline.files.state_dir import State
 from pipeline.files.sync import replace_file
-from pipeline.messages import InHand, Outcome
+from pipeline.messages import InHand, Origin, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.report.processes import process_namespace, stat_of
-from pipeline.report.standing import progress_file, read_fields
+from pipeline.report.standing import last_success_of, progress_file, read_fields
 from pipeline.report.summary import Summary
 from pipeline.text import one_line
 
@@ -36,13 +38,22 @@ _LEAST_PACE_S = 0.5
 _NAMED_FAILURES = 5
 # What the next run keeps of the one before.
 _KEPT = ("run", "started", "at", "exit", "said", "stopped", "new_failed", "in_hand")
+# And of the last one over all files, for which it may still be blamed after a run over a part of them.
+_KEPT_OF_WHOLE = (*_KEPT, "failures")
 
 
 class LiveProgress(RunObserver):
     """Writes the counts of a run and the jobs in hand to its progress file, and its summary at the end."""
 
     def __init__(
-        self, state: State, summary: Summary, yaml: str, *, yaml_digest: str = "", moves_within_s: float | None = None
+        self,
+        state: State,
+        summary: Summary,
+        yaml: str,
+        *,
+        yaml_digest: str = "",
+        moves_within_s: float | None = None,
+        is_whole: bool = True,
     ) -> None:
         """Begin with what the file says of earlier runs.
 
@@ -53,6 +64,7 @@ class LiveProgress(RunObserver):
             yaml_digest: The digest of that file, by which `status` knows that it was loaded as it is.
             moves_within_s: The seconds within which a job in hand must end by the timeouts of the pipeline; None
                 without such.
+            is_whole: Whether the run is over all files.
         """
         self._file = progress_file(state.folder)
         self._summary = summary
@@ -64,10 +76,13 @@ class LiveProgress(RunObserver):
         self._moved: tuple[str, bool, int] = ("", False, 0)
         """The phase, whether anything was in hand, and the number of outcomes at the last update."""
         self._outcomes = 0
+        self._new: dict[Origin, Result] = {}
+        """The first files with a failure that no run had before, each with one of them; the summary has the old too."""
         self._in_hand: Sequence[InHand] | None = None
         """The jobs in hand, since the last update; None while nothing runs jobs."""
         self._phase = "planning"
         self._has_ended = False
+        self._is_whole = is_whole
         self._lock = threading.Lock()
         """The thread that calls `beat` is not the one that ends the run."""
         self._paces: deque[tuple[float, int]] = deque()
@@ -82,6 +97,7 @@ class LiveProgress(RunObserver):
             "host": os.uname().nodename,
             "boot": boot_id(),
             "started": time.time(),
+            **({} if is_whole else {"is_part": True}),
             **_carried(state.folder),
         }
 
@@ -94,6 +110,8 @@ class LiveProgress(RunObserver):
     def on_outcome(self, outcome: Outcome) -> None:
         self._outcomes += 1
         self._done_files += not outcome.goes_on
+        if len(self._new) < _NAMED_FAILURES and (new := next((each for each in outcome.results if each.is_new), None)):
+            self._new.setdefault(outcome.origin, new)
 
     def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes += len(outcomes)
@@ -112,8 +130,10 @@ class LiveProgress(RunObserver):
             for key in ("left_s", "pace", "moved", "moved_up_s", "moves_within_s"):
                 self._fields.pop(key, None)
             fields = {"stage": "ended", "stopped": summary.stopped, "in_hand": []} | self._counts() | summary.as_json()
-            if summary.exit in SUCCEEDED:
-                fields["last_success"] = time.time()
+            if self._is_whole:
+                self._fields.pop("whole", None)
+                if summary.exit in SUCCEEDED:
+                    fields["last_success"] = time.time()
             self._write(fields | {"said": summary.lines()[0]})
 
     def beat(self) -> None:
@@ -131,9 +151,12 @@ class LiveProgress(RunObserver):
 
     def _counts(self) -> dict[str, Any]:
         summary = self._summary
+        of_all = sorted(summary.failures, key=lambda each: not each[1].is_new)
+        # Those that only the plan refuses are in the summary alone.
+        rows = {(origin, result.stage): result for origin, result in (*self._new.items(), *of_all)}
         named = [
-            origin.as_json() | {"stage": result.stage, "text": one_line(result.text, 200)}
-            for origin, result in summary.failures[:_NAMED_FAILURES]
+            origin.as_json() | {"stage": stage, "text": one_line(result.text, 200), "is_new": result.is_new}
+            for (origin, stage), result in islice(rows.items(), _NAMED_FAILURES)
         ]
         counts = {"done": summary.done, "skipped": summary.skipped, "failed": summary.failed}
         return counts | {"new_failed": summary.new_failed, "failures": named}
@@ -173,8 +196,27 @@ def _carried(state_folder: Path) -> dict[str, Any]:
     if not fields:
         return {}
     has_ended = fields["stage"] == "ended"
-    last = {"standing": "ended" if has_ended else "killed"} | {key: fields[key] for key in _KEPT if key in fields}
+    standing = {"standing": "ended" if has_ended else "killed"}
+    carried = {"last": standing | _of(fields, _KEPT)}
+    if not fields.get("is_part"):
+        carried["whole"] = standing | _of(fields, _KEPT_OF_WHOLE)
+    elif "whole" in fields:
+        carried["whole"] = _with_failures_of(fields["whole"], fields)
     if "last_success" in fields:
-        return {"last": last, "last_success": fields["last_success"]}
+        success = last_success_of(fields)
+        return carried | ({} if success is None else {"last_success": success})
     # As a version had it that did not write of successes.
-    return {"last": last} | ({"last_success": fields["at"]} if has_ended and fields.get("exit") == 0 else {})
+    is_success = has_ended and fields.get("exit") == 0 and not fields.get("is_part")
+    return carried | ({"last_success": fields["at"]} if is_success else {})
+
+
+def _of(fields: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: fields[key] for key in keys if key in fields}
+
+
+def _with_failures_of(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a run over all files with the new failures of one over a part of them."""
+    if not (new := part.get("new_failed")):
+        return whole
+    named = [*part.get("failures", ()), *whole.get("failures", ())]
+    return whole | {"new_failed": whole.get("new_failed", 0) + new, "failures": named[:_NAMED_FAILURES]}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pipeline.files.clocks import boot_id
 from pipeline.files.file_system import read_regular
 from pipeline.report.processes import process_namespace, stat_of
-from pipeline.text import counted, format_duration, format_pace, local_time
+from pipeline.text import counted, cut_inside, format_duration, format_pace, local_time, one_line, shown
 
 # Seconds without an update after which a run on another machine is taken for dead, since its process cannot be seen.
 _SILENT_S = 60.0
@@ -22,6 +22,10 @@ _SILENT_S = 60.0
 _SILENT_HERE_S = 120.0
 # From so many seconds on, what is left is told by the clock, too.
 _LONG_S = 120.0
+# So far ahead may the clock of another machine be, by which a time was written.
+_CLOCKS_APART_S = 300.0
+# What a line for a monitor has of a name at most.
+NAME_COLUMNS = 80
 # How many jobs in hand of a run that hangs are named.
 _NAMED_IN_HAND = 3
 _NUMBER = (int, float)
@@ -32,7 +36,15 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("planned", "through", "failed", "new_failed", "exit"), int),
     **dict.fromkeys(("in_hand", "failures"), list),
     **dict.fromkeys(("pipeline", "yaml", "said", "stopped", "run"), str),
-    "last": dict,
+    **dict.fromkeys(("last", "whole"), dict),
+    "is_part": bool,
+}
+# What is kept of an earlier run has these, and one that ended those below; then what the rows of the lists have.
+_NEEDED_OF_EARLIER: dict[str, Any] = {"standing": str, "started": _NUMBER, "run": str}
+_NEEDED_OF_ENDED: dict[str, Any] = {"at": _NUMBER, "exit": int}
+_NEEDED_OF_ROWS: dict[str, dict[str, Any]] = {
+    "in_hand": {"stage": str, "seconds": _NUMBER, "pid": int},
+    "failures": {"stage": str, "text": str},
 }
 
 Standing = Literal["running", "suspended", "hung", "ended", "killed", "never"]
@@ -53,16 +65,44 @@ def read_progress(state_folder: Path) -> tuple[Standing, dict[str, Any]]:
 
 
 def read_fields(state_folder: Path) -> dict[str, Any]:
-    """Return the fields of a progress file, with its age by the clock of its disk; none where it says nothing."""
+    """Return the fields of a progress file, with its age by the clock of its disk; none where none can be read.
+
+    Whatever somebody has written to it, it keeps no run from its end.
+    """
     file = progress_file(state_folder)
     try:
         fields: dict[str, Any] = json.loads(read_regular(file))
         fields["written"] = os.stat(file).st_mtime
-        is_whole = all(isinstance(fields[key], kind) for key, kind in _NEEDED.items())
-        are_right = all(isinstance(fields[key], kind) for key, kind in _KINDS.items() if fields.get(key) is not None)
-    except (OSError, ValueError, TypeError, KeyError):
+        is_right = _has(fields, _NEEDED) and _is_right(fields, has_ended=fields["stage"] == "ended")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
-    return fields if is_whole and are_right else {}
+    return fields if is_right else {}
+
+
+def _is_right(fields: dict[str, Any], *, has_ended: bool) -> bool:
+    """Return whether the fields that are read of a run, and of those before it, are what they must be."""
+    return (
+        all(isinstance(fields[key], kind) for key, kind in _KINDS.items() if fields.get(key) is not None)
+        and (not has_ended or _has(fields, _NEEDED_OF_ENDED))
+        and all(_has(row, needed) for key, needed in _NEEDED_OF_ROWS.items() for row in fields.get(key) or ())
+        and all(
+            _has(run, _NEEDED_OF_EARLIER) and _is_right(run, has_ended=run["standing"] == "ended")
+            for run in (fields[key] for key in ("last", "whole") if key in fields)
+        )
+    )
+
+
+def _has(fields: dict[str, Any], kinds: dict[str, Any]) -> bool:
+    return all(isinstance(fields[key], kind) for key, kind in kinds.items())
+
+
+def last_success_of(fields: dict[str, Any]) -> float | None:
+    """Return when the last success was, in seconds since 1970; None without one, or where no clock can be right.
+
+    One that lies in the future was written while the clock was wrong, and would be young for as long.
+    """
+    success = fields.get("last_success")
+    return None if success is None or success > time.time() + _CLOCKS_APART_S else float(success)
 
 
 def standing_of(fields: dict[str, Any], *, holds_lock: bool = False) -> Standing:
@@ -162,9 +202,9 @@ def describe_suspension(fields: dict[str, Any]) -> str:
 
 
 def describe_in_hand(each: dict[str, Any], fields: dict[str, Any]) -> str:
-    """Describe a job in hand in a few words, such as `a.jpg (stage 'web', 11 min)`."""
-    where = f"stage {each['stage']!r}, " if each["stage"] else ""
-    return f"{name_of(each)} ({where}{format_duration(held_s(each, fields))})"
+    """Describe a job in hand in a few words, such as `a.jpg (stage 'web', 11 min)`, with a long name cut."""
+    where = f"stage {one_line(each['stage'], NAME_COLUMNS)!r}, " if each["stage"] else ""
+    return f"{cut_inside(name_of(each), NAME_COLUMNS)} ({where}{format_duration(held_s(each, fields))})"
 
 
 def describe_cut_off(fields: dict[str, Any]) -> str:
@@ -178,8 +218,13 @@ def held_s(each: dict[str, Any], fields: dict[str, Any]) -> float:
 
 
 def name_of(each: dict[str, Any]) -> str:
-    """Return the name of a file or group in a row of the progress file."""
-    return str(each.get("source") or ("all files" if each.get("group") is None else f"group {each['group']!r}"))
+    """Return the name of a file or group in a row of the progress file, printable and in one line."""
+    group = "all files" if each.get("group") is None else f"group {_shown(each['group']) or repr('')}"
+    return _shown(each.get("source") or "") or group
+
+
+def _shown(name: object) -> str:
+    return shown(str(name).encode("utf-8", "backslashreplace"))
 
 
 def clock_time(at: float) -> str:

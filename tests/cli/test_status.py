@@ -22,7 +22,7 @@ import pytest
 from support.program import Pipeline, wait_until
 from support.project import ONE_STAGE, Project
 
-from pipeline.report.standing import progress_file, read_progress
+from pipeline.report.standing import describe_in_hand, progress_file, read_progress
 
 SLOW = "import time\ndef upper(text: str) -> str:\n    time.sleep(0.2)\n    return text.upper()\n"
 
@@ -129,6 +129,23 @@ def test_check_tells_a_monitor_in_one_line(project: Project, pipeline: Pipeline)
     assert told["ok"] is True and told["verdict"].startswith("OK, ") and told["standing"] == "ended"
 
 
+def test_a_success_in_the_future_is_none(project: Project, pipeline: Pipeline) -> None:
+    """The clock was wrong once: that does not keep a monitor silent for years, nor through runs that fail."""
+    assert pipeline().returncode == 0
+    age(project, -1e8)
+    code, said = check(pipeline, "--max-age", "26h")
+    assert code == 1 and said.endswith(", which is yet to come: a clock is wrong\n")
+    assert check(pipeline)[0] == 1
+    project.write("in/07", b"\xff")
+    for _ in range(2):
+        assert pipeline().returncode == 1
+    assert check(pipeline) == (1, "pipeline: no run was a success yet\n")
+    project.write("in/07", "x")
+    assert pipeline().returncode == 0
+    age(project, -60)  # another machine's clock may be a little ahead
+    assert check(pipeline, "--max-age", "1s")[0] == 0
+
+
 def test_check_opens_no_ledger_and_writes_nothing(project: Project, pipeline: Pipeline) -> None:
     """It is asked every minute, by users who may write nothing."""
     assert pipeline().returncode == 0
@@ -152,6 +169,42 @@ def test_check_says_what_failed_anew(project: Project, pipeline: Pipeline) -> No
     assert check(pipeline)[0] == 0  # the same file, known since yesterday
 
 
+TWO = "  - {name: two, from: inputs, uses: upper, output: 'two/{dir}/{name}'}\n"
+
+
+def test_check_names_the_new_failures_each_once(project: Project, pipeline: Pipeline) -> None:
+    """Not the old ones before them, no file twice for its two outputs, and of a long name its two ends."""
+    project.write("pipeline.yaml", ONE_STAGE.replace("engine", f"{TWO}engine"))
+    for number in range(25):  # more than a summary keeps
+        project.write(f"in/{number:02}", b"\xff")
+    assert pipeline().returncode == 1
+    long = f"z/{'d' * 200}/{'e' * 200}.txt"
+    for name in (long, f"z{long}", f"zz{long}", "99"):
+        project.write(f"in/{name}", b"\xff")
+    assert pipeline().returncode == 1
+    code, said = check(pipeline)
+    names = r"99, (z/d+\.\.\.e+\.txt), zz/d+\.\.\.e+\.txt, \.\.\."
+    found = re.fullmatch(rf"pipeline: 8 new failures in the run of \d\d:\d\d: {names}\n", said)
+    assert code == 1 and found and len(said) < 400 and len(found[1]) == 80
+
+
+def test_no_name_forges_a_line(project: Project, pipeline: Pipeline) -> None:
+    """Nagios reads the lines of a check as they come, and a terminal does what a control character says."""
+    assert pipeline().returncode == 0
+    evil = b"0\nphotos: OK, all is well\x1b[2J\xff\xe2\x80\xae"
+    Path(os.fsdecode(os.fsencode(project.folder) + b"/in/" + evil)).write_bytes(b"\xff")
+    assert pipeline().returncode == 1
+    said = check(pipeline)[1]
+    assert said.endswith(r": 0\nphotos: OK, all is well\x1b[2J\xff\u202e" + "\n") and said.count("\n") == 1
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    fields = json.loads(file.read_bytes())
+    row = {"source": fields["failures"][0]["source"], "stage": "up\nx", "seconds": 1.0, "pid": 1}
+    file.write_text(json.dumps(fields | {"stage": "running", "in_hand": [row], "stopped": "a\nb", "boot": "before"}))
+    shown = pipeline("status").stdout
+    assert "was cut off" in shown and shown.count("\n") == 2 and "\x1b" not in shown
+    assert describe_in_hand(row, fields).startswith(r"0\nphotos: OK, all is well\x1b[2J\xff\u202e (")
+
+
 def test_check_says_what_stopped_the_last_run(project: Project, pipeline: Pipeline) -> None:
     """A disk that is gone is no matter of age."""
     assert pipeline().returncode == 0
@@ -162,21 +215,146 @@ def test_check_says_what_stopped_the_last_run(project: Project, pipeline: Pipeli
     assert code == 1 and "with exit 3, stopped: none of the 40 known files" in said
 
 
+@pytest.mark.parametrize("part", [("--only", "00", "--force"), ("--limit", "1", "--force"), ("--files-from", "list")])
+def test_a_part_is_no_success_and_ends_no_alarm(project: Project, pipeline: Pipeline, part: tuple[str, ...]) -> None:
+    """What the last run over all files said stays until the next one: its success, its new failures, and its end."""
+    project.write("list", "00\n")
+    assert pipeline(*part).returncode == 0
+    assert check(pipeline) == (1, "pipeline: no run was a success yet\n")
+    assert pipeline().returncode == 0
+    age(project, 30 * 3600)
+    assert pipeline(*part).returncode == 0
+    assert "last success 30 h ago" in check(pipeline, "--max-age", "26h")[1]
+    project.write("in/07", b"\xff")
+    assert pipeline().returncode == 1
+    for _ in range(2):
+        assert pipeline(*part).returncode == 0
+        code, said = check(pipeline)
+        assert code == 1 and re.fullmatch(r"pipeline: 1 new failure in the run of \d\d:\d\d: 07\n", said)
+    assert pipeline().returncode == 1  # over all: it is known by now
+    assert "new failure" not in check(pipeline)[1]
+    (project.folder / "in").rename(project.folder / "away")
+    (project.folder / "in").mkdir()
+    assert pipeline().returncode == 3
+    (project.folder / "in").rmdir()
+    (project.folder / "away").rename(project.folder / "in")
+    assert pipeline(*part).returncode == 0
+    assert "with exit 3, stopped: none of the 40 known files" in check(pipeline)[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong", "code", "text"),
+    [
+        ("in", None, 3, "the input root .*/in does not exist"),
+        ("stages/upper.py", "def upper(", 2, r"pipeline.yaml:\d+:\d+: .*stages/upper.py:1: .*SyntaxError"),
+        ("site.yaml", None, 2, r"pipeline.yaml:\d+:\d+: defaults: 'site.yaml'"),
+        ("site.yaml", "errors: {max: no}", 2, "site.yaml:1:"),
+    ],
+)
+def test_a_run_that_could_not_begin_is_the_last_one(
+    project: Project, pipeline: Pipeline, file: str, wrong: str | None, code: int, text: str
+) -> None:
+    """Though its pipeline.yaml is as before: the night was lost, and is again until one goes well."""
+    project.write("site.yaml", "errors: {max: 5}")
+    project.write("pipeline.yaml", f"defaults: site.yaml{ONE_STAGE}")
+    assert pipeline("--only", "00").returncode == 0
+    assert pipeline().returncode == 0
+    (project.folder / file).rename(project.folder / "away")
+    if wrong is not None:
+        project.write(file, wrong)
+    for arguments in ((), (), ("--only", "00")):
+        assert pipeline(*arguments).returncode == code
+        found, said = check(pipeline)
+        assert found == 1 and re.match(rf"pipeline: the last run ended .* with exit {code}, stopped: {text}", said)
+        assert said.count("\n") == 1 and "^" not in said
+    if wrong is not None:
+        (project.folder / file).unlink()
+    (project.folder / "away").rename(project.folder / file)
+    assert pipeline("plan").returncode == 0 and check(pipeline)[0] == 1
+    assert pipeline().returncode == 0
+    assert check(pipeline)[0] == 0
+
+
+def test_what_is_asked_wrongly_says_nothing_of_the_nights(project: Project, pipeline: Pipeline) -> None:
+    """Neither do verbs that only look, nor a sample; and beside a run that is on nothing is written."""
+    assert pipeline().returncode == 0
+    for arguments in (("--set", "stages.up.with.no=1"), ("--set", "x"), ("--limit", "no")):
+        assert pipeline(*arguments).returncode == 2
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    before = file.read_bytes()
+    (project.folder / "in").rename(project.folder / "away")
+    for arguments in (("plan",), ("check",), ("--dry-run",), ("--sample", "1", "--output-root", "sample")):
+        assert pipeline(*arguments).returncode in (2, 3)
+    assert file.read_bytes() == before
+    with (project.folder / ".pipeline/pipeline/lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert pipeline().returncode == 3
+    assert file.read_bytes() == before and check(pipeline)[0] == 0
+
+
+def test_new_failures_of_parts_count_until_a_run_over_all(project: Project, pipeline: Pipeline) -> None:
+    """One part does not hide what the part before it has met."""
+    assert pipeline().returncode == 0
+    project.write("in/07", b"\xff")
+    assert pipeline("--only", "07").returncode == 1
+    assert "1 new failure" in check(pipeline)[1]
+    assert pipeline("--only", "00", "--force").returncode == 0
+    assert ": 07\n" in check(pipeline)[1]
+    project.write("in/08", b"\xff")
+    assert pipeline("--only", "08").returncode == 1
+    assert pipeline("--only", "00", "--force").returncode == 0
+    assert "2 new failures" in check(pipeline)[1]
+    assert pipeline().returncode == 1
+    assert "new failure" not in check(pipeline)[1]
+
+
 @pytest.mark.parametrize("damage", ["stages: [", "stages: []", "inputs: in\nstages: 3", ""])
 def test_check_of_a_pipeline_that_does_not_load(project: Project, pipeline: Pipeline, damage: str) -> None:
     """One line and no traceback, though the last run went well."""
     assert pipeline().returncode == 0
     project.write("pipeline.yaml", damage)
     code, said = check(pipeline)
-    assert code == 1 and said.startswith("pipeline.yaml: ") and said.count("\n") == 1
+    assert code == 1 and re.match(r"pipeline\.yaml:(\d+:\d+:)? (?!pipeline)", said) and said.count("\n") == 1
+    assert pipeline("status", "--check", str(project.folder / "pipeline.yaml")).stdout.count("pipeline.yaml") <= 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"at": 1}'])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"at": 1}', b"[" * 100_000])
 def test_check_of_a_damaged_progress_file(project: Project, pipeline: Pipeline, damage: bytes) -> None:
-    """Nothing is known then, which is not well."""
+    """Nothing is known then, which is not well; the next run ends as ever, also one with a note, and writes it anew."""
     assert pipeline().returncode == 0
-    progress_file(project.folder / ".pipeline/pipeline").write_bytes(damage)
-    assert check(pipeline) == (1, "pipeline: has not run yet\n")
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    for change in ("", "y"):
+        file.write_bytes(damage)
+        (file.parent / "told.json").write_bytes(damage)
+        code, said = check(pipeline)
+        assert code == 1 and said == f"pipeline: {file} is damaged, so nothing is known; the next run writes it anew\n"
+        assert pipeline("status").stdout.count("\n") == 1
+        project.write("in/07", change or "x")
+        night = pipeline()
+        assert (night.returncode, night.stdout, night.stderr) == (0, "", "")
+        assert check(pipeline)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"in_hand": [1]}, {"failures": [{"source": "a"}]}, {"last": {}}, {"whole": {"standing": "ended", "run": "r"}},
+        {"last": {"standing": "ended", "run": "r", "started": 1, "at": "x", "exit": 0}}, {"exit": None},
+        {"whole": {"standing": "ended", "run": "r", "started": 1, "at": 1, "exit": 0, "new_failed": "x"}},
+    ],
+)  # fmt: skip
+def test_odd_rows_and_earlier_runs_end_nothing(project: Project, pipeline: Pipeline, odd: dict[str, object]) -> None:
+    """Neither who asks nor the next run, over all or a part."""
+    assert pipeline().returncode == 0
+    file = progress_file(project.folder / ".pipeline/pipeline")
+    fields = json.loads(file.read_bytes())
+    for arguments in (("--only", "07"), ()):
+        file.write_text(json.dumps(fields | odd))
+        code, said = check(pipeline)
+        assert code == 1 and " is damaged, so nothing is known" in said
+        assert pipeline("status").returncode == 0
+        assert pipeline(*arguments).returncode == 0
+        assert read_progress(file.parent)[0] == "ended"
 
 
 @pytest.mark.parametrize("field", ["last_success", "exit", "stopped", "new_failed", "failures", "at"])
@@ -186,7 +364,7 @@ def test_check_of_fields_that_are_odd(project: Project, pipeline: Pipeline, fiel
     file = progress_file(project.folder / ".pipeline/pipeline")
     file.write_text(json.dumps(json.loads(file.read_bytes()) | {field: {"\x1b[2J": ["\n"]}}))
     code, said = check(pipeline, "--max-age", "1h")
-    assert code == 1 and said == "pipeline: has not run yet\n"
+    assert code == 1 and said.endswith("progress.json is damaged, so nothing is known; the next run writes it anew\n")
     shown = pipeline("status")
     assert shown.returncode == 0 and shown.stdout.count("\n") == 1 and "\x1b" not in shown.stdout
 

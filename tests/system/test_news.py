@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.permissions import permissions_hold
-from support.program import Pipeline
+from support.program import Pipeline, wait_until
 from support.project import MOODY, Project, ledger_of
+
+from pipeline.report.standing import read_progress
 
 YAML = """
 inputs: in
@@ -55,6 +60,12 @@ def set_fact(project: Project, name: str, value: object) -> None:
         ledger.facts.set(name, value)
 
 
+def _progress(project: Project, pid: int, failed: int) -> float:
+    """Return when a process last wrote of its run, once so many outputs have failed in it; 0 before."""
+    fields = read_progress(project.folder / ".pipeline/pipeline")[1]
+    return float(fields["at"]) if fields and fields["pid"] == pid and fields["failed"] >= failed else 0.0
+
+
 def test_a_new_failure_is_said_once_with_all_that_helps(project: Project, pipeline: Pipeline) -> None:
     """By its stage, reason, and file and line of the user's code; then the command, and where all lies."""
     folder = project.folder
@@ -72,6 +83,34 @@ def test_a_new_failure_is_said_once_with_all_that_helps(project: Project, pipeli
     again = pipeline()
     assert (again.returncode, again.stderr) == (1, "")
     assert "1 failed" in pipeline("-v").stderr
+
+
+@pytest.mark.processes
+def test_what_a_killed_run_could_not_tell_is_told_by_the_next(project: Project, pipeline: Pipeline) -> None:
+    """Nobody has heard of it: it is new in the mail, for the monitor and in the list of runs, once."""
+    project.write("in/bad", "1")
+    assert pipeline().returncode == 0
+    go = f"Path({str(project.folder / 'go')!r})"
+    waits = f"    while text == '7' and not {go}.exists():\n        time.sleep(0.01)\n"
+    project.write(
+        "stages/upper.py", f"import time\nfrom pathlib import Path\n{STAGE.replace('    return', f'{waits}    return')}"
+    )
+    project.write("in/bad", "no number")
+    project.write("in/slow", "7")
+    for _ in range(2):  # also where two in a row are killed
+        with subprocess.Popen([sys.executable, "-m", "pipeline"], cwd=project.folder, stderr=subprocess.DEVNULL) as run:
+            failed_at = wait_until(partial(_progress, project, run.pid, 1))
+            # A beat later it is on record.
+            wait_until(lambda pid=run.pid, at=failed_at: _progress(project, pid, 1) > at + 0.5)
+            run.kill()
+    project.write("go", "")
+    night = pipeline()
+    assert night.returncode == 1 and "\n  bad (up): JSONDecodeError" in night.stderr
+    assert ": bad\n" in pipeline("status", "--check").stdout
+    assert "1 file failed, new in the run of" in pipeline("failures").stdout
+    again = pipeline()
+    assert (again.returncode, again.stderr) == (1, "")
+    assert "new failure" not in pipeline("status", "--check").stdout
 
 
 def test_verbose_always_ends_with_the_summary(project: Project, pipeline: Pipeline) -> None:

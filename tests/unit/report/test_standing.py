@@ -27,7 +27,7 @@ def rewrite(folder: Path, **fields: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_bytes()) | fields))
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"{}", b"\xff"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"{}", b"\xff", b"[" * 100_000, b'{"a":' * 9_999])
 def test_a_damaged_file_says_nothing(tmp_path: Path, live: LiveProgress, damage: bytes) -> None:
     """It is no error of the person's who asks."""
     progress_file(tmp_path).write_bytes(damage)
