@@ -4,7 +4,8 @@ a stage failed in a run that ended in order     one attempt more
 a time limit cut the file off                   none
 `errors.hold_after` attempts                    held, until its source or its recipe changes; a change of its mode or
                                                 owner, which ctime tells, has it tried once more
-all files of a stage failed alike               the first that is held is tried by each run; once that is made, all are
+all files of a stage failed alike               the first that is held is tried by each run; if it fails as before, it
+                                                stays held, without an attempt; once it is made, all are
 dismissed by a person                           held too, and no longer in the exit code
 """
 
@@ -133,8 +134,14 @@ class AlikeFailures:
     first_held: bytes
     """The first held source, which is tried for all."""
     files: int
+    kind: str
     error: str
     """The error of the first file."""
+
+    def has_failed_again(self, result: Result) -> bool:
+        """Return whether a result of the first held source is a failure as before."""
+        is_kind = result.status == "failed" and (result.kind or "error") == self.kind
+        return is_kind and in_general(result.text) == in_general(self.error)
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,8 @@ class Failures:
         """Source and stage of outputs that were made or left out; their failures are deleted by the next `flush`."""
         self._alike: dict[str, int] = {}
         """The recipes of the stages whose files failed alike, by the name of the stage."""
+        self.tried_for_all: dict[tuple[bytes, str], AlikeFailures] = {}
+        """The held outputs that this run tries for all that failed alike, by their source and stage."""
         self.recovered = 0
         """The number of outputs that had failed before and were made, or left out, by this run."""
         self.first_recovered: list[tuple[bytes, str]] = []
@@ -216,7 +225,7 @@ class Failures:
         """Record a failure, which `count_attempts` counts when the run has ended; return whether it is a new one.
 
         It is new unless the same source has failed by the same recipe before. One that changed while it was read is so
-        each time.
+        each time. What stays held is on record as it is.
         """
         self.flush()
         source, source_size, source_mtime_ns = columns_of(outcome.origin)
@@ -224,6 +233,8 @@ class Failures:
             if result.kind == "changed":
                 self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source, result.stage))
             return True
+        if result.code == "held":
+            return False
         of_source = (source_size, source_mtime_ns, recipe)
         known = self._connection.execute(_IS_KNOWN, (source, result.stage, *of_source)) if self.has_any else None
         is_new = known is None or known.fetchone() is None
@@ -281,12 +292,11 @@ class Failures:
             f"SELECT source, attempts, kind, error FROM failures WHERE {_CHOSEN} ORDER BY source",
             (stage, recipe, since()),
         )
-        files, first_held, first_error, first_kind = 0, None, "", None
+        files, first_held, first_error, first_kind, first_text = 0, None, "", "", ""
         for source, attempts, kind, error in rows:
-            alike = kind, in_general(error)
-            if first_kind is None:
-                first_kind, first_error = alike, error
-            if alike != first_kind:
+            if not files:
+                first_kind, first_error, first_text = kind, error, in_general(error)
+            if (kind, in_general(error)) != (first_kind, first_text):
                 return None
             files += 1
             if first_held is None and attempts >= hold_after:
@@ -294,7 +304,7 @@ class Failures:
         if first_held is None or files < _FEWEST_ALIKE:
             return None
         self._alike[stage] = recipe
-        return AlikeFailures(first_held, files, first_error)
+        return AlikeFailures(first_held, files, first_kind, first_error)
 
     def _free(self, stage: str) -> None:
         """Have the files of a stage that failed alike tried again: one of them is made, so the reason is gone."""

@@ -318,6 +318,8 @@ class Recorder:
         self._ledger.begin()
         if any(result.taken_by for result in outcome.results):
             outcome = outcome._replace(results=tuple(self._name_rival(outcome, each) for each in outcome.results))
+        if is_attempt and self._ledger.failures.tried_for_all:
+            outcome = self._with_held(outcome)
         if self._parts:
             self._parts.update(outcome)
         outcome = self._with_places(outcome)
@@ -337,6 +339,17 @@ class Recorder:
             elif result.notes:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
         return outcome
+
+    def _with_held(self, outcome: Outcome) -> Outcome:
+        """Return an outcome in which those outputs stay held that were tried for all and failed as before."""
+        tried, source = self._ledger.failures.tried_for_all, key_of(outcome.origin)
+        results = (
+            each._replace(code="held")
+            if (alike := tried.get((source, each.stage))) and alike.has_failed_again(each)
+            else each
+            for each in outcome.results
+        )
+        return outcome._replace(results=tuple(results))
 
     def _with_places(self, outcome: Outcome) -> Outcome:
         """Return an outcome with the places of its failures relative to the folder of pipeline.yaml, if below that."""

@@ -191,6 +191,7 @@ class RunContext:
         self.guards = guards_of(config, self.ledger, self.request.confirmations)
         summary = self.summary
         summary.up_to_date = summary.settling = summary.held = summary.dismissed = 0
+        summary.tried_for_all.clear()
 
     @property
     def folder(self) -> bytes:

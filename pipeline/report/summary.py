@@ -44,6 +44,8 @@ class Summary:
     """The number of files that had to make room for outputs and may be a person's, or were made of what is gone."""
     held: int = 0
     """The number of outputs that were not tried again, since they failed too often or were dismissed."""
+    tried_for_all: list[tuple[Origin, str]] = field(default_factory=list)
+    """Those of them that were tried all the same, one for all that had failed alike, and failed as before."""
     pruned: int = 0
     seconds: float = 0.0
     exit: int = 0
@@ -116,6 +118,9 @@ class Summary:
                 self.skipped += 1
             elif result.is_failure:
                 self.add_failure(outcome.origin, result)
+            elif result.code == "held":
+                self.held += 1
+                self.tried_for_all.append((outcome.origin, result.stage))
             else:  # nothing is left to be made, as in a run that began a moment later
                 self.vanished += 1
 
