@@ -204,6 +204,13 @@ class Failures:
         found: int | None = self._connection.execute(oldest).fetchone()[0]
         return found
 
+    def are_any_failing(self, hold_after: int | None) -> bool:
+        """Return whether a failure is on record that is neither held after so many attempts nor dismissed."""
+        self.flush()
+        failing = f"dismissed_at IS NULL AND {_HAS_FAILED} AND (?1 IS NULL OR attempts < ?1)"
+        found = self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM failures WHERE {failing})", (hold_after,))
+        return bool(found.fetchone()[0])
+
     def count_having(self, stage: str, traits: Sequence[Trait]) -> tuple[int, list[int]]:
         """Return the number of sources of a stage, made or failing, and of those with each trait."""
         from pipeline.ledger.failure_traits import count_having

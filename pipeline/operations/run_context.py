@@ -229,7 +229,8 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                 )  # fmt: skip
                 remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
                 traces = _traces(config, state, lambda text: context.note(text))
-                tellers = told.begin(summary, ledger, lambda: context.statistics) if told else []
+                hold_after = config.errors.hold_after
+                tellers = told.begin(summary, ledger, lambda: context.statistics, hold_after) if told else []
                 observers = Observers([remaining, *request.observers, *tellers, live, *traces], log.report_observer)
                 guards = guards_of(config, ledger, request.confirmations)
                 hands = HandWatch(observers, log, live.beat)

@@ -367,6 +367,23 @@ def test_a_part_of_the_files_is_no_night(tmp_path: Path, pipeline: Pipeline, ser
     assert pipeline("--only", "a").returncode == 0 and len(told(project)) == 1
 
 
+def test_a_file_that_is_left_for_the_next_run_has_not_recovered(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Somebody may be writing to it; whoever was told that it fails is told once it is made, or dismissed."""
+    project = project_in(tmp_path, f"{{on: {EVERY}, argv: [./tell]}}")
+    bad = project.write("in/b", "bad")
+    assert pipeline("pipeline.yaml").returncode == 1
+    project.edit("pipeline.yaml", "inputs: in", "inputs: {root: in, settle: 1h}")
+    os.utime(tmp_path / "in/a", (1e9, 1e9))
+    os.utime(bad)
+    assert pipeline("pipeline.yaml").returncode == 0
+    assert events(project) == ["failure 1"]
+    os.utime(bad, (1e9, 1e9))
+    assert pipeline("pipeline.yaml").returncode == 1
+    assert pipeline("failures", "--dismiss", "b").returncode == 0
+    assert pipeline("pipeline.yaml").returncode == 0
+    assert events(project) == ["failure 1", "failure 1", "recovery 0"]
+
+
 def test_a_file_that_is_stuck_is_told_while_the_run_is_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten minutes, shortened here; once in a run."""
     monkeypatch.setattr(hand_watch, "SLOW_S", 0.1)
