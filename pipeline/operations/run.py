@@ -331,7 +331,8 @@ def run(
         observers: The observers that receive the events of the run, in this order.
         grace_s: Seconds that the jobs in hand may still take after a first signal.
         confirmations: The user's confirmations, which let the run pass guards.
-        is_followed: Function that is called repeatedly; the run stops with exit code 3 once it returns False.
+        is_followed: Function that is called repeatedly; the run stops with exit code 130, as by Ctrl-C, once it
+            returns False.
         reload: Function that loads the pipeline again where its code changes during the run; without it the run then
             stops with exit code 3.
         may_import_here: Whether a serial run may import the stages into this process; else it has one worker.

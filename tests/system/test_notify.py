@@ -23,6 +23,7 @@ from pipeline.config.load import load_config
 from pipeline.errors import RunHangs
 from pipeline.operations import hand_watch
 from pipeline.operations.run import run
+from pipeline.operations.standing import status_of, verdict_on
 from pipeline.operations.telling import Settings, Teller, tell_refused
 from pipeline.planning.selection import Selection
 from pipeline.report import notify
@@ -282,6 +283,19 @@ def test_a_run_that_a_person_stops_has_not_failed(tmp_path: Path, server: Heartb
     assert process.returncode == 128 + signal.SIGTERM
     assert server.paths == ["/a/start", "/a/log"] and server.beats[1].body.startswith("exit 143\n")
     assert events(project) == []
+
+
+def test_who_leaves_the_outcomes_has_stopped_the_run(tmp_path: Path, server: Heartbeats) -> None:
+    """As Ctrl-C does: no alarm, neither by a program nor by `status --check`."""
+    project = project_in(tmp_path, f"ping: {server.url}/a", f"{{on: {EVERY}, argv: [./tell]}}")
+    assert project.run().exit == 0
+    project.write("in/b", "text")
+    summary = run(load_config(tmp_path / "pipeline.yaml"), Selection(), is_followed=lambda: False)
+    assert summary.exit == 130 and summary.untold == []
+    assert server.paths[2:] == ["/a/start", "/a/log"] and events(project) == ["success 0"]
+    assert verdict_on(status_of(str(tmp_path / "pipeline.yaml"))).text.startswith("OK, last success ")
+    report = json.loads((tmp_path / ".pipeline/pipeline/reports/report.json").read_text())
+    assert report["verdict"]["text"].startswith("Exit 130: stopped by a person; ")
 
 
 def break_root(project: Project) -> None:
