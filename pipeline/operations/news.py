@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -11,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from pipeline.ledger.origins import key_of
-from pipeline.text import command_for, in_general
+from pipeline.text import in_general
 
 if TYPE_CHECKING:
     from pipeline.operations.run_context import RunContext
@@ -76,9 +75,7 @@ def _reminder(context: RunContext, held: int) -> str:
     )
     more = f" and {held - len(names):,} more" if held > len(names) else ""
     why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(_NAMED))
-    file = os.fspath(context.config.file.absolute())
-    return (
-        f"held, since they failed too often: {', '.join(names)}{more} ({why}); once mended: "
-        f"{command_for('run', file, '--retry-failed')}; if they need not be done: "
-        f"{command_for('failures', file, '--dismiss PATTERN')}"
-    )
+    retry = context.summary.command("run", "--retry-failed")
+    dismiss = context.summary.command("failures", "--dismiss PATTERN")
+    unwanted = f"; if they need not be done: {dismiss}" if dismiss else ""
+    return f"held, since they failed too often: {', '.join(names)}{more} ({why}); once mended: {retry}{unwanted}"

@@ -50,7 +50,7 @@ from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import RangeDigests
 from pipeline.report.summary import Summary
-from pipeline.text import command_for, shown
+from pipeline.text import shown
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
@@ -189,7 +189,8 @@ def prune(context: RunContext) -> None:
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
         summary.remedy = "prune"
-        context.log.stop(refused.exit_code, f"{refused}: {command_for('prune', str(config.file.absolute()))}")
+        command = summary.command("prune")
+        context.log.stop(refused.exit_code, f"{refused}: {command}" if command else str(refused))
         return
     summary.pruned = pruned.removed
     if pruned.failed:

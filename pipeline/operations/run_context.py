@@ -221,6 +221,7 @@ def open_run(request: RunRequest) -> Iterator[RunContext]:
                     yaml=str(config.file.absolute()),
                     state=str(state.folder),
                     log=str(state.log),
+                    edits=config.edits,
                 )
                 log = RunLog(file, summary)
                 text = config.evidence.asked.text if config.evidence else ""
