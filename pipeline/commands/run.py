@@ -202,7 +202,7 @@ class Turn:
             return cls(then, most_s)
         from pipeline.operations.time_limit import MaxTime
 
-        return cls(then, most_s, MaxTime(arguments.max_time, began + max_s))
+        return cls(then, most_s, MaxTime(arguments.max_time, began + max_s, max_s))
 
     @property
     def is_over(self) -> bool:
