@@ -183,6 +183,29 @@ def test_what_is_in_hand_far_beyond_the_limit_is_cut_off(project: Project) -> No
     assert project.run().done == 1
 
 
+@pytest.mark.parametrize("engine", [POOL])
+def test_what_is_to_be_tried_again_is_left(project: Project) -> None:
+    """It has not failed, and counts no attempt."""
+    project.edit("pipeline.yaml", "engine:", "retry: {max: 1, backoff: 1h}\nengine:")
+    tell = 'if text.startswith("bad"):\n        (GO.parent / "tried").touch()\n'
+    project.edit("stages/upper.py", 'if text.startswith("bad"):\n', tell)
+    project.write("in/a", "wait")
+    project.write("in/b", "bad")
+
+    class UpOnceTried(UpOnceInHand):
+        def on_in_hand(self, jobs: Sequence[InHand]) -> None:
+            if (project.folder / "tried").exists():
+                super().on_in_hand(jobs)
+                project.write("go", "")
+
+    up = UpOnceTried()
+    summary = run_within(project, up.limit, [up], grace_s=3600)
+    assert (summary.exit, summary.done, summary.failed) == (5, 1, 0)
+    assert summary.stopped == "by its time limit of 1h, all well so far; 1 file left; the same line resumes"
+    with ledger_of(project.folder) as ledger:
+        assert not list(ledger.failures.all())
+
+
 @ENGINES
 def test_what_ends_within_the_grace_is_kept(project: Project) -> None:
     """It is recorded as any other, and if it was the last one, all is done."""
