@@ -109,7 +109,8 @@ def iterate(pipeline: Config, **options: Unpack[Options]) -> Outcomes:
     """Run a pipeline, and yield the outcome of every file as soon as it is recorded.
 
     A file has one outcome for each pool that it passes through, where stages have pools of their own; a group has one.
-    `close`, or leaving a `with` block, ends the run: what is done is recorded, and the next run does the rest.
+    `close`, or leaving a `with` block, ends the run as Ctrl-C does, with exit code 130: what is done is recorded, and
+    the next run does the rest.
 
     Args:
         pipeline: What `load` returned.

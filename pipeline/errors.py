@@ -11,7 +11,8 @@
     │   ├── WorkersFailed               3   no worker could be started
     │   ├── SourceUnreachable           3   the machine cannot read one source; three in a row end the run
     │   ├── FolderDenied                3   a folder of outputs may not be written to; those in others are made
-    │   └── CodeChanged                 3   the stages' code is not what the run was planned with
+    │   ├── CodeChanged                 3   the stages' code is not what the run was planned with
+    │   └── Unfollowed                130   whoever takes the outcomes of a run has left, as by Ctrl-C
     ├── PolicyStop                      4   a limit of the user's own stopped us; what was in hand is finished
     ├── AlreadyRunning                 75   another run holds the lock of this state folder
     └── FileFailure                     1   one file cannot be done; never leaves its job
@@ -109,6 +110,12 @@ class CodeChanged(EnvironmentFailure):
 
     def __reduce__(self) -> tuple[type[CodeChanged], tuple[str]]:
         return CodeChanged, (self.file,)
+
+
+class Unfollowed(EnvironmentFailure):
+    """Whoever takes the outcomes of a run has left it: a person's stop, like Ctrl-C."""
+
+    exit_code = SIGNALLED + 2
 
 
 class PolicyStop(FilemillError):

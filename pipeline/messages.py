@@ -192,7 +192,7 @@ class Result(NamedTuple):
     """The parts that a fan-out made in place of one file."""
     notes: tuple[tuple[str, str], ...] = ()
     """The notes on an output that is done, such as "first frame only, of 4", each with its text without particulars."""
-    code: Literal["", "not_ours", "members_failed", "in_hand"] = ""
+    code: Literal["", "not_ours", "members_failed", "in_hand", "held"] = ""
     """The code of a failure that the program treats specially, since it never parses `text`; else empty."""
     taken_by: bytes = b""
     """The path, as spelt in the file system, of a file that already has the output's name; empty if there is none."""
@@ -205,8 +205,11 @@ class Result(NamedTuple):
 
     @property
     def is_failure(self) -> bool:
-        """True if it counts as failed; where a source is gone, nothing is left to be made, unless a stage had it."""
-        return self.status == "failed" and (self.kind != "vanished" or self.code == "in_hand")
+        """True if it counts as failed; where a source is gone, nothing is left to be made, unless a stage had it.
+
+        A held output that was tried for all that failed alike, and failed as before, is still held.
+        """
+        return self.status == "failed" and self.code != "held" and (self.kind != "vanished" or self.code == "in_hand")
 
     @property
     def noted(self) -> str:

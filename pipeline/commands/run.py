@@ -214,7 +214,7 @@ class RunTurn:
             return cls(then, most_s)
         from pipeline.operations.time_limit import MaxTime
 
-        return cls(then, most_s, MaxTime(arguments.max_time, began + max_s))
+        return cls(then, most_s, MaxTime(arguments.max_time, began + max_s, max_s))
 
     @property
     def is_over(self) -> bool:
@@ -305,7 +305,7 @@ def _load(file: Path, edits: list[str], turn: RunTurn) -> Config:
     return config
 
 
-def _note_refused(arguments: argparse.Namespace, turn: Turn, error: FilemillError) -> None:
+def _note_refused(arguments: argparse.Namespace, turn: RunTurn, error: FilemillError) -> None:
     """Have `status` know that a run ended before it began, unless its own options are wrong."""
     if arguments.sample is not None or any(line.startswith("--set ") for line in error.text.splitlines()):
         return

@@ -185,11 +185,6 @@ class Attempt:
             usage=self.usage,
         )
 
-    @property
-    def is_answered(self) -> bool:
-        """Return whether each target has a result, even one to be retried."""
-        return all(target.stage in self.results for target in self.job.targets)
-
     def _next_step(self, failed: dict[str, FailureKind | None]) -> NextStep:
         if self.environment:
             return NextStep.DELIVER

@@ -341,12 +341,8 @@ class PoolEngine:
         self._put_back(attempts)
 
     def _drop(self, attempts: Iterable[Attempt]) -> None:
-        """Stop running jobs: deliver those with a result for every target, and forget the rest."""
-        for attempt in attempts:
-            if attempt.is_answered:
-                self._deliver(attempt)
-            else:
-                self._unfinished -= 1
+        """Forget jobs, also those that were to be tried again: none has failed for good, and the next run has them."""
+        self._unfinished -= sum(1 for _ in attempts)
 
     def _deliver(self, attempt: Attempt) -> None:
         self._unfinished -= 1

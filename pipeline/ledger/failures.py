@@ -4,7 +4,8 @@ a stage failed in a run that ended in order     one attempt more
 a time limit cut the file off                   none
 `errors.hold_after` attempts                    held, until its source or its recipe changes; a change of its mode or
                                                 owner, which ctime tells, has it tried once more
-all files of a stage failed alike               the first that is held is tried by each run; once that is made, all are
+all files of a stage failed alike               the first that is held is tried by each run; if it fails as before, it
+                                                stays held, without an attempt; once it is made, all are
 dismissed by a person                           held too, and no longer in the exit code
 """
 
@@ -139,8 +140,14 @@ class AlikeFailures:
     first_held: bytes
     """The first held source, which is tried for all."""
     files: int
+    kind: str
     error: str
     """The error of the first file."""
+
+    def has_failed_again(self, result: Result) -> bool:
+        """Return whether a result of the first held source is a failure as before."""
+        is_kind = result.status == "failed" and (result.kind or "error") == self.kind
+        return is_kind and in_general(result.text) == in_general(self.error)
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,8 @@ class Failures:
         """Source and stage of outputs that were made or left out; their failures are deleted by the next `flush`."""
         self._alike: dict[str, int] = {}
         """The recipes of the stages whose files failed alike, by the name of the stage."""
+        self.tried_for_all: dict[tuple[bytes, str], AlikeFailures] = {}
+        """The held outputs that this run tries for all that failed alike, by their source and stage."""
         self.recovered = 0
         """The number of outputs that had failed before and were made, or left out, by this run."""
         self.first_recovered: list[tuple[bytes, str]] = []
@@ -201,6 +210,13 @@ class Failures:
         found: int | None = self._connection.execute(oldest).fetchone()[0]
         return found
 
+    def are_any_failing(self, hold_after: int | None) -> bool:
+        """Return whether a failure is on record that is neither held after so many attempts nor dismissed."""
+        self.flush()
+        failing = f"dismissed_at IS NULL AND {_HAS_FAILED} AND (?1 IS NULL OR attempts < ?1)"
+        found = self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM failures WHERE {failing})", (hold_after,))
+        return bool(found.fetchone()[0])
+
     def count_having(self, stage: str, traits: Sequence[Trait]) -> tuple[int, list[int]]:
         """Return the number of sources of a stage, made or failing, and of those with each trait."""
         from pipeline.ledger.failure_traits import count_having
@@ -222,7 +238,7 @@ class Failures:
         """Record a failure, which `count_attempts` counts when the run has ended; return whether it is a new one.
 
         It is new unless the same source has failed by the same recipe before, in a run that could tell of it: one that
-        was killed could not. One that changed while it was read is new each time.
+        was killed could not. One that changed while it was read is new each time. What stays held stays as recorded.
         """
         self.flush()
         source, source_size, source_mtime_ns = columns_of(outcome.origin)
@@ -230,6 +246,8 @@ class Failures:
             if result.kind == "changed":
                 self._connection.execute("INSERT INTO changed VALUES (?, ?)", (source, result.stage))
             return True
+        if result.code == "held":
+            return False
         of_source = (source_size, source_mtime_ns, recipe)
         of_before = (source, result.stage, source_size, source_mtime_ns, run, recipe)
         known = self._connection.execute(_IS_KNOWN, of_before) if self.has_any else None
@@ -288,12 +306,11 @@ class Failures:
             f"SELECT source, attempts, kind, error FROM failures WHERE {_CHOSEN} ORDER BY source",
             (stage, recipe, since()),
         )
-        files, first_held, first_error, first_kind = 0, None, "", None
+        files, first_held, first_error, first_kind, first_text = 0, None, "", "", ""
         for source, attempts, kind, error in rows:
-            alike = kind, in_general(error)
-            if first_kind is None:
-                first_kind, first_error = alike, error
-            if alike != first_kind:
+            if not files:
+                first_kind, first_error, first_text = kind, error, in_general(error)
+            if (kind, in_general(error)) != (first_kind, first_text):
                 return None
             files += 1
             if first_held is None and attempts >= hold_after:
@@ -301,7 +318,7 @@ class Failures:
         if first_held is None or files < _FEWEST_ALIKE:
             return None
         self._alike[stage] = recipe
-        return AlikeFailures(first_held, files, first_error)
+        return AlikeFailures(first_held, files, first_kind, first_error)
 
     def _free(self, stage: str) -> None:
         """Have the files of a stage that failed alike tried again: one of them is made, so the reason is gone."""

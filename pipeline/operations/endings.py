@@ -39,17 +39,19 @@ class Ending:
     new_failed: int = 0
     held: int = 0
     recovered: int = 0
+    is_failing: bool = False
+    """True if files that had failed are neither made nor only held: they may have been left for the next run."""
     is_hung: bool = False
     """True if another run was found that hangs."""
     is_whole: bool = True
     """True unless the run was over a part of the files, of which no success tells anything about the others."""
 
     @classmethod
-    def of(cls, summary: Summary, *, is_whole: bool = True) -> Ending:
+    def of(cls, summary: Summary, *, is_failing: bool = False, is_whole: bool = True) -> Ending:
         """Return the ending of a run that has a summary."""
         return cls(
             summary.exit, "\n".join(summary.lines()), summary.run, summary.log, summary.report, summary.done,
-            summary.failed, summary.new_failed, summary.held, summary.recovered, is_whole=is_whole,
+            summary.failed, summary.new_failed, summary.held, summary.recovered, is_failing, is_whole=is_whole,
         )  # fmt: skip
 
     @property
@@ -58,8 +60,12 @@ class Ending:
         return self.exit in SUCCEEDED
 
     def ends_failure(self, before: int | None) -> bool:
-        """Return whether all is well again after a run with an exit code: not where what failed is only held now."""
-        return self.is_well and (self.exit == 0 or before != _FILES_FAILED or self.recovered > 0)
+        """Return whether all is well again after a run with an exit code.
+
+        It is not where what failed is only held now, or was not looked at.
+        """
+        is_mended = (self.exit == 0 or self.recovered > 0) and not self.is_failing
+        return self.is_well and (is_mended or before != _FILES_FAILED)
 
     @property
     def is_signalled(self) -> bool:

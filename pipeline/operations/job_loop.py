@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.engines import Engine
 from pipeline.engines.made_jobs import MadeJobs
-from pipeline.errors import TIME_IS_UP, CodeChanged, EnvironmentFailure, Interrupted, WorkersFailed
+from pipeline.errors import TIME_IS_UP, CodeChanged, EnvironmentFailure, Interrupted, Unfollowed, WorkersFailed
 from pipeline.messages import AnyJob, Outcome
 from pipeline.observer import RunObserver
 from pipeline.operations.code_watch import CodeWatch
@@ -285,12 +285,12 @@ class JobLoop:
         self._engine.drain()
 
     def _check_limits(self) -> None:
-        """Raise Interrupted or EnvironmentFailure where the run must end without waiting for the jobs in hand."""
+        """Raise Interrupted or Unfollowed where the run must end without waiting for the jobs in hand."""
         self._signals.check_grace()
         if self.limit and self.limit.is_late and self._engine.busy:
             raise Interrupted
         if self._is_followed and not self._is_followed():
-            raise EnvironmentFailure("nobody takes its outcomes any more; the same call resumes")
+            raise Unfollowed("nobody takes its outcomes any more; the same call resumes")
 
     def _check_folders(self) -> None:
         if self._log.is_stopped:

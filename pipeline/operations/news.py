@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections import Counter
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from pipeline.ledger.origins import key_of
-from pipeline.text import command_for, in_general
+from pipeline.text import in_general
 
 if TYPE_CHECKING:
     from pipeline.operations.run_context import RunContext
@@ -64,20 +63,19 @@ def _remind_of_held(context: RunContext) -> None:
 
 def _reminder(context: RunContext, held: int) -> str:
     """Describe the held files, with both cures."""
-    decisions = context.plan.store.decisions("held")
-    first = list(islice((each for each in decisions if each.reason.code != "dismissed"), _LOOKED_AT))
-    names = list(dict.fromkeys(str(each.origin) for each in first))[:_NAMED]
+    decisions = (each for each in context.plan.store.decisions("held") if each.reason.code != "dismissed")
+    outputs = chain(context.summary.tried_for_all, ((each.origin, each.stage) for each in decisions))
+    first = list(islice(outputs, _LOOKED_AT))
+    names = list(dict.fromkeys(str(origin) for origin, _ in first))[:_NAMED]
     reasons = Counter(
         in_general(failure.error)
-        for each in first
-        for failure in context.ledger.failures.of_source(key_of(each.origin))
-        if failure.stage == each.stage
+        for origin, stage in first
+        for failure in context.ledger.failures.of_source(key_of(origin))
+        if failure.stage == stage
     )
     more = f" and {held - len(names):,} more" if held > len(names) else ""
     why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(_NAMED))
-    file = os.fspath(context.config.file.absolute())
-    return (
-        f"held, since they failed too often: {', '.join(names)}{more} ({why}); once mended: "
-        f"{command_for('run', file, '--retry-failed')}; if they need not be done: "
-        f"{command_for('failures', file, '--dismiss PATTERN')}"
-    )
+    retry = context.summary.command("run", "--retry-failed")
+    dismiss = context.summary.command("failures", "--dismiss PATTERN")
+    unwanted = f"; if they need not be done: {dismiss}" if dismiss else ""
+    return f"held, since they failed too often: {', '.join(names)}{more} ({why}); once mended: {retry}{unwanted}"

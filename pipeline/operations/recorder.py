@@ -19,7 +19,7 @@ from pipeline.files.atomic import remove_temporaries
 from pipeline.files.file_system import has_no_file
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.origins import key_of
-from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Outcome, Result
+from pipeline.messages import KILLED, MOVED, GroupJob, InHand, Job, Origin, Outcome, Result
 from pipeline.observer import RunObserver
 from pipeline.planning.decisions import Reason, text_of
 from pipeline.planning.learnt import Learnt
@@ -139,6 +139,8 @@ class Recorder:
         self._unreachable_in_a_row = 0
         self.refused: list[str] = []
         """What the machine refused of single files, in words."""
+        self.origins_cut_off: list[Origin] = []
+        """The sources and groups that workers had in hand when the run was stopped at once."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
         self._learnt = learnt
@@ -171,6 +173,7 @@ class Recorder:
             text = f"cut off after {each.seconds:,.1f} s{where}, since the run was stopped"
             self._log.write(f"{each.job.origin}: {text}")
             self._summary.cut_off.append(f"{each.job.origin}: {text}")
+            self.origins_cut_off.append(each.job.origin)
             for target in each.job.targets:
                 result = Result(target.stage, target.path, "failed", text, "interrupted")
                 self._ledger.record_cut_off(Outcome(each.job.origin, ()), result, self._recipes.get(target.stage))
@@ -318,6 +321,8 @@ class Recorder:
         self._ledger.begin()
         if any(result.taken_by for result in outcome.results):
             outcome = outcome._replace(results=tuple(self._name_rival(outcome, each) for each in outcome.results))
+        if is_attempt and self._ledger.failures.tried_for_all:
+            outcome = self._with_held(outcome)
         if self._parts:
             self._parts.update(outcome)
         outcome = self._with_places(outcome)
@@ -337,6 +342,17 @@ class Recorder:
             elif result.notes:
                 self._log.write(f"{outcome.origin} ({result.stage}): {result.noted}")
         return outcome
+
+    def _with_held(self, outcome: Outcome) -> Outcome:
+        """Return an outcome in which those outputs stay held that were tried for all and failed as before."""
+        tried, source = self._ledger.failures.tried_for_all, key_of(outcome.origin)
+        results = (
+            each._replace(code="held")
+            if (alike := tried.get((source, each.stage))) and alike.has_failed_again(each)
+            else each
+            for each in outcome.results
+        )
+        return outcome._replace(results=tuple(results))
 
     def _with_places(self, outcome: Outcome) -> Outcome:
         """Return an outcome with the places of its failures relative to the folder of pipeline.yaml, if below that."""

@@ -50,7 +50,7 @@ from pipeline.planning.same_file import SameFileFinder
 from pipeline.planning.selection import Selection
 from pipeline.planning.unchanged import RangeDigests
 from pipeline.report.summary import Summary
-from pipeline.text import command_for, shown
+from pipeline.text import shown
 
 if TYPE_CHECKING:
     from pipeline.planning.groups import GroupPlanner
@@ -189,7 +189,8 @@ def prune(context: RunContext) -> None:
         pruned = pruner.prune_within(config.prune, context.plan.store)
     except PolicyStop as refused:
         summary.remedy = "prune"
-        context.log.stop(refused.exit_code, f"{refused}: {command_for('prune', str(config.file.absolute()))}")
+        command = summary.command("prune")
+        context.log.stop(refused.exit_code, f"{refused}: {command}" if command else str(refused))
         return
     summary.pruned = pruned.removed
     if pruned.failed:
@@ -331,7 +332,8 @@ def run(
         observers: The observers that receive the events of the run, in this order.
         grace_s: Seconds that the jobs in hand may still take after a first signal.
         confirmations: The user's confirmations, which let the run pass guards.
-        is_followed: Function that is called repeatedly; the run stops with exit code 3 once it returns False.
+        is_followed: Function that is called repeatedly; the run stops with exit code 130, as by Ctrl-C, once it
+            returns False.
         reload: Function that loads the pipeline again where its code changes during the run; without it the run then
             stops with exit code 3.
         may_import_here: Whether a serial run may import the stages into this process; else it has one worker.

@@ -191,6 +191,7 @@ class RunContext:
         self.guards = guards_of(config, self.ledger, self.request.confirmations)
         summary = self.summary
         summary.up_to_date = summary.settling = summary.held = summary.dismissed = 0
+        summary.tried_for_all.clear()
 
     @property
     def folder(self) -> bytes:
@@ -241,7 +242,7 @@ def _begin(request: RunRequest, state: State, ledger: Ledger, file: TextIO, tell
     )
     remaining = RemainingTime(lambda seconds: observers.on_left(seconds))
     # They tell of the run when it ends, or write down each of its jobs; most runs have none of them.
-    for_teller = teller.begin(summary, ledger, lambda: context.statistics) if teller else []
+    for_teller = teller.begin(summary, ledger, lambda: context.statistics, config.errors.hold_after) if teller else []
     for_trace = [_trace(config.trace, state, lambda text: context.note(text))] if config.trace else []
     observers = Observers([remaining, *request.observers, *for_teller, live, *for_trace], log.report_observer)
     guards = guards_of(config, ledger, request.confirmations)
@@ -274,6 +275,7 @@ def _summary_of(config: Config, state: State) -> Summary:
         yaml=str(config.file.absolute()),
         state=str(state.folder),
         log=str(state.log),
+        edits=config.edits,
     )
 
 

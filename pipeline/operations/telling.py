@@ -81,15 +81,16 @@ class Teller:
         self._stuck: list[Sending] = []
         self._has_told = False
 
-    def begin(self, summary: Summary, ledger: Ledger, statistics: Callable[[], Statistics | None]) -> list[RunObserver]:
+    def begin(
+        self, summary: Summary, ledger: Ledger, statistics: Callable[[], Statistics | None], hold_after: int | None
+    ) -> list[RunObserver]:
         """Say that the run has begun; return the observers that learn what is to be told at its end."""
         self._summary = summary
         for entry in self._settings.entries if self._is_whole else ():
             with suppress(Exception):  # whatever it is, the end meets it too, and the run goes on
                 if entry.ping:
                     self._starts[entry] = start_ping(entry, "/start", self._rid, "")
-        if self._settings.metrics:
-            self._at_end = AtEnd(ledger, statistics)
+        self._at_end = AtEnd(ledger, statistics, hold_after)
         return [StuckObserver(self._tell_stuck), self._at_end]
 
     def __enter__(self) -> Teller:
@@ -112,7 +113,7 @@ class Teller:
 
     def _ending(self, error: BaseException | None) -> Ending:
         if error is None and self._summary:
-            return Ending.of(self._summary, is_whole=self._is_whole)
+            return Ending.of(self._summary, is_failing=self._at_end.is_any_failing, is_whole=self._is_whole)
         run, log = (self._summary.run, self._summary.log) if self._summary else ("", "")
         return ending_of_error(error, run=run, log=log, is_whole=self._is_whole)
 
@@ -284,19 +285,26 @@ class AtEnd(RunObserver):
     """Asks at the end of a run, while the ledger is open, what it has read and written, and what is failing."""
 
     def __init__(
-        self, ledger: Ledger | None = None, statistics: Callable[[], Statistics | None] = lambda: None
+        self,
+        ledger: Ledger | None = None,
+        statistics: Callable[[], Statistics | None] = lambda: None,
+        hold_after: int | None = None,
     ) -> None:
         self._ledger = ledger
         self._statistics = statistics
+        self._hold_after = hold_after
         self.bytes_in = 0
         self.bytes_out = 0
         self.oldest_failure: float | None = None
+        self.is_any_failing = False
 
     def on_end(self) -> None:
         if statistics := self._statistics():
             self.bytes_in, self.bytes_out = statistics.bytes_in, statistics.bytes_out
-        if self._ledger and (oldest_ns := self._ledger.failures.oldest_ns()):
-            self.oldest_failure = oldest_ns / 1e9
+        if self._ledger:
+            failures = self._ledger.failures
+            self.is_any_failing = failures.are_any_failing(self._hold_after)
+            self.oldest_failure = oldest_ns / 1e9 if (oldest_ns := failures.oldest_ns()) else None
 
 
 def files_by_outcome(summary: Summary) -> dict[str, int]:

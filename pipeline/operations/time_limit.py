@@ -14,11 +14,13 @@ from pipeline.ledger.origins import key_of
 from pipeline.messages import AnyJob, Job, Outcome
 from pipeline.planning.learnt import Learnt
 from pipeline.records import dataclass
-from pipeline.text import counted
+from pipeline.text import counted, format_duration
 
 # Seconds of work for each worker that are handed out ahead of time: what waits in the engine can only be taken back all
 # at once, and what is in hand at the limit takes as long as it takes.
 _AHEAD_S = 2.0
+# How many files are named of those that fit into no run.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class MaxTime:
     """As a person has said it, such as `55m`."""
     deadline: float
     """By time.monotonic()."""
+    most_s: float = math.inf
+    """The seconds from the start of the run to that; infinite if that is not known."""
 
 
 class TimeLimit:
@@ -44,6 +48,9 @@ class TimeLimit:
         """The seconds of the slowest job that has ended."""
         self.has_passed_over = False
         """True if a job was not started since it would have taken too long."""
+        self._fits_no_run: list[tuple[str, float]] = []
+        """The first jobs that take longer than a whole run may, each with the seconds that it is expected to take."""
+        self._fit_no_run = 0
 
     @property
     def is_over(self) -> bool:
@@ -76,7 +83,7 @@ class TimeLimit:
         expected_s = self._seconds(job)
         left_s = self._most.deadline - time.monotonic() - (expected_s or 0.0)
         if left_s < 0:
-            self.has_passed_over = True
+            self._pass_over(job, expected_s)
             return "leave"
         if len(self._expected_s) >= self._workers and self._ahead_s() > left_s:
             return "wait"
@@ -95,6 +102,25 @@ class TimeLimit:
         for outcome in outcomes:
             if not outcome.goes_on:
                 self._end(key_of(outcome.origin), outcome.seconds)
+
+    def _pass_over(self, job: AnyJob, expected_s: float | None) -> None:
+        self.has_passed_over = True
+        if expected_s is not None and expected_s > self._most.most_s:
+            self._fit_no_run += 1
+            if len(self._fits_no_run) < _NAMED:
+                self._fits_no_run.append((str(job.origin), expected_s))
+
+    def describe_misfits(self) -> str:
+        """Return which files are left by each run with this limit, in words that are the same each time; or nothing.
+
+        What they take is rounded, since what is learnt of other files changes it a little.
+        """
+        if not self._fits_no_run:
+            return ""
+        those = ", ".join(f"{name} needs about {format_duration(_rounded(each))}" for name, each in self._fits_no_run)
+        more = self._fit_no_run - len(self._fits_no_run)
+        rest = f", and {counted(more, 'other file')}" if more else ""
+        return f"{those}{rest}: longer than --max-time {self._most.text}, so that no run with it does that"
 
     def describe(self, files_left: int | None, *, is_cut: bool = False, is_well: bool = True) -> str:
         """Return why the run ends, in words; the number of files is unknown while they are still looked for."""
@@ -125,3 +151,9 @@ class TimeLimit:
         self._slowest_s = max(self._slowest_s, seconds)
         with suppress(KeyError):  # one that an earlier loop had handed out
             self._sum_s -= self._expected_s.pop(key)
+
+
+def _rounded(seconds: float) -> float:
+    """Return a time rounded up to one digit."""
+    step: float = 10.0 ** math.floor(math.log10(max(seconds, 1.0)))
+    return math.ceil(seconds / step) * step

@@ -28,6 +28,8 @@ _TURN_EVERY_S = 0.01
 _MAX_WAITING = 4096
 # ...unless those that were taken are expected to end within so many seconds: to wait for that costs less.
 _MAX_WAIT_S = 1.0
+# How many files that were cut off are named.
+_NAMED = 3
 
 
 class RunStopped(Exception):
@@ -107,9 +109,12 @@ class Work:
             left = context.recorder.planned_files - context.recorder.done_files if context.is_planned else None
             text = self._loop.limit.describe(left, is_cut=True, is_well=not context.summary.failed)
             context.log.stop(TIME_IS_UP, text)
+            self._note_cut_off()
         elif signals.is_interrupted:
             text = "a stage raised Interrupted, by which only a signal ends a run"
             context.log.stop(EnvironmentFailure.exit_code, text)
+        if self._loop and self._loop.limit and (note := self._loop.limit.describe_misfits()):
+            context.note(note)
         if files := context.recorder.done_files:
             context.work_done = {
                 "files": files,
@@ -117,6 +122,13 @@ class Work:
                 "busy_s": round(context.learnt.busy_s - self._busy_before_s, 3),
                 "processes": count_workers(context.config),
             }
+
+    def _note_cut_off(self) -> None:
+        """Note which files the time limit has cut off; told once, since the next night may well cut them off, too."""
+        names = sorted(map(str, self._context.recorder.origins_cut_off))
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        what = f"cut off by the time limit: {', '.join(names[:_NAMED])}{more}"
+        self._context.note(f"{what}; what is cut off each time needs a longer --max-time, or --grace")
 
 
 class EarlyJobs:

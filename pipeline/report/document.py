@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP, PolicyStop
+from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP, PolicyStop, Unfollowed
 from pipeline.messages import Group, Histogram, Measures, Origin
 from pipeline.records import dataclass
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
@@ -114,8 +114,8 @@ def _verdict(summary: Summary) -> dict[str, Any]:
 def _level_and_text(summary: Summary) -> tuple[str, str]:
     code = summary.exit
     if code > SIGNALLED:
-        name = signal.Signals(code - SIGNALLED).name
-        return "fair", f"Exit {code}: stopped by {name}; what is done is safe, and the same line resumes"
+        who = "a person" if code == Unfollowed.exit_code else signal.Signals(code - SIGNALLED).name
+        return "fair", f"Exit {code}: stopped by {who}; what is done is safe, and the same line resumes"
     if code == 1:
         what = [counted(summary.failed, "output") + " failed"] if summary.failed else []
         if summary.new_failed == summary.failed > 0:

@@ -13,7 +13,7 @@ from pipeline.messages import MOVED, Origin, Outcome, Result
 from pipeline.records import dataclass
 from pipeline.report.failure_group import SummaryGroup
 from pipeline.stdio import has_color, in_color, print_error
-from pipeline.text import command_for, in_general, printable
+from pipeline.text import command_for, in_general, printable, quoted
 
 # What a failure is counted as, where its text has figures of its own.
 _REASONS = {"members_failed": "members failed"}
@@ -23,6 +23,8 @@ _KINDS = 6
 _KEPT = 20
 # How many groups of failures are shown, and how many are told apart at all: texts that all differ must fill no memory.
 _SHOWN_GROUPS, _MAX_GROUPS = 10, 1000
+# The verbs that take `--set`, of those that a command may have.
+_VERBS_WITH_EDITS = ("run", "plan", "check")
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Summary:
     """The number of files that had to make room for outputs and may be a person's, or were made of what is gone."""
     held: int = 0
     """The number of outputs that were not tried again, since they failed too often or were dismissed."""
+    tried_for_all: list[tuple[Origin, str]] = field(default_factory=list)
+    """Those of them that were tried all the same, one for all that had failed alike, and failed as before."""
     pruned: int = 0
     seconds: float = 0.0
     exit: int = 0
@@ -68,6 +72,8 @@ class Summary:
     """The absolute path of the run's log."""
     report: str = ""
     """The absolute path of the run's report; empty if none was written."""
+    edits: tuple[str, ...] = ()
+    """The `--set` edits with which the run was made."""
     stopped: str = ""
     """The reason for which the run ended early; empty if it did not."""
     remedy: str = ""
@@ -113,6 +119,9 @@ class Summary:
                 self.skipped += 1
             elif result.is_failure:
                 self.add_failure(outcome.origin, result)
+            elif result.code == "held":
+                self.held += 1
+                self.tried_for_all.append((outcome.origin, result.stage))
             else:  # nothing is left to be made, as in a run that began a moment later
                 self.vanished += 1
 
@@ -166,6 +175,15 @@ class Summary:
         notes = {"notes": dict(self.remarks.most_common())} if self.remarks else {}
         return {key: getattr(self, key) for key in keys} | {"seconds": round(self.seconds, 3)} | kinds | notes
 
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command that does something with the pipeline as this run had it; empty if there is none."""
+        if not self.edits or verb in _VERBS_WITH_EDITS:
+            edits = (word for edit in self.edits for word in ("--set", quoted(edit)))
+            return command_for(verb, self.yaml, *options, *edits)
+        has_other_state = any(edit.partition("=")[0].strip() == "state" for edit in self.edits)
+        # What is on record can be told without the edits; to prune without them would remove what is wanted.
+        return "" if verb != "failures" or has_other_state else command_for(verb, self.yaml, *options)
+
     def lines(self, *, verbose: bool = False) -> list[str]:
         """Return the lines of the summary: one if all is well; with `verbose`, failures have their tracebacks."""
         shown_groups = self.first_groups(self.groups.values())
@@ -175,7 +193,7 @@ class Summary:
             lines += group.lines(verbose=verbose, mark=mark if group.is_new else "")
         lines += [f"  {each}" for each in self.cut_off]
         if more := self.failed - sum(group.outputs for group in shown_groups):
-            lines.append(f"  ... and {more:,} more: {command_for('failures', self.yaml)}")
+            lines.append(f"  ... and {more:,} more: {self.command('failures') or self.log}")
         if len(self.reasons) > 1:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
             lines.append(f"reasons: {reasons}")
@@ -238,7 +256,8 @@ class Summary:
 def next_commands(summary: Summary) -> tuple[str, ...]:
     """Return the commands that help after a run, the one to begin with first."""
     # Only a run that had nothing to do does not know its YAML.
-    return tuple(command_for(verb, summary.yaml, *more) for verb, *more in _next_steps(summary)) if summary.yaml else ()
+    commands = [summary.command(verb, *more) for verb, *more in _next_steps(summary)] if summary.yaml else []
+    return tuple(filter(None, commands))
 
 
 def _next_steps(summary: Summary) -> Iterator[tuple[str, ...]]:

@@ -204,6 +204,31 @@ def test_held_files_are_silent_and_said_once_a_week(project: Project, pipeline: 
     assert (pipeline().returncode, fact(project, "told_held_at")) == (0, None)
 
 
+def test_commands_repeat_the_edits_of_the_run(project: Project, pipeline: Pipeline) -> None:
+    """Whoever follows them makes nothing anew, as he would with the options of pipeline.yaml."""
+    edit = ("--set", "stages.up.output=out/{name}.x y", "--set", "errors.hold_after=1")
+    assert [pipeline(*edit).returncode for _ in range(2)] == [1, 6]
+    set_fact(project, "told_held_at", time.time() - WEEK_S)
+    said = "run FILE --retry-failed --set 'stages.up.output=out/{name}.x y' --set errors.hold_after=1;"
+    assert said.replace("FILE", f"{project.folder}/pipeline.yaml") in pipeline(*edit).stderr
+
+
+def test_what_is_tried_for_all_that_failed_alike_is_held(project: Project, pipeline: Pipeline) -> None:
+    """It fails as before each night: silence, exit 6, and no attempt more; the reminder names it."""
+    project.edit("pipeline.yaml", "engine", "errors: {hold_after: 1}\nengine")
+    for name in ("bad2", "bad3"):
+        project.write(f"in/{name}", "not a number")
+    assert pipeline().returncode == 1
+    for _ in range(3):
+        silent = pipeline()
+        assert (silent.returncode, silent.stderr) == (6, "")
+    set_fact(project, "told_held_at", time.time() - WEEK_S)
+    assert "held, since they failed too often: bad, bad2, bad3 (3 JSONDecodeError)" in pipeline().stderr
+    with ledger_of(project.folder) as ledger:
+        assert [each.attempts for each in ledger.failures.all()] == [1, 1, 1]
+    assert pipeline("--retry-failed").returncode == 1
+
+
 def test_a_clock_that_was_ahead_silences_nothing(project: Project, pipeline: Pipeline) -> None:
     """What was told in a time to come is told again."""
     project.edit("pipeline.yaml", "engine", "errors: {hold_after: 1}\nengine")

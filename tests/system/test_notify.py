@@ -23,6 +23,7 @@ from pipeline.config.load import load_config
 from pipeline.errors import RunHangs
 from pipeline.operations import hand_watch
 from pipeline.operations.run import run
+from pipeline.operations.standing import status_of, verdict_on
 from pipeline.operations.telling import Settings, Teller, tell_refused
 from pipeline.planning.selection import Selection
 from pipeline.report import notify
@@ -284,6 +285,19 @@ def test_a_run_that_a_person_stops_has_not_failed(tmp_path: Path, server: Heartb
     assert events(project) == []
 
 
+def test_who_leaves_the_outcomes_has_stopped_the_run(tmp_path: Path, server: Heartbeats) -> None:
+    """As Ctrl-C does: no alarm, neither by a program nor by `status --check`."""
+    project = project_in(tmp_path, f"ping: {server.url}/a", f"{{on: {EVERY}, argv: [./tell]}}")
+    assert project.run().exit == 0
+    project.write("in/b", "text")
+    summary = run(load_config(tmp_path / "pipeline.yaml"), Selection(), is_followed=lambda: False)
+    assert summary.exit == 130 and summary.untold == []
+    assert server.paths[2:] == ["/a/start", "/a/log"] and events(project) == ["success 0"]
+    assert verdict_on(status_of(str(tmp_path / "pipeline.yaml"))).text.startswith("OK, last success ")
+    report = json.loads((tmp_path / ".pipeline/pipeline/reports/report.json").read_text())
+    assert report["verdict"]["text"].startswith("Exit 130: stopped by a person; ")
+
+
 def break_root(project: Project) -> None:
     shutil.rmtree(project.folder / "in")
 
@@ -365,6 +379,23 @@ def test_a_part_of_the_files_is_no_night(tmp_path: Path, pipeline: Pipeline, ser
     assert pipeline("--only", "b").returncode == 1
     assert events(project) == ["failure 1"] and server.paths == ["/a/fail"]
     assert pipeline("--only", "a").returncode == 0 and len(told(project)) == 1
+
+
+def test_a_file_that_is_left_for_the_next_run_has_not_recovered(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Somebody may be writing to it; whoever was told that it fails is told once it is made, or dismissed."""
+    project = project_in(tmp_path, f"{{on: {EVERY}, argv: [./tell]}}")
+    bad = project.write("in/b", "bad")
+    assert pipeline("pipeline.yaml").returncode == 1
+    project.edit("pipeline.yaml", "inputs: in", "inputs: {root: in, settle: 1h}")
+    os.utime(tmp_path / "in/a", (1e9, 1e9))
+    os.utime(bad)
+    assert pipeline("pipeline.yaml").returncode == 0
+    assert events(project) == ["failure 1"]
+    os.utime(bad, (1e9, 1e9))
+    assert pipeline("pipeline.yaml").returncode == 1
+    assert pipeline("failures", "--dismiss", "b").returncode == 0
+    assert pipeline("pipeline.yaml").returncode == 0
+    assert events(project) == ["failure 1", "failure 1", "recovery 0"]
 
 
 def test_a_file_that_is_stuck_is_told_while_the_run_is_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

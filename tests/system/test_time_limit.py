@@ -113,6 +113,22 @@ def test_a_job_that_is_known_not_to_fit_is_not_started(project: Project) -> None
 
 
 @ENGINES
+def test_a_file_that_fits_into_no_run_is_told_once(project: Project) -> None:
+    """Else it would be left for ever, and nobody know; what the others take changes nothing of it."""
+    project.write("in/first", "x")
+    assert project.run().done == 1
+    project.write("in/big", BIG)
+    learn(project, up=DAYS_S)
+    text = "big needs about 12 days: longer than --max-time 1h, so that no run with it does that"
+    for is_new in (True, False):
+        summary = run_within(project, MaxTime("1h", time.monotonic() + 3600, 3600.0))
+        assert (summary.exit, summary.notes) == (5, [text])
+        assert (text in summary.news()) is is_new
+    learn(project, up=3000.0)  # only what is left of this run is too short
+    assert run_within(project, MaxTime("1h", time.monotonic() + 60, 3600.0)).notes == []
+
+
+@ENGINES
 def test_of_a_first_run_the_rest_is_left(project: Project) -> None:
     """Nothing is known of any file, and some are done while others are still looked for; nothing is half done."""
     for number in range(300):
@@ -156,13 +172,38 @@ def test_what_is_in_hand_far_beyond_the_limit_is_cut_off(project: Project) -> No
     """After the grace, as after a signal; the file is named, and no attempt is counted: it is held by no night."""
     project.edit("pipeline.yaml", "engine:", "errors: {hold_after: 1}\nengine:")
     project.write("in/a", "wait")
-    for _ in range(2):
+    for is_new in (True, False):
         up = UpOnceInHand()
         summary = run_within(project, up.limit, [up], grace_s=0.2)
         assert summary.exit == 5 and "what was in hand was cut off; 1 file left" in summary.stopped
         assert len(summary.cut_off) == 1 and summary.cut_off[0].startswith("a: cut off after")
+        assert summary.notes[0].startswith("cut off by the time limit: a; what is cut off each time needs a longer ")
+        assert bool(summary.news()) is is_new
     project.write("go", "")
     assert project.run().done == 1
+
+
+@pytest.mark.parametrize("engine", [POOL])
+def test_what_is_to_be_tried_again_is_left(project: Project) -> None:
+    """It has not failed, and counts no attempt."""
+    project.edit("pipeline.yaml", "engine:", "retry: {max: 1, backoff: 1h}\nengine:")
+    tell = 'if text.startswith("bad"):\n        (GO.parent / "tried").touch()\n'
+    project.edit("stages/upper.py", 'if text.startswith("bad"):\n', tell)
+    project.write("in/a", "wait")
+    project.write("in/b", "bad")
+
+    class UpOnceTried(UpOnceInHand):
+        def on_in_hand(self, jobs: Sequence[InHand]) -> None:
+            if (project.folder / "tried").exists():
+                super().on_in_hand(jobs)
+                project.write("go", "")
+
+    up = UpOnceTried()
+    summary = run_within(project, up.limit, [up], grace_s=3600)
+    assert (summary.exit, summary.done, summary.failed) == (5, 1, 0)
+    assert summary.stopped == "by its time limit of 1h, all well so far; 1 file left; the same line resumes"
+    with ledger_of(project.folder) as ledger:
+        assert not list(ledger.failures.all())
 
 
 @ENGINES

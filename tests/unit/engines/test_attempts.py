@@ -162,16 +162,6 @@ def test_texts_stay_short() -> None:
     assert len(attempt.output) < KEPT_BYTES + 100
 
 
-def test_a_job_is_answered_when_each_target_has_a_result() -> None:
-    """While draining, what was only to be retried is delivered as it failed."""
-    attempt = Attempt(job("x", "web", "print"), retries_left=1)
-    assert not attempt.is_answered
-    attempt.add_outcome(outcome(attempt, done("print")))
-    assert not attempt.is_answered
-    attempt.add_outcome(outcome(attempt, failed("web")))
-    assert attempt.is_answered
-
-
 @pytest.mark.parametrize(
     ("stage", "names"),
     [
@@ -202,7 +192,7 @@ def test_who_claims_memory_has_not_failed() -> None:
     claim = outcome(attempt, done("web"), failed("print", "memory"), claimed_bytes=300)
     assert not attempt.is_settled_by(claim)
     assert attempt.add_outcome(claim) is NextStep.RUN_LARGE
-    assert (attempt.claimed_bytes, remaining(attempt), attempt.is_answered) == (300, ["print"], False)
+    assert (attempt.claimed_bytes, remaining(attempt)) == (300, ["print"])
     assert not (attempt.needs_memory or attempt.remaining.is_again)
     assert attempt.add_outcome(outcome(attempt, failed("print", "memory"))) is NextStep.RUN_LAST
     assert attempt.add_outcome(outcome(attempt, done("print"))) is NextStep.DELIVER
@@ -216,7 +206,7 @@ def test_a_claim_that_a_stage_has_caught_counts_all_the_same() -> None:
     caught = outcome(attempt, done("web"), claimed_bytes=300, late_code=(late,))
     assert not attempt.is_settled_by(caught)
     assert attempt.add_outcome(caught) is NextStep.RUN_LARGE
-    assert (remaining(attempt), attempt.remaining.is_again, attempt.is_answered) == (["web"], True, False)
+    assert (remaining(attempt), attempt.remaining.is_again) == (["web"], True)
     again = outcome(attempt, done("web"))
     assert not attempt.is_settled_by(again), "it would not tell what was loaded, which no worker says twice"
     assert attempt.add_outcome(again) is NextStep.DELIVER

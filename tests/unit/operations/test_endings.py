@@ -78,6 +78,23 @@ def test_files_that_are_held_have_not_recovered(tmp_path: Path) -> None:
         memory.learn(entry, ending, is_told=True)
 
 
+def test_what_was_not_looked_at_has_not_recovered(tmp_path: Path) -> None:
+    """A run may leave failing files for the next one, with any exit code of those that are well."""
+    entry, memory = Entry(EVERY, ("tell",)), Memory.load(str(tmp_path))
+    for ending, event in (
+        (Ending(1, "", new_failed=1), "failure"),
+        (Ending(0, "", is_failing=True), ""),
+        (Ending(5, "", recovered=1, is_failing=True), ""),
+        (Ending(1, ""), ""),
+        (Ending(3, ""), "failure"),
+        (Ending(0, "", is_failing=True), "recovery"),
+        (Ending(1, ""), "failure"),
+        (Ending(0, "", recovered=1), "recovery"),
+    ):
+        assert event_of(entry, memory.exit_known_to(entry), ending) == event
+        memory.learn(entry, ending, is_told=True)
+
+
 def test_a_run_that_hangs_is_told_as_such() -> None:
     """To whoever asks for it; to others it is a failure like any other, and both are told once."""
     hung = Ending(3, "", is_hung=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.messages import FailureKind, Outcome, Result, Source
-from pipeline.report.summary import Summary, print_summary
+from pipeline.report.summary import Summary, next_commands, print_summary
 
 
 def outcome(
@@ -206,3 +206,24 @@ def test_notes_are_counted_by_what_they_have_in_common() -> None:
         notes = ((f"first frame only, of {frames}", "first frame only"),)
         summary.add(Outcome(Source(b"a", 1, 1), (Result("up", b"/out/a", "done", notes=notes),)))
     assert "2 done with a note: first frame only" in summary.lines()
+
+
+@pytest.mark.parametrize(
+    ("edits", "more", "commands"),
+    [
+        (("stages.up.with.mark=it's",), {"exit": 3},
+         ("run FILE --set 'stages.up.with.mark=it'\"'\"'s'",)),
+        (("a=1", "b=2"), {"exit": 6, "held": 1}, ("failures FILE", "run FILE --retry-failed --set a=1 --set b=2")),
+        (("a=1",), {"exit": 2}, ("check FILE --set a=1",)),
+        (("a=1",), {"exit": 4, "remedy": "prune"}, ()),
+        (("state = other",), {"exit": 1, "failed": 1}, ()),
+    ],
+)  # fmt: skip
+def test_a_command_after_edits_has_them_or_there_is_none(
+    edits: tuple[str, ...], more: dict[str, Any], commands: tuple[str, ...]
+) -> None:
+    """Without them it would make what is good anew, or look at another state."""
+    summary = Summary(yaml="/srv/p.yaml", edits=edits, **more)
+    assert next_commands(summary) == tuple(
+        f"python -m pipeline {each.replace('FILE', '/srv/p.yaml')}" for each in commands
+    )
