@@ -9,11 +9,11 @@ from typing import Any
 from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP, PolicyStop
 from pipeline.messages import Group, Histogram, Measures, Origin
 from pipeline.records import dataclass
+from pipeline.report.comparison import FORMAT
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
 from pipeline.report.summary import Summary, next_commands
 from pipeline.text import counted
 
-FORMAT = 1
 # Digits of seconds: more are noise.
 _DIGITS = 6
 _COUNTS = (
