@@ -314,6 +314,30 @@ def test_a_full_disk_costs_one_warning(project: Project, pipeline: Pipeline, tmp
         assert "Traceback" in said
 
 
+@pytest.mark.parametrize("kind", ["a link", "a dangling link", "a file", "a FIFO"])
+def test_what_is_no_folder_of_reports_costs_one_warning(project: Project, pipeline: Pipeline, kind: str) -> None:
+    """Nothing is written or removed behind it, the next run goes on, and readers find no report."""
+    project.write("in/a", "text")
+    assert pipeline().returncode == 0
+    (name,) = (each.stem for each in reports(project).glob("2*.json"))
+    theirs = reports(project).rename(project.folder / "theirs")
+    before = sorted(theirs.iterdir())
+    if kind == "a FIFO":
+        os.mkfifo(reports(project))
+    elif kind == "a file":
+        reports(project).write_text("mine")
+    else:
+        reports(project).symlink_to(theirs if kind == "a link" else "nowhere")
+    project.write("in/b", "text")
+    ended = pipeline()
+    assert ended.returncode == 0 and (project.folder / "out/b").read_text() == "TEXT"
+    assert ended.stderr.count("the report was not written: ") == 1 and f"{STATE}/reports" in ended.stderr
+    assert sorted(theirs.iterdir()) == before
+    assert pipeline().returncode == 0
+    assert "there is no report in " in pipeline("report").stderr
+    assert "report: none" in pipeline("runs", "show", name).stdout
+
+
 def run_on(folder: Path) -> tuple[Project, Summary]:
     project = Project(folder)
     project.write("in/a", "text")
