@@ -38,7 +38,7 @@ RESULTS = st.from_type(Result)
 SECONDS = st.floats(allow_nan=False)  # which equals nothing
 FAILURES = st.builds(
     WorkerFailure, st.sampled_from(["error", "crashed"]), st.integers(0, 9), st.text(),
-    usage=st.none() | st.builds(Usage, SECONDS, st.none() | SECONDS, SECONDS),
+    usage=st.none() | st.builds(Usage, SECONDS, st.none() | SECONDS),
 )  # fmt: skip
 HANDED = st.builds(Handed, st.integers(0, 9), BEGINS, st.lists(st.text()).map(tuple))
 
