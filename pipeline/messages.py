@@ -232,15 +232,25 @@ class LateFile(NamedTuple):
     """The digest of what was loaded; of a source, without layout and comments."""
 
 
+class Lost(NamedTuple):
+    """A try of a job in which its worker died."""
+
+    seat: int
+    """The number of the worker's slot."""
+    seconds: float
+
+
 class Usage(NamedTuple):
-    """When a job began, and what it took besides the seconds of its outcome; measured for a trace only."""
+    """When a job began, and what it took besides the seconds of its outcome; measured for a trace, and of deaths."""
 
     start_s: float
     """The time at which it began, in seconds since 1970."""
     cpu_s: float | None
     """The CPU seconds of the worker and of the programs for which it waited; None if its worker died."""
-    lost_s: float = 0.0
-    """The seconds of the tries in which its worker died."""
+    seat: int | None = None
+    """The number of the slot of the worker that began it."""
+    lost: tuple[Lost, ...] = ()
+    """The tries in which its worker died."""
 
     def merged(self, other: Usage | None) -> Usage:
         """Return the usage of a job of which another try, or another part, took `other`."""
@@ -248,7 +258,8 @@ class Usage(NamedTuple):
             return self
         known = [each.cpu_s for each in (self, other) if each.cpu_s is not None]
         cpu_s = sum(known) if known else None
-        return Usage(min(self.start_s, other.start_s), cpu_s, self.lost_s + other.lost_s)
+        first = min(self, other, key=lambda each: each.start_s)
+        return Usage(first.start_s, cpu_s, first.seat, self.lost + other.lost)
 
 
 class Outcome(NamedTuple):
@@ -291,6 +302,16 @@ class Outcome(NamedTuple):
     def source(self) -> Source | None:
         """The source; None for a group."""
         return self.origin if isinstance(self.origin, Source) else None
+
+    @property
+    def lost(self) -> tuple[Lost, ...]:
+        """The tries in which its worker died."""
+        return self.usage.lost if self.usage else ()
+
+    @property
+    def spent_s(self) -> float:
+        """The seconds of all tries, those too in which its worker died."""
+        return self.seconds + sum(each.seconds for each in self.lost)
 
 
 class StageInfo(NamedTuple):

@@ -42,7 +42,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(found.text, end="")
         return 0
     page = found.file.with_suffix(".html")
-    shown_file = page if page.exists() else found.file
+    shown_file = page if page.is_file() else found.file
     print(shown(os.fsencode(shown_file)))
     if arguments.open:
         _open(shown_file)

@@ -99,5 +99,5 @@ def outcome_of(job: Row, row: Row, seat: int, usage: UsageRow | None) -> Outcome
         at += MADE_WIDTH
     seconds, source_digest, peak_bytes = row[:ANSWER_WIDTH]
     head = job[0], tuple(results), seconds, *NOTHING_SAID, source_digest, *NO_MORE, peak_bytes, seat
-    outcome: Outcome = made(Outcome, (*head, usage and Usage(*usage)))
+    outcome: Outcome = made(Outcome, (*head, usage and Usage(*usage, seat)))
     return outcome

@@ -86,6 +86,13 @@ class PoolSettings:
     """Seconds before the first retry; doubled for each further one."""
     preload: tuple[str, ...] = ()
     """Modules that the forkserver imports once for all its workers."""
+    first_seat: int = 0
+    """The number of slots of the pools before this one."""
+
+
+def count_slots(processes: int) -> int:
+    """Return the number of slots: twice as many as workers, since a new one may start before another is reaped."""
+    return 2 * processes + 2
 
 
 @dataclass(frozen=True)
@@ -419,7 +426,7 @@ class PoolEngine:
         for number in sorted(self._in_flight, reverse=True):
             self._put_back_interrupted(self._in_flight.pop(number))
         for worker in self._session.workers:
-            self._restarts[worker.slot.number] += 1
+            self._restarts[worker.slot.seat] += 1
         self._close_session()
         if self._rebuilds >= MAX_REBUILDS_IN_A_ROW:
             self._failure = EnvironmentFailure(
@@ -462,8 +469,7 @@ class PoolEngine:
 
     def _open_supervisor(self) -> Supervisor:
         settings = self._settings
-        # Twice as many slots as workers: a replacement may start before its predecessor is reaped.
-        table = SlotTable(2 * settings.processes + 2)
+        table = SlotTable(count_slots(settings.processes), first_seat=settings.first_seat)
         limit = settings.max_memory_bytes
         self._allocator = SlotAllocator(
             table, self._folder, self._close_fds, settings.maxtasksperchild, limit, self._scratch, self._set_aside

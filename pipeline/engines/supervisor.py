@@ -27,7 +27,7 @@ from pipeline.engines.slots import SlotAllocator, Snapshot, State
 from pipeline.errors import EnvironmentFailure, WorkersFailed
 from pipeline.files.clocks import wall_time_s
 from pipeline.files.process_limits import start_thread
-from pipeline.messages import FailureKind, Usage
+from pipeline.messages import FailureKind, Lost, Usage
 from pipeline.records import dataclass
 from pipeline.text import format_bytes, indented
 
@@ -231,9 +231,9 @@ class Supervisor:
             self._dead_starts = self._killed_starts = 0
         if last.state in (State.IDLE, State.WORKING, State.SPOILT) or worker.was_abandoned:
             failure = _failure_of(worker, last, code, output, self._is_memory_kill(code))
-            failure = failure._replace(seat=worker.slot.number, usage=_usage_until_now(last))
+            failure = failure._replace(seat=worker.slot.seat, usage=_usage_until_now(worker, last))
             self.events.put(WorkerDeath(last, failure, worker.held_bytes))
-        self._restarts[worker.slot.number] += 1
+        self._restarts[worker.slot.seat] += 1
 
     def _is_memory_kill(self, code: int) -> bool:
         """Return whether the kernel has killed more processes for want of memory than deaths were explained by that."""
@@ -272,12 +272,12 @@ def _is_still_running(reason: KillReason, now: Snapshot) -> bool:
     return is_same_job and reason.stage_since_ns in (None, now.stage_since_ns)
 
 
-def _usage_until_now(last: Snapshot) -> Usage | None:
+def _usage_until_now(worker: Worker, last: Snapshot) -> Usage | None:
     """Return when the job began that a worker was running, and how long it has had; None if it was running none."""
     if last.state != State.WORKING:
         return None
-    spent_s = (time.monotonic_ns() - last.since_ns) / 1e9
-    return Usage(wall_time_s(last.since_ns), None, spent_s)
+    spent_s, seat = (time.monotonic_ns() - last.since_ns) / 1e9, worker.slot.seat
+    return Usage(wall_time_s(last.since_ns), None, seat, (Lost(seat, spent_s),))
 
 
 def _failure_of(worker: Worker, last: Snapshot, code: int, output: str, is_memory_kill: bool) -> WorkerFailure:

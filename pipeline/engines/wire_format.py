@@ -132,7 +132,7 @@ def _whole(answer: Answer, seat: int, usage: UsageRow | None) -> Answer:
     """Return an answer that crossed whole, with what the parent is told of its job beside it."""
     if isinstance(answer, WorkerFailure):
         return answer
-    return answer._replace(seat=seat, usage=Usage(*usage) if usage else None)
+    return answer._replace(seat=seat, usage=Usage(*usage, seat) if usage else None)
 
 
 def _sendable(answer: Answer) -> Answer:

@@ -207,7 +207,7 @@ def run_batch(batch: tuple[int, bytes, int | None]) -> Reply:
         number, packed, allowance.allowed_bytes = batch
         jobs = wire_format.unpack_jobs(packed)
         answers, usages, seconds = _loop.run(number, jobs)
-        reply = number, wire_format.pack_answers(jobs, answers, slot.number, usages), seconds, call_times.take()
+        reply = number, wire_format.pack_answers(jobs, answers, slot.seat, usages), seconds, call_times.take()
     except BaseException:  # Pool would hand it to the parent, where no file can be blamed for it
         traceback.print_exc()
         os._exit(1)

@@ -52,7 +52,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 # The names of ours in a state folder; those of the ledger, its copies and what SQLite has beside them begin alike. Its
 # own temporaries are no matter: they are removed before they are written, and whoever cannot do that says so.
-_FOLDERS = ("runs", "reports", "scratch", "slots", "set-aside")
+# What is wrong with the folder of reports is the business of the report, and of no run.
+_FOLDERS = ("runs", "scratch", "slots", "set-aside")
 _FILES = ("lock", "id", "id.new", "progress.json", "progress.new", SEAL_FILE, f"{SEAL_FILE}.new",
           NOTE_FILE, f"{NOTE_FILE}.new", QUIET_RUNS_FILE, TOLD_FILE, f"{TOLD_FILE}.new")  # fmt: skip
 _LEDGER = re.compile(r"ledger.*(?<!\.new)")
@@ -124,6 +125,8 @@ class State:
         """
         file = report_of_run(self.folder, self.run)
         folder = file.parent
+        if folder.is_symlink():  # what is written or removed behind it may be anybody's
+            raise NotADirectoryError(errno.ENOTDIR, "no folder, but a link; remove it", folder)
         folder.mkdir(exist_ok=True)
         kept = {file.name: data, LATEST_REPORT: data}
         if page is not None:
@@ -307,8 +310,10 @@ def reports_of_runs(folder: Path) -> list[Path]:
     """Return the reports of the runs in a state folder, each as JSON, the oldest first.
 
     Their order is that in which they were written: that of the names is another for runs within a second, or in the
-    hour by which a clock is set back.
+    hour by which a clock is set back. Behind a link there are none of ours.
     """
+    if reports_folder(folder).is_symlink():
+        return []
 
     def written_at(report: Path) -> tuple[int, str]:
         with suppress(OSError):

@@ -252,7 +252,7 @@ class Outputs:
         bytes_out = sum(each.size_bytes for each in result.parts) if result.parts else result.size_bytes
         bytes_in = outcome.bytes_in if outcome.source is None else source_size
         # What a job took is told once, in the row that stands for all its parts.
-        cost = (outcome.seat, outcome.seconds, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
+        cost = (outcome.seat, outcome.spent_s, outcome.peak_bytes, bytes_in) if part is None else (None,) * 4
         self.pending.append((record, (*cost, bytes_out if has_file or result.parts else None, None)))
 
     def add_made(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,9 +21,14 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import Cost, PastRun
 from pipeline.ledger.session import open_to_read
 from pipeline.records import dataclass
+from pipeline.report.comparison import FORMAT, is_report
 from pipeline.report.standing import LIVE, read_progress
 from pipeline.text import shown
 
+# More than there can be, and no more than a ledger can be asked for.
+_MOST_ROWS = 2**62
+# Where a report would be there is no regular file, or none any more.
+_NO_FILE = (errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.ENXIO)
 _LAST = re.compile(r"last(?:-(\d{1,9}))?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -81,14 +87,16 @@ class Costs:
 
 def costs_of(ledger: Ledger, run: PastRun, most: int) -> Costs:
     """Return the sources that cost a run most, so many of each kind."""
+    most = min(most, _MOST_ROWS)
     return Costs(ledger.runs.costs(run.name, "seconds", most), ledger.runs.costs(run.name, "bytes_out", most))
 
 
 def files_of(config: Config, run: PastRun) -> tuple[Path | None, Path | None]:
     """Return the log and the report of a run, as far as they are kept still."""
     log, report = log_of_run(config.state, run.name), report_of_run(config.state, run.name)
-    reports = (each for each in (report.with_suffix(".html"), report) if each.exists())
-    return log if log.exists() else None, next(reports, None)
+    reports = (each for each in (report.with_suffix(".html"), report) if each.is_file())
+    has_reports = not report.parent.is_symlink()
+    return log if log.exists() else None, next(reports, None) if has_reports else None
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------
@@ -101,6 +109,8 @@ class Report:
         self.file = file
         self.text = read_regular(file).decode("utf-8")
         self.fields: dict[str, Any] = json.loads(self.text)
+        if not is_report(self.fields):
+            raise ValueError(f"no report of format {FORMAT}")
         self.number: int = self.fields["number"]
 
 
@@ -145,9 +155,12 @@ def _why_without_report(run: PastRun, on: str) -> str:
 
 
 def _reports(state_folder: Path) -> Iterator[Report]:
-    """Yield the reports, the newest first, but for files that are none, such as one that was edited."""
+    """Yield the reports, the newest first, but for files that are none, such as one that was edited, or a FIFO."""
     for file in reversed(reports_of_runs(state_folder)):
         try:
             yield Report(file)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             continue
+        except OSError as error:  # one that is denied, or lies on a bad disk, may well be one
+            if error.errno not in _NO_FILE:
+                raise

@@ -143,6 +143,8 @@ class Recorder:
         """The sources and groups that workers had in hand when the run was stopped at once."""
         self._failed_on_their_way: set[bytes] = set()
         """The files that failed in one pool and are still expected from another."""
+        self._spent_s: dict[bytes, float] = {}
+        """The seconds that a file has taken in one pool, as long as another goes on with it."""
         self._learnt = learnt
         self._committed_at = self._learnt_kept_at = time.monotonic()
 
@@ -295,6 +297,16 @@ class Recorder:
                 ways = "inputs are only read; have it make a file of its own, or run when nobody else is at work there"
                 self._log.stop(EnvironmentFailure.exit_code, f"{what}; {ways}")
 
+    def _with_seconds_before(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with the seconds that other pools had the file before."""
+        source = outcome.source
+        if source is None or not (outcome.goes_on or self._spent_s):
+            return outcome
+        before_s = self._spent_s.pop(source.path, 0.0)
+        if outcome.goes_on:
+            self._spent_s[source.path] = before_s + outcome.spent_s
+        return outcome._replace(seconds=before_s + outcome.seconds)
+
     def _count_failed(self, outcome: Outcome) -> None:
         """Count a file in which a stage failed, once even if it fails in several pools."""
         source = outcome.source
@@ -326,7 +338,7 @@ class Recorder:
         if self._parts:
             self._parts.update(outcome)
         outcome = self._with_places(outcome)
-        if new := self._ledger.record(outcome, self._key, self._recipes, is_attempt):
+        if new := self._ledger.record(self._with_seconds_before(outcome), self._key, self._recipes, is_attempt):
             results = (each._replace(is_new=each.status == "failed" and each.stage in new) for each in outcome.results)
             outcome = outcome._replace(results=tuple(results))
         self._summary.add(outcome)

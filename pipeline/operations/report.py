@@ -19,7 +19,7 @@ from pipeline.engines.measuring import merged
 from pipeline.files.file_system import describe
 from pipeline.files.state_dir import reports_folder
 from pipeline.ledger.origins import key_of, origin_of
-from pipeline.operations.launch import count_workers
+from pipeline.operations.launch import count_workers, pools_of
 from pipeline.operations.run_context import RunContext
 from pipeline.operations.side_process import beside
 from pipeline.planning.decisions import ACTIONS, text_of
@@ -75,6 +75,7 @@ def _make(context: RunContext) -> dict[str, Any]:
         host=os.uname().nodename,
         versions=context.ledger.runs.versions(),
         options=context.config.edits,
+        pools=pools_of(context.config) if context.statistics else [],
         processes=count_workers(context.config) if context.statistics else 0,
         plan=_planned(context),
         runs=list(map(_short, runs)),

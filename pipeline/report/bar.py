@@ -10,6 +10,7 @@ from typing import Protocol
 from pipeline.messages import InHand, Outcome
 from pipeline.observer import RunObserver
 from pipeline.report.progress import Progress
+from pipeline.report.whole_files import WholeFiles
 from pipeline.stdio import has_escapes
 from pipeline.text import indented
 
@@ -37,6 +38,7 @@ class TerminalObserver(RunObserver):
         self._has_bar = has_bar
         self._is_verbose = is_verbose
         self._progress = Progress()
+        self._whole_files = WholeFiles()
         self._display: _Display | None = None
 
     def on_held(self, outputs: int) -> None:
@@ -55,12 +57,11 @@ class TerminalObserver(RunObserver):
             self._display.refresh()
 
     def on_outcome(self, outcome: Outcome) -> None:
-        self._progress.failed += any(each.is_failure for each in outcome.results)
-        if outcome.goes_on:
-            return
         if self._is_verbose and outcome.output:
             self._print(f"{outcome.origin} printed:\n{indented(outcome.output)}")
-        self._count(1)
+        if whole := self._whole_files.add(outcome):
+            self._progress.failed += any(each.is_failure for each in whole.results)
+            self._count(1)
 
     def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         self._count(len(outcomes))

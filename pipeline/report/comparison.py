@@ -8,6 +8,23 @@ from typing import Any
 from pipeline.records import NamedTuple
 
 Report = Mapping[str, Any]
+# The number of the meaning that the keys of a report have.
+FORMAT = 1
+# What of a report is read again: the members of an object, `...` for any of them, and what a list has.
+_READ = {
+    "run": str,
+    "number": int,
+    "started": float,
+    "seconds": float,
+    "exit": int,
+    "counts": {...: int},
+    "bytes": {"in": int, "out": int, "saved": int},
+    "timeline": {"files": [int]},
+    "stages": [{"name": str, "total_s": float}],
+    "failures": [{"stage": str, "kind": str, "reason": str, "files": int, "examples": [{"source": str}]}],
+}
+# No number in a report is as large.
+_MOST = 2**62
 # The counts that are not of outputs.
 _OF_FILES = ("sources", "unmatched")
 
@@ -20,6 +37,25 @@ class Row(NamedTuple):
     """What the figure counts: files, outputs, seconds, bytes, or files a second; empty for an exit code."""
     before: float | None
     after: float | None
+
+
+def is_report(fields: Any) -> bool:
+    """Return whether what a file says is a report in our format, and so can be compared."""
+    return _fits(fields, _READ) and fields.get("format") == FORMAT
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return False
+        if ... in shape:
+            return all(_fits(each, shape[...]) for each in value.values())
+        return all(key in value and _fits(value[key], each) for key, each in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(each, shape[0]) for each in value)
+    if shape is str:
+        return isinstance(value, str)
+    return isinstance(value, (int, shape)) and not isinstance(value, bool) and abs(value) < _MOST
 
 
 def compare(before: Report, after: Report) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 from pipeline.errors import HELD_ONLY, SIGNALLED, TIME_IS_UP, PolicyStop, Unfollowed
 from pipeline.messages import Group, Histogram, Measures, Origin
 from pipeline.records import dataclass
+from pipeline.report.comparison import FORMAT
 from pipeline.report.statistics import FailedOutput, JobFigures, Statistics
 from pipeline.report.summary import Summary, next_commands
 from pipeline.text import counted
 
-FORMAT = 1
 # Digits of seconds: more are noise.
 _DIGITS = 6
 _COUNTS = (
@@ -42,6 +42,8 @@ class Circumstances:
     host: str
     versions: Mapping[str, str]
     options: Sequence[str]
+    pools: Sequence[tuple[str, int, range]]
+    """The name of each pool, empty for the shared one, its number of workers, and the numbers that these may have."""
     processes: int
     plan: Sequence[Mapping[str, Any]]
     runs: Sequence[Mapping[str, Any]]
@@ -79,7 +81,8 @@ def make_report(summary: Summary, statistics: Statistics, about: Circumstances) 
             "recovered": [_name(origin) | {"stage": stage} for origin, stage in about.recovered],
         },
         "timeline": _timeline(statistics),
-        "workers": _workers(statistics, about.measures.restarts),
+        "workers": _workers(statistics, about),
+        "pools": _pools(statistics, about.pools),
         "processes": about.processes,
         "stages": [_stage(*each) for each in about.measures.stages.items()],
         "sizes": _sizes(statistics),
@@ -152,16 +155,29 @@ def _timeline(statistics: Statistics) -> dict[str, Any]:
     }
 
 
-def _workers(statistics: Statistics, restarts: Mapping[int, int]) -> list[dict[str, Any]]:
+def _workers(statistics: Statistics, about: Circumstances) -> list[dict[str, Any]]:
+    restarts = about.measures.restarts
     return [
         {
             "seat": seat,
+            "pool": next((name for name, _, seats in about.pools if seat in seats), ""),
             "busy_s": round(each.busy_s, _DIGITS),
             "files": each.files,
             "restarts": restarts.get(seat, 0),
             "peak_bytes": each.peak_bytes or None,
         }
         for seat, each in sorted(statistics.seats.items())
+    ]
+
+
+def _pools(statistics: Statistics, pools: Sequence[tuple[str, int, range]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "processes": processes,
+            "busy_s": round(sum(each.busy_s for seat, each in statistics.seats.items() if seat in seats), _DIGITS),
+        }
+        for name, processes, seats in pools
     ]
 
 

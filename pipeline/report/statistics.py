@@ -18,6 +18,7 @@ from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, PEAK_BYTES, SEC
 from pipeline.messages import MOVED, Group, Origin, Outcome, Result, Source
 from pipeline.observer import RunObserver
 from pipeline.records import NamedTuple, dataclass
+from pipeline.report.whole_files import WholeFiles
 from pipeline.text import in_general, shortened
 
 # The steps of the timeline: it is drawn so many points wide at most, and a run of a second still has eight of them.
@@ -63,6 +64,7 @@ class SeatFigures:
     """What the workers of one slot did."""
 
     files: int = 0
+    """A file counts in each pool that it passes through."""
     busy_s: float = 0.0
     peak_bytes: int = 0
 
@@ -256,8 +258,7 @@ class Statistics(RunObserver):
         self.bytes_in = 0
         """The size of what the jobs read that made anything, each source once."""
         self.bytes_out = 0
-        self._elsewhere: set[bytes] = set()
-        """The sources of which anything was made, and with which other pools go on."""
+        self._whole_files = WholeFiles()
         self.timeline = Timeline()
         self.seats: dict[int, SeatFigures] = {}
         self.sizes: dict[int, SizeFigures] = {}
@@ -325,43 +326,43 @@ class Statistics(RunObserver):
             figures.peak_bytes = peak_bytes
 
     def on_outcome(self, outcome: Outcome) -> None:
+        self._add_to_seat(outcome.seat, 1, outcome.seconds, outcome.peak_bytes or 0)
+        for lost in outcome.lost:
+            self._add_to_seat(lost.seat, 0, lost.seconds, 0)
+        for each in outcome.results:
+            if each.is_failure:
+                self.failures.add(failure_of(outcome, each))
+        if whole := self._whole_files.add(outcome):
+            self._add_file(whole)
+
+    def on_jobs_ended(self) -> None:
+        for each in self._whole_files.take_rest():
+            self._add_file(each)
+
+    def _add_file(self, outcome: Outcome) -> None:
+        """Add what all pools have done for a file, or a group."""
         origin, results = outcome.origin, outcome.results
-        failed = [each for each in results if each.is_failure]
-        if not outcome.goes_on:
-            self.files += 1
-            self.timeline.add(1, bool(failed))
+        self.files += 1
+        self.timeline.add(1, any(each.is_failure for each in results))
         size_bytes = origin.size_bytes if isinstance(origin, Source) else outcome.bytes_in
         written = sum(map(_bytes_of, results))
         if any(each.status == "done" for each in results):
-            self._add_bytes(outcome, size_bytes, written)
-        self._add_to_seat(outcome.seat, not outcome.goes_on, outcome.seconds, outcome.peak_bytes or 0)
-        self._size_class(size_bytes.bit_length()).add(1, outcome.seconds, outcome.seconds)
+            self.bytes_in += size_bytes
+            self.bytes_out += written
+        self._size_class(size_bytes.bit_length()).add(1, outcome.spent_s, outcome.spent_s)
         self._add_job(outcome, size_bytes, written)
-        for each in failed:
-            self.failures.add(failure_of(outcome, each))
         if not isinstance(origin, Group):
             made = [(result.stage, *file) for result in results for file in _files_of(result)]
             for at in self.sampled.places(len(made)):
                 stage, path, size = made[at]
                 self.sampled.add(Made(origin.path, size_bytes, stage, path, size))
-            if self._elsewhere and not outcome.goes_on:
-                self._elsewhere.discard(origin.path)
-
-    def _add_bytes(self, outcome: Outcome, size_bytes: int, written: int) -> None:
-        """Add the size of a source, unless another pool has made anything of it, and those of its outputs."""
-        self.bytes_out += written
-        path = outcome.source.path if outcome.source else b""
-        self.bytes_in += 0 if path in self._elsewhere else size_bytes
-        if outcome.goes_on:
-            self._elsewhere.add(path)
 
     def _add_job(self, outcome: Outcome, size_bytes: int, written: int) -> None:
-        stages = tuple(each.stage for each in outcome.results)
-        job = JobFigures(
-            outcome.origin, stages, outcome.seconds, size_bytes, written, outcome.peak_bytes, outcome.seat
-        )  # fmt: skip
-        if outcome.seconds > self.slowest.least:
-            self.slowest.add(outcome.seconds, job)
+        stages = tuple(dict.fromkeys(each.stage for each in outcome.results))
+        seconds = outcome.spent_s
+        job = JobFigures(outcome.origin, stages, seconds, size_bytes, written, outcome.peak_bytes, outcome.seat)
+        if seconds > self.slowest.least:
+            self.slowest.add(seconds, job)
         if size_bytes > self.biggest.least:
             self.biggest.add(size_bytes, job)
 

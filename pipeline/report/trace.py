@@ -14,6 +14,7 @@ from pipeline.engines.made_jobs import ANSWER_WIDTH, MADE_WIDTH, PEAK_BYTES, SEC
 from pipeline.files.file_system import describe
 from pipeline.messages import InHand, Outcome, Source
 from pipeline.observer import RunObserver
+from pipeline.report.whole_files import WholeFiles
 
 # So many rows are written together; fewer about once a second.
 _ROWS_TOGETHER = 1000
@@ -32,15 +33,11 @@ class Trace(RunObserver):
         self._fd: int | None = None
         self._has_failed = False
         self._lock = threading.Lock()
-        self._elsewhere: dict[bytes, Outcome] = {}
-        """What has become so far of the files with which other pools go on."""
+        self._whole_files = WholeFiles()
 
     def on_outcome(self, outcome: Outcome) -> None:
-        outcome = self._whole(outcome)
-        if outcome.goes_on and outcome.source:
-            self._elsewhere[outcome.source.path] = outcome
-        else:
-            self._add([row_of(outcome)])
+        if whole := self._whole_files.add(outcome):
+            self._add([row_of(whole)])
 
     def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         batches = getattr(outcomes, "batches", None)
@@ -54,25 +51,15 @@ class Trace(RunObserver):
         with self._lock:
             self._write()
 
+    def on_jobs_ended(self) -> None:
+        self._add(map(row_of, self._whole_files.take_rest()))
+
     def on_end(self) -> None:
         with self._lock:
             self._write()
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
-
-    def _whole(self, outcome: Outcome) -> Outcome:
-        """Return an outcome with what other pools have done for the same file before."""
-        before = self._elsewhere.pop(outcome.source.path, None) if self._elsewhere and outcome.source else None
-        if before is None:
-            return outcome
-        return outcome._replace(
-            results=before.results + outcome.results,
-            seconds=before.seconds + outcome.seconds,
-            environment=before.environment or outcome.environment,
-            peak_bytes=max(before.peak_bytes or 0, outcome.peak_bytes or 0) or None,
-            usage=before.usage.merged(outcome.usage) if before.usage else outcome.usage,
-        )
 
     def _add(self, rows: Iterable[str]) -> None:
         with self._lock:
@@ -149,11 +136,11 @@ def row_of(outcome: Outcome) -> str:
     bytes_out = sum(sum(part.size_bytes for part in each.parts) or each.size_bytes for each in results)
     said |= {
         "start": usage and round(usage.start_s, 6),
-        "seconds": round(outcome.seconds + (usage.lost_s if usage else 0.0), 6),
+        "seconds": round(outcome.spent_s, 6),
         "cpu": usage and usage.cpu_s and round(usage.cpu_s, 6),
         "peak_rss": outcome.peak_bytes,
         "bytes_in": source.size_bytes if source else outcome.bytes_in,
         "bytes_out": bytes_out,
-        "worker": outcome.seat,
+        "worker": usage.seat if usage else outcome.seat,
     }
     return json.dumps(outcome.origin.as_json() | said, ensure_ascii=False) + "\n"

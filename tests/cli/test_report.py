@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.program import Pipeline
@@ -103,6 +106,58 @@ def test_a_run_without_a_report(project: Project, pipeline: Pipeline) -> None:
         ledger._connection.execute("UPDATE runs SET exit = NULL WHERE id = 3")
     ended = pipeline("report", "last")
     assert ended.stderr == "run 3 left no report, since it was cut off; the last one is that of run 1\n"
+
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a list": lambda fields: [fields],
+    "another format": lambda fields: fields | {"format": 2},
+    "no number": lambda fields: fields | {"number": "2"},
+    "no counts": lambda fields: fields | {"counts": [1, 2]},
+    "a text as a count": lambda fields: fields | {"counts": {"done": "many"}},
+    "stages without seconds": lambda fields: fields | {"stages": [{"name": "up"}]},
+    "a time that is none": lambda fields: fields | {"started": 1e300},
+    "seconds that are none": lambda fields: fields | {"seconds": float("nan")},
+    "failures of numbers": lambda fields: fields | {"failures": [1]},
+    "nothing": lambda fields: None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_report_is_none(damage: str, project: Project, pipeline: Pipeline) -> None:
+    """All that is read of a report is looked at before."""
+    file = project.folder / ".pipeline/pipeline/reports" / f"{last_run(project)}.json"
+    file.write_text(json.dumps(DAMAGED[damage](json.loads(file.read_text()))))
+    is_passed_over(project, pipeline)
+
+
+@pytest.mark.parametrize("kind", ["too deep", "a FIFO", "a folder", "no text", "a loop"])
+def test_what_cannot_be_a_report_is_none(kind: str, project: Project, pipeline: Pipeline) -> None:
+    """And nobody waits for it."""
+    file = project.folder / ".pipeline/pipeline/reports" / f"{last_run(project)}.json"
+    file.unlink()
+    if kind == "a FIFO":
+        os.mkfifo(file)
+    elif kind == "a folder":
+        file.mkdir()
+    elif kind == "a loop":
+        file.symlink_to(file.name)
+    else:
+        file.write_bytes(b"[" * 100_000 if kind == "too deep" else b"\xff")
+    is_passed_over(project, pipeline)
+
+
+def last_run(project: Project) -> str:
+    with ledger_of(project.folder) as ledger:
+        return [run.name for run in ledger.runs.past()][-1]
+
+
+def is_passed_over(project: Project, pipeline: Pipeline) -> None:
+    """Only the first of two reports is one."""
+    assert json.loads(pipeline("report", "--json").stdout)["number"] == 1
+    why = "run 2 left no report, or it is not kept any more; the last one is that of run 1\n"
+    for words in (("2",), ("--compare", "1", "2")):
+        ended = pipeline("report", *words)
+        assert (ended.returncode, ended.stderr) == (2, why)
 
 
 def test_a_report_outlasts_the_row_of_its_run(project: Project, pipeline: Pipeline) -> None:

@@ -58,6 +58,7 @@ def empty() -> Report:
         "new": {"failures": [], "recovered": []},
         "timeline": {"start": _STARTED, "step_s": 1.0, "files": [], "failed": []},
         "workers": [],
+        "pools": [],
         "processes": 0,
         "stages": [],
         "sizes": [],
@@ -125,6 +126,7 @@ def everyday() -> Report:
         "workers": [
             {
                 "seat": n,
+                "pool": "",
                 "busy_s": 441.2 - 19.7 * n,
                 "files": 2_570 + n,
                 "restarts": n % 2,
@@ -286,7 +288,7 @@ def huge() -> Report:
         "timeline": report["timeline"]
         | {"files": [(n * 7919) % 9_973 for n in range(120)], "failed": [n % 11 for n in range(120)]},
         "workers": [
-            {"seat": n, "busy_s": 400.0 + n, "files": 15_000 + n, "restarts": n, "peak_bytes": 10**9 + n}
+            {"seat": n, "pool": "", "busy_s": 400.0 + n, "files": 15_000 + n, "restarts": n, "peak_bytes": 10**9 + n}
             for n in range(64)
         ],
         "processes": 64,

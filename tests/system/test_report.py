@@ -45,6 +45,14 @@ def upper(text: str, *, mark: str = "") -> str:
         os.kill(os.getpid(), signal.SIGSEGV)
     return text.upper() + mark
 '''
+SLOW = """
+import time
+def slow(text: str, *, hang: str = "hang") -> str:
+    time.sleep(60 if text == hang else 0.1)
+    if text == "bad":
+        raise ValueError("bad")
+    return text.upper()
+"""
 BLOCKS_JINJA = """
 import sys
 class Blocker:
@@ -140,6 +148,40 @@ def test_every_figure_is_what_the_run_did(project: Project, pipeline: Pipeline) 
     assert {"action": "up-to-date", "reason": "up to date", "outputs": 40} in after["plan"]
     first = read(project, f"{found['run']}.json")
     assert first == found, "the report of a run stays as it was"
+
+
+def test_files_that_pass_through_several_pools(project: Project, pipeline: Pipeline) -> None:
+    """Each counts once, with the seconds of all pools and those lost with a worker; no two workers have one number."""
+    project.write("stages/slow.py", SLOW)
+    own = "pool: {processes: 1}"
+    stages = f"""inputs: in
+timeout: 0.5s
+pool: {{processes: 2}}
+stages:
+  - {{name: first, uses: slow, from: inputs, with: {{hang: "no"}}, output: 'out/first/{{name}}'}}
+  - {{name: heavy, uses: slow, from: inputs, {own}, output: 'out/heavy/{{name}}'}}
+  - {{name: large, uses: slow, from: first, {own}, with: {{hang: "no"}}, output: 'out/large/{{name}}'}}
+"""
+    (project.folder / "pipeline.yaml").write_text(stages)
+    for name, text in (("a", "fine"), ("b", "bad"), ("c", "hang")):
+        project.write(f"in/{name}", text)
+    assert pipeline().returncode == 1
+    found = read(project)
+    assert sum(found["timeline"]["files"]) == 3 and sum(found["timeline"]["failed"]) == 2
+    assert found["bytes"]["in"] == len("fine" + "hang") and sum(each["files"] for each in found["sizes"]) == 3
+    slowest = {each["source"]: each for each in found["slowest"]}
+    assert len(slowest) == len(found["slowest"]) == len(found["biggest"]) == 3
+    assert found["slowest"][0]["source"] == "c" and slowest["c"]["seconds"] > 0.6
+    assert set(slowest["a"]["stages"]) == {"first", "heavy", "large"} and slowest["a"]["seconds"] > 0.3
+    workers = {each["pool"]: each for each in found["workers"]}
+    seats = [each["seat"] for each in found["workers"]]
+    assert set(workers) == {"", "heavy", "large"} and len(set(seats)) == len(seats)
+    assert [(each["name"], each["processes"]) for each in found["pools"]] == [("", 2), ("heavy", 1), ("large", 1)]
+    assert found["pools"][1]["busy_s"] > 0.6
+    assert sum(each["restarts"] for each in found["workers"] if each["pool"] == "heavy") == 1
+    shown = json.loads(pipeline("runs", "show", "--slowest", "5", "--json").stdout)
+    seconds = {each["source"]: each["seconds"] for each in shown["slowest"]}
+    assert set(seconds) == {"a", "c"} and 0.3 < seconds["a"] == pytest.approx(slowest["a"]["seconds"], abs=1e-4)
 
 
 def groups_reason(groups: dict[tuple[str, str, str], Any], stage: str) -> str:
@@ -270,6 +312,30 @@ def test_a_full_disk_costs_one_warning(project: Project, pipeline: Pipeline, tmp
         (warning,) = [line for line in said.splitlines() if line.startswith("the report was not written: ")]
         assert "/reports: no space left on device (tmpfs at" in warning
         assert "Traceback" in said
+
+
+@pytest.mark.parametrize("kind", ["a link", "a dangling link", "a file", "a FIFO"])
+def test_what_is_no_folder_of_reports_costs_one_warning(project: Project, pipeline: Pipeline, kind: str) -> None:
+    """Nothing is written or removed behind it, the next run goes on, and readers find no report."""
+    project.write("in/a", "text")
+    assert pipeline().returncode == 0
+    (name,) = (each.stem for each in reports(project).glob("2*.json"))
+    theirs = reports(project).rename(project.folder / "theirs")
+    before = sorted(theirs.iterdir())
+    if kind == "a FIFO":
+        os.mkfifo(reports(project))
+    elif kind == "a file":
+        reports(project).write_text("mine")
+    else:
+        reports(project).symlink_to(theirs if kind == "a link" else "nowhere")
+    project.write("in/b", "text")
+    ended = pipeline()
+    assert ended.returncode == 0 and (project.folder / "out/b").read_text() == "TEXT"
+    assert ended.stderr.count("the report was not written: ") == 1 and f"{STATE}/reports" in ended.stderr
+    assert sorted(theirs.iterdir()) == before
+    assert pipeline().returncode == 0
+    assert "there is no report in " in pipeline("report").stderr
+    assert "report: none" in pipeline("runs", "show", name).stdout
 
 
 def run_on(folder: Path) -> tuple[Project, Summary]:

@@ -8,7 +8,20 @@ from support.pool_jobs import STAGES, job
 from pipeline.engines.attempts import Attempt, NextStep, WorkerFailure, failure_text, with_descendants
 from pipeline.engines.output_capture import KEPT_BYTES
 from pipeline.engines.slots import NO_STAGE
-from pipeline.messages import Begin, FailureKind, Group, GroupJob, Handed, LateFile, Outcome, Result, Source, Target
+from pipeline.messages import (
+    Begin,
+    FailureKind,
+    Group,
+    GroupJob,
+    Handed,
+    LateFile,
+    Lost,
+    Outcome,
+    Result,
+    Source,
+    Target,
+    Usage,
+)
 
 DECODE, WEB, THUMB, PRINT = range(4)
 CRASH = WorkerFailure("crashed", WEB, "killed by SIGSEGV")
@@ -226,3 +239,16 @@ def test_a_killed_job_is_of_the_seat_in_which_it_was_killed() -> None:
     attempt.add_failure(CRASH._replace(seat=1), STAGES)
     attempt.add_failure(CRASH._replace(seat=3), STAGES)
     assert attempt.outcome().seat == 3
+
+
+@pytest.mark.parametrize("usage", [None, Usage(9.0, 0.5, 1)], ids=["without a trace", "with one"])
+def test_what_was_lost_with_a_worker_is_of_its_seat(usage: Usage | None) -> None:
+    """The job began there, whichever worker ends it, and that time counts whether or not a trace is written."""
+    attempt = Attempt(job("x", "web"))
+    attempt.add_failure(
+        WorkerFailure("crashed", 0, "killed", seat=4, usage=Usage(2.0, None, 4, (Lost(4, 5.0),))), STAGES
+    )
+    attempt.add_outcome(outcome(attempt, done("web"), seconds=0.25, seat=1, usage=usage))
+    found = attempt.outcome()
+    assert (found.seat, found.seconds, found.spent_s, found.lost) == (1, 0.25, 5.25, (Lost(4, 5.0),))
+    assert found.usage == Usage(2.0, 0.5 if usage else None, 4, (Lost(4, 5.0),))

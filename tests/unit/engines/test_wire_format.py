@@ -38,7 +38,7 @@ RESULTS = st.from_type(Result)
 SECONDS = st.floats(allow_nan=False)  # which equals nothing
 FAILURES = st.builds(
     WorkerFailure, st.sampled_from(["error", "crashed"]), st.integers(0, 9), st.text(),
-    usage=st.none() | st.builds(Usage, SECONDS, st.none() | SECONDS, SECONDS),
+    usage=st.none() | st.builds(Usage, SECONDS, st.none() | SECONDS),
 )  # fmt: skip
 HANDED = st.builds(Handed, st.integers(0, 9), BEGINS, st.lists(st.text()).map(tuple))
 
@@ -168,5 +168,5 @@ def test_what_jobs_used_arrives_with_them() -> None:
     for sent in (answers, answers[:1] + odd):
         found = wire_format.unpack_answers(jobs, wire_format.pack_answers(jobs, sent, 3, usages))
         used = [None if isinstance(each, WorkerFailure) else each.usage for each in found]
-        assert used == [Usage(*usages[0]), Usage(*usages[1]) if sent is answers else None, Usage(*usages[2])]
+        assert used == [Usage(*usages[0], 3), Usage(*usages[1], 3) if sent is answers else None, Usage(*usages[2], 3)]
         assert isinstance(found, MadeJobs) == (sent is answers)

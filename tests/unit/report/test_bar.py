@@ -69,6 +69,16 @@ def test_what_stages_print_is_shown_when_verbose(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "a printed:\n    hello\n"
 
 
+def test_a_file_that_fails_in_several_pools_counts_once(terminal: Terminal, observe: Observe) -> None:
+    """When the last of them has done with it."""
+    observer = observe(200)
+    for outcome in (FAILED._replace(goes_on=True), FAILED._replace(goes_on=True), FAILED):
+        observer.on_outcome(outcome)
+    observer.on_in_hand([])
+    terminal.wait_for("1/200", "1 failed")
+    observer.on_jobs_ended()
+
+
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [

@@ -16,8 +16,8 @@ from pipeline.report.summary import Summary, next_commands
 
 KEYS = {
     "format", "pipeline", "run", "number", "yaml", "state", "log", "host", "versions", "options", "started", "ended",
-    "seconds", "exit", "stopped", "notes", "verdict", "counts", "bytes", "new", "timeline", "workers", "processes",
-    "stages", "sizes", "failures", "slowest", "biggest", "gallery", "diffs", "plan", "runs",
+    "seconds", "exit", "stopped", "notes", "verdict", "counts", "bytes", "new", "timeline", "workers", "pools",
+    "processes", "stages", "sizes", "failures", "slowest", "biggest", "gallery", "diffs", "plan", "runs",
 }  # fmt: skip
 
 
@@ -28,7 +28,8 @@ def test_the_page_explains_every_key() -> None:
 
 def report(summary: Summary, statistics: Statistics | None = None) -> Any:
     about = Circumstances(
-        number=7, started=1000.0, ended=1002.5, host="host", versions={"filemill": "1"}, options=["a=1"], processes=2,
+        number=7, started=1000.0, ended=1002.5, host="host", versions={"filemill": "1"}, options=["a=1"], processes=3,
+        pools=[("", 2, range(6)), ("heavy", 1, range(6, 10))],
         plan=[{"action": "make", "reason": "new", "outputs": 1}], runs=[{"run": "r"}], new=[],
         recovered=[(Source(b"a\xff", 1, 1), "web"), (Group("sheet", b"g"), "sheet")],
         measures=Measures({"web": Histogram(3, 1.5, 1.0, {0: 1, -4: 2})}, {1: 4}),
@@ -96,8 +97,20 @@ def test_restarts_are_those_of_each_seat() -> None:
     statistics = Statistics("seed")
     statistics.on_outcome(Outcome(Source(b"a", 10, 1), (Result("web", b"/o", "done"),), 0.5, seat=1))
     assert report(Summary(), statistics)["workers"] == [
-        {"seat": 1, "busy_s": 0.5, "files": 1, "restarts": 4, "peak_bytes": None}
+        {"seat": 1, "pool": "", "busy_s": 0.5, "files": 1, "restarts": 4, "peak_bytes": None}
     ]
+
+
+def test_workers_are_told_by_their_pool() -> None:
+    """Whose share of the time is that of its own workers."""
+    statistics = Statistics("seed")
+    for seat, seconds in ((1, 0.5), (6, 1.0), (7, 0.25)):
+        statistics.on_outcome(Outcome(Source(b"a", 10, 1), (), seconds, seat=seat))
+    made = report(Summary(), statistics)
+    assert [(each["seat"], each["pool"]) for each in made["workers"]] == [(1, ""), (6, "heavy"), (7, "heavy")]
+    assert made["pools"] == [
+        {"name": "", "processes": 2, "busy_s": 0.5}, {"name": "heavy", "processes": 1, "busy_s": 1.25},
+    ]  # fmt: skip
 
 
 def test_the_json_names_the_pictures_and_does_not_hold_them() -> None:

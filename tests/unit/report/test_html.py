@@ -46,6 +46,18 @@ def test_numbers_that_are_not_known_are_said_to_be_so() -> None:
     assert '<data value="" data-of="workers.0.peak_bytes">–</data>' in page
 
 
+def test_workers_are_shown_with_their_pools() -> None:
+    """Each pool by the share of its own workers' time; a page without pools of stages says nothing of them."""
+    ordinary = reports.everyday()
+    heavy = {"seat": 10, "pool": "hea<vy", "busy_s": 47.861, "files": 5, "restarts": 0, "peak_bytes": None}
+    pools = [{"name": "", "processes": 4, "busy_s": 957.22}, {"name": "hea<vy", "processes": 1, "busy_s": 47.861}]
+    page = render(ordinary | {"workers": [*ordinary["workers"], heavy], "pools": pools})
+    text = re.sub(r"<[^>]*>", "", page)
+    assert "Shared: 4 workers, busy for 50 % of their time." in text
+    assert "hea&lt;vy: 1 worker, busy for 10 % of their time." in text and "10 hea&lt;vy" in text
+    assert "Shared" not in render(ordinary | {"pools": pools[:1]})
+
+
 def without_numbers(report: dict[str, Any]) -> dict[str, Any]:
     """A report whose measures are None where a run may not know them."""
     kept = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engines.made_jobs import MadeBatch, MadeJobs
-from pipeline.messages import Group, Job, MadePart, Outcome, Result, Source, Target
+from pipeline.messages import Group, Job, Lost, MadePart, Outcome, Result, Source, Target, Usage
 from pipeline.report import statistics
 from pipeline.report.statistics import FailedOutput, FailureGroups, Made, Reservoir, Statistics, Timeline
 
@@ -78,9 +78,10 @@ def test_single_outcomes_are_counted_by_what_became_of_them() -> None:
     found.on_outcome(Outcome(Source(b"b", 10, 1), (failed,), 0.1, output="printed", goes_on=True, seat=0))
     gone = Result("web", b"/out/c", "failed", "vanished while reading", "vanished")
     found.on_outcome(Outcome(Source(b"c", 10, 1), (gone,)))
-    assert (found.files, found.bytes_in, found.bytes_out) == (3, 160, 21)
+    found.on_jobs_ended()
+    assert (found.files, found.bytes_in, found.bytes_out) == (4, 160, 21)
     assert {seat: (each.files, each.busy_s, each.peak_bytes) for seat, each in found.seats.items()} == {
-        1: (2, 0.75, 77), 0: (1, 0.1, 0),
+        1: (2, 0.75, 77), 0: (2, 0.1, 0),
     }  # fmt: skip
     ((key, group),) = found.failures.groups.items()
     assert (key, group.files) == (("web", "error", "no picture"), 1)
@@ -89,6 +90,31 @@ def test_single_outcomes_are_counted_by_what_became_of_them() -> None:
     assert group.examples == [expected]
     assert {(each.source, each.stage, each.path, each.bytes_out) for each in found.sampled.sample} == {
         (b"a", "parts", b"/out/5", 5), (b"a", "parts", b"/out/7", 7),
+    }  # fmt: skip
+
+
+def test_a_file_that_passes_through_several_pools_is_one() -> None:
+    """In all figures but those of the workers, each of which had it; with a failure in any of the pools."""
+    found = Statistics("seed")
+    failed, done = Result("web", b"/out/w", "failed", "no", "error"), Result("big", b"/out/b", "done", digest=b"d")
+    lost = Usage(1.0, None, 2, (Lost(2, 5.0),))
+    for outcome in (
+        Outcome(Source(b"a", 100, 1), (failed,), 0.5, goes_on=True, seat=0),
+        Outcome(Source(b"b", 100, 1), (), 0.25, goes_on=True, seat=1),
+        Outcome(Source(b"b", 100, 1), (done,), 1.0, seat=7),
+        Outcome(Source(b"a", 100, 1), (done,), 2.0, seat=8, usage=lost),
+    ):
+        found.on_outcome(outcome)
+    assert [(str(job.origin), job.stages, job.seconds) for job in found.slowest.jobs()] == [
+        ("a", ("web", "big"), 7.5), ("b", ("big",), 1.25),
+    ]  # fmt: skip
+    assert {bits: (each.files, each.total_s, each.slowest_s) for bits, each in found.sizes.items()} == {
+        7: (2, 8.75, 7.5),
+    }  # fmt: skip
+    assert len(found.biggest.jobs()) == found.files == sum(found.timeline.files) == 2
+    assert sum(found.timeline.failed) == 1
+    assert {seat: (each.files, each.busy_s) for seat, each in found.seats.items()} == {
+        0: (1, 0.5), 1: (1, 0.25), 7: (1, 1.0), 8: (1, 2.0), 2: (0, 5.0),
     }  # fmt: skip
 
 

@@ -13,11 +13,11 @@ import pytest
 from support.odd_names import ODD_NAMES
 
 from pipeline.engines.made_jobs import MadeBatch, MadeJobs
-from pipeline.messages import Group, Job, MadePart, Outcome, Result, Source, Target, Usage
+from pipeline.messages import Group, Job, Lost, MadePart, Outcome, Result, Source, Target, Usage
 from pipeline.report.trace import Trace, row_of, rows_of
 
 DONE = Result("up", b"/out/a", "done", size_bytes=7)
-USAGE = Usage(1_700_000_000.25, 0.5)
+USAGE = Usage(1_700_000_000.25, 0.5, 1)
 
 
 def outcome(*results: Result, name: bytes = b"a", **more: Any) -> Outcome:
@@ -54,7 +54,7 @@ def test_a_row_has_what_the_job_was_and_took() -> None:
         (outcome(DONE._replace(status="skipped"), DONE), {"outcome": "done"}),
         (outcome(DONE, DONE._replace(status="failed", kind="timeout")), {"outcome": "failed", "kind": "timeout"}),
         (outcome(environment="full"), {"outcome": "failed", "kind": "environment"}),
-        (outcome(usage=Usage(1.0, None, 4.5)), {"start": 1.0, "cpu": None, "seconds": 6.5}),
+        (outcome(usage=Usage(1.0, None, 7, (Lost(7, 4.5),))), {"start": 1.0, "cpu": None, "seconds": 6.5, "worker": 7}),
         (outcome(usage=None, seat=None), {"start": None, "cpu": None, "worker": None, "peak_rss": None}),
         (outcome(DONE._replace(size_bytes=0, parts=(MadePart("1", b"/1", 4, 1, b""),) * 2)), {"bytes_out": 8}),
         (Outcome(Group("up", b"g"), (DONE,), bytes_in=99), {"source": None, "group": "g", "bytes_in": 99}),
@@ -111,15 +111,23 @@ def test_rows_are_on_the_disk_within_a_second_or_so(tmp_path: Path, trace: Trace
 
 def test_a_file_that_passes_through_several_pools_has_one_row(tmp_path: Path, trace: Trace) -> None:
     """With the seconds of all, from the first start on."""
-    first = outcome(DONE, goes_on=True, peak_bytes=5)
+    first = outcome(DONE, goes_on=True, peak_bytes=5, seat=3)
     trace.on_outcome(first)
     trace.on_outcome(outcome(name=b"b"))
-    trace.on_outcome(outcome(DONE._replace(stage="slow"), usage=Usage(1_700_000_009.0, 0.25), seat=0, peak_bytes=4))
+    trace.on_outcome(outcome(DONE._replace(stage="slow"), usage=Usage(1_700_000_009.0, 0.25, 9), seat=9, peak_bytes=4))
     trace.on_end()
     other, row = rows(tmp_path)
     assert other["source"] == "b"
     assert (row["stage"], row["seconds"], row["cpu"], row["start"]) == ("up,slow", 4.0, 0.75, USAGE.start_s)
-    assert (row["bytes_out"], row["peak_rss"], row["worker"]) == (14, 5, 0)
+    assert (row["bytes_out"], row["peak_rss"], row["worker"]) == (14, 5, 1)
+
+
+def test_a_file_that_was_stopped_between_pools_has_a_row_of_what_was_made(tmp_path: Path, trace: Trace) -> None:
+    trace.on_outcome(outcome(DONE, goes_on=True))
+    trace.on_outcome(outcome(name=b"b")._replace(results=(), goes_on=True))
+    trace.on_jobs_ended()
+    trace.on_end()
+    assert [(row["source"], row["stage"]) for row in rows(tmp_path)] == [("a", "up")]
 
 
 def test_a_file_that_is_there_is_left_alone(tmp_path: Path, trace: Trace, notes: list[str]) -> None:
