@@ -16,7 +16,7 @@ from pipeline.messages import Source
 from pipeline.text import command_for, counted, format_bytes, indented, local_time, one_line, printable, quoted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pipeline.config.model import Config
     from pipeline.ledger.failures import Failure, RetryPolicy
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     dismiss = "record that files which match, as in .gitignore, need not be done as they are: they are not tried, and "
     dismiss += "do not affect the exit code"
-    parser.add_argument("--dismiss", metavar="PATTERN", help=dismiss)
+    parser.add_argument("--dismiss", action="append", metavar="PATTERN", help=f"{dismiss}; may be repeated")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -81,7 +81,7 @@ def _open(config: Config, ledger: Ledger, is_left_alone: Callable[[Failure], boo
     if failing.more_groups:
         print(f"\nand {counted(failing.more_files, 'file')} for {counted(failing.more_groups, 'other reason')}")
     if failing.groups:
-        print(f"\nnext: {_next_step(config, failing.groups[0])}")
+        print(f"\nnext: {_next_step(config, ledger, failing.groups[0])}")
     print()
 
 
@@ -139,7 +139,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def _next_step(config: Config, group: LedgerGroup) -> str:
+def _next_step(config: Config, ledger: Ledger, group: LedgerGroup) -> str:
     """Return what to do about the foremost group, in one line."""
     from pipeline.files.state_dir import log_of_run
 
@@ -155,25 +155,32 @@ def _next_step(config: Config, group: LedgerGroup) -> str:
         return again
     if is_group(group.examples[0]):
         return f"see to its members, then: {again}"
-    if group.who == "file" and (pattern := _pattern_of(group)):
+    if group.who == "file" and (patterns := _patterns_of(ledger, group)):
         one = group.files == 1
         what = f"repair or replace {path}" if one else f"look at {path}, and repair or replace the files"
-        rest = f"if {'it' if one else 'they'} need not be done: {command_for('failures', yaml, '--dismiss', pattern)}"
-        return f"{what}; {rest}"
+        dismiss = command_for("failures", yaml, *(f"--dismiss {quoted(each)}" for each in patterns))
+        return f"{what}; if {'it' if one else 'they'} need not be done: {dismiss}"
     return command_for("try", yaml, path)
 
 
-def _pattern_of(group: LedgerGroup) -> str:
-    """Return a pattern for `--dismiss` that takes the files of a group, as a word of a shell; empty without one."""
+def _patterns_of(ledger: Ledger, group: LedgerGroup) -> list[str]:
+    """Return patterns for `--dismiss` that take the failures of a group, and no others; none if there are none."""
+    from pipeline.files.walk import matcher
+
     traits = {each.trait.what: each.trait.first for each in group.shared if each.files == group.files}
-    shared = {what: os.fsdecode(first) for what, first in traits.items() if isinstance(first, bytes)}
-    if group.files == 1:
-        pattern = f"/{_escaped(os.fsdecode(group.examples[0]))}"
-    elif "folder" in shared:
-        pattern = f"/{_escaped(shared['folder'])}"
-    else:
-        pattern = f"*{_escaped(shared['suffix'])}" if "suffix" in shared else ""
-    return quoted(pattern) if pattern.isprintable() and pattern else ""
+    shared = {what: _escaped(os.fsdecode(first)) for what, first in traits.items() if isinstance(first, bytes)}
+    folder, suffix = shared.get("folder", ""), shared.get("suffix", "")
+    choices = [[f"/{folder}"] if folder else [], [f"*{suffix}"] if suffix else []]
+    choices += [[f"/{folder}**/*{suffix}"]] if folder and suffix else []
+    if len(group.examples) == group.files and not any(map(is_group, group.examples)):
+        choices.append([f"/{_escaped(os.fsdecode(each))}" for each in group.examples])
+    for patterns in choices:
+        if patterns and all(map(str.isprintable, patterns)):
+            matches, others = matcher(patterns), (each for each in ledger.failures.all() if each.dismissed_at is None)
+            # Who follows the advice must not dismiss what fails for another reason.
+            if all(matches(each.source) == group.holds(each) for each in others if each.tried):
+                return patterns
+    return []
 
 
 def _escaped(text: str) -> str:
@@ -250,7 +257,7 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     return is_unchanged
 
 
-def _dismiss(config: Config, pattern: str) -> int:
+def _dismiss(config: Config, patterns: Sequence[str]) -> int:
     """Dismiss the failures whose source matches a pattern. Raises AlreadyRunning, since the ledger has one writer."""
     from contextlib import closing
 
@@ -260,14 +267,14 @@ def _dismiss(config: Config, pattern: str) -> int:
     from pipeline.ledger.session import open_to_write
     from pipeline.operations.guards import guards_of
 
-    if problem := pattern_problem(pattern):
+    if problem := next(filter(None, map(pattern_problem, patterns)), ""):
         raise UsageError(f"--dismiss: {problem}")
     dismissed, refused = 0, 0
     if not is_new(config.state / "ledger.sqlite"):
         with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
             guards_of(config, ledger).check_owners()
             ledger.begin()
-            dismissed, refused = ledger.failures.dismiss(matcher([pattern]), pattern)
+            dismissed, refused = ledger.failures.dismiss(matcher(patterns), " ".join(patterns))
             ledger.commit()
     print(f"{dismissed:,} {'failure' if dismissed == 1 else 'failures'} dismissed", file=sys.stderr)
     if refused:

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 from pipeline.ledger.failure_traits import Trait, joined_sizes, traits_of
@@ -82,6 +82,8 @@ class LedgerGroup:
     is_any_held: bool
     run: str
     """The name of the last run in which one of them failed."""
+    holds: Callable[[Failure], bool]
+    """Whether a failure is one of this group."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,10 @@ class _Keys:
         self._known.add(key)
         return key
 
+    def is_in(self, key: Key, failure: Failure) -> bool:
+        """Return whether a failure that nobody has dismissed is in a group."""
+        return failure.dismissed_at is None and self.of(failure) == key
+
 
 @lru_cache(4096)
 def _reason_of(error: str) -> tuple[str, str]:
@@ -239,7 +245,8 @@ def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[
     for key, tally in tallies.items():
         total, having = usual.totals[foremost[key][0]], usual.having[foremost[key][0]]
         shared = list(_telling(candidates[key], having, tally.files, total))
-        found.append(_group(key, tally, foremost[key], examples[key], shared, is_whole=tally.files >= total))
+        is_whole, holds = tally.files >= total, partial(keys.is_in, key)
+        found.append(_group(key, tally, foremost[key], examples[key], shared, holds, is_whole=is_whole))
     return found
 
 
@@ -295,8 +302,9 @@ def _divergence(share: float, usual: float) -> float:
 
 
 def _group(
-    key: Key, tally: _Tally, stages: list[str], examples: list[bytes], shared: list[Shared], *, is_whole: bool
-) -> LedgerGroup:
+    key: Key, tally: _Tally, stages: list[str], examples: list[bytes], shared: list[Shared],
+    holds: Callable[[Failure], bool], *, is_whole: bool,
+) -> LedgerGroup:  # fmt: skip
     kind, reason, place = key
     who, why = _blame(kind, tally, examples, shared, place, is_whole=is_whole)
     return LedgerGroup(
@@ -313,6 +321,7 @@ def _group(
         why=why,
         is_any_held=tally.is_any_held,
         run=tally.run,
+        holds=holds,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -418,6 +419,64 @@ def test_what_is_to_be_done_next_can_be_typed_as_it_is(tmp_path: Path, pipeline:
     assert pipeline(*words.split(b"\0")[:-1]).stderr == "1 failure dismissed\n"
     (left,) = failures(project)
     assert (left.source, left.dismissed_at is not None) == (name, True)
+
+
+MIXED = """
+def upper(text: str) -> str:
+    if text.startswith("odd"):
+        raise ValueError("odd text")
+    if text.startswith("bad"):
+        raise KeyError(text)
+    return text
+"""
+
+
+def proposed(pipeline: Pipeline) -> list[str]:
+    """Return the words of the command by which the opening proposes to dismiss files, as a shell reads them."""
+    return shlex.split(next_step(pipeline).partition(": python -m pipeline ")[2])
+
+
+@pytest.mark.parametrize(
+    ("odd", "bad", "patterns"),
+    [
+        ("drafts/{}.x", "all/{}.x", ["/drafts/"]),
+        ("drafts/{}.x", "drafts/{}.z", ["/drafts/**/*.x", "*.x"]),  # whichever is telling
+        ("drafts/{}.x", "drafts/b{}.X", []),  # with the same folder and suffix, in any case
+        ("{}.x", "b{}.y", ["*.x"]),
+    ],
+)
+def test_what_fails_for_another_reason_is_not_dismissed_with_a_group(
+    tmp_path: Path, pipeline: Pipeline, odd: str, bad: str, patterns: list[str]
+) -> None:
+    """The pattern that is proposed takes the group alone; where there is none, none is proposed."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MIXED)
+    for number in range(120):
+        project.write(f"in/all/{number:03}.txt", "good")
+    for number in range(12):
+        project.write(f"in/{odd.format(number)}", "odd")
+    for number in range(4):
+        project.write(f"in/{bad.format(number)}", "bad")
+    project.run()
+    if not patterns:
+        assert next_step(pipeline).startswith("next: python -m pipeline try ")
+        return
+    *command, pattern = proposed(pipeline)
+    assert command[-1] == "--dismiss" and pattern in patterns
+    assert pipeline(*command, pattern).stderr.startswith("12 ")
+    assert {each.error[:10] for each in failures(project) if each.dismissed_at} == {"ValueError"}
+
+
+def test_few_files_without_a_pattern_are_named(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Each by a --dismiss of its own; not one that fails elsewhere for another reason."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MIXED)
+    for name, text in {"a b": "odd", "sub/c": "odd", "c": "bad", "d": "good"}.items():
+        project.write(f"in/{name}", text)
+    project.run()
+    assert proposed(pipeline)[-4:] == ["--dismiss", "/a\\ b", "--dismiss", "/sub/c"]
+    assert pipeline(*proposed(pipeline)).stderr.startswith("2 ")
+    assert [each.source for each in failures(project) if not each.dismissed_at] == [b"c"]
 
 
 def test_a_name_that_cannot_be_typed_is_shown(tmp_path: Path, pipeline: Pipeline) -> None:
