@@ -235,7 +235,7 @@ def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[
         stages[key][failure.stage] += 1
         if last.get(key) != failure.source:
             last[key] = failure.source
-            traits[key].update(traits_of(failure))
+            traits[key].update(each for each in traits_of(failure) if _may_tell(each, failure))
             if len(examples[key]) < _EXAMPLES:
                 examples[key].append(failure.source)
     candidates = {key: _candidates(traits[key], tally.files) for key, tally in tallies.items()}
@@ -248,6 +248,18 @@ def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[
         is_whole, holds = tally.files >= total, partial(keys.is_in, key)
         found.append(_group(key, tally, foremost[key], examples[key], shared, holds, is_whole=is_whole))
     return found
+
+
+def _may_tell(trait: Trait, failure: Failure) -> bool:
+    """Return whether a trait may explain a failure: that files are in one worker often means that they are neighbours.
+
+    A batch has files that follow each other, so only of what a machine does to a worker its number tells anything.
+    """
+    return trait.what != "worker" or failure.kind in KILLED or _is_of_machine(failure.error)
+
+
+def _is_of_machine(error: str) -> bool:
+    return _OF_MACHINE.fullmatch(_reason_of(error)[0]) is not None
 
 
 class _Usual:
@@ -329,7 +341,7 @@ def _blame(
     kind: str, tally: _Tally, examples: list[bytes], shared: list[Shared], place: str, *, is_whole: bool
 ) -> tuple[Who, str]:
     """Return whose fault a group of failures likely is, and the reason to think so."""
-    name, _ = _reason_of(tally.reason)
+    name, is_of_machine = _reason_of(tally.reason)[0], _is_of_machine(tally.reason)
     what = {each.trait.what for each in shared}
     if kind == "collision":
         return "pipeline", "the place of the output is taken"
@@ -338,13 +350,13 @@ def _blame(
     if not tally.is_tried:
         of_members = is_group(examples[0])
         return ("nobody", "members of the group failed") if of_members else ("machine", "it refused the file")
-    if "worker" in what:
+    if "worker" in what and "folder" not in what:
         return "machine", "all in one worker"
-    if "night" in what and tally.most_attempts <= 1 and (kind in KILLED or _OF_MACHINE.fullmatch(name)):
+    if "night" in what and tally.most_attempts <= 1 and (kind in KILLED or is_of_machine):
         return "machine", "all in one night"
     if is_whole and tally.files >= _MANY_FILES:
         return "stage", "all of its files fail alike, so it is the stage or what it needs"
-    if _OF_MACHINE.fullmatch(name) and tally.files >= _MANY_FILES:
+    if is_of_machine and tally.files >= _MANY_FILES:
         return "machine", "a program, a service or a disk that the stage needs"
     if what & {"folder", "suffix", "size"}:
         return "file", "by what they share"

@@ -182,7 +182,7 @@ def test_random_files_share_nothing(ledger: Ledger) -> None:
         size, seat = 10 ** dice.randrange(5), dice.randrange(4)
         if dice.random() < 0.2:
             error = f"odd {dice.choice('abcdefghij')}{dice.choice('klmnopqrst')}"
-            fail(ledger, source, error=error, size=size, seat=seat, began_ns=at_ns)
+            fail(ledger, source, error=error, kind="crashed", size=size, seat=seat, began_ns=at_ns)
         else:
             make(ledger, source, size=size, at_ns=at_ns)
     found = grouped(ledger)
@@ -267,13 +267,34 @@ def test_where_all_files_fail_it_is_the_stage_or_what_it_needs(ledger: Ledger) -
     assert (group.who, group.is_whole_stage) == ("stage", True)
 
 
-@pytest.mark.parametrize("kind", ["crashed", "memory", "error"])
-def test_one_worker_is_the_machines(ledger: Ledger, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("crashed", "killed by signal 9"), ("memory", "more than 2 GB"), ("timeout", "took longer than 60 s"),
+     ("error", "OSError: [Errno 5] Input/output error (in stage 'up')")],
+)  # fmt: skip
+def test_one_worker_is_the_machines(ledger: Ledger, kind: str, error: str) -> None:
     """Where others make the same kind of files."""
     make(ledger, *names(400))
-    fail(ledger, *names(12, "all/{:02}-odd.jpg"), kind=kind, error="killed by signal 9", seat=3)
+    fail(ledger, *names(12, "all/{:02}-odd.jpg"), kind=kind, error=error, seat=3)
     (group,) = groups(ledger)
     assert told(group) == [("worker", 3)] and group.who == "machine"
+
+
+@pytest.mark.parametrize(("error", "who"), [(BAD, "stage"), ("truncated picture: 4 bytes left", "file")])
+def test_neighbours_are_in_one_worker_by_chance(ledger: Ledger, error: str, who: str) -> None:
+    """A batch has files that follow each other: of what code and readers say the worker is neither told nor blamed."""
+    make(ledger, *names(400))
+    fail(ledger, *names(12, "all/{:04}-odd.jpg", 100), error=error, seat=3)
+    (group,) = groups(ledger)
+    assert told(group) == [] and group.who == who
+
+
+def test_a_folder_that_crashes_one_worker_is_no_fault_of_the_machine(ledger: Ledger) -> None:
+    """The folder explains the worker."""
+    make(ledger, *names(400))
+    fail(ledger, *names(12, "drafts/{:02}.jpg"), kind="crashed", error="killed by signal 11", seat=3)
+    (group,) = groups(ledger)
+    assert {what for what, _ in told(group)} == {"folder", "worker"} and group.who == "file"
 
 
 @pytest.mark.parametrize(
