@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.commands import warn_of_foreign_state
+from pipeline.commands import warn_of_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.failures import Failure, RetryPolicy
     from pipeline.ledger.ledger import Ledger
     from pipeline.operations.failure_groups import Failing, LedgerGroup, Shared
+    from pipeline.operations.state_of_pipeline import StateOfPipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,23 +40,20 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
     from pipeline.ledger.failures import RetryPolicy
     from pipeline.ledger.session import open_to_read
+    from pipeline.operations.state_of_pipeline import find_state
 
-    config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
-        return _dismiss(config, arguments.dismiss)
-    patience = RetryPolicy(config.errors.hold_after)
-    with open_to_read(config.state / "ledger.sqlite") as ledger:
-        warn_of_foreign_state(config, ledger)
-        is_unchanged, last = _unchanged(config, ledger), ledger.runs.last()
-
-        def is_left_alone(failure: Failure) -> bool:
-            return patience.is_over(failure) and is_unchanged(failure)
-
+        return _dismiss(load_config(Path(arguments.file), reads_inputs=False), arguments.dismiss)
+    of = find_state(arguments.file)
+    patience = RetryPolicy(of.config.errors.hold_after if of.config else None)
+    with open_to_read(of.state / "ledger.sqlite") as ledger:
+        warn_of_state(of, ledger, "; which files are held cannot be said until it loads")
+        is_left_alone, last = _left_alone(of, ledger, patience), ledger.runs.last()
         last_run_ns = round(last["started"] * 1e9) if last else 0
         if not ledger.failures.has_any:
-            print(f"{config.name}: no failures on record", file=sys.stderr)
+            print(f"{of.name}: no failures on record", file=sys.stderr)
         elif not arguments.json:
-            _open(config, ledger, is_left_alone, last_run_ns)
+            _open(of, ledger, is_left_alone, last_run_ns)
         for each in ledger.failures.all():
             if arguments.json:
                 print(json.dumps(_as_json(each, is_left_alone(each), last_run_ns), ensure_ascii=False))
@@ -63,25 +61,26 @@ def execute(arguments: argparse.Namespace) -> int:
                 print(f"{_line(each)}{_describe_attempts(each, patience, is_left_alone(each))}")
                 if printed := ledger.failures.printed(each):
                     print(indented(printed))
-        _say_alike(config, ledger)
+        if of.config:
+            _say_alike(of.config, ledger)
     return 0
 
 
 # -- what a person needs first -----------------------------------------------------------------------------------------
 
 
-def _open(config: Config, ledger: Ledger, is_left_alone: Callable[[Failure], bool], last_run_ns: int) -> None:
+def _open(of: StateOfPipeline, ledger: Ledger, is_left_alone: Callable[[Failure], bool], last_run_ns: int) -> None:
     """Print how many files failed, the groups that they form, and the one thing to do next."""
     from pipeline.operations.failure_groups import group_failures
 
     failing = group_failures(ledger, is_left_alone, last_run_ns, time.time_ns() - 86_400 * 10**9)
-    print(_headline(config.name, failing, last_run_ns))
+    print(_headline(of.name, failing, last_run_ns))
     for group in failing.groups:
         print("", *map(printable, _group_lines(group)), sep="\n")
     if failing.more_groups:
         print(f"\nand {counted(failing.more_files, 'file')} for {counted(failing.more_groups, 'other reason')}")
     if failing.groups:
-        print(f"\nnext: {_next_step(config, ledger, failing.groups[0])}")
+        print(f"\nnext: {_next_step(of, ledger, failing.groups[0])}")
     print()
 
 
@@ -139,10 +138,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def _next_step(config: Config, ledger: Ledger, group: LedgerGroup) -> str:
-    """Return what to do about the foremost group, in one line."""
+def _next_step(of: StateOfPipeline, ledger: Ledger, group: LedgerGroup) -> str:
+    """Return what to do about the foremost group, in one line; without a pipeline that loads, that is to be mended."""
     from pipeline.files.state_dir import log_of_run
 
+    if (config := of.config) is None:
+        return f"mend the pipeline: {command_for('check', str(of.file.absolute()))}"
     yaml = str(config.file.absolute())
     path = quoted(os.path.join(config.inputs.root.absolute(), os.fsdecode(group.examples[0])))
     again = command_for("run", yaml, *(["--retry-failed"] if group.is_any_held else []))
@@ -233,6 +234,14 @@ def _as_json(failure: Failure, is_left_alone: bool, last_run_ns: int) -> dict[st
 
 def _seconds(at_ns: int | None) -> float | None:
     return at_ns and at_ns / 1e9
+
+
+def _left_alone(of: StateOfPipeline, ledger: Ledger, patience: RetryPolicy) -> Callable[[Failure], bool]:
+    """Return a predicate: a failure is not tried again; only dismissed ones are known if the pipeline does not load."""
+    if of.config is None:
+        return lambda failure: failure.dismissed_at is not None
+    is_unchanged = _unchanged(of.config, ledger)
+    return lambda failure: patience.is_over(failure) and is_unchanged(failure)
 
 
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:

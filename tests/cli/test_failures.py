@@ -531,6 +531,26 @@ def test_nothing_failed_is_one_line_on_stderr(tmp_path: Path, pipeline: Pipeline
         assert (said.returncode, said.stdout, said.stderr) == (0, "", "pipeline: no failures on record\n")
 
 
+BROKEN_YAML, BROKEN_STAGE = ("pipeline.yaml", ONE_STAGE + "inputs: [\n"), ("stages/upper.py", "def upper(:\n")
+
+
+@pytest.mark.parametrize(("file", "text"), [BROKEN_YAML, BROKEN_STAGE])
+def test_the_list_of_a_pipeline_that_does_not_load(held: Project, pipeline: Pipeline, file: str, text: str) -> None:
+    """One line says what is not known then; the list is there, and what is to be done first."""
+    held.write(file, text)
+    said = pipeline("failures")
+    assert (said.returncode, said.stderr.count("\n")) == (0, 1)
+    assert (
+        said.stderr.startswith("pipeline.yaml:") and "which files are held cannot be said until it loads" in said.stderr
+    )
+    assert said.stdout.startswith("pipeline: 1 file failed, ") and " held" not in said.stdout
+    assert "\nbad (up): error: ValueError: bad text (in stage 'up'), attempt 3\n" in said.stdout
+    assert f"\nnext: mend the pipeline: python -m pipeline check {held.folder}/pipeline.yaml\n" in said.stdout
+    (line,) = map(json.loads, pipeline("failures", "--json").stdout.splitlines())
+    assert (line["source"], line["attempts"], "held" in line) == ("bad", 3, False)
+    assert pipeline("failures", "--dismiss", "bad").returncode == 2
+
+
 # -- the budget --------------------------------------------------------------------------------------------------------
 
 
