@@ -25,8 +25,9 @@ from pipeline.text import in_general
 _DESCRIBED = 10
 # Groups that are told apart while failures are counted: texts that all differ must fill no memory.
 _MOST_GROUPS = 1000
-# Reasons of one class of exception after which its texts are taken to differ from file to file.
-_MOST_REASONS = 10
+# With more groups those of one file are one group: nobody reads so many, and what differs there is the text.
+_MOST_REASONS = 100
+_DIFFERENT = "different reasons"
 # How many files are named as examples.
 _EXAMPLES = 3
 # A trait is told if so large a share of the group has it, at least so many files and so many times as often as among
@@ -180,37 +181,41 @@ class _Keys:
     """Gives the group of each failure: the same for the same failure whenever it is asked."""
 
     def __init__(self, ledger: Ledger) -> None:
-        reasons: dict[str, set[str]] = {}
-        self._known: set[Key] = set()
+        files, of_source, last = Counter[Key](), set[Key](), b""
         for failure in ledger.failures.all():
-            name, reason = _reason_of(failure.error)
-            if name and not failure.place and len(reasons.setdefault(name, set())) <= _MOST_REASONS:
-                reasons[name].add(reason)
-        self._varied = {name for name, found in reasons.items() if len(found) > _MOST_REASONS}
+            if failure.source != last:
+                of_source.clear()
+                last = failure.source
+            key = _key_of(failure)
+            if failure.dismissed_at is None and key not in of_source:
+                of_source.add(key)
+                files[key] += 1
+            if len(files) > 2 * _MOST_GROUPS:
+                files = Counter(dict(files.most_common(_MOST_GROUPS)))
+        are_few = len(files) <= _MOST_REASONS
+        self._known = {key for key, count in files.most_common(_MOST_GROUPS) if are_few or count > 1}
 
     def of(self, failure: Failure) -> Key:
         """Return kind, reason and place."""
-        name, reason = _reason_of(failure.error)
-        # At one place of the code, or with as many texts as files, the class alone tells what it is.
-        reason = name if name and (failure.place or name in self._varied) else reason
-        key = failure.kind, reason, failure.place
-        if key not in self._known and len(self._known) >= _MOST_GROUPS:
-            return failure.kind, "other reasons", ""
-        self._known.add(key)
-        return key
+        key = _key_of(failure)
+        return key if key in self._known else (failure.kind, _DIFFERENT, "")
 
     def is_in(self, key: Key, failure: Failure) -> bool:
         """Return whether a failure that nobody has dismissed is in a group."""
         return failure.dismissed_at is None and self.of(failure) == key
 
 
-@lru_cache(4096)
-def _reason_of(error: str) -> tuple[str, str]:
-    """Return the class of an exception of the user's code, empty for any other error, and the error in general."""
-    if not (found := _EXCEPTION.fullmatch(error)):
-        return "", in_general(error)
-    name, text = found[1], found[2]
-    return name, f"{name}: {in_general(text)}" if text else name
+def _key_of(failure: Failure) -> Key:
+    """Return kind, reason and place of a failure, as a run groups what it tells: of an exception, its class."""
+    return failure.kind, _in_general(failure.error), failure.place
+
+
+_in_general = lru_cache(4096)(in_general)
+
+
+def _name_of(error: str) -> str:
+    """Return the class of an exception of the user's code; empty for any other error."""
+    return found[1] if (found := _EXCEPTION.fullmatch(error)) else ""
 
 
 def without_stage(error: str) -> str:
@@ -259,7 +264,7 @@ def _may_tell(trait: Trait, failure: Failure) -> bool:
 
 
 def _is_of_machine(error: str) -> bool:
-    return _OF_MACHINE.fullmatch(_reason_of(error)[0]) is not None
+    return _OF_MACHINE.fullmatch(_name_of(error)) is not None
 
 
 class _Usual:
@@ -319,6 +324,8 @@ def _group(
 ) -> LedgerGroup:  # fmt: skip
     kind, reason, place = key
     who, why = _blame(kind, tally, examples, shared, place, is_whole=is_whole)
+    if reason == _DIFFERENT:
+        who, why = "unknown", ""
     return LedgerGroup(
         kind=kind,
         reason=without_stage(tally.reason) if tally.has_one_text else reason,
@@ -341,7 +348,7 @@ def _blame(
     kind: str, tally: _Tally, examples: list[bytes], shared: list[Shared], place: str, *, is_whole: bool
 ) -> tuple[Who, str]:
     """Return whose fault a group of failures likely is, and the reason to think so."""
-    name, is_of_machine = _reason_of(tally.reason)[0], _is_of_machine(tally.reason)
+    name, is_of_machine = _name_of(tally.reason), _is_of_machine(tally.reason)
     what = {each.trait.what for each in shared}
     if kind == "collision":
         return "pipeline", "the place of the output is taken"
