@@ -373,11 +373,11 @@ def _blame(
 
 
 def _blame_by_number(kind: str, tally: _Tally, is_of_code: bool) -> tuple[Who, str]:
-    """Return whose fault failures are whose files share nothing."""
+    """Return whose fault failures are whose files share nothing telling."""
     if tally.files < _MANY_FILES:
         return "file", "others are made by the same stage"
     if kind == "memory":
         return "machine", "too little memory for what is done at a time"
     if kind in KILLED or is_of_code:
-        return "stage", "different files that share nothing"
+        return "stage", "different files that share nothing telling"
     return "file", "they are not what their reader needs"

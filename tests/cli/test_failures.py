@@ -506,7 +506,7 @@ def test_an_exception_in_different_files_is_likely_the_stages_fault(moody: Proje
     said = opening(pipeline)
     assert said[2:4] == [
         "5 files in stage up: ValueError: bad text",
-        "  likely the fault of the stage: different files that share nothing",
+        "  likely the fault of the stage: different files that share nothing telling",
     ]
     assert next_step(pipeline) == f"next: python -m pipeline try {moody.folder}/pipeline.yaml {moody.folder}/in/a0.w"
 
