@@ -23,6 +23,7 @@ from pipeline.text import DURATION_NEEDED, seconds_of
 if TYPE_CHECKING:
     from pipeline.config.model import Config
     from pipeline.ledger.ledger import Ledger
+    from pipeline.operations.state_of_pipeline import StateOfPipeline
 
 
 # A run has thousands of jobs in memory, none of them in a cycle; to look at them again and again is a tenth of
@@ -66,6 +67,14 @@ def warn_of_foreign_state(config: Config, ledger: Ledger) -> None:
 
     if sentence := guards_of(config, ledger).describe_state():
         print(sentence, file=sys.stderr)
+
+
+def warn_of_state(of: StateOfPipeline, ledger: Ledger, unknown: str = "") -> None:
+    """Print a line to stderr if a pipeline does not load, with what is not known then, or if its state is another's."""
+    if of.config is None:
+        print(f"{of.problem}{unknown}", file=sys.stderr)
+    else:
+        warn_of_foreign_state(of.config, ledger)
 
 
 def by_whom(hosts: Sequence[str], versions: Sequence[dict[str, str]]) -> list[str]:

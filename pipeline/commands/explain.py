@@ -15,6 +15,7 @@ from pipeline.text import as_json, counted, format_bytes, indented, local_time, 
 
 if TYPE_CHECKING:
     from pipeline.ledger.days import Day
+    from pipeline.ledger.failures import Failure
     from pipeline.ledger.outputs import OutputRecord
     from pipeline.ledger.runs import Making
     from pipeline.operations.explain import Explanation, OutputExplained, StageExplained
@@ -117,12 +118,21 @@ def _record(output: OutputExplained) -> str:
     row = output.row
     assert row is not None
     if row.status == "intended":
-        return "about to be made by a run that did not end"
+        return _intention(output.failure)
     made = f"skipped: {row.reason}" if row.status == "skipped" else _file(row.size, row.mtime_ns)
     made = "done" if row.status == "done" and row.size is None else made
     if is_group(row.source):
         return f"{made}; of {counted(row.source_size, 'member')}"
     return f"{made}; of a source of {_file(row.source_size, row.source_mtime_ns)}"
+
+
+def _intention(failure: Failure | None) -> str:
+    """Describe an output that was handed out to be made, and of which no run has recorded that it was."""
+    if failure is None:
+        return "about to be made by a run that is at work, or was cut off"
+    if failure.kind == "interrupted":
+        return "about to be made when the run was stopped"
+    return f"about to be made when it failed ({failure.kind}){f' in the run {failure.run}' if failure.run else ''}"
 
 
 def _recorded_lines(output: OutputExplained, row: OutputRecord) -> Iterator[str]:

@@ -9,19 +9,20 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.commands import warn_of_foreign_state
+from pipeline.commands import warn_of_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import is_group, origin_of
 from pipeline.messages import Source
 from pipeline.text import command_for, counted, format_bytes, indented, local_time, one_line, printable, quoted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pipeline.config.model import Config
     from pipeline.ledger.failures import Failure, RetryPolicy
     from pipeline.ledger.ledger import Ledger
     from pipeline.operations.failure_groups import Failing, LedgerGroup, Shared
+    from pipeline.operations.state_of_pipeline import StateOfPipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     dismiss = "record that files which match, as in .gitignore, need not be done as they are: they are not tried, and "
     dismiss += "do not affect the exit code"
-    parser.add_argument("--dismiss", metavar="PATTERN", help=dismiss)
+    parser.add_argument("--dismiss", action="append", metavar="PATTERN", help=f"{dismiss}; may be repeated")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -39,23 +40,20 @@ def execute(arguments: argparse.Namespace) -> int:
     from pipeline.config.load import load_config
     from pipeline.ledger.failures import RetryPolicy
     from pipeline.ledger.session import open_to_read
+    from pipeline.operations.state_of_pipeline import find_state
 
-    config = load_config(Path(arguments.file), reads_inputs=False)
     if arguments.dismiss is not None:
-        return _dismiss(config, arguments.dismiss)
-    patience = RetryPolicy(config.errors.hold_after)
-    with open_to_read(config.state / "ledger.sqlite") as ledger:
-        warn_of_foreign_state(config, ledger)
-        is_unchanged, last = _unchanged(config, ledger), ledger.runs.last()
-
-        def is_left_alone(failure: Failure) -> bool:
-            return patience.is_over(failure) and is_unchanged(failure)
-
+        return _dismiss(load_config(Path(arguments.file), reads_inputs=False), arguments.dismiss)
+    of = find_state(arguments.file)
+    patience = RetryPolicy(of.config.errors.hold_after if of.config else None)
+    with open_to_read(of.state / "ledger.sqlite") as ledger:
+        warn_of_state(of, ledger, "; which files are held cannot be said until it loads")
+        is_left_alone, last = _left_alone(of, ledger, patience), ledger.runs.last()
         last_run_ns = round(last["started"] * 1e9) if last else 0
         if not ledger.failures.has_any:
-            print(f"{config.name}: no failures on record", file=sys.stderr)
+            print(f"{of.name}: no failures on record", file=sys.stderr)
         elif not arguments.json:
-            _open(config, ledger, is_left_alone, last_run_ns)
+            _open(of, ledger, is_left_alone, last_run_ns)
         for each in ledger.failures.all():
             if arguments.json:
                 print(json.dumps(_as_json(each, is_left_alone(each), last_run_ns), ensure_ascii=False))
@@ -63,25 +61,26 @@ def execute(arguments: argparse.Namespace) -> int:
                 print(f"{_line(each)}{_describe_attempts(each, patience, is_left_alone(each))}")
                 if printed := ledger.failures.printed(each):
                     print(indented(printed))
-        _say_alike(config, ledger)
+        if of.config:
+            _say_alike(of.config, ledger)
     return 0
 
 
 # -- what a person needs first -----------------------------------------------------------------------------------------
 
 
-def _open(config: Config, ledger: Ledger, is_left_alone: Callable[[Failure], bool], last_run_ns: int) -> None:
+def _open(of: StateOfPipeline, ledger: Ledger, is_left_alone: Callable[[Failure], bool], last_run_ns: int) -> None:
     """Print how many files failed, the groups that they form, and the one thing to do next."""
     from pipeline.operations.failure_groups import group_failures
 
     failing = group_failures(ledger, is_left_alone, last_run_ns, time.time_ns() - 86_400 * 10**9)
-    print(_headline(config.name, failing, last_run_ns))
+    print(_headline(of.name, failing, last_run_ns))
     for group in failing.groups:
         print("", *map(printable, _group_lines(group)), sep="\n")
     if failing.more_groups:
         print(f"\nand {counted(failing.more_files, 'file')} for {counted(failing.more_groups, 'other reason')}")
     if failing.groups:
-        print(f"\nnext: {_next_step(config, failing.groups[0])}")
+        print(f"\nnext: {_next_step(of, ledger, failing.groups[0])}")
     print()
 
 
@@ -139,10 +138,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def _next_step(config: Config, group: LedgerGroup) -> str:
-    """Return what to do about the foremost group, in one line."""
+def _next_step(of: StateOfPipeline, ledger: Ledger, group: LedgerGroup) -> str:
+    """Return what to do about the foremost group, in one line; without a pipeline that loads, that is to be mended."""
     from pipeline.files.state_dir import log_of_run
 
+    if (config := of.config) is None:
+        return f"mend the pipeline: {command_for('check', str(of.file.absolute()))}"
     yaml = str(config.file.absolute())
     path = quoted(os.path.join(config.inputs.root.absolute(), os.fsdecode(group.examples[0])))
     again = command_for("run", yaml, *(["--retry-failed"] if group.is_any_held else []))
@@ -155,25 +156,32 @@ def _next_step(config: Config, group: LedgerGroup) -> str:
         return again
     if is_group(group.examples[0]):
         return f"see to its members, then: {again}"
-    if group.who == "file" and (pattern := _pattern_of(group)):
+    if group.who == "file" and (patterns := _patterns_of(ledger, group)):
         one = group.files == 1
         what = f"repair or replace {path}" if one else f"look at {path}, and repair or replace the files"
-        rest = f"if {'it' if one else 'they'} need not be done: {command_for('failures', yaml, '--dismiss', pattern)}"
-        return f"{what}; {rest}"
+        dismiss = command_for("failures", yaml, *(f"--dismiss {quoted(each)}" for each in patterns))
+        return f"{what}; if {'it' if one else 'they'} need not be done: {dismiss}"
     return command_for("try", yaml, path)
 
 
-def _pattern_of(group: LedgerGroup) -> str:
-    """Return a pattern for `--dismiss` that takes the files of a group, as a word of a shell; empty without one."""
+def _patterns_of(ledger: Ledger, group: LedgerGroup) -> list[str]:
+    """Return patterns for `--dismiss` that take the failures of a group, and no others; none if there are none."""
+    from pipeline.files.walk import matcher
+
     traits = {each.trait.what: each.trait.first for each in group.shared if each.files == group.files}
-    shared = {what: os.fsdecode(first) for what, first in traits.items() if isinstance(first, bytes)}
-    if group.files == 1:
-        pattern = f"/{_escaped(os.fsdecode(group.examples[0]))}"
-    elif "folder" in shared:
-        pattern = f"/{_escaped(shared['folder'])}"
-    else:
-        pattern = f"*{_escaped(shared['suffix'])}" if "suffix" in shared else ""
-    return quoted(pattern) if pattern.isprintable() and pattern else ""
+    shared = {what: _escaped(os.fsdecode(first)) for what, first in traits.items() if isinstance(first, bytes)}
+    folder, suffix = shared.get("folder", ""), shared.get("suffix", "")
+    choices = [[f"/{folder}"] if folder else [], [f"*{suffix}"] if suffix else []]
+    choices += [[f"/{folder}**/*{suffix}"]] if folder and suffix else []
+    if len(group.examples) == group.files and not any(map(is_group, group.examples)):
+        choices.append([f"/{_escaped(os.fsdecode(each))}" for each in group.examples])
+    for patterns in choices:
+        if patterns and all(map(str.isprintable, patterns)):
+            matches, others = matcher(patterns), (each for each in ledger.failures.all() if each.dismissed_at is None)
+            # Who follows the advice must not dismiss what fails for another reason.
+            if all(matches(each.source) == group.holds(each) for each in others if each.tried):
+                return patterns
+    return []
 
 
 def _escaped(text: str) -> str:
@@ -228,6 +236,14 @@ def _seconds(at_ns: int | None) -> float | None:
     return at_ns and at_ns / 1e9
 
 
+def _left_alone(of: StateOfPipeline, ledger: Ledger, patience: RetryPolicy) -> Callable[[Failure], bool]:
+    """Return a predicate: a failure is not tried again; only dismissed ones are known if the pipeline does not load."""
+    if of.config is None:
+        return lambda failure: failure.dismissed_at is not None
+    is_unchanged = _unchanged(of.config, ledger)
+    return lambda failure: patience.is_over(failure) and is_unchanged(failure)
+
+
 def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     """Return a predicate: the source and the recipe of a failure have not changed since."""
     from pipeline.planning.file_state import same_origin
@@ -250,7 +266,7 @@ def _unchanged(config: Config, ledger: Ledger) -> Callable[[Failure], bool]:
     return is_unchanged
 
 
-def _dismiss(config: Config, pattern: str) -> int:
+def _dismiss(config: Config, patterns: Sequence[str]) -> int:
     """Dismiss the failures whose source matches a pattern. Raises AlreadyRunning, since the ledger has one writer."""
     from contextlib import closing
 
@@ -260,14 +276,14 @@ def _dismiss(config: Config, pattern: str) -> int:
     from pipeline.ledger.session import open_to_write
     from pipeline.operations.guards import guards_of
 
-    if problem := pattern_problem(pattern):
+    if problem := next(filter(None, map(pattern_problem, patterns)), ""):
         raise UsageError(f"--dismiss: {problem}")
     dismissed, refused = 0, 0
     if not is_new(config.state / "ledger.sqlite"):
         with closing(open_state(config.state, config.name)) as state, open_to_write(state) as ledger:
             guards_of(config, ledger).check_owners()
             ledger.begin()
-            dismissed, refused = ledger.failures.dismiss(matcher([pattern]), pattern)
+            dismissed, refused = ledger.failures.dismiss(matcher(patterns), " ".join(patterns))
             ledger.commit()
     print(f"{dismissed:,} {'failure' if dismissed == 1 else 'failures'} dismissed", file=sys.stderr)
     if refused:

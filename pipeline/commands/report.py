@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print the path of a report, the report itself, or a comparison of two."""
-    from pipeline.config.load import load_config
     from pipeline.operations.past_runs import find_reports, last_report
+    from pipeline.operations.state_of_pipeline import find_state
 
     file, word = _file_and_run(arguments)
     if arguments.compare and (word or arguments.open):
         raise UsageError("--compare names both runs itself, and prints a table; leave the other words out")
-    config = load_config(Path(file), reads_inputs=False)
+    of = find_state(file)
+    if of.problem:
+        print(of.problem, file=sys.stderr)
     if arguments.compare:
-        _print_comparison(*find_reports(config, arguments.compare), is_json=arguments.json)
+        _print_comparison(*find_reports(of, arguments.compare), is_json=arguments.json)
         return 0
-    found = find_reports(config, [word])[0] if word else last_report(config)
+    found = find_reports(of, [word])[0] if word else last_report(of)
     if arguments.json:
         print(found.text, end="")
         return 0

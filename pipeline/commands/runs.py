@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import by_whom, warn_of_foreign_state
+from pipeline.commands import by_whom, warn_of_state
 from pipeline.errors import UsageError
 from pipeline.ledger.origins import origin_of
 from pipeline.text import counted, format_bytes, format_seconds, local_time, one_line, printable, shown
@@ -40,16 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print a line for each day of older runs and each run, or everything about one run."""
-    from pathlib import Path
-
-    from pipeline.config.load import load_config
     from pipeline.ledger.days import Day
     from pipeline.operations.past_runs import costs_of, files_of, open_past_runs
+    from pipeline.operations.state_of_pipeline import find_state
 
     file, word = _in_order(arguments)
-    config = load_config(Path(file), reads_inputs=False)
-    with open_past_runs(config) as (past, ledger):
-        warn_of_foreign_state(config, ledger)
+    of = find_state(file)
+    with open_past_runs(of) as (past, ledger):
+        warn_of_state(of, ledger)
         if word is None:
             _print_all(past, is_json=arguments.json)
             return 0
@@ -58,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
             print(json.dumps(found._asdict(), ensure_ascii=False) if arguments.json else _day_line(found))
             return 0
         costs = costs_of(ledger, found, arguments.slowest) if arguments.slowest else None
-    log, report = files_of(config, found)
+    log, report = files_of(of, found)
     if arguments.json:
         paths = {"log": log and shown(os.fsencode(log)), "report": report and shown(os.fsencode(report))}
         said = _as_json(found) | paths | (_costs_as_json(costs) if costs else {})

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 from pipeline.ledger.failure_traits import Trait, joined_sizes, traits_of
@@ -25,8 +25,9 @@ from pipeline.text import in_general
 _DESCRIBED = 10
 # Groups that are told apart while failures are counted: texts that all differ must fill no memory.
 _MOST_GROUPS = 1000
-# Reasons of one class of exception after which its texts are taken to differ from file to file.
-_MOST_REASONS = 10
+# With more groups those of one file are one group: nobody reads so many, and what differs there is the text.
+_MOST_REASONS = 100
+_DIFFERENT = "different reasons"
 # How many files are named as examples.
 _EXAMPLES = 3
 # A trait is told if so large a share of the group has it, at least so many files and so many times as often as among
@@ -80,6 +81,8 @@ class LedgerGroup:
     is_any_held: bool
     run: str
     """The name of the last run in which one of them failed."""
+    holds: Callable[[Failure], bool]
+    """Whether a failure is one of this group."""
 
 
 @dataclass(frozen=True)
@@ -176,33 +179,41 @@ class _Keys:
     """Gives the group of each failure: the same for the same failure whenever it is asked."""
 
     def __init__(self, ledger: Ledger) -> None:
-        reasons: dict[str, set[str]] = {}
-        self._known: set[Key] = set()
+        files, of_source, last = Counter[Key](), set[Key](), b""
         for failure in ledger.failures.all():
-            name, reason = _reason_of(failure.error)
-            if name and not failure.place and len(reasons.setdefault(name, set())) <= _MOST_REASONS:
-                reasons[name].add(reason)
-        self._varied = {name for name, found in reasons.items() if len(found) > _MOST_REASONS}
+            if failure.source != last:
+                of_source.clear()
+                last = failure.source
+            key = _key_of(failure)
+            if failure.dismissed_at is None and key not in of_source:
+                of_source.add(key)
+                files[key] += 1
+            if len(files) > 2 * _MOST_GROUPS:
+                files = Counter(dict(files.most_common(_MOST_GROUPS)))
+        are_few = len(files) <= _MOST_REASONS
+        self._known = {key for key, count in files.most_common(_MOST_GROUPS) if are_few or count > 1}
 
     def of(self, failure: Failure) -> Key:
         """Return kind, reason and place."""
-        name, reason = _reason_of(failure.error)
-        # At one place of the code, or with as many texts as files, the class alone tells what it is.
-        reason = name if name and (failure.place or name in self._varied) else reason
-        key = failure.kind, reason, failure.place
-        if key not in self._known and len(self._known) >= _MOST_GROUPS:
-            return failure.kind, "other reasons", ""
-        self._known.add(key)
-        return key
+        key = _key_of(failure)
+        return key if key in self._known else (failure.kind, _DIFFERENT, "")
+
+    def is_in(self, key: Key, failure: Failure) -> bool:
+        """Return whether a failure that nobody has dismissed is in a group."""
+        return failure.dismissed_at is None and self.of(failure) == key
 
 
-@lru_cache(4096)
-def _reason_of(error: str) -> tuple[str, str]:
-    """Return the class of an exception of the user's code, empty for any other error, and the error in general."""
-    if not (found := _EXCEPTION.fullmatch(error)):
-        return "", in_general(error)
-    name, text = found[1], found[2]
-    return name, f"{name}: {in_general(text)}" if text else name
+def _key_of(failure: Failure) -> Key:
+    """Return kind, reason and place of a failure, as a run groups what it tells: of an exception, its class."""
+    return failure.kind, _in_general(failure.error), failure.place
+
+
+_in_general = lru_cache(4096)(in_general)
+
+
+def _name_of(error: str) -> str:
+    """Return the class of an exception of the user's code; empty for any other error."""
+    return found[1] if (found := _EXCEPTION.fullmatch(error)) else ""
 
 
 def without_stage(error: str) -> str:
@@ -227,7 +238,7 @@ def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[
         stages[key][failure.stage] += 1
         if last.get(key) != failure.source:
             last[key] = failure.source
-            traits[key].update(traits_of(failure))
+            traits[key].update(each for each in traits_of(failure) if _may_tell(each, failure))
             if len(examples[key]) < _EXAMPLES:
                 examples[key].append(failure.source)
     candidates = {key: _candidates(traits[key], tally.files) for key, tally in tallies.items()}
@@ -237,8 +248,21 @@ def _described(ledger: Ledger, keys: _Keys, tallies: dict[Key, _Tally]) -> list[
     for key, tally in tallies.items():
         total, having = usual.totals[foremost[key][0]], usual.having[foremost[key][0]]
         shared = list(_telling(candidates[key], having, tally.files, total))
-        found.append(_group(key, tally, foremost[key], examples[key], shared, is_whole=tally.files >= total))
+        is_whole, holds = tally.files >= total, partial(keys.is_in, key)
+        found.append(_group(key, tally, foremost[key], examples[key], shared, holds, is_whole=is_whole))
     return found
+
+
+def _may_tell(trait: Trait, failure: Failure) -> bool:
+    """Return whether a trait may explain a failure: that files are in one worker often means that they are neighbours.
+
+    A batch has files that follow each other, so only of what a machine does to a worker its number tells anything.
+    """
+    return trait.what != "worker" or failure.kind in KILLED or _is_of_machine(failure.error)
+
+
+def _is_of_machine(error: str) -> bool:
+    return _OF_MACHINE.fullmatch(_name_of(error)) is not None
 
 
 class _Usual:
@@ -293,10 +317,13 @@ def _divergence(share: float, usual: float) -> float:
 
 
 def _group(
-    key: Key, tally: _Tally, stages: list[str], examples: list[bytes], shared: list[Shared], *, is_whole: bool
-) -> LedgerGroup:
+    key: Key, tally: _Tally, stages: list[str], examples: list[bytes], shared: list[Shared],
+    holds: Callable[[Failure], bool], *, is_whole: bool,
+) -> LedgerGroup:  # fmt: skip
     kind, reason, place = key
     who, why = _blame(kind, tally, examples, shared, place, is_whole=is_whole)
+    if reason == _DIFFERENT:
+        who, why = "unknown", ""
     return LedgerGroup(
         kind=kind,
         reason=without_stage(tally.reason) if tally.has_one_text else reason,
@@ -310,6 +337,7 @@ def _group(
         why=why,
         is_any_held=tally.is_any_held,
         run=tally.run,
+        holds=holds,
     )
 
 
@@ -317,7 +345,7 @@ def _blame(
     kind: str, tally: _Tally, examples: list[bytes], shared: list[Shared], place: str, *, is_whole: bool
 ) -> tuple[Who, str]:
     """Return whose fault a group of failures likely is, and the reason to think so."""
-    name, _ = _reason_of(tally.reason)
+    name, is_of_machine = _name_of(tally.reason), _is_of_machine(tally.reason)
     what = {each.trait.what for each in shared}
     if kind == "collision":
         return "pipeline", "the place of the output is taken"
@@ -326,13 +354,13 @@ def _blame(
     if not tally.is_tried:
         of_members = is_group(examples[0])
         return ("nobody", "members of the group failed") if of_members else ("machine", "it refused the file")
-    if "worker" in what:
+    if "worker" in what and "folder" not in what:
         return "machine", "all in one worker"
-    if "night" in what and tally.most_attempts <= 1 and (kind in KILLED or _OF_MACHINE.fullmatch(name)):
+    if "night" in what and tally.most_attempts <= 1 and (kind in KILLED or is_of_machine):
         return "machine", "all in one night"
     if is_whole and tally.files >= _MANY_FILES:
         return "stage", "all of its files fail alike, so it is the stage or what it needs"
-    if _OF_MACHINE.fullmatch(name) and tally.files >= _MANY_FILES:
+    if is_of_machine and tally.files >= _MANY_FILES:
         return "machine", "a program, a service or a disk that the stage needs"
     if what & {"folder", "suffix", "size"}:
         return "file", "by what they share"
@@ -342,11 +370,11 @@ def _blame(
 
 
 def _blame_by_number(kind: str, tally: _Tally, is_of_code: bool) -> tuple[Who, str]:
-    """Return whose fault failures are whose files share nothing."""
+    """Return whose fault failures are whose files share nothing telling."""
     if tally.files < _MANY_FILES:
         return "file", "others are made by the same stage"
     if kind == "memory":
         return "machine", "too little memory for what is done at a time"
     if kind in KILLED or is_of_code:
-        return "stage", "different files that share nothing"
+        return "stage", "different files that share nothing telling"
     return "file", "they are not what their reader needs"

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.model import Config
 from pipeline.errors import UsageError
 from pipeline.files.file_system import read_regular
 from pipeline.files.quiet_runs import quiet_runs
@@ -20,6 +19,7 @@ from pipeline.ledger.days import Day, day_of
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.runs import Cost, PastRun
 from pipeline.ledger.session import open_to_read
+from pipeline.operations.state_of_pipeline import HasState
 from pipeline.records import dataclass
 from pipeline.report.comparison import FORMAT, is_report
 from pipeline.report.standing import LIVE, read_progress
@@ -67,7 +67,7 @@ class PastRuns:
 
 
 @contextmanager
-def open_past_runs(config: Config) -> Iterator[tuple[PastRuns, Ledger]]:
+def open_past_runs(config: HasState) -> Iterator[tuple[PastRuns, Ledger]]:
     """Open the ledger of a pipeline to read, with all runs that are known of."""
     quiet = list(quiet_runs(config.state))  # before the ledger is read, which has them afterwards
     with open_to_read(config.state / "ledger.sqlite") as ledger:
@@ -91,7 +91,7 @@ def costs_of(ledger: Ledger, run: PastRun, most: int) -> Costs:
     return Costs(ledger.runs.costs(run.name, "seconds", most), ledger.runs.costs(run.name, "bytes_out", most))
 
 
-def files_of(config: Config, run: PastRun) -> tuple[Path | None, Path | None]:
+def files_of(config: HasState, run: PastRun) -> tuple[Path | None, Path | None]:
     """Return the log and the report of a run, as far as they are kept still."""
     log, report = log_of_run(config.state, run.name), report_of_run(config.state, run.name)
     reports = (each for each in (report.with_suffix(".html"), report) if each.is_file())
@@ -114,7 +114,7 @@ class Report:
         self.number: int = self.fields["number"]
 
 
-def last_report(config: Config) -> Report:
+def last_report(config: HasState) -> Report:
     """Return the report of the last run that left one. Raises UsageError."""
     found = next(_reports(config.state), None)
     if found is None:
@@ -123,13 +123,13 @@ def last_report(config: Config) -> Report:
     return found
 
 
-def find_reports(config: Config, words: Sequence[str]) -> list[Report]:
+def find_reports(config: HasState, words: Sequence[str]) -> list[Report]:
     """Return the reports of the runs that words name as they name runs everywhere. Raises UsageError."""
     with open_past_runs(config) as (past, _):
         return [_find_report(config, past, word) for word in words]
 
 
-def _find_report(config: Config, past: PastRuns, word: str) -> Report:
+def _find_report(config: HasState, past: PastRuns, word: str) -> Report:
     by_name = (each for each in _reports(config.state) if each.file.stem == word)
     if found := next(by_name, None):  # also that of a run which a lost ledger knew
         return found

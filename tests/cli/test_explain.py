@@ -333,6 +333,31 @@ def test_what_is_unknown_is_said_so(project: Project, explain: Explain, path: st
     assert explain(path, code=2).startswith(says)
 
 
+DEADLY = "import os\ndef upper(text: str) -> str:\n    os._exit(9) if text == 'die' else 0\n    return text.upper()\n"
+
+
+@pytest.mark.processes
+def test_what_was_about_to_be_made_says_what_became_of_it(tmp_path: Path, pipeline: Pipeline) -> None:
+    """A run that ended in order, one that was stopped, and one that was cut off are told apart."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", DEADLY)
+    project.write("in/a", "die")
+    assert pipeline("--engine", "pool").returncode == 1
+    (run,) = [json.loads(line)["run"] for line in pipeline("runs", "--json").stdout.splitlines()]
+
+    def recorded() -> str:
+        lines = pipeline("explain", "in/a").stdout.splitlines()
+        return next(line for line in lines if line.startswith("  recorded: ")).removeprefix("  recorded: ")
+
+    assert recorded() == f"about to be made when it failed (crashed) in the run {run}"
+    with ledger_of(tmp_path) as ledger:
+        ledger._connection.execute("UPDATE failures SET kind = 'interrupted'")
+    assert recorded() == "about to be made when the run was stopped"
+    with ledger_of(tmp_path) as ledger:
+        ledger._connection.execute("DELETE FROM failures")
+    assert recorded() == "about to be made by a run that is at work, or was cut off"
+
+
 def test_any_name(tmp_path: Path, pipeline: Pipeline) -> None:
     """Bytes that are no UTF-8, a newline, a leading dash; nothing was ever run, and nothing is written."""
     Project(tmp_path, ONE_STAGE)

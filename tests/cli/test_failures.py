@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -420,6 +421,64 @@ def test_what_is_to_be_done_next_can_be_typed_as_it_is(tmp_path: Path, pipeline:
     assert (left.source, left.dismissed_at is not None) == (name, True)
 
 
+MIXED = """
+def upper(text: str) -> str:
+    if text.startswith("odd"):
+        raise ValueError("odd text")
+    if text.startswith("bad"):
+        raise KeyError(text)
+    return text
+"""
+
+
+def proposed(pipeline: Pipeline) -> list[str]:
+    """Return the words of the command by which the opening proposes to dismiss files, as a shell reads them."""
+    return shlex.split(next_step(pipeline).partition(": python -m pipeline ")[2])
+
+
+@pytest.mark.parametrize(
+    ("odd", "bad", "patterns"),
+    [
+        ("drafts/{}.x", "all/{}.x", ["/drafts/"]),
+        ("drafts/{}.x", "drafts/{}.z", ["/drafts/**/*.x", "*.x"]),  # whichever is telling
+        ("drafts/{}.x", "drafts/b{}.X", []),  # with the same folder and suffix, in any case
+        ("{}.x", "b{}.y", ["*.x"]),
+    ],
+)
+def test_what_fails_for_another_reason_is_not_dismissed_with_a_group(
+    tmp_path: Path, pipeline: Pipeline, odd: str, bad: str, patterns: list[str]
+) -> None:
+    """The pattern that is proposed takes the group alone; where there is none, none is proposed."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MIXED)
+    for number in range(120):
+        project.write(f"in/all/{number:03}.txt", "good")
+    for number in range(12):
+        project.write(f"in/{odd.format(number)}", "odd")
+    for number in range(4):
+        project.write(f"in/{bad.format(number)}", "bad")
+    project.run()
+    if not patterns:
+        assert next_step(pipeline).startswith("next: python -m pipeline try ")
+        return
+    *command, pattern = proposed(pipeline)
+    assert command[-1] == "--dismiss" and pattern in patterns
+    assert pipeline(*command, pattern).stderr.startswith("12 ")
+    assert {each.error[:10] for each in failures(project) if each.dismissed_at} == {"ValueError"}
+
+
+def test_few_files_without_a_pattern_are_named(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Each by a --dismiss of its own; not one that fails elsewhere for another reason."""
+    project = Project(tmp_path)
+    project.write("stages/upper.py", MIXED)
+    for name, text in {"a b": "odd", "sub/c": "odd", "c": "bad", "d": "good"}.items():
+        project.write(f"in/{name}", text)
+    project.run()
+    assert proposed(pipeline)[-4:] == ["--dismiss", "/a\\ b", "--dismiss", "/sub/c"]
+    assert pipeline(*proposed(pipeline)).stderr.startswith("2 ")
+    assert [each.source for each in failures(project) if not each.dismissed_at] == [b"c"]
+
+
 def test_a_name_that_cannot_be_typed_is_shown(tmp_path: Path, pipeline: Pipeline) -> None:
     """No pattern is offered for it, and nothing of it acts on a terminal."""
     project = Project(tmp_path)
@@ -447,7 +506,7 @@ def test_an_exception_in_different_files_is_likely_the_stages_fault(moody: Proje
     said = opening(pipeline)
     assert said[2:4] == [
         "5 files in stage up: ValueError: bad text",
-        "  likely the fault of the stage: different files that share nothing",
+        "  likely the fault of the stage: different files that share nothing telling",
     ]
     assert next_step(pipeline) == f"next: python -m pipeline try {moody.folder}/pipeline.yaml {moody.folder}/in/a0.w"
 
@@ -470,6 +529,26 @@ def test_nothing_failed_is_one_line_on_stderr(tmp_path: Path, pipeline: Pipeline
     for words in (["failures"], ["failures", "--json"]):
         said = pipeline(*words)
         assert (said.returncode, said.stdout, said.stderr) == (0, "", "pipeline: no failures on record\n")
+
+
+BROKEN_YAML, BROKEN_STAGE = ("pipeline.yaml", ONE_STAGE + "inputs: [\n"), ("stages/upper.py", "def upper(:\n")
+
+
+@pytest.mark.parametrize(("file", "text"), [BROKEN_YAML, BROKEN_STAGE])
+def test_the_list_of_a_pipeline_that_does_not_load(held: Project, pipeline: Pipeline, file: str, text: str) -> None:
+    """One line says what is not known then; the list is there, and what is to be done first."""
+    held.write(file, text)
+    said = pipeline("failures")
+    assert (said.returncode, said.stderr.count("\n")) == (0, 1)
+    assert (
+        said.stderr.startswith("pipeline.yaml:") and "which files are held cannot be said until it loads" in said.stderr
+    )
+    assert said.stdout.startswith("pipeline: 1 file failed, ") and " held" not in said.stdout
+    assert "\nbad (up): error: ValueError: bad text (in stage 'up'), attempt 3\n" in said.stdout
+    assert f"\nnext: mend the pipeline: python -m pipeline check {held.folder}/pipeline.yaml\n" in said.stdout
+    (line,) = map(json.loads, pipeline("failures", "--json").stdout.splitlines())
+    assert (line["source"], line["attempts"], "held" in line) == ("bad", 3, False)
+    assert pipeline("failures", "--dismiss", "bad").returncode == 2
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------

@@ -225,3 +225,34 @@ def test_nothing_in_names_or_reasons_acts_on_a_terminal(tmp_path: Path, pipeline
     assert "; of 1 source\n  sizes: 1.2 MB in, " in said
     said = json.loads(pipeline("runs", "show", "--slowest", "5", "--json").stdout)
     assert said["slowest"][0]["source"] == "a\x1b[31m\n\\xff" and "source_b64" in said["slowest"][0]
+
+
+# -- of a pipeline that does not load ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("pipeline.yaml", ONE_STAGE + "inputs: [\n"), ("pipeline.yaml", ONE_STAGE + "nonsense: 1\n"),
+     ("stages/upper.py", "def upper(:\n")],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [["runs"], ["runs", "--json"], ["runs", "show", "1"], ["report"], ["report", "1"]])
+def test_runs_and_reports_of_a_pipeline_that_does_not_load(
+    project: Project, pipeline: Pipeline, file: str, text: str, words: list[str]
+) -> None:
+    """The same as before, and one line that says what is wrong: just then a person wants them."""
+    before = pipeline(*words).stdout
+    project.write(file, text)
+    said = pipeline(*words)
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (0, before, 1)
+    assert said.stderr.startswith("pipeline.yaml:") and f"from its state {project.folder / STATE}" in said.stderr
+
+
+def test_a_state_that_may_be_of_another_pipeline_is_not_shown(project: Project, pipeline: Pipeline) -> None:
+    """One that another file ran with, or none at all: then all that is said is what is wrong."""
+    state = project.folder / STATE
+    project.write("other.yaml", "state: .pipeline/pipeline\ninputs: [\n")
+    project.write("none.yaml", "inputs: [\n")
+    assert json.loads((state / "progress.json").read_text())["yaml"] == "pipeline.yaml"
+    for file in ("other.yaml", "none.yaml", "missing.yaml"):
+        said = pipeline("runs", file)
+        assert (said.returncode, said.stdout) == (2, "") and said.stderr.startswith(file)

@@ -87,7 +87,7 @@ def test_a_group_is_one_reason(ledger: Ledger) -> None:
     found = grouped(ledger)
     assert [(each.reason, each.kind, each.files, sorted(each.stages)) for each in found.groups] == [
         ("truncated picture", "error", 3, ["thumb", "up"]),
-        ("KeyError: ...", "error", 3, ["up", "web"]),
+        ("KeyError", "error", 3, ["up", "web"]),
         ("killed", "crashed", 1, ["up"]),
     ]  # fmt: skip
     assert (found.files, found.more_groups, found.more_files) == (7, 0, 0)
@@ -110,16 +110,39 @@ def test_another_place_in_the_code_is_another_group(ledger: Ledger) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("place", ["", "stages/up.py:3"])
+def test_a_class_of_exceptions_is_one_group_as_in_what_a_run_tells(ledger: Ledger, place: str) -> None:
+    """Whatever the texts, and also where the name of the class has a number."""
+    for number in range(30):
+        fail(ledger, f"{number:02}", error=f"E{number}: {chr(97 + number)} (in stage 'up')", place=place)
+        fail(ledger, f"{number:02}.b", error=f"ValueError: {chr(97 + number)} (in stage 'up')", place=place)
+    assert [(each.reason, each.files) for each in groups(ledger)] == [("E...", 30), ("ValueError", 30)]
+
+
+def letters(number: int) -> str:
+    return "".join(chr(97 + int(each)) for each in f"{number:05}")
+
+
 def test_texts_that_all_differ_are_one_group(ledger: Ledger) -> None:
-    """A text that names its file must not make a group of each; nor may any texts fill the memory."""
-    for name in names(30, "{:c}.txt", 97):
-        fail(ledger, name, error=f"RuntimeError: cannot read {name} (in stage 'up')")
-    assert [(each.reason, each.files) for each in groups(ledger)] == [("RuntimeError", 30)]
-    for number in range(2000):
-        fail(ledger, f"{number}", error="odd " + "".join(chr(97 + int(each)) for each in f"{number:05}"))
+    """A text that names its file must not make a group of each, nor hide those of many, nor fill the memory."""
+    for number in range(500):
+        fail(ledger, f"{number:04}", error=f"odd {letters(number)}")
+        fail(ledger, f"{number:04}", error=f"odd {letters(number)}", stage="web")
+    fail(ledger, *names(20, "z{}"), error="truncated picture")
     found = grouped(ledger)
-    assert found.groups[0].reason == "other reasons" and found.groups[0].files > 900
-    assert sum(each.files for each in found.groups) + found.more_files == 2030 and found.more_groups < 1000
+    assert [(each.reason, each.files, each.who) for each in found.groups] == [
+        ("different reasons", 500, "unknown"), ("truncated picture", 20, "file"),
+    ]  # fmt: skip
+    for number in range(500, 6000):
+        fail(ledger, f"{number:04}", error=f"odd {letters(number)}")
+    assert [each.files for each in grouped(ledger).groups] == [6000, 20]
+
+
+def test_a_hundred_reasons_are_told_apart(ledger: Ledger) -> None:
+    for number in range(100):
+        fail(ledger, f"{number:04}", error=f"odd {letters(number)}")
+    found = grouped(ledger)
+    assert (len(found.groups), found.more_groups) == (10, 90)
 
 
 def test_new_ones_come_first_and_dismissed_ones_are_only_counted(ledger: Ledger) -> None:
@@ -182,7 +205,7 @@ def test_random_files_share_nothing(ledger: Ledger) -> None:
         size, seat = 10 ** dice.randrange(5), dice.randrange(4)
         if dice.random() < 0.2:
             error = f"odd {dice.choice('abcdefghij')}{dice.choice('klmnopqrst')}"
-            fail(ledger, source, error=error, size=size, seat=seat, began_ns=at_ns)
+            fail(ledger, source, error=error, kind="crashed", size=size, seat=seat, began_ns=at_ns)
         else:
             make(ledger, source, size=size, at_ns=at_ns)
     found = grouped(ledger)
@@ -267,13 +290,34 @@ def test_where_all_files_fail_it_is_the_stage_or_what_it_needs(ledger: Ledger) -
     assert group.who == "stage"
 
 
-@pytest.mark.parametrize("kind", ["crashed", "memory", "error"])
-def test_one_worker_is_the_machines(ledger: Ledger, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("crashed", "killed by signal 9"), ("memory", "more than 2 GB"), ("timeout", "took longer than 60 s"),
+     ("error", "OSError: [Errno 5] Input/output error (in stage 'up')")],
+)  # fmt: skip
+def test_one_worker_is_the_machines(ledger: Ledger, kind: str, error: str) -> None:
     """Where others make the same kind of files."""
     make(ledger, *names(400))
-    fail(ledger, *names(12, "all/{:02}-odd.jpg"), kind=kind, error="killed by signal 9", seat=3)
+    fail(ledger, *names(12, "all/{:02}-odd.jpg"), kind=kind, error=error, seat=3)
     (group,) = groups(ledger)
     assert told(group) == [("worker", 3)] and group.who == "machine"
+
+
+@pytest.mark.parametrize(("error", "who"), [(BAD, "stage"), ("truncated picture: 4 bytes left", "file")])
+def test_neighbours_are_in_one_worker_by_chance(ledger: Ledger, error: str, who: str) -> None:
+    """A batch has files that follow each other: of what code and readers say the worker is neither told nor blamed."""
+    make(ledger, *names(400))
+    fail(ledger, *names(12, "all/{:04}-odd.jpg", 100), error=error, seat=3)
+    (group,) = groups(ledger)
+    assert told(group) == [] and group.who == who
+
+
+def test_a_folder_that_crashes_one_worker_is_no_fault_of_the_machine(ledger: Ledger) -> None:
+    """The folder explains the worker."""
+    make(ledger, *names(400))
+    fail(ledger, *names(12, "drafts/{:02}.jpg"), kind="crashed", error="killed by signal 11", seat=3)
+    (group,) = groups(ledger)
+    assert {what for what, _ in told(group)} == {"folder", "worker"} and group.who == "file"
 
 
 @pytest.mark.parametrize(
